@@ -1,0 +1,1 @@
+"""centernetd: CenterNet detection on video streams, as a daemon."""

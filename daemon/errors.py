@@ -1,0 +1,40 @@
+"""The errors of the program, grouped by what is done about them."""
+
+
+class CenternetdError(Exception):
+    """A failure told to the user in one sentence; ``exit_code`` is the process's.
+
+    The sentence names the file, key or stream, and says what to do.
+    """
+
+    exit_code = 1
+
+
+class StartupError(CenternetdError):
+    """Something outside the configuration is in the way: a port in use, a locked folder."""
+
+
+class ConfigError(CenternetdError):
+    """The configuration is refused; systemd does not restart (exit 78)."""
+
+    exit_code = 78
+
+
+class ModelError(CenternetdError):
+    """A model file is refused; systemd does not restart (exit 78)."""
+
+    exit_code = 78
+
+
+class EngineError(CenternetdError):
+    """The GPU, its driver or the engine failed; fatal, systemd restarts (exit 70)."""
+
+    exit_code = 70
+
+
+class SourceError(CenternetdError):
+    """A source can't be opened or read: a live one is tried again, a file ends its stream."""
+
+
+class SinkError(CenternetdError):
+    """An output can't be written; its frames are dropped and counted, and it is tried again."""
