@@ -1,0 +1,26 @@
+"""What moves through the daemon, and what it moves through."""
+
+from daemon.flow.channel import Channel, ChannelClosedError
+from daemon.flow.frame import Detections, Frame, Result
+from daemon.flow.lane import Backpressure, Lane
+from daemon.flow.ledger import Ledger, Reason, StageName
+from daemon.flow.meters import Meters
+from daemon.flow.status import StreamState, StreamStatus
+from daemon.flow.worker import Worker
+
+__all__ = [
+    "Backpressure",
+    "Channel",
+    "ChannelClosedError",
+    "Detections",
+    "Frame",
+    "Lane",
+    "Ledger",
+    "Meters",
+    "Reason",
+    "Result",
+    "StageName",
+    "StreamState",
+    "StreamStatus",
+    "Worker",
+]

@@ -1,0 +1,55 @@
+"""The things that move: a frame, what was detected in it, and the two together."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture of one stream.
+
+    ``image`` is uint8 [height, width, 3] in BGR order; its rows may be padded. ``pts`` counts
+    ``time_base`` seconds on the stream's own strictly increasing timeline. ``captured_at`` is
+    monotonic, ``wall_time`` Unix time, both in seconds and taken when the frame was decoded.
+    """
+
+    frame_id: int
+    image: NDArray[np.uint8]
+    pts: int
+    time_base: Fraction
+    captured_at: float
+    wall_time: float
+
+    @property
+    def time(self) -> float:
+        """Seconds on the stream's timeline."""
+        return float(self.pts * self.time_base)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What was found in one frame, best first, in source pixels.
+
+    ``xyxy`` is float32 [N, 4], ``confidence`` float32 [N], ``class_id`` int64 [N],
+    ``keypoints`` float32 [N, J, 3] (x, y, score) where the model has joints. The names are
+    those of the supervision library.
+    """
+
+    xyxy: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+    keypoints: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A frame with its detections, on its way to the sinks."""
+
+    frame: Frame
+    detections: Detections

@@ -1,0 +1,141 @@
+"""One stream's way through the house, from its capture to its sinks."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
+from daemon.flow.channel import Channel, ChannelClosedError
+from daemon.flow.frame import Detections, Frame, Result
+from daemon.flow.ledger import Ledger, Reason, StageName
+from daemon.flow.status import StreamStatus
+
+
+class Backpressure(str, Enum):
+    """What happens to a new frame when the stages behind are not ready for it."""
+
+    BLOCK = "block"  # capture waits: every frame of a file is processed
+    DROP_OLDEST = "drop_oldest"  # the oldest waiting frame makes room: a camera can't wait
+
+
+class Lane:
+    """Carries the frames of one stream, in order, and keeps their book.
+
+    Capture offers frames, inference takes them and delivers detections, and each sink reads
+    its own outlet. The only place where anybody waits for room is `offer`: it lets a new frame
+    in when fewer than ``capacity`` are between capture and the hands of the slowest sink. So
+    inference never waits for a sink, and one stream never waits for another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backpressure: Backpressure,
+        capacity: int,
+        ready: threading.Condition,
+        sinks: Sequence[StageName],
+        max_frame_age: float | None = None,
+    ) -> None:
+        self.name = name
+        self.backpressure = backpressure
+        self.capacity = capacity
+        self.max_frame_age = max_frame_age
+        self.ledger = Ledger(sinks)
+        self.status = StreamStatus()
+        self._inbox: Channel[Frame] = Channel(capacity, ready)
+        self._moved = threading.Condition()
+        self._outlets = {sink: Channel[Result](capacity, self._moved) for sink in sinks}
+
+    @property
+    def outlets(self) -> Mapping[StageName, Channel[Result]]:
+        """The channel each sink reads."""
+        return self._outlets
+
+    def offer(self, frame: Frame) -> bool:
+        """Let ``frame`` in, after waiting for room if the lane blocks; False once closed."""
+        if not self._wait_for_room():
+            return False
+        self.ledger.capture()
+        try:
+            evicted = self._inbox.put(frame)
+        except ChannelClosedError:
+            self.drop(StageName.CAPTURE, Reason.SHUTDOWN)
+            return False
+        if evicted is not None:
+            self.drop(StageName.CAPTURE, Reason.OVERFLOW)
+        return True
+
+    def skip(self) -> None:
+        """Count a decoded frame that the configuration doesn't want inferred on."""
+        self.ledger.capture()
+        self.drop(StageName.CAPTURE, Reason.UNWANTED)
+
+    def peek(self) -> Frame | None:
+        """Return the frame that waits longest, leaving it there."""
+        return self._inbox.peek()
+
+    def take(self) -> Frame | None:
+        """Hand the frame that waits longest to inference, or None when none waits."""
+        frame = self._inbox.take()
+        if frame is not None:
+            self.ledger.take_up()
+        return frame
+
+    def deliver(self, frame: Frame, detections: Detections) -> None:
+        """Hand a frame with its detections to every sink."""
+        result = Result(frame, detections)
+        with self._moved:
+            self.ledger.infer()
+            for sink, outlet in self._outlets.items():
+                if outlet.put(result) is not None:
+                    self.ledger.drop(sink, Reason.OVERFLOW)
+            self._finish_if_drained()
+
+    def drop(self, stage: StageName, reason: Reason) -> None:
+        """Count a frame lost before the sinks."""
+        with self._moved:
+            self.ledger.drop(stage, reason)
+            self._moved.notify_all()
+            self._finish_if_drained()
+
+    def close(self) -> None:
+        """Let nothing more in; the outlets close when the last frame has been delivered."""
+        self._inbox.close()
+        with self._moved:
+            self._moved.notify_all()
+            self._finish_if_drained()
+
+    def abandon(self) -> None:
+        """Close everything now and write off what is still on its way."""
+        self._inbox.close()
+        while self._inbox.take() is not None:
+            pass
+        with self._moved:
+            for outlet in self._outlets.values():
+                outlet.close()
+                while outlet.take() is not None:
+                    pass
+            self.ledger.write_off()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes in."""
+        return self._inbox.closed
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the inbox."""
+        return len(self._inbox)
+
+    def _wait_for_room(self) -> bool:
+        if self.backpressure is Backpressure.BLOCK:
+            with self._moved:
+                self._moved.wait_for(lambda: self.closed or self._held() < self.capacity)
+        return not self.closed
+
+    def _held(self) -> int:
+        return self.ledger.waiting + max(map(len, self._outlets.values()), default=0)
+
+    def _finish_if_drained(self) -> None:
+        if self.closed and self.ledger.waiting == 0:
+            for outlet in self._outlets.values():
+                outlet.close()

@@ -1,0 +1,130 @@
+"""The double-entry book of one stream's frames: nothing disappears uncounted."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+class StageName(str, Enum):
+    """Where a frame can be; the values of the metrics' label ``stage``."""
+
+    CAPTURE = "capture"
+    INFERENCE = "inference"
+    RECORD = "record"
+    EVENTS = "events"
+
+
+class Reason(str, Enum):
+    """Why a frame was dropped; the values of the metrics' label ``reason``."""
+
+    OVERFLOW = "overflow"  # a newer frame of a live stream took its place
+    TOO_OLD = "too_old"  # past max_frame_age when it would have been enqueued
+    UNWANTED = "unwanted"  # the configuration asks for fewer: max_fps, events.when
+    FAILED = "failed"  # it could not be written
+    SHUTDOWN = "shutdown"  # the daemon stopped before its turn came
+
+
+@dataclass(frozen=True)
+class Book:
+    """A consistent copy of a ledger at one moment."""
+
+    captured: int
+    inferred: int
+    dropped: Mapping[tuple[StageName, Reason], int]
+    written: Mapping[StageName, int]
+    in_flight: Mapping[StageName, int]
+
+    def dropped_at(self, *stages: StageName) -> int:
+        """Return how many frames were dropped at these stages, for any reason."""
+        return sum(count for (stage, _), count in self.dropped.items() if stage in stages)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the conservation equations hold."""
+        before = (StageName.CAPTURE, StageName.INFERENCE)
+        waiting = sum(self.in_flight[stage] for stage in before)
+        return self.captured == self.inferred + self.dropped_at(*before) + waiting and all(
+            self.inferred == written + self.dropped_at(sink) + self.in_flight[sink]
+            for sink, written in self.written.items()
+        )
+
+
+class Ledger:
+    """Counts every frame of a stream where it enters a stage and where it leaves it.
+
+    A frame enters at `capture`, is taken up by inference, and once inferred is owed to every
+    sink. Each posting takes it out of one place and into another, so that at any moment
+    captured = inferred + dropped + waiting, and for each sink inferred = written + dropped +
+    pending. Taking out what was never put in is a programming error and raises.
+    """
+
+    def __init__(self, sinks: Sequence[StageName]) -> None:
+        self._lock = threading.Lock()
+        self._sinks = tuple(sinks)
+        self._captured = 0
+        self._inferred = 0
+        self._written = dict.fromkeys(self._sinks, 0)
+        self._in_flight = dict.fromkeys((StageName.CAPTURE, StageName.INFERENCE, *self._sinks), 0)
+        self._dropped = {(stage, reason): 0 for stage in self._in_flight for reason in Reason}
+
+    def capture(self) -> None:
+        """Post a decoded frame: it waits for inference."""
+        with self._lock:
+            self._captured += 1
+            self._in_flight[StageName.CAPTURE] += 1
+
+    def take_up(self) -> None:
+        """Post a frame that inference took out of the channel."""
+        with self._lock:
+            self._leave(StageName.CAPTURE, 1)
+            self._in_flight[StageName.INFERENCE] += 1
+
+    def infer(self) -> None:
+        """Post a frame whose detections are there: it is owed to every sink."""
+        with self._lock:
+            self._leave(StageName.INFERENCE, 1)
+            self._inferred += 1
+            for sink in self._sinks:
+                self._in_flight[sink] += 1
+
+    def write(self, sink: StageName, count: int = 1) -> None:
+        """Post ``count`` frames that ``sink`` has written."""
+        with self._lock:
+            self._leave(sink, count)
+            self._written[sink] += count
+
+    def drop(self, stage: StageName, reason: Reason, count: int = 1) -> None:
+        """Post ``count`` frames lost at ``stage``."""
+        with self._lock:
+            self._leave(stage, count)
+            self._dropped[stage, reason] += count
+
+    def write_off(self) -> None:
+        """Post everything still on its way as dropped by the shutdown."""
+        with self._lock:
+            for stage, count in self._in_flight.items():
+                self._dropped[stage, Reason.SHUTDOWN] += count
+                self._in_flight[stage] = 0
+
+    @property
+    def waiting(self) -> int:
+        """Frames captured and neither inferred nor dropped yet."""
+        with self._lock:
+            return self._in_flight[StageName.CAPTURE] + self._in_flight[StageName.INFERENCE]
+
+    def read(self) -> Book:
+        """Return a consistent copy."""
+        with self._lock:
+            return Book(
+                captured=self._captured,
+                inferred=self._inferred,
+                dropped=dict(self._dropped),
+                written=dict(self._written),
+                in_flight=dict(self._in_flight),
+            )
+
+    def _leave(self, stage: StageName, count: int) -> None:
+        if self._in_flight[stage] < count:
+            raise RuntimeError(f"{count} frames leave {stage.value}, which holds fewer")
+        self._in_flight[stage] -= count

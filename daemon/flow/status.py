@@ -1,0 +1,40 @@
+"""What is known of a stream besides its frame counts."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class StreamState(str, Enum):
+    """What a stream's capture is doing."""
+
+    CONNECTING = "connecting"
+    RUNNING = "running"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class StreamStatus:
+    """The present condition of one stream, written by its own stages, read by anyone.
+
+    Every field has one writing thread and is replaced whole, so readers need no lock.
+    ``last_frame_at`` is monotonic and starts at the stream's creation.
+    ``total_frames`` is the source's own estimate, where it has one.
+    """
+
+    state: StreamState = StreamState.CONNECTING
+    last_error: str | None = None
+    failed: bool = False
+    last_frame_at: float = field(default_factory=time.monotonic)
+    total_frames: int | None = None
+    source_lag: float = 0.0
+    codec: str = ""
+    decoder: str = ""
+    encoder: str = ""
+    bytes_written: int = 0
+    segments: int = 0
+    output: str | None = None
+    reconnects: Counter[str] = field(default_factory=Counter)
+    detections: Counter[str] = field(default_factory=Counter)
