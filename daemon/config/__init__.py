@@ -1,0 +1,39 @@
+"""The configuration: the only package that knows YAML and pydantic."""
+
+from daemon.config.address import Address
+from daemon.config.config import Config
+from daemon.config.folders import cache_dir, state_dir
+from daemon.config.secret import SourceUri, redact
+from daemon.config.sections import (
+    BatchingConfig,
+    EngineConfig,
+    LoggingConfig,
+    MetricsConfig,
+    ModelConfig,
+    PageConfig,
+    StorageConfig,
+)
+from daemon.config.stream import DetectConfig, EventsConfig, Policy, RecordConfig, StreamConfig
+from daemon.config.template import expand
+
+__all__ = [
+    "Address",
+    "BatchingConfig",
+    "Config",
+    "DetectConfig",
+    "EngineConfig",
+    "EventsConfig",
+    "LoggingConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "PageConfig",
+    "Policy",
+    "RecordConfig",
+    "SourceUri",
+    "StorageConfig",
+    "StreamConfig",
+    "cache_dir",
+    "expand",
+    "redact",
+    "state_dir",
+]

@@ -1,0 +1,60 @@
+"""Keys and values of the format that this version doesn't act on yet.
+
+What would change what is run or recorded is refused; a limit that is merely not enforced is
+told as a notice, and only where the file sets it.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from daemon.config.sections import FileConfig
+from daemon.config.stream import RecordConfig
+
+if TYPE_CHECKING:
+    from daemon.config.config import Config
+
+Location = tuple[str | int, ...]
+
+REFUSED_ENGINE = {
+    "backend": {"tensorrt", "onnxruntime-cuda"},
+    "precision": {"float16", "int8"},
+}
+REFUSED_RECORD = {"when": {"detection"}, "video": {"source"}}
+NOT_ENFORCED = {
+    "engine": {"plan_cache": "no plans are built", "devices": "the network runs on the CPU"},
+    "storage": {
+        "max_bytes": "old recordings are not deleted",
+        "keep_for": "old recordings are not deleted",
+        "min_free": "recording goes on until the disk is full",
+        "require_mount": "recordings are written whether or not it is mounted",
+    },
+    "page": {"listen": "there is no page", "insecure": "there is no page"},
+}
+_NOT_YET = "is not in this version yet"
+
+
+def refusals(file: FileConfig) -> Iterator[tuple[Location, str]]:
+    """Yield the place and the sentence of each setting that can't be obeyed."""
+    for key, values in REFUSED_ENGINE.items():
+        if (value := getattr(file.engine, key)) in values:
+            yield ("engine", key), f"{value} {_NOT_YET}; leave it at auto"
+    if len(file.engine.devices) > 1:
+        yield ("engine", "devices"), f"more than one device {_NOT_YET}"
+    if len(file.models) > 1:
+        yield ("models",), f"more than one model {_NOT_YET}"
+    for name, stream in file.streams.items():
+        for key, values in REFUSED_RECORD.items():
+            if (value := getattr(stream.record, key)) in values:
+                default = RecordConfig.model_fields[key].default
+                place = ("streams", name, "record", key)
+                yield place, f"{value} {_NOT_YET}; leave it at {default}"
+
+
+def notices(config: "Config") -> tuple[str, ...]:
+    """Return one sentence for each key that is set and has no effect yet."""
+    return tuple(
+        f"{section}.{key} is set, but this version doesn't act on it yet: {effect}"
+        for section, keys in NOT_ENFORCED.items()
+        for key, effect in keys.items()
+        if key in getattr(config, section).model_fields_set
+    )

@@ -1,0 +1,118 @@
+"""One stream: what is read, what is detected in it, what is written."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from daemon.config import template
+from daemon.config.secret import SourceUri
+from daemon.config.section import Section
+from daemon.config.units import Duration
+from daemon.config.variables import Expanded
+
+Policy = Literal["live", "lossless"]
+
+
+def _source(value: object) -> SourceUri:
+    if isinstance(value, SourceUri):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("is no text")  # noqa: TRY004 (pydantic wants ValueError)
+    return SourceUri(value, value.taken if isinstance(value, Expanded) else ())
+
+
+def _mp4(value: str) -> str:
+    if not value.endswith(".mp4"):
+        raise ValueError("must end in .mp4")
+    return value
+
+
+EventsPath = Annotated[str, AfterValidator(template.check)]
+RecordingPath = Annotated[EventsPath, AfterValidator(_mp4)]
+Source = Annotated[SourceUri, PlainValidator(_source), WithJsonSchema({"type": "string"})]
+
+
+class DetectConfig(Section):
+    """What counts as a detection."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """The lowest score that is kept, 0 to 1."""
+    labels: tuple[str, ...] = ()
+    """The labels that are kept; an empty list keeps all."""
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Detect on at most so many frames a second; null for every frame."""
+
+
+class RecordConfig(Section):
+    """The video that is written."""
+
+    when: Literal["always", "detection", "never"] = "always"
+    """always, detection (from a while before to a while after one) or never."""
+    video: Literal["annotated", "source"] = "annotated"
+    """annotated, or source: the camera's own packets, copied."""
+    draw: Literal["boxes", "blur", "none"] = "boxes"
+    """boxes, blur (what is detected is made unrecognisable) or none."""
+    path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
+    """Where, under storage.root: strftime (UTC) and {stream}."""
+    segment: Annotated[Duration, Field(ge=1)] | None = 300.0
+    """A new file starts after this long; null for one file."""
+    codec: Literal["auto", "libx264", "h264_nvenc", "hevc_nvenc"] = "auto"
+    """The encoder; auto takes the best that works here."""
+
+    @model_validator(mode="after")
+    def _blur_needs_encoding(self) -> "RecordConfig":
+        if self.video == "source" and self.draw == "blur":
+            raise ValueError("draw: blur can't be had with video: source, which is copied unseen")
+        return self
+
+
+class EventsConfig(Section):
+    """The detections that are written, as JSON Lines."""
+
+    when: Literal["detections", "always", "never"] = "detections"
+    """detections (a line for each frame that has one), always (each frame) or never."""
+    path: EventsPath = "{stream}/%Y-%m-%d-%H.jsonl"
+    """Where, under storage.root: strftime (UTC) and {stream}."""
+
+
+class StreamDefaults(Section):
+    """Every key that streams share and that each may set again."""
+
+    model: str = "default"
+    """The entry of models that runs on this stream."""
+    policy: Literal["auto", "live", "lossless"] = "auto"
+    """live (newest frame wins), lossless (every frame) or auto: files lossless, the rest live."""
+    max_frame_age: Annotated[Duration, Field(gt=0)] = 0.5
+    """A live frame older than this when its turn comes is dropped."""
+    stall_timeout: Annotated[Duration, Field(ge=0.1)] = 10.0
+    """A source that gives no frame for this long is opened anew."""
+    detect: DetectConfig = DetectConfig()
+    record: RecordConfig = RecordConfig()
+    events: EventsConfig = EventsConfig()
+
+
+class StreamEntry(StreamDefaults):
+    """A stream as the file has it, the defaults merged in."""
+
+    source: Source
+    """rtsp(s)://..., http(s)://..., v4l2:0 or a path relative to this file's folder."""
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """A stream with everything decided: ``policy`` is no longer auto, paths are those to use.
+
+    Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
+    unsegmented file.
+    """
+
+    name: str
+    source: SourceUri
+    model: str = "default"
+    policy: Policy = "live"
+    max_frame_age: float = 0.5
+    stall_timeout: float = 10.0
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
