@@ -1,0 +1,124 @@
+"""Mend what real exports get wrong, so that only the network itself is left."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from daemon.errors import ModelError
+from daemon.model.files import first_line
+
+SCOPE = "network/"  # every name of the network begins with this in a prepared model
+
+OPSET = 17
+_IR_VERSION = 8  # the one of opset 17; before 4, initialisers had to be listed as inputs
+_LEAST_SIZE = 64  # a smaller size in a file is a placeholder that the exporter chose
+
+
+def declared_size(model: ModelProto) -> tuple[int, int] | None:
+    """Return the (height, width) that `model` was exported at, None where it says nothing."""
+    *_, height, width = _shape(network_input(model))
+    return (height, width) if min(height, width) >= _LEAST_SIZE else None
+
+
+def clean(model: ModelProto, size: tuple[int, int]) -> None:
+    """Make `model`, in place, a network of one input [batch, 3, height, width].
+
+    Its initialisers are no inputs any more, its opset is at least `OPSET`, no Reshape holds a
+    batch size, and every name in it begins with `SCOPE`.
+    """
+    source = network_input(model)
+    batch = _shape(source)[0]
+    del model.graph.input[:]
+    model.graph.input.append(
+        helper.make_tensor_value_info(source.name, TensorProto.FLOAT, ["batch", 3, *size])
+    )
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    if batch > 0:
+        _free_reshapes(model.graph, batch)
+    _upgrade(model)
+    onnx.compose.add_prefix(model, SCOPE, inplace=True)
+
+
+def network_input(model: ModelProto) -> onnx.ValueInfoProto:
+    """Return the one input that takes the picture; initialisers may be listed beside it."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [
+        value for value in model.graph.input if value.name not in constants
+    ]
+    if len(inputs) != 1:
+        raise ModelError(f"it has {len(inputs)} inputs; one picture [batch, 3, H, W] is expected")
+    shape = _shape(inputs[0])
+    if len(shape) != 4 or shape[1] not in (0, 3):
+        raise ModelError(f"its input {inputs[0].name} is not a picture [batch, 3, H, W]")
+    if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise ModelError(f"its input {inputs[0].name} is not float32: export it in float32")
+    return inputs[0]
+
+
+def prune(graph: GraphProto, outputs: list[str]) -> None:
+    """Drop, in place, the nodes and initialisers that `outputs` don't depend on."""
+    needed = set(outputs)
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(_reads(node))
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
+
+
+def _reads(node: NodeProto) -> Iterator[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _reads(inner)
+            yield from (output.name for output in graph.output)
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    """Return a shape with 0 for every dimension that is not a number."""
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _free_reshapes(graph: GraphProto, batch: int) -> None:
+    """Let every Reshape to ``[batch, ...]`` keep the batch that it is given instead.
+
+    A reshaped constant is left alone: it has no batch.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    for index, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[0] in constants:
+            continue
+        if node.input[1] not in constants:
+            continue
+        shape = numpy_helper.to_array(constants[node.input[1]])
+        if len(shape) and shape[0] == batch:
+            name = f"batch_free_shape_{index}"
+            freed = np.concatenate([np.zeros(1, np.int64), shape[1:]])
+            graph.initializer.append(numpy_helper.from_array(freed, name))
+            node.input[1] = name
+
+
+def _upgrade(model: ModelProto) -> None:
+    """Bring the ONNX operators up to `OPSET`."""
+    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if version >= OPSET:
+        return
+    try:
+        model.CopyFrom(onnx.version_converter.convert_version(model, OPSET))
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"it can't be brought from opset {version} to {OPSET} ({first_line(error)}): "
+            f"export it again with opset {OPSET}"
+        ) from None

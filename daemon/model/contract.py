@@ -1,0 +1,88 @@
+"""The tensors of a prepared model, checked by declaration and by a trial run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto, TensorProto
+
+from daemon.errors import ModelError
+from daemon.model.files import first_line
+
+INPUT = "frames"
+DETECTIONS = "detections"
+KEYPOINTS = "keypoints"
+
+_TOLERANCE = 0.05  # of a score, between a frame alone and in a batch; a wrong row is far off
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial run gave: K detections of a frame, J keypoints of a detection."""
+
+    top_k: int
+    joints: int
+
+
+def is_met_by(model: ModelProto) -> bool:
+    """Tell whether `model` has the tensor names of a prepared model."""
+    inputs = {value.name for value in model.graph.input}
+    return INPUT in inputs and DETECTIONS in {value.name for value in model.graph.output}
+
+
+def input_size(model: ModelProto) -> tuple[int, int]:
+    """Return (H, W) of the input ``frames``; `ModelError` unless uint8 [batch, H, W, 3]."""
+    tensor = next(value for value in model.graph.input if value.name == INPUT).type.tensor_type
+    shape = [dim.dim_value for dim in tensor.shape.dim]
+    if tensor.elem_type != TensorProto.UINT8 or len(shape) != 4 or shape[3] != 3 or shape[0] != 0:
+        raise ModelError(f"its input {INPUT} is not uint8 [batch, H, W, 3] with any batch")
+    if not shape[1] or not shape[2]:
+        raise ModelError(f"its input {INPUT} has no fixed height and width")
+    return shape[1], shape[2]
+
+
+def run(model: ModelProto, **inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
+    """Run `model` once on the CPU; `ModelError` with the reason if it can't."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    names = [value.name for value in model.graph.output]
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        found = session.run(names, inputs)
+    except Exception as error:  # its exceptions have no common base
+        shapes = ", ".join(str(list(value.shape)) for value in inputs.values())
+        raise ModelError(f"it can't run on an input {shapes}: {first_line(error)}") from None
+    return dict(zip(names, found, strict=True))
+
+
+def verify(model: ModelProto) -> Measured:
+    """Check a prepared model whole: valid ONNX, right shapes, rows that don't depend on others."""
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"it is not valid ONNX: {first_line(error)}") from None
+    noise = np.random.default_rng(0).integers(0, 256, (2, *input_size(model), 3), dtype=np.uint8)
+    both, alone = run(model, frames=noise), run(model, frames=noise[1:])
+    detections = both[DETECTIONS]
+    if detections.dtype != np.float32 or detections.ndim != 3 or detections.shape[2] != 6:
+        raise ModelError(f"its output {DETECTIONS} is not float32 [batch, K, 6]")
+    if len(detections) != 2 or alone[DETECTIONS].shape != (1, *detections.shape[1:]):
+        raise ModelError("its batch size is fixed: export it with a dynamic batch")
+    scores = detections[1, :, 4]
+    if not np.allclose(scores, alone[DETECTIONS][0, :, 4], atol=_TOLERANCE, equal_nan=True):
+        raise ModelError("it finds other things in a frame that shares its batch")
+    return Measured(detections.shape[1], _joints(both.get(KEYPOINTS), detections.shape[:2]))
+
+
+def _joints(keypoints: npt.NDArray[np.float32] | None, leading: tuple[int, ...]) -> int:
+    if keypoints is None:
+        return 0
+    if keypoints.ndim != 4 or keypoints.shape[:2] != leading or keypoints.shape[3] != 3:
+        raise ModelError(f"its output {KEYPOINTS} is not float32 [batch, K, J, 3]")
+    return int(keypoints.shape[2])

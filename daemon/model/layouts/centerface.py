@@ -1,0 +1,69 @@
+"""The layout of CenterFace: one class, sizes on a log scale, five landmarks."""
+
+from collections.abc import Sequence
+
+from daemon.model.graph import Value
+from daemon.model.layouts.base import Head, Layout, Maps, Network, Regression
+from daemon.model.upstream import ends_in_sigmoid
+
+
+class CenterFace(Layout):
+    """Four maps: heat 1, scale 2 as (h, w), offset 2 as (y, x), landmarks 10 as (y, x) pairs.
+
+    With s the exponential of the scale, a face is s cells large, its centre lies half a cell
+    beyond ``cell + offset``, and its landmarks are shares of its size from its top left corner.
+    Source: "CenterFace: Joint Face Detection and Alignment Using Face as Point"
+    (Xu et al., 2020), section 3, and the post-processing of its authors' demo.
+    """
+
+    name = "centerface"
+    order = "rgb"
+    mean = (0.0, 0.0, 0.0)
+    std = (1 / 255, 1 / 255, 1 / 255)
+    confidence = 0.4
+    nms_iou = 0.3
+    labels = ("face",)
+    joints = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    CHANNELS = (1, 2, 2, 10)
+
+    def recognises(self, network: Network) -> bool:
+        """Know it by its channels: nothing else has 1, 2, 2 and 10."""
+        return self.select(network) is not None
+
+    def select(self, network: Network) -> tuple[Head, ...] | None:
+        """Take the four outputs as they come."""
+        wanted = [(channels, *network.grid) for channels in self.CHANNELS]
+        return network.heads if [head.shape for head in network.heads] == wanted else None
+
+    def classes(self, heads: Sequence[Head]) -> int:
+        """Count one: a face."""
+        return heads[0].shape[0]
+
+    def maps(self, network: Network, outputs: Sequence[Value], classes: int) -> Maps:
+        """Add the sigmoid where the export lacks it."""
+        heat, scale, offset, landmarks = outputs
+        if not ends_in_sigmoid(network.model.graph, heat.name):
+            heat = heat.then("Sigmoid")
+        flat = [
+            value.reshape(0, value_channels, -1)
+            for value, value_channels in zip(
+                (scale, offset, landmarks), self.CHANNELS[1:], strict=True
+            )
+        ]
+        return Maps(heat, *flat)
+
+    def regression(self, picked: Regression) -> Regression:
+        """Swap (y, x) to (x, y), undo the logarithm, measure landmarks from the cell."""
+        joints = len(self.joints)
+        size = picked.size.pick([1, 0], axis=1).then("Exp")
+        offset = picked.offset.pick([1, 0], axis=1) + 0.5
+        if picked.landmarks is None:
+            raise AssertionError("this layout's maps have landmarks")
+        swapped = [2 * joint + axis for joint in range(joints) for axis in (1, 0)]
+        shares = picked.landmarks.pick(swapped, axis=1)
+        # a share of 0.5 is the centre, which lies at `offset`
+        every_joint = [0, 1] * joints
+        landmarks = (shares - 0.5) * size.pick(every_joint, axis=1) + offset.pick(
+            every_joint, axis=1
+        )
+        return Regression(size, offset, landmarks)

@@ -1,0 +1,59 @@
+"""Questions about what a network does just before one of its outputs."""
+
+from collections.abc import Iterator
+from enum import Enum
+
+from onnx import GraphProto, NodeProto, helper
+
+_MOVES = {
+    "Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
+_KEEPS_PROBABILITY = _MOVES | {"Clip", "Max", "MaxPool", "Min", "Mul", "Where"}
+
+
+class Pooling(Enum):
+    """What became of a heatmap's 3x3 max-pool of stride 1."""
+
+    NONE = "none"
+    OUTPUT = "output"  # it is part of the output
+    COMPARED = "compared"  # it served to find the peaks
+
+
+def ends_in_sigmoid(graph: GraphProto, output: str) -> bool:
+    """Tell whether (a part of) `output` is a Sigmoid's, at most moved, clipped or masked."""
+    return any(
+        node.op_type == "Sigmoid" for node in _ancestors(graph, output, through=_KEEPS_PROBABILITY)
+    )
+
+
+def pooling(graph: GraphProto, output: str) -> Pooling:
+    """Tell what the max-pool upstream of `output` was for."""
+    if any(map(_is_peak_pool, _ancestors(graph, output, through=_MOVES))):
+        return Pooling.OUTPUT
+    if any(map(_is_peak_pool, _ancestors(graph, output))):
+        return Pooling.COMPARED
+    return Pooling.NONE
+
+
+def _is_peak_pool(node: NodeProto) -> bool:
+    attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    strides = attributes.get("strides", [1, 1])
+    return node.op_type == "MaxPool" and attributes["kernel_shape"] == [3, 3] and strides == [1, 1]
+
+
+def _ancestors(
+    graph: GraphProto, tensor: str, through: set[str] | None = None
+) -> Iterator[NodeProto]:
+    """Walk upstream of `tensor`, each node once, going on only past operators in `through`."""
+    producers = {name: node for node in graph.node for name in node.output}
+    waiting, seen = [tensor], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in producers:
+            continue
+        seen.add(name)
+        node = producers[name]
+        yield node
+        if through is None or node.op_type in through:
+            waiting.extend(node.input)
