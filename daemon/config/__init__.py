@@ -3,6 +3,7 @@
 from daemon.config.address import Address
 from daemon.config.config import Config
 from daemon.config.folders import cache_dir, state_dir
+from daemon.config.loader import from_source, load
 from daemon.config.secret import SourceUri, redact
 from daemon.config.sections import (
     BatchingConfig,
@@ -34,6 +35,8 @@ __all__ = [
     "StreamConfig",
     "cache_dir",
     "expand",
+    "from_source",
+    "load",
     "redact",
     "state_dir",
 ]

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from typing import Annotated, NamedTuple
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
 
@@ -24,7 +24,7 @@ class Address(NamedTuple):
                 f"{text!r} is no address: write HOST:PORT, as in 127.0.0.1:10864 or [::1]:10864"
             )
         if match[1]:
-            ipaddress.IPv6Address(match[1])
+            ipaddress.IPv6Address(match[1])  # raises ValueError with a sentence of its own
         return cls(match[1] or match[2], int(match[3]))
 
     @property
@@ -50,5 +50,6 @@ def _address(value: object) -> Address:
 ListenAddress = Annotated[
     Address,
     PlainValidator(_address),
+    PlainSerializer(str, when_used="json"),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:10864", "[::1]:10864"]}),
 ]

@@ -7,13 +7,12 @@ told as a notice, and only where the file sets it.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from daemon.config.places import Location
 from daemon.config.sections import FileConfig
 from daemon.config.stream import RecordConfig
 
 if TYPE_CHECKING:
     from daemon.config.config import Config
-
-Location = tuple[str | int, ...]
 
 REFUSED_ENGINE = {
     "backend": {"tensorrt", "onnxruntime-cuda"},

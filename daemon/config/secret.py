@@ -1,5 +1,6 @@
 """Where a stream comes from, holding its password without ever showing it."""
 
+import copy
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,8 +62,8 @@ class SourceUri:
         """
         if not self.is_file:
             return self
-        moved = SourceUri(str(folder / self._raw), self._taken)
-        moved._shown = self._shown
+        moved = copy.copy(self)
+        moved._raw = str(folder / self._raw)
         return moved
 
     def secrets(self) -> frozenset[str]:

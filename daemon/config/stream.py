@@ -14,7 +14,8 @@ from daemon.config.variables import Expanded
 Policy = Literal["live", "lossless"]
 
 
-def _source(value: object) -> SourceUri:
+def source_uri(value: object) -> SourceUri:
+    """Return a source as given or from its text; raises ValueError without repeating it."""
     if isinstance(value, SourceUri):
         return value
     if not isinstance(value, str):
@@ -30,7 +31,7 @@ def _mp4(value: str) -> str:
 
 EventsPath = Annotated[str, AfterValidator(template.check)]
 RecordingPath = Annotated[EventsPath, AfterValidator(_mp4)]
-Source = Annotated[SourceUri, PlainValidator(_source), WithJsonSchema({"type": "string"})]
+Source = Annotated[SourceUri, PlainValidator(source_uri), WithJsonSchema({"type": "string"})]
 
 
 class DetectConfig(Section):
@@ -99,6 +100,9 @@ class StreamEntry(StreamDefaults):
     """rtsp(s)://..., http(s)://..., v4l2:0 or a path relative to this file's folder."""
 
 
+_DEFAULT = StreamDefaults()
+
+
 @dataclass(frozen=True)
 class StreamConfig:
     """A stream with everything decided: ``policy`` is no longer auto, paths are those to use.
@@ -111,8 +115,8 @@ class StreamConfig:
     source: SourceUri
     model: str = "default"
     policy: Policy = "live"
-    max_frame_age: float = 0.5
-    stall_timeout: float = 10.0
+    max_frame_age: float = _DEFAULT.max_frame_age
+    stall_timeout: float = _DEFAULT.stall_timeout
     detect: DetectConfig = field(default_factory=DetectConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     events: EventsConfig = field(default_factory=EventsConfig)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {
@@ -11,15 +11,20 @@ BYTES = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)},
 }
+LONGEST = 3650 * SECONDS["d"]  # what waits on a clock overflows somewhere beyond
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
 
 def parse_duration(text: str) -> float:
     """Seconds of a text such as ``500ms``, ``10s``, ``5min``, ``2h`` or ``14d``.
 
-    Raises ValueError with a sentence where the number or the unit is missing or unknown.
+    Raises ValueError with a sentence where the number or the unit is missing or unknown,
+    or the duration longer than ten years.
     """
-    return _parse(text, SECONDS, "500ms, 10s, 5min, 14d")
+    seconds = _parse(text, SECONDS, "500ms, 10s, 5min, 14d")
+    if seconds > LONGEST:
+        raise ValueError(f"{text!r} is more than {format_duration(LONGEST)}")
+    return seconds
 
 
 def parse_size(text: str) -> int:
@@ -78,9 +83,17 @@ def _quantity_schema(factors: dict[str, Any], examples: list[str]) -> WithJsonSc
 
 
 Duration = Annotated[
-    float, BeforeValidator(_duration), _quantity_schema(SECONDS, ["500ms", "10s", "5min", "14d"])
+    float,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, when_used="json"),
+    _quantity_schema(SECONDS, ["500ms", "10s", "5min", "14d"]),
 ]
 """Seconds; in the file a number with a unit. Code may give plain seconds."""
 
-Size = Annotated[int, BeforeValidator(_size), _quantity_schema(BYTES, ["500MB", "2GB", "1GiB"])]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    PlainSerializer(format_size, when_used="json"),
+    _quantity_schema(BYTES, ["500MB", "2GB", "1GiB"]),
+]
 """Bytes; in the file a number with a unit. Code may give plain bytes."""

@@ -1,0 +1,136 @@
+"""From a file, or from one source named on the command line, to a Config."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from daemon.config import document, variables
+from daemon.config.config import Config
+from daemon.config.places import Places
+from daemon.config.problems import refuse, sentence
+from daemon.config.resolve import resolve
+from daemon.config.secret import SourceUri, redact
+from daemon.config.sections import FileConfig, StorageConfig
+from daemon.config.stream import EventsConfig, RecordConfig, StreamEntry, source_uri
+from daemon.errors import ConfigError
+
+CAMERA_FOLDER = "streams.d"
+
+
+def load(path: Path) -> Config:
+    """Read a configuration file and the ``streams.d`` beside it.
+
+    Raises ConfigError: one sentence with file, line and key.
+    """
+    places = Places()
+    raw = _read(path)
+    digest = hashlib.sha256(raw)
+    data = _mapping(raw, path, places, ())
+    if data.get("streams") is None:
+        data["streams"] = {}
+    for camera in _camera_files(path.parent / CAMERA_FOLDER):
+        raw = _read(camera)
+        digest.update(camera.name.encode() + b"\0" + raw)
+        _add_camera(data["streams"], camera, raw, places)
+    _merge_defaults(data)
+    try:
+        file = FileConfig.model_validate(data, context={"units": "required"})
+    except ValidationError as error:
+        raise refuse(error, places) from None
+    return resolve(file, places, path.absolute().parent, digest.hexdigest())
+
+
+def from_source(source: str, output: Path | None) -> Config:
+    """Make the configuration of one stream that records to ``output``, or only counts.
+
+    ``source`` may hold ``${NAME}``; relative paths are taken from the working directory. Raises
+    ConfigError.
+    """
+    try:
+        uri = source_uri(variables.expand(source))
+    except ValueError as error:
+        raise ConfigError(f"source {redact(source)}: {error}") from None
+    try:
+        file = _one_stream(uri, output)
+    except ValidationError as error:
+        details = error.errors()[0]
+        raise ConfigError(f"output {output}: {sentence(details['type'], details)}") from None
+    return resolve(file, Places({(): ("command line", 1)}), Path.cwd(), "")
+
+
+def _one_stream(source: SourceUri, output: Path | None) -> FileConfig:
+    name, record, root = "stream", RecordConfig(when="never"), Path.cwd()
+    if output is not None:
+        name, root = _slug(output.stem), output.absolute().parent
+        record = RecordConfig(path=output.name.replace("%", "%%"), segment=None)
+    entry = StreamEntry(source=source, record=record, events=EventsConfig(when="never"))
+    return FileConfig(version=1, storage=StorageConfig(root=str(root)), streams={name: entry})
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:63] or "stream"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(document.LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no file name"
+        raise ConfigError(f"{path}: can't be read: {reason}") from None
+
+
+def _mapping(raw: bytes, path: Path, places: Places, prefix: tuple[str, ...]) -> dict[str, Any]:
+    data = document.parse(raw, str(path), places, prefix)
+    if data is None:
+        raise ConfigError(f"{path}: is empty")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1: must be a mapping of keys")
+    return data
+
+
+def _camera_files(folder: Path) -> list[Path]:
+    """Return the files that each add a stream; hidden ones are editors' leavings."""
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"{folder}: can't be read: {error.strerror}") from None
+    for path in files:
+        if path.suffix == ".yml":
+            raise ConfigError(f"{path}: must end in .yaml to be read")
+    return [path for path in files if path.suffix == ".yaml"]
+
+
+def _add_camera(streams: Any, path: Path, raw: bytes, places: Places) -> None:  # noqa: ANN401
+    location = ("streams", path.stem)
+    if not isinstance(streams, dict):
+        raise places.error(("streams",), "must be a mapping of names")
+    if path.stem in streams:
+        file, line = places.find(location)
+        raise ConfigError(f"{path}:1: a stream {path.stem!r} is already in {file}:{line}")
+    streams[path.stem] = _mapping(raw, path, places, location)
+
+
+def _merge_defaults(data: dict[str, Any]) -> None:
+    defaults, streams = data.get("defaults"), data["streams"]
+    if isinstance(defaults, dict) and isinstance(streams, dict):
+        data["streams"] = {
+            name: _merged(defaults, own) if isinstance(own, dict) else own
+            for name, own in streams.items()
+        }
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the keys of ``over`` set, section by section."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = _merged(below, value)
+        result[key] = value
+    return result

@@ -1,0 +1,96 @@
+"""What the file leaves open is decided here, and what contradicts itself refused."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+
+from daemon.config import future
+from daemon.config.config import Config
+from daemon.config.folders import cache_dir, state_dir
+from daemon.config.places import Location, Places
+from daemon.config.problems import nearest
+from daemon.config.sections import FileConfig, ModelConfig
+from daemon.config.stream import EventsConfig, RecordConfig, StreamConfig, StreamEntry
+
+
+def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Config:
+    """Return the configuration that a valid file stands for.
+
+    Raises ConfigError for what is valid key by key and yet can't be run.
+    """
+    streams = {name: _stream(name, entry, base_dir) for name, entry in file.streams.items()}
+    for location, sentence in chain(_contradictions(file, streams), future.refusals(file)):
+        raise places.error(location, sentence)
+    return Config(
+        streams=MappingProxyType(streams),
+        base_dir=base_dir,
+        state_dir=state_dir(),
+        cache_dir=cache_dir(),
+        models=MappingProxyType({k: _model(model, base_dir) for k, model in file.models.items()}),
+        engine=file.engine,
+        batching=file.batching,
+        storage=file.storage,
+        metrics=file.metrics,
+        page=file.page,
+        logging=file.logging,
+        sha256=sha256,
+    )
+
+
+def _stream(name: str, entry: StreamEntry, base_dir: Path) -> StreamConfig:
+    policy = entry.policy
+    if policy == "auto":
+        policy = "lossless" if entry.source.is_file else "live"
+    record, events = entry.record, entry.events
+    if entry.source.is_file:
+        record, events = _unsegmented(record, events)
+    return StreamConfig(
+        name=name,
+        source=entry.source.under(base_dir),
+        model=entry.model,
+        policy=policy,
+        max_frame_age=entry.max_frame_age,
+        stall_timeout=entry.stall_timeout,
+        detect=entry.detect,
+        record=record,
+        events=events,
+    )
+
+
+def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConfig, EventsConfig]:
+    """Return the outputs of a file as source: one each, unless the configuration says more."""
+    wanted = {"path": "{stream}.mp4", "segment": None}
+    unset = {key: value for key, value in wanted.items() if key not in record.model_fields_set}
+    record = record.model_copy(update=unset)
+    if "path" not in events.model_fields_set:
+        events = events.model_copy(update={"path": "{stream}.jsonl"})
+    return record, events
+
+
+def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
+    """Return the model with its files absolute; a bare word is a built-in name."""
+    files = {"labels_file": model.labels_file}
+    if "/" in model.path or Path(model.path).suffix:
+        files["path"] = model.path
+    absolute = {key: str(base_dir / path) for key, path in files.items() if path is not None}
+    return model.model_copy(update=absolute)
+
+
+def _contradictions(
+    file: FileConfig, streams: dict[str, StreamConfig]
+) -> Iterator[tuple[Location, str]]:
+    if not streams:
+        yield ("streams",), "no streams: give at least one, as in gate: {source: 'rtsp://...'}"
+    outputs: dict[str, str] = {}
+    for name, stream in streams.items():
+        if stream.model not in file.models:
+            hint = nearest(stream.model, file.models)
+            yield ("streams", name, "model"), f"no model {stream.model!r} under models; {hint}"
+        for kind, output in (("record", stream.record), ("events", stream.events)):
+            if output.when == "never":
+                continue
+            path = output.path.replace("{stream}", name)
+            other = outputs.setdefault(path, f"{name}.{kind}")
+            if other != f"{name}.{kind}":
+                yield ("streams", name, kind, "path"), f"would write to the same file as {other}"
