@@ -33,7 +33,14 @@ class EngineError(CenternetdError):
 
 
 class SourceError(CenternetdError):
-    """A source can't be opened or read: a live one is tried again, a file ends its stream."""
+    """A source can't be opened or read: a live one is tried again, a file ends its stream.
+
+    ``reason`` is one of the few words under which reconnections are counted.
+    """
+
+    def __init__(self, message: str, reason: str = "read_failed") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SinkError(CenternetdError):

@@ -21,29 +21,33 @@ class Lane:
     """Carries the frames of one stream, in order, and keeps their book.
 
     Capture offers frames, inference takes them and delivers detections, and each sink reads
-    its own outlet. The only place where anybody waits for room is `offer`: it lets a new frame
-    in when fewer than ``capacity`` are between capture and the hands of the slowest sink. So
-    inference never waits for a sink, and one stream never waits for another.
+    its own outlet. The only place where anybody waits for room is `offer`: on a lane that
+    blocks it lets a new frame in when fewer than ``depth`` are between capture and the hands
+    of the slowest sink. So inference never waits for a sink, and one stream never waits for
+    another. On a lane that drops, ``inbox`` frames may wait for inference (few: what waits
+    grows old) and ``depth`` for each sink.
     """
 
     def __init__(
         self,
         name: str,
         backpressure: Backpressure,
-        capacity: int,
+        *,
+        depth: int,
+        inbox: int,
         ready: threading.Condition,
         sinks: Sequence[StageName],
         max_frame_age: float | None = None,
     ) -> None:
         self.name = name
         self.backpressure = backpressure
-        self.capacity = capacity
+        self.depth = depth
         self.max_frame_age = max_frame_age
         self.ledger = Ledger(sinks)
         self.status = StreamStatus()
-        self._inbox: Channel[Frame] = Channel(capacity, ready)
+        self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
         self._moved = threading.Condition()
-        self._outlets = {sink: Channel[Result](capacity, self._moved) for sink in sinks}
+        self._outlets = {sink: Channel[Result](depth, self._moved) for sink in sinks}
 
     @property
     def outlets(self) -> Mapping[StageName, Channel[Result]]:
@@ -104,17 +108,18 @@ class Lane:
             self._moved.notify_all()
             self._finish_if_drained()
 
-    def abandon(self) -> None:
-        """Close everything now and write off what is still on its way."""
-        self._inbox.close()
+    def discard(self) -> None:
+        """Close, and drop what inference hasn't taken up: there is no time left for it."""
+        self.close()
         while self._inbox.take() is not None:
-            pass
+            self.drop(StageName.CAPTURE, Reason.SHUTDOWN)
+
+    def abandon(self) -> None:
+        """Close for good when inference is gone: what it held is lost, the sinks may finish."""
+        self.discard()
         with self._moved:
-            for outlet in self._outlets.values():
-                outlet.close()
-                while outlet.take() is not None:
-                    pass
-            self.ledger.write_off()
+            self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+            self._finish_if_drained()
 
     @property
     def closed(self) -> bool:
@@ -127,10 +132,14 @@ class Lane:
         return len(self._inbox)
 
     def _wait_for_room(self) -> bool:
-        if self.backpressure is Backpressure.BLOCK:
+        if self._blocks:
             with self._moved:
-                self._moved.wait_for(lambda: self.closed or self._held() < self.capacity)
+                self._moved.wait_for(lambda: self.closed or self._held() < self.depth)
         return not self.closed
+
+    @property
+    def _blocks(self) -> bool:
+        return self.backpressure is Backpressure.BLOCK
 
     def _held(self) -> int:
         return self.ledger.waiting + max(map(len, self._outlets.values()), default=0)

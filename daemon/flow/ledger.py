@@ -100,11 +100,11 @@ class Ledger:
             self._leave(stage, count)
             self._dropped[stage, reason] += count
 
-    def write_off(self) -> None:
-        """Post everything still on its way as dropped by the shutdown."""
+    def write_off(self, *stages: StageName) -> None:
+        """Post what is still at ``stages`` (none given: anywhere) as dropped by the shutdown."""
         with self._lock:
-            for stage, count in self._in_flight.items():
-                self._dropped[stage, Reason.SHUTDOWN] += count
+            for stage in stages or tuple(self._in_flight):
+                self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
                 self._in_flight[stage] = 0
 
     @property

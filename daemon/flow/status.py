@@ -15,6 +15,9 @@ class StreamState(str, Enum):
     ENDED = "ended"
 
 
+RECONNECT_REASONS = ("open_failed", "read_failed", "stalled", "ended", "lagging")
+
+
 @dataclass(slots=True)
 class StreamStatus:
     """The present condition of one stream, written by its own stages, read by anyone.
@@ -36,5 +39,7 @@ class StreamStatus:
     bytes_written: int = 0
     segments: int = 0
     output: str | None = None
-    reconnects: Counter[str] = field(default_factory=Counter)
+    reconnects: Counter[str] = field(
+        default_factory=lambda: Counter(dict.fromkeys(RECONNECT_REASONS, 0))
+    )
     detections: Counter[str] = field(default_factory=Counter)

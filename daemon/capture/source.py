@@ -1,0 +1,56 @@
+"""What a source is, whatever it reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture with the source's own time.
+
+    ``image`` is uint8 [height, width, 3], BGR, upright. ``pts`` counts ``time_base`` seconds;
+    it is None where the source has no time of its own worth keeping. ``decode_seconds`` is
+    what decoding and converting took, without the waiting.
+    """
+
+    image: NDArray[np.uint8]
+    pts: int | None
+    time_base: Fraction
+    decode_seconds: float
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known of an open source; ``total_frames`` is its own estimate, if it has one."""
+
+    codec: str
+    decoder: str
+    time_base: Fraction
+    total_frames: int | None = None
+
+
+class Source(Protocol):
+    """An open source: iterate it for its pictures, then close it.
+
+    ``damaged_packets`` counts what could not be decoded and was passed over.
+    """
+
+    info: SourceInfo
+    damaged_packets: int
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield pictures until the end.
+
+        Raises
+        ------
+        SourceError
+            When the source can't be read on. What was read before stays good.
+        """
+
+    def close(self) -> None:
+        """Release it; may be called twice."""

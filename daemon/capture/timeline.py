@@ -1,0 +1,67 @@
+"""One strictly increasing timeline a stream, whatever its source's clock does."""
+
+from fractions import Fraction
+
+_LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
+_LARGEST_JUMP = 2.0  # seconds a live pts may stray from the monotonic clock between two frames
+
+
+class Timeline:
+    """Maps a source's pts onto the stream's timeline.
+
+    A file keeps its own pts and time base, and is only corrected where they don't increase.
+    A live stream is counted in 1/90000 s from its first frame; where its pts are missing or
+    jump, and after `reconnected`, it continues by the monotonic clock.
+    """
+
+    def __init__(self, time_base: Fraction | None = None) -> None:
+        """Start a file's timeline in its ``time_base``, or a live one without."""
+        self.time_base = time_base or _LIVE_TIME_BASE
+        self._live = time_base is None
+        self._last: int | None = None
+        self._last_at = 0.0
+        self._source_start: Fraction | None = None  # the source's time that is our time 0
+        self._anchor: tuple[int, float] | None = None  # where and when this connection began
+
+    def reconnected(self) -> None:
+        """Forget the source's clock: the next frame begins a new one."""
+        self._source_start = None
+        self._anchor = None
+
+    @property
+    def lag(self) -> float:
+        """Seconds by which the last frame came later than its pts says, on this connection."""
+        if self._anchor is None or self._last is None:
+            return 0.0
+        start, started_at = self._anchor
+        return self._last_at - started_at - float((self._last - start) * self.time_base)
+
+    def stamp(self, pts: int | None, time_base: Fraction, now: float) -> int:
+        """Return the timeline's pts for a picture decoded at the monotonic time ``now``."""
+        stamped = (
+            self._live_pts(pts, time_base, now) if self._live else self._file_pts(pts, time_base)
+        )
+        if self._last is not None:
+            stamped = max(stamped, self._last + 1)
+        self._last, self._last_at = stamped, now
+        self._anchor = self._anchor or (stamped, now)
+        return stamped
+
+    def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
+        if pts is None:
+            return 0 if self._last is None else self._last + 1
+        return round(pts * time_base / self.time_base)
+
+    def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
+        by_clock = 0
+        if self._last is not None:
+            by_clock = self._last + round((now - self._last_at) / self.time_base)
+        if pts is None:
+            return by_clock
+        source_time = pts * time_base
+        if self._source_start is not None:
+            by_source = round((source_time - self._source_start) / self.time_base)
+            if abs(by_source - by_clock) * self.time_base <= _LARGEST_JUMP:
+                return by_source
+        self._source_start = source_time - by_clock * self.time_base
+        return by_clock

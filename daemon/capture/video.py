@@ -1,0 +1,171 @@
+"""Files and network streams, through PyAV."""
+
+import time
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from daemon.capture.source import Picture, SourceInfo
+from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
+
+# What a URL may make FFmpeg open besides itself: never the local files of a hostile playlist.
+_PROTOCOLS = {
+    "file": "file",
+    "rtsp": "rtsp,rtp,udp,tcp",
+    "rtsps": "rtsps,rtsp,tls,rtp,tcp",
+    "http": "http,tcp,crypto",
+    "https": "https,http,tls,tcp,crypto",
+}
+_ROTATIONS = {
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
+}
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+# Formats that number their frames at a made-up rate: the moment of arrival tells more.
+_UNTIMED = frozenset({"mpjpeg", "mjpeg"})
+
+
+class VideoSource:
+    """A file or a network stream, decoded by one thread into BGR."""
+
+    def __init__(self, uri: SourceUri, timeout: float) -> None:
+        """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
+
+        Raises
+        ------
+        SourceError
+            When it can't be opened or has no video.
+        """
+        self._live = not uri.is_file
+        self._timeout = timeout
+        self._container = _open(uri, timeout)
+        try:
+            self._stream = _video_stream(self._container)
+        except SourceError:
+            self.close()
+            raise
+        context = self._stream.codec_context
+        context.thread_count = 1
+        name = context.codec.name
+        self._untimed = self._live and self._container.format.name in _UNTIMED
+        self.info = SourceInfo(
+            codec=context.codec.canonical_name,
+            decoder=name,
+            time_base=self._stream.time_base or Fraction(1, 90_000),
+            total_frames=_total_frames(self._container, self._stream),
+        )
+        self.damaged_packets = 0
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield pictures until the end; packets that can't be decoded are passed over.
+
+        Raises
+        ------
+        SourceError
+            When the source can't be read on, or sends packets for too long that make no picture.
+        """
+        pictured_at = time.monotonic()
+        try:
+            for packet in self._container.demux(self._stream):
+                started = time.monotonic()
+                if self._live and started - pictured_at > self._timeout:
+                    raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
+                for frame in self._decode(packet):
+                    yield self._picture(frame, started)
+                    pictured_at = started = time.monotonic()
+        except av.error.ExitError:
+            raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
+        except av.FFmpegError as error:
+            raise SourceError(f"reading stopped: {_said(error)}") from None
+
+    def close(self) -> None:
+        """Close the connection or file; leaving it to the collector leaks threads and memory."""
+        self._container.close()
+
+    def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+        try:
+            return packet.decode()
+        except av.error.InvalidDataError:
+            self.damaged_packets += 1
+            return []
+
+    def _picture(self, frame: VideoFrame, started: float) -> Picture:
+        return Picture(
+            image=_upright(_bgr(frame), frame.rotation),
+            pts=None if self._untimed else frame.pts,
+            time_base=frame.time_base or self.info.time_base,
+            decode_seconds=time.monotonic() - started,
+        )
+
+
+def _open(uri: SourceUri, timeout: float) -> av.container.InputContainer:
+    options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, timeout)}
+    try:
+        # A named pipe may rightly have nothing to say for long.
+        limits = None if uri.is_file else (timeout, timeout)
+        return av.open(uri.reveal(), options=options, timeout=limits, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"can't be opened: {_why(error, uri)}", "open_failed") from None
+
+
+def _network_options(uri: SourceUri, timeout: float) -> Mapping[str, str]:
+    if uri.scheme in ("rtsp", "rtsps"):
+        return {"rtsp_transport": "tcp", "timeout": str(int(timeout * 1e6))}
+    if uri.scheme in ("http", "https"):
+        return {"rw_timeout": str(int(timeout * 1e6))}
+    return {}
+
+
+def _video_stream(container: av.container.InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        if "attached_pic" not in stream.disposition.name.lower():
+            return stream
+    raise SourceError("has no video in it", "open_failed")
+
+
+def _total_frames(container: av.container.InputContainer, stream: VideoStream) -> int | None:
+    if stream.frames:
+        return stream.frames
+    if stream.duration and stream.time_base and stream.average_rate:
+        return round(stream.duration * stream.time_base * stream.average_rate)
+    if container.duration and stream.average_rate:
+        return round(container.duration / av.time_base * stream.average_rate)
+    return None
+
+
+def _bgr(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Convert to BGR and view the result in place: its rows keep FFmpeg's padding."""
+    # High-definition video that says nothing is BT.709; swscale would take BT.601 for it.
+    untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= 720
+    source = Colorspace.ITU709 if untagged_hd else None
+    plane = frame.reformat(format="bgr24", src_colorspace=source).planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
+    """Turn ``image`` by the display matrix's counter-clockwise angle."""
+    turn = _ROTATIONS.get(rotation % 360)
+    return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)
+
+
+def _why(error: OSError | av.FFmpegError, uri: SourceUri) -> str:
+    if uri.is_file and Path(uri.reveal()).is_file() and Path(uri.reveal()).stat().st_size == 0:
+        return "the file is empty"
+    return _said(error)
+
+
+def _said(error: OSError | av.FFmpegError) -> str:
+    """Return the library's own words without the URL, which may hold a password."""
+    return (error.strerror or "no reason given").lower()

@@ -1,0 +1,94 @@
+"""Collecting a batch across streams."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from daemon.flow import Frame, Lane, Reason, StageName
+
+
+class Taken(NamedTuple):
+    """A frame in a batch and the lane it came from."""
+
+    lane: Lane
+    frame: Frame
+
+
+class Clock(Protocol):
+    """Time, and waiting for it: replaced in tests."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        """Wait on ``condition``, which is held, for at most ``timeout`` seconds."""
+
+
+class SystemClock:
+    """The monotonic clock of this machine."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        """Wait on ``condition``, which is held, for at most ``timeout`` seconds."""
+        condition.wait(timeout)
+
+
+def collect(
+    lanes: Sequence[Lane],
+    ready: threading.Condition,
+    max_size: int,
+    max_delay: float,
+    limit: Callable[[Lane, Frame], int],
+    clock: Clock,
+) -> list[Taken]:
+    """Take up to ``max_size`` frames, waiting ``max_delay`` seconds for company to the first.
+
+    Lanes are served in turns, one frame a turn, in the order given: rotate it between calls.
+    ``limit`` tells the largest batch in which a frame would still be in time; 0 drops it as too
+    old. Returns an empty list when every lane is closed and drained.
+    """
+    batch: list[Taken] = []
+    deadline: float | None = None
+    with ready:
+        while True:
+            complete = _fill(batch, lanes, max_size, limit)
+            if complete or all(lane.closed for lane in lanes):
+                return batch
+            if batch and deadline is None:
+                deadline = clock.now() + max_delay
+            timeout = None if deadline is None else deadline - clock.now()
+            if timeout is not None and timeout <= 0:
+                return batch
+            clock.wait(ready, timeout)
+
+
+def _fill(
+    batch: list[Taken],
+    lanes: Sequence[Lane],
+    max_size: int,
+    limit: Callable[[Lane, Frame], int],
+) -> bool:
+    """Add what waits to ``batch``, in turns; returns whether the batch must not grow further."""
+    taken = True
+    while taken:
+        taken = False
+        for lane in lanes:
+            frame = lane.peek()
+            if frame is None:
+                continue
+            allowed = limit(lane, frame)
+            if batch and 0 < allowed <= len(batch):
+                return True  # it would be late in so large a batch: it leads the next one
+            lane.take()
+            taken = True
+            if allowed == 0:
+                lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+                continue
+            batch.append(Taken(lane, frame))
+            if len(batch) == max_size:
+                return True
+    return False

@@ -1,0 +1,58 @@
+"""From source pixels to input pixels and back."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """An axis-aligned map from source pixels to input pixels: x' = sx * x + tx, likewise y."""
+
+    sx: float
+    sy: float
+    tx: float
+    ty: float
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The map as the [2, 3] matrix that `cv2.warpAffine` takes."""
+        return np.array([[self.sx, 0.0, self.tx], [0.0, self.sy, self.ty]])
+
+    def unmap_points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map input pixels [..., 2] back to source pixels."""
+        offset = np.array([self.tx, self.ty], np.float32)
+        scale = np.array([self.sx, self.sy], np.float32)
+        return (xy - offset) / scale
+
+
+def letterbox_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:
+    """Fit ``source`` (height, width) into ``target``, centred, keeping the aspect ratio.
+
+    The map that CenterNet's own test-time transform makes for fixed resolutions.
+    """
+    (h, w), (height, width) = source, target
+    s = min(width / w, height / h)
+    return Geometry(s, s, (width - s * w) / 2, (height - s * h) / 2)
+
+
+def stretch_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:
+    """Stretch ``source`` (height, width) to fill ``target``."""
+    (h, w), (height, width) = source, target
+    return Geometry(width / w, height / h, 0.0, 0.0)
+
+
+GEOMETRIES = {"letterbox": letterbox_geometry, "stretch": stretch_geometry}
+
+
+def fill_row(image: NDArray[np.uint8], row: NDArray[np.uint8], geometry: Geometry) -> None:
+    """Write ``image`` through ``geometry`` into ``row`` [H, W, 3], in place, border 0."""
+    height, width, _ = row.shape
+    written = cv2.warpAffine(
+        image, geometry.matrix, (width, height), flags=cv2.INTER_LINEAR, dst=row
+    )
+    # OpenCV silently writes elsewhere when dst doesn't suit it.
+    if written.ctypes.data != row.ctypes.data:
+        raise RuntimeError(f"a row of shape {row.shape} can't be written in place")

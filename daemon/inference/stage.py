@@ -1,0 +1,148 @@
+"""The inference stage: frames out of the lanes, through the engine, detections into the lanes."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from daemon.flow import Backpressure, Channel, Frame, Lane, Meters
+from daemon.inference.collect import SystemClock, Taken, collect
+from daemon.inference.detector import Detector
+from daemon.inference.engines import Slot
+from daemon.inference.forecast import Forecast
+from daemon.inference.letterbox import Geometry
+from daemon.inference.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How batches are formed: at most ``max_size`` frames, ``max_delay`` seconds of waiting."""
+
+    max_size: int
+    max_delay: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A batch on its way through the engine."""
+
+    slot: Slot
+    frames: Sequence[Taken]
+    geometries: Sequence[Geometry]
+    collected_at: float
+
+
+class InferenceStage:
+    """Two threads around one engine and a ring of slots.
+
+    `feed` collects a batch, letterboxes it into a free slot and enqueues it; `harvest` waits
+    for the oldest slot, delivers its detections and frees it. So the next batch is prepared
+    under the compute of the current one, whatever the engine. Both end when every lane is
+    closed and drained, or raise.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        lanes: Sequence[Lane],
+        ready: threading.Condition,
+        wanted: Mapping[str, Wanted],
+        batching: Batching,
+        meters: Meters,
+        beat: Callable[[], None],
+        slots: int = 2,
+    ) -> None:
+        """Serve ``lanes``, whose inboxes announce frames on ``ready``.
+
+        ``beat`` is called with every batch that is taken up or finished.
+        """
+        self._detector = detector
+        self._lanes = list(lanes)
+        self._ready = ready
+        self._wanted = wanted
+        self._batching = batching
+        self._meters = meters
+        self._beat = beat
+        self._clock = SystemClock()
+        self._forecast = Forecast()
+        self._slots = detector.engine.make_slots(slots)
+        self._free: Channel[Slot] = Channel(slots)
+        self._running: Channel[_Batch] = Channel(slots)
+        for slot in self._slots:
+            self._free.put(slot)
+
+    @property
+    def slots_busy(self) -> int:
+        """Slots being filled, computed or harvested."""
+        return len(self._slots) - len(self._free)
+
+    def warm_up(self) -> None:
+        """Run an empty batch of each size, so that the first frames find everything allocated.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails.
+        """
+        engine = self._detector.engine
+        for size in sorted({engine.bucket(n + 1) for n in range(self._batching.max_size)}):
+            engine.enqueue(self._slots[0], size)
+            engine.wait(self._slots[0])
+
+    def feed(self) -> None:
+        """Keep the engine fed until every lane is closed and drained."""
+        try:
+            for slot in self._free:
+                frames = collect(
+                    self._lanes,
+                    self._ready,
+                    self._batching.max_size,
+                    self._batching.max_delay,
+                    self._limit,
+                    self._clock,
+                )
+                if not frames:
+                    return
+                self._lanes.append(self._lanes.pop(0))
+                self._enqueue(slot, frames)
+                self._beat()
+        finally:
+            self._running.close()
+
+    def harvest(self) -> None:
+        """Deliver the detections of each batch that `feed` enqueued, in order."""
+        try:
+            for batch in self._running:
+                self._deliver(batch)
+                self._free.put(batch.slot)
+                self._beat()
+        finally:
+            self._free.close()
+
+    def _limit(self, lane: Lane, frame: Frame) -> int:
+        """Return the largest batch in which ``frame`` would still be in time; 0: too late."""
+        if lane.backpressure is Backpressure.BLOCK or lane.max_frame_age is None:
+            return self._batching.max_size
+        budget = lane.max_frame_age - (self._clock.now() - frame.captured_at)
+        return self._forecast.largest(self._batching.max_size, budget) if budget >= 0 else 0
+
+    def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> None:
+        collected_at = self._clock.now()
+        geometries = self._detector.fill(slot, [taken.frame.image for taken in frames])
+        self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
+        self._detector.engine.enqueue(slot, len(frames))
+        self._running.put(_Batch(slot, frames, geometries, collected_at))
+
+    def _deliver(self, batch: _Batch) -> None:
+        waited_from = self._clock.now()
+        images = [taken.frame.image for taken in batch.frames]
+        wanted = [self._wanted[taken.lane.name] for taken in batch.frames]
+        found = self._detector.read(batch.slot, images, batch.geometries, wanted)
+        now = self._clock.now()
+        self._meters.stage_duration("execute", now - waited_from)
+        self._meters.batch_size(len(batch.frames))
+        self._forecast.learn(len(batch.frames), now - batch.collected_at)
+        for (lane, frame), detections in zip(batch.frames, found, strict=True):
+            for class_id in detections.class_id:
+                lane.status.detections[self._wanted[lane.name].counted_as[class_id]] += 1
+            lane.deliver(frame, detections)
+            self._meters.frame_latency(lane.name, self._clock.now() - frame.captured_at)
