@@ -25,7 +25,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def render() -> str:
-    """Return the schema as text, made from the models: the shipped file is this very text."""
+    """Return the schema as text, made from the models."""
     schema = FileConfig.model_json_schema(schema_generator=_Generator)
     for section in Section.__subclasses__():
         if section.__name__ in schema["$defs"]:

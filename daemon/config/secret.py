@@ -7,13 +7,15 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+LONGEST = 2048
 MASK = "***"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.,-]*):")
-# Greedy up to the last "@", so that an unescaped "@" or "/" in a password stays hidden too.
-_PASSWORD = re.compile(r"(?<=://)([^\s:/?#@]*):(\S*)@")
+# Greedy up to the last "@", so that an unescaped "@" or "/" in a password stays hidden too; with
+# bounds, so that no text takes more than linear time.
+_PASSWORD = re.compile(r"(?<=://)([^\s:/?#@]{0,256}):(\S{0,2048})@")
 _NAMED = re.compile(
-    r"([\w-]*(?:pass|pwd|token|secret|key|auth|sig|credential)[\w-]*=)([^&;#\s/'\"]+)",
+    r"([\w-]{0,64}(?:pass|pwd|token|secret|key|auth|sig|credential)[\w-]{0,64}=)([^&#\s]+)",
     re.IGNORECASE,
 )
 
@@ -92,6 +94,8 @@ def _scheme_of(text: str) -> str:
     """Return the scheme of a source, or raise ValueError saying why it is none."""
     if not text or not text.isprintable():
         raise ValueError("is empty or holds control characters")
+    if len(text) > LONGEST:
+        raise ValueError(f"is longer than {LONGEST} characters")
     match = _SCHEME.match(text)
     if match is None:
         if text.startswith("/dev/video"):
@@ -121,4 +125,4 @@ def _check_url(text: str) -> None:
             "has a host or port that can't be read; in a password percent-encode / ? # @ and :"
         ) from None
     if not text[len(parts.scheme) :].startswith("://") or not host or " " in text:
-        raise ValueError("is no full URL: write it as in rtsp://user:password@host:554/path")
+        raise ValueError("is no full URL: write it as in rtsp://host:554/path")

@@ -40,7 +40,7 @@ def format_duration(seconds: float) -> str:
     for unit in ("d", "h", "min", "s"):
         if seconds and seconds % SECONDS[unit] == 0:
             return f"{seconds / SECONDS[unit]:.0f}{unit}"
-    return f"{seconds / SECONDS['ms']:g}ms"
+    return f"{seconds / SECONDS['ms']:.6f}".rstrip("0").rstrip(".") + "ms"
 
 
 def format_size(count: int) -> str:

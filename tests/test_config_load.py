@@ -1,0 +1,234 @@
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from daemon.config import Address, Config, StreamConfig, cache_dir, from_source, load, state_dir
+from daemon.errors import ConfigError
+
+Loader = Callable[[str], Config]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Loader:
+    """Return a loader of a text behind the version line."""
+
+    def read(text: str) -> Config:
+        path = tmp_path / "config.yaml"
+        path.write_text(f"version: 1\n{text}")
+        return load(path)
+
+    return read
+
+
+def test_a_camera_in_three_lines(read: Loader) -> None:
+    config = read("streams:\n  gate:\n    source: rtsp://u:pw@h/x\n")
+    assert list(config.streams) == ["gate"]
+    stream = config.streams["gate"]
+    assert (stream.name, stream.policy, stream.model) == ("gate", "live", "default")
+    assert stream.source.reveal() == "rtsp://u:pw@h/x"
+    assert stream.record.segment == 300.0
+    assert config.secrets() == {"pw"}
+    assert config.notices() == ()
+
+
+def test_an_omitted_key_has_the_default_of_the_class(read: Loader) -> None:
+    stream = read("streams: {gate: {source: 'rtsp://h/x'}}").streams["gate"]
+    assert stream == StreamConfig(name="gate", source=stream.source)
+
+
+def test_a_stream_overrides_the_defaults_key_by_key(read: Loader) -> None:
+    config = read("""
+defaults:
+  max_frame_age: 250ms
+  detect: {confidence: 0.5, labels: [person, face]}
+  record: {draw: blur}
+streams:
+  a: {source: 'rtsp://h/a', detect: {confidence: 0.7}, record: {segment: 1h}}
+  b: {source: 'rtsp://h/b', detect: {labels: []}}
+""")
+    a, b = config.streams["a"], config.streams["b"]
+    assert a.max_frame_age == b.max_frame_age == 0.25
+    assert (a.detect.confidence, a.detect.labels) == (0.7, ("person", "face"))
+    assert (b.detect.confidence, b.detect.labels) == (0.5, ())
+    assert (a.record.draw, a.record.segment) == ("blur", 3600.0)
+    assert (b.record.draw, b.record.segment) == ("blur", 300.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "policy"),
+    [
+        ("clip.mp4", "lossless"),
+        ("rtsp://h/x", "live"),
+        ("http://h/clip.mp4", "live"),
+        ("v4l2:0", "live"),
+    ],
+)
+def test_the_policy_follows_the_source(read: Loader, source: str, policy: str) -> None:
+    config = read(f"streams: {{a: {{source: '{source}'}}, b: {{source: x, policy: live}}}}")
+    assert (config.streams["a"].policy, config.streams["b"].policy) == (policy, "live")
+
+
+def test_a_file_is_recorded_in_one_piece_unless_told_otherwise(read: Loader) -> None:
+    plain = read("streams: {a: {source: x.mp4}}").streams["a"]
+    assert (plain.record.path, plain.record.segment) == ("{stream}.mp4", None)
+    assert plain.events.path == "{stream}.jsonl"
+    told = read("""
+defaults: {record: {segment: 10s}, events: {path: "%Y/{stream}.jsonl"}}
+streams: {a: {source: x.mp4, record: {path: "%Y/{stream}.mp4"}}}
+""").streams["a"]
+    assert (told.record.path, told.record.segment) == ("%Y/{stream}.mp4", 10.0)
+    assert told.events.path == "%Y/{stream}.jsonl"
+
+
+def test_input_paths_are_relative_to_the_file(read: Loader, tmp_path: Path) -> None:
+    config = read("""
+models: {default: {path: nets/mine.onnx, labels_file: labels.txt}}
+streams: {a: {source: clips/x.mp4}, b: {source: /srv/y.mp4}}
+""")
+    model = config.models["default"]
+    assert config.base_dir == tmp_path
+    assert (model.path, model.labels_file) == (
+        str(tmp_path / "nets/mine.onnx"),
+        str(tmp_path / "labels.txt"),
+    )
+    assert not model.is_builtin
+    assert config.streams["a"].source.reveal() == str(tmp_path / "clips/x.mp4")
+    assert config.streams["b"].source.reveal() == "/srv/y.mp4"
+
+
+def test_a_bare_word_is_a_built_in_model(read: Loader) -> None:
+    assert read("streams: {a: {source: x}}").models["default"].is_builtin
+
+
+def test_outputs_and_caches_go_where_systemd_says(
+    read: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    config = read("storage: {root: out}\nstreams: {a: {source: x}}")
+    assert config.storage_root == tmp_path / "out"
+    assert config.cache_dir == Path("/caches/centernetd")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/one")
+    config = read("storage: {root: out}\nstreams: {a: {source: x}}")
+    assert config.storage_root == Path("/var/lib/one/out")
+    assert config.cache_dir == cache_dir() == Path("/var/cache/one")
+    assert state_dir() == Path("/var/lib/one")
+
+
+def test_without_a_home_folder_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CACHE_DIRECTORY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(ConfigError, match="set CACHE_DIRECTORY"):
+        cache_dir()
+
+
+def test_the_server_can_be_opened_moved_and_turned_off(read: Loader) -> None:
+    streams = "\nstreams: {a: {source: x}}"
+    assert read(f"metrics: {{listen: 0.0.0.0:80}}{streams}").metrics.listen == ("0.0.0.0", 80)
+    six = read(f"metrics: {{listen: '[::1]:0'}}{streams}").metrics.listen
+    assert six == Address("::1", 0)
+    assert str(six) == "[::1]:0"
+    assert read(f"metrics: {{listen: null}}{streams}").metrics.listen is None
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.2:1", "localhost:1", "[::1]:1"])
+def test_the_page_may_listen_on_loopback(read: Loader, listen: str) -> None:
+    config = read(f"page: {{listen: '{listen}'}}\nstreams: {{a: {{source: x}}}}")
+    assert str(config.page.listen) == listen
+
+
+@pytest.mark.parametrize("listen", ["camera.local:1", "0.0.0.0:1", "[::]:1", "10.0.0.1:1"])
+def test_the_page_is_shown_to_others_only_when_told(read: Loader, listen: str) -> None:
+    streams = "streams: {a: {source: x}}"
+    with pytest.raises(ConfigError, match="insecure: true"):
+        read(f"page: {{listen: '{listen}'}}\n{streams}")
+    assert read(f"page: {{listen: '{listen}', insecure: true}}\n{streams}").page.insecure
+
+
+def test_keys_of_ones_own_begin_with_x(read: Loader) -> None:
+    config = read("x-a: [1, {b: 2}]\nstreams: {x-b: {source: x, x-note: east, detect: {x-c: }}}")
+    assert list(config.streams) == ["x-b"]
+
+
+def test_scalars_are_those_of_yaml_1_2(read: Loader) -> None:
+    config = read("streams: {a: {source: x, detect: {confidence: 5e-1, labels: [no, 'yes', 1_0]}}}")
+    assert config.streams["a"].detect.confidence == 0.5
+    assert config.streams["a"].detect.labels == ("no", "yes", "1_0")
+
+
+def test_the_digest_is_that_of_the_file(read: Loader, tmp_path: Path) -> None:
+    config = read("streams: {a: {source: x}}")
+    assert config.sha256 == sha256((tmp_path / "config.yaml").read_bytes()).hexdigest()
+
+
+def test_a_folder_adds_a_stream_for_each_file(read: Loader, tmp_path: Path) -> None:
+    folder = tmp_path / "streams.d"
+    folder.mkdir()
+    (folder / "gate.yaml").write_text("source: gate.mp4\ndetect: {confidence: 0.9}\n")
+    (folder / "yard.yaml").write_text("source: rtsp://h/yard\n")
+    (folder / ".gate.yaml").write_text("an editor's leaving")
+    (folder / "README").write_text("not read")
+    before = read("streams: {a: {source: x}}")
+    config = read("defaults: {policy: live}\nstreams:\n")
+    assert list(config.streams) == ["gate", "yard"]
+    assert config.streams["gate"].policy == "live"
+    assert config.streams["gate"].detect.confidence == 0.9
+    assert config.streams["gate"].source.reveal() == str(tmp_path / "gate.mp4")
+    (folder / "yard.yaml").write_text("source: rtsp://h/yard2\n")
+    assert read("streams: {a: {source: x}}").sha256 != before.sha256
+
+
+def test_one_source_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIRECTORY", "/elsewhere")
+    monkeypatch.setenv("GATE_PW", "hunter2")
+    config = from_source("rtsp://u:${GATE_PW}@h/x", Path("out/Gate 100%.mp4"))
+    stream = config.streams["gate-100-"]
+    assert (stream.policy, stream.events.when) == ("live", "never")
+    assert (stream.record.path, stream.record.segment) == ("Gate 100%%.mp4", None)
+    assert config.storage_root == tmp_path / "out"
+    assert config.metrics.listen == Address("127.0.0.1", 10864)
+    assert config.secrets() == {"hunter2"}
+
+
+def test_one_source_without_output_only_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stream = from_source("x.mp4", None).streams["stream"]
+    assert (stream.record.when, stream.events.when) == ("never", "never")
+    assert stream.source.reveal() == str(tmp_path / "x.mp4")
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "sentence"),
+    [
+        ("ftp://u:hunter2@h", "a.mp4", "source ftp://u:***@h: has a scheme that isn't read here"),
+        ("rtsp://u:${UNSET_PW}@h", "a.mp4", "${UNSET_PW} is neither in the environment"),
+        ("x", "a.mkv", "output a.mkv: must end in .mp4"),
+        ("x", "{a}.mp4", "output {a}.mp4: only {stream} may stand in braces"),
+        ("x", "\udcff.mp4", "output \udcff.mp4: "),
+    ],
+)
+def test_a_wrong_source_or_output_is_told(source: str, output: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_source(source, Path(output))
+    assert sentence in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_limits_that_are_not_enforced_yet_are_told(read: Loader) -> None:
+    config = read("storage: {max_bytes: 1TB}\npage: {}\nstreams: {a: {source: x}}")
+    assert config.notices() == (
+        "storage.max_bytes is set, but this version doesn't act on it yet: "
+        "old recordings are not deleted",
+    )

@@ -1,0 +1,271 @@
+"""Every way in which a configuration can be wrong: one sentence, with file, line and key."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.config import load
+from daemon.errors import ConfigError
+
+STREAM = "\nstreams: {a: {source: x.mp4}}"
+
+
+def refusal(path: Path, text: str | bytes) -> str:
+    """Return the sentence with which a file is refused, the path cut down to its name."""
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert caught.value.exit_code == 78
+    return sentence.replace(f"{path.parent}/", "")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "config.yaml: is empty"),
+        ("# nothing\n---\n", "config.yaml: is empty"),
+        ("centernet", "config.yaml:1: must be a mapping of keys"),
+        ("- a", "config.yaml:1: must be a mapping of keys"),
+        (b"a: 1\nb: \xff", "config.yaml:2: is not UTF-8 text"),
+        ("a: 1\nb: \x07", "config.yaml: holds characters that YAML doesn't allow"),
+        ('a: "\\U0011ffff"', "config.yaml: holds characters that YAML doesn't allow"),
+        ('a:\n  "\\0"', "config.yaml:2: a value holds a control character"),
+        ('"\\0": 1', "config.yaml:1: a key holds a control character"),
+        ('"\\ud800": 1', "config.yaml:1: a key holds a control character"),
+        ("a:\n\t- 1", "config.yaml:2: is not YAML: a tab can't indent; use spaces"),
+        ("a: [", "config.yaml:1: is not YAML: expected the node content, but found '<stream end>'"),
+        ("a: 1\nb: 2\na: 3", "config.yaml:3: a: is given twice, first on line 1; keep one"),
+        ("b: {a: 1,\n a: 2}", "config.yaml:2: b.a: is given twice, first on line 1; keep one"),
+        ("a: &b 1", "config.yaml:1: anchors and aliases (& and *) are not read; write it out"),
+        ("a: *b", "config.yaml:1: anchors and aliases (& and *) are not read; write it out"),
+        ("a: !!python/name:os.system", "config.yaml:1: tags (!) are not read"),
+        ("{a: 1}: 2", "config.yaml:1: a key must be plain text"),
+        ("a: 1\n---\nb: 2", "config.yaml:2: a second document begins here; only one is read"),
+        ("a: ${", "config.yaml:1: a: a ${ must go on as in ${NAME}; write $${ for the characters"),
+        (
+            "a: [1,\n '${b c}']",
+            "config.yaml:2: a[1]: a ${ must go on as in ${NAME}; write $${ for th",
+        ),
+    ],
+)
+def test_what_is_no_plain_yaml(path: Path, text: str | bytes, sentence: str) -> None:
+    assert refusal(path, text).startswith(sentence)
+
+
+@pytest.mark.parametrize("opening", ["[", "{b: ", "- "])
+def test_what_is_too_deep(path: Path, opening: str) -> None:
+    sentence = refusal(path, "# deep\n" + opening * 3000)
+    assert sentence == "config.yaml:2: is nested more than 16 levels deep"
+
+
+def test_what_is_too_large(path: Path) -> None:
+    sentence = refusal(path, "a: " + "b" * 10_000_000)
+    assert sentence == "config.yaml: is larger than 256 KiB; split it up"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("metrics: {}", "config.yaml:1: version: is missing"),
+        ("version: 2", "config.yaml:1: version: must be 1: no other version of the format exists"),
+        ("version: true", "config.yaml:1: version: must be 1: no other version"),
+        ("version: 1\n", "config.yaml:1: streams: no streams: give at least one"),
+        ("version: 1\nstreams:\n", "config.yaml:2: streams: no streams: give at least one"),
+        ("version: 1\nmetrics:" + STREAM, "config.yaml:2: metrics: must be a mapping of keys, not"),
+        ("version: 1\nstreams: []", "config.yaml:2: streams: must be a mapping of names, not a li"),
+        ("version: 1\nstreams:\n  a: {}", "config.yaml:3: streams.a.source: is missing"),
+        (
+            "version: 1\nstreams:\n  gate:\n    source: x\n    recrod: {}",
+            "config.yaml:5: streams.gate.recrod: no such key; did you mean 'record'?",
+        ),
+        (
+            "version: 1\ndefaults:\n  detect: {q: 1}" + STREAM,
+            "config.yaml:3: defaults.detect.q: no such key; there are confidence, labels, max_fps",
+        ),
+        (
+            "version: 1\nengines: {}" + STREAM,
+            "config.yaml:2: engines: no such key; did you mean 'e",
+        ),
+        ("version: 1\ndefaults: {source: x}" + STREAM, "config.yaml:2: defaults.source: no such k"),
+        (
+            "version: 1\nmodels:\n  default:\n    pth: x" + STREAM,
+            "config.yaml:4: models.default.pth: no such key; did you mean 'path'?",
+        ),
+        ("version: 1\nmodels: {}" + STREAM, "config.yaml:2: models: has too few entries"),
+    ],
+)
+def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> None:
+    assert refusal(path, text).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "defaults:\n  max_frame_age: 500",
+            "3: defaults.max_frame_age: '500' needs a unit, as in 500ms, 10s, 5min, 14d",
+        ),
+        ("defaults:\n  stall_timeout: 5m", "3: defaults.stall_timeout: 'm' is no known unit"),
+        ("defaults:\n  stall_timeout: 0s", "3: defaults.stall_timeout: must be greater than or"),
+        ("storage: {min_free: 2}", "2: storage.min_free: '2' needs a unit, as in 500MB, 2GB, 1GiB"),
+        ("storage: {max_bytes: 2Gb}", "2: storage.max_bytes: 'Gb' is no known unit"),
+        ("storage: {require_mount: yes}", "2: storage.require_mount: must be true or false, not '"),
+        ("defaults: {policy: lossles}", "2: defaults.policy: 'lossles' is none of 'auto', 'live' "),
+        ("defaults: {detect: {confidence: true}}", "2: defaults.detect.confidence: must be a numb"),
+        ("defaults: {detect: {confidence: 1.1}}", "2: defaults.detect.confidence: must be less th"),
+        ("defaults: {detect: {confidence: .nan}}", "2: defaults.detect.confidence: must be a numb"),
+        ("defaults: {detect: {max_fps: 1e999}}", "2: defaults.detect.max_fps: must be a finite n"),
+        ("defaults: {detect: {labels: face}}", "2: defaults.detect.labels: must be a list, as in"),
+        ("defaults:\n detect: {labels: [a,\n 2]}", "4: defaults.detect.labels[1]: must be text"),
+        ("defaults: {record: {path: /a.mp4}}", "2: defaults.record.path: must be relative"),
+        ("defaults: {record: {path: ../a.mp4}}", "2: defaults.record.path: must stay under stora"),
+        ("defaults: {record: {path: a.mkv}}", "2: defaults.record.path: must end in .mp4"),
+        ("defaults: {events: {path: '{a}'}}", "2: defaults.events.path: only {stream} may stand"),
+        ("defaults: {record: {segment: 1ms}}", "2: defaults.record.segment: must be greater than"),
+        (
+            "defaults:\n  record: {video: source, draw: blur}",
+            "3: defaults.record: draw: blur can't be had with video: source",
+        ),
+        (
+            "batching: {max_size: 65}",
+            "2: batching.max_size: must be auto or a whole number from 1 ",
+        ),
+        ("batching: {max_size: true}", "2: batching.max_size: must be auto or a whole number"),
+        ("engine: {devices: []}", "2: engine.devices: has too few entries"),
+        ("engine: {devices: [0.5]}", "2: engine.devices[0]: must be a whole number, not 0.5"),
+        ("models: {default: {input_size: [512]}}", "2: models.default.input_size: has too few en"),
+        (
+            "models: {default: {input_size: [512, 512, 3]}}",
+            "2: models.default.input_size: has too ",
+        ),
+        (
+            "models: {default: {input_size: [8, 512]}}",
+            "2: models.default.input_size[0]: must be gr",
+        ),
+        ("models: {default: {path: ''}}", "2: models.default.path: is empty or holds control"),
+        ("models: {face: {path: x.onnx}}", "7: streams.a.model: no model 'default' under models;"),
+        ("metrics: {listen: 10864}", "2: metrics.listen: write HOST:PORT, as in 127.0.0.1:10864"),
+        ("metrics: {listen: ':80'}", "2: metrics.listen: ':80' is no address: write HOST:PORT"),
+        ("metrics: {listen: 'h:65536'}", "2: metrics.listen: 'h:65536' is no address"),
+        ("metrics: {listen: '[1::2::3]:80'}", "2: metrics.listen: "),
+        ("metrics: {listen: '::1:80'}", "2: metrics.listen: '::1:80' is no address"),
+    ],
+)
+def test_what_has_a_wrong_value(path: Path, text: str, sentence: str) -> None:
+    sentence = sentence.replace("7: streams", "3: streams")
+    assert refusal(path, f"version: 1\n{text}{STREAM}").startswith(f"config.yaml:{sentence}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("engine: {backend: %s}", "tensorrt"),
+        ("engine: {backend: %s}", "onnxruntime-cuda"),
+        ("engine: {precision: %s}", "float16"),
+        ("engine: {precision: %s}", "int8"),
+        ("defaults: {record: {when: %s}}", "detection"),
+        ("defaults: {record: {video: %s}}", "source"),
+        ("engine: {devices: %s}", "[0, 1]"),
+        ("models: %s", "{default: {}, other: {}}"),
+    ],
+)
+def test_what_can_not_be_obeyed_yet(path: Path, key: str, value: str) -> None:
+    sentence = refusal(path, f"version: 1\n{key % value}{STREAM}")
+    assert sentence.startswith("config.yaml:2: ")
+    assert "is not in this version yet" in sentence
+
+
+@pytest.mark.parametrize("name", ["../up", "Gate", "a b", "", "a/b", "é", "a" * 64, "a.b"])
+def test_a_stream_name_that_is_no_name(path: Path, name: str) -> None:
+    sentence = refusal(path, f"version: 1\nstreams:\n  '{name}': {{source: x}}")
+    assert sentence.startswith("config.yaml:3: streams.")
+    assert sentence.endswith("a stream's name is 1 to 63 of a-z, 0-9, _ and -")
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        "gate: rtsp://u:hunter2@h/x",
+        "rtsp://u:hunter2@h/x: {}",
+        "gate: {source: 'ftp://u:hunter2@h/x'}",
+        "gate: {source: 'rtsp://u:hunter2/3@h/x'}",
+        "gate: {source: ['rtsp://u:hunter2@h/x']}",
+        "gate: {source: x, model: 'rtsp://u:hunter2@h/x'}",
+        "gate: {source: x, policy: 'rtsp://u:hunter2@h/x'}",
+        "gate: {source: x, 'rtsp://u:hunter2@h/x': 1}",
+        "gate: {source: x, stall_timeout: 'rtsp://u:hunter2@h/x'}",
+        "gate: {source: x, stall_timeout: '${CAMERA_PW}'}",
+        "gate: {source: x, model: '${CAMERA_PW}'}",
+        "gate: {source: x, detect: {confidence: '${CAMERA_PW}'}}",
+    ],
+)
+def test_no_refusal_repeats_a_password(
+    path: Path, streams: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMERA_PW", "hunter2")
+    sentence = refusal(path, f"version: 1\nstreams:\n  {streams}")
+    assert sentence.startswith("config.yaml:3: streams.")
+    assert "hunter2" not in sentence
+
+
+def test_a_long_key_or_value_is_cut(path: Path) -> None:
+    assert len(refusal(path, f"version: 1\n{'k' * 900}: 1{STREAM}")) < 250
+    assert len(refusal(path, f"version: 1\ndefaults: {{policy: {'v' * 9000}}}{STREAM}")) < 250
+
+
+def test_two_outputs_of_one_name(path: Path) -> None:
+    text = (
+        "version: 1\ndefaults:\n  record: {path: all.mp4}\n"
+        "streams: {a: {source: x}, b: {source: y}}"
+    )
+    assert refusal(path, text) == (
+        "config.yaml:3: streams.b.record.path: would write to the same file as a.record"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("a.yaml", "source: y", "streams.d/a.yaml:1: a stream 'a' is already in config.yaml:2"),
+        ("b.yaml", "source: y\nfoo: 1", "streams.d/b.yaml:2: streams.b.foo: no such key; "),
+        ("b.yaml", "", "streams.d/b.yaml: is empty"),
+        ("b.yaml", "- y", "streams.d/b.yaml:1: must be a mapping of keys"),
+        (
+            "b.yaml",
+            "a: 1\n" * 2,
+            "streams.d/b.yaml:2: streams.b.a: is given twice, first on line 1",
+        ),
+        ("b.yaml", "source: y\nmodel: z", "streams.d/b.yaml:2: streams.b.model: no model 'z'"),
+        ("B.yaml", "source: y", "streams.d/B.yaml:1: streams.B: a stream's name is 1 to 63 of"),
+        ("b.yml", "source: y", "streams.d/b.yml: must end in .yaml to be read"),
+    ],
+)
+def test_what_is_wrong_in_the_folder(path: Path, name: str, text: str, sentence: str) -> None:
+    folder = path.parent / "streams.d"
+    folder.mkdir()
+    (folder / name).write_text(text)
+    assert refusal(path, f"version: 1{STREAM}").startswith(sentence)
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    for path, reason in (
+        (tmp_path / "none.yaml", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "a\0b", "it is no file name"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert str(caught.value) == f"{path}: can't be read: {reason}"
+
+
+def test_a_folder_that_is_none_adds_nothing(path: Path) -> None:
+    (path.parent / "streams.d").write_text("")
+    path.write_text(f"version: 1{STREAM}")
+    assert list(load(path).streams) == ["a"]
