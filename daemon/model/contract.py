@@ -1,5 +1,6 @@
 """The tensors of a prepared model, checked by declaration and by a trial run."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,8 @@ def run(model: ModelProto, **inputs: npt.NDArray[np.generic]) -> dict[str, npt.N
         found = session.run(names, inputs)
     except Exception as error:  # its exceptions have no common base
         shapes = ", ".join(str(list(value.shape)) for value in inputs.values())
-        raise ModelError(f"it can't run on an input {shapes}: {first_line(error)}") from None
+        reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
+        raise ModelError(f"it can't run on an input {shapes}: {reason}") from None
     return dict(zip(names, found, strict=True))
 
 

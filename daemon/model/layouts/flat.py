@@ -16,7 +16,7 @@ class _Table(Layout):
         """Know it by where the pooled scores went: the columns alone could be either's."""
         return (
             self.select(network) is not None
-            and pooling(network.model.graph, network.heads[0].name) is self.POOLING
+            and pooling(network.model.graph, network.heads[0].tensor) is self.POOLING
         )
 
     def select(self, network: Network) -> tuple[Head, ...] | None:

@@ -1,0 +1,15 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.model import zoo
+
+CACHE = Path(__file__).parents[1] / ".cache"
+
+
+@pytest.fixture(scope="session")
+def centerface() -> Path:
+    """The raw CenterFace export, downloaded once into the checkout's cache."""
+    return zoo.fetch("centerface", CACHE)

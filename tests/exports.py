@@ -1,0 +1,176 @@
+"""Hand-made networks in every layout, raw as an exporter leaves them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, TensorProto, helper
+
+from daemon.model.graph import Graph, Value
+from daemon.model.prepare import PrepareOptions
+
+Array = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Body = Callable[[Value], tuple[Value, Value, Value]]  # picture to heatmap logits, size, offset
+
+STRIDE = 4
+
+
+def write(model: ModelProto, path: Path) -> Path:
+    """Save a network and return where it is."""
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def export(
+    build: Callable[[Value], Mapping[str, Value]],
+    size: tuple[int | str, int | str],
+    batch: int | str = "batch",
+) -> ModelProto:
+    """Make a model of one input ``image`` [batch, 3, *size] out of the outputs of `build`."""
+    graph = Graph("body")
+    outputs = build(graph.tensor("image"))
+    for name, value in outputs.items():
+        value.named(name)
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, *size])
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    return helper.make_model(
+        helper.make_graph(graph.nodes, "export", [image], results, graph.constants),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+
+
+def random_body(classes: int, seed: int) -> Body:
+    """One convolution of random weights."""
+    random = np.random.default_rng(seed)
+    weights = random.normal(0, 0.1, (classes + 4, 3, 8, 8)).astype(np.float32)
+
+    def body(image: Value) -> tuple[Value, Value, Value]:
+        maps = image.then(
+            "Conv", image.graph.constant(weights), pads=[2, 2, 2, 2], strides=[STRIDE, STRIDE]
+        )
+        size = maps.part(classes, classes + 2, axis=1).then("Abs")
+        return maps.part(0, classes, axis=1), size, maps.part(classes + 2, classes + 4, axis=1)
+
+    return body
+
+
+def playback(heat: Array, size: Array, offset: Array) -> Body:
+    """Give back stored maps [N, channels, h, w]; a row's first pixel says which of the N.
+
+    The pixel counts as it comes to the network: prepare with `RAW_PIXELS`.
+    """
+
+    def body(image: Value) -> tuple[Value, Value, Value]:
+        pixel = image.part(0, 1, axis=1).part(0, 1, axis=2).part(0, 1, axis=3)
+        last = float(len(heat) - 1)
+        index = pixel.reshape(-1).then("Min", image.graph.constant(last)).cast(TensorProto.INT64)
+        tables = [image.graph.constant(maps) for maps in (heat, size, offset)]
+        first, second, third = (table.then("Gather", index, axis=0) for table in tables)
+        return first, second, third
+
+    return body
+
+
+RAW_PIXELS = PrepareOptions(order="bgr", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+
+
+def ctdet(
+    body: Body,
+    size: tuple[int | str, int | str],
+    *,
+    activated: bool = False,
+    names: Sequence[str] = ("hm", "wh", "reg"),
+) -> ModelProto:
+    """Three maps; `activated` puts the sigmoid, clamped as CenterNet clamps it, into the export."""
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, extent, offset = body(image)
+        if activated:
+            low, high = image.graph.constant(1e-4), image.graph.constant(1 - 1e-4)
+            heat = heat.then("Sigmoid").then("Clip", low, high)
+        return dict(zip(names, (heat, extent, offset), strict=True))
+
+    return export(build, size)
+
+
+def flat(
+    body: Body, size: tuple[int, int], *, batch: int | str = "batch", pooled: bool = True
+) -> ModelProto:
+    """A table of suppressed scores, size, offset; with a number for `batch`, it is baked in."""
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, extent, offset = body(image)
+        heat = heat.then("Sigmoid")
+        if pooled:
+            peak = heat.then("Equal", _pool(heat)).cast(TensorProto.FLOAT)
+            heat = heat * peak
+        return {"output": _table([heat, extent, offset], size, batch)}
+
+    return export(build, size, batch)
+
+
+def flat_pool(body: Body, size: tuple[int, int]) -> ModelProto:
+    """A table of offset, size, logits and pooled logits."""
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, extent, offset = body(image)
+        return {"output": _table([offset, extent, heat, _pool(heat)], size, "batch")}
+
+    return export(build, size)
+
+
+def _pool(heat: Value) -> Value:
+    return heat.then("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1])
+
+
+def _table(maps: Sequence[Value], size: tuple[int, int], batch: int | str) -> Value:
+    cells = (size[0] // STRIDE) * (size[1] // STRIDE)
+    table = maps[0].graph.concat(*maps, axis=1)
+    if isinstance(batch, int):
+        return table.reshape(batch, 0, cells).transpose(0, 2, 1)
+    return table.reshape(0, 0, -1).transpose(0, 2, 1)
+
+
+def centerface(seed: int = 0) -> ModelProto:
+    """Four maps with all the dirt of the real file: see `daemon.model.clean`.
+
+    Initialisers among the inputs, one of them unused, a fixed input of [10, 3, 32, 32], numbers
+    for names, opset 9.
+    """
+    random = np.random.default_rng(seed)
+    constants = {
+        f"head.{name}.weight": random.normal(0, 0.002, (channels, 3, 8, 8)).astype(np.float32)
+        for name, channels in zip(("pos", "reg", "off", "lm"), (1, 2, 2, 10), strict=True)
+    }
+    nodes = [
+        helper.make_node(
+            "Conv",
+            ["input.1", weight],
+            [output],
+            kernel_shape=[8, 8],
+            pads=[2, 2, 2, 2],
+            strides=[4, 4],
+        )
+        for weight, output in zip(constants, ("536", "538", "539", "540"), strict=True)
+    ]
+    nodes.append(helper.make_node("Sigmoid", ["536"], ["537"]))
+    constants["bn.num_batches_tracked"] = np.zeros(1, np.float32)
+    inputs = [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [10, 3, 32, 32])]
+    inputs += [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
+        for name, value in constants.items()
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [10, channels, 8, 8])
+        for name, channels in zip(("537", "538", "539", "540"), (1, 2, 2, 10), strict=True)
+    ]
+    initializers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return helper.make_model(
+        helper.make_graph(nodes, "torch-jit-export", inputs, outputs, initializers),
+        opset_imports=[helper.make_opsetid("", 9)],
+        ir_version=3,
+    )

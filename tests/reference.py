@@ -1,0 +1,102 @@
+"""The reference decode in NumPy: CenterNet's `ctdet_decode` for one frame, written plainly.
+
+Nothing here is shared with the graph that it is held against.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Every cell of every class, best first: [N, 6] as in a prepared model, and [N, J, 2]."""
+
+    detections: Array
+    keypoints: Array
+
+
+def sigmoid(logits: Array) -> Array:
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def suppress(scores: Array) -> Array:
+    """Set to 0 what is not the highest of its 3x3 neighbourhood; [C, h, w]."""
+    _, rows, columns = scores.shape
+    padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    shifted = [padded[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3)]
+    return np.where(scores == np.max(shifted, axis=0), scores, 0)
+
+
+def decode(scores: Array, size: Array, offset: Array, landmarks: Array | None = None) -> Decoded:
+    """Decode maps [C, h, w], [2, h, w] as (w, h), [2, h, w] as (x, y), [2J, h, w] of (x, y).
+
+    All in cells; landmarks count from the cell's corner.
+    """
+    peaks = suppress(scores)
+    order = np.argsort(-peaks, axis=None, kind="stable")
+    class_id, y, x = np.unravel_index(order, peaks.shape)
+    centre = np.stack([x, y]) + offset[:, y, x]
+    half = size[:, y, x] / 2
+    box = np.concatenate([centre - half, centre + half]) * STRIDE
+    detections = np.stack([*box, peaks[class_id, y, x], class_id], axis=1)
+    keypoints = np.empty((len(order), 0, 2), np.float32)
+    if landmarks is not None:
+        points = landmarks[:, y, x].T.reshape(len(order), -1, 2)
+        keypoints = (points + np.stack([x, y], axis=1)[:, None]) * np.float32(STRIDE)
+    return Decoded(detections.astype(np.float32), keypoints.astype(np.float32))
+
+
+def centerface(heat: Array, scale: Array, offset: Array, landmarks: Array) -> Decoded:
+    """Decode CenterFace: scale (h, w) in logarithm, offset (y, x), landmarks (y, x) of the box."""
+    size = np.exp(scale[::-1])
+    centre = offset[::-1] + 0.5
+    corner = centre - size / 2
+    points = [
+        corner[axis] + landmarks[2 * joint + 1 - axis] * size[axis]
+        for joint in range(len(landmarks) // 2)
+        for axis in (0, 1)
+    ]
+    return decode(heat, size, centre, np.stack(points))
+
+
+def assert_same(found: Array, keypoints: Array | None, expected: Decoded) -> None:
+    """Check K detections [K, 6] against the reference: ties compare as sets.
+
+    The scores must be the K best, in order; each row must be a cell of the reference, once.
+    """
+    count = len(found)
+    np.testing.assert_allclose(found[:, 4], expected.detections[:count, 4], atol=1e-5)
+    free = np.ones(len(expected.detections), dtype=bool)
+    for row, detection in enumerate(found):
+        near = free & (np.abs(expected.detections[:, 4] - detection[4]) < 1e-5)
+        near &= np.all(np.abs(expected.detections - detection) < 2e-3, axis=1)
+        if keypoints is not None:
+            apart = np.abs(expected.keypoints - keypoints[row, :, :2])
+            near &= np.all(apart < 2e-3, axis=(1, 2))
+        matches = np.flatnonzero(near)
+        assert len(matches), f"row {row} is no cell of the reference, or comes twice: {detection}"
+        free[matches[0]] = False
+
+
+def flat(table: Array, grid: tuple[int, int]) -> Decoded:
+    """Decode [cells, C + 4]: suppressed scores, w, h, x, y."""
+    maps = table.T.reshape(-1, *grid)
+    return decode(maps[:-4], maps[-4:-2], maps[-2:])
+
+
+def flat_pool(table: Array, grid: tuple[int, int]) -> Decoded:
+    """Decode [cells, 4 + 2C]: x, y, w, h, logits, pooled logits."""
+    maps = table.T.reshape(-1, *grid)
+    classes = (len(maps) - 4) // 2
+    return decode(sigmoid(maps[4 : 4 + classes]), maps[2:4], maps[:2])
+
+
+def ctdet(heat: Array, size: Array, offset: Array) -> Decoded:
+    """Decode a heatmap of logits."""
+    return decode(sigmoid(heat), size, offset)

@@ -1,0 +1,251 @@
+"""What can't be prepared: one sentence each, naming the file, and nothing written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from daemon.errors import CenternetdError, ModelError, StartupError
+from daemon.model.graph import Value
+from daemon.model.prepare import PrepareOptions, prepare
+from tests import exports, models
+
+SIZE = (64, 96)
+BODY = exports.random_body(classes=2, seed=3)
+
+
+def refusal(source: Path, options: PrepareOptions, kind: type[CenternetdError] = ModelError) -> str:
+    """The sentence with which `source` is refused; nothing may be left beside it."""
+    before = set(source.parent.iterdir())
+    with pytest.raises(kind) as caught:
+        prepare(source, source.parent / "out.onnx", options)
+    assert set(source.parent.iterdir()) == before
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "not an ONNX file"),
+    "text": (b"weights: none\n" * 50, "not an ONNX file"),
+    "zeros": (bytes(1000), "not an ONNX file"),
+    "truncated": (exports.centerface().SerializeToString()[:-2000], "cut short"),
+    "no network": (onnx.ModelProto(ir_version=8).SerializeToString(), "holds no network"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_holds_no_network(kind: str, tmp_path: Path) -> None:
+    content, reason = FILES[kind]
+    source = tmp_path / "model.onnx"
+    source.write_bytes(content)
+    sentence = refusal(source, PrepareOptions())
+    assert sentence.startswith(f"{source}: ")
+    assert reason in sentence
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "no.onnx", PrepareOptions()).endswith("no.onnx: no such model file")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert "can't be read" in refusal(folder, PrepareOptions())
+
+
+def test_external_weights_that_are_gone(tmp_path: Path) -> None:
+    source = tmp_path / "model.onnx"
+    onnx.save(exports.centerface(), source, save_as_external_data=True, location="model.data")
+    (tmp_path / "model.data").unlink()
+    assert "external weights can't be read" in refusal(source, PrepareOptions())
+
+
+def _with_input(element: int, shape: list[int | str]) -> onnx.ModelProto:
+    model = exports.ctdet(BODY, SIZE)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", element, shape))
+    return model
+
+
+def _two_inputs() -> onnx.ModelProto:
+    model = exports.ctdet(BODY, SIZE)
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+    return model
+
+
+def _odd_heads(channels: tuple[int, ...]) -> onnx.ModelProto:
+    def build(image: Value) -> dict[str, Value]:
+        table = image.then("AveragePool", kernel_shape=[4, 4], strides=[4, 4])
+        return {
+            f"out{index}": table.pick([0] * count, axis=1) for index, count in enumerate(channels)
+        }
+
+    return exports.export(build, SIZE)
+
+
+def _baked(op: str) -> onnx.ModelProto:
+    """A batch of 1 in a place that can't be mended, at the end of the network."""
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, size, offset = BODY(image)
+        if op == "Slice":
+            heat = heat.part(0, 1, axis=0)
+        else:
+            heat = heat.then("Resize", image.graph.tensor(""), image.graph.tensor(""),
+                             image.graph.constant([1, 2, 16, 24]))  # fmt: skip
+        return {"hm": heat, "wh": size, "reg": offset}
+
+    return exports.export(build, SIZE, batch=1)
+
+
+def _integer_head() -> onnx.ModelProto:
+    def build(image: Value) -> dict[str, Value]:
+        heat, size, offset = BODY(image)
+        return {"hm": heat.cast(TensorProto.INT32), "wh": size, "reg": offset}
+
+    model = exports.export(build, SIZE)
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    return model
+
+
+NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] = {
+    "size off the stride": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(input_size=(62, 96)),
+        "62x96 is not divisible by 4",
+    ),
+    "size that the network can't take": (
+        lambda: exports.flat(BODY, SIZE, batch=1),
+        PrepareOptions(input_size=(64, 64)),
+        "can't run on an input [2, 3, 64, 64]",
+    ),
+    "too few labels": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(labels=("one",)),
+        "2 classes, but 1 labels",
+    ),
+    "unknown layout": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(layout="yolo"),
+        "unknown layout yolo; there are ctdet, flat, flat_pool, centerface",
+    ),
+    "wrong layout": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(layout="centerface"),
+        "hm [batch, 2, 16, 24], wh [batch, 2, 16, 24], reg [batch, 2, 16, 24]",
+    ),
+    "no layout fits": (
+        lambda: _odd_heads((3, 7)),
+        PrepareOptions(),
+        "out0 [batch, 3, 16, 24], out1 [batch, 7, 16, 24] over a grid of 16x24 cells fit none",
+    ),
+    "three heads without names": (
+        lambda: _odd_heads((3, 2, 2)),
+        PrepareOptions(),
+        "declare it with --layout ctdet",
+    ),
+    "a table without pooling": (
+        lambda: exports.flat(BODY, SIZE, pooled=False),
+        PrepareOptions(),
+        "declare it with --layout flat or --layout flat_pool",
+    ),
+    "two inputs": (_two_inputs, PrepareOptions(), "it has 2 inputs"),
+    "channels last": (
+        lambda: _with_input(TensorProto.FLOAT, ["batch", 64, 96, 3]),
+        PrepareOptions(),
+        "image is not a picture [batch, 3, H, W]",
+    ),
+    "float16": (
+        lambda: _with_input(TensorProto.FLOAT16, ["batch", 3, 64, 96]),
+        PrepareOptions(),
+        "image is not float32",
+    ),
+    "a head of integers": (_integer_head, PrepareOptions(), "hm is not float32"),
+    "a batch cut to 1": (lambda: _baked("Slice"), PrepareOptions(), "hm has a fixed batch size"),
+    "a batch resized to 1": (lambda: _baked("Resize"), PrepareOptions(), "batch"),
+    "top_k of 0": (lambda: exports.ctdet(BODY, SIZE), PrepareOptions(top_k=0), "top_k must be"),
+    "std of 0": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(std=(0.0, 1.0, 1.0)),
+        "std must be three numbers other than 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_that_can_not_be_prepared(kind: str, tmp_path: Path) -> None:
+    build, options, reason = NETWORKS[kind]
+    source = exports.write(build(), tmp_path / "model.onnx")
+    sentence = refusal(source, options)
+    assert sentence.startswith(f"{source}: ")
+    assert reason in sentence
+
+
+def test_an_output_that_can_not_be_written(tmp_path: Path) -> None:
+    source = exports.write(models.squares((64, 64)), tmp_path / "model.onnx")
+    (tmp_path / "out.onnx").mkdir()
+    assert "out.onnx: can't be written" in refusal(source, PrepareOptions(), StartupError)
+
+
+def _foreign(**changes: object) -> onnx.ModelProto:
+    """Something else than a CenterNet that has, or nearly has, a prepared model's tensors."""
+    settings: dict[str, object] = {
+        "element": TensorProto.UINT8, "shape": ["batch", 16, 16, 3], "columns": 6, "rows": -1,
+    } | changes  # fmt: skip
+    columns = int(str(settings["columns"]))
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["pixels", "all"], ["table"]),
+        helper.make_node("Slice", ["table", "from", "to", "axes"], ["detections"]),
+    ]
+    constants = {
+        "all": [int(str(settings["rows"])), 2, 16 * 16 * 3 // 2],
+        "from": [0],
+        "to": [columns],
+        "axes": [2],
+    }
+    shape = settings["shape"]
+    assert isinstance(shape, list)
+    frames = helper.make_tensor_value_info("frames", int(str(settings["element"])), shape)
+    found = helper.make_tensor_value_info("detections", TensorProto.FLOAT, [None] * 3)
+    tensors = [
+        onnx.numpy_helper.from_array(np.array(value, np.int64), name)
+        for name, value in constants.items()
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "foreign", [frames], [found], tensors),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+
+
+ADOPTIONS: dict[str, tuple[onnx.ModelProto, PrepareOptions, str]] = {
+    "no labels": (_foreign(), PrepareOptions(), "give it labels"),
+    "another size": (_foreign(), PrepareOptions(input_size=(8, 8)), "for an input of 16x16"),
+    "another layout": (_foreign(), PrepareOptions(layout="flat"), "its layout can't be changed"),
+    "float input": (
+        _foreign(element=TensorProto.FLOAT),
+        PrepareOptions(),
+        "frames is not uint8 [batch, H, W, 3]",
+    ),
+    "fixed batch": (_foreign(shape=[1, 16, 16, 3]), PrepareOptions(), "with any batch"),
+    "any size": (_foreign(shape=["batch", "h", "w", 3]), PrepareOptions(), "no fixed height"),
+    "seven columns": (
+        _foreign(columns=7),
+        PrepareOptions(),
+        "detections is not float32 [batch, K, 6]",
+    ),
+    "batch in a Reshape": (_foreign(rows=1), PrepareOptions(), "can't run on an input [2, 16,"),
+}
+
+
+@pytest.mark.parametrize("kind", ADOPTIONS)
+def test_a_prepared_model_that_does_not_keep_the_contract(kind: str, tmp_path: Path) -> None:
+    model, options, reason = ADOPTIONS[kind]
+    source = exports.write(model, tmp_path / "model.onnx")
+    sentence = refusal(source, options)
+    assert sentence.startswith(f"{source}: ")
+    assert reason in sentence
