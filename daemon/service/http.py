@@ -1,0 +1,92 @@
+"""An HTTP server with a fixed number of threads."""
+
+import errno
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from waitress import wasyncore
+from waitress.server import create_server
+
+from daemon.config import Address
+from daemon.errors import StartupError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+LIMITS = {
+    "threads": 2,
+    "connection_limit": 64,
+    "channel_timeout": 30,
+    "cleanup_interval": 5,
+    "max_request_header_size": 16384,
+    "max_request_body_size": 1024,
+    "asyncore_use_poll": True,  # select() fails past the 1024th descriptor
+    "ident": None,
+}
+
+_ADVICE = {
+    errno.EADDRINUSE: "choose another or stop the program that has it",
+    errno.EADDRNOTAVAIL: "choose an address of this machine, 127.0.0.1 or 0.0.0.0",
+    errno.EACCES: "choose a port from 1024 up",
+}
+
+
+class HttpServer:
+    """Serves ``app`` on ``listen``, one I/O thread and two workers whatever clients do.
+
+    The address is taken when the server is made, so that a port in use stops the start;
+    requests that come before `start` wait. ``key`` names the setting in errors.
+
+    Raises
+    ------
+    StartupError
+        When the address can't be bound.
+    """
+
+    def __init__(
+        self, listen: Address, app: "WSGIApplication", key: str = "metrics.listen"
+    ) -> None:
+        self._app = app
+        self._socket = _bind(listen, key)
+        self._connections: dict[int, Any] = {}
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port, also where the system chose it."""
+        return int(self._socket.getsockname()[1])
+
+    def start(self) -> None:
+        """Serve in threads of its own from now on."""
+        self._server = create_server(
+            self._app, map=self._connections, sockets=[self._socket], **LIMITS
+        )
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving, close every connection and wait for the threads; idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            # Workers first: a worker that ends its request later would wake the I/O thread
+            # through a descriptor that is closed by then.
+            self._server.task_dispatcher.shutdown(timeout=1)
+            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._connections))
+            thread.join()
+        self._socket.close()
+
+
+def _bind(listen: Address, key: str) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(*listen, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=64)
+    except socket.gaierror:
+        why, advice = "no such host", "give an address of this machine"
+    except OSError as error:
+        code = error.errno or 0
+        why, advice = os.strerror(code).lower(), _ADVICE.get(code, "choose another")
+    raise StartupError(f"{key} {listen} can't be bound: {why}; {advice}")

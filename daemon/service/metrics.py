@@ -1,0 +1,187 @@
+"""The table of metrics, and the collector that reads them from the lanes at scrape time."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from daemon.flow import StreamState
+from daemon.service.view import Pipeline, StreamView
+
+PREFIX = "centernetd_"
+
+Source = TypeVar("Source")
+
+Values = Iterable[tuple[tuple[str, ...], float]]
+"""Label values, in the order of a definition's labels (less ``stream``), each with its number."""
+
+
+class StreamReading:
+    """One stream at the moment of a scrape: one consistent book, one clock."""
+
+    def __init__(self, view: StreamView, now: float) -> None:
+        self.view = view
+        self.now = now
+        self.lane = view.lane
+        self.status = view.lane.status
+        self.book = view.lane.ledger.read()
+
+
+@dataclass(frozen=True)
+class Definition(Generic[Source]):
+    """A metric, and how its samples are read from a stream or from the pipeline."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+    read: Callable[[Source], Values]
+
+    def family(self) -> Metric:
+        """Return the metric without samples; a family's name lacks the suffix of its type."""
+        for suffix, kind in (("_total", "counter"), ("_info", "info")):
+            if self.name.endswith(suffix):
+                return Metric(PREFIX + self.name.removesuffix(suffix), self.help, kind)
+        return Metric(PREFIX + self.name, self.help, "gauge")
+
+    def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
+        """Return the metric with the samples of all ``sources``, each after its own labels."""
+        family, name = self.family(), PREFIX + self.name
+        for leading, source in sources:
+            for values, value in self.read(source):
+                labels = dict(zip(self.labels, (*leading, *values), strict=True))
+                family.add_sample(name, labels, float(value))
+        return family
+
+
+def _one(value: float) -> Values:
+    return (((), value),)
+
+
+def _counted(counter: Mapping[str, int]) -> Values:
+    # Copied in one step: another thread may add a key while this one iterates.
+    return (((key,), count) for key, count in dict(counter).items())
+
+
+def _dropped(stream: StreamReading) -> Values:
+    dropped = stream.book.dropped.items()
+    return (((stage.value, reason.value), count) for (stage, reason), count in dropped)
+
+
+def _queues(pipeline: Pipeline) -> Values:
+    for view in pipeline.streams():
+        yield (f"{view.name}/inbox",), view.lane.waiting
+        for sink, outlet in view.lane.outlets.items():
+            yield (f"{view.name}/{sink.value}",), len(outlet)
+
+
+def _storage_free(pipeline: Pipeline) -> Values:
+    try:
+        return _one(shutil.disk_usage(pipeline.storage_root).free)
+    except OSError:  # the disk is gone: no number is better than a wrong one
+        return ()
+
+
+def _engine_info(pipeline: Pipeline) -> Values:
+    engine = pipeline.engine()
+    if engine is None:
+        return ()
+    return (((engine.backend, engine.precision, engine.device, engine.model), 1),)
+
+
+# fmt: off
+STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
+    Definition("frames_captured_total", ("stream",),
+               "Frames decoded.",
+               lambda s: _one(s.book.captured)),
+    Definition("frames_inferred_total", ("stream",),
+               "Frames the detector ran on.",
+               lambda s: _one(s.book.inferred)),
+    Definition("frames_dropped_total", ("stream", "stage", "reason"),
+               "Frames lost, by place and cause.",
+               _dropped),
+    Definition("frames_written_total", ("stream", "sink"),
+               "Frames a sink has written.",
+               lambda s: (((sink.value,), n) for sink, n in s.book.written.items())),
+    Definition("frames_in_flight", ("stream", "stage"),
+               "Frames that have come to a stage and not left it.",
+               lambda s: (((stage.value,), n) for stage, n in s.book.in_flight.items())),
+    Definition("detections_total", ("stream", "label"),
+               "Objects detected.",
+               lambda s: _counted(s.status.detections)),
+    Definition("reconnects_total", ("stream", "reason"),
+               "Times the source had to be connected to again.",
+               lambda s: _counted(s.status.reconnects)),
+    Definition("bytes_written_total", ("stream",),
+               "Bytes of video written.",
+               lambda s: _one(s.status.bytes_written)),
+    Definition("segments_total", ("stream",),
+               "Video files completed.",
+               lambda s: _one(s.status.segments)),
+    Definition("frame_age_seconds", ("stream",),
+               "Time since the last frame or, before the first, since the start.",
+               lambda s: () if s.view.finished else _one(s.view.age(s.now))),
+    Definition("stream_up", ("stream",),
+               "1 while the stream runs and its last frame is no older than stall_timeout.",
+               lambda s: () if s.view.finished else _one(s.view.fresh(s.now))),
+    Definition("stream_state", ("stream", "state"),
+               "1 for the state the stream is in, 0 for the others.",
+               lambda s: (((state.value,), state is s.status.state) for state in StreamState)),
+    Definition("source_lag_seconds", ("stream",),
+               "How far a live source's timeline lags behind the clock.",
+               lambda s: _one(s.status.source_lag)),
+    Definition("stream_info", ("stream", "codec", "decoder", "encoder"),
+               "How the stream is coded.",
+               lambda s: (((s.status.codec, s.status.decoder, s.status.encoder), 1),)),
+)
+DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
+    Definition("queue_frames", ("queue",),
+               "Frames that wait in a queue.",
+               _queues),
+    Definition("slots_busy", (),
+               "Slots of the inference ring that hold a batch.",
+               lambda p: _one(p.slots_busy())),
+    Definition("storage_free_bytes", (),
+               "Free space where recordings go.",
+               _storage_free),
+    Definition("build_info", ("version",),
+               "The version that runs.",
+               lambda p: (((p.version,), 1),)),
+    Definition("engine_info", ("backend", "precision", "device", "model"),
+               "What the network runs on.",
+               _engine_info),
+    Definition("config_info", ("sha256",),
+               "The configuration in force.",
+               lambda p: (((p.config_sha256,), 1),)),
+)
+# fmt: on
+
+
+class PipelineCollector(Collector):
+    """Reads the lanes' books and statuses when scraped: nothing is counted twice.
+
+    Holds no state, so a stream that is gone takes its series along, and any number of scrapes
+    may run at once. It takes each ledger's lock for the time of a copy and nothing else of
+    the pipeline.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def describe(self) -> Iterable[Metric]:
+        """Return every metric without samples; the registry checks the names for clashes."""
+        of_streams = [metric.family() for metric in STREAM_METRICS]
+        return of_streams + [metric.family() for metric in DAEMON_METRICS]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric with its present samples."""
+        now = time.monotonic()
+        views = self._pipeline.streams()
+        readings = [((view.name,), StreamReading(view, now)) for view in views]
+        for of_streams in STREAM_METRICS:
+            yield of_streams.collect(readings)
+        for of_daemon in DAEMON_METRICS:
+            yield of_daemon.collect([((), self._pipeline)])

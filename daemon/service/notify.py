@@ -1,0 +1,59 @@
+"""Tells systemd how the daemon is doing: the sd_notify protocol, see sd_notify(3)."""
+
+import os
+import socket
+from collections.abc import Mapping
+
+SEND_TIMEOUT = 1.0
+
+
+class Notifier:
+    """Sends to ``$NOTIFY_SOCKET``; without one it does nothing, and it never raises.
+
+    The address is a path, or a name in the abstract namespace after ``@``.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+
+    def ready(self) -> None:
+        """Tell that the start is done."""
+        self._send("READY=1")
+
+    def status(self, text: str) -> None:
+        """Set the line that ``systemctl status`` shows."""
+        self._send("STATUS=" + " ".join(text.split()))
+
+    def watchdog(self) -> None:
+        """Tell that all is well, to be repeated every `watchdog_interval`."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Tell that the stop has begun."""
+        self._send("STOPPING=1")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Ask for ``seconds`` from now for a start or stop that takes long."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(SEND_TIMEOUT)
+                sender.sendto(message.encode(errors="replace"), self._address)
+        except (OSError, ValueError):  # nobody listens, or the address is none
+            return
+
+
+def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Return how often systemd wants a ping, in seconds: half its limit; None for never."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        limit = int(environ.get("WATCHDOG_USEC", "0"))
+    except ValueError:
+        return None
+    return limit / 2e6 if limit > 0 else None

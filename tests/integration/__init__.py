@@ -1,0 +1,1 @@
+"""Slow and end-to-end tests, and what they share."""

@@ -1,0 +1,106 @@
+"""Runs Debian's own `prometheus` and `promtool` for tests."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
+
+CONFIG = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: centernetd
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+ADDRESS = re.compile(r"Listening on.* address=127\.0\.0\.1:(\d+)")
+READY = "Server is ready to receive web requests"
+
+
+class Prometheus:
+    """The HTTP API of a running Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the samples an expression gives now, each with `metric` and `value`."""
+        data = self._get(f"query?query={quote(expression)}")
+        result: list[dict[str, Any]] = data["result"]
+        return result
+
+    def value(self, expression: str) -> float | None:
+        """Return the number of an expression that gives one sample, None where it gives none."""
+        samples = self.query(expression)
+        assert len(samples) <= 1, samples
+        return float(samples[0]["value"][1]) if samples else None
+
+    def wait_for(self, expression: str, timeout: float = 30) -> float:
+        """Ask until an expression (best a comparison) gives a sample, and return its number."""
+        deadline = time.monotonic() + timeout
+        while (value := self.value(expression)) is None:
+            assert time.monotonic() < deadline, (expression, self.targets())
+            time.sleep(0.2)
+        return value
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Return what is scraped, with `health` and `lastError`."""
+        active: list[dict[str, Any]] = self._get("targets")["activeTargets"]
+        return active
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with urlopen(f"{self._url}/{path}", timeout=10) as response:
+            answer: dict[str, Any] = json.load(response)
+        assert answer["status"] == "success", answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+@contextmanager
+def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes 127.0.0.1:`port` each second and keeps its data in `folder`."""
+    config = folder / "prometheus.yml"
+    config.write_text(CONFIG.format(port=port))
+    process = subprocess.Popen(
+        [
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--web.listen-address=127.0.0.1:0",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Prometheus(_wait_until_ready(process))
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _wait_until_ready(process: "subprocess.Popen[str]") -> int:
+    """Read its log up to the line that says it is ready; returns its port."""
+    assert process.stderr is not None
+    port, said = None, []
+    for line in process.stderr:
+        said.append(line)
+        if match := ADDRESS.search(line):
+            port = int(match[1])
+        if READY in line:
+            assert port is not None, said
+            return port
+    raise AssertionError("prometheus ended:\n" + "".join(said))
+
+
+def check_metrics(text: str) -> str:
+    """Return what `promtool check metrics` complains about: nothing for good metrics."""
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    complaints = done.stdout + done.stderr
+    assert done.returncode == 0 or complaints, "promtool failed without a word"
+    return complaints

@@ -1,0 +1,312 @@
+"""What is exported: read back from real lanes through which frames were moved by hand."""
+
+import re
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import generate_latest
+
+from daemon.flow import (
+    Backpressure,
+    Detections,
+    Frame,
+    Lane,
+    Reason,
+    StageName,
+    StreamState,
+)
+from daemon.flow.status import RECONNECT_REASONS
+from daemon.service import (
+    CollectorRegistry,
+    EngineInfo,
+    Pipeline,
+    PipelineCollector,
+    Progress,
+    PrometheusMeters,
+    Rates,
+    StreamView,
+)
+from daemon.service.meters import SECONDS, SIZES, STAGES
+from daemon.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
+from tests.integration.prometheus import check_metrics
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+LABELS = {
+    **{metric.name: metric.labels for metric in STREAM_METRICS},
+    **{metric.name: metric.labels for metric in DAEMON_METRICS},
+}
+NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+class House:
+    """Lanes without stages, and the registry that exports them."""
+
+    def __init__(self, storage_root: Path) -> None:
+        self.views: list[StreamView] = []
+        self.engine: EngineInfo | None = EngineInfo("onnxruntime-cpu", "float32", "CPU", "faces")
+        self.registry = CollectorRegistry()
+        self.meters = PrometheusMeters(self.registry)
+        self.registry.register(
+            PipelineCollector(
+                Pipeline(
+                    streams=lambda: self.views,
+                    engine=lambda: self.engine,
+                    slots_busy=lambda: 1,
+                    progress=Progress(),
+                    rates=Rates(),
+                    storage_root=storage_root,
+                    config_sha256="c0ffee",
+                    version="1.2.3",
+                    started_at=0.0,
+                )
+            )
+        )
+
+    def add(self, name: str, inbox: int = 4) -> Lane:
+        lane = Lane(
+            name,
+            Backpressure.DROP_OLDEST,
+            depth=4,
+            inbox=inbox,
+            ready=threading.Condition(),
+            sinks=(StageName.RECORD, StageName.EVENTS),
+        )
+        self.views.append(StreamView(lane, stall_timeout=10.0))
+        self.meters.add_stream(name)
+        return lane
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(PREFIX + name, labels)
+
+    def names(self) -> set[str]:
+        return {
+            sample.name.removeprefix(PREFIX)
+            for family in self.registry.collect()
+            for sample in family.samples
+        }
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def frame(frame_id: int) -> Frame:
+    image = np.zeros((2, 2, 3), np.uint8)
+    return Frame(frame_id, image, frame_id, Fraction(1, 25), time.monotonic(), time.time())
+
+
+def move_frames(lane: Lane) -> None:
+    """Offer 5 frames to an inbox of 4, infer 2, write 1; one waits in the record outlet."""
+    for frame_id in range(5):
+        lane.offer(frame(frame_id))
+    for _ in range(2):
+        taken = lane.take()
+        assert taken is not None
+        lane.deliver(taken, NOTHING)
+    lane.take()
+    lane.outlets[StageName.RECORD].take()
+    lane.ledger.write(StageName.RECORD)
+
+
+def test_frames_are_counted_where_they_are(house: House) -> None:
+    move_frames(house.add("gate"))
+    assert house.value("frames_captured_total", stream="gate") == 5
+    assert house.value("frames_inferred_total", stream="gate") == 2
+    dropped = {"stream": "gate", "stage": "capture", "reason": "overflow"}
+    assert house.value("frames_dropped_total", **dropped) == 1
+    assert house.value("frames_written_total", stream="gate", sink="record") == 1
+    assert house.value("frames_written_total", stream="gate", sink="events") == 0
+    in_flight = {
+        stage.value: house.value("frames_in_flight", stream="gate", stage=stage.value)
+        for stage in StageName
+    }
+    assert in_flight == {"capture": 1, "inference": 1, "record": 1, "events": 2}
+    assert house.value("queue_frames", queue="gate/inbox") == 1
+    assert house.value("queue_frames", queue="gate/record") == 1
+    assert house.value("queue_frames", queue="gate/events") == 2
+
+
+def test_every_counter_exists_at_zero_from_the_start(house: House) -> None:
+    house.add("gate")
+    for stage in StageName:
+        for reason in Reason:
+            labels = {"stream": "gate", "stage": stage.value, "reason": reason.value}
+            assert house.value("frames_dropped_total", **labels) == 0
+    for why in RECONNECT_REASONS:
+        assert house.value("reconnects_total", stream="gate", reason=why) == 0
+    for name in ("frames_captured", "frames_inferred", "bytes_written", "segments"):
+        assert house.value(f"{name}_total", stream="gate") == 0
+    assert house.value("frame_latency_seconds_count", stream="gate") == 0
+    for stage_name in STAGES:
+        assert house.value("stage_duration_seconds_count", stage=stage_name) == 0
+
+
+def test_statuses_are_exported(house: House) -> None:
+    status = house.add("gate").status
+    status.detections["face"] = 7
+    status.reconnects["stalled"] = 2
+    status.bytes_written, status.segments, status.source_lag = 1000, 3, 1.5
+    status.codec, status.decoder, status.encoder = "h264", "h264", "libx264"
+    assert house.value("detections_total", stream="gate", label="face") == 7
+    assert house.value("reconnects_total", stream="gate", reason="stalled") == 2
+    assert house.value("bytes_written_total", stream="gate") == 1000
+    assert house.value("segments_total", stream="gate") == 3
+    assert house.value("source_lag_seconds", stream="gate") == 1.5
+    coding = {"codec": "h264", "decoder": "h264", "encoder": "libx264"}
+    assert house.value("stream_info", stream="gate", **coding) == 1
+
+
+def test_a_stream_is_up_while_it_runs_and_frames_come(house: House) -> None:
+    status = house.add("gate").status
+    assert house.value("stream_up", stream="gate") == 0, "not connected yet"
+    status.state, status.last_frame_at = StreamState.RUNNING, time.monotonic()
+    assert house.value("stream_up", stream="gate") == 1
+    status.last_frame_at = time.monotonic() - 11
+    assert house.value("stream_up", stream="gate") == 0
+    age = house.value("frame_age_seconds", stream="gate")
+    assert age is not None
+    assert 11 <= age < 60
+
+
+def test_a_file_that_has_ended_is_not_down(house: House) -> None:
+    status = house.add("demo").status
+    status.state = StreamState.ENDED
+    assert house.value("stream_up", stream="demo") is None
+    assert house.value("frame_age_seconds", stream="demo") is None
+    assert house.value("stream_state", stream="demo", state="ended") == 1
+    status.failed = True
+    assert house.value("stream_up", stream="demo") == 0
+    assert house.value("frame_age_seconds", stream="demo") is not None
+
+
+def test_one_state_at_a_time(house: House) -> None:
+    status = house.add("gate").status
+    for present in StreamState:
+        status.state = present
+        states = {
+            state: house.value("stream_state", stream="gate", state=state.value)
+            for state in StreamState
+        }
+        assert states == {state: state is present for state in StreamState}
+
+
+def test_the_series_of_a_removed_stream_go(house: House) -> None:
+    house.add("gate")
+    house.add("yard")
+    assert 'gate"' in generate_latest(house.registry).decode()
+    house.views = [view for view in house.views if view.name != "gate"]
+    house.meters.remove_stream("gate")
+    house.meters.frame_latency("gate", 0.1)
+    text = generate_latest(house.registry).decode()
+    assert "gate" not in text
+    assert "yard" in text
+
+
+def test_infos(house: House) -> None:
+    assert house.value("build_info", version="1.2.3") == 1
+    assert house.value("config_info", sha256="c0ffee") == 1
+    engine = {"backend": "onnxruntime-cpu", "precision": "float32", "device": "CPU"}
+    assert house.value("engine_info", **engine, model="faces") == 1
+    assert house.value("slots_busy") == 1
+    free = house.value("storage_free_bytes")
+    assert free is not None
+    assert free > 0
+
+
+def test_what_is_not_known_is_not_exported(tmp_path: Path) -> None:
+    house = House(tmp_path / "unplugged")
+    house.engine = None
+    assert not house.names() & {"engine_info", "storage_free_bytes"}
+
+
+def test_histograms(house: House) -> None:
+    house.add("gate")
+    house.meters.batch_size(3)
+    house.meters.stage_duration("execute", 0.002)
+    house.meters.frame_latency("gate", 0.3)
+    house.meters.frame_latency("never-added", 0.3)
+    assert house.value("batch_size_bucket", le="2.0") == 0
+    assert house.value("batch_size_bucket", le="4.0") == 1
+    assert house.value("stage_duration_seconds_bucket", stage="execute", le="0.001") == 0
+    assert house.value("stage_duration_seconds_bucket", stage="execute", le="0.0025") == 1
+    assert house.value("frame_latency_seconds_sum", stream="gate") == 0.3
+    assert house.value("frame_latency_seconds_sum", stream="never-added") is None
+    assert (len(SECONDS), SECONDS[0], SECONDS[-1]) == (12, 0.0005, 10.0)
+    assert SIZES == (1, 2, 4, 8, 16, 32, 64)
+
+
+def test_a_scrape_is_consistent_while_frames_move(house: House) -> None:
+    """Captured = inferred + dropped + waiting in each scrape, though another thread counts."""
+    lane = house.add("gate", inbox=1)
+    done = threading.Event()
+
+    def move() -> None:
+        frame_id = 0
+        while not done.is_set():
+            lane.offer(frame(frame_id))
+            taken = lane.take() if frame_id % 3 else None
+            if taken is not None:
+                lane.deliver(taken, NOTHING)
+            frame_id += 1
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        for _ in range(50):
+            samples = [s for family in house.registry.collect() for s in family.samples]
+            count = dict.fromkeys(("captured", "inferred", "dropped", "waiting"), 0.0)
+            for sample in samples:
+                kind = sample.name.removeprefix(f"{PREFIX}frames_").removesuffix("_total")
+                kind = {"in_flight": "waiting"}.get(kind, kind)
+                if kind in count and sample.labels.get("stage") not in ("record", "events"):
+                    count[kind] += sample.value
+            gone = count["inferred"] + count["dropped"]
+            assert count["captured"] == gone + count["waiting"], count
+    finally:
+        done.set()
+        mover.join()
+
+
+def test_promtool_accepts_the_text(house: House) -> None:
+    move_frames(house.add("gate"))
+    house.add("yard").status.detections['a "quoted" label\\'] = 1
+    text = generate_latest(house.registry).decode()
+    assert "gate" in text
+    assert check_metrics(text) == ""
+
+
+def test_promtool_complains_about_bad_metrics() -> None:
+    assert check_metrics("# TYPE frames counter\nframes 1\n") != ""
+
+
+def documented() -> set[str]:
+    return set(re.findall(r"^\| `centernetd_(\w+)`", DOCS.read_text("utf-8"), re.MULTILINE))
+
+
+def test_the_docs_name_exactly_what_is_exported(house: House) -> None:
+    lane = house.add("gate")
+    lane.status.detections["face"] = 1
+    histograms = {"stage_duration_seconds", "frame_latency_seconds", "batch_size"}
+    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in house.names()}
+    assert names == documented()
+    assert names == histograms | LABELS.keys()
+
+
+def test_the_docs_list_every_value_of_stage_and_reason() -> None:
+    text = DOCS.read_text("utf-8")
+    values = {member.value for enum in (StageName, Reason, StreamState) for member in enum}
+    for value in values | set(RECONNECT_REASONS) | set(STAGES):
+        assert f"`{value}`" in text, value
+
+
+def test_the_docs_give_the_labels_of_each_metric() -> None:
+    rows = dict(
+        re.findall(r"^\| `centernetd_(\w+)` \| \w+ \|([^|]*)\|", DOCS.read_text("utf-8"), re.M)
+    )
+    for name, labels in LABELS.items():
+        assert tuple(re.findall(r"`(\w+)`", rows[name])) == labels
