@@ -1,0 +1,102 @@
+"""The unit file, as systemd's own tools judge it: they must be installed."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import ConfigError, ModelError
+from daemon.service.progress import STALL_LIMIT
+
+SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
+UNIT = SYSTEMD / "centernetd.service"
+PROGRAM = "/opt/centernetd/bin/centernetd"
+LARGEST_EXPOSURE = 2.0
+RESTART_PROMISE = 30
+STOP_PROMISE = 5
+
+
+def settings(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE)
+
+
+def seconds(name: str) -> float:
+    (value,) = settings(name)
+    return float(value)
+
+
+def installed(folder: Path, text: str | None = None) -> Path:
+    """Write the unit as if its program were there: the checker looks for the executable."""
+    unit = folder / UNIT.name
+    unit.write_text((text or UNIT.read_text("utf-8")).replace(PROGRAM, "/bin/true"))
+    return unit
+
+
+def run(command: Sequence[str | Path]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def verify(unit: Path) -> str:
+    done = run(["systemd-analyze", "verify", "--man=no", unit])
+    assert done.returncode == 0 or done.stderr, "systemd-analyze failed without a word"
+    return done.stdout + done.stderr
+
+
+def exposure(unit: Path) -> float:
+    done = run(["systemd-analyze", "security", "--offline=true", "--no-pager", unit])
+    found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
+    assert found, done.stdout + done.stderr
+    return float(found[1])
+
+
+def test_the_unit_is_clean(tmp_path: Path) -> None:
+    assert verify(installed(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("line", ["WatchdogSeconds=20", "DeviceAllow=char-nvidia* everything"])
+def test_the_checker_would_complain(tmp_path: Path, line: str) -> None:
+    text = UNIT.read_text("utf-8").replace("Type=notify", f"Type=notify\n{line}")
+    assert verify(installed(tmp_path, text)) != ""
+
+
+def test_the_unit_is_hardened(tmp_path: Path) -> None:
+    assert exposure(installed(tmp_path)) <= LARGEST_EXPOSURE
+
+
+def test_the_drop_in_is_clean_and_hardens_further(tmp_path: Path) -> None:
+    unit = installed(tmp_path)
+    before = exposure(unit)
+    drop_ins = tmp_path / f"{UNIT.name}.d"
+    drop_ins.mkdir()
+    drop_in = SYSTEMD / "memory-deny-write-execute.conf"
+    (drop_ins / drop_in.name).write_text(drop_in.read_text("utf-8"))
+    assert verify(unit) == ""
+    assert exposure(unit) < before
+
+
+def test_the_program_is_started_as_documented() -> None:
+    assert settings("ExecStart") == [f"{PROGRAM} run -c /etc/centernetd/config.yaml"]
+    assert settings("Type") == ["notify"]
+
+
+def test_what_only_a_person_can_mend_is_not_restarted() -> None:
+    assert settings("Restart") == ["on-failure"]
+    (codes,) = settings("RestartPreventExitStatus")
+    assert set(map(int, codes.split())) == {ConfigError.exit_code, ModelError.exit_code}
+
+
+def test_the_promised_times_are_kept() -> None:
+    assert STALL_LIMIT + seconds("WatchdogSec") <= RESTART_PROMISE
+    assert seconds("TimeoutStopSec") > STOP_PROMISE
+
+
+def test_every_group_is_made(tmp_path: Path) -> None:
+    """A group the machine lacks fails the start with 216/GROUP, and no checker says so."""
+    (tmp_path / "etc").mkdir()
+    done = run(["systemd-sysusers", f"--root={tmp_path}", SYSTEMD / "centernetd.sysusers"])
+    assert done.returncode == 0, done.stderr
+    made = {line.split(":")[0] for line in (tmp_path / "etc/group").read_text().splitlines()}
+    (groups,) = settings("SupplementaryGroups")
+    assert set(groups.split()) <= made
