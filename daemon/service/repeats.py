@@ -7,7 +7,7 @@ from dataclasses import dataclass
 PERIOD = 1.0
 """Seconds that the repeats of one record are gathered for."""
 
-Cause = tuple[str, int, object, object]
+Cause = tuple[str, int, str, object]
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Repeats:
         """Return whether ``record`` is to be written now; else it is counted."""
         if record.levelno < logging.WARNING:
             return True
-        cause = (record.name, record.levelno, record.msg, getattr(record, "stream", None))
+        cause = (record.name, record.levelno, str(record.msg), getattr(record, "stream", None))
         known = self._gathered.get(cause)
         if known is None:
             self._gathered[cause] = _Gathered(now, record)
