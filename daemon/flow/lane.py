@@ -45,6 +45,7 @@ class Lane:
         self.max_frame_age = max_frame_age
         self.ledger = Ledger(sinks)
         self.status = StreamStatus()
+        self._ready = ready  # where both are held, it is taken before _moved
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
         self._moved = threading.Condition()
         self._outlets = {sink: Channel[Result](depth, self._moved) for sink in sinks}
@@ -58,20 +59,21 @@ class Lane:
         """Let ``frame`` in, after waiting for room if the lane blocks; False once closed."""
         if not self._wait_for_room():
             return False
-        self.ledger.capture()
-        try:
-            evicted = self._inbox.put(frame)
-        except ChannelClosedError:
-            self.drop(StageName.CAPTURE, Reason.SHUTDOWN)
-            return False
-        if evicted is not None:
-            self.drop(StageName.CAPTURE, Reason.OVERFLOW)
+        with self._ready:  # no step of `abandon` or of inference comes between the postings
+            try:
+                evicted = self._inbox.put(frame)
+            except ChannelClosedError:
+                return False
+            self.ledger.capture()
+            if evicted is not None:
+                self.drop(StageName.CAPTURE, Reason.OVERFLOW)
         return True
 
     def skip(self) -> None:
         """Count a decoded frame that the configuration doesn't want inferred on."""
-        self.ledger.capture()
-        self.drop(StageName.CAPTURE, Reason.UNWANTED)
+        with self._ready:
+            self.ledger.capture()
+            self.drop(StageName.CAPTURE, Reason.UNWANTED)
 
     def peek(self) -> Frame | None:
         """Return the frame that waits longest, leaving it there."""
@@ -92,6 +94,7 @@ class Lane:
             for sink, outlet in self._outlets.items():
                 if outlet.put(result) is not None:
                     self.ledger.drop(sink, Reason.OVERFLOW)
+            self._moved.notify_all()  # a lane without sinks has room again
             self._finish_if_drained()
 
     def drop(self, stage: StageName, reason: Reason) -> None:
@@ -117,7 +120,7 @@ class Lane:
     def abandon(self) -> None:
         """Close for good when inference is gone: what it held is lost, the sinks may finish."""
         self.discard()
-        with self._moved:
+        with self._ready, self._moved:
             self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
             self._finish_if_drained()
 

@@ -125,6 +125,6 @@ class Ledger:
             )
 
     def _leave(self, stage: StageName, count: int) -> None:
-        if self._in_flight[stage] < count:
-            raise RuntimeError(f"{count} frames leave {stage.value}, which holds fewer")
+        if not 0 <= count <= self._in_flight[stage]:
+            raise RuntimeError(f"{count} frames can't leave {stage.value}")
         self._in_flight[stage] -= count
