@@ -19,8 +19,11 @@ class CameraSource:
 
     damaged_packets = 0
 
-    def __init__(self, uri: SourceUri, timeout: float) -> None:
-        """Open ``uri`` (``v4l2:0`` or ``v4l2:/dev/...``); a read may take ``timeout`` seconds.
+    def __init__(self, uri: SourceUri) -> None:
+        """Open ``uri`` (``v4l2:0`` or ``v4l2:/dev/...``).
+
+        A read ends after the 10 s that OpenCV waits for a camera: its V4L2 part takes no other
+        limit, and doesn't open at all where it is given one.
 
         Raises
         ------
@@ -29,9 +32,7 @@ class CameraSource:
         """
         name = uri.reveal().removeprefix("v4l2:")
         device = f"/dev/video{name}" if name.isdigit() else name
-        self._capture = cv2.VideoCapture(
-            device, cv2.CAP_V4L2, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(timeout * 1000)]
-        )
+        self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             self._capture.release()
             raise SourceError(
@@ -50,11 +51,12 @@ class CameraSource:
             When the camera gives no picture any more.
         """
         while True:
-            grabbed = self._capture.grab()
+            if not self._capture.grab():
+                raise SourceError("the camera gives no picture any more")
             started = time.monotonic()
             decoded, image = self._capture.retrieve()
-            if not (grabbed and decoded):
-                raise SourceError("the camera gives no picture any more")
+            if not decoded:
+                raise SourceError("the camera gives a picture that can't be decoded")
             yield Picture(np.asarray(image, np.uint8), None, _TIME_BASE, time.monotonic() - started)
 
     def close(self) -> None:

@@ -7,11 +7,11 @@ from daemon.config.secret import SourceUri
 
 
 def open_source(uri: SourceUri, timeout: float) -> Source:
-    """Open ``uri``; ``timeout`` seconds limit opening it and, when live, each read.
+    """Open ``uri``; ``timeout`` seconds limit opening it and, on a network, each read.
 
     Raises
     ------
     SourceError
         When it can't be opened.
     """
-    return CameraSource(uri, timeout) if uri.scheme == "v4l2" else VideoSource(uri, timeout)
+    return CameraSource(uri) if uri.scheme == "v4l2" else VideoSource(uri, timeout)

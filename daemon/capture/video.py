@@ -9,8 +9,9 @@ import av
 import cv2
 import numpy as np
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -26,6 +27,8 @@ _PROTOCOLS = {
     "http": "http,tcp,crypto",
     "https": "https,http,tls,tcp,crypto",
 }
+# Files that make FFmpeg open other files.
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
 _ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
     180: cv2.ROTATE_180,
@@ -51,6 +54,7 @@ class VideoSource:
         self._timeout = timeout
         self._container = _open(uri, timeout)
         try:
+            _refuse_playlist(self._container, uri)
             self._stream = _video_stream(self._container)
         except SourceError:
             self.close()
@@ -58,6 +62,8 @@ class VideoSource:
         context = self._stream.codec_context
         context.thread_count = 1
         name = context.codec.name
+        self._reformatter = VideoReformatter()
+        self._expected_pts = 0
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
             codec=context.codec.canonical_name,
@@ -93,7 +99,7 @@ class VideoSource:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
 
-    def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+    def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         try:
             return packet.decode()
         except av.error.InvalidDataError:
@@ -102,11 +108,32 @@ class VideoSource:
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
         return Picture(
-            image=_upright(_bgr(frame), frame.rotation),
-            pts=None if self._untimed else frame.pts,
+            image=_upright(self._bgr(frame), frame.rotation),
+            pts=self._pts(frame),
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
         )
+
+    def _pts(self, frame: VideoFrame) -> int | None:
+        if self._live:
+            return None if self._untimed else frame.pts
+        # A bare elementary stream has no pts but a rate, and that only in its durations.
+        pts = self._expected_pts if frame.pts is None else frame.pts
+        self._expected_pts = pts + (frame.duration or 1)
+        return pts
+
+    def _bgr(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Convert to BGR and view the result in place: its rows keep FFmpeg's padding."""
+        # High-definition video that says nothing is BT.709; swscale would take BT.601 for it.
+        untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= 720
+        source = Colorspace.ITU709 if untagged_hd else None
+        # One reformatter for all: setting one up costs more than converting a 720p frame.
+        converted = self._reformatter.reformat(
+            frame, format="bgr24", src_colorspace=source, threads=1
+        )
+        plane = converted.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+        return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
 def _open(uri: SourceUri, timeout: float) -> av.container.InputContainer:
@@ -127,9 +154,14 @@ def _network_options(uri: SourceUri, timeout: float) -> Mapping[str, str]:
     return {}
 
 
+def _refuse_playlist(container: av.container.InputContainer, uri: SourceUri) -> None:
+    if uri.is_file and container.format.name in _PLAYLISTS:
+        raise SourceError("is a playlist: give a file that it lists instead", "open_failed")
+
+
 def _video_stream(container: av.container.InputContainer) -> VideoStream:
     for stream in container.streams.video:
-        if "attached_pic" not in stream.disposition.name.lower():
+        if not stream.disposition & Disposition.attached_pic:
             return stream
     raise SourceError("has no video in it", "open_failed")
 
@@ -142,16 +174,6 @@ def _total_frames(container: av.container.InputContainer, stream: VideoStream) -
     if container.duration and stream.average_rate:
         return round(container.duration / av.time_base * stream.average_rate)
     return None
-
-
-def _bgr(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Convert to BGR and view the result in place: its rows keep FFmpeg's padding."""
-    # High-definition video that says nothing is BT.709; swscale would take BT.601 for it.
-    untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= 720
-    source = Colorspace.ITU709 if untagged_hd else None
-    plane = frame.reformat(format="bgr24", src_colorspace=source).planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
-    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
 def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
