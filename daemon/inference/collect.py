@@ -47,9 +47,10 @@ def collect(
 ) -> list[Taken]:
     """Take up to ``max_size`` frames, waiting ``max_delay`` seconds for company to the first.
 
-    Lanes are served in turns, one frame a turn, in the order given: rotate it between calls.
+    Lanes are served in turns, one frame a turn, in the order given: change it between calls.
     ``limit`` tells the largest batch in which a frame would still be in time; 0 drops it as too
-    old. Returns an empty list when every lane is closed and drained.
+    old. No batch outgrows the limit of any of its frames. Returns an empty list when every lane
+    is closed and drained.
     """
     batch: list[Taken] = []
     deadline: float | None = None
@@ -73,6 +74,7 @@ def _fill(
     limit: Callable[[Lane, Frame], int],
 ) -> bool:
     """Add what waits to ``batch``, in turns; returns whether the batch must not grow further."""
+    room = min([max_size, *(limit(*member) for member in batch)])
     taken = True
     while taken:
         taken = False
@@ -81,14 +83,15 @@ def _fill(
             if frame is None:
                 continue
             allowed = limit(lane, frame)
-            if batch and 0 < allowed <= len(batch):
-                return True  # it would be late in so large a batch: it leads the next one
+            if batch and 0 < min(room, allowed) <= len(batch):
+                return True  # one of them would be late in so large a batch: it leads the next
             lane.take()
             taken = True
             if allowed == 0:
                 lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
                 continue
             batch.append(Taken(lane, frame))
-            if len(batch) == max_size:
+            room = min(room, allowed)
+            if len(batch) >= room:
                 return True
-    return False
+    return len(batch) >= room

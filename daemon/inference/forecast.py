@@ -6,8 +6,9 @@ _WEIGHT = 0.2  # of the newest batch in the moving average: settles within some 
 class Forecast:
     """Predicts the seconds from collecting a batch to its detections, by batch size.
 
-    An exponential moving average a size. A size not seen yet is taken to need as long as the
-    nearest smaller one: too short at first, and put right by the first such batch.
+    An exponential moving average a size. No size is taken to need longer than a larger one that
+    was seen, nor longer a frame than a smaller one. So one slow batch doesn't shut its size out
+    for good: the sizes that still run tell that it is over.
     """
 
     def __init__(self) -> None:
@@ -20,8 +21,8 @@ class Forecast:
 
     def predict(self, size: int) -> float:
         """Return the seconds that a batch of ``size`` will take; 0 while nothing is known."""
-        smaller = [known for known in self._seconds if known <= size]
-        return self._seconds[max(smaller)] if smaller else 0.0
+        bounds = (took * max(1.0, size / known) for known, took in self._seconds.items())
+        return min(bounds, default=0.0)
 
     def largest(self, max_size: int, budget: float) -> int:
         """Return the largest size up to ``max_size`` done within ``budget`` seconds; at least 1."""

@@ -49,7 +49,7 @@ class InferenceStage:
         batching: Batching,
         meters: Meters,
         beat: Callable[[], None],
-        slots: int = 2,
+        slots: int,
     ) -> None:
         """Serve ``lanes``, whose inboxes announce frames on ``ready``.
 
@@ -102,7 +102,8 @@ class InferenceStage:
                 )
                 if not frames:
                     return
-                self._lanes.append(self._lanes.pop(0))
+                served = {taken.lane for taken in frames}
+                self._lanes.sort(key=served.__contains__)  # who waits longest comes first
                 self._enqueue(slot, frames)
                 self._beat()
         finally:

@@ -45,8 +45,10 @@ def has_nvidia_device() -> bool:
     return any(node.exists() for node in _NVIDIA_NODES)
 
 
-def open_engine(choice: Choice, model: Path, max_batch: int) -> Engine:
-    """Load the prepared ``model`` into the chosen backend, for batches up to ``max_batch``.
+def open_engine(choice: Choice, model: Path, max_batch: int, concurrency: int) -> Engine:
+    """Load the prepared ``model`` into the chosen backend.
+
+    Batches have up to ``max_batch`` rows, and ``concurrency`` of them may run at once.
 
     Raises
     ------
@@ -56,4 +58,4 @@ def open_engine(choice: Choice, model: Path, max_batch: int) -> Engine:
         When the backend can't run here.
     """
     engines = {"onnxruntime-cpu": OrtCpuEngine}
-    return engines[choice.backend](model, max_batch)
+    return engines[choice.backend](model, max_batch, concurrency)

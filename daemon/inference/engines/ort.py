@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,69 +17,72 @@ _ERRORS_ONLY = 3
 class OrtCpuEngine:
     """Runs a prepared model with ONNX Runtime's CPU provider.
 
-    The CPU has no queue of its own to put work into, so `enqueue` only notes how many rows
-    count and `wait` does the work: in the thread that would otherwise idle, while the other
-    one fills the next slot.
+    Runs several batches at once, each on its share of the cores: one network spread over all
+    of them keeps threads waiting for one another after every layer (on two cores that cost a
+    fifth), and threads that spin meanwhile take their core from the other stages.
     """
 
-    def __init__(self, model: Path, max_batch: int, *, spinning: bool = False) -> None:
-        """Load ``model``; ``spinning`` lets idle threads burn the CPU, as they do by default.
+    def __init__(self, model: Path, max_batch: int, concurrency: int) -> None:
+        """Load ``model``, to run ``concurrency`` batches at once.
 
         Raises
         ------
         ModelError
-            When the file can't be loaded or doesn't take uint8 frames.
+            When the file can't be loaded.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
-        options.log_severity_level = _ERRORS_ONLY
-        # Threads that spin while they wait took a third of two cores from the other stages.
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        try:
-            self._session = ort.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises a dozen classes of its own
-            raise ModelError(f"{model}: ONNX Runtime can't load it: {_first_line(error)}") from None
-        (frames,) = self._session.get_inputs()
-        _, height, width, channels = frames.shape
+        threads = max(1, len(os.sched_getaffinity(0)) // concurrency)
         self.info = EngineInfo("onnxruntime-cpu", "float32", "cpu")
+        self._session = _open_session(model, threads)
+        (frames,) = self._session.get_inputs()
         self._input = frames.name
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._row_shape = (height, width, channels)
-        self._max_batch = max_batch
-        self._sizes: dict[int, int] = {}
+        self._slot_shape = (max_batch, *frames.shape[1:])
+        self._pool = ThreadPoolExecutor(concurrency, "onnxruntime")
+        self._running: dict[int, Future[Tensors]] = {}
 
     def make_slots(self, count: int) -> Sequence[Slot]:
         """Return ``count`` slots in ordinary memory."""
-        shape = (self._max_batch, *self._row_shape)
-        return [Slot(np.zeros(shape, np.uint8)) for _ in range(count)]
+        return [Slot(np.zeros(self._slot_shape, np.uint8)) for _ in range(count)]
 
     def bucket(self, size: int) -> int:
-        """Return ``size``: on the CPU a batch of any size costs what its rows cost."""
+        """Return ``size``: on the CPU a batch costs what its rows cost, whatever their number."""
         return size
 
     def enqueue(self, slot: Slot, size: int) -> None:
-        """Note that the first ``size`` rows of ``slot`` are to be run."""
-        self._sizes[id(slot)] = size
+        """Have the first ``size`` rows of ``slot`` run by the next free thread."""
+        self._running[id(slot)] = self._pool.submit(self._run, slot.rows[:size])
 
     def wait(self, slot: Slot) -> Tensors:
-        """Run ``slot`` and return its outputs.
+        """Wait for the outputs of ``slot``.
 
         Raises
         ------
         EngineError
             When ONNX Runtime fails.
         """
-        rows = slot.rows[: self._sizes.pop(id(slot))]
+        return self._running.pop(id(slot)).result()
+
+    def close(self) -> None:
+        """Let running batches end, and their threads with them."""
+        self._pool.shutdown()
+
+    def _run(self, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensors:
         try:
             outputs = self._session.run(self._outputs, {self._input: rows})
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from None
         return dict(zip(self._outputs, outputs, strict=True))
 
-    def close(self) -> None:
-        """Nothing to free that the session doesn't free itself."""
+
+def _open_session(model: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ModelError(f"{model}: ONNX Runtime can't load it: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

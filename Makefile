@@ -1,0 +1,45 @@
+# Two commands do everything on a machine with python3 and make: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+# Constraints also hold inside pip's isolated builds, so that next year's install is this one.
+export PIP_CONSTRAINT       = $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT = $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: run test lint bench constraints clean
+
+run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where the video is
+	@$(BIN)/centernetd fetch centerface >/dev/null
+	@STATE_DIRECTORY="$(CURDIR)/out" $(BIN)/centernetd run -c config.yaml
+
+test: $(VENV)/installed-dev ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev ## run the linters
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed ## measure each stage, and the pipeline against the bound they set
+	@$(BIN)/centernetd fetch centerface >/dev/null
+	@$(BIN)/centernetd bench -c config.yaml
+
+constraints: ## pin what pyproject.toml allows, for every supported Python at once (needs uv)
+	uv pip compile --universal --python-version 3.10 --extra dev --quiet --no-header \
+		--no-annotate pyproject.toml constraints.in --output-file constraints.txt
+
+clean: ## remove what was installed and produced
+	rm -rf $(VENV) out build *.egg-info
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m daemon``: the command line."""
+
+from daemon.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""A progress bar for a run over files."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from daemon.flow import Lane
+
+
+class FileProgress:
+    """Shows frames done, frames a second and time left of each stream while it is entered.
+
+    Nothing is drawn unless ``console`` is a terminal. `update` is called by the thread that
+    entered it.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], console: Console) -> None:
+        self._lanes = lanes
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]:6.1f} fps"),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._started_at = time.monotonic()
+
+    def __enter__(self) -> "FileProgress":
+        self._bar.start()
+        for lane in self._lanes:
+            self._tasks[lane.name] = self._bar.add_task(lane.name, total=None, fps=0.0)
+        return self
+
+    def update(self) -> None:
+        """Redraw from the lanes' books."""
+        seconds = time.monotonic() - self._started_at
+        for lane in self._lanes:
+            book = lane.ledger.read()
+            done = min((*book.written.values(), book.inferred))
+            self._bar.update(
+                self._tasks[lane.name],
+                completed=done,
+                total=lane.status.total_frames,
+                fps=done / seconds,
+            )
+        self._bar.refresh()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.update()
+        self._bar.stop()

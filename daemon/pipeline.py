@@ -1,0 +1,181 @@
+"""The stages that a configuration asks for, built and connected but not yet running."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.capture.stage import CaptureStage
+from daemon.config import Config, ModelConfig, StreamConfig
+from daemon.errors import ModelError
+from daemon.flow import Backpressure, Lane, Meters, StageName
+from daemon.inference.detector import Detector
+from daemon.inference.engines import Choice, open_engine
+from daemon.inference.stage import Batching, InferenceStage
+from daemon.inference.wanted import resolve
+from daemon.model import manifest, store
+from daemon.sink.events import EventLog
+from daemon.sink.record import Recorder
+from daemon.sink.stage import Sink, SinkStage
+from daemon.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+_MOST_CPU_BATCHES = 8  # at once: each has working memory of its own
+_LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
+_LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much may be on its way at once: ``concurrency`` batches in the engine."""
+
+    max_batch: int
+    concurrency: int
+
+    @property
+    def slots(self) -> int:
+        """Slots in the ring: one is filled while the others run."""
+        return self.concurrency + 1
+
+    @property
+    def lossless_depth(self) -> int:
+        """Frames of a lossless stream in the house: all slots full, a batch waiting, some drawn."""
+        return self.max_batch * (self.slots + 1) + 4
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Every stage, each with a ``run`` (inference: two) that a thread is to be given.
+
+    ``captures`` goes by stream; ``sinks`` by names such as ``record:gate``.
+    """
+
+    captures: Mapping[str, CaptureStage]
+    inference: InferenceStage
+    sinks: Mapping[str, SinkStage]
+
+
+def sizes_for(backend: str, max_size: int | str) -> Sizes:
+    """Return the sizes that suit ``backend``, given ``batching.max_size``."""
+    if backend == "onnxruntime-cpu":
+        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MOST_CPU_BATCHES)
+    else:
+        default, concurrency = 8, 2
+    return Sizes(default if max_size == "auto" else int(max_size), concurrency)
+
+
+def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) -> Lane:
+    """Return the lane of ``stream``, announcing its frames on ``ready``."""
+    sinks = {StageName.RECORD: stream.record.when, StageName.EVENTS: stream.events.when}
+    live = stream.policy == "live"
+    return Lane(
+        stream.name,
+        Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
+        depth=_LIVE_DEPTH if live else sizes.lossless_depth,
+        inbox=_LIVE_INBOX,
+        ready=ready,
+        sinks=[sink for sink, when in sinks.items() if when != "never"],
+        max_frame_age=stream.max_frame_age if live else None,
+    )
+
+
+def load_detector(config: Config, choice: Choice, sizes: Sizes, pool: Executor) -> Detector:
+    """Load the configured model into the chosen backend.
+
+    Raises
+    ------
+    ModelError
+        When the model is missing or refused.
+    EngineError
+        When the backend can't run here.
+    """
+    (model,) = config.models.values()
+    path = store.resolve(
+        model.path,
+        base_dir=config.base_dir,
+        cache_dir=config.cache_dir,
+        input_size=model.input_size,
+        labels=_labels(model, config.base_dir),
+    )
+    engine = open_engine(choice, path, sizes.max_batch, sizes.concurrency)
+    log.info("%s runs on %s, because %s", path.name, choice.backend, choice.reason)
+    return Detector(engine, manifest.read(path), pool)
+
+
+def _labels(model: ModelConfig, base_dir: Path) -> Sequence[str] | None:
+    if model.labels_file is None:
+        return None
+    path = base_dir / model.labels_file
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"models.default.labels_file: {path} can't be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the stages are connected to; `build` says how."""
+
+    lanes: Sequence[Lane]
+    ready: threading.Condition
+    storage: Storage
+    meters: Meters
+    beat: Callable[[], None]
+    stop: threading.Event
+
+
+def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings) -> Pipeline:
+    """Make the stages of every stream and the inference that they share.
+
+    Raises
+    ------
+    ConfigError
+        When a stream asks for a label that the model hasn't.
+    """
+    labels = detector.manifest.labels
+    streams = [(config.streams[lane.name], lane) for lane in around.lanes]
+    wanted = {
+        stream.name: resolve(stream.name, labels, stream.detect.confidence, stream.detect.labels)
+        for stream, _ in streams
+    }
+    for lane in around.lanes:
+        lane.status.detections.update(dict.fromkeys(wanted[lane.name].counted_as, 0))
+    sinks: dict[str, SinkStage] = {}
+    for stream, lane in streams:
+        sinks |= make_sinks(stream, lane, around.storage, labels, around.meters)
+    return Pipeline(
+        captures={
+            stream.name: CaptureStage(stream, lane, around.meters, around.stop)
+            for stream, lane in streams
+        },
+        inference=InferenceStage(
+            detector,
+            around.lanes,
+            around.ready,
+            wanted,
+            Batching(sizes.max_batch, config.batching.max_delay),
+            around.meters,
+            around.beat,
+            sizes.slots,
+        ),
+        sinks=sinks,
+    )
+
+
+def make_sinks(
+    stream: StreamConfig, lane: Lane, storage: Storage, labels: Sequence[str], meters: Meters
+) -> Mapping[str, SinkStage]:
+    """Return the sinks that ``lane`` has outlets for."""
+    sinks: dict[StageName, Sink] = {
+        StageName.RECORD: Recorder(
+            stream.name, stream.record, storage, labels, lane.status, meters
+        ),
+        StageName.EVENTS: EventLog(stream.name, stream.events, storage, labels),
+    }
+    return {
+        f"{name.value}:{stream.name}": SinkStage(lane, name, sinks[name]) for name in lane.outlets
+    }

@@ -1,0 +1,89 @@
+"""Everything the daemon shows of itself, in one piece."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from types import TracebackType
+
+from prometheus_client import CollectorRegistry
+
+from daemon.config import Config
+from daemon.flow import Lane
+from daemon.service.health import health
+from daemon.service.http import HttpServer
+from daemon.service.meters import PrometheusMeters
+from daemon.service.metrics import PipelineCollector
+from daemon.service.notify import Notifier
+from daemon.service.pages import Pages
+from daemon.service.progress import Progress
+from daemon.service.rates import Rates
+from daemon.service.view import EngineInfo, Pipeline, StreamView
+
+
+class Service:
+    """Metrics, health pages and word to systemd, for as long as it is entered.
+
+    Raises
+    ------
+    StartupError
+        When made, if ``metrics.listen`` can't be bound.
+    """
+
+    def __init__(self, config: Config, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
+        self._engine: EngineInfo | None = None
+        self._slots_busy: Callable[[], int] = lambda: 0
+        self._notifier = Notifier()
+        self.progress = Progress()
+        self.rates = Rates()
+        views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
+        pipeline = Pipeline(
+            streams=lambda: views,
+            engine=lambda: self._engine,
+            slots_busy=lambda: self._slots_busy(),
+            progress=self.progress,
+            rates=self.rates,
+            storage_root=config.storage_root,
+            config_sha256=config.sha256,
+            version=version("centernetd"),
+            started_at=time.monotonic(),
+        )
+        registry = CollectorRegistry()
+        registry.register(PipelineCollector(pipeline))
+        self.meters = PrometheusMeters(registry)
+        for lane in lanes:
+            self.meters.add_stream(lane.name)
+        listen = config.metrics.listen
+        self._server = HttpServer(listen, Pages(pipeline, registry)) if listen else None
+
+    def __enter__(self) -> "Service":
+        if self._server is not None:
+            self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
+        """Tell that the engine is loaded and every stage runs."""
+        self._engine, self._slots_busy = engine, slots_busy
+        self._notifier.ready()
+
+    def tick(self) -> None:
+        """Note the progress made; systemd hears of it only while all is well."""
+        self.progress.tick(sum(lane.ledger.waiting for lane in self._lanes))
+        self.rates.tick(self._lanes, time.monotonic())
+        if health(self._engine is not None, self.progress).ok:
+            self._notifier.watchdog()
+        fps = sum(self.rates.fps(lane.name) for lane in self._lanes)
+        self._notifier.status(f"{len(self._lanes)} streams, {fps:.1f} frames/s")
+
+    def stopping(self) -> None:
+        """Tell that the stop has begun."""
+        self._notifier.stopping()

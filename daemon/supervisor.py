@@ -1,0 +1,199 @@
+"""One run of the daemon, from the start to the last file closed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from daemon.config import Config
+from daemon.errors import CenternetdError
+from daemon.flow import Lane, Reason, Worker
+from daemon.inference.engines import choose_backend
+from daemon.pipeline import (
+    Pipeline,
+    Surroundings,
+    build,
+    load_detector,
+    make_lane,
+    sizes_for,
+)
+from daemon.service.service import Service
+from daemon.service.view import EngineInfo
+from daemon.signals import on_stop_signal
+from daemon.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+_STOP_DEADLINE = 4.5  # seconds from the signal to the end; 5 are promised
+_DRAIN_DEADLINE = 2.0  # of them for what waits for inference, the rest for finishing files
+_TICK = 0.5
+_LETTERBOX_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The threads of a run, by the order in which they are stopped."""
+
+    captures: list[Worker]
+    inference: list[Worker]
+    sinks: list[Worker]
+
+    @property
+    def everyone(self) -> list[Worker]:
+        """All of them."""
+        return [*self.captures, *self.inference, *self.sinks]
+
+
+class Supervisor:
+    """Builds the stages, owns every thread, and stops them in order.
+
+    The main thread calls `run` and from then on only waits, so that signals are heard.
+    ``left_behind`` names the threads that a stop could not end.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Make the lanes and take the HTTP address.
+
+        Raises
+        ------
+        EngineError
+            When this box has a GPU that can't be used.
+        StartupError
+            When ``metrics.listen`` can't be bound.
+        """
+        self._config = config
+        self._choice = choose_backend(config.engine.backend)
+        self._sizes = sizes_for(self._choice.backend, config.batching.max_size)
+        self._ready = threading.Condition()
+        self.lanes = [
+            make_lane(stream, self._sizes, self._ready) for stream in config.streams.values()
+        ]
+        self._service = Service(config, self.lanes)
+        self._asked_to_stop = threading.Event()
+        self._capture_stop = threading.Event()
+        self._woken = threading.Event()
+        self._failed: Worker | None = None
+        self.left_behind: list[str] = []
+
+    def run(self, on_tick: Callable[[], None]) -> int:
+        """Run until every source is a file and done, or a signal comes; returns the exit code.
+
+        ``on_tick`` is called in this thread about twice a second.
+
+        Raises
+        ------
+        CenternetdError
+            When the daemon can't start, or a stage fails that nothing can run without.
+        """
+        with on_stop_signal(self.stop), ExitStack() as house:
+            house.enter_context(self._service)
+            pipeline, engine = self._build(house)
+            crew = self._start(pipeline)
+            self._service.running(engine, lambda: pipeline.inference.slots_busy)
+            self._watch(crew, on_tick)
+            self._shut_down(crew)
+        return self._outcome()
+
+    def stop(self) -> None:
+        """Ask for the ordered stop; from any thread, any number of times."""
+        self._asked_to_stop.set()
+        self._woken.set()
+
+    def _build(self, house: ExitStack) -> tuple[Pipeline, EngineInfo]:
+        storage = house.enter_context(Storage(self._config.storage_root))
+        pool = house.enter_context(ThreadPoolExecutor(_LETTERBOX_THREADS, "letterbox"))
+        detector = load_detector(self._config, self._choice, self._sizes, pool)
+        house.callback(detector.engine.close)
+        around = Surroundings(
+            lanes=self.lanes,
+            ready=self._ready,
+            storage=storage,
+            meters=self._service.meters,
+            beat=self._service.progress.beat,
+            stop=self._capture_stop,
+        )
+        pipeline = build(self._config, detector, self._sizes, around)
+        pipeline.inference.warm_up()
+        ran = detector.engine.info
+        layout = detector.manifest.layout
+        return pipeline, EngineInfo(ran.backend, ran.precision, ran.device, layout)
+
+    def _start(self, pipeline: Pipeline) -> Crew:
+        inference = pipeline.inference
+        crew = Crew(
+            captures=[self._worker(f"capture:{n}", s.run) for n, s in pipeline.captures.items()],
+            inference=[
+                self._worker("feed", inference.feed),
+                self._worker("harvest", inference.harvest),
+            ],
+            sinks=[self._worker(name, stage.run) for name, stage in pipeline.sinks.items()],
+        )
+        for worker in reversed(crew.everyone):
+            worker.start()
+        return crew
+
+    def _worker(self, name: str, run: Callable[[], None]) -> Worker:
+        return Worker(name, run, self._exited)
+
+    def _exited(self, worker: Worker) -> None:
+        if worker.error is not None:
+            self._failed = self._failed or worker
+        self._woken.set()
+
+    def _watch(self, crew: Crew, on_tick: Callable[[], None]) -> None:
+        """Wait until there is nothing more to do, or a reason to stop."""
+        while any(worker.alive for worker in crew.everyone):
+            if self._asked_to_stop.is_set() or self._failed is not None:
+                return
+            self._service.tick()
+            on_tick()
+            self._woken.wait(_TICK)
+            self._woken.clear()
+
+    def _shut_down(self, crew: Crew) -> None:
+        """Stop capture, drain inference, let the sinks finish their files; all by a deadline."""
+        now = time.monotonic()
+        self._service.stopping()
+        self._capture_stop.set()
+        for lane in self.lanes:
+            lane.close()
+        if not _join(crew.inference, now + _DRAIN_DEADLINE):
+            for lane in self.lanes:
+                lane.discard()
+            _join(crew.inference, now + _DRAIN_DEADLINE + _TICK)
+        for lane in self.lanes:
+            lane.abandon()
+        _join(crew.everyone, now + _STOP_DEADLINE)
+        self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
+        for name in self.left_behind:
+            log.warning("%s didn't end in time and is left behind", name)
+        for lane in self.lanes:
+            lane.ledger.write_off()
+
+    def _outcome(self) -> int:
+        if self._failed is not None:
+            error = self._failed.error
+            if isinstance(error, CenternetdError):
+                raise error
+            raise CenternetdError(
+                f"{self._failed.name} failed, which is a fault in centernetd: {error!r}"
+            ) from error
+        if self._asked_to_stop.is_set():
+            return 0
+        return int(any(_went_wrong(lane) for lane in self.lanes))
+
+
+def _join(workers: Iterable[Worker], deadline: float) -> bool:
+    """Wait for ``workers`` until monotonic ``deadline``; returns whether all have ended."""
+    ended = [worker.join(deadline) for worker in workers]
+    return all(ended)
+
+
+def _went_wrong(lane: Lane) -> bool:
+    dropped = lane.ledger.read().dropped
+    return lane.status.failed or any(
+        count for (_, reason), count in dropped.items() if reason is Reason.FAILED
+    )
