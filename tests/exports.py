@@ -169,8 +169,12 @@ def centerface(seed: int = 0) -> ModelProto:
         for name, channels in zip(("537", "538", "539", "540"), (1, 2, 2, 10), strict=True)
     ]
     initializers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    between = helper.make_tensor_value_info("536", TensorProto.FLOAT, [10, 1, 8, 8])
+    graph = helper.make_graph(
+        nodes, "torch-jit-export", inputs, outputs, initializers, value_info=[between]
+    )
     return helper.make_model(
-        helper.make_graph(nodes, "torch-jit-export", inputs, outputs, initializers),
+        graph,
         opset_imports=[helper.make_opsetid("", 9)],
         ir_version=3,
     )

@@ -13,7 +13,7 @@ from daemon.model.graph import Value
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
-from tests.running import prepared_session, raw_outputs
+from tests.running import open_session, prepared_session, raw_outputs
 
 SIZE = (64, 96)
 GRID = (16, 24)
@@ -131,6 +131,52 @@ def test_only_operators_that_tensorrt_parses_are_added(tmp_path: Path) -> None:
         "Sigmoid Slice Sub TopK Transpose"
     )
     assert added <= set(parsed.split())
+
+
+def test_the_dirt_is_gone(tmp_path: Path) -> None:
+    source = exports.write(exports.centerface(), tmp_path / "export.onnx")
+    prepare(source, tmp_path / "out.onnx", PrepareOptions(input_size=SIZE))
+    graph = onnx.load(tmp_path / "out.onnx").graph
+    assert [value.name for value in graph.input] == ["frames"]
+    assert not [tensor.name for tensor in graph.initializer if "num_batches" in tensor.name]
+    assert onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "out.onnx"), strict_mode=True)
+
+
+def test_what_only_a_branch_reads_is_kept(tmp_path: Path) -> None:
+    def build(image: Value) -> dict[str, Value]:
+        heat, size, offset = BODY(image)
+        inner = onnx.helper.make_node("Neg", [heat.name], ["negative"])
+        result = onnx.helper.make_tensor_value_info("negative", onnx.TensorProto.FLOAT, None)
+        branch = onnx.helper.make_graph([inner], "branch", [], [result])
+        always = image.graph.constant([1]).cast(onnx.TensorProto.BOOL)
+        heat = always.then("If", then_branch=branch, else_branch=branch)
+        return {"hm": heat, "wh": size, "reg": offset}
+
+    raw = exports.export(build, SIZE)
+    session = prepared_session(raw, tmp_path, PrepareOptions())
+    frames = np.zeros((1, *SIZE, 3), np.uint8)
+    (found,) = session.run(None, {"frames": frames})
+    (heads,) = raw_outputs(raw, planes(frames, "bgr", *IMAGENET_LIKE))
+    reference.assert_same(found[0], None, reference.ctdet(*heads))
+
+
+def test_weights_beside_the_file_are_taken_in_and_hashed(tmp_path: Path) -> None:
+    digests = []
+    for seed in (1, 2):
+        source = tmp_path / "export.onnx"
+        (tmp_path / "export.data").unlink(missing_ok=True)
+        onnx.save(
+            exports.centerface(seed),
+            source,
+            save_as_external_data=True,
+            location="export.data",
+            size_threshold=0,
+        )
+        manifest = prepare(source, tmp_path / "out.onnx", PrepareOptions(input_size=SIZE))
+        digests.append(manifest.source_sha256)
+    (tmp_path / "export.data").unlink()
+    assert open_session(tmp_path / "out.onnx")
+    assert digests[0] != digests[1]
 
 
 @pytest.mark.parametrize("layout", DEFAULTS)

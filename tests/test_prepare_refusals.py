@@ -190,26 +190,42 @@ def test_an_output_that_can_not_be_written(tmp_path: Path) -> None:
     assert "out.onnx: can't be written" in refusal(source, PrepareOptions(), StartupError)
 
 
-def _foreign(**changes: object) -> onnx.ModelProto:
+def test_another_number_of_labels_for_a_prepared_model(tmp_path: Path) -> None:
+    source = exports.write(models.squares((64, 64)), tmp_path / "raw.onnx")
+    prepare(source, tmp_path / "prepared.onnx", PrepareOptions())
+    sentence = refusal(tmp_path / "prepared.onnx", PrepareOptions(labels=("one",)))
+    assert sentence.endswith("it has 3 classes, but 1 labels are given")
+
+
+SHAPE = ("batch", 16, 16, 3)
+KEEP = helper.make_node("Identity", ["rows"], ["table"])
+MIX = helper.make_node("CumSum", ["rows", "first"], ["table"])
+CUT = helper.make_node("Slice", ["rows", "from", "one", "from"], ["table"])
+
+
+def _foreign(
+    element: int = TensorProto.UINT8,
+    shape: tuple[int | str, ...] = SHAPE,
+    columns: int = 6,
+    rows: int = -1,
+    mixing: onnx.NodeProto = KEEP,
+) -> onnx.ModelProto:
     """Something else than a CenterNet that has, or nearly has, a prepared model's tensors."""
-    settings: dict[str, object] = {
-        "element": TensorProto.UINT8, "shape": ["batch", 16, 16, 3], "columns": 6, "rows": -1,
-    } | changes  # fmt: skip
-    columns = int(str(settings["columns"]))
     nodes = [
         helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["pixels", "all"], ["table"]),
+        helper.make_node("Reshape", ["pixels", "all"], ["rows"]),
+        mixing,
         helper.make_node("Slice", ["table", "from", "to", "axes"], ["detections"]),
     ]
     constants = {
-        "all": [int(str(settings["rows"])), 2, 16 * 16 * 3 // 2],
+        "all": [rows, 2, 16 * 16 * 3 // 2],
         "from": [0],
         "to": [columns],
         "axes": [2],
+        "one": [1],
+        "first": 0,
     }
-    shape = settings["shape"]
-    assert isinstance(shape, list)
-    frames = helper.make_tensor_value_info("frames", int(str(settings["element"])), shape)
+    frames = helper.make_tensor_value_info("frames", element, shape)
     found = helper.make_tensor_value_info("detections", TensorProto.FLOAT, [None] * 3)
     tensors = [
         onnx.numpy_helper.from_array(np.array(value, np.int64), name)
@@ -231,12 +247,22 @@ ADOPTIONS: dict[str, tuple[onnx.ModelProto, PrepareOptions, str]] = {
         PrepareOptions(),
         "frames is not uint8 [batch, H, W, 3]",
     ),
-    "fixed batch": (_foreign(shape=[1, 16, 16, 3]), PrepareOptions(), "with any batch"),
-    "any size": (_foreign(shape=["batch", "h", "w", 3]), PrepareOptions(), "no fixed height"),
+    "fixed batch": (_foreign(shape=(1, 16, 16, 3)), PrepareOptions(), "with any batch"),
+    "any size": (_foreign(shape=("batch", "h", "w", 3)), PrepareOptions(), "no fixed height"),
     "seven columns": (
         _foreign(columns=7),
         PrepareOptions(),
         "detections is not float32 [batch, K, 6]",
+    ),
+    "rows mixed": (
+        _foreign(mixing=MIX),
+        PrepareOptions(),
+        "finds other things in a frame that shares its batch",
+    ),
+    "first row only": (
+        _foreign(mixing=CUT),
+        PrepareOptions(),
+        "batch size is fixed",
     ),
     "batch in a Reshape": (_foreign(rows=1), PrepareOptions(), "can't run on an input [2, 16,"),
 }
