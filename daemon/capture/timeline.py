@@ -3,15 +3,17 @@
 from fractions import Fraction
 
 _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
-_LARGEST_JUMP = 2.0  # seconds a live pts may stray from the monotonic clock between two frames
+_LARGEST_JUMP = 2.0  # seconds: what strays farther is no longer the same clock
 
 
 class Timeline:
     """Maps a source's pts onto the stream's timeline.
 
-    A file keeps its own pts and time base, and is only corrected where they don't increase.
-    A live stream is counted in 1/90000 s from its first frame; where its pts are missing or
-    jump, and after `reconnected`, it continues by the monotonic clock.
+    A file keeps its own pts and time base, and is only corrected where they don't increase;
+    where they start anew (recordings joined end to end), what follows is moved behind what was.
+    A live stream is counted in 1/90000 s from its first frame; where its pts are missing, go
+    back or run ahead of the monotonic clock, and after `reconnected`, it continues by that
+    clock. Pts that fall behind it are kept: such pictures are late, which `lag` tells.
     """
 
     def __init__(self, time_base: Fraction | None = None) -> None:
@@ -20,7 +22,10 @@ class Timeline:
         self._live = time_base is None
         self._last: int | None = None
         self._last_at = 0.0
+        self._step = 1  # between the last two frames
+        self._shift = 0  # added to a file's own pts
         self._source_start: Fraction | None = None  # the source's time that is our time 0
+        self._source_last = Fraction(0)
         self._anchor: tuple[int, float] | None = None  # where and when this connection began
 
     def reconnected(self) -> None:
@@ -43,6 +48,7 @@ class Timeline:
         )
         if self._last is not None:
             stamped = max(stamped, self._last + 1)
+            self._step = stamped - self._last
         self._last, self._last_at = stamped, now
         self._anchor = self._anchor or (stamped, now)
         return stamped
@@ -50,7 +56,12 @@ class Timeline:
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
             return 0 if self._last is None else self._last + 1
-        return round(pts * time_base / self.time_base)
+        stamped = round(pts * time_base / self.time_base) + self._shift
+        if self._last is not None and (self._last - stamped) * self.time_base > _LARGEST_JUMP:
+            anew = self._last + self._step
+            self._shift += anew - stamped
+            return anew
+        return stamped
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
         by_clock = 0
@@ -59,9 +70,13 @@ class Timeline:
         if pts is None:
             return by_clock
         source_time = pts * time_base
-        if self._source_start is not None:
+        went_back = source_time < self._source_last
+        self._source_last = source_time
+        if self._source_start is not None and self._anchor is not None and not went_back:
             by_source = round((source_time - self._source_start) / self.time_base)
-            if abs(by_source - by_clock) * self.time_base <= _LARGEST_JUMP:
+            start, started_at = self._anchor  # a late source that catches up doesn't run ahead
+            latest = max(by_clock, start + round((now - started_at) / self.time_base))
+            if (by_source - latest) * self.time_base <= _LARGEST_JUMP:
                 return by_source
         self._source_start = source_time - by_clock * self.time_base
         return by_clock
