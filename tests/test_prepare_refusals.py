@@ -111,6 +111,12 @@ def _integer_head() -> onnx.ModelProto:
     return model
 
 
+def _undefined() -> onnx.ModelProto:
+    model = exports.centerface()
+    model.graph.node[0].input[1] = "no\nsuch"
+    return model
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] = {
     "size off the stride": (
         lambda: exports.ctdet(BODY, SIZE),
@@ -166,6 +172,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
     "a head of integers": (_integer_head, PrepareOptions(), "hm is not float32"),
     "a batch cut to 1": (lambda: _baked("Slice"), PrepareOptions(), "hm has a fixed batch size"),
     "a batch resized to 1": (lambda: _baked("Resize"), PrepareOptions(), "batch"),
+    "a tensor from nowhere": (_undefined, PrepareOptions(), "from opset 9 to 17"),
     "top_k of 0": (lambda: exports.ctdet(BODY, SIZE), PrepareOptions(top_k=0), "top_k must be"),
     "std of 0": (
         lambda: exports.ctdet(BODY, SIZE),

@@ -117,7 +117,7 @@ def _upgrade(model: ModelProto) -> None:
         return
     try:
         model.CopyFrom(onnx.version_converter.convert_version(model, OPSET))
-    except (RuntimeError, ValueError) as error:
+    except (onnx.version_converter.ConvertError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"it can't be brought from opset {version} to {OPSET} ({first_line(error)}): "
             f"export it again with opset {OPSET}"

@@ -53,7 +53,10 @@ def run(model: ModelProto, **inputs: npt.NDArray[np.generic]) -> dict[str, npt.N
     names = [value.name for value in model.graph.output]
     try:
         session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it would print and try the same once more
         )
         found = session.run(names, inputs)
     except Exception as error:  # its exceptions have no common base

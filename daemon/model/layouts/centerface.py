@@ -44,11 +44,10 @@ class CenterFace(Layout):
         heat, scale, offset, landmarks = outputs
         if not ends_in_sigmoid(network.model.graph, heat.name):
             heat = heat.then("Sigmoid")
+        _, *channels = self.CHANNELS
         flat = [
-            value.reshape(0, value_channels, -1)
-            for value, value_channels in zip(
-                (scale, offset, landmarks), self.CHANNELS[1:], strict=True
-            )
+            value.reshape(0, count, -1)
+            for count, value in zip(channels, (scale, offset, landmarks), strict=True)
         ]
         return Maps(heat, *flat)
 
@@ -58,7 +57,7 @@ class CenterFace(Layout):
         size = picked.size.pick([1, 0], axis=1).then("Exp")
         offset = picked.offset.pick([1, 0], axis=1) + 0.5
         if picked.landmarks is None:
-            raise AssertionError("this layout's maps have landmarks")
+            return Regression(size, offset)
         swapped = [2 * joint + axis for joint in range(joints) for axis in (1, 0)]
         shares = picked.landmarks.pick(swapped, axis=1)
         # a share of 0.5 is the centre, which lies at `offset`
