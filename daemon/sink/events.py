@@ -1,0 +1,118 @@
+"""The event log: detections as JSON Lines."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.config import EventsConfig
+from daemon.errors import SinkError
+from daemon.flow import Detections, Result
+from daemon.sink.annotate import label_of
+from daemon.sink.file import OutputFile, unused
+from daemon.sink.storage import Storage
+
+
+class EventLog:
+    """Writes one line of JSON for a frame; a `stage.Sink`.
+
+    A path made from the time is continued when it exists (the rest of an hour after a
+    restart); one that is not gets a new name, like a recording.
+    """
+
+    def __init__(
+        self, stream: str, config: EventsConfig, storage: Storage, labels: Sequence[str]
+    ) -> None:
+        self._stream = stream
+        self._config = config
+        self._storage = storage
+        self._labels = labels
+        self._second = -1
+        self._template_has_time = "%" in config.path.replace("%%", "")
+        self._place = self._path = Path()
+        self._file: OutputFile | None = None
+
+    def wants(self, result: Result) -> bool:
+        """Whether the frame has detections, or the configuration asks for all frames."""
+        return self._config.when == "always" or len(result.detections) > 0
+
+    def write(self, result: Result) -> int:
+        """Append the frame's line; see `stage.Sink`."""
+        line = json.dumps(event(self._stream, result, self._labels), separators=(", ", ": "))
+        try:
+            file = self._file_at(result.frame.wall_time)
+            file.write(line.encode() + b"\n")
+            file.keep()
+            file.sync()
+        except SinkError:
+            self._abandon()
+            raise
+        return 1
+
+    def close(self) -> int:
+        """Close the file; see `stage.Sink`."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+        return 0
+
+    def _file_at(self, wall_time: float) -> OutputFile:
+        """Return the file for a time; the path is expanded once a second."""
+        if self._file is None or int(wall_time) != self._second:
+            place = self._storage.place(self._config.path, self._stream, wall_time)
+            if self._file is None or place != self._place:
+                self.close()
+                self._file = self._open(place)
+            self._second = int(wall_time)
+        return self._file
+
+    def _open(self, place: Path) -> OutputFile:
+        if place != self._place:
+            self._path = place if self._template_has_time else unused(place)
+            self._place = place
+        return OutputFile(self._path, "a")
+
+    def _abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
+
+
+def event(stream: str, result: Result, labels: Sequence[str]) -> dict[str, Any]:
+    """Return a frame's event: times in seconds, boxes and keypoints in source pixels."""
+    frame = result.frame
+    time = datetime.fromtimestamp(frame.wall_time, timezone.utc)
+    return {
+        "stream": stream,
+        "frame": frame.frame_id,
+        "pts": round(frame.time, 6),
+        "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "detections": _detections(result.detections, labels),
+    }
+
+
+def _detections(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
+    found = [
+        {"box": box, "score": score, "class_id": class_id, "label": label_of(class_id, labels)}
+        for box, score, class_id in zip(
+            _rounded(detections.xyxy, 2),
+            _rounded(detections.confidence, 4),
+            detections.class_id.tolist(),
+            strict=True,
+        )
+    ]
+    if detections.keypoints is not None:
+        places = _rounded(detections.keypoints[:, :, :2], 2)
+        scores = _rounded(detections.keypoints[:, :, 2], 4)
+        for item, points, weights in zip(found, places, scores, strict=True):
+            item["keypoints"] = [[*point, w] for point, w in zip(points, weights, strict=True)]
+    return found
+
+
+def _rounded(values: NDArray[np.float32], decimals: int) -> list[Any]:
+    listed: list[Any] = values.astype(np.float64).round(decimals).tolist()
+    return listed

@@ -1,0 +1,124 @@
+"""The sink stage: results out of a lane's outlet, into recordings or events."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from daemon.errors import SinkError
+from daemon.flow import Lane, Reason, Result, StageName
+
+log = logging.getLogger(__name__)
+
+RETRY_INTERVAL = 1.0  # seconds between attempts to write again
+REPORT_INTERVAL = 1.0  # seconds between two warnings about lost frames
+
+
+class FrameLostError(Exception):
+    """One frame can't be written; the output goes on without it."""
+
+
+class Sink(Protocol):
+    """Where results are written.
+
+    Frames are counted when they are safe: a process killed at that moment has written them.
+    """
+
+    def wants(self, result: Result) -> bool:
+        """Whether the configuration asks for this frame."""
+
+    def write(self, result: Result) -> int:
+        """Write a frame; returns how many frames, this and earlier ones, became safe by it.
+
+        Raises
+        ------
+        FrameLostError
+            When only this frame is lost.
+        SinkError
+            When every frame that was not reported safe is lost. The sink has put away what it
+            had open; the next `write` starts anew.
+        """
+
+    def close(self) -> int:
+        """Finish the output; returns how many frames became safe by it. May raise SinkError."""
+
+
+class SinkStage:
+    """Writes what comes out of one outlet, and posts every frame once.
+
+    It never waits to try again: while an output is broken its frames are dropped.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: StageName,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lane = lane
+        self._name = name
+        self._sink = sink
+        self._clock = clock
+        self._pending = 0
+        self._failing = False
+        self._retry_at = self._report_at = clock()
+        self._unreported = 0
+
+    def run(self) -> None:
+        """Write until the outlet is closed and empty, then finish the output."""
+        try:
+            for result in self._lane.outlets[self._name]:
+                self._take(result)
+        finally:
+            self._finish()
+
+    def _take(self, result: Result) -> None:
+        self._pending += 1
+        if not self._sink.wants(result):
+            self._drop(1, Reason.UNWANTED)
+        elif self._clock() < self._retry_at:
+            self._drop(1, Reason.FAILED)
+        else:
+            self._write(result)
+
+    def _write(self, result: Result) -> None:
+        try:
+            self._settle(self._sink.write(result))
+        except FrameLostError as error:
+            self._drop(1, Reason.FAILED)
+            self._report(error)
+        except SinkError as error:
+            self._fail(error)
+            self._retry_at = self._clock() + RETRY_INTERVAL
+
+    def _finish(self) -> None:
+        try:
+            self._settle(self._sink.close())
+        except SinkError as error:
+            self._fail(error)
+        self._drop(self._pending, Reason.FAILED)
+
+    def _settle(self, count: int) -> None:
+        self._pending -= count
+        self._lane.ledger.write(self._name, count)
+        if count and self._failing:
+            self._failing = False
+            log.warning("%s: %s is written again", self._lane.name, self._name.value)
+
+    def _drop(self, count: int, reason: Reason) -> None:
+        self._pending -= count
+        self._lane.ledger.drop(self._name, reason, count)
+
+    def _fail(self, error: SinkError) -> None:
+        self._drop(self._pending, Reason.FAILED)
+        if not self._failing:
+            self._failing = True
+            log.error("%s: %s; frames are dropped until it works again", self._lane.name, error)
+
+    def _report(self, error: FrameLostError) -> None:
+        self._unreported += 1
+        if self._clock() >= self._report_at:
+            log.error("%s: %d frames lost: %s", self._lane.name, self._unreported, error)
+            self._unreported = 0
+            self._report_at = self._clock() + REPORT_INTERVAL

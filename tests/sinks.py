@@ -1,0 +1,90 @@
+"""Frames, results and lanes for the tests of the sinks, and a way to read recordings back."""
+
+import resource
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.flow import Backpressure, Detections, Frame, Lane, Result, StageName
+
+MILLISECOND = Fraction(1, 1000)
+NOON = 1_700_000_000.0 // 3600 * 3600  # some full hour
+
+
+def picture(height: int = 48, width: int = 64, seed: int = 0) -> NDArray[np.uint8]:
+    """Noise, which no encoder makes small."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def detections(*boxes: Sequence[float], score: float = 0.9) -> Detections:
+    return Detections(
+        xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+        confidence=np.full(len(boxes), score, np.float32),
+        class_id=np.zeros(len(boxes), np.int64),
+    )
+
+
+def result(
+    number: int = 0,
+    image: NDArray[np.uint8] | None = None,
+    found: Detections | None = None,
+    pts: int | None = None,
+    time_base: Fraction = MILLISECOND,
+    wall_time: float | None = None,
+) -> Result:
+    """Frame `number` of a stream of 25 frames a second."""
+    frame = Frame(
+        frame_id=number,
+        image=picture(seed=number) if image is None else image,
+        pts=number * 40 if pts is None else pts,
+        time_base=time_base,
+        captured_at=0.0,
+        wall_time=NOON + number * 0.04 if wall_time is None else wall_time,
+    )
+    return Result(frame, detections() if found is None else found)
+
+
+def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:
+    ready = threading.Condition()
+    return Lane("gate", Backpressure.BLOCK, depth=depth, inbox=1, ready=ready, sinks=sinks)
+
+
+def send(lane: Lane, results: Sequence[Result]) -> None:
+    """Bring results through the lane to its outlets, and close it."""
+    for item in results:
+        assert lane.offer(item.frame)
+        assert lane.take() is item.frame
+        lane.deliver(item.frame, item.detections)
+    lane.close()
+
+
+def decode(video: Path | bytes) -> list[av.VideoFrame]:
+    """Decode what can be decoded: a video that was cut off raises at its end."""
+    frames: list[av.VideoFrame] = []
+    source = BytesIO(video) if isinstance(video, bytes) else str(video)
+    with av.open(source, "r") as container, suppress(av.FFmpegError):
+        frames.extend(container.decode(video=0))
+    return frames
+
+
+def times(video: Path) -> list[Fraction]:
+    """The presentation time of each frame, in seconds."""
+    return [Fraction(frame.pts or 0) * Fraction(frame.time_base or 0) for frame in decode(video)]
+
+
+@contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `limit` bytes: a disk that is really full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,110 @@
+"""The event log: its lines, its files, and what it does when they fail."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.config import EventsConfig
+from daemon.errors import SinkError
+from daemon.flow import Detections
+from daemon.sink.events import EventLog
+from daemon.sink.storage import Storage
+from tests.sinks import NOON, detections, file_size_limit, result
+
+HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
+
+
+def open_log(root: Path, path: str = HOURLY, when: str = "detections") -> EventLog:
+    config = EventsConfig.model_validate({"when": when, "path": path})
+    return EventLog("gate", config, Storage(root), ["face"])
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    found = Detections(
+        xyxy=np.array([[1.23456, 2, 3.999, 40.1], [0, 0, 1, 1]], np.float32),
+        confidence=np.array([0.912345, 0.4], np.float32),
+        class_id=np.array([0, 7]),
+        keypoints=np.array([[[1.005, 2.3333, 0.98766]], [[1, 2, 1]]], np.float32),
+    )
+    assert log.write(result(12, found=found, pts=480, wall_time=NOON + 1.0426)) == 1
+    log.close()
+    (line,) = (tmp_path / "gate/2023-11-14-22.jsonl").read_text().splitlines()
+    assert line == (
+        '{"stream": "gate", "frame": 12, "pts": 0.48, "time": "2023-11-14T22:00:01.042Z", '
+        '"detections": [{"box": [1.23, 2.0, 4.0, 40.1], "score": 0.9123, "class_id": 0, '
+        '"label": "face", "keypoints": [[1.0, 2.33, 0.9877]]}, {"box": [0.0, 0.0, 1.0, 1.0], '
+        '"score": 0.4, "class_id": 7, "label": "7", "keypoints": [[1.0, 2.0, 1.0]]}]}'
+    )
+
+
+def test_without_keypoints_there_is_no_such_key(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.write(result(found=detections((1, 2, 3, 4))))
+    assert '"label": "face"}]}' in (tmp_path / "gate/2023-11-14-22.jsonl").read_text()
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("when", "wanted"), [("detections", [False, True]), ("always", [True, True])]
+)
+def test_which_frames_are_wanted(tmp_path: Path, when: str, wanted: list[bool]) -> None:
+    log = open_log(tmp_path, when=when)
+    frames = [result(), result(found=detections((1, 2, 3, 4)))]
+    assert [log.wants(frame) for frame in frames] == wanted
+
+
+def test_each_line_is_in_the_file_when_it_is_counted(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for number in range(3):
+        assert log.write(result(number)) == 1
+        assert len(lines(tmp_path / "gate/2023-11-14-22.jsonl")) == number + 1
+    assert log.close() == 0
+    assert log.close() == 0
+
+
+def test_a_file_for_each_hour_continued_after_a_restart(tmp_path: Path) -> None:
+    for run in range(2):
+        log = open_log(tmp_path)
+        for seconds in (0, 1, 3599.9, 3600, 7200):
+            log.write(result(run, wall_time=NOON + seconds))
+        log.close()
+    counts = {path.name[-8:-6]: len(lines(path)) for path in (tmp_path / "gate").iterdir()}
+    assert counts == {"22": 6, "23": 2, "00": 2}
+
+
+def test_a_name_without_a_time_is_never_continued(tmp_path: Path) -> None:
+    for number in range(3):
+        log = open_log(tmp_path, path="{stream}.jsonl")
+        log.write(result(number))
+        log.write(result(number, wall_time=NOON + 5000))
+        log.close()
+    frames = {path.name: [line["frame"] for line in lines(path)] for path in tmp_path.iterdir()}
+    assert frames == {"gate.jsonl": [0, 0], "gate-1.jsonl": [1, 1], "gate-2.jsonl": [2, 2]}
+
+
+def test_a_full_disk_tears_no_line_and_the_same_file_goes_on(tmp_path: Path) -> None:
+    log = open_log(tmp_path, path="{stream}.jsonl")
+    log.write(result(0))
+    told = r"gate\.jsonl can't be written: File too large"
+    with file_size_limit(100), pytest.raises(SinkError, match=told):
+        log.write(result(1))
+    log.write(result(2))
+    log.close()
+    assert [line["frame"] for line in lines(tmp_path / "gate.jsonl")] == [0, 2]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_goes_away_is_made_again(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    (tmp_path / "gate").rename(tmp_path / "elsewhere")
+    log.write(result(1, wall_time=NOON + 3600))
+    log.close()
+    assert (tmp_path / "gate/2023-11-14-23.jsonl").exists()

@@ -1,0 +1,191 @@
+"""The recorder: times, segments, drawing, and failures."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from daemon.config import RecordConfig
+from daemon.errors import SinkError
+from daemon.flow import Meters, StreamStatus
+from daemon.sink import record as record_module
+from daemon.sink.record import Recorder
+from daemon.sink.stage import FrameLostError
+from daemon.sink.storage import Storage
+from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
+
+
+class FakeMeters(Meters):
+    """Keeps the names of the stages that reported."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage_duration(self, stage: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.stages.append(stage)
+
+
+def open_recorder(root: Path, **config: Any) -> Recorder:
+    config = {"path": "{stream}.mp4", "segment": None, "codec": "libx264", **config}
+    status, meters = StreamStatus(), FakeMeters()
+    return Recorder("gate", RecordConfig(**config), Storage(root), ["face"], status, meters)
+
+
+def recordings(root: Path) -> dict[str, int]:
+    """The number of frames in each file, by name."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): len(decode(path)) for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("time_base", "steps"),
+    [
+        (Fraction(1, 1000), [40] * 40),
+        (Fraction(1, 90000), [3003] * 40),
+        (Fraction(1001, 30000), [1] * 40),
+        (Fraction(7, 3), [1, 2, 1]),
+        (Fraction(1, 1000000), [33333, 1, 999999, 66667] * 5),
+        (Fraction(1, 1000), [1, 500, 33, 2500, 1, 1, 7000] * 4),
+    ],
+)
+@pytest.mark.parametrize("start", [0, 123457])
+def test_the_sources_time_is_kept_and_starts_at_zero(
+    tmp_path: Path, time_base: Fraction, steps: Sequence[int], start: int
+) -> None:
+    recorder = open_recorder(tmp_path)
+    source = list(accumulate(steps, initial=start))
+    written = sum(
+        recorder.write(result(number, pts=pts, time_base=time_base))
+        for number, pts in enumerate(source)
+    )
+    assert written + recorder.close() == len(source)
+    expected = [(pts - start) * time_base for pts in source]
+    assert times(tmp_path / "gate.mp4") == expected
+
+
+def test_a_segment_ends_where_the_wall_clock_says(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path, path="{stream}/%H-%M-%S.mp4", segment=60.0)
+    clock = [59.5, 59.99, 60.0, 119.0, 61.0, 300.0]
+    written = sum(
+        recorder.write(result(number, wall_time=NOON + seconds))
+        for number, seconds in enumerate(clock)
+    )
+    assert written == 5
+    assert recorder.close() == 1
+    assert recordings(tmp_path) == {
+        "gate/22-00-59.mp4": 2,
+        "gate/22-01-00.mp4": 3,
+        "gate/22-05-00.mp4": 1,
+    }
+    assert times(tmp_path / "gate/22-01-00.mp4") == [0, Fraction(40, 1000), Fraction(80, 1000)]
+
+
+def test_a_change_of_size_begins_a_file_and_nothing_else_does(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path)
+    sizes = [(48, 64), (48, 64), (49, 63), (48, 64)]
+    for number, size in enumerate(sizes):
+        when = NOON + number * 7200 * (-1) ** number
+        recorder.write(result(number, picture(*size), pts=number * 10**6, wall_time=when))
+    recorder.close()
+    assert recordings(tmp_path) == {"gate.mp4": 2, "gate-1.mp4": 1, "gate-2.mp4": 1}
+
+
+def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
+    status, meters = StreamStatus(), FakeMeters()
+    config = RecordConfig(path="{stream}.mp4", segment=None)
+    recorder = Recorder("gate", config, Storage(tmp_path), [], status, meters)
+    assert recorder.close() == 0
+    for number in range(30):
+        recorder.write(result(number))
+        part = tmp_path / "gate.mp4.part"
+        assert status.bytes_written == part.stat().st_size
+    assert status.output == str(tmp_path / "gate.mp4")
+    assert (status.segments, status.encoder) == (0, "libx264")
+    recorder.close()
+    assert status.segments == 1
+    assert status.bytes_written == (tmp_path / "gate.mp4").stat().st_size
+    assert meters.stages == ["annotate", "encode"] * 30
+
+
+@pytest.mark.parametrize("draw", ["boxes", "blur", "none"])
+def test_what_is_drawn(tmp_path: Path, draw: str) -> None:
+    recorder = open_recorder(tmp_path, draw=draw)
+    stripes = np.zeros((96, 96, 3), np.uint8)
+    stripes[:, ::2] = 255
+    recorder.write(result(0, stripes, detections((32, 32, 64, 64))))
+    recorder.close()
+    (frame,) = decode(tmp_path / "gate.mp4")
+    image = frame.to_ndarray(format="bgr24").astype(int)
+    green = image[32:64, 32, 1] - image[32:64, 32, 2]
+    assert (green.mean() > 60) == (draw == "boxes")
+    assert (np.ptp(image[40:60, 40:60]) < 40) == (draw == "blur")
+
+
+@pytest.mark.parametrize("draw", ["boxes", "blur"])
+def test_a_frame_that_can_not_be_drawn_on_is_never_written(
+    tmp_path: Path, draw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = open_recorder(tmp_path, draw=draw)
+    draws = {"boxes": "draw_boxes", "blur": "blur"}
+    recorder.write(result(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(record_module, draws[draw], lambda *_: 1 / 0)
+        with pytest.raises(FrameLostError, match=rf"frame 1 .*\({draw}\)"):
+            recorder.write(result(1))
+    recorder.write(result(2))
+    recorder.close()
+    assert times(tmp_path / "gate.mp4") == [0, Fraction(80, 1000)]
+
+
+def test_a_box_that_is_not_finite_is_never_written_unblurred(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path, draw="blur")
+    with pytest.raises(FrameLostError, match="not finite"):
+        recorder.write(result(0, found=detections((np.nan, 0, 5, 5))))
+    recorder.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_after_a_failure_a_new_file_is_begun(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path)
+    written, pending, failures = 0, 0, 0
+    with file_size_limit(50_000):
+        for number in range(60):
+            try:
+                safe = recorder.write(result(number))
+                written, pending = written + safe, pending + 1 - safe
+            except SinkError:  # noqa: PERF203
+                pending, failures = 0, failures + 1
+    assert recorder.close() == pending
+    files = recordings(tmp_path)
+    assert len(files) == failures + 1 > 2
+    assert sum(files.values()) == written + pending > 30
+    assert all(name.endswith(".mp4") for name in files)
+
+
+def test_an_unwritable_folder_is_a_sink_error_each_time(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path, path="{stream}/a.mp4")
+    (tmp_path / "gate").write_bytes(b"a file")
+    for number in range(3):
+        with pytest.raises(SinkError, match="can't be written"):
+            recorder.write(result(number))
+    (tmp_path / "gate").unlink()
+    recorder.write(result(3))
+    assert recorder.close() == 1
+
+
+def test_an_encoder_that_fails_is_chosen_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = iter(["nonsense", "libx264"])
+    monkeypatch.setattr(record_module, "choose_encoder", lambda *_: next(choices))
+    recorder = open_recorder(tmp_path)
+    with pytest.raises(SinkError, match="nonsense"):
+        recorder.write(result(0))
+    recorder.write(result(1))
+    assert recorder.close() == 1
+    assert recordings(tmp_path) == {"gate.mp4": 1}

@@ -1,0 +1,118 @@
+"""The encoder: colours, sizes, key frames, and how it is chosen."""
+
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.sink import encoder as encoder_module
+from daemon.sink.encoder import Encoder, EncoderError, choose_encoder
+from tests.sinks import MILLISECOND, decode, picture
+
+
+def encode(
+    images: list[NDArray[np.uint8]], step: int = 40, time_base: Fraction = MILLISECOND
+) -> bytes:
+    """Encode pictures at equal steps, checking that none is held back."""
+    height, width = images[0].shape[:2]
+    file = BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        encoder = Encoder(container, "libx264", width, height, time_base)
+        for number, image in enumerate(images):
+            packets = encoder.encode(image, number * step)
+            assert [packet.pts for packet in packets] == [number * step]
+            assert packets[0].dts == packets[0].pts
+            container.mux(packets)
+        assert not encoder.flush()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "bgr", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (30, 200, 90)]
+)
+def test_colours_are_bt709_in_limited_range_and_say_so(bgr: tuple[int, int, int]) -> None:
+    (frame,) = decode(encode([np.full((64, 64, 3), bgr, np.uint8)]))
+    planes = [np.frombuffer(bytes(plane), np.uint8)[0] for plane in frame.planes]
+    blue, green, red = (value / 255 for value in bgr)
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue  # ITU-R BT.709
+    chroma = [(blue - luma) / 1.8556, (red - luma) / 1.5748]
+    expected = [16 + 219 * luma, *(128 + 224 * value for value in chroma)]
+    assert planes == pytest.approx(expected, abs=2)
+    assert (frame.colorspace, frame.color_range) == (1, 1)
+    with av.open(BytesIO(encode([picture()]))) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.color_primaries, context.color_trc, context.colorspace) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (3, 2), (17, 1023), (48, 64)])
+def test_odd_sizes_are_padded_by_repeating_the_edge(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 40, np.uint8)
+    image[-1:, -1:] = 220
+    (frame,) = decode(encode([image]))
+    height, width = (side + side % 2 for side in shape)
+    assert (frame.height, frame.width) == (height, width)
+    grey = frame.to_ndarray(format="gray")
+    assert grey[height - 1, width - 1] > 150
+
+
+def test_rows_may_be_padded() -> None:
+    memory = np.zeros((48, 80, 3), np.uint8)
+    memory[:, :64] = 255
+    (frame,) = decode(encode([memory[:, :64]]))
+    assert frame.to_ndarray(format="gray").min() > 200
+
+
+@pytest.mark.parametrize(
+    ("step", "time_base", "every"),
+    [
+        (40, MILLISECOND, 25),
+        (999, MILLISECOND, 2),
+        (1500, MILLISECOND, 1),
+        (1, Fraction(1001, 30000), 30),
+    ],
+)
+def test_a_key_frame_begins_every_second(step: int, time_base: Fraction, every: int) -> None:
+    data = encode([picture()] * 65, step, time_base)
+    with av.open(BytesIO(data), "r") as container:
+        keys = [number for number, packet in enumerate(container.demux()) if packet.is_keyframe]
+    assert keys == list(range(0, 65, every))
+
+
+def test_x264_is_chosen_without_an_nvidia_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+    monkeypatch.setattr(encoder_module, "_encodes", lambda *_: pytest.fail("probed"))
+    assert choose_encoder("auto", 1280, 720) == "libx264"
+
+
+def test_x264_is_chosen_where_nvenc_does_not_encode(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+    with caplog.at_level("INFO"):
+        assert choose_encoder("auto", 1, 1) == "libx264"  # no encoding GPU takes so small a one
+    assert "1x1: h264_nvenc can't encode" in caplog.text
+
+
+def test_an_encoder_that_encodes_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+    probe = encoder_module._encodes
+    monkeypatch.setattr(encoder_module, "_encodes", lambda _, *size: probe("libx264", *size))
+    assert choose_encoder("auto", 64, 48) == "h264_nvenc"
+
+
+def test_a_named_encoder_is_not_second_guessed() -> None:
+    assert choose_encoder("hevc_nvenc", 64, 48) == "hevc_nvenc"
+
+
+def test_an_unknown_encoder_is_refused() -> None:
+    container = av.open(BytesIO(), "w", format="mp4")
+    with pytest.raises(EncoderError, match="nonsense can't encode"):
+        Encoder(container, "nonsense", 64, 48, MILLISECOND)

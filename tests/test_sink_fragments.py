@@ -1,0 +1,120 @@
+"""Fragmented MP4: what is counted is in the file, whatever happens next."""
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import SinkError
+from daemon.sink.file import part_of
+from daemon.sink.fragments import FragmentedMp4
+from tests.sinks import MILLISECOND, decode, file_size_limit, picture
+
+
+def begin(path: Path) -> FragmentedMp4:
+    return FragmentedMp4(path, "libx264", 64, 48, MILLISECOND)
+
+
+def write_until_it_fails(file: FragmentedMp4) -> int:
+    count = 0
+    for number in range(1000):
+        try:
+            count += file.write(picture(seed=number), number * 40)
+        except SinkError:  # noqa: PERF203
+            return count
+    raise AssertionError("nothing failed")
+
+
+@pytest.mark.parametrize("step", [1, 7, 40, 100, 300, 2000])
+def test_every_frame_counted_is_in_the_file_at_that_moment(tmp_path: Path, step: int) -> None:
+    file = begin(tmp_path / "gate.mp4")
+    counted, counts = 0, set()
+    for number in range(60):
+        counted += file.write(picture(seed=number), 5000 + number * step)
+        counts.add(counted)
+        killed = part_of(file.path).read_bytes()
+        assert len(killed) == file.size
+        assert len(decode(killed)) == counted
+    assert (60 - counted) * step <= 250 + 2 * step, "more is held back than a fragment"
+    assert counted + file.close() == len(decode(file.path)) == 60
+    assert step == 1 or len(counts) > 1
+
+
+def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    file = begin(tmp_path / "gate.mp4")
+    file.write(picture(), 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["gate.mp4.part"]
+    assert file.close() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["gate.mp4"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "gate.mp4"
+    path.write_bytes(b"old")
+    files = [begin(path), begin(path)]
+    (tmp_path / "gate-2.mp4").write_bytes(b"came meanwhile")
+    for file in files:
+        file.write(picture(), 0)
+        file.close()
+    assert [file.path.name for file in files] == ["gate-1.mp4", "gate-3.mp4"]
+    assert path.read_bytes() == b"old"
+    assert (tmp_path / "gate-2.mp4").read_bytes() == b"came meanwhile"
+
+
+def test_a_full_disk_leaves_what_was_counted_and_nothing_torn(tmp_path: Path) -> None:
+    file = begin(tmp_path / "gate.mp4")
+    with file_size_limit(200_000):
+        counted = write_until_it_fails(file)
+        assert file.abandon()
+        assert file.abandon()
+    assert counted > 10
+    assert file.path.name == "gate.mp4"
+    assert len(decode(file.path)) == counted
+    assert file.path.stat().st_size < 200_000, "the torn fragment was not cut off"
+
+
+def test_a_disk_that_fills_at_the_end_fails_the_close(tmp_path: Path) -> None:
+    file = begin(tmp_path / "gate.mp4")
+    counted = sum(file.write(picture(seed=number), number * 40) for number in range(11))
+    with file_size_limit(file.size + 10), pytest.raises(SinkError, match="File too large"):
+        file.close()
+    assert file.abandon()
+    assert 0 < len(decode(file.path)) == counted < 11
+
+
+def test_a_file_without_a_frame_is_not_left_behind(tmp_path: Path) -> None:
+    with file_size_limit(100), pytest.raises(SinkError, match="File too large"):
+        begin(tmp_path / "gate.mp4")
+    file = begin(tmp_path / "gate.mp4")
+    file.write(picture(), 0)
+    assert not file.abandon()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_that_does_not_open_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="nonsense"):
+        FragmentedMp4(tmp_path / "gate.mp4", "nonsense", 64, 48, MILLISECOND)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_a_sink_error(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="No such file or directory"):
+        begin(tmp_path / "none" / "gate.mp4")
+
+
+def test_failing_and_finishing_leak_neither_descriptors_nor_threads(tmp_path: Path) -> None:
+    def held() -> tuple[int, int]:
+        gc.collect()
+        status = Path("/proc/self/status").read_text()
+        threads = int(status.split("Threads:")[1].split()[0])
+        return len(list(Path("/proc/self/fd").iterdir())), threads
+
+    begin(tmp_path / "first.mp4").close()
+    before = held()
+    for number in range(5):
+        file = begin(tmp_path / f"{number}.mp4")
+        with file_size_limit(30_000):
+            write_until_it_fails(file)
+            file.abandon()
+        begin(tmp_path / f"{number}.mp4").close()
+    assert held() == before

@@ -1,0 +1,144 @@
+"""The sink stage: every frame is posted once, whatever the sink does."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.errors import SinkError
+from daemon.flow import Lane, Reason, Result, StageName
+from daemon.sink.stage import RETRY_INTERVAL, FrameLostError, SinkStage
+from tests.sinks import open_lane, result, send
+
+RECORD = StageName.RECORD
+ACTIONS = ["hold", "flush", "lose", "fail", "unwanted"]
+
+
+class FakeSink:
+    """Does as the script says for each frame it is given; strict about how it is used."""
+
+    def __init__(self, script: Sequence[str], at_close: str = "flush") -> None:
+        self.script = list(script)
+        self.at_close = at_close
+        self.held: list[int] = []
+        self.written: list[int] = []
+        self.lost: list[int] = []
+        self.closed = False
+
+    def wants(self, result: Result) -> bool:
+        assert not self.closed
+        return self.script[result.frame.frame_id] != "unwanted"
+
+    def write(self, result: Result) -> int:
+        assert not self.closed
+        number = result.frame.frame_id
+        assert number > max([-1, *self.held, *self.written, *self.lost]), "out of order"
+        match self.script[number]:
+            case "lose":
+                self.lost.append(number)
+                raise FrameLostError(f"frame {number} is lost")
+            case "bug":
+                raise ZeroDivisionError
+            case "fail":
+                self.lost += [*self.held, number]
+                self.held = []
+                raise SinkError("the disk is full")
+            case action:
+                self.held.append(number)
+                return self._flush() if action == "flush" else 0
+
+    def close(self) -> int:
+        assert not self.closed
+        self.closed = True
+        if self.at_close == "fail":
+            raise SinkError("the disk is full")
+        return self._flush() if self.at_close == "flush" else 0
+
+    def _flush(self) -> int:
+        count = len(self.held)
+        self.written += self.held
+        self.held = []
+        return count
+
+
+class FakeClock:
+    """Moves on by the given seconds each time it is read."""
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def run(sink: FakeSink, step: float = 10 * RETRY_INTERVAL) -> Lane:
+    lane = open_lane(RECORD)
+    send(lane, [result(number) for number in range(len(sink.script))])
+    SinkStage(lane, RECORD, sink, FakeClock(step)).run()
+    assert sink.closed
+    return lane
+
+
+def dropped(lane: Lane, reason: Reason) -> int:
+    return lane.ledger.read().dropped[RECORD, reason]
+
+
+@given(
+    script=st.lists(st.sampled_from(ACTIONS), max_size=60),
+    at_close=st.sampled_from(["flush", "forget", "fail"]),
+    step=st.sampled_from([0.01, 0.3, 2.0]),
+)
+def test_conservation(script: list[str], at_close: str, step: float) -> None:
+    sink = FakeSink(script, at_close)
+    lane = run(sink, step)
+    book = lane.ledger.read()
+    assert book.balanced
+    assert book.in_flight[RECORD] == 0
+    assert book.written[RECORD] == len(sink.written)
+    assert dropped(lane, Reason.UNWANTED) == script.count("unwanted")
+    assert book.captured == len(script)
+    assert book.dropped_at(RECORD) == len(script) - len(sink.written)
+
+
+def test_a_broken_output_is_tried_again_after_a_while_and_nobody_waits() -> None:
+    sink = FakeSink(["flush", "fail", *["flush"] * 8])
+    lane = run(sink, step=RETRY_INTERVAL / 4)
+    assert sink.lost == [1]
+    assert sink.written[:2] == [0, 1 + 4]
+    assert dropped(lane, Reason.FAILED) == 4
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    run(FakeSink(["flush", "fail", "hold", "fail", "fail", "hold", "flush", "flush"]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "gate: the disk is full; frames are dropped until it works again",
+        "gate: record is written again",
+    ]
+
+
+def test_a_lost_frame_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    sink = FakeSink(["hold", "lose", "hold", "flush"])
+    lane = run(sink)
+    assert sink.written == [0, 2, 3]
+    assert dropped(lane, Reason.FAILED) == 1
+    assert "1 frames lost: frame 1 is lost" in caplog.text
+
+
+def test_warnings_about_lost_frames_are_gathered(caplog: pytest.LogCaptureFixture) -> None:
+    run(FakeSink(["lose"] * 100), step=0.01)
+    assert len(caplog.records) < 10
+
+
+def test_an_unexpected_failure_still_finishes_the_output() -> None:
+    sink = FakeSink(["hold", "hold", "bug"])
+    lane = open_lane(RECORD)
+    send(lane, [result(number) for number in range(3)])
+    with pytest.raises(ZeroDivisionError):
+        SinkStage(lane, RECORD, sink, FakeClock(10)).run()
+    assert sink.closed
+    book = lane.ledger.read()
+    assert book.balanced
+    assert (book.written[RECORD], book.dropped_at(RECORD), book.in_flight[RECORD]) == (2, 1, 0)
