@@ -93,17 +93,28 @@ def load_detector(config: Config, choice: Choice, sizes: Sizes, pool: Executor) 
     EngineError
         When the backend can't run here.
     """
-    (model,) = config.models.values()
-    path = store.resolve(
-        model.path,
-        base_dir=config.base_dir,
-        cache_dir=config.cache_dir,
-        input_size=model.input_size,
-        labels=_labels(model, config.base_dir),
-    )
+    path = model_path(config)
     engine = open_engine(choice, path, sizes.max_batch, sizes.concurrency)
     log.info("%s runs on %s, because %s", path.name, choice.backend, choice.reason)
     return Detector(engine, manifest.read(path), pool)
+
+
+def model_path(config: Config) -> Path:
+    """Return the prepared model's file, preparing it if that is still to be done.
+
+    Raises
+    ------
+    ModelError
+        When the model is missing or refused.
+    """
+    (model,) = config.models.values()
+    return store.resolve(
+        model.path,
+        base_dir=config.base_dir,
+        cache_dir=config.cache_dir,
+        input_size=model.input_size if "input_size" in model.model_fields_set else None,
+        labels=_labels(model, config.base_dir),
+    )
 
 
 def _labels(model: ModelConfig, base_dir: Path) -> Sequence[str] | None:

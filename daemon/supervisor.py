@@ -51,7 +51,8 @@ class Supervisor:
     """Builds the stages, owns every thread, and stops them in order.
 
     The main thread calls `run` and from then on only waits, so that signals are heard.
-    ``left_behind`` names the threads that a stop could not end.
+    ``started_at`` is the monotonic time from which every stage ran; ``left_behind`` names the
+    threads that a stop could not end.
     """
 
     def __init__(self, config: Config) -> None:
@@ -76,6 +77,7 @@ class Supervisor:
         self._capture_stop = threading.Event()
         self._woken = threading.Event()
         self._failed: Worker | None = None
+        self.started_at = 0.0
         self.left_behind: list[str] = []
 
     def run(self, on_tick: Callable[[], None]) -> int:
@@ -92,6 +94,7 @@ class Supervisor:
             house.enter_context(self._service)
             pipeline, engine = self._build(house)
             crew = self._start(pipeline)
+            self.started_at = time.monotonic()
             self._service.running(engine, lambda: pipeline.inference.slots_busy)
             self._watch(crew, on_tick)
             self._shut_down(crew)

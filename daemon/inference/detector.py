@@ -17,13 +17,16 @@ from daemon.model.manifest import Manifest
 log = logging.getLogger(__name__)
 
 
+_SHARES = 4  # threads that letterbox one batch, the caller among them
+
+
 class Detector:
     """Puts pictures into an engine's slots and reads detections out of them."""
 
     def __init__(self, engine: Engine, manifest: Manifest, pool: Executor) -> None:
         """Take ``engine``, loaded with the model that ``manifest`` describes.
 
-        ``pool`` spreads the letterboxing of a batch over its threads.
+        ``pool`` takes its share of letterboxing a batch.
         """
         self.engine = engine
         self.manifest = manifest
@@ -34,10 +37,12 @@ class Detector:
         """Letterbox ``images`` into the first rows of ``slot``; returns each one's geometry."""
         target = self.manifest.input_size
         geometries = [self._geometry(image.shape[:2], target) for image in images]
-        # Handing one picture to another thread would cost more than it saves.
-        spread = self._pool.map if len(images) > 1 else map
-        for _ in spread(fill_row, images, slot.rows, geometries):
-            pass
+        jobs = list(zip(images, slot.rows, geometries, strict=False))
+        own, *others = [jobs[start::_SHARES] for start in range(min(_SHARES, len(jobs)))]
+        running = [self._pool.submit(_fill_rows, share) for share in others]
+        _fill_rows(own)
+        for share in running:
+            share.result()
         return geometries
 
     def read(
@@ -81,3 +86,8 @@ class Detector:
             if broken:
                 log.warning("the model gave %d unusable detections, thrown away", broken)
             yield detections
+
+
+def _fill_rows(share: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], Geometry]]) -> None:
+    for image, row, geometry in share:
+        fill_row(image, row, geometry)

@@ -23,32 +23,41 @@ def postprocess(
     and how many rows were thrown away because they held NaN, infinity or no class of the
     model's, which only a broken model gives.
     """
-    sound = np.isfinite(rows).all(axis=1)
-    sound &= (rows[:, 5] >= 0) & (rows[:, 5] < len(wanted.counted_as))
+    keep = rows[:, 4] >= wanted.confidence
+    sound = _sound(rows, keypoints, len(wanted.counted_as))
+    broken = 0 if sound is None else int(np.count_nonzero(~sound))
+    if sound is not None:
+        keep &= sound
+    if wanted.class_ids is not None:
+        keep &= np.isin(rows[:, 5], list(wanted.class_ids))
+    kept = np.flatnonzero(keep)
+    if nms_iou is not None and len(kept) > 1:
+        kept = kept[_nms(rows[kept], nms_iou)]
+    best = rows[kept]
+    return Detections(
+        xyxy=geometry.unmap_boxes(best[:, :4], size),
+        confidence=best[:, 4].copy(),
+        class_id=best[:, 5].astype(np.int64),
+        keypoints=None if keypoints is None else _unmap_keypoints(keypoints[kept], geometry),
+    ), broken
+
+
+def _sound(
+    rows: NDArray[np.float32], keypoints: NDArray[np.float32] | None, classes: int
+) -> NDArray[np.bool_] | None:
+    """Return which rows are usable, or None for all: nearly always, so that is found quickly."""
+    # A sum is finite only if every number in it is; this runs on every frame.
+    finite = np.isfinite(rows.sum()) and (keypoints is None or np.isfinite(keypoints.sum()))
+    if finite and rows[:, 5].min() >= 0 and rows[:, 5].max() < classes:
+        return None
+    sound = np.isfinite(rows).all(axis=1) & (rows[:, 5] >= 0) & (rows[:, 5] < classes)
     if keypoints is not None:
         sound &= np.isfinite(keypoints).all(axis=(1, 2))
-    broken = int(np.count_nonzero(~sound))
-    keep = np.flatnonzero(sound & (rows[:, 4] >= wanted.confidence))
-    if wanted.class_ids is not None:
-        keep = keep[np.isin(rows[keep, 5], list(wanted.class_ids))]
-    if nms_iou is not None:
-        keep = keep[_nms(rows[keep], nms_iou)]
-    kept = rows[keep]
-    height, width = size
-    corners = geometry.unmap_points(kept[:, :4].reshape(-1, 2, 2))
-    np.clip(corners, 0, np.array([width, height], np.float32), out=corners)
-    return Detections(
-        xyxy=corners.reshape(-1, 4),
-        confidence=kept[:, 4].copy(),
-        class_id=kept[:, 5].astype(np.int64),
-        keypoints=None if keypoints is None else _unmap_keypoints(keypoints[keep], geometry),
-    ), broken
+    return sound
 
 
 def _nms(rows: NDArray[np.float32], iou: float) -> NDArray[np.intp]:
     """Return the indices of ``rows`` that greedy suppression within each class keeps."""
-    if len(rows) == 0:
-        return np.zeros(0, np.intp)
     xywh = rows[:, :4].copy()
     xywh[:, 2:] -= xywh[:, :2]
     kept = cv2.dnn.NMSBoxesBatched(

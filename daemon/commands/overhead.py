@@ -1,0 +1,119 @@
+"""What the pipeline itself costs a frame, when no stage has anything to do."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import numpy as np
+
+from daemon.flow import Backpressure, Frame, Lane, Meters, Result, StageName
+from daemon.inference.detector import Detector
+from daemon.inference.engines import EngineInfo, Slot, Tensors
+from daemon.inference.stage import Batching, InferenceStage
+from daemon.inference.wanted import Wanted
+from daemon.model.manifest import Manifest
+from daemon.sink.stage import SinkStage
+
+_FRAMES = 2000
+_SIZE = (16, 16)
+
+
+class _IdleEngine:
+    """An engine that has always just finished: 100 rows of which three are detections."""
+
+    info = EngineInfo("none", "float32", "none")
+
+    def __init__(self, max_batch: int) -> None:
+        self._max_batch = max_batch
+        rows = np.zeros((max_batch, 100, 6), np.float32)
+        rows[:, :3] = (1, 1, 9, 9, 0.9, 0)
+        self._tensors = {"detections": rows}
+
+    def make_slots(self, count: int) -> Sequence[Slot]:
+        return [Slot(np.zeros((self._max_batch, *_SIZE, 3), np.uint8)) for _ in range(count)]
+
+    def bucket(self, size: int) -> int:
+        return size
+
+    def enqueue(self, slot: Slot, size: int) -> None:
+        pass
+
+    def wait(self, slot: Slot) -> Tensors:
+        return self._tensors
+
+    def close(self) -> None:
+        pass
+
+
+class _IdleSink:
+    """A sink that has nothing to write."""
+
+    def wants(self, result: Result) -> bool:
+        return True
+
+    def write(self, result: Result) -> int:
+        return 1
+
+    def close(self) -> int:
+        return 0
+
+
+def overhead(batch: int) -> float:
+    """Return the CPU seconds a frame that a lane, inference in batches and two sinks cost.
+
+    The pictures have 16 by 16 pixels, so that letterboxing them is next to nothing.
+    """
+    ready = threading.Condition()
+    sinks = (StageName.RECORD, StageName.EVENTS)
+    depth = batch * 4
+    lane = Lane("idle", Backpressure.BLOCK, depth=depth, inbox=depth, ready=ready, sinks=sinks)
+    wanted = Wanted(0.5, None, ("thing",))
+    lane.status.detections["thing"] = 0
+    with ThreadPoolExecutor(1) as pool:
+        inference = InferenceStage(
+            Detector(_IdleEngine(batch), _manifest(), pool),
+            [lane],
+            ready,
+            {"idle": wanted},
+            Batching(batch, 0.01),
+            Meters(),
+            lambda: None,
+            slots=3,
+        )
+        runs = [inference.feed, inference.harvest]
+        runs += [SinkStage(lane, sink, _IdleSink()).run for sink in sinks]
+        threads = [threading.Thread(target=run) for run in runs]
+        started = time.process_time()
+        for thread in threads:
+            thread.start()
+        _offer(lane)
+        for thread in threads:
+            thread.join()
+    return (time.process_time() - started) / _FRAMES
+
+
+def _offer(lane: Lane) -> None:
+    image = np.zeros((*_SIZE, 3), np.uint8)
+    for number in range(_FRAMES):
+        now = time.monotonic()
+        lane.offer(Frame(number, image, number, Fraction(1, 25), now, now))
+    lane.close()
+
+
+def _manifest() -> Manifest:
+    return Manifest(
+        layout="ctdet",
+        input_size=_SIZE,
+        order="bgr",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        resize="letterbox",
+        labels=("thing",),
+        joints=(),
+        confidence=0.5,
+        nms_iou=None,
+        top_k=100,
+        source_sha256="0" * 64,
+    )
