@@ -187,6 +187,18 @@ def test_a_folder_adds_a_stream_for_each_file(read: Loader, tmp_path: Path) -> N
     assert read("streams: {a: {source: x}}").sha256 != before.sha256
 
 
+def test_a_copy_is_read_as_if_it_stood_elsewhere(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "streams.d").mkdir(parents=True)
+    (home / "streams.d" / "gate.yaml").write_text("source: gate.mp4\n")
+    copy = tmp_path / "copy.yaml"
+    copy.write_text("version: 1\nmodels: {default: {path: net.onnx}}\n")
+    config = load(copy, base_dir=home)
+    assert config.base_dir == home
+    assert config.models["default"].path == str(home / "net.onnx")
+    assert config.streams["gate"].source.reveal() == str(home / "gate.mp4")
+
+
 def test_one_source_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATE_DIRECTORY", "/elsewhere")

@@ -39,21 +39,24 @@ class FakeTerminal(io.StringIO):
         return True
 
 
-def test_text_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = FakeTerminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    configure("info")
+@pytest.mark.parametrize("stream", [FakeTerminal, io.StringIO])
+def test_text_on_a_terminal_and_into_a_pipe(
+    stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = stream()
+    monkeypatch.setattr(sys, "stderr", shown)
+    configure("info", environ={"JOURNAL_STREAM": "8:15"})
     log.info("connected to %s", "10.0.0.7", extra={"stream": "gate"})
     log.debug("not shown")
     log.info("ready")
-    lines = terminal.getvalue().splitlines()
+    lines = shown.getvalue().splitlines()
     assert len(lines) == 2
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO gate: connected to 10\.0\.0\.7", lines[0])
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO ready", lines[1])
 
 
-def test_json_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("debug")
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("debug", "json")
     log.debug('said "%s"\nand went', "hello", extra={"stream": "gate"})
     (line,) = capsys.readouterr().err.splitlines()
     record = json.loads(line)
@@ -89,6 +92,16 @@ def test_priorities_in_the_journal(
         lines = journal.read().splitlines()
     each = 1 if form == "json" else 2
     assert [line[:3] for line in lines] == [f"<{n}>" for n in (7, 6, 4, 3, 2) for _ in range(each)]
+
+
+def test_json_where_the_journal_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w+") as journal:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setattr(sys, "stderr", journal)
+        configure("info", environ={"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        log.info("ready")
+        journal.seek(0)
+        assert json.loads(journal.read().removeprefix("<6>"))["message"] == "ready"
 
 
 def test_no_priorities_when_the_journal_is_another_stream(

@@ -20,18 +20,21 @@ from daemon.errors import ConfigError
 CAMERA_FOLDER = "streams.d"
 
 
-def load(path: Path) -> Config:
+def load(path: Path, base_dir: Path | None = None) -> Config:
     """Read a configuration file and the ``streams.d`` beside it.
 
-    Raises ConfigError: one sentence with file, line and key.
+    With ``base_dir`` the file is read as if it stood in that folder: so a copy can be judged
+    before it takes the place of the original. Raises ConfigError: one sentence with file, line
+    and key.
     """
+    base_dir = base_dir or path.parent
     places = Places()
     raw = _read(path)
     digest = hashlib.sha256(raw)
     data = _mapping(raw, path, places, ())
     if data.get("streams") is None:
         data["streams"] = {}
-    for camera in _camera_files(path.parent / CAMERA_FOLDER):
+    for camera in _camera_files(base_dir / CAMERA_FOLDER):
         raw = _read(camera)
         digest.update(camera.name.encode() + b"\0" + raw)
         _add_camera(data["streams"], camera, raw, places)
@@ -40,7 +43,7 @@ def load(path: Path) -> Config:
         file = FileConfig.model_validate(data, context={"units": "required"})
     except ValidationError as error:
         raise refuse(error, places) from None
-    return resolve(file, places, path.absolute().parent, digest.hexdigest())
+    return resolve(file, places, base_dir.absolute(), digest.hexdigest())
 
 
 def from_source(source: str, output: Path | None) -> Config:

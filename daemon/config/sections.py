@@ -129,7 +129,7 @@ class LoggingConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least grave messages that are logged."""
     format: Literal["auto", "text", "json"] = "auto"
-    """auto: text on a terminal, JSON under systemd."""
+    """auto: JSON to the systemd journal, text elsewhere."""
 
 
 class FileConfig(Section):

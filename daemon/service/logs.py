@@ -135,12 +135,14 @@ def configure(
 ) -> LogHandler:
     """Send all logging to standard error; returns the handler, whose repeats want telling.
 
-    ``auto`` is text on a terminal and JSON elsewhere. Called again, it replaces what it set up.
+    ``auto`` is JSON where standard error goes to the systemd journal, and text elsewhere. Called
+    again, it replaces what it set up.
     """
     redactor = Redactor(secrets)
-    text = sys.stderr.isatty() if format == "auto" else format == "text"
-    formatter = TextFormatter(redactor) if text else JsonFormatter(redactor)
-    handler = LogHandler(formatter, _goes_to_journal(environ))
+    journal = _goes_to_journal(environ)
+    structured = journal if format == "auto" else format == "json"
+    formatter = JsonFormatter(redactor) if structured else TextFormatter(redactor)
+    handler = LogHandler(formatter, journal)
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, LogHandler)]:
         root.removeHandler(old)
