@@ -1,0 +1,203 @@
+"""Strict fakes of what the stages meet: they refuse what the real things refuse."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.capture.source import Picture, SourceInfo
+from daemon.errors import EngineError, SourceError
+from daemon.flow import Detections, Frame, Meters
+from daemon.inference.engines import EngineInfo, Slot, Tensors
+
+TIME_BASE = Fraction(1, 1000)
+PATIENCE = 20.0  # seconds after which a test that waits has failed
+
+
+def image(height: int = 4, width: int = 6, value: int = 0) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def frame(frame_id: int = 0, captured_at: float = 0.0, value: int = 0) -> Frame:
+    return Frame(frame_id, image(value=value), frame_id * 40, TIME_BASE, captured_at, 0.0)
+
+
+def picture(pts: int | None, height: int = 4, width: int = 6) -> Picture:
+    return Picture(image(height, width), pts, TIME_BASE, 0.0)
+
+
+def detections(count: int = 0) -> Detections:
+    zeros = np.zeros(count, np.float32)
+    return Detections(np.zeros((count, 4), np.float32), zeros, np.zeros(count, np.int64))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll for what no event tells: that another thread has come to block somewhere."""
+    step = threading.Event()
+    for _ in range(int(PATIENCE / 0.005)):
+        if condition():
+            return
+        step.wait(0.005)
+    raise AssertionError("it never came about")
+
+
+class FakeClock:
+    """A clock that moves when somebody waits for it; ``script`` acts during those waits.
+
+    Each wait runs the next action at its time: (seconds from now, what happens then). A wait
+    whose timeout comes first ends with nothing having happened.
+    """
+
+    def __init__(self, *script: tuple[float, Callable[[], None]]) -> None:
+        self.time = 100.0
+        self.waits: list[float | None] = []
+        self._script = [(self.time + after, action) for after, action in script]
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        assert condition._is_owned(), "waited without holding the condition"  # type: ignore[attr-defined]
+        self.waits.append(timeout)
+        if timeout is not None:
+            assert timeout > 0, "a wait that can't end later than it began"
+        if self._script and (timeout is None or self._script[0][0] <= self.time + timeout):
+            at, action = self._script.pop(0)
+            self.time = max(self.time, at)
+            action()
+            return
+        if timeout is None:
+            raise AssertionError("waits for ever")
+        self.time += timeout
+
+
+class RecordingMeters(Meters):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.latencies: list[str] = []
+        self.batches: list[int] = []
+
+    def stage_duration(self, stage: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.stages.append(stage)
+
+    def frame_latency(self, stream: str, seconds: float) -> None:
+        self.latencies.append(stream)
+
+    def batch_size(self, size: int) -> None:
+        self.batches.append(size)
+
+
+class FakeSource:
+    """Yields a script of pictures; an error or a call in it is raised or made in its place."""
+
+    def __init__(
+        self,
+        script: Sequence[Picture | SourceError | Callable[[], None]],
+        *,
+        time_base: Fraction = TIME_BASE,
+        damaged: int = 0,
+    ) -> None:
+        self.info = SourceInfo("fake", "fakedec", time_base, len(script))
+        self.damaged_packets = damaged
+        self.closed = 0
+        self._script = script
+        self._read = False
+
+    def __iter__(self) -> Iterator[Picture]:
+        assert not self._read, "a source is read once"
+        self._read = True
+        for step in self._script:
+            assert not self.closed, "read after close"
+            if isinstance(step, Picture):
+                yield step
+            elif isinstance(step, SourceError):
+                raise step
+            else:
+                step()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeEngine:
+    """An engine with a queue of its own, as a GPU has; what it finds is read off the pixels.
+
+    A row gives one detection: a box over (1, 1) to (3, 3), score 0.9, and the row's first pixel
+    as its class. It refuses what a GPU engine would: a slot enqueued twice or not made here,
+    one waited for that isn't enqueued or not the oldest, sizes out of range, use after close.
+    While ``gate`` is cleared, nothing comes out of it. With ``fail_at`` the batch of that number
+    (from 0) fails in ``wait``, or in ``enqueue`` if ``fail_early``, and so does all after it.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int] = (4, 6),
+        max_batch: int = 4,
+        *,
+        fail_at: int | None = None,
+        fail_early: bool = False,
+    ) -> None:
+        self.info = EngineInfo("fake", "float32", "none")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.sizes: list[int] = []
+        self.waited = 0
+        self.closed = False
+        self._shape = (max_batch, *size, 3)
+        self._slots: list[Slot] = []
+        self._queue: list[tuple[Slot, int, NDArray[np.uint8]]] = []
+        self._lock = threading.Lock()
+        self._fail_at = fail_at
+        self._fail_early = fail_early
+
+    def make_slots(self, count: int) -> Sequence[Slot]:
+        self._refuse_if(self.closed, "closed")
+        self._slots = [Slot(np.zeros(self._shape, np.uint8)) for _ in range(count)]
+        return self._slots
+
+    def bucket(self, size: int) -> int:
+        return min(1 << (size - 1).bit_length(), self._shape[0])
+
+    def enqueue(self, slot: Slot, size: int) -> None:
+        with self._lock:
+            self._refuse_if(self.closed, "closed")
+            self._refuse_if(not any(slot is own for own in self._slots), "a foreign slot")
+            self._refuse_if(any(slot is busy for busy, *_ in self._queue), "enqueued twice")
+            self._refuse_if(not 1 <= size <= self._shape[0], f"a batch of {size}")
+            if self._fail_early:
+                self._fail_if_due(len(self.sizes))
+            self.sizes.append(size)
+            self._queue.append((slot, size, slot.rows[:size].copy()))
+
+    def wait(self, slot: Slot) -> Tensors:
+        if not self.gate.wait(PATIENCE):
+            raise AssertionError("the gate never opened")
+        with self._lock:
+            self._refuse_if(self.closed, "closed")
+            self._refuse_if(not self._queue or self._queue[0][0] is not slot, "not the oldest")
+            _, size, rows = self._queue.pop(0)
+            same = np.array_equal(slot.rows[:size], rows)
+            self._refuse_if(not same, "rows written while they were computed")
+            self._fail_if_due(self.waited)
+            self.waited += 1
+        found = np.zeros((size, 1, 6), np.float32)
+        found[:, 0, :5] = 1, 1, 3, 3, 0.9
+        found[:, 0, 5] = rows[:, 0, 0, 0]
+        return {"detections": found}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _fail_if_due(self, number: int) -> None:
+        if self._fail_at is not None and number >= self._fail_at:
+            raise EngineError("the fake engine failed, as it was told to")
+
+    @staticmethod
+    def _refuse_if(misused: bool, what: str) -> None:
+        if misused:
+            raise AssertionError(f"misuse of the engine: {what}")

@@ -1,0 +1,77 @@
+"""The bounded channel."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.flow import Channel, ChannelClosedError
+from tests.fakes import PATIENCE
+
+
+def test_items_come_out_in_the_order_they_went_in() -> None:
+    channel = Channel[int](3)
+    assert [channel.put(n) for n in range(3)] == [None, None, None]
+    assert channel.peek() == 0
+    assert [channel.take() for _ in range(4)] == [0, 1, 2, None]
+
+
+def test_a_full_channel_gives_back_its_oldest() -> None:
+    channel = Channel[int](2)
+    assert [channel.put(n) for n in range(5)] == [None, None, 0, 1, 2]
+    assert len(channel) == 2
+
+
+def test_a_closed_channel_takes_nothing_and_can_be_read_to_its_end() -> None:
+    channel = Channel[int](2)
+    channel.put(1)
+    channel.close()
+    channel.close()
+    with pytest.raises(ChannelClosedError):
+        channel.put(2)
+    assert channel.closed
+    assert list(channel) == [1]
+
+
+def test_close_wakes_every_reader() -> None:
+    channel = Channel[int](1)
+    waiting = threading.Barrier(4)
+
+    def read() -> None:
+        waiting.wait(PATIENCE)
+        assert list(channel) == []
+
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    waiting.wait(PATIENCE)
+    channel.close()
+    for reader in readers:
+        reader.join(PATIENCE)
+    assert not any(reader.is_alive() for reader in readers)
+
+
+def test_one_reader_can_wait_for_several_channels() -> None:
+    moved = threading.Condition()
+    channels = [Channel[int](1, moved) for _ in range(3)]
+    writer = threading.Timer(0, lambda: channels[2].put(5))
+    with moved:
+        writer.start()  # it can't put before we wait
+        assert moved.wait_for(lambda: any(map(len, channels)), PATIENCE)
+    assert [channel.take() for channel in channels] == [None, None, 5]
+    writer.join()
+
+
+@given(st.integers(1, 4), st.lists(st.one_of(st.integers(), st.none()), max_size=40))
+def test_nothing_is_lost_or_reordered(capacity: int, steps: list[int | None]) -> None:
+    """A number is put, None takes: what was put comes out once, in order, evicted or taken."""
+    channel = Channel[tuple[int, int]](capacity)
+    came_out = []
+    puts = [(index, value) for index, value in enumerate(steps) if value is not None]
+    for index, value in enumerate(steps):
+        item = channel.take() if value is None else channel.put((index, value))
+        came_out += [item] if item else []
+        assert len(channel) <= capacity
+    channel.close()
+    assert came_out + list(channel) == puts

@@ -1,0 +1,109 @@
+"""The double-entry book: what it adds up and what it refuses."""
+
+from collections.abc import Callable
+
+import pytest
+
+from daemon.flow import Ledger, Reason, StageName
+
+SINKS = (StageName.RECORD, StageName.EVENTS)
+
+
+def a_ledger(captured: int = 0, taken: int = 0, inferred: int = 0) -> Ledger:
+    ledger = Ledger(SINKS)
+    for _ in range(captured):
+        ledger.capture()
+    for _ in range(taken):
+        ledger.take_up()
+    for _ in range(inferred):
+        ledger.infer()
+    return ledger
+
+
+def test_each_frame_is_in_one_place_before_the_sinks_and_owed_to_each_of_them() -> None:
+    book = a_ledger(captured=5, taken=3, inferred=2).read()
+    assert (book.captured, book.inferred) == (5, 2)
+    assert book.in_flight == {
+        StageName.CAPTURE: 2,
+        StageName.INFERENCE: 1,
+        StageName.RECORD: 2,
+        StageName.EVENTS: 2,
+    }
+    assert book.balanced
+
+
+def test_sinks_are_counted_apart() -> None:
+    ledger = a_ledger(4, 4, 4)
+    ledger.write(StageName.RECORD, 3)
+    ledger.drop(StageName.RECORD, Reason.FAILED)
+    ledger.write(StageName.EVENTS)
+    book = ledger.read()
+    assert book.written == {StageName.RECORD: 3, StageName.EVENTS: 1}
+    assert book.dropped_at(StageName.RECORD) == 1
+    assert book.dropped_at(*SINKS) == 1
+    assert book.in_flight[StageName.EVENTS] == 3
+    assert book.balanced
+
+
+def test_every_drop_counter_exists_from_the_start() -> None:
+    dropped = Ledger([StageName.EVENTS]).read().dropped
+    stages = (StageName.CAPTURE, StageName.INFERENCE, StageName.EVENTS)
+    assert dropped == {(stage, reason): 0 for stage in stages for reason in Reason}
+
+
+def test_writing_off_leaves_nothing_in_flight() -> None:
+    ledger = a_ledger(6, 4, 2)
+    ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+    assert ledger.waiting == 0
+    assert ledger.read().in_flight[StageName.RECORD] == 2
+    ledger.write_off()
+    book = ledger.read()
+    assert not any(book.in_flight.values())
+    assert book.dropped[StageName.CAPTURE, Reason.SHUTDOWN] == 2
+    assert book.dropped[StageName.EVENTS, Reason.SHUTDOWN] == 2
+    assert book.balanced
+
+
+def test_a_book_is_a_copy() -> None:
+    ledger = a_ledger(1)
+    book = ledger.read()
+    ledger.drop(StageName.CAPTURE, Reason.TOO_OLD)
+    assert book.in_flight[StageName.CAPTURE] == 1
+    assert book.dropped_at(StageName.CAPTURE) == 0
+
+
+def test_a_book_that_does_not_add_up_says_so() -> None:
+    ledger = a_ledger(2, 2, 1)
+    ledger._captured += 1
+    assert not ledger.read().balanced
+    ledger._captured -= 1
+    ledger._written[StageName.EVENTS] += 1
+    assert not ledger.read().balanced
+
+
+@pytest.mark.parametrize(
+    "posting",
+    [
+        lambda ledger: ledger.take_up(),
+        lambda ledger: ledger.infer(),
+        lambda ledger: ledger.write(StageName.RECORD, 2),
+        lambda ledger: ledger.write(StageName.RECORD, -1),
+        lambda ledger: ledger.write(StageName.CAPTURE),
+        lambda ledger: ledger.drop(StageName.CAPTURE, Reason.OVERFLOW),
+        lambda ledger: ledger.drop(StageName.INFERENCE, Reason.TOO_OLD),
+        lambda ledger: ledger.drop(StageName.EVENTS, Reason.FAILED, 2),
+        lambda ledger: ledger.drop(StageName.EVENTS, Reason.FAILED, -1),
+    ],
+)
+def test_what_was_never_put_in_cannot_be_taken_out(posting: Callable[[Ledger], None]) -> None:
+    ledger = a_ledger(1, 1, 1)
+    before = ledger.read()
+    with pytest.raises(RuntimeError, match="can't leave"):
+        posting(ledger)
+    assert ledger.read() == before
+
+
+def test_a_sink_that_the_stream_has_not_is_refused() -> None:
+    ledger = Ledger([StageName.RECORD])
+    with pytest.raises(KeyError):
+        ledger.write(StageName.EVENTS)

@@ -1,0 +1,71 @@
+"""A stage's thread, and how it says that it ended."""
+
+import threading
+import time
+
+from daemon.flow import Worker
+from tests.fakes import PATIENCE
+
+
+def soon() -> float:
+    return time.monotonic() + PATIENCE
+
+
+def test_a_worker_runs_in_a_thread_of_its_own_that_bears_its_name() -> None:
+    names: list[str] = []
+    ended: list[Worker] = []
+    worker = Worker("decode", lambda: names.append(threading.current_thread().name), ended.append)
+    assert not worker.alive
+    worker.start()
+    assert worker.join(soon())
+    assert names == ["decode"]
+    assert ended == [worker]
+    assert worker.error is None
+
+
+def test_what_it_raises_is_kept_and_told_in_its_thread() -> None:
+    told: list[tuple[BaseException | None, threading.Thread]] = []
+    error = ValueError("of no use")
+
+    def fail() -> None:
+        raise error
+
+    worker = Worker("bad", fail, lambda it: told.append((it.error, threading.current_thread())))
+    worker.start()
+    assert worker.join(soon())
+    assert worker.error is error
+    ((found, thread),) = told
+    assert found is error
+    assert thread is not threading.current_thread()
+
+
+def test_even_an_exit_is_told() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    worker = Worker("leaving", leave, lambda _: None)
+    worker.start()
+    assert worker.join(soon())
+    assert isinstance(worker.error, SystemExit)
+
+
+def test_a_deadline_that_is_over_only_asks() -> None:
+    release = threading.Event()
+
+    def hang() -> None:
+        release.wait(PATIENCE)
+
+    worker = Worker("stuck", hang, lambda _: None)
+    worker.start()
+    assert not worker.join(time.monotonic() - 1)
+    assert worker.alive
+    release.set()
+    assert worker.join(soon())
+
+
+def test_its_thread_does_not_keep_the_process_alive() -> None:
+    daemons: list[bool] = []
+    worker = Worker("w", lambda: daemons.append(threading.current_thread().daemon), lambda _: None)
+    worker.start()
+    assert worker.join(soon())
+    assert daemons == [True]
