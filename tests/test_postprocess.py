@@ -1,0 +1,137 @@
+"""From an engine's tensors to detections in source pixels."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.errors import ConfigError
+from daemon.flow import Detections
+from daemon.inference.letterbox import Geometry
+from daemon.inference.postprocess import postprocess
+from daemon.inference.wanted import OTHER, Wanted, resolve
+
+Array = NDArray[np.float32]
+SAME = Geometry(1.0, 1.0, 0.0, 0.0)
+ALL = Wanted(0.4, None, ("cat", "dog"))
+
+
+def rows(*of: tuple[float, ...]) -> Array:
+    return np.array(of, np.float32).reshape(-1, 6)
+
+
+def process(
+    found: Array,
+    *,
+    keypoints: Array | None = None,
+    geometry: Geometry = SAME,
+    wanted: Wanted = ALL,
+    nms_iou: float | None = None,
+) -> tuple[Detections, int]:
+    return postprocess(found, keypoints, geometry, (100, 200), wanted, nms_iou)
+
+
+def test_boxes_are_mapped_to_source_pixels_and_clipped_to_the_picture() -> None:
+    found, broken = process(
+        rows((10, 20, 30, 40, 0.9, 1), (-50, -50, 900, 900, 0.8, 0)),
+        geometry=Geometry(2.0, 4.0, 10.0, 20.0),
+    )
+    np.testing.assert_array_equal(found.xyxy, [[0, 0, 10, 5], [0, 0, 200, 100]])
+    np.testing.assert_array_equal(found.class_id, [1, 0])
+    assert found.confidence == pytest.approx([0.9, 0.8])
+    assert found.xyxy.dtype == found.confidence.dtype == np.float32
+    assert found.class_id.dtype == np.int64
+    assert found.keypoints is None
+    assert broken == 0
+
+
+def test_a_score_at_the_threshold_is_kept() -> None:
+    found, _ = process(rows((0, 0, 9, 9, 0.4, 0), (0, 0, 9, 9, 0.3999, 0)))
+    assert found.confidence == pytest.approx([0.4])
+
+
+def test_only_the_classes_that_are_wanted_are_kept() -> None:
+    wanted = Wanted(0.4, frozenset({1}), ("cat", "dog"))
+    found, broken = process(rows((0, 0, 9, 9, 0.9, 0), (0, 0, 5, 5, 0.8, 1)), wanted=wanted)
+    np.testing.assert_array_equal(found.class_id, [1])
+    assert broken == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", range(6))
+def test_rows_that_are_not_finite_are_thrown_away_and_counted(column: int, value: float) -> None:
+    found = rows((0, 0, 9, 9, 0.9, 0), (0, 0, 5, 5, 0.8, 1))
+    found[0, column] = value
+    kept, broken = process(found)
+    np.testing.assert_array_equal(kept.class_id, [1])
+    assert broken == 1
+
+
+@pytest.mark.parametrize("class_id", [-1, 2, 1e9])
+def test_a_class_that_the_model_has_not_is_thrown_away_and_counted(class_id: float) -> None:
+    kept, broken = process(rows((0, 0, 9, 9, 0.9, class_id)))
+    assert (len(kept), broken) == (0, 1)
+
+
+def test_keypoints_follow_their_boxes_and_keep_their_scores() -> None:
+    keypoints = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    found, _ = process(
+        rows((0, 0, 9, 9, 0.1, 0), (0, 0, 9, 9, 0.9, 0)),
+        keypoints=keypoints,
+        geometry=Geometry(2.0, 1.0, 0.0, 1.0),
+    )
+    np.testing.assert_array_equal(found.keypoints, [[[3, 6, 8], [4.5, 9, 11]]])
+    np.testing.assert_array_equal(keypoints.ravel(), range(12))
+
+
+def test_a_box_with_a_broken_keypoint_is_thrown_away() -> None:
+    keypoints = np.zeros((1, 2, 3), np.float32)
+    keypoints[0, 1, 0] = np.nan
+    kept, broken = process(rows((0, 0, 9, 9, 0.9, 0)), keypoints=keypoints)
+    assert (len(kept), broken) == (0, 1)
+    assert kept.keypoints is not None
+    assert kept.keypoints.shape == (0, 2, 3)
+
+
+def test_nothing_found_is_an_empty_set_of_the_same_shapes() -> None:
+    for nms_iou in (None, 0.3):
+        found, broken = process(rows((0, 0, 9, 9, 0.0, 0)), nms_iou=nms_iou)
+        assert (found.xyxy.shape, found.confidence.shape, broken) == ((0, 4), (0,), 0)
+
+
+def test_suppression_keeps_the_best_of_each_class_in_order() -> None:
+    found, _ = process(
+        rows(
+            (0, 0, 10, 10, 0.9, 0),
+            (0, 0, 10, 9, 0.8, 1),  # of another class
+            (1, 0, 11, 10, 0.7, 0),  # IoU 0.82 with the first
+            (50, 50, 60, 60, 0.6, 0),
+            (0, 5, 10, 15, 0.5, 0),  # IoU 0.33 with the first
+        ),
+        nms_iou=0.4,
+    )
+    assert found.confidence == pytest.approx([0.9, 0.8, 0.6, 0.5])
+
+
+def test_the_results_own_their_memory() -> None:
+    tensor = rows((1, 2, 3, 4, 0.9, 1))
+    found, _ = process(tensor)
+    tensor[:] = 0
+    np.testing.assert_array_equal(found.xyxy, [[1, 2, 3, 4]])
+    assert found.confidence == pytest.approx([0.9])
+
+
+def test_a_streams_labels_become_class_ids_and_bounded_counters() -> None:
+    wanted = resolve("gate", ["cat", "dog", "cow"], 0.3, ["cow", "cat"])
+    assert wanted == Wanted(0.3, frozenset({0, 2}), ("cat", OTHER, "cow"))
+
+
+def test_without_labels_every_class_is_kept_and_20_of_them_counted_by_name() -> None:
+    labels = [f"class_{n}" for n in range(80)]
+    wanted = resolve("gate", labels, 0.3, [])
+    assert wanted.class_ids is None
+    assert wanted.counted_as == (*labels[:20], *[OTHER] * 60)
+
+
+def test_a_label_that_the_model_has_not_is_refused_by_key() -> None:
+    with pytest.raises(ConfigError, match=r"streams\.gate\.detect\.labels.*'cot'.*cat, dog"):
+        resolve("gate", ["cat", "dog"], 0.3, ["cot"])
