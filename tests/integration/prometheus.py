@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
+from tests.tools import tool
+
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
@@ -67,7 +69,7 @@ def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
     config.write_text(CONFIG.format(port=port))
     process = subprocess.Popen(
         [
-            "prometheus",
+            tool("prometheus"),
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'data'}",
             "--web.listen-address=127.0.0.1:0",
@@ -99,7 +101,11 @@ def _wait_until_ready(process: "subprocess.Popen[str]") -> int:
 def check_metrics(text: str) -> str:
     """Return what `promtool check metrics` complains about: nothing for good metrics."""
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        [tool("promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     complaints = done.stdout + done.stderr
     assert done.returncode == 0 or complaints, "promtool failed without a word"

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.errors import ConfigError, ModelError
 from daemon.service.progress import STALL_LIMIT
+from tests.tools import tool
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 UNIT = SYSTEMD / "centernetd.service"
@@ -35,7 +36,10 @@ def installed(folder: Path, text: str | None = None) -> Path:
 
 
 def run(command: Sequence[str | Path]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    program = tool(str(command[0]))
+    return subprocess.run(
+        [program, *command[1:]], capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def verify(unit: Path) -> str:

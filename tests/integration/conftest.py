@@ -1,0 +1,43 @@
+"""What the end-to-end tests share: models, and one run over the demo in each mode."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import exports, models
+from tests.integration.process import Finished, run, write_config
+
+DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo.mp4"
+SQUARES_SIZE = (128, 128)
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a network that marks coloured squares and costs next to nothing."""
+    folder = tmp_path_factory.mktemp("squares")
+    return exports.write(models.squares(SQUARES_SIZE), folder / "squares.onnx")
+
+
+@pytest.fixture(scope="session")
+def boxes(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run over the demo that draws boxes and tells the events of every frame."""
+    stream = {"source": str(DEMO), "events": {"when": "always"}}
+    return run(write_config(tmp_path_factory.mktemp("boxes"), {"demo": stream}))
+
+
+@pytest.fixture(scope="session")
+def blurred(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run over the demo that blurs the faces."""
+    stream = {"source": str(DEMO), "record": {"draw": "blur"}, "events": {"when": "never"}}
+    return run(write_config(tmp_path_factory.mktemp("blurred"), {"demo": stream}))
+
+
+@pytest.fixture(scope="session")
+def seen_again(blurred: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run that looks for faces in the blurred recording."""
+    stream = {
+        "source": str(blurred.state / "demo.mp4"),
+        "record": {"when": "never"},
+        "events": {"when": "always"},
+    }
+    return run(write_config(tmp_path_factory.mktemp("seen_again"), {"demo": stream}))

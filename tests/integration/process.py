@@ -1,0 +1,211 @@
+"""The real command as a process of its own, with its log, its pages and its receipts."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import CACHE
+
+STOP_PROMISE = 5.0  # seconds from SIGTERM to the end
+PATIENCE = 100.0  # seconds until a test gives up waiting
+
+_RECEIPT = re.compile(
+    r"(\S+): (\d+) captured = (\d+) (?:written|inferred) \+ (\d+) dropped"
+    r"(?: \+ (\d+) not asked for)?"
+)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The last line that a run says of a stream."""
+
+    captured: int
+    written: int
+    dropped: int
+    unwanted: int
+
+    @property
+    def balanced(self) -> bool:
+        return self.captured == self.written + self.dropped + self.unwanted
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left: its exit code and what it said."""
+
+    code: int
+    stdout: str
+    stderr: str
+    state: Path
+
+    @property
+    def receipts(self) -> dict[str, Receipt]:
+        found = (_RECEIPT.fullmatch(line) for line in self.stdout.splitlines())
+        return {m[1]: Receipt(*(int(count or 0) for count in m.groups()[1:])) for m in found if m}
+
+    @property
+    def log(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
+
+    def said(self, level: str, stream: str) -> list[str]:
+        """Return what was logged of a stream at a level."""
+        return [
+            record["message"]
+            for record in self.log
+            if (record["level"], record.get("stream")) == (level, stream)
+        ]
+
+
+class Daemon:
+    """A running command. Its output is read as it comes, so that it never blocks on a pipe."""
+
+    def __init__(self, process: "subprocess.Popen[str]", state: Path, port: int | None) -> None:
+        self.process = process
+        self.state = state
+        self._port = port
+        self._said: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._heard = threading.Condition()
+        pipes = {"stdout": process.stdout, "stderr": process.stderr}
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, pipe), daemon=True)
+            for name, pipe in pipes.items()
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for_log(self, text: str, count: int = 1) -> None:
+        """Wait until ``count`` lines of the log contain ``text``."""
+        with self._heard:
+            lines = self._said["stderr"]
+            assert self._heard.wait_for(
+                lambda: sum(text in line for line in lines) >= count or self._ended, PATIENCE
+            ), lines
+            assert sum(text in line for line in lines) >= count, lines
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of one of the daemon's pages."""
+        assert self._port is not None, "this daemon has no pages"
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def status(self, stream: str) -> dict[str, Any]:
+        """Return what /status says of a stream."""
+        code, body = self.get("/status")
+        assert code == 200
+        found: dict[str, Any] = json.loads(body)["streams"][stream]
+        return found
+
+    def wait_for_frames(self, stream: str, count: int) -> dict[str, Any]:
+        """Wait until ``count`` frames have been inferred; returns the stream's status then."""
+        return self.wait_for_status(stream, lambda status: status["inferred"] >= count)
+
+    def wait_for_status(
+        self, stream: str, reached: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """Ask until a stream's status is as wanted, and return it."""
+        deadline = time.monotonic() + PATIENCE
+        while not reached(status := self.status(stream)):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.02)
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def finish(self, timeout: float = PATIENCE) -> Finished:
+        """Wait until the command has ended."""
+        code = self.process.wait(timeout)
+        self.join()
+        said = {name: "".join(lines) for name, lines in self._said.items()}
+        return Finished(code, said["stdout"], said["stderr"], self.state)
+
+    def join(self) -> None:
+        """Read what is left to read of a command that has ended."""
+        for reader in self._readers:
+            reader.join(PATIENCE)
+
+    @property
+    def _ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def _read(self, name: str, pipe: Any) -> None:
+        with pipe:
+            for line in pipe:
+                with self._heard:
+                    self._said[name].append(line)
+                    self._heard.notify_all()
+        with self._heard:
+            self._heard.notify_all()
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody has at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def write_config(
+    folder: Path,
+    streams: Mapping[str, Any],
+    *,
+    model: Path | str = "centerface",
+    size: tuple[int, int] = (512, 512),
+    port: int | None = None,
+    **sections: Any,
+) -> Path:
+    """Write a config.yaml (JSON is YAML) for these streams; without a port it has no pages."""
+    settings = {
+        "version": 1,
+        "streams": streams,
+        "models": {"default": {"path": str(model), "input_size": list(size)}},
+        "metrics": {"listen": None if port is None else f"127.0.0.1:{port}"},
+        **sections,
+    }
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(settings))
+    return path
+
+
+@contextmanager
+def started(config: Path) -> Iterator[Daemon]:
+    """Run `centernetd run -c config`, its outputs in `state` beside the file; killed at the end."""
+    listen = json.loads(config.read_text())["metrics"]["listen"]
+    state = config.parent / "state"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "run", "-c", str(config)],
+        env={**os.environ, "STATE_DIRECTORY": str(state), "CACHE_DIRECTORY": str(CACHE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    daemon = Daemon(process, state, int(listen.rpartition(":")[2]) if listen else None)
+    try:
+        yield daemon
+    finally:
+        process.kill()
+        process.wait()
+        daemon.join()
+
+
+def run(config: Path) -> Finished:
+    """Run the command to its end."""
+    with started(config) as daemon:
+        return daemon.finish()
