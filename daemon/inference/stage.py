@@ -69,11 +69,12 @@ class InferenceStage:
         self._running: Channel[_Batch] = Channel(slots)
         for slot in self._slots:
             self._free.put(slot)
+        self._fed = self._harvested = 0  # batches; each is counted by one thread
 
     @property
     def slots_busy(self) -> int:
-        """Slots being filled, computed or harvested."""
-        return len(self._slots) - len(self._free)
+        """Slots that hold a batch: being filled, computed or harvested."""
+        return self._fed - self._harvested
 
     def warm_up(self) -> None:
         """Run an empty batch of each size, so that the first frames find everything allocated.
@@ -104,6 +105,7 @@ class InferenceStage:
                     return
                 served = {taken.lane for taken in frames}
                 self._lanes.sort(key=served.__contains__)  # who waits longest comes first
+                self._fed += 1
                 self._enqueue(slot, frames)
                 self._beat()
         finally:
@@ -115,6 +117,7 @@ class InferenceStage:
             for batch in self._running:
                 self._deliver(batch)
                 self._free.put(batch.slot)
+                self._harvested += 1
                 self._beat()
         finally:
             self._free.close()

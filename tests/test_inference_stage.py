@@ -1,0 +1,257 @@
+"""The inference stage around a strict fake engine."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from daemon.errors import EngineError
+from daemon.flow import Backpressure, Lane, StageName, Worker
+from daemon.inference.detector import Detector
+from daemon.inference.stage import Batching, InferenceStage
+from daemon.inference.wanted import Wanted, resolve
+from daemon.model.manifest import Manifest
+from tests.fakes import FakeEngine, RecordingMeters, frame, wait_until
+
+EVENTS = StageName.EVENTS
+LABELS = ("cat", "dog", "cow")
+MANIFEST = Manifest(
+    layout="prepared",
+    input_size=(4, 6),
+    order="bgr",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    resize="letterbox",
+    labels=LABELS,
+    joints=(),
+    confidence=0.4,
+    nms_iou=None,
+    top_k=1,
+    source_sha256="0" * 64,
+)
+
+
+@dataclass
+class House:
+    """An inference stage, its lanes and its two threads."""
+
+    engine: FakeEngine
+    names: tuple[str, ...] = ("a",)
+    wanted: dict[str, Wanted] = field(default_factory=dict)
+    backpressure: Backpressure = Backpressure.DROP_OLDEST
+    max_frame_age: float | None = None
+    slots: int = 2
+
+    def __post_init__(self) -> None:
+        self.beats = 0
+        self.meters = RecordingMeters()
+        ready = threading.Condition()
+        self.lanes = {
+            name: Lane(
+                name,
+                self.backpressure,
+                depth=200,
+                inbox=200,
+                ready=ready,
+                sinks=[EVENTS],
+                max_frame_age=self.max_frame_age,
+            )
+            for name in self.names
+        }
+        self.pool = ThreadPoolExecutor(2)
+        self.stage = InferenceStage(
+            Detector(self.engine, MANIFEST, self.pool),
+            list(self.lanes.values()),
+            ready,
+            {name: self.wanted.get(name, resolve(name, LABELS, 0.4, [])) for name in self.names},
+            Batching(max_size=4, max_delay=0.0),
+            self.meters,
+            self._beat,
+            slots=self.slots,
+        )
+        self.workers = [
+            Worker("feed", self.stage.feed, lambda _: None),
+            Worker("harvest", self.stage.harvest, lambda _: None),
+        ]
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+    def start(self) -> None:
+        for worker in self.workers:
+            worker.start()
+
+    def close(self) -> None:
+        for lane in self.lanes.values():
+            lane.close()
+
+    def join(self) -> list[BaseException | None]:
+        wait_until(lambda: not any(worker.alive for worker in self.workers))
+        return [worker.error for worker in self.workers]
+
+    def delivered(self, name: str) -> list[tuple[int, list[int]]]:
+        """Read what reached the sink: each frame's id and the classes found in it."""
+        lane, found = self.lanes[name], []
+        for result in lane.outlets[EVENTS]:
+            lane.ledger.write(EVENTS)
+            found.append((result.frame.frame_id, result.detections.class_id.tolist()))
+        return found
+
+    def assert_all_accounted_for(self) -> None:
+        for lane in self.lanes.values():
+            book = lane.ledger.read()
+            assert book.balanced
+            assert not any(book.in_flight.values())
+
+
+@pytest.fixture
+def houses() -> Iterator[list[House]]:
+    made: list[House] = []
+    yield made
+    for house in made:
+        house.engine.gate.set()
+        house.close()
+        house.pool.shutdown()
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_every_frame_comes_out_once_in_order_with_its_own_detections(
+    slots: int, houses: list[House]
+) -> None:
+    house = House(FakeEngine(), ("a", "b", "c"), slots=slots)
+    houses.append(house)
+    house.start()
+    for n in range(60):
+        for shift, lane in enumerate(house.lanes.values()):
+            lane.offer(frame(n, value=(n + shift) % 3))
+    house.close()
+    assert house.join() == [None, None]
+    for shift, name in enumerate(house.names):
+        assert house.delivered(name) == [(n, [(n + shift) % 3]) for n in range(60)]
+    house.assert_all_accounted_for()
+    assert sum(house.engine.sizes) == 180
+    assert house.stage.slots_busy == 0
+
+
+def test_the_next_batches_are_enqueued_while_the_first_is_computed(houses: list[House]) -> None:
+    house = House(FakeEngine(), slots=3)
+    houses.append(house)
+    house.engine.gate.clear()
+    for n in range(20):
+        house.lanes["a"].offer(frame(n))
+    house.start()
+    wait_until(lambda: house.engine.sizes == [4, 4, 4])
+    assert house.stage.slots_busy == 3
+    assert house.lanes["a"].waiting == 8, "a batch was taken up for which there is no slot"
+    house.engine.gate.set()
+    house.close()
+    assert house.join() == [None, None]
+    assert [n for n, _ in house.delivered("a")] == list(range(20))
+
+
+def test_what_it_does_is_reported(houses: list[House]) -> None:
+    house = House(FakeEngine())
+    houses.append(house)
+    for n in range(6):
+        house.lanes["a"].offer(frame(n))
+    house.close()
+    house.start()
+    assert house.join() == [None, None]
+    assert house.meters.batches == [4, 2]
+    assert house.meters.latencies == ["a"] * 6
+    assert sorted(house.meters.stages) == ["execute", "execute", "preprocess", "preprocess"]
+    assert house.beats == 4
+
+
+def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[House]) -> None:
+    wanted = {"a": resolve("a", LABELS, 0.4, ["dog"]), "b": Wanted(0.95, None, LABELS)}
+    house = House(FakeEngine(), ("a", "b", "c"), wanted)
+    houses.append(house)
+    for lane in house.lanes.values():
+        for n in range(3):
+            lane.offer(frame(n, value=n))
+        lane.offer(frame(3, value=200))  # no class of the model's
+    house.close()
+    house.start()
+    assert house.join() == [None, None]
+    assert house.delivered("a") == [(0, []), (1, [1]), (2, []), (3, [])]
+    assert house.delivered("b") == [(0, []), (1, []), (2, []), (3, [])]
+    assert house.delivered("c") == [(0, [0]), (1, [1]), (2, [2]), (3, [])]
+    counted = {name: dict(lane.status.detections) for name, lane in house.lanes.items()}
+    assert counted == {"a": {"dog": 1}, "b": {}, "c": {"cat": 1, "dog": 1, "cow": 1}}
+
+
+def test_frames_past_their_age_are_dropped(houses: list[House]) -> None:
+    house = House(FakeEngine(), max_frame_age=3600.0)
+    houses.append(house)
+    now = house.stage._clock.now()
+    house.lanes["a"].offer(frame(0, captured_at=now - 3601))
+    house.lanes["a"].offer(frame(1, captured_at=now))
+    house.close()
+    house.start()
+    assert house.join() == [None, None]
+    assert [n for n, _ in house.delivered("a")] == [1]
+    assert house.lanes["a"].ledger.read().dropped_at(StageName.INFERENCE) == 1
+    house.assert_all_accounted_for()
+
+
+def test_a_lane_that_blocks_drops_nothing_however_old(houses: list[House]) -> None:
+    house = House(FakeEngine(), backpressure=Backpressure.BLOCK, max_frame_age=0.001)
+    houses.append(house)
+    for n in range(5):
+        house.lanes["a"].offer(frame(n, captured_at=-1e6))
+    house.close()
+    house.start()
+    assert house.join() == [None, None]
+    assert [n for n, _ in house.delivered("a")] == list(range(5))
+
+
+@pytest.mark.parametrize("fail_early", [False, True], ids=["harvest", "feed"])
+def test_an_engine_that_fails_ends_both_threads(fail_early: bool, houses: list[House]) -> None:
+    house = House(FakeEngine(fail_at=3, fail_early=fail_early))
+    houses.append(house)
+    for n in range(100):
+        house.lanes["a"].offer(frame(n))
+    house.start()
+    wait_until(lambda: any(not worker.alive for worker in house.workers))
+    house.lanes["a"].close()
+    feed, harvest = house.join()
+    assert isinstance(feed if fail_early else harvest, EngineError)
+    assert (harvest if fail_early else feed) is None
+    house.lanes["a"].abandon()
+    assert [n for n, _ in house.delivered("a")] == list(range(12))
+    house.assert_all_accounted_for()
+
+
+def test_a_failed_harvest_ends_a_feed_that_waits_for_a_slot(houses: list[House]) -> None:
+    house = House(FakeEngine(fail_at=0), slots=1)
+    houses.append(house)
+    house.engine.gate.clear()
+    for n in range(20):
+        house.lanes["a"].offer(frame(n))
+    house.start()
+    wait_until(lambda: house.engine.sizes == [4])
+    house.engine.gate.set()
+    feed, harvest = house.join()
+    assert feed is None
+    assert isinstance(harvest, EngineError)
+
+
+def test_warming_up_runs_each_bucket_once(houses: list[House]) -> None:
+    house = House(FakeEngine())
+    houses.append(house)
+    house.stage.warm_up()
+    assert house.engine.sizes == [1, 2, 4]
+    assert house.engine.waited == 3
+
+
+def test_the_end_of_all_lanes_is_the_end(houses: list[House]) -> None:
+    house = House(FakeEngine(), ("a", "b"))
+    houses.append(house)
+    house.start()
+    assert house.stage.slots_busy == 0, "a slot kept ready for a batch isn't busy"
+    house.close()
+    assert house.join() == [None, None]
+    assert house.engine.sizes == []
