@@ -1,0 +1,55 @@
+"""The documentation: what is generated is current, and what it points at is there."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from daemon.config import load
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("assets/*.md")])
+OURS = re.compile(r"`((?:daemon|tests|scripts|docs|systemd)/[\w/.-]+)`")
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def page(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_the_configuration_reference_is_current() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "make_config_reference.py"))
+    committed = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert script["MARKER"] in committed
+    assert committed == script["page"](committed), "run python scripts/make_config_reference.py"
+
+
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_files_that_are_named_exist(page: Path) -> None:
+    for name in OURS.findall(page.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+def test_configurations_that_are_shown_load(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATE_PASSWORD", "secret")
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.S)):
+        if text.startswith("version: 1"):
+            config = tmp_path / f"{number}.yaml"
+            config.write_text(text)
+            assert load(config).streams
+
+
+def test_tests_that_are_named_exist() -> None:
+    written = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    for path in PAGES:
+        for name in re.findall(r"`(test_\w+)`", path.read_text("utf-8")):
+            assert f"def {name}(" in written, f"{path.name}: {name}"
