@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _STOP_DEADLINE = 4.5  # seconds from the signal to the end; 5 are promised
 _DRAIN_DEADLINE = 2.0  # of them for what waits for inference, the rest for finishing files
+_CAPTURE_DEADLINE = 2.0  # for a source to be closed: one that hangs has nothing more to give
 _TICK = 0.5
 _LETTERBOX_THREADS = 4
 
@@ -169,7 +170,8 @@ class Supervisor:
             _join(crew.inference, now + _DRAIN_DEADLINE + _TICK)
         for lane in self.lanes:
             lane.abandon()
-        _join(crew.everyone, now + _STOP_DEADLINE)
+        _join(crew.captures, now + _CAPTURE_DEADLINE)
+        _join([*crew.inference, *crew.sinks], now + _STOP_DEADLINE)
         self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
         for name in self.left_behind:
             log.warning("%s didn't end in time and is left behind", name)

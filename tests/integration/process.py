@@ -94,6 +94,14 @@ class Daemon:
             ), lines
             assert sum(text in line for line in lines) >= count, lines
 
+    def wait_until_reachable(self) -> None:
+        """Wait until the daemon answers on its port, loaded or not."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._reachable:
+            assert not self._ended, "".join(self._said["stderr"])
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of one of the daemon's pages."""
         assert self._port is not None, "this daemon has no pages"
@@ -120,6 +128,7 @@ class Daemon:
         self, stream: str, reached: Callable[[dict[str, Any]], bool]
     ) -> dict[str, Any]:
         """Ask until a stream's status is as wanted, and return it."""
+        self.wait_until_reachable()
         deadline = time.monotonic() + PATIENCE
         while not reached(status := self.status(stream)):
             assert time.monotonic() < deadline, status
@@ -141,6 +150,14 @@ class Daemon:
         """Read what is left to read of a command that has ended."""
         for reader in self._readers:
             reader.join(PATIENCE)
+
+    @property
+    def _reachable(self) -> bool:
+        try:
+            self.get("/healthz")
+        except ConnectionRefusedError:
+            return False
+        return True
 
     @property
     def _ended(self) -> bool:

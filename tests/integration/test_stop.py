@@ -1,0 +1,183 @@
+"""Real signals to the real command, in every state it can be in."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from tests.integration.conftest import DEMO, SQUARES_SIZE
+from tests.integration.process import (
+    STOP_PROMISE,
+    Daemon,
+    Finished,
+    free_port,
+    started,
+    write_config,
+)
+from tests.rtsp import RtspServer, Video, moving_square, serving
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+RATE = 25  # of the demo, frames a second
+STARTED = 15  # frames that show that a stream runs
+
+
+@pytest.fixture(scope="module")
+def video() -> Video:
+    return moving_square()
+
+
+@pytest.fixture
+def camera(video: Video) -> Iterator[RtspServer]:
+    with serving(video) as server:
+        yield server
+
+
+def config(folder: Path, squares: Path, stream: dict[str, Any], **sections: Any) -> Path:
+    """Write a configuration of one stream, `cam`, that tells the events of every frame."""
+    stream = {"events": {"when": "always", "path": "{stream}.jsonl"}, **stream}
+    return write_config(
+        folder,
+        {"cam": stream},
+        model=squares,
+        size=SQUARES_SIZE,
+        port=free_port(),
+        **sections,
+    )
+
+
+def camera_stream(url: str) -> dict[str, Any]:
+    return {"source": url, "record": {"path": "{stream}.mp4", "segment": None}}
+
+
+def stopped(daemon: Daemon, number: signal.Signals) -> Finished:
+    """Send a signal; returns what the run left, having checked what every stop promises."""
+    daemon.send(number)
+    finished = daemon.finish(STOP_PROMISE)
+    assert finished.code == 0, finished.stderr
+    receipt = finished.receipts["cam"]
+    assert receipt.balanced
+    assert not list(finished.state.rglob("*.part"))
+    recording, events = finished.state / "cam.mp4", finished.state / "cam.jsonl"
+    assert decoded(recording) == receipt.written
+    lines = events.read_text().splitlines() if events.exists() else []
+    told = [json.loads(line)["frame"] for line in lines]
+    assert told == sorted(set(told))
+    # A camera's first pictures come all at once: the encoder may drop more of them than the log.
+    assert len(told) == receipt.written or (receipt.dropped and len(told) > receipt.written)
+    return finished
+
+
+def decoded(path: Path) -> int:
+    """Count the frames that can be decoded; a file that is cut off raises at its end."""
+    count = 0
+    if path.exists():
+        with av.open(str(path)) as container:
+            try:
+                for _ in container.decode(video=0):
+                    count += 1
+            except av.FFmpegError:
+                assert path.suffix == ".part"
+    return count
+
+
+@SIGNALS
+def test_while_loading(tmp_path: Path, squares: Path, number: signal.Signals) -> None:
+    labels = tmp_path / "labels.txt"  # a pipe: the daemon loads for as long as nobody writes
+    os.mkfifo(labels)
+    model = {"path": str(squares), "input_size": list(SQUARES_SIZE), "labels_file": str(labels)}
+    path = config(tmp_path, squares, {"source": str(DEMO)}, models={"default": model})
+    with started(path) as daemon:
+        daemon.wait_until_reachable()
+        assert daemon.get("/healthz") == (503, "not ok\nthe engine is not loaded yet\n")
+        daemon.send(number)
+        labels.write_text("red\ngreen\nblue\n")
+        finished = daemon.finish(STOP_PROMISE)
+    assert finished.code == 0, finished.stderr
+    assert finished.receipts["cam"].balanced
+    assert not list(finished.state.rglob("*.part"))
+
+
+@SIGNALS
+@pytest.mark.parametrize("policy", ["lossless", "live"])
+def test_while_running(tmp_path: Path, squares: Path, policy: str, number: signal.Signals) -> None:
+    path = config(tmp_path, squares, {"source": str(DEMO), "policy": policy})
+    with started(path) as daemon:
+        daemon.wait_for_frames("cam", STARTED)
+        finished = stopped(daemon, number)
+    receipt = finished.receipts["cam"]
+    assert receipt.written >= STARTED
+    assert receipt.captured < 250, "the signal came too late to tell anything"
+
+
+@SIGNALS
+def test_while_a_camera_runs(
+    tmp_path: Path, squares: Path, camera: RtspServer, number: signal.Signals
+) -> None:
+    with started(config(tmp_path, squares, camera_stream(camera.url("play")))) as daemon:
+        daemon.wait_for_frames("cam", STARTED)
+        finished = stopped(daemon, number)
+    assert finished.receipts["cam"].written > 0
+
+
+@SIGNALS
+def test_while_connecting_to_a_silent_server(
+    tmp_path: Path, squares: Path, camera: RtspServer, number: signal.Signals
+) -> None:
+    with started(config(tmp_path, squares, camera_stream(camera.url("silent")))) as daemon:
+        camera.wait_for_connections(1)
+        daemon.wait_for_log("runs on")
+        assert daemon.status("cam")["state"] == "connecting"
+        finished = stopped(daemon, number)
+    assert finished.receipts["cam"].captured == 0
+
+
+@SIGNALS
+def test_while_a_camera_says_nothing_more(
+    tmp_path: Path, squares: Path, camera: RtspServer, number: signal.Signals
+) -> None:
+    with started(config(tmp_path, squares, camera_stream(camera.url("mute/75")))) as daemon:
+        daemon.wait_for_frames("cam", STARTED)
+        finished = stopped(daemon, number)
+    assert finished.receipts["cam"].written > 0
+
+
+@SIGNALS
+def test_while_reconnecting(tmp_path: Path, squares: Path, number: signal.Signals) -> None:
+    nobody = f"rtsp://127.0.0.1:{free_port()}/play"
+    with started(config(tmp_path, squares, camera_stream(nobody))) as daemon:
+        daemon.wait_for_log("next try in", count=2)
+        assert daemon.status("cam")["state"] == "reconnecting"
+        finished = stopped(daemon, number)
+    assert finished.receipts["cam"].captured == 0
+
+
+def test_a_second_signal_forces_the_exit(tmp_path: Path, squares: Path, camera: RtspServer) -> None:
+    """A stop that has to wait, here for a connection that hangs, is cut short."""
+    with started(config(tmp_path, squares, camera_stream(camera.url("silent")))) as daemon:
+        camera.wait_for_connections(1)
+        daemon.wait_for_log("runs on")
+        daemon.send(signal.SIGTERM)
+        daemon.send(signal.SIGINT)
+        finished = daemon.finish(STOP_PROMISE)
+    assert finished.code == 1
+    assert finished.receipts == {}
+
+
+def test_a_kill_costs_at_most_a_second(tmp_path: Path, squares: Path) -> None:
+    path = config(tmp_path, squares, {"source": str(DEMO), "policy": "live"})
+    with started(path) as daemon:
+        known = daemon.wait_for_frames("cam", 3 * RATE)
+        daemon.send(signal.SIGKILL)
+        finished = daemon.finish()
+    assert finished.code == -signal.SIGKILL
+    (left,) = finished.state.glob("*.part")
+    kept = decoded(left)
+    assert kept >= known["written"]["record"], "what was counted as written must be there"
+    assert kept >= known["inferred"] - RATE
+    events = (finished.state / "cam.jsonl").read_text()
+    assert events.count("\n") >= known["written"]["events"]
