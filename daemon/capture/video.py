@@ -138,12 +138,16 @@ class VideoSource:
 
 def _open(uri: SourceUri, timeout: float) -> av.container.InputContainer:
     options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, timeout)}
+    started = time.monotonic()
     try:
         # A named pipe may rightly have nothing to say for long.
         limits = None if uri.is_file else (timeout, timeout)
         return av.open(uri.reveal(), options=options, timeout=limits, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"can't be opened: {_why(error, uri)}", "open_failed") from None
+        # FFmpeg takes a server's silence for invalid data.
+        silent = not uri.is_file and time.monotonic() - started >= timeout
+        why = f"no answer for {timeout:g} s" if silent else _why(error, uri)
+        raise SourceError(f"can't be opened: {why}", "open_failed") from None
 
 
 def _network_options(uri: SourceUri, timeout: float) -> Mapping[str, str]:
