@@ -1,0 +1,73 @@
+"""The commands together, their common options, and how each of them fails."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from daemon.cli.check import check
+from daemon.cli.detect import detect
+from daemon.cli.doctor import doctor
+from daemon.cli.options import Invocation
+from daemon.cli.prepare import fetch, prepare
+from daemon.cli.run import run
+from daemon.config import redact
+from daemon.errors import CenternetdError
+from daemon.service import logs
+
+app = typer.Typer(
+    name="centernetd",
+    help="Runs CenterNet on cameras, RTSP streams and video files.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; an error is one sentence on stderr and an exit code."""
+    invocation = Invocation()
+    try:
+        app(args=arguments, obj=invocation)
+    except Exception as error:
+        if invocation.debug:
+            print(redact(traceback.format_exc()), end="", file=sys.stderr)
+        else:
+            print(f"centernetd: {redact(_sentence(error))}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, CenternetdError) else 1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, CenternetdError):
+        return str(error)
+    return f"a fault in centernetd: {error!r}; run it with --debug and report what it prints"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"centernetd {version('centernetd')}")
+        raise typer.Exit
+
+
+def options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and show tracebacks.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Note the options of every command."""
+    context.obj.debug = debug
+    logs.configure("debug" if debug else "info")
+
+
+app.callback()(options)
+for command in (run, check, detect, prepare, fetch, doctor):
+    app.command()(command)

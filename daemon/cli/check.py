@@ -1,0 +1,118 @@
+"""``centernetd check``: whether the configuration is right, and this box can do it."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from daemon.cli.options import ConfigFile, Json, read_config
+from daemon.cli.table import print_table
+from daemon.commands.check import Probe, StreamSummary, summarize
+from daemon.commands.check import probe as try_out
+from daemon.commands.look import Look
+from daemon.config import redact
+from daemon.errors import ConfigError
+
+
+def check(
+    config: ConfigFile = None,
+    base_dir: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, metavar="DIR", help="Judge it as if it stood in DIR."
+        ),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Open the sources, load the model, measure this box.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Validate the configuration."""
+    try:
+        settings = read_config(config, base_dir)
+    except ConfigError as error:
+        if as_json:
+            print(json.dumps({"valid": False, "error": redact(str(error))}))
+        raise
+    streams, notices = summarize(settings), settings.notices()
+    found = try_out(settings) if probe else None
+    if as_json:
+        print(json.dumps(_document(streams, notices, found), indent=2))
+    else:
+        _print_streams(streams)
+        for notice in notices:
+            print(f"note: {notice}")
+        if found is not None:
+            _print_probe(found)
+    raise typer.Exit(int(found is not None and bool(found.problems)))
+
+
+def _document(
+    streams: Sequence[StreamSummary], notices: Sequence[str], found: Probe | None
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "valid": True,
+        "streams": [dataclasses.asdict(stream) for stream in streams],
+        "notices": notices,
+    }
+    if found is not None:
+        document["probe"] = dataclasses.asdict(found)
+        document["probe"]["disk"]["folder"] = str(found.disk.folder)
+    return document
+
+
+def _print_streams(streams: Sequence[StreamSummary]) -> None:
+    print_table(
+        ("stream", "source", "policy", "record", "events"),
+        (
+            (
+                stream.name,
+                stream.source,
+                stream.policy,
+                f"{stream.record} ({stream.draw})" if stream.record else "never",
+                stream.events or "never",
+            )
+            for stream in streams
+        ),
+    )
+
+
+def _print_probe(found: Probe) -> None:
+    print_table(("stream", "found"), ((look.stream, _seen(look)) for look in found.looks))
+    for sentence in _sentences(found):
+        print(sentence)
+    for problem in found.problems:
+        print(f"problem: {redact(problem)}")
+
+
+def _seen(look: Look) -> str:
+    if look.problem or look.skipped:
+        return look.problem or f"not looked at: {look.skipped}"
+    rate = f"{look.fps:.4g} frames/s" if look.fps else "rate unknown"
+    return f"{look.codec}, {look.width}x{look.height}, {rate}"
+
+
+def _sentences(found: Probe) -> Iterator[str]:
+    if (model := found.model) is not None:
+        height, width = model.input_size
+        network = f"{model.layout}, input {height}x{width}, labels: {model.labels}"
+        yield f"model: {network}; runs on {model.backend}, because {model.reason}"
+    if (capacity := found.capacity) is None:
+        return
+    costs = capacity.costs
+    parts = {"decode": costs.decode, "detect": costs.infer, "record": costs.record}
+    shares = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in parts.items())
+    yield f"a frame of {capacity.stream} costs, in milliseconds of one core: {shares}"
+    yield (
+        f"this box ({capacity.cores} cores) manages about {capacity.frames_per_second:.0f} such "
+        f"frames/s: enough for {capacity.fits} such streams, at {capacity.fps:.4g} each; "
+        f"what is configured needs {capacity.load:.0%} of it"
+    )
+    if capacity.days is not None:
+        yield (
+            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: the disk of "
+            f"{found.disk.folder} lasts about {capacity.days:.1f} days"
+        )

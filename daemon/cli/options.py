@@ -1,0 +1,62 @@
+"""Options that several commands have, and what they stand for."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daemon.config import Config, load
+from daemon.errors import ConfigError
+
+_DEFAULT_CONFIG = Path("config.yaml")
+
+
+@dataclass
+class Invocation:
+    """What the options before the command say; every command finds it in its context."""
+
+    debug: bool = False
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help=f"The configuration file [{_DEFAULT_CONFIG}]."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
+    """Load the configuration file, config.yaml where none is named.
+
+    Raises
+    ------
+    ConfigError
+        When it is missing or refused.
+    """
+    path = path or _DEFAULT_CONFIG
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: there is no such file: name your configuration with -c FILE, "
+            "or run one source without any by `centernetd run SOURCE -o FILE.mp4`"
+        )
+    return load(path, base_dir)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``HxW``, as in 512x512."""
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size: write HEIGHTxWIDTH, as in 512x512")
+    return int(match[1]), int(match[2])
+
+
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size", metavar="HxW", help="What the network sees, in pixels; else the model's."
+    ),
+]

@@ -1,0 +1,77 @@
+"""``centernetd run``: the daemon."""
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from daemon.cli.options import ConfigFile, read_config
+from daemon.commands.progress import FileProgress
+from daemon.config import Config, from_source
+from daemon.flow import Lane
+from daemon.receipt import receipt
+from daemon.service import LogHandler, logs
+from daemon.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    context: typer.Context,
+    source: Annotated[
+        str | None, typer.Argument(help="One source instead of a configuration file.")
+    ] = None,
+    config: ConfigFile = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where SOURCE's recording goes."),
+    ] = None,
+) -> None:
+    """Run the daemon; it ends by itself when all sources are files and done."""
+    if source is None and output is not None:
+        raise typer.BadParameter("-o goes with a SOURCE; a configuration names its own outputs")
+    if source is not None and config is not None:
+        raise typer.BadParameter("give either a SOURCE or a configuration file, not both")
+    settings = read_config(config) if source is None else from_source(source, output)
+    level = "debug" if context.obj.debug else settings.logging.level
+    handler = logs.configure(level, settings.logging.format, settings.secrets())
+    for notice in settings.notices():
+        log.warning(notice)
+    _run(settings, handler)
+
+
+def _run(settings: Config, handler: LogHandler) -> NoReturn:
+    supervisor = Supervisor(settings)
+    only_files = all(stream.source.is_file for stream in settings.streams.values())
+    console = Console(stderr=True, force_terminal=None if only_files else False)
+    with FileProgress(supervisor.lanes, console) as progress:
+
+        def on_tick() -> None:
+            progress.update()
+            handler.tell_repeats()
+
+        try:
+            code = supervisor.run(on_tick)
+        except Exception:
+            _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
+            raise
+    _tell(supervisor.lanes)
+    if supervisor.left_behind:
+        # A thread lost in native code would keep the interpreter from ending in order.
+        logging.shutdown()
+        os._exit(code)
+    raise typer.Exit(code)
+
+
+def _tell(lanes: Iterable[Lane]) -> None:
+    """Print where each stream's recording is, and then each stream's receipt."""
+    lanes = list(lanes)
+    for lane in lanes:
+        if lane.status.output is not None:
+            print(f"{lane.name}: recorded in {lane.status.output}")
+    for lane in lanes:
+        print(receipt(lane), flush=True)

@@ -1,0 +1,168 @@
+"""How fast this box is: what a frame costs, how many streams fit, how long the disk lasts."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.capture.open import open_source
+from daemon.capture.source import Source
+from daemon.commands.look import Look
+from daemon.config import StreamConfig
+from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
+from daemon.inference.detector import Detector
+from daemon.inference.wanted import resolve
+from daemon.sink.record import Recorder
+from daemon.sink.storage import Storage
+
+_SECONDS = 2.0  # of measuring
+_REACHED = 0.9  # of the bound set by the stages' costs is what the pipeline delivers
+_TIME_BASE = 90_000
+
+
+@dataclass(frozen=True)
+class Costs:
+    """CPU seconds a frame of one stream, all threads together; ``bytes`` a recorded frame."""
+
+    decode: float
+    infer: float
+    record: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What ``cores`` cores manage, measured on ``stream`` and scaled to the others by pixels.
+
+    ``fits`` is how many streams like it keep up at ``fps``; ``load`` is the share of this box
+    that all configured streams need, 1 being all of it. Where nothing is recorded,
+    ``bytes_per_second`` is 0 and ``days`` None.
+    """
+
+    stream: str
+    fps: float
+    costs: Costs
+    cores: int
+    frames_per_second: float
+    fits: int
+    load: float
+    bytes_per_second: float
+    days: float | None
+
+
+def measure(
+    streams: Mapping[str, StreamConfig], looks: Sequence[Look], detector: Detector, free: int
+) -> Capacity | None:
+    """Run the stages one after another for two seconds, on the stream with the most pixels.
+
+    The process's CPU time is what counts, so the waiting for a camera costs nothing and other
+    programs disturb little; it holds for networks that run on the CPU. ``free`` is in bytes.
+    None where no source gave enough pictures to tell its rate.
+
+    Raises
+    ------
+    CenternetdError
+        When a stage fails.
+    """
+    rates = {look.stream: look.fps for look in looks if look.fps is not None}
+    if not rates:
+        return None
+    pixels = {look.stream: look.width * look.height for look in looks}
+    name = max(rates, key=lambda stream: pixels[stream] * rates[stream])
+    costs = _measure_costs(streams[name], rates[name], detector)
+    cores = len(os.sched_getaffinity(0))
+    usable = cores * _REACHED
+    needs = {
+        stream: _needs(streams[stream], fps, costs, pixels[stream] / pixels[name])
+        for stream, fps in rates.items()
+    }
+    written = sum(need.bytes for need in needs.values())
+    return Capacity(
+        stream=name,
+        fps=rates[name],
+        costs=costs,
+        cores=cores,
+        frames_per_second=usable / needs[name].cores * rates[name],
+        fits=int(usable / needs[name].cores),
+        load=sum(need.cores for need in needs.values()) / usable,
+        bytes_per_second=written,
+        days=free / written / 86400 if written else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a stream takes each second: cores (CPU seconds) and bytes of disk."""
+
+    cores: float
+    bytes: float
+
+
+def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Need:
+    """Scale ``costs`` to a stream whose pictures have ``share`` times the pixels."""
+    wanted = min(fps, stream.detect.max_fps or fps)
+    cores = fps * costs.decode * share + wanted * costs.infer
+    if stream.record.when == "never":
+        return _Need(cores, 0.0)
+    return _Need(cores + wanted * costs.record * share, wanted * costs.bytes * share)
+
+
+def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
+    source = open_source(stream.source, stream.stall_timeout)
+    try:
+        with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
+            return _run_serially(stream, fps, source, detector, Storage(Path(folder)))
+    finally:
+        source.close()
+
+
+def _run_serially(
+    stream: StreamConfig, fps: float, source: Source, detector: Detector, storage: Storage
+) -> Costs:
+    status = StreamStatus()
+    labels = detector.manifest.labels
+    recorder = Recorder(stream.name, stream.record, storage, labels, status, Meters())
+    infer = _inference(stream, detector)
+    ends_at = time.monotonic() + _SECONDS
+    decode = inference = record = 0.0
+    count = 0
+    mark = time.process_time()
+    for count, picture in enumerate(source, 1):
+        decoded = time.process_time()
+        detections = infer(picture.image)
+        inferred = time.process_time()
+        pts = round(count * _TIME_BASE / fps)
+        frame = Frame(count, picture.image, pts, Fraction(1, _TIME_BASE), 0.0, time.time())
+        recorder.write(Result(frame, detections))
+        recorded = time.process_time()
+        decode += decoded - mark
+        inference += inferred - decoded
+        record += recorded - inferred
+        mark = recorded
+        if time.monotonic() > ends_at:
+            break
+    recorder.close()
+    return Costs(decode / count, inference / count, record / count, status.bytes_written / count)
+
+
+def _inference(
+    stream: StreamConfig, detector: Detector
+) -> Callable[[NDArray[np.uint8]], Detections]:
+    """Return a function that detects in one picture; it has run once, so nothing is new to it."""
+    (slot,) = detector.engine.make_slots(1)
+    detect = stream.detect
+    wanted = resolve(stream.name, detector.manifest.labels, detect.confidence, detect.labels)
+
+    def infer(image: NDArray[np.uint8]) -> Detections:
+        geometries = detector.fill(slot, [image])
+        detector.engine.enqueue(slot, 1)
+        return next(detector.read(slot, [image], geometries, [wanted]))
+
+    infer(np.zeros((*detector.manifest.input_size, 3), np.uint8))
+    return infer

@@ -1,0 +1,64 @@
+"""The codecs that recordings and cameras need, tried for real."""
+
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from daemon.capture.open import open_source
+from daemon.commands.finding import Finding, Level
+from daemon.config import SourceUri
+from daemon.errors import SinkError, SourceError
+from daemon.sink.fragments import FragmentedMp4
+
+_SIDE = 256  # pixels; NVIDIA's encoders refuse less than about 150
+_TIMEOUT = 5.0
+_FFMPEG = "pip install --force-reinstall av"
+
+
+def codecs() -> Iterator[Finding]:
+    """Encode a picture with each encoder, and decode what x264 made."""
+    with tempfile.TemporaryDirectory(prefix="centernetd-doctor-") as folder:
+        clip = Path(folder) / "x264.mp4"
+        problem = _encode("libx264", clip)
+        yield _judge("encoder libx264", problem, Level.MISSING, _FFMPEG)
+        problem = problem or _decode(clip)
+        yield _judge("decoder h264", problem, Level.MISSING, _FFMPEG)
+        problem = _encode("h264_nvenc", Path(folder) / "nvenc.mp4")
+        if problem:
+            problem = "not usable here: recordings are encoded on the CPU"
+        yield _judge("encoder h264_nvenc", problem, Level.NOTE, "")
+
+
+def _judge(topic: str, problem: str | None, level: Level, mend: str) -> Finding:
+    return Finding(topic, level, problem, mend) if problem else Finding(topic, Level.OK, "works")
+
+
+def _encode(encoder: str, path: Path) -> str | None:
+    """Encode a black picture; returns what was wrong."""
+    black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
+    try:
+        file = FragmentedMp4(path, encoder, _SIDE, _SIDE, Fraction(1, 25))
+        try:
+            file.write(black, 0)
+            file.close()
+        except SinkError:
+            file.abandon()
+            raise
+    except SinkError as error:
+        return str(error)
+    return None
+
+
+def _decode(path: Path) -> str | None:
+    try:
+        source = open_source(SourceUri(str(path)), _TIMEOUT)
+        try:
+            pictures = sum(1 for _ in source)
+        finally:
+            source.close()
+    except SourceError as error:
+        return str(error)
+    return None if pictures else "gives no picture"

@@ -1,0 +1,92 @@
+"""Image files: finding, reading and writing them."""
+
+from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.errors import SinkError, SourceError
+from daemon.sink.file import unused
+
+Image = NDArray[np.uint8]
+
+# Of the names that a folder holds; a file named by itself may be called anything.
+_IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """Return the files that ``names`` mean, each once: files, patterns, and folders' images.
+
+    What means no file is returned as it is, so that reading it tells why.
+    """
+    return list(dict.fromkeys(path for name in names for path in _expand(name)))
+
+
+def _expand(name: str) -> Sequence[Path]:
+    path = Path(name)
+    if path.is_dir():
+        return _inside(path) or [path]
+    if has_magic(name) and not path.exists():
+        # Path.glob would want the folder and the pattern apart
+        return [Path(found) for found in sorted(glob(name, recursive=True))] or [path]  # noqa: PTH207
+    return [path]
+
+
+def _inside(folder: Path) -> Sequence[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
+    except OSError:
+        return []
+
+
+def read_image(path: Path) -> Image:
+    """Return an image as BGR [height, width, 3], upright as its EXIF orientation says.
+
+    Raises
+    ------
+    SourceError
+        When it can't be read; the sentence doesn't name it.
+    """
+    try:
+        content = path.read_bytes() if path.is_file() or not path.exists() else None
+    except OSError as error:
+        raise SourceError(f"can't be read: {(error.strerror or '').lower()}") from None
+    if content is None:
+        raise SourceError("holds no image" if path.is_dir() else "is no file")
+    if not content:
+        raise SourceError("the file is empty")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # such as more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise SourceError("is no image that can be decoded")
+    return np.asarray(image, np.uint8)
+
+
+def save(image: Image, folder: Path, name: str) -> Path:
+    """Write ``image`` into ``folder`` as JPEG or PNG and return where; nothing is overwritten.
+
+    A ``name`` that ends otherwise gets the suffix .png.
+
+    Raises
+    ------
+    SinkError
+        When it can't be written.
+    """
+    wanted = folder / name
+    if wanted.suffix.lower() not in _WRITTEN_SUFFIXES:
+        wanted = wanted.with_suffix(".png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = unused(wanted)
+        _, content = cv2.imencode(path.suffix, image)
+        path.write_bytes(content.tobytes())
+    except (OSError, cv2.error) as error:
+        reason = getattr(error, "strerror", None) or "it is too large for this format"
+        raise SinkError(f"{wanted}: can't be written: {reason}") from None
+    return path

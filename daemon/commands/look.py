@@ -1,0 +1,72 @@
+"""A short look at each source: whether it opens, and what it gives."""
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.capture.open import open_source
+from daemon.capture.source import Source
+from daemon.config import StreamConfig
+from daemon.errors import SourceError
+
+_AT_ONCE = 8  # sources; a dead one takes its whole stall_timeout
+_PICTURES = 25
+_SECONDS = 2.0  # of pictures at most, for a source that gives few
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at one stream's source found.
+
+    ``problem`` says why there is nothing else; ``skipped`` that nobody looked, and why.
+    ``fps`` is unknown where fewer than two pictures came.
+    """
+
+    stream: str
+    problem: str | None = None
+    skipped: str | None = None
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    fps: float | None = None
+
+
+def look_at(streams: Iterable[StreamConfig]) -> list[Look]:
+    """Open the source of each stream and decode a little, several at once."""
+    with ThreadPoolExecutor(_AT_ONCE, "look") as pool:
+        return list(pool.map(_look, streams))
+
+
+def _look(stream: StreamConfig) -> Look:
+    if stream.source.is_file and Path(stream.source.reveal()).is_fifo():
+        return Look(stream.name, skipped="a named pipe: looking would take pictures out of it")
+    try:
+        source = open_source(stream.source, stream.stall_timeout)
+        try:
+            return _describe(stream.name, source)
+        finally:
+            source.close()
+    except SourceError as error:
+        return Look(stream.name, problem=str(error))
+
+
+def _describe(stream: str, source: Source) -> Look:
+    times: list[float] = []
+    size = (0, 0)
+    for picture in source:
+        size = picture.image.shape[:2]
+        now = time.monotonic()
+        times.append(now if picture.pts is None else float(picture.pts * picture.time_base))
+        if len(times) == _PICTURES or times[-1] - times[0] > _SECONDS:
+            break
+    if not times:
+        raise SourceError("holds no picture that can be decoded")
+    height, width = size
+    return Look(stream, codec=source.info.codec, width=width, height=height, fps=_rate(times))
+
+
+def _rate(times: Sequence[float]) -> float | None:
+    span = times[-1] - times[0]
+    return (len(times) - 1) / span if span > 0 else None
