@@ -1,0 +1,160 @@
+"""Small test videos of every awkward kind, made with PyAV alone."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+RED, GREEN, BLUE, WHITE = (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)  # BGR
+
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_LUMA = {  # of red, green, blue: ITU-R BT.601 and BT.709
+    Colorspace.ITU601: (0.299, 0.587, 0.114),
+    Colorspace.ITU709: (0.2126, 0.7152, 0.0722),
+}
+
+
+def corners(size: tuple[int, int]) -> Image:
+    """Return a picture (height, width) of four colours: red, green; blue, white."""
+    height, width = size
+    image = np.empty((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = RED, GREEN
+    image[height // 2 :, : width // 2], image[height // 2 :, width // 2 :] = BLUE, WHITE
+    return image
+
+
+def numbered(number: int, size: tuple[int, int]) -> Image:
+    """Return a grey picture whose brightness tells its number: see `number_of`."""
+    return np.full((*size, 3), 20 + 8 * (number % 25), np.uint8)
+
+
+def number_of(image: Image) -> int:
+    return round((float(image.mean()) - 20) / 8)
+
+
+def write(
+    path: Path,
+    images: Iterable[Image],
+    *,
+    pts: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 25),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    container: str | None = None,
+    matrix: Colorspace = Colorspace.ITU601,
+    tagged: bool = False,
+    muxing: dict[str, str] | None = None,
+    encoding: dict[str, str] | None = None,
+) -> Path:
+    """Encode pictures of one size; ``pts`` counts ``time_base`` seconds, 0, 1, 2 ... by default.
+
+    They are converted with ``matrix``, which the file names if it is ``tagged``.
+    """
+    images = list(images)
+    height, width, _ = images[0].shape
+    with av.open(str(path), "w", format=container, options=muxing or {}) as output:
+        stream = output.add_stream(codec, rate=25, options=encoding or {})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.time_base = stream.codec_context.time_base = time_base
+        stream.codec_context.colorspace = named = int(matrix) if tagged else _UNSPECIFIED
+        for number, image in enumerate(images):
+            frame = _to_yuv(image, matrix).reformat(format=pix_fmt)
+            frame.colorspace = named
+            frame.pts, frame.time_base = number if pts is None else pts[number], time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
+
+
+def _to_yuv(image: Image, matrix: Colorspace) -> VideoFrame:
+    """Convert by the book: FFmpeg's own conversion is off by up to 3 levels."""
+    blue, green, red = np.moveaxis(image / 255.0, 2, 0)
+    of_red, of_green, of_blue = _LUMA[matrix]
+    luma = of_red * red + of_green * green + of_blue * blue
+    chroma = [(blue - luma) / (1 - of_blue), (red - luma) / (1 - of_red)]
+    planes = np.stack([16 + 219 * luma, *(128 + 112 * part for part in chroma)])
+    return VideoFrame.from_ndarray(planes.round().astype(np.uint8), format="yuv444p")
+
+
+def count(path: Path, frames: int, size: tuple[int, int] = (48, 64), **options: object) -> Path:
+    """Write a video whose pictures are numbered."""
+    return write(path, (numbered(n, size) for n in range(frames)), **options)  # type: ignore[arg-type]
+
+
+def noise(path: Path, frames: int = 50, **options: object) -> Path:
+    """Write a video that doesn't compress, so that every cut goes through a picture."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(frames)]
+    return write(path, images, **options)  # type: ignore[arg-type]
+
+
+def truncated(path: Path, share: float) -> Path:
+    """Cut a file off after this share of it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def joined(path: Path, *parts: Path) -> Path:
+    """Join files end to end, which MPEG-TS and bare streams allow."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def audio_only(path: Path) -> Path:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=8000, layout="mono")
+        assert isinstance(stream, AudioStream)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.rate = 8000
+        output.mux(stream.encode(silence))
+        output.mux(stream.encode())
+    return path
+
+
+def song_with_cover(path: Path) -> Path:
+    """Write an MP4 with sound and a picture that is attached to it."""
+    parts = audio_only(path.with_suffix(".m4a")), path.with_suffix(".mkv")
+    write(parts[1], [corners((48, 64))], codec="mjpeg", pix_fmt="yuvj420p")
+    with (
+        av.open(str(parts[0])) as song,
+        av.open(str(parts[1])) as cover,
+        av.open(str(path), "w") as output,
+    ):
+        sound = output.add_stream_from_template(song.streams[0])
+        picture = output.add_stream_from_template(cover.streams[0])
+        picture.disposition = Disposition.attached_pic
+        for part, stream in ((song, sound), (cover, picture)):
+            for packet in part.demux():
+                if packet.size:
+                    packet.stream = stream
+                    output.mux(packet)
+    return path
+
+
+_MATRICES = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+
+
+def rotate(path: Path, angle: int) -> Path:
+    """Have an MP4 say that its pictures are to be turned counter-clockwise by ``angle``.
+
+    Rewrites the matrix in the video's track header: ISO/IEC 14496-12, 8.3.2.
+    """
+    content = bytearray(path.read_bytes())
+    box = content.index(b"tkhd")
+    matrix = box + 4 + (52 if content[box + 4] else 40)  # version 1 has longer times
+    a, b, c, d = (n << 16 for n in _MATRICES[angle])
+    struct.pack_into(">9i", content, matrix, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path

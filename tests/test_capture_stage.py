@@ -1,0 +1,326 @@
+"""The capture stage between fake sources and a real lane."""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from daemon.capture import stage as stage_module
+from daemon.capture.open import open_source
+from daemon.capture.source import Source
+from daemon.capture.stage import CaptureStage
+from daemon.config import StreamConfig
+from daemon.config.secret import SourceUri
+from daemon.config.stream import DetectConfig, Policy
+from daemon.errors import SourceError
+from daemon.flow import Backpressure, Lane, Reason, StageName, StreamState
+from tests import clips
+from tests.fakes import (
+    PATIENCE,
+    TIME_BASE,
+    FakeSource,
+    RecordingMeters,
+    detections,
+    picture,
+    wait_until,
+)
+
+FILE, LIVE = "/videos/clip.mp4", "rtsp://user:hunter2@camera/1"
+CAPTURE = StageName.CAPTURE
+
+
+class Openings:
+    """Opens the sources it was given in turn; an error is raised instead of one."""
+
+    def __init__(self, steps: Sequence[FakeSource | SourceError | Callable[[], None]]) -> None:
+        self.opened: list[FakeSource] = []
+        self.tries = 0
+        self._steps = list(steps)
+
+    def __call__(self, uri: SourceUri, timeout: float) -> Source:
+        assert all(source.closed for source in self.opened), "the last source is still open"
+        self.tries += 1
+        step = self._steps.pop(0)
+        if isinstance(step, SourceError):
+            raise step
+        if not isinstance(step, FakeSource):
+            step()
+            raise SourceError("stopped meanwhile", "open_failed")
+        self.opened.append(step)
+        return step
+
+
+class House:
+    """A capture stage, its lane and its stop."""
+
+    def __init__(
+        self,
+        uri: str,
+        *steps: FakeSource | SourceError | Callable[[], None],
+        policy: Policy = "lossless",
+        max_fps: float | None = None,
+        depth: int = 1000,
+        stall_timeout: float = 5.0,
+    ) -> None:
+        self.stop = threading.Event()
+        self.meters = RecordingMeters()
+        self.openings = Openings(steps)
+        self.lane = Lane(
+            "cam",
+            Backpressure.BLOCK if policy == "lossless" else Backpressure.DROP_OLDEST,
+            depth=depth,
+            inbox=2,
+            ready=threading.Condition(),
+            sinks=[],
+        )
+        config = StreamConfig(
+            name="cam",
+            source=SourceUri(uri),
+            policy=policy,
+            stall_timeout=stall_timeout,
+            detect=DetectConfig(max_fps=max_fps),
+        )
+        self.stage = CaptureStage(config, self.lane, self.meters, self.stop, self.openings)
+
+    @property
+    def status(self) -> StreamState:
+        return self.lane.status.state
+
+    def take(self) -> list[tuple[int, int]]:
+        """Infer on all that waits; returns frame ids and pts."""
+        taken = []
+        while (frame := self.lane.take()) is not None:
+            taken.append((frame.frame_id, frame.pts))
+            self.lane.deliver(frame, detections())
+        return taken
+
+    def run(self) -> "House":
+        """Run to the end, which must come without waiting."""
+        self.stage.run()
+        assert self.lane.closed
+        assert self.status is StreamState.ENDED
+        assert all(source.closed for source in self.openings.opened)
+        assert self.lane.ledger.read().balanced
+        return self
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "backoff", lambda: iter(lambda: 0.0, None))
+
+
+def test_a_file_is_read_once_and_ends() -> None:
+    house = House(FILE, FakeSource([picture(n * 40) for n in range(5)])).run()
+    assert house.take() == [(n, n * 40) for n in range(5)]
+    status = house.lane.status
+    assert (status.failed, status.last_error) == (False, None)
+    assert (status.codec, status.decoder, status.total_frames) == ("fake", "fakedec", 5)
+    assert house.meters.stages == ["decode"] * 5
+    assert house.lane.ledger.read().captured == 5
+
+
+def test_frames_carry_the_files_time_base_and_the_time_of_their_capture() -> None:
+    house = House(FILE, FakeSource([picture(7)])).run()
+    frame = house.lane.take()
+    assert frame is not None
+    assert frame.time_base == TIME_BASE
+    assert frame.time == pytest.approx(0.007)
+    assert frame.captured_at == house.lane.status.last_frame_at
+    assert frame.wall_time > 1.7e9
+
+
+def test_a_file_that_cannot_be_opened_fails(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(FILE, SourceError("can't be opened: no such file", "open_failed")).run()
+    assert house.lane.status.failed
+    assert house.lane.status.last_error == "can't be opened: no such file"
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage() == f"{FILE}: can't be opened: no such file"
+
+
+def test_a_file_without_a_picture_fails(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(FILE, FakeSource([])).run()
+    assert house.lane.status.failed
+    assert "holds no picture" in caplog.text
+
+
+def test_of_a_truncated_file_what_is_readable_counts(caplog: pytest.LogCaptureFixture) -> None:
+    cut = SourceError("reading stopped: end of file")
+    house = House(FILE, FakeSource([picture(0), picture(40), cut])).run()
+    assert house.take() == [(0, 0), (1, 40)]
+    assert not house.lane.status.failed
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert "only the first 2 frames are readable" in warnings[0].getMessage()
+
+
+def test_damaged_packets_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    House(FILE, FakeSource([picture(0)], damaged=3)).run()
+    assert f"{FILE}: 3 damaged packets were passed over" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([FakeSource([picture(0)])], "ended"),
+        ([FakeSource([picture(0), SourceError("reading stopped")])], "read_failed"),
+        ([FakeSource([picture(0), SourceError("nothing came", "stalled")])], "stalled"),
+        ([SourceError("can't be opened", "open_failed")], "open_failed"),
+        ([FakeSource([])], "read_failed"),
+    ],
+    ids=["end", "error", "stall", "no opening", "no picture"],
+)
+def test_a_live_source_is_opened_anew_and_the_reason_counted(
+    steps: list[FakeSource | SourceError], reason: str
+) -> None:
+    house = House(LIVE, *steps)
+    before = sum(isinstance(step, FakeSource) and bool(step._script) for step in steps)
+    house.openings._steps += [FakeSource([picture(500), picture(540), house.stop.set])]
+    house.run()
+    taken = house.take()
+    assert [frame_id for frame_id, _ in taken] == [*range(before + 2)]
+    assert taken[-1][1] - taken[-2][1] == 40 * 90
+    reconnects = house.lane.status.reconnects
+    assert {name: n for name, n in reconnects.items() if n} == {reason: 1}
+    assert not house.lane.status.failed
+
+
+def test_a_stream_is_reconnecting_until_its_first_picture() -> None:
+    states: list[StreamState] = []
+    house = House(LIVE, SourceError("can't be opened", "open_failed"))
+    house.openings._steps += [
+        FakeSource(
+            [
+                lambda: states.append(house.status),
+                picture(0),
+                lambda: states.append(house.status),
+                house.stop.set,
+            ]
+        )
+    ]
+    assert house.status is StreamState.CONNECTING
+    house.run()
+    assert states == [StreamState.RECONNECTING, StreamState.RUNNING]
+    assert house.lane.status.last_error is None
+
+
+def test_a_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(LIVE, SourceError("can't be opened", "open_failed"))
+    house.openings._steps += [house.stop.set]
+    house.run()
+    assert "can't be opened; next try in" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert all(record.stream == "cam" for record in caplog.records)  # type: ignore[attr-defined]
+
+
+def test_the_waits_grow_until_a_picture_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(stage_module, "backoff", lambda: iter([1.0, 2.0, 3.0, 4.0]))
+    refused = SourceError("can't be opened", "open_failed")
+    house = House(LIVE, refused, refused, FakeSource([picture(0)]), refused)
+    house.openings._steps += [house.stop.set]
+
+    def wait(timeout: float | None = None) -> bool:
+        assert timeout is not None
+        waits.append(timeout)
+        return house.stop.is_set()
+
+    monkeypatch.setattr(house.stop, "wait", wait)
+    house.run()
+    assert waits == [1.0, 2.0, 1.0, 2.0]
+
+
+def test_a_stop_cuts_the_wait_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "backoff", lambda: iter([1e6]))
+    house = House(LIVE, SourceError("can't be opened", "open_failed"))
+    running = threading.Thread(target=house.run, daemon=True)
+    running.start()
+    wait_until(lambda: house.status is StreamState.RECONNECTING)
+    house.stop.set()
+    running.join(PATIENCE)
+    assert not running.is_alive()
+    assert house.openings.tries == 1
+
+
+def test_a_stop_ends_a_file_in_the_middle() -> None:
+    house = House(FILE)
+    house.openings._steps += [FakeSource([picture(0), house.stop.set, picture(40), picture(80)])]
+    house.run()
+    assert house.take() == [(0, 0)]
+    assert not house.lane.status.failed
+
+
+def test_a_late_live_source_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def pass_time(seconds: float) -> Callable[[], None]:
+        return lambda: now.__setitem__(0, now[0] + seconds)
+
+    late = FakeSource([picture(0), pass_time(4.9), picture(0), pass_time(0.2), picture(0)])
+    house = House(LIVE, late, policy="live", stall_timeout=5.0)
+    house.openings._steps += [FakeSource([picture(0), house.stop.set])]
+    house.run()
+    assert house.lane.status.reconnects["lagging"] == 1
+    assert house.lane.status.source_lag == 0.0
+
+
+def test_a_lossless_lane_holds_the_source_back_and_loses_nothing() -> None:
+    house = House(FILE, FakeSource([picture(n) for n in range(20)]), depth=3)
+    running = threading.Thread(target=house.run, daemon=True)
+    running.start()
+    wait_until(lambda: house.lane.waiting == 3 and bool(house.lane._moved._waiters))  # type: ignore[attr-defined]
+    taken: list[tuple[int, int]] = []
+    while running.is_alive() or house.lane.waiting:
+        taken += house.take()
+        running.join(0.001)
+    assert [frame_id for frame_id, _ in taken] == list(range(20))
+    assert house.lane.ledger.read().captured == 20
+
+
+def test_a_capture_that_waits_for_room_ends_when_the_lane_closes() -> None:
+    house = House(FILE, FakeSource([picture(n) for n in range(20)]), depth=3)
+    running = threading.Thread(target=house.run, daemon=True)
+    running.start()
+    wait_until(lambda: bool(house.lane._moved._waiters))  # type: ignore[attr-defined]
+    house.stop.set()
+    house.lane.close()
+    running.join(PATIENCE)
+    assert not running.is_alive()
+    assert [frame_id for frame_id, _ in house.take()] == [0, 1, 2]
+    assert house.lane.ledger.read().captured == 3
+
+
+def test_a_live_lane_goes_on_decoding_and_keeps_the_newest() -> None:
+    house = House(LIVE, policy="live")
+    house.openings._steps += [FakeSource([*(picture(n) for n in range(20)), house.stop.set])]
+    house.run()
+    assert [frame_id for frame_id, _ in house.take()] == [18, 19]
+    assert house.lane.ledger.read().dropped[CAPTURE, Reason.OVERFLOW] == 18
+
+
+def test_frames_above_max_fps_are_counted_as_unwanted() -> None:
+    house = House(FILE, FakeSource([picture(n * 40) for n in range(25)]), max_fps=5).run()
+    assert len(house.take()) == 5
+    assert house.lane.ledger.read().dropped[CAPTURE, Reason.UNWANTED] == 20
+
+
+def test_a_file_as_live_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(FILE, FakeSource([picture(n * 1000) for n in range(4)]), policy="live")
+    waits: list[float] = []
+    monkeypatch.setattr(house.stop, "wait", lambda timeout: waits.append(timeout))
+    house.run()
+    assert waits == pytest.approx([0, 1, 2, 3], abs=0.5)
+
+
+def test_a_real_file_from_end_to_end(tmp_path: Path) -> None:
+    path = clips.count(tmp_path / "a.ts", 12)
+    house = House(str(path))
+    house.stage._opener = open_source
+    house.run()
+    taken = house.take()
+    assert [frame_id for frame_id, _ in taken] == list(range(12))
+    assert {b - a for (_, a), (_, b) in itertools.pairwise(taken)} == {3600}

@@ -1,0 +1,313 @@
+"""Files and network streams through PyAV, on real clips of every awkward kind."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import Colorspace
+
+from daemon.capture.source import Picture
+from daemon.capture.video import VideoSource
+from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
+from tests import clips
+from tests.clips import BLUE, GREEN, RED, WHITE
+
+SIZE = (48, 64)
+
+
+def source(path: Path) -> VideoSource:
+    return VideoSource(SourceUri(str(path)), timeout=5)
+
+
+def pictures(path: Path) -> list[Picture]:
+    opened = source(path)
+    try:
+        return list(opened)
+    finally:
+        opened.close()
+
+
+def numbers(path: Path) -> list[int]:
+    return [clips.number_of(picture.image) for picture in pictures(path)]
+
+
+def corner_colours(image: clips.Image) -> list[list[int]]:
+    height, width, _ = image.shape
+    places = [(y, x) for y in (6, height - 7) for x in (6, width - 7)]
+    return [image[place].tolist() for place in places]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.mov", "a.flv"])
+def test_every_picture_comes_once_in_order(name: str, tmp_path: Path) -> None:
+    assert numbers(clips.count(tmp_path / name, 20)) == list(range(20))
+
+
+def test_what_is_known_of_the_source(tmp_path: Path) -> None:
+    opened = source(clips.count(tmp_path / "a.mp4", 20))
+    assert (opened.info.codec, opened.info.decoder) == ("h264", "h264")
+    assert opened.info.total_frames == 20
+    assert opened._stream.codec_context.thread_count == 1
+    opened.close()
+    opened.close()
+
+
+def test_a_picture_is_bgr_uint8_with_the_time_its_decoding_took(tmp_path: Path) -> None:
+    (picture,) = pictures(clips.count(tmp_path / "one.mp4", 1))
+    assert picture.image.shape == (*SIZE, 3)
+    assert picture.image.dtype == np.uint8
+    assert picture.decode_seconds >= 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (49, 63), (1023, 17), (17, 1023)])
+def test_odd_sizes(size: tuple[int, int], tmp_path: Path) -> None:
+    images = [clips.numbered(n, size) for n in range(3)]
+    found = pictures(clips.write(tmp_path / "odd.mkv", images, codec="ffv1", pix_fmt="yuv444p"))
+    assert [picture.image.shape for picture in found] == [(*size, 3)] * 3
+    assert [clips.number_of(picture.image) for picture in found] == [0, 1, 2]
+
+
+def test_a_picture_outlives_its_source(tmp_path: Path) -> None:
+    found = pictures(clips.count(tmp_path / "a.mp4", 12))
+    assert [clips.number_of(picture.image) for picture in found] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("pts", "time_base"),
+    [
+        ([0, 1, 2, 3], Fraction(1, 25)),
+        ([0, 1001, 2002, 9009], Fraction(1, 30_000)),
+        ([0, 40, 47, 1000, 1040], Fraction(1, 1000)),
+        ([450_000, 453_600, 460_000], Fraction(1, 90_000)),
+    ],
+)
+def test_pts_are_the_files_own(pts: list[int], time_base: Fraction, tmp_path: Path) -> None:
+    path = clips.count(
+        tmp_path / "vfr.mp4",
+        len(pts),
+        pts=pts,
+        time_base=time_base,
+        muxing={"movflags": "+faststart"},
+    )
+    found = pictures(path)
+    times = [picture.pts * picture.time_base for picture in found if picture.pts is not None]
+    assert [time - times[0] for time in times] == [(p - pts[0]) * time_base for p in pts]
+    assert {picture.time_base for picture in found} == {source(path).info.time_base}
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("libx264", "yuv420p"), ("mjpeg", "yuvj420p")])
+def test_a_bare_stream_takes_its_rate_for_its_time(
+    codec: str, pix_fmt: str, tmp_path: Path
+) -> None:
+    kind = "h264" if codec == "libx264" else codec
+    path = clips.count(tmp_path / f"a.{kind}", 5, codec=codec, pix_fmt=pix_fmt, container=kind)
+    times = [
+        picture.pts * picture.time_base for picture in pictures(path) if picture.pts is not None
+    ]
+    assert times == [Fraction(n, 25) for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("angle", "expected"),
+    [
+        (0, [RED, GREEN, BLUE, WHITE]),
+        (90, [GREEN, WHITE, RED, BLUE]),
+        (180, [WHITE, BLUE, GREEN, RED]),
+        (270, [BLUE, RED, WHITE, GREEN]),
+    ],
+)
+def test_a_rotated_video_is_turned_upright(
+    angle: int, expected: list[tuple[int, int, int]], tmp_path: Path
+) -> None:
+    path = clips.write(tmp_path / "phone.mp4", [clips.corners(SIZE)] * 2)
+    for picture in pictures(clips.rotate(path, angle)):
+        assert picture.image.shape == ((64, 48, 3) if angle % 180 else (48, 64, 3))
+        np.testing.assert_allclose(corner_colours(picture.image), expected, atol=6)
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix", "tagged"),
+    [
+        (SIZE, Colorspace.ITU709, True),
+        (SIZE, Colorspace.ITU601, True),
+        (SIZE, Colorspace.ITU601, False),
+        ((720, 1280), Colorspace.ITU709, True),
+        ((720, 1280), Colorspace.ITU601, True),
+        ((720, 1280), Colorspace.ITU709, False),
+    ],
+)
+def test_colours_are_right_by_the_tag_or_else_by_the_size(
+    size: tuple[int, int], matrix: Colorspace, tagged: bool, tmp_path: Path
+) -> None:
+    muted = [(60, 90, 200), (90, 180, 60), (190, 80, 70), (200, 200, 200)]
+    image = clips.corners(size)
+    for loud, quiet in zip((RED, GREEN, BLUE, WHITE), muted, strict=True):
+        image[(image == loud).all(axis=2)] = quiet
+    path = clips.write(
+        tmp_path / "a.mp4", [image] * 2, matrix=matrix, tagged=tagged, encoding={"crf": "1"}
+    )
+    for picture in pictures(path):
+        np.testing.assert_allclose(corner_colours(picture.image), muted, atol=3)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p", "yuv422p", "yuv444p10le", "gray"])
+def test_10_bit_and_finer_chroma(pix_fmt: str, tmp_path: Path) -> None:
+    image = clips.corners(SIZE)
+    (picture,) = pictures(clips.write(tmp_path / "a.mp4", [image], pix_fmt=pix_fmt))
+    assert picture.image.dtype == np.uint8
+    if pix_fmt != "gray":
+        np.testing.assert_allclose(corner_colours(picture.image), [RED, GREEN, BLUE, WHITE], atol=6)
+
+
+@pytest.mark.parametrize(("suffix", "container"), [("ts", "mpegts"), ("h264", "h264")])
+def test_a_resolution_that_changes_midway_shows_in_the_pictures(
+    suffix: str, container: str, tmp_path: Path
+) -> None:
+    parts = [
+        clips.count(tmp_path / f"{n}.{suffix}", 8, size, container=container)
+        for n, size in enumerate([(48, 64), (96, 128), (34, 46)])
+    ]
+    found = pictures(clips.joined(tmp_path / f"all.{suffix}", *parts))
+    assert [picture.image.shape[:2] for picture in found] == (
+        [(48, 64)] * 8 + [(96, 128)] * 8 + [(34, 46)] * 8
+    )
+    assert [clips.number_of(picture.image) for picture in found] == [*range(8)] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "muxing"),
+    [
+        ("a.mp4", {"movflags": "faststart"}),
+        ("a.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mkv", {}),
+        ("a.ts", {}),
+    ],
+)
+def test_of_a_truncated_file_what_is_readable_is_read(
+    name: str, muxing: dict[str, str], tmp_path: Path
+) -> None:
+    path = clips.truncated(clips.noise(tmp_path / name, 50, muxing=muxing), 0.6)
+    opened = source(path)
+    assert 27 <= len(list(opened)) <= 32
+    assert opened.damaged_packets <= 1
+    opened.close()
+
+
+def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(tmp_path: Path) -> None:
+    path = clips.noise(tmp_path / "a.mkv", 20, encoding={"g": "1"})
+    with av.open(str(path)) as container:
+        packet = list(container.demux(video=0))[10]
+        bad = bytes(packet)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(bad, b"\xff" * len(bad)))
+    opened = source(path)
+    assert len(list(opened)) == 19
+    assert opened.damaged_packets == 1
+    opened.close()
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def text(path: Path) -> None:
+    path.write_text("No video at all. " * 500)
+
+
+def cut_before_its_index(path: Path) -> None:
+    clips.truncated(clips.noise(path), 0.6)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda _: None, "can't be opened: no such file or directory"),
+        (Path.mkdir, "can't be opened: is a directory"),
+        (empty, "can't be opened: the file is empty"),
+        (text, "can't be opened: invalid data found when processing input"),
+        (cut_before_its_index, "can't be opened: invalid data found when processing input"),
+        (clips.audio_only, "has no video in it"),
+    ],
+    ids=["missing", "folder", "empty", "text", "no index", "audio only"],
+)
+def test_what_is_no_video_is_told_in_one_sentence(
+    make: Callable[[Path], object], sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    make(path)
+    with pytest.raises(SourceError) as caught:
+        source(path)
+    assert str(caught.value) == sentence
+    assert caught.value.reason == "open_failed"
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="has no video"):
+        source(clips.song_with_cover(tmp_path / "song.mp4"))
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat"])
+def test_a_playlist_opens_no_other_file(name: str, tmp_path: Path) -> None:
+    clips.count(tmp_path / "other.ts", 5)
+    lists = {
+        "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n",
+        "list.ffconcat": "ffconcat version 1.0\nfile other.ts\n",
+    }
+    (tmp_path / name).write_text(lists[name])
+    with pytest.raises(SourceError, match="is a playlist"):
+        source(tmp_path / name)
+
+
+def test_a_file_may_be_a_pipe(tmp_path: Path) -> None:
+    content = clips.count(tmp_path / "a.ts", 6).read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
+    assert numbers(pipe) == list(range(6))
+    writer.join()
+
+
+def test_opening_and_closing_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+    good, bad = clips.count(tmp_path / "a.mp4", 3), clips.audio_only(tmp_path / "b.mp4")
+    pictures(good)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(5):
+        pictures(good)
+        with pytest.raises(SourceError):
+            source(bad)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_server_that_says_nothing_is_given_up_within_the_timeout(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        uri = SourceUri(f"{scheme}://user:hunter2@127.0.0.1:{port}/cam")
+        failed: list[SourceError] = []
+
+        def connect() -> None:
+            with pytest.raises(SourceError) as caught:
+                VideoSource(uri, timeout=0.5)
+            failed.append(caught.value)
+
+        trying = threading.Thread(target=connect, daemon=True)
+        trying.start()
+        trying.join(15)
+        assert not trying.is_alive()
+    assert failed[0].reason == "open_failed"
+    assert "hunter2" not in str(failed[0])
+
+
+def test_a_refused_connection_is_told_without_the_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(SourceError, match="can't be opened: connection refused") as caught:
+        VideoSource(SourceUri(f"rtsp://user:hunter2@127.0.0.1:{port}/cam"), timeout=5)
+    assert "hunter2" not in str(caught.value)
