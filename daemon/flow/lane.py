@@ -47,6 +47,7 @@ class Lane:
         self.status = StreamStatus()
         self._ready = ready  # where both are held, it is taken before _moved
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
+        self._abandoned = False
         self._moved = threading.Condition()
         self._outlets = {sink: Channel[Result](depth, self._moved) for sink in sinks}
 
@@ -90,6 +91,8 @@ class Lane:
         """Hand a frame with its detections to every sink."""
         result = Result(frame, detections)
         with self._moved:
+            if self._abandoned:
+                return  # it was written off
             self.ledger.infer()
             for sink, outlet in self._outlets.items():
                 if outlet.put(result) is not None:
@@ -121,6 +124,7 @@ class Lane:
         """Close for good when inference is gone: what it held is lost, the sinks may finish."""
         self.discard()
         with self._ready, self._moved:
+            self._abandoned = True
             self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
             self._finish_if_drained()
 

@@ -1,0 +1,88 @@
+"""A capture stage with fake sources, a real lane and its stop."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from daemon.capture.source import Source
+from daemon.capture.stage import CaptureStage
+from daemon.config import StreamConfig
+from daemon.config.secret import SourceUri
+from daemon.config.stream import DetectConfig, Policy
+from daemon.errors import SourceError
+from daemon.flow import Backpressure, Lane, StreamState
+from tests.fakes import FakeSource, RecordingMeters, detections
+
+
+class Openings:
+    """Opens the sources it was given in turn; an error is raised instead of one."""
+
+    def __init__(self, steps: Sequence[FakeSource | SourceError | Callable[[], None]]) -> None:
+        self.opened: list[FakeSource] = []
+        self.tries = 0
+        self._steps = list(steps)
+
+    def __call__(self, uri: SourceUri, timeout: float) -> Source:
+        assert all(source.closed for source in self.opened), "the last source is still open"
+        self.tries += 1
+        step = self._steps.pop(0)
+        if isinstance(step, SourceError):
+            raise step
+        if not isinstance(step, FakeSource):
+            step()
+            raise SourceError("stopped meanwhile", "open_failed")
+        self.opened.append(step)
+        return step
+
+
+class House:
+    """A capture stage, its lane and its stop."""
+
+    def __init__(
+        self,
+        uri: str,
+        *steps: FakeSource | SourceError | Callable[[], None],
+        policy: Policy = "lossless",
+        max_fps: float | None = None,
+        depth: int = 1000,
+        stall_timeout: float = 5.0,
+    ) -> None:
+        self.stop = threading.Event()
+        self.meters = RecordingMeters()
+        self.openings = Openings(steps)
+        self.lane = Lane(
+            "cam",
+            Backpressure.BLOCK if policy == "lossless" else Backpressure.DROP_OLDEST,
+            depth=depth,
+            inbox=2,
+            ready=threading.Condition(),
+            sinks=[],
+        )
+        config = StreamConfig(
+            name="cam",
+            source=SourceUri(uri),
+            policy=policy,
+            stall_timeout=stall_timeout,
+            detect=DetectConfig(max_fps=max_fps),
+        )
+        self.stage = CaptureStage(config, self.lane, self.meters, self.stop, self.openings)
+
+    @property
+    def status(self) -> StreamState:
+        return self.lane.status.state
+
+    def take(self) -> list[tuple[int, int]]:
+        """Infer on all that waits; returns frame ids and pts."""
+        taken = []
+        while (frame := self.lane.take()) is not None:
+            taken.append((frame.frame_id, frame.pts))
+            self.lane.deliver(frame, detections())
+        return taken
+
+    def run(self) -> "House":
+        """Run to the end, which must come without waiting."""
+        self.stage.run()
+        assert self.lane.closed
+        assert self.status is StreamState.ENDED
+        assert all(source.closed for source in self.openings.opened)
+        assert self.lane.ledger.read().balanced
+        return self

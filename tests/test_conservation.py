@@ -1,0 +1,201 @@
+"""Conservation: a lane's book balances at every step of whatever happens to it."""
+
+import math
+import random
+import threading
+import time
+from collections import deque
+from functools import partial
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from daemon.errors import EngineError
+from daemon.flow import Backpressure, Frame, Lane, Reason, StageName, Worker
+from tests.fakes import PATIENCE, detections, frame
+from tests.test_lane import BLOCK, CAPTURE, DROP, INFERENCE, SINKS, a_lane
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """Drives a lane and a model of it, step by step, through anything that may happen."""
+
+    backpressure = DROP
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lane = a_lane(self.backpressure, depth=3, inbox=2)
+        self.captured = 0
+        self.inbox: deque[int] = deque()
+        self.held: list[Frame] = []
+        self.owed: dict[StageName, deque[int]] = {sink: deque() for sink in SINKS}
+        self.closed = self.gone = False
+
+    def would_block(self) -> bool:
+        waiting = len(self.inbox) + len(self.held)
+        full = waiting + max(map(len, self.owed.values())) >= 3
+        return self.backpressure is BLOCK and full and not self.closed
+
+    @precondition(lambda self: not self.would_block())
+    @rule()
+    def offer(self) -> None:
+        assert self.lane.offer(frame(self.captured)) is not self.closed
+        if not self.closed:
+            self.inbox.append(self.captured)
+            self.captured += 1
+            if self.backpressure is DROP and len(self.inbox) > 2:
+                self.inbox.popleft()
+
+    @rule()
+    def skip(self) -> None:
+        self.lane.skip()
+        self.captured += 1
+
+    @rule()
+    def take(self) -> None:
+        taken = self.lane.take()
+        assert (taken and taken.frame_id) == (self.inbox.popleft() if self.inbox else None)
+        self.held += [taken] if taken else []
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def deliver(self) -> None:
+        delivered = self.held.pop(0)
+        self.lane.deliver(delivered, detections())
+        for owed in self.owed.values():
+            owed.append(delivered.frame_id)
+            if len(owed) > 3:
+                owed.popleft()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.lane.drop(INFERENCE, Reason.TOO_OLD)
+
+    @rule(sink=st.sampled_from(SINKS), written=st.booleans())
+    def serve(self, sink: StageName, written: bool) -> None:
+        result = self.lane.outlets[sink].take()
+        owed = self.owed[sink]
+        assert (result and result.frame.frame_id) == (owed.popleft() if owed else None)
+        if result and written:
+            self.lane.ledger.write(sink)
+        elif result:
+            self.lane.ledger.drop(sink, Reason.FAILED)
+
+    @rule(end=st.sampled_from([Lane.close, Lane.discard, Lane.abandon]))
+    def end(self, end: object) -> None:
+        assert callable(end)
+        end(self.lane)
+        self.closed = True
+        if end is not Lane.close:
+            self.inbox.clear()
+        if end is Lane.abandon:
+            self.held.clear()
+
+    @invariant()
+    def adds_up(self) -> None:
+        book = self.lane.ledger.read()
+        assert book.balanced
+        assert book.captured == self.captured
+        assert book.in_flight[CAPTURE] == len(self.inbox) == self.lane.waiting
+        assert book.in_flight[INFERENCE] == len(self.held)
+        for sink, owed in self.owed.items():
+            assert book.in_flight[sink] == len(owed)
+
+    @invariant()
+    def outlets_close_with_the_last_frame(self) -> None:
+        drained = self.closed and not self.inbox and not self.held
+        assert all(outlet.closed == drained for outlet in self.lane.outlets.values())
+
+    @invariant()
+    def a_blocking_lane_loses_nothing_by_itself(self) -> None:
+        dropped = self.lane.ledger.read().dropped
+        if self.backpressure is BLOCK:
+            assert not any(n for (_, reason), n in dropped.items() if reason is Reason.OVERFLOW)
+
+
+class BlockingLaneMachine(LaneMachine):
+    backpressure = BLOCK
+
+
+for machine in (LaneMachine, BlockingLaneMachine):
+    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDroppingLane = LaneMachine.TestCase
+TestBlockingLane = BlockingLaneMachine.TestCase
+
+
+class Inference:
+    """Takes up frames of some lanes, drops a few, and may die with frames in its hands."""
+
+    def __init__(self, lanes: list[Lane], ready: threading.Condition, dies_after: float) -> None:
+        self._lanes, self._ready, self._left = lanes, ready, dies_after
+
+    def run(self) -> None:
+        while not all(lane.closed and not lane.waiting for lane in self._lanes):
+            with self._ready:
+                self._ready.wait_for(self._something_to_do, PATIENCE)
+                taken = [(lane, lane.take()) for lane in self._lanes]
+            self._left -= 1
+            if self._left < 0:
+                raise EngineError("died")
+            for lane, got in taken:
+                if got and random.random() < 0.1:
+                    lane.drop(INFERENCE, Reason.TOO_OLD)
+                elif got:
+                    lane.deliver(got, detections())
+
+    def _something_to_do(self) -> bool:
+        return any(lane.waiting for lane in self._lanes) or all(lane.closed for lane in self._lanes)
+
+
+def capture(lane: Lane, count: int) -> None:
+    for n in range(count):
+        if random.random() < 0.1:
+            lane.skip()
+        else:
+            lane.offer(frame(n))
+    lane.close()
+
+
+def serve(lane: Lane, sink: StageName) -> None:
+    last = -1
+    for result in lane.outlets[sink]:
+        assert result.frame.frame_id > last
+        last = result.frame.frame_id
+        lane.ledger.write(sink)
+
+
+@pytest.mark.parametrize(
+    ("backpressure", "dies_after"), [(BLOCK, None), (BLOCK, 50), (DROP, None), (DROP, 1)]
+)
+def test_the_book_balances_at_any_moment_of_a_threaded_run(
+    backpressure: Backpressure, dies_after: int | None
+) -> None:
+    """Two lanes, one inference, two sinks each; the inference may die in the middle."""
+    ready = threading.Condition()
+    lanes = [a_lane(backpressure, depth=3, ready=ready) for _ in range(2)]
+
+    def bury(_: Worker) -> None:
+        for lane in lanes:
+            lane.abandon()
+
+    jobs = [partial(capture, lane, 300) for lane in lanes]
+    jobs += [partial(serve, lane, sink) for lane in lanes for sink in SINKS]
+    inference = Worker("inference", Inference(lanes, ready, dies_after or math.inf).run, bury)
+    others = [Worker("other", job, lambda _: None) for job in jobs]
+    for worker in (inference, *others):
+        worker.start()
+    while any(worker.alive for worker in (inference, *others)):
+        assert all(lane.ledger.read().balanced for lane in lanes)
+        inference.join(time.monotonic() + 0.001)
+    assert [worker.error for worker in others] == [None] * len(others)
+    died = isinstance(inference.error, EngineError)
+    assert died == (dies_after is not None)
+    for lane in lanes:
+        book = lane.ledger.read()
+        assert book.balanced
+        assert not any(book.in_flight.values())
+        assert died or book.captured == 300
+        assert backpressure is DROP or book.dropped_at(*SINKS) == 0

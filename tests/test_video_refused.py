@@ -1,0 +1,106 @@
+"""What is no video, can't be opened or doesn't answer: one sentence, and nothing left behind."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daemon.capture.video import VideoSource
+from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
+from tests import clips
+from tests.test_video_source import pictures, source
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def text(path: Path) -> None:
+    path.write_text("No video at all. " * 500)
+
+
+def cut_before_its_index(path: Path) -> None:
+    clips.truncated(clips.noise(path), 0.6)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda _: None, "can't be opened: no such file or directory"),
+        (Path.mkdir, "can't be opened: is a directory"),
+        (empty, "can't be opened: the file is empty"),
+        (text, "can't be opened: invalid data found when processing input"),
+        (cut_before_its_index, "can't be opened: invalid data found when processing input"),
+        (clips.audio_only, "has no video in it"),
+    ],
+    ids=["missing", "folder", "empty", "text", "no index", "audio only"],
+)
+def test_what_is_no_video_is_told_in_one_sentence(
+    make: Callable[[Path], object], sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    make(path)
+    with pytest.raises(SourceError) as caught:
+        source(path)
+    assert str(caught.value) == sentence
+    assert caught.value.reason == "open_failed"
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="has no video"):
+        source(clips.song_with_cover(tmp_path / "song.mp4"))
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat"])
+def test_a_playlist_opens_no_other_file(name: str, tmp_path: Path) -> None:
+    clips.count(tmp_path / "other.ts", 5)
+    lists = {
+        "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n",
+        "list.ffconcat": "ffconcat version 1.0\nfile other.ts\n",
+    }
+    (tmp_path / name).write_text(lists[name])
+    with pytest.raises(SourceError, match="is a playlist"):
+        source(tmp_path / name)
+
+
+def test_opening_and_closing_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+    good, bad = clips.count(tmp_path / "a.mp4", 3), clips.audio_only(tmp_path / "b.mp4")
+    pictures(good)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(5):
+        pictures(good)
+        with pytest.raises(SourceError):
+            source(bad)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_server_that_says_nothing_is_given_up_within_the_timeout(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        uri = SourceUri(f"{scheme}://user:hunter2@127.0.0.1:{port}/cam")
+        failed: list[SourceError] = []
+
+        def connect() -> None:
+            with pytest.raises(SourceError) as caught:
+                VideoSource(uri, timeout=0.5)
+            failed.append(caught.value)
+
+        trying = threading.Thread(target=connect, daemon=True)
+        trying.start()
+        trying.join(15)
+        assert not trying.is_alive()
+    assert failed[0].reason == "open_failed"
+    assert "hunter2" not in str(failed[0])
+
+
+def test_a_refused_connection_is_told_without_the_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(SourceError, match="can't be opened: connection refused") as caught:
+        VideoSource(SourceUri(f"rtsp://user:hunter2@127.0.0.1:{port}/cam"), timeout=5)
+    assert "hunter2" not in str(caught.value)
