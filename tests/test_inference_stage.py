@@ -43,6 +43,7 @@ class House:
     backpressure: Backpressure = Backpressure.DROP_OLDEST
     max_frame_age: float | None = None
     slots: int = 2
+    max_size: int = 4
 
     def __post_init__(self) -> None:
         self.beats = 0
@@ -66,7 +67,7 @@ class House:
             list(self.lanes.values()),
             ready,
             {name: self.wanted.get(name, resolve(name, LABELS, 0.4, [])) for name in self.names},
-            Batching(max_size=4, max_delay=0.0),
+            Batching(self.max_size, max_delay=0.0),
             self.meters,
             self._beat,
             slots=self.slots,
@@ -237,6 +238,18 @@ def test_a_failed_harvest_ends_a_feed_that_waits_for_a_slot(houses: list[House])
     feed, harvest = house.join()
     assert feed is None
     assert isinstance(harvest, EngineError)
+
+
+def test_the_lane_that_waits_longest_is_served_first(houses: list[House]) -> None:
+    house = House(FakeEngine(), ("a", "idle", "b", "c"), max_size=1)
+    houses.append(house)
+    for name in "abc":
+        for n in range(5):
+            house.lanes[name].offer(frame(n))
+    house.close()
+    house.start()
+    assert house.join() == [None, None]
+    assert house.meters.latencies == [*"abc"] * 5
 
 
 def test_warming_up_runs_each_bucket_once(houses: list[House]) -> None:
