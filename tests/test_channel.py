@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.flow import Channel, ChannelClosedError
-from tests.fakes import PATIENCE
+from tests.fakes import PATIENCE, wait_until
 
 
 def test_items_come_out_in_the_order_they_went_in() -> None:
@@ -36,16 +36,10 @@ def test_a_closed_channel_takes_nothing_and_can_be_read_to_its_end() -> None:
 
 def test_close_wakes_every_reader() -> None:
     channel = Channel[int](1)
-    waiting = threading.Barrier(4)
-
-    def read() -> None:
-        waiting.wait(PATIENCE)
-        assert list(channel) == []
-
-    readers = [threading.Thread(target=read, daemon=True) for _ in range(3)]
+    readers = [threading.Thread(target=list, args=(channel,), daemon=True) for _ in range(3)]
     for reader in readers:
         reader.start()
-    waiting.wait(PATIENCE)
+    wait_until(lambda: len(channel._moved._waiters) == 3)  # type: ignore[attr-defined]
     channel.close()
     for reader in readers:
         reader.join(PATIENCE)
