@@ -1,0 +1,203 @@
+"""Network streams: they come, go, stay away and come back, and never trouble one another."""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from tests import models
+from tests.integration.conftest import DEMO, SQUARES_SIZE
+from tests.integration.process import STOP_PROMISE, Daemon, Finished, Receipt, free_port, started
+from tests.integration.process import write_config as write
+from tests.rtsp import Video, moving_square, serving
+
+OUTPUTS = {
+    "record": {"path": "{stream}.mp4", "segment": None},
+    "events": {"when": "always", "path": "{stream}.jsonl"},
+}
+
+
+@pytest.fixture(scope="module")
+def video() -> Video:
+    return moving_square()
+
+
+def write_config(folder: Path, squares: Path, **streams: dict[str, Any]) -> Path:
+    return write(
+        folder,
+        {name: {**OUTPUTS, **stream} for name, stream in streams.items()},
+        model=squares,
+        size=SQUARES_SIZE,
+        port=free_port(),
+    )
+
+
+def stop(daemon: Daemon) -> Finished:
+    daemon.send(signal.SIGTERM)
+    finished = daemon.finish(STOP_PROMISE)
+    assert finished.code == 0, finished.stderr
+    assert all(receipt.balanced for receipt in finished.receipts.values())
+    return finished
+
+
+def events(finished: Finished, stream: str) -> list[dict[str, Any]]:
+    path = finished.state / f"{stream}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_camera_is_read_and_its_square_found(tmp_path: Path, squares: Path, video: Video) -> None:
+    with serving(video) as camera:
+        config = write_config(tmp_path, squares, cam={"source": camera.url("play")})
+        with started(config) as daemon:
+            status = daemon.wait_for_frames("cam", 40)
+            assert (status["state"], status["fresh"]) == ("running", True)
+            assert (status["codec"], status["reconnects"]) == ("h264", 0)
+            assert daemon.get("/readyz?stream=cam") == (200, "ok\n")
+            finished = stop(daemon)
+    told = events(finished, "cam")
+    for event in told:
+        (seen,) = event["detections"]
+        x1, y1, x2, y2 = seen["box"]
+        assert seen["label"] == "class_0"
+        assert (x1, x2, y2 - y1) == pytest.approx((64, 96, 32), abs=2)
+    steady = told[len(told) // 2 :]
+    assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(told))
+    for earlier, later in pairwise(steady):  # the camera's own clock, not that of arrival
+        frames = later["frame"] - earlier["frame"]
+        assert later["pts"] - earlier["pts"] == pytest.approx(frames / video.rate, abs=1e-4)
+
+
+def test_a_camera_that_goes_away_and_comes_back(
+    tmp_path: Path, squares: Path, video: Video
+) -> None:
+    port = free_port()
+    url = f"rtsp://127.0.0.1:{port}/play"
+    with started(write_config(tmp_path, squares, cam={"source": url})) as daemon:
+        daemon.wait_for_log("next try in")
+        assert daemon.get("/readyz")[0] == 503
+        with serving(video, port):
+            first = daemon.wait_for_frames("cam", 10)
+            assert daemon.get("/readyz")[0] == 200
+        away = daemon.wait_for_status("cam", lambda s: s["reconnects"] > first["reconnects"])
+        assert away["state"] == "reconnecting"
+        code, body = daemon.get("/readyz?stream=cam")
+        assert code == 503
+        assert "reconnecting" in body
+        with serving(video, port):
+            daemon.wait_for_frames("cam", away["inferred"] + 10)
+            assert daemon.status("cam")["last_error"] is None
+            finished = stop(daemon)
+    told = events(finished, "cam")
+    assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(told))
+    assert [event["frame"] for event in told] == sorted({event["frame"] for event in told})
+    gap = max(later["pts"] - earlier["pts"] for earlier, later in pairwise(told))
+    assert gap > 0.3, "the time it was away must show"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("close/30", "the source ended"), ("missing", "404"), ("mute/30", "no picture for 1 s")],
+)
+def test_what_a_camera_does_wrong_is_named_and_counted(
+    tmp_path: Path, squares: Path, video: Video, path: str, reason: str
+) -> None:
+    with serving(video) as camera:
+        stream = {"source": camera.url(path), "stall_timeout": "1s"}
+        with started(write_config(tmp_path, squares, cam=stream)) as daemon:
+            daemon.wait_for_log(reason, count=2)
+            status = daemon.wait_for_status("cam", lambda s: s["reconnects"] >= 2)
+            finished = stop(daemon)
+    assert reason in status["last_error"]
+    assert all(reason in said for said in finished.said("warning", "cam"))
+
+
+def test_a_dead_camera_delays_no_other_stream(tmp_path: Path, squares: Path, video: Video) -> None:
+    with serving(video) as camera:
+        config = write_config(
+            tmp_path,
+            squares,
+            silent={"source": camera.url("silent")},
+            missing={"source": camera.url("missing")},
+            mute={"source": camera.url("mute/30")},
+            well={"source": camera.url("play"), "policy": "lossless"},
+            file={"source": str(DEMO), "record": {"when": "never"}},
+        )
+        with started(config) as daemon:
+            daemon.wait_for_frames("file", 250)
+            daemon.wait_for_frames("well", 60)
+            assert daemon.status("silent")["state"] == "connecting"
+            finished = stop(daemon)
+    assert finished.receipts["file"] == Receipt(250, 250, 0, 0)
+    assert finished.receipts["well"].dropped == 0
+    assert finished.receipts["silent"].captured == 0
+    assert finished.receipts["missing"].captured == 0
+
+
+def test_a_password_is_shown_nowhere(tmp_path: Path, squares: Path, video: Video) -> None:
+    with serving(video) as camera:
+        url = camera.url("close/30").replace("rtsp://", "rtsp://viewer:Hemlig%2F7@")
+        with started(write_config(tmp_path, squares, cam={"source": url})) as daemon:
+            daemon.wait_for_log("next try in", count=2)
+            pages = "".join(daemon.get(page)[1] for page in ("/metrics", "/readyz", "/status"))
+            arguments = Path(f"/proc/{daemon.process.pid}/cmdline").read_text()
+            finished = stop(daemon)
+    shown = pages + arguments + finished.stdout + finished.stderr
+    assert "viewer" in finished.stderr
+    assert "Hemlig" not in shown
+
+
+class Mjpeg(BaseHTTPRequestHandler):
+    """An HTTP camera: JPEG pictures in a multipart answer, 10 a second."""
+
+    closing = threading.Event()
+
+    def do_GET(self) -> None:
+        picture = models.draw((128, 160), (1, (64, 40, 96, 72)))
+        jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+        head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+        self.end_headers()
+        try:
+            while not self.closing.wait(0.1):
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+        except OSError:
+            return
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def http_camera() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mjpeg) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/video"
+        finally:
+            Mjpeg.closing.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_an_http_camera_takes_the_time_of_arrival(tmp_path: Path, squares: Path) -> None:
+    with (
+        http_camera() as url,
+        started(write_config(tmp_path, squares, cam={"source": url})) as daemon,
+    ):
+        daemon.wait_for_frames("cam", 15)
+        finished = stop(daemon)
+    told = events(finished, "cam")
+    assert {seen["class_id"] for event in told for seen in event["detections"]} == {1}
+    steady = told[len(told) // 2 :]
+    pace = (steady[-1]["pts"] - steady[0]["pts"]) / (steady[-1]["frame"] - steady[0]["frame"])
+    assert pace > 0.07, "FFmpeg would have it at 25 frames a second"
