@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from daemon.cli.bench import bench
 from daemon.cli.check import check
 from daemon.cli.detect import detect
 from daemon.cli.doctor import doctor
@@ -69,5 +70,5 @@ def options(
 
 
 app.callback()(options)
-for command in (run, check, detect, prepare, fetch, doctor):
+for command in (run, check, detect, prepare, fetch, bench, doctor):
     app.command()(command)

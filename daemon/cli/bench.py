@@ -1,0 +1,50 @@
+"""``centernetd bench``: what each stage costs, and how near the pipeline comes to the bound."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from daemon.cli.options import ConfigFile, read_config
+from daemon.commands.bench import Report
+from daemon.commands.bench import bench as measure
+from daemon.service import logs
+
+
+def bench(
+    config: ConfigFile = None,
+    rounds: Annotated[int, typer.Option(help="Measure so often; each is shown.", min=1)] = 1,
+) -> None:
+    """Measure the stages, a serial loop of them and the pipeline, on the first file stream."""
+    settings = read_config(config)
+    logs.configure("warning")
+    console = Console(stderr=True)
+    for number in range(rounds):
+        with console.status("") as status:
+            report = measure(settings, lambda text: status.update(f"measuring {text}"))
+        _show(report, f"round {number + 1} of {rounds}" if rounds > 1 else None)
+
+
+def _show(report: Report, title: str | None) -> None:
+    table = Table("measured on", "per frame", "frames/s", title=title)
+    for stage, seconds in report.costs.items():
+        table.add_row(f"{stage}, alone", _ms(seconds), "")
+    table.add_section()
+    whole = sum(report.costs.values())
+    table.add_row(f"bound on {report.cores} cores", _ms(whole), f"{report.bound_fps:.1f}")
+    table.add_row("serial loop", "", f"{report.serial_fps:.1f}")
+    table.add_row("pipeline", "", f"{report.pipeline_fps:.1f}")
+    table.add_section()
+    for size, seconds in report.overhead.items():
+        table.add_row(f"pipeline doing nothing, batch {size}", _ms(seconds), "")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.frames} frames; pipeline / bound {report.pipeline_fps / report.bound_fps:.2f}, "
+        f"pipeline / serial loop {report.pipeline_fps / report.serial_fps:.2f}"
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms CPU"
