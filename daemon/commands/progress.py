@@ -14,7 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from daemon.flow import Lane
+from daemon.flow import Lane, StageName
+from daemon.flow.ledger import Book
 
 
 class FileProgress:
@@ -49,8 +50,7 @@ class FileProgress:
         """Redraw from the lanes' books."""
         seconds = time.monotonic() - self._started_at
         for lane in self._lanes:
-            book = lane.ledger.read()
-            done = min((*book.written.values(), book.inferred))
+            done = _done(lane.ledger.read())
             self._bar.update(
                 self._tasks[lane.name],
                 completed=done,
@@ -67,3 +67,10 @@ class FileProgress:
     ) -> None:
         self.update()
         self._bar.stop()
+
+
+def _done(book: Book) -> int:
+    """Return how many frames nothing is left to be done with, the dropped ones among them."""
+    waiting = [book.in_flight[stage] for stage in (StageName.CAPTURE, StageName.INFERENCE)]
+    pending = max((book.in_flight[sink] for sink in book.written), default=0)
+    return book.captured - sum(waiting) - pending

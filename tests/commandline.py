@@ -1,0 +1,93 @@
+"""The command line called in this process, and what the tests of its commands share."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.cli import main
+from daemon.model.prepare import PrepareOptions, prepare
+from daemon.service import LogHandler
+from daemon.sink.fragments import FragmentedMp4
+from tests import exports, models
+
+SIZE = (128, 128)
+RED = (0, (40, 30, 64, 70))  # a rectangle that the squares network finds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class CommandLine:
+    """Calls the command line as the shell would, but here."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        said = self._capsys.readouterr()
+        return Outcome(ended.value.code, said.out, said.err)
+
+
+@contextmanager
+def command_line(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    """Give the command line for a test, and put logging back as it was."""
+    root = logging.getLogger()
+    level = root.level
+    try:
+        yield CommandLine(capsys)
+    finally:
+        root.setLevel(level)
+        for handler in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def squares_model(folder: Path) -> Path:
+    """Write the prepared network that marks coloured rectangles."""
+    raw = exports.write(models.squares(SIZE), folder / "squares-raw.onnx")
+    prepared = folder / "squares.onnx"
+    prepare(raw, prepared, PrepareOptions(labels=models.LABELS))
+    return prepared
+
+
+def clip(path: Path, frames: int = 10) -> Path:
+    """Write a video of 25 frames a second with one red rectangle in it."""
+    file = FragmentedMp4(path, "libx264", SIZE[1], SIZE[0], Fraction(1, 25))
+    for number in range(frames):
+        file.write(models.draw(SIZE, RED), number)
+    file.close()
+    return path
+
+
+def configuration(folder: Path, model: Path | str, **streams: dict[str, Any]) -> Path:
+    """Write a config.yaml (JSON is YAML) whose outputs go to ``out`` beside it."""
+    path = folder / "config.yaml"
+    settings = {
+        "version": 1,
+        "models": {"default": {"path": str(model), "input_size": list(SIZE)}},
+        "storage": {"root": str(folder / "out")},
+        "metrics": {"listen": None},
+        "streams": streams,
+    }
+    path.write_text(json.dumps(settings))
+    return path

@@ -1,0 +1,217 @@
+"""`check`: what it tells of a configuration, and of the box."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.commands import capacity, look
+from daemon.commands.capacity import Costs, measure
+from daemon.commands.disk import disk_of
+from daemon.commands.look import Look, look_at
+from daemon.config import load
+from daemon.errors import SourceError
+from tests.commandline import CommandLine, clip, command_line, configuration, squares_model
+from tests.fakes import FakeSource, picture
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    with command_line(capsys) as call:
+        yield call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return squares_model(tmp_path_factory.mktemp("model"))
+
+
+def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> None:
+    gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"when": "never"}}
+    yard = {"source": "yard.mp4", "record": {"draw": "blur"}}
+    path = configuration(tmp_path, "centerface", gate=gate, yard=yard)
+    outcome = cli("check", "-c", path)
+    assert outcome.code == 0
+    assert "hunter2" not in outcome.out + outcome.err
+    heading, first, second = (line.split() for line in outcome.out.splitlines())
+    assert heading == ["stream", "source", "policy", "record", "events"]
+    recording = "gate/%Y-%m-%d/%H-%M-%S.mp4"
+    assert first == ["gate", "rtsp://viewer:***@192.0.2.1/s", "live", recording, "(boxes)", "never"]
+    assert second == ["yard", "yard.mp4", "lossless", "yard.mp4", "(blur)", "yard.jsonl"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
+    path = configuration(tmp_path, "centerface", yard={"source": "yard.mp4"})
+    settings = json.loads(path.read_text())
+    settings["storage"]["max_bytes"] = "5GB"
+    path.write_text(json.dumps(settings))
+    outcome = cli("check", "-c", path, "--json")
+    assert outcome.code == 0
+    assert outcome.json["valid"] is True
+    (notice,) = outcome.json["notices"]
+    assert notice.startswith("storage.max_bytes is set, but")
+    assert outcome.json["streams"] == [
+        {
+            "name": "yard",
+            "source": "yard.mp4",
+            "policy": "lossless",
+            "record": "yard.mp4",
+            "draw": "boxes",
+            "events": "yard.jsonl",
+        }
+    ]
+    assert f"note: {notice}" in cli("check", "-c", path).out
+
+
+def test_an_invalid_file(cli: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("version: 1\nstreems: {}\n")
+    outcome = cli("check", "-c", path, "--json")
+    assert outcome.code == 78
+    assert outcome.json["valid"] is False
+    assert outcome.err == f"centernetd: {outcome.json['error']}\n"
+    assert f"{path}:2: streems" in outcome.err
+    assert cli("check", "-c", path).out == ""
+
+
+def test_a_copy_is_judged_in_its_place(cli: CommandLine, tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (home / "streams.d").mkdir(parents=True)
+    (home / "streams.d" / "gate.yaml").write_text("source: gate.mp4\n")
+    copy = elsewhere / "draft.yaml"
+    copy.write_text("version: 1\n")
+    assert cli("check", "-c", copy).code == 78
+    outcome = cli("check", "-c", copy, "--base-dir", home, "--json")
+    assert [stream["name"] for stream in outcome.json["streams"]] == ["gate"]
+    assert cli("check", "-c", copy, "--base-dir", tmp_path / "nowhere").code == 2
+
+
+def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path) -> None:
+    clip(tmp_path / "gate.mp4", 30)
+    path = configuration(tmp_path, model, gate={"source": "gate.mp4"})
+    outcome = cli("check", "-c", path, "--probe", "--json")
+    assert outcome.code == 0, outcome.err
+    probe = outcome.json["probe"]
+    (seen,) = probe["looks"]
+    assert (seen["codec"], seen["width"], seen["height"]) == ("h264", 128, 128)
+    assert seen["fps"] == pytest.approx(25)
+    assert (probe["model"]["layout"], probe["model"]["labels"]) == ("ctdet", 3)
+    assert probe["problems"] == []
+    measured = probe["capacity"]
+    assert measured["stream"] == "gate"
+    assert all(measured["costs"][part] > 0 for part in ("decode", "infer", "record", "bytes"))
+    assert measured["bytes_per_second"] > 0
+    assert not (tmp_path / "out").exists()
+    told = cli("check", "-c", path, "--probe").out
+    for words in ("h264, 128x128, 25 frames/s", "runs on onnxruntime-cpu", "such streams", "days"):
+        assert words in told
+
+
+def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: Path) -> None:
+    clip(tmp_path / "good.mp4")
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "out").touch()  # where the storage root would be made
+    names = ("good", "missing", "text")
+    streams: dict[str, dict[str, Any]] = {name: {"source": f"{name}.mp4"} for name in names}
+    streams["good"]["detect"] = {"labels": ["purple"]}
+    path = configuration(tmp_path, model, **streams)
+    outcome = cli("check", "-c", path, "--probe", "--json")
+    assert outcome.code == 1
+    problems = outcome.json["probe"]["problems"]
+    starts = (
+        "missing: can't be opened: no such file",
+        "text: can't be opened: ",
+        f"storage.root {tmp_path / 'out'} can't be written to",
+        "streams.good.detect.labels: the model has no label 'purple'",
+    )
+    assert len(problems) == len(starts)
+    assert all(map(str.startswith, problems, starts)), problems
+    told = cli("check", "-c", path, "--probe")
+    assert told.code == 1
+    assert [line.removeprefix("problem: ") for line in told.out.splitlines()[-4:]] == problems
+
+
+def test_a_probe_without_a_model(cli: CommandLine, tmp_path: Path) -> None:
+    clip(tmp_path / "good.mp4")
+    path = configuration(tmp_path, tmp_path / "no.onnx", good={"source": "good.mp4"})
+    outcome = cli("check", "-c", path, "--probe", "--json")
+    assert outcome.code == 1
+    assert outcome.json["probe"]["problems"] == [f"{tmp_path / 'no.onnx'}: no such model file"]
+    assert outcome.json["probe"]["capacity"] is None
+
+
+def test_a_named_pipe_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    config = load(configuration(tmp_path, "centerface", pipe={"source": "pipe"}))
+    (seen,) = look_at(config.streams.values())
+    assert seen.skipped
+    assert seen.problem is None
+
+
+@pytest.mark.parametrize(
+    ("pts", "fps"), [([0, 40, 80, 120], 25), ([0, 1500, 3000, 4500, 6000], 1 / 1.5), ([7], None)]
+)
+def test_the_rate_is_told_by_the_source_s_own_times(
+    pts: list[int], fps: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FakeSource([picture(value) for value in pts])
+    monkeypatch.setattr(look, "open_source", lambda *_: source)
+    config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
+    (seen,) = look_at(config.streams.values())
+    assert seen.fps == (fps if fps is None else pytest.approx(fps))
+    assert source.closed == 1
+
+
+def test_a_source_that_gives_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
+    for script, problem in (
+        ([], "holds no picture that can be decoded"),
+        ([SourceError("nothing came for 10 s", "stalled")], "nothing came for 10 s"),
+    ):
+        source = FakeSource(script)
+        monkeypatch.setattr(look, "open_source", lambda *_, source=source: source)
+        (seen,) = look_at(config.streams.values())
+        assert seen.problem == problem
+        assert source.closed == 1
+
+
+def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores of which 1.8 count; 10 ms of decoding, 20 of detecting, 2 of recording."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(capacity, "_measure_costs", lambda *_: Costs(0.010, 0.020, 0.002, 4000))
+    streams: dict[str, dict[str, Any]] = {
+        "big": {"source": "v4l2:0"},
+        "small": {"source": "v4l2:1", "detect": {"max_fps": 5}},
+        "silent": {"source": "v4l2:2", "record": {"when": "never"}},
+        "dead": {"source": "v4l2:3"},
+    }
+    config = load(configuration(tmp_path, "centerface", **streams))
+    looks = [
+        Look("big", width=1000, height=500, fps=10),
+        Look("small", width=500, height=500, fps=10),
+        Look("silent", width=1000, height=500, fps=10),
+        Look("dead", problem="can't be opened"),
+    ]
+    found = measure(config.streams, looks, None, 10**9)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.stream, found.fps, found.cores) == ("big", 10, 2)
+    assert found.fits == 5  # 1.8 / 0.32
+    assert found.frames_per_second == pytest.approx(1.8 / 0.032)
+    needs = 10 * 0.032 + (10 * 0.005 + 5 * 0.020 + 5 * 0.001) + 10 * 0.030
+    assert found.load == pytest.approx(needs / 1.8)
+    assert found.bytes_per_second == pytest.approx(10 * 4000 + 5 * 2000)
+    assert found.days == pytest.approx(10**9 / 50_000 / 86400)
+    assert measure(config.streams, looks[3:], None, 0) is None  # type: ignore[arg-type]
+
+
+def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert disk_of(tmp_path / "a" / "b").writable
+    assert not disk_of(tmp_path / "file" / "a").writable
+    assert disk_of(tmp_path / "a").free > 0
+    assert not (tmp_path / "a").exists()

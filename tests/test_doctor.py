@@ -1,0 +1,169 @@
+"""What `doctor` finds, on made-up boxes and on this one."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.commands import codecs, doctor, hardware
+from daemon.commands.finding import Finding, Level
+from daemon.errors import SinkError
+from tests.commandline import CommandLine, command_line
+
+NVRM = "NVRM version: NVIDIA UNIX {}  {}  Release Build  (root@build)\nGCC version:  gcc 12.2.0\n"
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    with command_line(capsys) as call:
+        yield call
+
+
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No nvidia-smi or systemctl is found but in the folder returned."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    return programs
+
+
+def put(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def found(findings: Iterator[Finding]) -> dict[str, Finding]:
+    return {finding.topic: finding for finding in findings}
+
+
+def test_no_gpu(tmp_path: Path) -> None:
+    assert list(hardware.gpu(tmp_path)) == [
+        Finding("gpu", Level.NOTE, "no NVIDIA GPU: the network runs on the CPU")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "version"),
+    [
+        ("x86_64 Kernel Module", "535.54.03"),
+        ("Open Kernel Module for x86_64", "580.65.06"),
+        ("x86_64 Kernel Module", "550.90"),
+    ],
+)
+def test_a_gpu_told_by_its_driver(tmp_path: Path, module: str, version: str) -> None:
+    driver = tmp_path / "proc/driver/nvidia"
+    put(driver / "version", NVRM.format(module, version))
+    put(driver / "gpus/0000:01:00.0/information", "Model: \t\t NVIDIA L4\nIRQ:   \t\t 16\n")
+    seen = found(hardware.gpu(tmp_path))
+    assert seen["gpu"].found == "NVIDIA L4"
+    assert seen["gpu driver"].found.startswith(f"{version}; ")
+    assert seen["gpu driver"].mend == "set engine.backend: onnxruntime-cpu"
+
+
+def test_a_gpu_told_by_nvidia_smi(tmp_path: Path, no_programs: Path) -> None:
+    put(tmp_path / "dev/nvidiactl")
+    program(no_programs, "nvidia-smi", 'echo "NVIDIA L4, 23034 MiB, 8.9"')
+    seen = found(hardware.gpu(tmp_path))
+    assert seen["gpu"].found == "NVIDIA L4, 23034 MiB, compute capability 8.9"
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo Failed to initialize NVML", "printf ''"])
+def test_a_broken_nvidia_smi(tmp_path: Path, no_programs: Path, script: str) -> None:
+    put(tmp_path / "dev/nvidiactl")
+    program(no_programs, "nvidia-smi", script)
+    assert found(hardware.gpu(tmp_path))["gpu"].found == "NVIDIA, of unknown name"
+
+
+def test_a_card_without_a_driver(tmp_path: Path) -> None:
+    cards = tmp_path / "sys/bus/pci/devices"
+    put(cards / "0000:00:1f.0/vendor", "0x8086\n")
+    put(cards / "0000:01:00.1/vendor", "0x10de\n")
+    put(cards / "0000:01:00.1/class", "0x040300\n")  # its sound
+    assert "no NVIDIA GPU" in found(hardware.gpu(tmp_path))["gpu"].found
+    put(cards / "0000:01:00.0/vendor", "0x10de\n")
+    put(cards / "0000:01:00.0/class", "0x030000\n")
+    seen = found(hardware.gpu(tmp_path))["gpu driver"]
+    assert seen.level is Level.NOTE
+    assert "nvidia-driver" in seen.mend
+
+
+def test_a_jetson(tmp_path: Path) -> None:
+    put(tmp_path / "proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
+    seen = found(hardware.gpu(tmp_path))
+    assert seen["gpu"].found == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert "on the CPU only" in seen["video engine"].found
+
+
+def test_cameras_go_by_the_names_that_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.cameras(tmp_path).level is Level.NOTE
+    put(tmp_path / "dev/video0")
+    assert hardware.cameras(tmp_path).found == "v4l2:/dev/video0"
+    for index in (0, 1):  # the second gives metadata, no pictures
+        put(tmp_path / f"dev/v4l/by-id/usb-Cam_X-video-index{index}")
+    seen = hardware.cameras(tmp_path)
+    assert (seen.level, seen.found) == (Level.OK, "v4l2:/dev/v4l/by-id/usb-Cam_X-video-index0")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "usermod" in hardware.cameras(tmp_path).mend
+
+
+def test_the_codecs_of_this_box_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = found(codecs.codecs())
+    assert {topic for topic, finding in seen.items() if finding.level is Level.OK} >= {
+        "encoder libx264",
+        "decoder h264",
+    }
+
+    def refuse(*_: object) -> None:
+        raise SinkError("libx264 can't encode: no such encoder")
+
+    monkeypatch.setattr(codecs, "FragmentedMp4", refuse)
+    broken = found(codecs.codecs())
+    assert broken["encoder libx264"].level is broken["decoder h264"].level is Level.MISSING
+    assert broken["encoder h264_nvenc"].level is Level.NOTE
+
+
+def test_systemd(tmp_path: Path, no_programs: Path) -> None:
+    assert doctor._systemd(tmp_path).level is Level.NOTE
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert doctor._systemd(tmp_path).found == "running"
+    program(no_programs, "systemctl", 'echo "systemd 252 (252.30-1)"; echo "+PAM"')
+    assert doctor._systemd(tmp_path).found == "systemd 252 (252.30-1)"
+
+
+def test_this_box_can_run_it(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+    outcome = cli("doctor", "--json")
+    assert outcome.code == 0
+    seen = {finding["topic"]: finding for finding in outcome.json}
+    assert seen["onnxruntime"]["level"] == "ok"
+    assert seen["model centerface"]["mend"] == "centernetd fetch centerface"
+    assert seen["state folder"]["found"].startswith(f"{tmp_path}, ")
+    table = cli("doctor").out.splitlines()
+    assert len(table) == len(seen) + 1
+    assert any(line.endswith("centernetd fetch centerface") for line in table)
+
+
+def test_what_is_needed_and_missing_fails(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "file")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file"))
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    outcome = cli("doctor", "--json")
+    assert outcome.code == 1
+    missing = {f["topic"]: f["mend"] for f in outcome.json if f["level"] == "missing"}
+    assert missing["onnxruntime"] == "pip install --force-reinstall onnxruntime"
+    assert "storage.root" in missing["state folder"]
+    assert "tensorrt" not in missing

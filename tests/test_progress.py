@@ -1,0 +1,42 @@
+"""The progress bar of a run over files."""
+
+import io
+import re
+
+from rich.console import Console
+
+from daemon.commands.progress import FileProgress
+from daemon.flow import Reason, StageName
+from tests.sinks import open_lane, result
+
+
+def screen(*, terminal: bool) -> tuple[io.StringIO, Console]:
+    shown = io.StringIO()
+    return shown, Console(file=shown, force_terminal=terminal, width=100, color_system=None)
+
+
+def test_shows_what_is_done_with_by_the_slowest_sink() -> None:
+    """Of 4 frames inferred on, one isn't recorded yet; a fifth was skipped."""
+    lane = open_lane(StageName.RECORD, StageName.EVENTS)
+    lane.status.total_frames = 10
+    for number in range(4):
+        lane.offer(result(number).frame)
+        frame = lane.take()
+        assert frame is not None
+        lane.deliver(frame, result(number).detections)
+    lane.ledger.write(StageName.RECORD, 3)
+    lane.ledger.write(StageName.EVENTS, 1)
+    lane.ledger.drop(StageName.EVENTS, Reason.UNWANTED, 3)
+    lane.skip()
+    shown, console = screen(terminal=True)
+    with FileProgress([lane], console):
+        pass
+    lines = [line for line in shown.getvalue().splitlines() if "fps" in line]
+    assert re.search(r"gate .* 4/10 .* fps", lines[-1]), lines[-1]
+
+
+def test_nothing_is_drawn_off_a_terminal() -> None:
+    shown, console = screen(terminal=False)
+    with FileProgress([open_lane()], console) as progress:
+        progress.update()
+    assert shown.getvalue() == ""
