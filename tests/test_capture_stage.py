@@ -107,6 +107,20 @@ def test_a_live_source_is_opened_anew_and_the_reason_counted(
     assert not house.lane.status.failed
 
 
+def test_a_fault_while_reading_is_a_failed_reading_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fault() -> None:
+        raise ZeroDivisionError
+
+    house = House(LIVE, FakeSource([picture(0), fault]))
+    house.openings._steps += [FakeSource([picture(500), house.stop.set])]
+    house.run()
+    assert [frame_id for frame_id, _ in house.take()] == [0, 1]
+    assert house.lane.status.reconnects["read_failed"] == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_stream_is_reconnecting_until_its_first_picture() -> None:
     states: list[StreamState] = []
     house = House(LIVE, SourceError("can't be opened", "open_failed"))

@@ -44,6 +44,17 @@ def test_boxes_are_mapped_to_source_pixels_and_clipped_to_the_picture() -> None:
     assert broken == 0
 
 
+def test_a_box_outside_the_picture_is_dropped() -> None:
+    found, broken = process(
+        rows((-30, 5, -10, 15, 0.9, 0), (0, 0, 9, 9, 0.8, 1), (10, 100, 20, 120, 0.7, 0)),
+        keypoints=np.zeros((3, 2, 3), np.float32),
+    )
+    np.testing.assert_array_equal(found.class_id, [1])
+    assert found.keypoints is not None
+    assert len(found.xyxy) == len(found.confidence) == len(found.keypoints) == 1
+    assert broken == 0
+
+
 def test_a_score_at_the_threshold_is_kept() -> None:
     found, _ = process(rows((0, 0, 9, 9, 0.4, 0), (0, 0, 9, 9, 0.3999, 0)))
     assert found.confidence == pytest.approx([0.4])

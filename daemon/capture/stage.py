@@ -105,6 +105,12 @@ class CaptureStage:
                 self._pass_on(picture, timeline)
             if self._frames == 0:
                 raise SourceError("holds no picture that can be decoded")
+        except SourceError:
+            raise
+        except Exception as error:
+            # Whatever a library or our own code gets wrong ends this reading, no other stream's.
+            log.exception("a fault while reading", extra={"stream": self._stream.name})
+            raise SourceError(f"a fault while reading: {type(error).__name__}") from None
         finally:
             source.close()
             if source.damaged_packets:

@@ -19,8 +19,8 @@ def postprocess(
 ) -> tuple[Detections, int]:
     """Turn one frame's rows [K, 6] and keypoints [K, J, 3] into detections.
 
-    Boxes are clipped to the picture, whose ``size`` is (height, width). Returns the detections
-    and how many rows were thrown away because they held NaN, infinity or no class of the
+    Boxes are clipped to the picture, whose ``size`` is (height, width), and dropped where
+    nothing of them is left. Returns the detections and how many rows were thrown away because they held NaN, infinity or no class of the
     model's, which only a broken model gives.
     """
     keep = rows[:, 4] >= wanted.confidence
@@ -33,9 +33,13 @@ def postprocess(
     kept = np.flatnonzero(keep)
     if nms_iou is not None and len(kept) > 1:
         kept = kept[_nms(rows[kept], nms_iou)]
+    boxes = geometry.unmap_boxes(rows[kept, :4], size)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    if not inside.all():  # some lie wholly in the letterbox's border
+        kept, boxes = kept[inside], boxes[inside]
     best = rows[kept]
     return Detections(
-        xyxy=geometry.unmap_boxes(best[:, :4], size),
+        xyxy=boxes,
         confidence=best[:, 4].copy(),
         class_id=best[:, 5].astype(np.int64),
         keypoints=None if keypoints is None else _unmap_keypoints(keypoints[kept], geometry),
