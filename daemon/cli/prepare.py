@@ -44,7 +44,10 @@ def prepare(
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Detections of a frame.")] = None,
 ) -> None:
-    """Turn an ONNX export of the CenterNet family into a model that centernetd runs."""
+    """Make an ONNX export ready to run.
+
+    Takes any network of the CenterNet family; pre- and post-processing become part of it.
+    """
     if show == (output is not None):
         raise typer.BadParameter("give either -o OUT.onnx or --show")
     if output is None:
@@ -73,5 +76,8 @@ def prepare(
 def fetch(
     name: Annotated[str, typer.Argument(help="A built-in model, such as centerface.")],
 ) -> None:
-    """Download a built-in model; the daemon itself never downloads."""
+    """Download a built-in model.
+
+    The daemon itself never downloads anything.
+    """
     print(zoo.fetch(name, cache_dir()))

@@ -31,7 +31,10 @@ def run(
         typer.Option("--output", "-o", metavar="FILE", help="Where SOURCE's recording goes."),
     ] = None,
 ) -> None:
-    """Run the daemon; it ends by itself when all sources are files and done."""
+    """Run the daemon.
+
+    It ends by itself when all sources are files and done.
+    """
     if source is None and output is not None:
         raise typer.BadParameter("-o goes with a SOURCE; a configuration names its own outputs")
     if source is not None and config is not None:
