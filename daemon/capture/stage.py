@@ -93,7 +93,17 @@ class CaptureStage:
             self._stop.wait(wait)
 
     def _read(self) -> None:
-        """Open the source and read it to its end."""
+        """Open the source and read it to its end; whatever goes wrong is a SourceError."""
+        try:
+            self._read_to_the_end()
+        except SourceError:
+            raise
+        except Exception as error:
+            # What a library or our own code gets wrong ends this reading, and no other stream's.
+            log.exception("a fault while reading", extra={"stream": self._stream.name})
+            raise SourceError(f"a fault while reading: {type(error).__name__}") from None
+
+    def _read_to_the_end(self) -> None:
         source = self._opener(self._stream.source, self._stream.stall_timeout)
         try:
             self._status.codec, self._status.decoder = source.info.codec, source.info.decoder
@@ -105,12 +115,6 @@ class CaptureStage:
                 self._pass_on(picture, timeline)
             if self._frames == 0:
                 raise SourceError("holds no picture that can be decoded")
-        except SourceError:
-            raise
-        except Exception as error:
-            # Whatever a library or our own code gets wrong ends this reading, no other stream's.
-            log.exception("a fault while reading", extra={"stream": self._stream.name})
-            raise SourceError(f"a fault while reading: {type(error).__name__}") from None
         finally:
             source.close()
             if source.damaged_packets:

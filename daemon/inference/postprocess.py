@@ -20,8 +20,8 @@ def postprocess(
     """Turn one frame's rows [K, 6] and keypoints [K, J, 3] into detections.
 
     Boxes are clipped to the picture, whose ``size`` is (height, width), and dropped where
-    nothing of them is left. Returns the detections and how many rows were thrown away because they held NaN, infinity or no class of the
-    model's, which only a broken model gives.
+    nothing of them is left. Returns the detections and how many rows were thrown away because
+    they held NaN, infinity or no class of the model's, which only a broken model gives.
     """
     keep = rows[:, 4] >= wanted.confidence
     sound = _sound(rows, keypoints, len(wanted.counted_as))
