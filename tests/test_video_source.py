@@ -13,6 +13,7 @@ from av.video.reformatter import Colorspace
 from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
 from tests import clips
 from tests.clips import BLUE, GREEN, RED, WHITE
 
@@ -193,6 +194,22 @@ def test_of_a_truncated_file_what_is_readable_is_read(
     opened = source(path)
     assert 27 <= len(list(opened)) <= 32
     assert opened.damaged_packets <= 1
+    opened.close()
+
+
+@pytest.mark.parametrize(("name", "muxing"), [("a.mp4", {"movflags": "faststart"}), ("a.mkv", {})])
+def test_a_file_that_was_cut_off_says_so(name: str, muxing: dict[str, str], tmp_path: Path) -> None:
+    path = clips.truncated(clips.noise(tmp_path / name, 100, muxing=muxing), 0.6)
+    opened = source(path)
+    with pytest.raises(SourceError, match=r"the file was cut off 1\.\d s before its end"):
+        list(opened)
+    opened.close()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_a_file_that_starts_late_is_not_cut_off(name: str, tmp_path: Path) -> None:
+    opened = source(clips.count(tmp_path / name, 8, pts=range(100, 108)))
+    assert len(list(opened)) == 8
     opened.close()
 
 

@@ -35,6 +35,7 @@ _ROTATIONS = {
     270: cv2.ROTATE_90_CLOCKWISE,
 }
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_LONGEST_GAP = 1.0  # seconds that a file may end before the end it announces
 # Formats that number their frames at a made-up rate: the moment of arrival tells more.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
@@ -79,7 +80,8 @@ class VideoSource:
         Raises
         ------
         SourceError
-            When the source can't be read on, or sends packets for too long that make no picture.
+            When the source can't be read on, sends packets for too long that make no picture, or
+            is a file that was cut off.
         """
         pictured_at = time.monotonic()
         try:
@@ -94,6 +96,7 @@ class VideoSource:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
             raise SourceError(f"reading stopped: {_said(error)}") from None
+        self._check_end()
 
     def close(self) -> None:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
@@ -121,6 +124,15 @@ class VideoSource:
         pts = self._expected_pts if frame.pts is None else frame.pts
         self._expected_pts = pts + (frame.duration or 1)
         return pts
+
+    def _check_end(self) -> None:
+        """Raise SourceError where a file ends long before the end that it announces."""
+        announced = _announced_end(self._container, self._stream)
+        if self._live or announced is None:
+            return
+        missing = float(announced - self._expected_pts * self.info.time_base)
+        if missing > _LONGEST_GAP:
+            raise SourceError(f"the file was cut off {missing:.1f} s before its end")
 
     def _bgr(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Convert to BGR and view the result in place: its rows keep FFmpeg's padding."""
@@ -178,6 +190,16 @@ def _total_frames(container: av.container.InputContainer, stream: VideoStream) -
     if container.duration and stream.average_rate:
         return round(container.duration / av.time_base * stream.average_rate)
     return None
+
+
+def _announced_end(container: av.container.InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the second at which the pictures should end, or None where that isn't told.
+
+    Formats differ in whether they count from 0 or from the first picture: the earlier is taken.
+    """
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration, av.time_base) if container.duration else None
 
 
 def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
