@@ -9,7 +9,7 @@ from daemon.config import StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.config.stream import DetectConfig, Policy
 from daemon.errors import SourceError
-from daemon.flow import Backpressure, Lane, StreamState
+from daemon.flow import Backpressure, Lane, Result, StreamState
 from tests.fakes import FakeSource, RecordingMeters, detections
 
 
@@ -75,7 +75,7 @@ class House:
         taken = []
         while (frame := self.lane.take()) is not None:
             taken.append((frame.frame_id, frame.pts))
-            self.lane.deliver(frame, detections())
+            self.lane.deliver(Result(frame, detections()))
         return taken
 
     def run(self) -> "House":

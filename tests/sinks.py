@@ -61,7 +61,7 @@ def send(lane: Lane, results: Sequence[Result]) -> None:
     for item in results:
         assert lane.offer(item.frame)
         assert lane.take() is item.frame
-        lane.deliver(item.frame, item.detections)
+        lane.deliver(item)
     lane.close()
 
 

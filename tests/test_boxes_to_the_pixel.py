@@ -36,9 +36,9 @@ def detector(
 def detect(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
     (slot,) = detector.engine.make_slots(1)
     slot.rows[:] = 128  # what an earlier batch left
-    geometries = detector.fill(slot, images)
+    views = detector.fill(slot, images, [WANTED] * len(images))
     detector.engine.enqueue(slot, len(images))
-    return list(detector.read(slot, images, geometries, [WANTED] * len(images)))
+    return detector.read(slot, views)
 
 
 def a_picture(size: tuple[int, int]) -> tuple[NDArray[np.uint8], list[tuple[int, Box]]]:

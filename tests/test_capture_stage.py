@@ -205,7 +205,7 @@ def test_a_lossless_lane_holds_the_source_back_and_loses_nothing() -> None:
     house = House(FILE, FakeSource([picture(n) for n in range(20)]), depth=3)
     running = threading.Thread(target=house.run, daemon=True)
     running.start()
-    wait_until(lambda: house.lane.waiting == 3 and bool(house.lane._moved._waiters))  # type: ignore[attr-defined]
+    wait_until(lambda: house.lane.waiting == 3 and bool(house.lane._room._waiters))  # type: ignore[attr-defined]
     taken: list[tuple[int, int]] = []
     while running.is_alive() or house.lane.waiting:
         taken += house.take()
@@ -218,7 +218,7 @@ def test_a_capture_that_waits_for_room_ends_when_the_lane_closes() -> None:
     house = House(FILE, FakeSource([picture(n) for n in range(20)]), depth=3)
     running = threading.Thread(target=house.run, daemon=True)
     running.start()
-    wait_until(lambda: bool(house.lane._moved._waiters))  # type: ignore[attr-defined]
+    wait_until(lambda: bool(house.lane._room._waiters))  # type: ignore[attr-defined]
     house.stop.set()
     house.lane.close()
     running.join(PATIENCE)

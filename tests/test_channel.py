@@ -39,7 +39,7 @@ def test_close_wakes_every_reader() -> None:
     readers = [threading.Thread(target=list, args=(channel,), daemon=True) for _ in range(3)]
     for reader in readers:
         reader.start()
-    wait_until(lambda: len(channel._moved._waiters) == 3)  # type: ignore[attr-defined]
+    wait_until(lambda: len(channel._arrived._waiters) == 3)  # type: ignore[attr-defined]
     channel.close()
     for reader in readers:
         reader.join(PATIENCE)

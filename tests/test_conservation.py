@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daemon.errors import EngineError
-from daemon.flow import Backpressure, Frame, Lane, Reason, StageName, Worker
+from daemon.flow import Backpressure, Frame, Lane, Reason, Result, StageName, Worker
 from tests.fakes import PATIENCE, detections, frame
 from tests.test_lane import BLOCK, CAPTURE, DROP, INFERENCE, SINKS, a_lane
 
@@ -62,7 +62,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule()
     def deliver(self) -> None:
         delivered = self.held.pop(0)
-        self.lane.deliver(delivered, detections())
+        self.lane.deliver(Result(delivered, detections()))
         for owed in self.owed.values():
             owed.append(delivered.frame_id)
             if len(owed) > 3:
@@ -144,7 +144,7 @@ class Inference:
                 if got and random.random() < 0.1:
                     lane.drop(INFERENCE, Reason.TOO_OLD)
                 elif got:
-                    lane.deliver(got, detections())
+                    lane.deliver(Result(got, detections()))
 
     def _something_to_do(self) -> bool:
         return any(lane.waiting for lane in self._lanes) or all(lane.closed for lane in self._lanes)

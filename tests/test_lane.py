@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from daemon.flow import Backpressure, Frame, Lane, Reason, StageName
+from daemon.flow import Backpressure, Frame, Lane, Reason, Result, StageName
 from tests.fakes import PATIENCE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
@@ -27,7 +27,7 @@ def a_lane(
 def infer(lane: Lane) -> int:
     taken = lane.take()
     assert taken is not None
-    lane.deliver(taken, detections())
+    lane.deliver(Result(taken, detections()))
     return taken.frame_id
 
 
@@ -44,7 +44,7 @@ def offered_in_a_thread(lane: Lane, offered: Frame) -> tuple[threading.Thread, l
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(lane.offer(offered)), daemon=True)
     thread.start()
-    wait_until(lambda: bool(lane._moved._waiters))  # type: ignore[attr-defined]
+    wait_until(lambda: bool(lane._room._waiters))  # type: ignore[attr-defined]
     return thread, answers
 
 
@@ -132,7 +132,7 @@ def test_a_closed_lane_lets_nothing_in_and_drains() -> None:
     taken = lane.take()
     assert taken is not None
     assert not any(outlet.closed for outlet in lane.outlets.values())
-    lane.deliver(taken, detections())
+    lane.deliver(Result(taken, detections()))
     assert all(outlet.closed for outlet in lane.outlets.values())
     assert [result.frame.frame_id for result in lane.outlets[StageName.RECORD]] == [0, 1]
 
@@ -161,7 +161,7 @@ def test_discarding_drops_what_waits_and_lets_what_is_inferred_through() -> None
     lane.discard()
     assert lane.take() is None
     assert lane.ledger.read().dropped[CAPTURE, Reason.SHUTDOWN] == 2
-    lane.deliver(taken, detections())
+    lane.deliver(Result(taken, detections()))
     assert read(lane, StageName.EVENTS) == [0]
     assert lane.outlets[StageName.EVENTS].closed
     assert lane.ledger.read().balanced
@@ -191,7 +191,7 @@ def test_what_inference_delivers_after_it_was_written_off_is_lost() -> None:
     assert taken is not None
     lane.abandon()
     before = lane.ledger.read()
-    lane.deliver(taken, detections())
+    lane.deliver(Result(taken, detections()))
     assert lane.ledger.read() == before
     assert len(lane.outlets[StageName.EVENTS]) == 0
 

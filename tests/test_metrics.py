@@ -16,6 +16,7 @@ from daemon.flow import (
     Frame,
     Lane,
     Reason,
+    Result,
     StageName,
     StreamState,
 )
@@ -107,7 +108,7 @@ def move_frames(lane: Lane) -> None:
     for _ in range(2):
         taken = lane.take()
         assert taken is not None
-        lane.deliver(taken, NOTHING)
+        lane.deliver(Result(taken, NOTHING))
     lane.take()
     lane.outlets[StageName.RECORD].take()
     lane.ledger.write(StageName.RECORD)
@@ -251,7 +252,7 @@ def test_a_scrape_is_consistent_while_frames_move(house: House) -> None:
             lane.offer(frame(frame_id))
             taken = lane.take() if frame_id % 3 else None
             if taken is not None:
-                lane.deliver(taken, NOTHING)
+                lane.deliver(Result(taken, NOTHING))
             frame_id += 1
 
     mover = threading.Thread(target=move)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from daemon.errors import ConfigError
 from daemon.flow import Detections
 from daemon.inference.letterbox import Geometry
-from daemon.inference.postprocess import postprocess
+from daemon.inference.postprocess import View, postprocess
 from daemon.inference.wanted import OTHER, Wanted, resolve
 
 Array = NDArray[np.float32]
@@ -27,7 +27,15 @@ def process(
     wanted: Wanted = ALL,
     nms_iou: float | None = None,
 ) -> tuple[Detections, int]:
-    return postprocess(found, keypoints, geometry, (100, 200), wanted, nms_iou)
+    """Process ``found`` in the middle of a batch, whose other frames must not matter."""
+    other = np.array([[0, 0, 9, 9, 0.95, 1]] * len(found), np.float32).reshape(-1, 6)
+    views = [View((50, 50), SAME, ALL), View((100, 200), geometry, wanted), View((9, 9), SAME, ALL)]
+    points = None if keypoints is None else np.stack([np.ones_like(keypoints)] * 3)
+    if points is not None and keypoints is not None:
+        points[1] = keypoints
+    detections, broken = postprocess(np.stack([other, found, other]), points, views, nms_iou)
+    assert len(detections[0]) == len(detections[2]) == (len(found) if nms_iou is None else 1)
+    return detections[1], broken
 
 
 def test_boxes_are_mapped_to_source_pixels_and_clipped_to_the_picture() -> None:

@@ -6,7 +6,7 @@ import re
 from rich.console import Console
 
 from daemon.commands.progress import FileProgress
-from daemon.flow import Reason, StageName
+from daemon.flow import Reason, Result, StageName
 from tests.sinks import open_lane, result
 
 
@@ -23,7 +23,7 @@ def test_shows_what_is_done_with_by_the_slowest_sink() -> None:
         lane.offer(result(number).frame)
         frame = lane.take()
         assert frame is not None
-        lane.deliver(frame, result(number).detections)
+        lane.deliver(Result(frame, result(number).detections))
     lane.ledger.write(StageName.RECORD, 3)
     lane.ledger.write(StageName.EVENTS, 1)
     lane.ledger.drop(StageName.EVENTS, Reason.UNWANTED, 3)

@@ -104,12 +104,14 @@ def _stage_costs(
         (slot,) = detector.engine.make_slots(1)
         found: list[Detections] = []
 
+        def fill(picture: Picture) -> None:
+            detector.fill(slot, [picture.image], [wanted])
+
         def infer(picture: Picture) -> None:
             detector.engine.enqueue(slot, 1)
-            geometry = detector.fill(slot, [picture.image])
-            found.extend(detector.read(slot, [picture.image], geometry, [wanted]))
+            found.extend(detector.read(slot, detector.fill(slot, [picture.image], [wanted])))
 
-        costs["preprocess"], _ = _cpu_seconds(lambda p: detector.fill(slot, [p.image]), pictures)
+        costs["preprocess"], _ = _cpu_seconds(fill, pictures)
         infer(pictures[0])
         both, _ = _cpu_seconds(infer, pictures)
         costs["infer"] = both - costs["preprocess"]
@@ -139,10 +141,9 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
     started = time.perf_counter()
     with _Recording(folder / "serial.mp4", stream, first) as recording:
         for picture in open_source(stream.source, stream.stall_timeout):
-            (geometry,) = detector.fill(slot, [picture.image])
-            rows = session.run(["detections"], {"frames": slot.rows[:1]})[0][0]
-            size = picture.image.shape[:2]
-            found, _ = postprocess(rows, None, geometry, size, wanted, nms_iou)
+            views = detector.fill(slot, [picture.image], [wanted])
+            rows = session.run(["detections"], {"frames": slot.rows[:1]})[0]
+            (found,), _ = postprocess(rows, None, views, nms_iou)
             draw_boxes(picture.image, found, labels)
             recording.write(picture)
     return time.perf_counter() - started

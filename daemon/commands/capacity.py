@@ -160,9 +160,9 @@ def _inference(
     wanted = resolve(stream.name, detector.manifest.labels, detect.confidence, detect.labels)
 
     def infer(image: NDArray[np.uint8]) -> Detections:
-        geometries = detector.fill(slot, [image])
+        views = detector.fill(slot, [image], [wanted])
         detector.engine.enqueue(slot, 1)
-        return next(detector.read(slot, [image], geometries, [wanted]))
+        return detector.read(slot, views)[0]
 
     infer(np.zeros((*detector.manifest.input_size, 3), np.uint8))
     return infer

@@ -16,7 +16,7 @@ from daemon.errors import SourceError
 from daemon.flow import Detections
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Slot, choose_backend, open_engine
-from daemon.inference.letterbox import Geometry
+from daemon.inference.postprocess import View
 from daemon.inference.wanted import resolve
 from daemon.model import manifest as manifests
 from daemon.model import store
@@ -35,11 +35,10 @@ class Still:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Files on their way through the engine; ``images`` are those that could be read."""
+    """Files on their way through the engine; ``views`` are of those that could be read."""
 
     files: Sequence[tuple[Path, Image | str]]
-    images: Sequence[Image]
-    geometries: Sequence[Geometry]
+    views: Sequence[View]
     slot: Slot
 
 
@@ -106,17 +105,14 @@ class StillDetector:
     def _start(self, paths: Sequence[Path], slot: Slot) -> _Batch:
         files = [(path, _image_or_error(path)) for path in paths]
         images = [found for _, found in files if not isinstance(found, str)]
-        geometries: Sequence[Geometry] = ()
+        views: Sequence[View] = ()
         if images:
-            geometries = self._detector.fill(slot, images)
+            views = self._detector.fill(slot, images, [self._wanted] * len(images))
             self._detector.engine.enqueue(slot, len(images))
-        return _Batch(files, images, geometries, slot)
+        return _Batch(files, views, slot)
 
     def _finish(self, batch: _Batch) -> Iterator[Still]:
-        wanted = [self._wanted] * len(batch.images)
-        found: Iterator[Detections] = iter(())
-        if batch.images:
-            found = self._detector.read(batch.slot, batch.images, batch.geometries, wanted)
+        found = iter(self._detector.read(batch.slot, batch.views) if batch.views else ())
         for path, image in batch.files:
             if isinstance(image, str):
                 yield Still(path, None, _nothing(), image)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,13 +16,20 @@ class Channel(Generic[T]):
     """A bounded first-in first-out channel between threads.
 
     A full channel gives its oldest item back to whoever puts a new one; waiting for room is
-    decided where it can be afforded, in `Lane.offer`. Several channels may be built on one
-    condition, so that one reader can wait for any of them.
+    decided where it can be afforded, in `Lane.offer`. Several channels may announce what comes
+    on one condition, so that one reader can wait for any of them. ``taken`` is called after
+    each item that was taken, the condition's lock being held.
     """
 
-    def __init__(self, capacity: int, condition: threading.Condition | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        arrived: threading.Condition | None = None,
+        taken: Callable[[], None] = lambda: None,
+    ) -> None:
         self.capacity = capacity
-        self._moved = condition or threading.Condition()
+        self._arrived = arrived or threading.Condition()
+        self._taken = taken
         self._items: deque[T] = deque()
         self._closed = False
 
@@ -34,32 +41,33 @@ class Channel(Generic[T]):
         ChannelClosedError
             When the channel is closed.
         """
-        with self._moved:
+        with self._arrived:
             if self._closed:
                 raise ChannelClosedError
             evicted = self._items.popleft() if len(self._items) >= self.capacity else None
             self._items.append(item)
-            self._moved.notify_all()
+            self._arrived.notify_all()
             return evicted
 
     def take(self) -> T | None:
         """Return the oldest item, or None at once when nothing waits."""
-        with self._moved:
+        with self._arrived:
             if not self._items:
                 return None
-            self._moved.notify_all()
-            return self._items.popleft()
+            item = self._items.popleft()
+            self._taken()
+            return item
 
     def peek(self) -> T | None:
         """Return the oldest item and leave it where it is."""
-        with self._moved:
+        with self._arrived:
             return self._items[0] if self._items else None
 
     def __iter__(self) -> Iterator[T]:
         """Yield items as they come, until the channel is closed and empty."""
         while True:
-            with self._moved:
-                self._moved.wait_for(lambda: self._items or self._closed)
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._items or self._closed)
                 item = self.take()
             if item is None:
                 return
@@ -67,9 +75,9 @@ class Channel(Generic[T]):
 
     def close(self) -> None:
         """Take nothing more and wake every waiter; what waits can still be read."""
-        with self._moved:
+        with self._arrived:
             self._closed = True
-            self._moved.notify_all()
+            self._arrived.notify_all()
 
     @property
     def closed(self) -> bool:

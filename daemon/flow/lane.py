@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from daemon.flow.channel import Channel, ChannelClosedError
-from daemon.flow.frame import Detections, Frame, Result
+from daemon.flow.frame import Frame, Result
 from daemon.flow.ledger import Ledger, Reason, StageName
 from daemon.flow.status import StreamStatus
+
+_BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 
 class Backpressure(str, Enum):
@@ -45,11 +47,15 @@ class Lane:
         self.max_frame_age = max_frame_age
         self.ledger = Ledger(sinks)
         self.status = StreamStatus()
-        self._ready = ready  # where both are held, it is taken before _moved
+        self._ready = ready  # where both are held, it is taken before _lock
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
         self._abandoned = False
-        self._moved = threading.Condition()
-        self._outlets = {sink: Channel[Result](depth, self._moved) for sink in sinks}
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        self._outlets = {
+            sink: Channel[Result](depth, threading.Condition(self._lock), self._tell_of_room)
+            for sink in sinks
+        }
 
     @property
     def outlets(self) -> Mapping[StageName, Channel[Result]]:
@@ -87,31 +93,31 @@ class Lane:
             self.ledger.take_up()
         return frame
 
-    def deliver(self, frame: Frame, detections: Detections) -> None:
-        """Hand a frame with its detections to every sink."""
-        result = Result(frame, detections)
-        with self._moved:
+    def deliver(self, *results: Result) -> None:
+        """Hand frames with their detections, in order, to every sink."""
+        with self._lock:
             if self._abandoned:
-                return  # it was written off
-            self.ledger.infer()
+                return  # they were written off
+            self.ledger.infer(len(results))
             for sink, outlet in self._outlets.items():
-                if outlet.put(result) is not None:
-                    self.ledger.drop(sink, Reason.OVERFLOW)
-            self._moved.notify_all()  # a lane without sinks has room again
+                for result in results:
+                    if outlet.put(result) is not None:
+                        self.ledger.drop(sink, Reason.OVERFLOW)
+            self._tell_of_room()  # a lane without sinks has some again
             self._finish_if_drained()
 
     def drop(self, stage: StageName, reason: Reason) -> None:
         """Count a frame lost before the sinks."""
-        with self._moved:
+        with self._lock:
             self.ledger.drop(stage, reason)
-            self._moved.notify_all()
+            self._tell_of_room()
             self._finish_if_drained()
 
     def close(self) -> None:
         """Let nothing more in; the outlets close when the last frame has been delivered."""
         self._inbox.close()
-        with self._moved:
-            self._moved.notify_all()
+        with self._lock:
+            self._room.notify_all()
             self._finish_if_drained()
 
     def discard(self) -> None:
@@ -123,7 +129,7 @@ class Lane:
     def abandon(self) -> None:
         """Close for good when inference is gone: what it held is lost, the sinks may finish."""
         self.discard()
-        with self._ready, self._moved:
+        with self._ready, self._lock:
             self._abandoned = True
             self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
             self._finish_if_drained()
@@ -140,9 +146,14 @@ class Lane:
 
     def _wait_for_room(self) -> bool:
         if self._blocks:
-            with self._moved:
-                self._moved.wait_for(lambda: self.closed or self._held() < self.depth)
+            with self._room:
+                self._room.wait_for(lambda: self.closed or self._held() < self.depth)
         return not self.closed
+
+    def _tell_of_room(self) -> None:
+        # Not for every single frame: waking a thread costs more than passing a frame on.
+        if self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
+            self._room.notify_all()
 
     @property
     def _blocks(self) -> bool:

@@ -80,13 +80,13 @@ class Ledger:
             self._leave(StageName.CAPTURE, 1)
             self._in_flight[StageName.INFERENCE] += 1
 
-    def infer(self) -> None:
-        """Post a frame whose detections are there: it is owed to every sink."""
+    def infer(self, count: int = 1) -> None:
+        """Post ``count`` frames whose detections are there: they are owed to every sink."""
         with self._lock:
-            self._leave(StageName.INFERENCE, 1)
-            self._inferred += 1
+            self._leave(StageName.INFERENCE, count)
+            self._inferred += count
             for sink in self._sinks:
-                self._in_flight[sink] += 1
+                self._in_flight[sink] += count
 
     def write(self, sink: StageName, count: int = 1) -> None:
         """Post ``count`` frames that ``sink`` has written."""

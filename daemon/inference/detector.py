@@ -1,16 +1,17 @@
 """A prepared model in an engine, with the geometry on both sides of it."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from daemon.flow import Detections
 from daemon.inference.engines import Engine, Slot
-from daemon.inference.letterbox import GEOMETRIES, Geometry, fill_row
-from daemon.inference.postprocess import postprocess
+from daemon.inference.letterbox import GEOMETRIES, fill_row
+from daemon.inference.postprocess import View, postprocess
 from daemon.inference.wanted import Wanted
 from daemon.model.manifest import Manifest
 
@@ -32,27 +33,27 @@ class Detector:
         self.manifest = manifest
         self._pool = pool
         self._geometry = GEOMETRIES[manifest.resize]
+        cv2.setNumThreads(1)  # for the whole process: its threads would fight with ours
 
-    def fill(self, slot: Slot, images: Sequence[NDArray[np.uint8]]) -> list[Geometry]:
-        """Letterbox ``images`` into the first rows of ``slot``; returns each one's geometry."""
+    def fill(
+        self, slot: Slot, images: Sequence[NDArray[np.uint8]], wanted: Sequence[Wanted]
+    ) -> list[View]:
+        """Letterbox ``images`` into the first rows of ``slot``; returns how each is seen."""
         target = self.manifest.input_size
-        geometries = [self._geometry(image.shape[:2], target) for image in images]
-        jobs = list(zip(images, slot.rows, geometries, strict=False))
+        views = [
+            View(image.shape[:2], self._geometry(image.shape[:2], target), wants)
+            for image, wants in zip(images, wanted, strict=True)
+        ]
+        jobs = list(zip(images, slot.rows, views, strict=False))
         own, *others = [jobs[start::_SHARES] for start in range(min(_SHARES, len(jobs)))]
         running = [self._pool.submit(_fill_rows, share) for share in others]
         _fill_rows(own)
         for share in running:
             share.result()
-        return geometries
+        return views
 
-    def read(
-        self,
-        slot: Slot,
-        images: Sequence[NDArray[np.uint8]],
-        geometries: Sequence[Geometry],
-        wanted: Sequence[Wanted],
-    ) -> Iterator[Detections]:
-        """Wait for ``slot`` and yield the detections of each of its ``images``.
+    def read(self, slot: Slot, views: Sequence[View]) -> list[Detections]:
+        """Wait for ``slot`` and return the detections of each of its frames.
 
         Raises
         ------
@@ -60,34 +61,14 @@ class Detector:
             When the engine fails.
         """
         tensors = self.engine.wait(slot)
-        return self._decode(
-            tensors["detections"], tensors.get("keypoints"), images, geometries, wanted
+        found, broken = postprocess(
+            tensors["detections"], tensors.get("keypoints"), views, self.manifest.nms_iou
         )
-
-    def _decode(
-        self,
-        rows: NDArray[np.float32],
-        keypoints: NDArray[np.float32] | None,
-        images: Sequence[NDArray[np.uint8]],
-        geometries: Sequence[Geometry],
-        wanted: Sequence[Wanted],
-    ) -> Iterator[Detections]:
-        for row, (image, geometry, wants) in enumerate(
-            zip(images, geometries, wanted, strict=True)
-        ):
-            detections, broken = postprocess(
-                rows[row],
-                None if keypoints is None else keypoints[row],
-                geometry,
-                image.shape[:2],
-                wants,
-                self.manifest.nms_iou,
-            )
-            if broken:
-                log.warning("the model gave %d unusable detections, thrown away", broken)
-            yield detections
+        if broken:
+            log.warning("the model gave %d unusable detections, thrown away", broken)
+        return found
 
 
-def _fill_rows(share: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], Geometry]]) -> None:
-    for image, row, geometry in share:
-        fill_row(image, row, geometry)
+def _fill_rows(share: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], View]]) -> None:
+    for image, row, view in share:
+        fill_row(image, row, view.geometry)

@@ -27,13 +27,6 @@ class Geometry:
         scale = np.array([self.sx, self.sy], np.float32)
         return (xy - offset) / scale
 
-    def unmap_boxes(self, xyxy: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-        """Map boxes [N, 4] back to source pixels, clipped to a picture of (height, width)."""
-        boxes = self.unmap_points(xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
-        height, width = size
-        np.maximum(boxes, 0, out=boxes)
-        return np.minimum(boxes, np.array([width, height, width, height], np.float32), out=boxes)
-
 
 def letterbox_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:
     """Fit ``source`` (height, width) into ``target``, centred, keeping the aspect ratio.

@@ -1,5 +1,8 @@
 """From an engine's tensors to detections in source pixels."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -8,59 +11,84 @@ from daemon.flow import Detections
 from daemon.inference.letterbox import Geometry
 from daemon.inference.wanted import Wanted
 
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """How one frame of a batch is seen: its (height, width), its geometry, what is wanted of it."""
+
+    size: tuple[int, int]
+    geometry: Geometry
+    wanted: Wanted
+
 
 def postprocess(
-    rows: NDArray[np.float32],
-    keypoints: NDArray[np.float32] | None,
-    geometry: Geometry,
-    size: tuple[int, int],
-    wanted: Wanted,
-    nms_iou: float | None,
-) -> tuple[Detections, int]:
-    """Turn one frame's rows [K, 6] and keypoints [K, J, 3] into detections.
+    rows: Rows, keypoints: Rows | None, views: Sequence[View], nms_iou: float | None
+) -> tuple[list[Detections], int]:
+    """Turn a batch's rows [B, K, 6] and keypoints [B, K, J, 3] into detections, one a view.
 
-    Boxes are clipped to the picture, whose ``size`` is (height, width), and dropped where
-    nothing of them is left. Returns the detections and how many rows were thrown away because
-    they held NaN, infinity or no class of the model's, which only a broken model gives.
+    Boxes are clipped to their picture, and dropped where nothing of them is left. Returns the
+    detections and how many rows were thrown away because they held NaN, infinity or no class
+    of the model's, which only a broken model gives.
     """
-    keep = rows[:, 4] >= wanted.confidence
-    sound = _sound(rows, keypoints, len(wanted.counted_as))
-    broken = 0 if sound is None else int(np.count_nonzero(~sound))
-    if sound is not None:
-        keep &= sound
-    if wanted.class_ids is not None:
-        keep &= np.isin(rows[:, 5], list(wanted.class_ids))
-    kept = np.flatnonzero(keep)
-    if nms_iou is not None and len(kept) > 1:
-        kept = kept[_nms(rows[kept], nms_iou)]
-    boxes = geometry.unmap_boxes(rows[kept, :4], size)
-    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    if not inside.all():  # some lie wholly in the letterbox's border
-        kept, boxes = kept[inside], boxes[inside]
-    best = rows[kept]
-    return Detections(
-        xyxy=boxes,
-        confidence=best[:, 4].copy(),
-        class_id=best[:, 5].astype(np.int64),
-        keypoints=None if keypoints is None else _unmap_keypoints(keypoints[kept], geometry),
-    ), broken
+    keep = rows[:, :, 4] >= np.array([[view.wanted.confidence] for view in views], np.float32)
+    broken = _drop_broken(keep, rows, keypoints, len(views[0].wanted.counted_as))
+    for kept, found, view in zip(keep, rows, views, strict=True):
+        if view.wanted.class_ids is not None:
+            kept &= np.isin(found[:, 5], list(view.wanted.class_ids))
+    frame, row = np.nonzero(keep)
+    best = rows[frame, row]
+    boxes, inside = _to_source(best[:, :4], frame, views)
+    if not inside.all():
+        frame, row, best, boxes = frame[inside], row[inside], best[inside], boxes[inside]
+    points = None if keypoints is None else keypoints[frame, row]
+    ends = np.searchsorted(frame, np.arange(len(views) + 1)).tolist()
+    return [
+        _detections(view, best[start:end], boxes[start:end], _part(points, start, end), nms_iou)
+        for view, start, end in zip(views, ends, ends[1:], strict=False)
+    ], broken
 
 
-def _sound(
-    rows: NDArray[np.float32], keypoints: NDArray[np.float32] | None, classes: int
-) -> NDArray[np.bool_] | None:
-    """Return which rows are usable, or None for all: nearly always, so that is found quickly."""
-    # A sum is finite only if every number in it is; this runs on every frame.
+def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, classes: int) -> int:
+    """Take unusable rows out of ``keep``; returns their number."""
+    # Nearly always there are none, which a sum tells: it is finite only if every number is.
     finite = np.isfinite(rows.sum()) and (keypoints is None or np.isfinite(keypoints.sum()))
-    if finite and rows[:, 5].min() >= 0 and rows[:, 5].max() < classes:
-        return None
-    sound = np.isfinite(rows).all(axis=1) & (rows[:, 5] >= 0) & (rows[:, 5] < classes)
+    class_id = rows[:, :, 5]
+    if finite and class_id.min() >= 0 and class_id.max() < classes:
+        return 0
+    sound = np.isfinite(rows).all(axis=2) & (class_id >= 0) & (class_id < classes)
     if keypoints is not None:
-        sound &= np.isfinite(keypoints).all(axis=(1, 2))
-    return sound
+        sound &= np.isfinite(keypoints).all(axis=(2, 3))
+    keep &= sound
+    return int(np.count_nonzero(~sound))
 
 
-def _nms(rows: NDArray[np.float32], iou: float) -> NDArray[np.intp]:
+def _to_source(
+    xyxy: Rows, frame: NDArray[np.intp], views: Sequence[View]
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Map boxes [N, 4] to source pixels and clip them; also says which have an area left."""
+    geometries = [view.geometry for view in views]
+    offset = np.array([[g.tx, g.ty] * 2 for g in geometries], np.float32)[frame]
+    scale = np.array([[g.sx, g.sy] * 2 for g in geometries], np.float32)[frame]
+    limit = np.array([view.size[::-1] * 2 for view in views], np.float32)[frame]
+    boxes = np.minimum(np.maximum((xyxy - offset) / scale, 0), limit)
+    return boxes, (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+
+def _detections(
+    view: View, best: Rows, boxes: Rows, points: Rows | None, nms_iou: float | None
+) -> Detections:
+    if nms_iou is not None and len(best) > 1:
+        kept = _nms(best, nms_iou)
+        best, boxes = best[kept], boxes[kept]
+        points = None if points is None else points[kept]
+    if points is not None:
+        points[..., :2] = view.geometry.unmap_points(points[..., :2])
+    return Detections(boxes, best[:, 4], best[:, 5].astype(np.int64), points)
+
+
+def _nms(rows: Rows, iou: float) -> NDArray[np.intp]:
     """Return the indices of ``rows`` that greedy suppression within each class keeps."""
     xywh = rows[:, :4].copy()
     xywh[:, 2:] -= xywh[:, :2]
@@ -70,7 +98,5 @@ def _nms(rows: NDArray[np.float32], iou: float) -> NDArray[np.intp]:
     return np.sort(np.asarray(kept, np.intp).reshape(-1))  # rows come best first
 
 
-def _unmap_keypoints(keypoints: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
-    mapped = keypoints.copy()
-    mapped[..., :2] = geometry.unmap_points(keypoints[..., :2])
-    return mapped
+def _part(points: Rows | None, start: int, end: int) -> Rows | None:
+    return None if points is None else points[start:end]

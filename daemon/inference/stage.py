@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from daemon.flow import Backpressure, Channel, Frame, Lane, Meters
+from daemon.flow import Backpressure, Channel, Frame, Lane, Meters, Result
 from daemon.inference.collect import SystemClock, Taken, collect
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Slot
 from daemon.inference.forecast import Forecast
-from daemon.inference.letterbox import Geometry
+from daemon.inference.postprocess import View
 from daemon.inference.wanted import Wanted
 
 
@@ -27,7 +27,7 @@ class _Batch:
 
     slot: Slot
     frames: Sequence[Taken]
-    geometries: Sequence[Geometry]
+    views: Sequence[View]
     collected_at: float
 
 
@@ -131,22 +131,29 @@ class InferenceStage:
 
     def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> None:
         collected_at = self._clock.now()
-        geometries = self._detector.fill(slot, [taken.frame.image for taken in frames])
+        images = [taken.frame.image for taken in frames]
+        views = self._detector.fill(slot, images, [self._wanted[lane.name] for lane, _ in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
         self._detector.engine.enqueue(slot, len(frames))
-        self._running.put(_Batch(slot, frames, geometries, collected_at))
+        self._running.put(_Batch(slot, frames, views, collected_at))
 
     def _deliver(self, batch: _Batch) -> None:
         waited_from = self._clock.now()
-        images = [taken.frame.image for taken in batch.frames]
-        wanted = [self._wanted[taken.lane.name] for taken in batch.frames]
-        found = self._detector.read(batch.slot, images, batch.geometries, wanted)
+        found = self._detector.read(batch.slot, batch.views)
         now = self._clock.now()
         self._meters.stage_duration("execute", now - waited_from)
         self._meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
-        for (lane, frame), detections in zip(batch.frames, found, strict=True):
-            for class_id in detections.class_id:
-                lane.status.detections[self._wanted[lane.name].counted_as[class_id]] += 1
-            lane.deliver(frame, detections)
-            self._meters.frame_latency(lane.name, self._clock.now() - frame.captured_at)
+        for (lane, frame), view, detections in zip(batch.frames, batch.views, found, strict=True):
+            for class_id in detections.class_id.tolist():
+                lane.status.detections[view.wanted.counted_as[class_id]] += 1
+            self._meters.frame_latency(lane.name, now - frame.captured_at)
+        # A lane's frames are delivered together: its sinks are woken once, not for each.
+        for lane in dict.fromkeys(taken.lane for taken in batch.frames):
+            lane.deliver(
+                *(
+                    Result(frame, detections)
+                    for (of, frame), detections in zip(batch.frames, found, strict=True)
+                    if of is lane
+                )
+            )
