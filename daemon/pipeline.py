@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.capture.stage import CaptureStage
-from daemon.config import Config, ModelConfig, StreamConfig
-from daemon.errors import ModelError
+from daemon.config import Config, StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Choice, open_engine
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import resolve
-from daemon.model import manifest, store
+from daemon.model import label_file, manifest, store
 from daemon.sink.events import EventLog
 from daemon.sink.record import Recorder
 from daemon.sink.stage import Sink, SinkStage
@@ -108,23 +107,14 @@ def model_path(config: Config) -> Path:
         When the model is missing or refused.
     """
     (model,) = config.models.values()
+    named = model.labels_file
     return store.resolve(
         model.path,
         base_dir=config.base_dir,
         cache_dir=config.cache_dir,
         input_size=model.input_size if "input_size" in model.model_fields_set else None,
-        labels=_labels(model, config.base_dir),
+        labels=None if named is None else label_file.read(config.base_dir / named),
     )
-
-
-def _labels(model: ModelConfig, base_dir: Path) -> Sequence[str] | None:
-    if model.labels_file is None:
-        return None
-    path = base_dir / model.labels_file
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"models.default.labels_file: {path} can't be read: {error}") from None
 
 
 @dataclass(frozen=True)

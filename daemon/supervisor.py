@@ -108,7 +108,8 @@ class Supervisor:
 
     def _build(self, house: ExitStack) -> tuple[Pipeline, EngineInfo]:
         storage = house.enter_context(Storage(self._config.storage_root))
-        pool = house.enter_context(ThreadPoolExecutor(_LETTERBOX_THREADS, "letterbox"))
+        pool = ThreadPoolExecutor(_LETTERBOX_THREADS, "letterbox")
+        house.callback(pool.shutdown, wait=False)
         detector = load_detector(self._config, self._choice, self._sizes, pool)
         house.callback(detector.engine.close)
         around = Surroundings(

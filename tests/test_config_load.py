@@ -208,7 +208,7 @@ def test_one_source_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (stream.policy, stream.events.when) == ("live", "never")
     assert (stream.record.path, stream.record.segment) == ("Gate 100%%.mp4", None)
     assert config.storage_root == tmp_path / "out"
-    assert config.metrics.listen == Address("127.0.0.1", 10864)
+    assert config.metrics.listen is None
     assert config.secrets() == {"hunter2"}
 
 

@@ -95,6 +95,10 @@ def test_what_is_too_large(path: Path) -> None:
         ),
         ("version: 1\ndefaults: {source: x}" + STREAM, "config.yaml:2: defaults.source: no such k"),
         (
+            "version: 1\nstreams:\n  gate:\n    sorce: x",
+            "config.yaml:4: streams.gate.sorce: no such key; did you mean 'source'?",
+        ),
+        (
             "version: 1\nmodels:\n  default:\n    pth: x" + STREAM,
             "config.yaml:4: models.default.pth: no such key; did you mean 'path'?",
         ),

@@ -114,9 +114,10 @@ def test_a_broken_output_is_tried_again_after_a_while_and_nobody_waits() -> None
 def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     run(FakeSink(["flush", "fail", "hold", "fail", "fail", "hold", "flush", "flush"]))
     assert [record.getMessage() for record in caplog.records] == [
-        "gate: the disk is full; frames are dropped until it works again",
-        "gate: record is written again",
+        "the disk is full; frames are dropped until it works again",
+        "record is written again",
     ]
+    assert {record.stream for record in caplog.records} == {"gate"}  # type: ignore[attr-defined]
 
 
 def test_a_lost_frame_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,12 +125,7 @@ def test_a_lost_frame_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     lane = run(sink)
     assert sink.written == [0, 2, 3]
     assert dropped(lane, Reason.FAILED) == 1
-    assert "1 frames lost: frame 1 is lost" in caplog.text
-
-
-def test_warnings_about_lost_frames_are_gathered(caplog: pytest.LogCaptureFixture) -> None:
-    run(FakeSink(["lose"] * 100), step=0.01)
-    assert len(caplog.records) < 10
+    assert "a frame is lost: frame 1 is lost" in caplog.text
 
 
 def test_an_unexpected_failure_still_finishes_the_output() -> None:

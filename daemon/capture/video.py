@@ -163,11 +163,13 @@ def _open(uri: SourceUri, timeout: float) -> av.container.InputContainer:
 
 
 def _network_options(uri: SourceUri, timeout: float) -> Mapping[str, str]:
+    if uri.is_file:
+        return {}
+    # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
+    options = {"fpsprobesize": "0"}
     if uri.scheme in ("rtsp", "rtsps"):
-        return {"rtsp_transport": "tcp", "timeout": str(int(timeout * 1e6))}
-    if uri.scheme in ("http", "https"):
-        return {"rw_timeout": str(int(timeout * 1e6))}
-    return {}
+        return options | {"rtsp_transport": "tcp", "timeout": str(int(timeout * 1e6))}
+    return options | {"rw_timeout": str(int(timeout * 1e6))}
 
 
 def _refuse_playlist(container: av.container.InputContainer, uri: SourceUri) -> None:

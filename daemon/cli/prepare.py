@@ -9,9 +9,8 @@ import typer
 
 from daemon.cli.options import InputSize, parse_size
 from daemon.config import cache_dir
-from daemon.model import labels as label_files
+from daemon.model import label_file, zoo
 from daemon.model import manifest as manifests
-from daemon.model import zoo
 from daemon.model.layouts import LAYOUTS
 from daemon.model.prepare import PrepareOptions
 from daemon.model.prepare import prepare as prepare_model
@@ -60,7 +59,7 @@ def prepare(
         mean=mean,
         std=std,
         resize=resize,
-        labels=label_files.read(labels) if labels else None,
+        labels=label_file.read(labels) if labels else None,
         confidence=confidence,
         nms_iou=nms_iou,
         top_k=top_k,

@@ -13,7 +13,7 @@ from daemon.config.places import Places
 from daemon.config.problems import refuse, sentence
 from daemon.config.resolve import resolve
 from daemon.config.secret import SourceUri, redact
-from daemon.config.sections import FileConfig, StorageConfig
+from daemon.config.sections import FileConfig, MetricsConfig, StorageConfig
 from daemon.config.stream import EventsConfig, RecordConfig, StreamEntry, source_uri
 from daemon.errors import ConfigError
 
@@ -49,8 +49,8 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
 def from_source(source: str, output: Path | None) -> Config:
     """Make the configuration of one stream that records to ``output``, or only counts.
 
-    ``source`` may hold ``${NAME}``; relative paths are taken from the working directory. Raises
-    ConfigError.
+    It serves no metrics. ``source`` may hold ``${NAME}``; relative paths are taken from the
+    working directory. Raises ConfigError.
     """
     try:
         uri = source_uri(variables.expand(source))
@@ -70,7 +70,12 @@ def _one_stream(source: SourceUri, output: Path | None) -> FileConfig:
         name, root = _slug(output.stem), output.absolute().parent
         record = RecordConfig(path=output.name.replace("%", "%%"), segment=None)
     entry = StreamEntry(source=source, record=record, events=EventsConfig(when="never"))
-    return FileConfig(version=1, storage=StorageConfig(root=str(root)), streams={name: entry})
+    return FileConfig(
+        version=1,
+        storage=StorageConfig(root=str(root)),
+        streams={name: entry},
+        metrics=MetricsConfig(listen=None),  # so that it runs beside a daemon that has the port
+    )
 
 
 def _slug(text: str) -> str:

@@ -24,8 +24,13 @@ _EXPECTED = {
 
 
 def refuse(error: ValidationError, places: Places) -> ConfigError:
-    """Return the error to raise for the problem that stands first in the file."""
-    problems = [_translate(details) for details in error.errors(include_url=False)]
+    """Return the error to raise for the problem that stands first in the file.
+
+    What is missing comes last: most often it is there, under a key that is misspelt.
+    """
+    every = error.errors(include_url=False)
+    wrong = [details for details in every if details["type"] != "missing"]
+    problems = [_translate(details) for details in wrong or every]
     first = min(problems, key=lambda problem: places.find(problem[0])[1])
     return places.error(*first)
 

@@ -100,7 +100,9 @@ class Recorder:
         if frame.image.shape != self._shape:
             self._status.encoder = choose_encoder(self._config.codec, width, height)
             self._shape = frame.image.shape
-            log.info("%s: %dx%d encoded by %s", self._stream, width, height, self._status.encoder)
+            message = "recording %dx%d, encoded by %s"
+            about = {"stream": self._stream}
+            log.info(message, width, height, self._status.encoder, extra=about)
         path = self._storage.place(self._config.path, self._stream, frame.wall_time)
         file = FragmentedMp4(path, self._status.encoder, width, height, frame.time_base)
         self._status.output = str(file.path)

@@ -11,7 +11,6 @@ from daemon.flow import Lane, Reason, Result, StageName
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL = 1.0  # seconds between attempts to write again
-REPORT_INTERVAL = 1.0  # seconds between two warnings about lost frames
 
 
 class FrameLostError(Exception):
@@ -62,8 +61,7 @@ class SinkStage:
         self._clock = clock
         self._pending = 0
         self._failing = False
-        self._retry_at = self._report_at = clock()
-        self._unreported = 0
+        self._retry_at = clock()
 
     def run(self) -> None:
         """Write until the outlet is closed and empty, then finish the output."""
@@ -87,7 +85,7 @@ class SinkStage:
             self._settle(self._sink.write(result))
         except FrameLostError as error:
             self._drop(1, Reason.FAILED)
-            self._report(error)
+            self._log(logging.ERROR, "a frame is lost: %s", error)
         except SinkError as error:
             self._fail(error)
             self._retry_at = self._clock() + RETRY_INTERVAL
@@ -104,7 +102,7 @@ class SinkStage:
         self._lane.ledger.write(self._name, count)
         if count and self._failing:
             self._failing = False
-            log.warning("%s: %s is written again", self._lane.name, self._name.value)
+            self._log(logging.WARNING, "%s is written again", self._name.value)
 
     def _drop(self, count: int, reason: Reason) -> None:
         self._pending -= count
@@ -114,11 +112,7 @@ class SinkStage:
         self._drop(self._pending, Reason.FAILED)
         if not self._failing:
             self._failing = True
-            log.error("%s: %s; frames are dropped until it works again", self._lane.name, error)
+            self._log(logging.ERROR, "%s; frames are dropped until it works again", error)
 
-    def _report(self, error: FrameLostError) -> None:
-        self._unreported += 1
-        if self._clock() >= self._report_at:
-            log.error("%s: %d frames lost: %s", self._lane.name, self._unreported, error)
-            self._unreported = 0
-            self._report_at = self._clock() + REPORT_INTERVAL
+    def _log(self, level: int, message: str, *args: object) -> None:
+        log.log(level, message, *args, extra={"stream": self._lane.name})

@@ -63,8 +63,8 @@ class OrtCpuEngine:
         return self._running.pop(id(slot)).result()
 
     def close(self) -> None:
-        """Let running batches end, and their threads with them."""
-        self._pool.shutdown()
+        """Take nothing more; a batch that never ends doesn't keep the daemon from stopping."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensors:
         try:
