@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tests import models
 
 _CLOCK = 90_000  # of video in RTP (RFC 3551)
+_START = 0xFFFF_0000  # of its timestamps: cameras start anywhere, and here they soon wrap
 _PAYLOAD_TYPE = 96
 _LARGEST_PAYLOAD = 1400  # of an RTP packet: larger units are cut into FU-A fragments
 _SPS, _PPS, _FU_A = 7, 8, 28  # kinds of NAL units
@@ -158,7 +159,7 @@ class RtspServer:
             if self._closing.wait(max(0.0, due - time.monotonic())):
                 return
             picture = self._video.pictures[index % len(self._video.pictures)]
-            connection.sendall(packets.of(picture, index * _CLOCK // self._video.rate))
+            connection.sendall(packets.of(picture, _START + index * _CLOCK // self._video.rate))
         if behaviour == "mute":
             self._closing.wait()
 
