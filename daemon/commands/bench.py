@@ -64,6 +64,8 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
         When no stream is a file.
     """
     stream = _file_stream(config)
+    tell("the pipeline with nothing to do")
+    idle = {size: overhead(size) for size in (1, 8)}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         tell("each stage alone")
         costs, frames = _stage_costs(config, stream, Path(folder))
@@ -71,14 +73,13 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
         serial = _serial_loop(config, stream, Path(folder))
         tell("the pipeline")
         pipeline = _pipeline(config, stream, Path(folder))
-        tell("the pipeline with nothing to do")
         return Report(
             frames=frames,
             cores=len(os.sched_getaffinity(0)),
             costs=costs,
             serial_fps=frames / serial,
             pipeline_fps=frames / pipeline,
-            overhead={size: overhead(size) for size in (1, 8)},
+            overhead=idle,
         )
 
 
