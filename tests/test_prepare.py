@@ -79,6 +79,7 @@ def test_what_the_user_says_wins_over_the_layout(tmp_path: Path) -> None:
         confidence=0.0,
         nms_iou=0.0,
         top_k=7,
+        precision="float32",
     )
     raw = exports.ctdet(BODY, SIZE, names=("537", "538", "539"))
     session = prepared_session(raw, tmp_path, options)

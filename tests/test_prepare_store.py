@@ -90,3 +90,19 @@ def test_a_built_in_model_is_prepared_from_the_cache(house: Path, centerface: Pa
     manifest = manifests.read(resolve(house, "centerface", input_size=(96, 64)))
     assert (manifest.layout, manifest.labels) == ("centerface", ("face",))
     assert manifest.input_size == (96, 64)
+
+
+def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
+    def precision_of(path: str, **asked: str) -> str:
+        folders = {"base_dir": house, "cache_dir": house / "cache"}
+        found = store.resolve(path, **folders, input_size=None, labels=None, **asked)  # type: ignore[arg-type]
+        return manifests.read(found).precision
+
+    assert precision_of("raw.onnx") == "float32"
+    assert precision_of("raw.onnx", precision_of_exports="float16") == "float16"
+    assert (
+        precision_of("raw.onnx", precision="float32", precision_of_exports="float16") == "float32"
+    )
+    assert precision_of("prepared.onnx", precision_of_exports="float16") == "float32"
+    with pytest.raises(ModelError, match=r"prepared\.onnx: it is prepared already, in float32"):
+        precision_of("prepared.onnx", precision="float16")

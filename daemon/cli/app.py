@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli.bench import bench
+from daemon.cli.build import build
 from daemon.cli.check import check
 from daemon.cli.detect import detect
 from daemon.cli.doctor import doctor
@@ -70,5 +71,5 @@ def options(
 
 
 app.callback()(options)
-for command in (run, check, detect, prepare, fetch, bench, doctor):
+for command in (run, check, detect, prepare, build, fetch, bench, doctor):
     app.command()(command)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from daemon.config import Config, load
 from daemon.errors import ConfigError
+from daemon.model.precision import FLOAT16, FLOAT32
 
 _DEFAULT_CONFIG = Path("config.yaml")
 
@@ -27,6 +29,23 @@ ConfigFile = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class Precision(str, Enum):
+    """What a network may compute in, as it is typed."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+    @property
+    def full_name(self) -> str:
+        """What the rest of the program calls it."""
+        return {Precision.FP32: FLOAT32, Precision.FP16: FLOAT16}[self]
+
+
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="What the network computes in.")
+]
 
 
 def read_config(path: Path | None, base_dir: Path | None = None) -> Config:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.options import InputSize, parse_size
+from daemon.cli.options import InputSize, PrecisionOption, parse_size
 from daemon.config import cache_dir
 from daemon.model import label_file, zoo
 from daemon.model import manifest as manifests
@@ -42,6 +42,7 @@ def prepare(
         float | None, typer.Option(help="Drop boxes that overlap a better one by more.")
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Detections of a frame.")] = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Make an ONNX export ready to run.
 
@@ -63,6 +64,7 @@ def prepare(
         confidence=confidence,
         nms_iou=nms_iou,
         top_k=top_k,
+        precision=precision.full_name if precision else None,
     )
     manifest = prepare_model(source, output, options)
     height, width = manifest.input_size

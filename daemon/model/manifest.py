@@ -12,6 +12,7 @@ import onnx
 
 from daemon.errors import ModelError
 from daemon.model import files
+from daemon.model.precision import FLOAT32, PRECISIONS
 
 KEY = "centernetd.manifest"
 
@@ -26,7 +27,8 @@ class Manifest:
     BGR pixels it is given: channels in `order`, each then ``(pixel / 255 - mean) / std``; a
     network of raw 0..255 pixels has mean 0 and std 1/255. `resize` says how a frame is fitted
     into the input. `confidence` is the default threshold. With `nms_iou`, boxes that overlap a
-    better one of their class by more are to be dropped after the engine.
+    better one of their class by more are to be dropped after the engine. `precision` is what the
+    network computes in; the tensors and all around it are the same in any.
     """
 
     layout: str
@@ -41,6 +43,7 @@ class Manifest:
     nms_iou: float | None
     top_k: int
     source_sha256: str
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         rules = {
@@ -59,6 +62,7 @@ class Manifest:
                 f"a whole number from 1 to {MAX_TOP_K}",
             ),
             "source_sha256": (_is_sha256(self.source_sha256), "64 hexadecimal digits"),
+            "precision": (self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         }
         for name, (holds, rule) in rules.items():
             if not holds:

@@ -9,13 +9,13 @@ import numpy as np
 from onnx import ModelProto
 
 from daemon.errors import ModelError
-from daemon.model import clean, contract, files
+from daemon.model import clean, contract, files, precision
 from daemon.model import manifest as manifests
 from daemon.model.layouts import Head, Layout, Network, recognise
 from daemon.model.manifest import Manifest
 from daemon.model.wrap import wrap
 
-VERSION = 1  # counted up when the same export would be prepared otherwise
+VERSION = 2  # counted up when the same export would be prepared otherwise
 
 _DEFAULT_SIZE = (512, 512)
 _DEFAULT_TOP_K = 100
@@ -39,6 +39,7 @@ class PrepareOptions:
     confidence: float | None = None
     nms_iou: float | None = None
     top_k: int | None = None
+    precision: str | None = None
 
 
 def prepare(source: Path, output: Path, options: PrepareOptions) -> Manifest:
@@ -88,7 +89,10 @@ def _convert(model: ModelProto, digest: str, options: PrepareOptions) -> Manifes
         nms_iou=layout.nms_iou if options.nms_iou is None else options.nms_iou,
         top_k=_DEFAULT_TOP_K if options.top_k is None else options.top_k,
         source_sha256=digest,
+        precision=options.precision or precision.FLOAT32,
     )
+    if manifest.precision == precision.FLOAT16:
+        precision.to_float16(model, scores=heads[0].tensor)
     wrap(network, layout, heads, manifest)
     contract.verify(model)
     return manifest
@@ -105,7 +109,12 @@ def _adopt(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
     measured = contract.verify(model)
     known = manifests.find(model)
     if known is None:
-        known = _described(size, measured, options.labels, digest)
+        known = _described(size, measured, options.labels, digest, precision.of(model))
+    if options.precision not in (None, known.precision):
+        raise ModelError(
+            f"it is prepared already, in {known.precision}: for {options.precision}, prepare the "
+            "export that it was made from"
+        )
     given = {
         name: getattr(options, name)
         for name in ("resize", "labels", "confidence", "nms_iou")
@@ -119,7 +128,11 @@ def _adopt(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
 
 
 def _described(
-    size: tuple[int, int], measured: contract.Measured, labels: Sequence[str] | None, digest: str
+    size: tuple[int, int],
+    measured: contract.Measured,
+    labels: Sequence[str] | None,
+    digest: str,
+    computes_in: str,
 ) -> Manifest:
     """Describe a model that says nothing about itself, CenterNet or not."""
     if not labels:
@@ -137,6 +150,7 @@ def _described(
         nms_iou=None,
         top_k=measured.top_k,
         source_sha256=digest,
+        precision=computes_in,
     )
 
 

@@ -1,6 +1,6 @@
 """Questions about what a network does just before one of its outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from enum import Enum
 
 from onnx import GraphProto, NodeProto, helper
@@ -9,6 +9,7 @@ _MOVES = {
     "Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
     "Unsqueeze",
 }  # fmt: skip
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _KEEPS_PROBABILITY = _MOVES | {"Clip", "Max", "MaxPool", "Min", "Mul", "Where"}
 
 
@@ -36,6 +37,11 @@ def pooling(graph: GraphProto, output: str) -> Pooling:
     return Pooling.NONE
 
 
+def last_layer(graph: GraphProto, output: str) -> list[NodeProto]:
+    """Return the last nodes with weights upstream of `output`, and all between them and it."""
+    return list(_ancestors(graph, output, until=_LAYERS))
+
+
 def _is_peak_pool(node: NodeProto) -> bool:
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     strides = attributes.get("strides", [1, 1])
@@ -43,9 +49,15 @@ def _is_peak_pool(node: NodeProto) -> bool:
 
 
 def _ancestors(
-    graph: GraphProto, tensor: str, through: set[str] | None = None
+    graph: GraphProto,
+    tensor: str,
+    through: Set[str] | None = None,
+    until: Set[str] = frozenset(),
 ) -> Iterator[NodeProto]:
-    """Walk upstream of `tensor`, each node once, going on only past operators in `through`."""
+    """Walk upstream of `tensor`, each node once.
+
+    It goes on only past operators in `through`, where those are given, and not past `until`.
+    """
     producers = {name: node for node in graph.node for name in node.output}
     waiting, seen = [tensor], set[str]()
     while waiting:
@@ -55,5 +67,5 @@ def _ancestors(
         seen.add(name)
         node = producers[name]
         yield node
-        if through is None or node.op_type in through:
+        if node.op_type not in until and (through is None or node.op_type in through):
             waiting.extend(node.input)

@@ -79,7 +79,7 @@ class Layout(ABC):
 
     @abstractmethod
     def select(self, network: Network) -> tuple[Head, ...] | None:
-        """Return the outputs that this layout reads, in its order; None if they don't fit."""
+        """Return the outputs that this layout reads, the scores first; None if they don't fit."""
 
     @abstractmethod
     def classes(self, heads: Sequence[Head]) -> int:

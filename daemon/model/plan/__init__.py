@@ -1,0 +1,31 @@
+"""TensorRT plans: built from prepared models, kept in a cache, and verified before they load.
+
+A plan is native code for one TensorRT, and mostly for one kind of GPU. Beside ``x.plan`` lies
+``x.plan.json``, which says what it was built from and for; without it a plan is refused.
+"""
+
+from daemon.model.plan.binding import Binding, load_binding, shared_logger
+from daemon.model.plan.build import build
+from daemon.model.plan.cache import Job, build_plan, resolve_plan, why_build
+from daemon.model.plan.file import PlanFile, load_plan
+from daemon.model.plan.fingerprint import Fingerprint, Gpu, Profile
+from daemon.model.plan.progress import BuildStoppedError, LoggedProgress, Progress
+
+__all__ = [
+    "Binding",
+    "BuildStoppedError",
+    "Fingerprint",
+    "Gpu",
+    "Job",
+    "LoggedProgress",
+    "PlanFile",
+    "Profile",
+    "Progress",
+    "build",
+    "build_plan",
+    "load_binding",
+    "load_plan",
+    "resolve_plan",
+    "shared_logger",
+    "why_build",
+]

@@ -1,0 +1,45 @@
+"""What the tests of plans share: the real TensorRT-RTX, and models for it."""
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon.model.plan import Binding, Job, Profile
+from daemon.model.plan.binding import RTX
+from daemon.model.prepare import PrepareOptions, prepare
+from tests import exports, models
+
+SIZE = (64, 96)
+PROFILE = Profile(1, 2, 4)
+
+
+def real_binding() -> Binding:
+    """Return TensorRT-RTX, whose parser and builder need no GPU; skip without it, fail in CI."""
+    try:
+        trt = importlib.import_module(RTX)
+    except ImportError:
+        if os.environ.get("CI"):
+            pytest.fail("tensorrt_rtx is not installed")
+        pytest.skip("tensorrt_rtx is not installed: pip install tensorrt-rtx-cu13")
+    return Binding(trt, RTX, trt.__version__)
+
+
+def prepared_squares(folder: Path, name: str = "squares", **options: object) -> Path:
+    """Prepare the squares network as `name`."""
+    source = exports.write(models.squares(SIZE, reach=2), folder / f"{name}.raw.onnx")
+    given = PrepareOptions(labels=models.LABELS, **options)  # type: ignore[arg-type]
+    prepare(source, folder / f"{name}.onnx", given)
+    return folder / f"{name}.onnx"
+
+
+def squares_job(folder: Path, binding: Binding, profile: Profile = PROFILE) -> Job:
+    """Ask for the plan of the squares network, prepared at the first call."""
+    prepared = folder / "squares.onnx"
+    return Job(prepared if prepared.exists() else prepared_squares(folder), profile, binding)
+
+
+def heedless(phase: str, step: int, of: int) -> bool:
+    """Let a build go on, whatever it does."""
+    return True

@@ -1,0 +1,216 @@
+"""Building plans with the real parser and builder of TensorRT-RTX, which need no GPU."""
+
+import logging
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from daemon.errors import EngineError, ModelError
+from daemon.model import manifest as manifests
+from daemon.model.plan import (
+    Binding,
+    BuildStoppedError,
+    LoggedProgress,
+    Profile,
+    build,
+    shared_logger,
+)
+from daemon.model.plan.timing import kept_timings
+from daemon.model.prepare import PrepareOptions, prepare
+from tests import exports
+from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
+from tests.test_precision import LAYOUTS
+
+PRECISIONS = ("float32", "float16")
+
+
+@pytest.fixture(scope="module")
+def binding() -> Binding:
+    return real_binding()
+
+
+def build_file(
+    path: Path, binding: Binding, profile: Profile = PROFILE, workspace: int | None = None
+) -> bytes:
+    size = manifests.read(path).input_size
+    content = path.read_bytes()
+    timings = path.with_suffix(".cache")
+    return build(content, size, profile, binding, heedless, workspace=workspace, timings=timings)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_can_be_built(
+    layout: str, precision: str, binding: Binding, tmp_path: Path
+) -> None:
+    source = exports.write(LAYOUTS[layout], tmp_path / "export.onnx")
+    options = PrepareOptions(input_size=SIZE, precision=precision)
+    prepare(source, tmp_path / "prepared.onnx", options)
+    assert len(build_file(tmp_path / "prepared.onnx", binding)) > 1000
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_squares_can_be_built(precision: str, binding: Binding, tmp_path: Path) -> None:
+    assert build_file(prepared_squares(tmp_path, precision=precision), binding)
+
+
+def test_the_real_centerface_is_half_as_large_in_float16(
+    centerface: Path, binding: Binding, tmp_path: Path
+) -> None:
+    sizes = []
+    for precision in PRECISIONS:
+        prepared = tmp_path / f"{precision}.onnx"
+        prepare(centerface, prepared, PrepareOptions(input_size=(512, 512), precision=precision))
+        sizes.append(len(build_file(prepared, binding, Profile(1, 4, 8))))
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_progress_is_told_in_order_and_ends_whole(binding: Binding, tmp_path: Path) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def follow(phase: str, step: int, of: int) -> bool:
+        told.setdefault(phase, []).append((step, of))
+        return True
+
+    content = prepared_squares(tmp_path).read_bytes()
+    build(content, SIZE, PROFILE, binding, follow, workspace=None, timings=tmp_path / "timings")
+    assert len(told) > 3
+    for steps in told.values():
+        assert steps[0][0] == 0
+        for (before, _), (now, of) in pairwise(steps):
+            assert before <= now <= of or now == 0, "only a phase that comes again goes back"
+        assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_build_can_be_stopped(binding: Binding, tmp_path: Path) -> None:
+    content = prepared_squares(tmp_path).read_bytes()
+    calls = []
+
+    def stop(phase: str, step: int, of: int) -> bool:
+        calls.append(phase)
+        return False
+
+    with pytest.raises(BuildStoppedError):
+        build(content, SIZE, PROFILE, binding, stop, workspace=None, timings=tmp_path / "timings")
+    assert len(calls) == 1
+
+
+def test_an_interrupt_while_following_comes_out_of_the_build(
+    binding: Binding, tmp_path: Path
+) -> None:
+    def interrupt(phase: str, step: int, of: int) -> bool:
+        raise KeyboardInterrupt
+
+    content = prepared_squares(tmp_path).read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        build(content, SIZE, PROFILE, binding, interrupt, workspace=None, timings=tmp_path / "t")
+
+
+def test_a_line_is_logged_now_and_then(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("daemon.model.plan.progress.time.monotonic", lambda: now[0])
+    stopping = [False]
+    progress = LoggedProgress("gate.plan", lambda: stopping[0])
+    with caplog.at_level(logging.INFO):
+        for now[0] in (100.0, 109.9, 110.0, 115.0, 121.0):
+            assert progress("Timing", 3, 7)
+    assert caplog.messages == [
+        "building gate.plan for 10 s: Timing, 3 of 7",
+        "building gate.plan for 21 s: Timing, 3 of 7",
+    ]
+    stopping[0] = True
+    assert not progress("Timing", 4, 7)
+
+
+def spoilt(path: Path, node: onnx.NodeProto) -> Path:
+    """Put a node into a prepared model that reads its scores."""
+    model = onnx.load(path)
+    (last,) = (item for item in model.graph.node if "detections" in item.output)
+    node.input[0] = last.input[0]
+    last.input[0] = node.output[0]
+    model.graph.node.insert(list(model.graph.node).index(last), node)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_an_operator_that_tensorrt_lacks_is_named(binding: Binding, tmp_path: Path) -> None:
+    node = helper.make_node("Bernoulli", [""], ["luck"], name="head/luck")
+    path = spoilt(prepared_squares(tmp_path), node)
+    with pytest.raises(ModelError) as refused:
+        build_file(path, binding)
+    assert str(refused.value) == (
+        f"{binding} can't take its operator Bernoulli (node head/luck): it has no such operator; "
+        "export the network without it, or made of other operators"
+    )
+
+
+def test_an_operator_used_as_tensorrt_cannot_is_explained(binding: Binding, tmp_path: Path) -> None:
+    way = {"coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear"}
+    node = helper.make_node("Resize", ["", "", "scales"], ["resized"], **way)
+    path = spoilt(prepared_squares(tmp_path), node)
+    with pytest.raises(ModelError, match=r"operator Resize \(node \d+\): TensorRT only supp"):
+        build_file(path, binding)
+
+
+def test_what_the_builder_refuses_is_said_without_its_source(
+    binding: Binding, tmp_path: Path
+) -> None:
+    node = helper.make_node("TopK", ["", "thousands"], ["most", "which"], axis=1)
+    path = spoilt(prepared_squares(tmp_path), node)
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([5000]), "thousands"))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"K exceeds the maximum value allowed \(3840\)$"):
+        build_file(path, binding)
+
+
+def test_what_is_no_onnx_is_refused(binding: Binding, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="can't read it: Failed to parse the ONNX model"):
+        build(b"no", SIZE, PROFILE, binding, heedless, workspace=None, timings=tmp_path / "t")
+
+
+def test_a_model_that_does_not_fit_its_profile_is_refused(binding: Binding, tmp_path: Path) -> None:
+    content = prepared_squares(tmp_path).read_bytes()
+    with pytest.raises(ModelError, match=r"can't build a plan of it: .*frames"):
+        build(content, (8, 8), PROFILE, binding, heedless, workspace=None, timings=tmp_path / "t")
+
+
+def test_too_little_memory_is_said_with_how_much_is_needed(
+    centerface: Path, binding: Binding, tmp_path: Path
+) -> None:
+    prepare(centerface, tmp_path / "prepared.onnx", PrepareOptions(input_size=(512, 512)))
+    with pytest.raises(EngineError, match=r"needs \d{2,3} MB of GPU memory .* smaller batches"):
+        build_file(tmp_path / "prepared.onnx", binding, Profile(1, 4, 8), workspace=20_000_000)
+
+
+def test_measured_times_are_kept(binding: Binding, tmp_path: Path) -> None:
+    trt = binding.trt
+    logger = shared_logger(trt)
+    path = tmp_path / "plans" / "timings"
+    for stored in (None, b"not a timing cache"):
+        if stored is not None:
+            path.write_bytes(stored)
+        config = trt.Builder(logger).create_builder_config()
+        # TensorRT-RTX measures nothing and says so, but takes and gives what the full one does
+        with pytest.warns(DeprecationWarning, match="no-ops"), kept_timings(config, path):
+            pass
+        assert len(path.read_bytes()) > 20
+        assert path.read_bytes() != stored
+
+
+def test_one_logger_serves_every_build(
+    binding: Binding, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TensorRT would ignore a second one, and its errors could not be quoted any more."""
+    other = binding.trt.Builder(shared_logger(binding.trt))
+    with caplog.at_level(logging.DEBUG, logger="daemon.tensorrt"):
+        build_file(prepared_squares(tmp_path), binding)
+    assert other.max_threads
+    assert "Detected 1 inputs and 1 output" in caplog.text
+    assert "differs from one already registered" not in caplog.text

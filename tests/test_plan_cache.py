@@ -1,0 +1,412 @@
+"""The cache of plans: what is used, what is built again and why, what is refused."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import ModelError, StartupError
+from daemon.model import manifest as manifests
+from daemon.model.plan import (
+    Binding,
+    BuildStoppedError,
+    Gpu,
+    Job,
+    PlanFile,
+    Profile,
+    build_plan,
+    load_plan,
+    resolve_plan,
+    why_build,
+)
+from daemon.model.plan.binding import FULL
+from daemon.model.plan.cache import place
+from tests.plans import PROFILE, heedless, prepared_squares, real_binding, squares_job
+
+ROOT = Path(__file__).parents[1]
+ORIN = Gpu("Orin (nvgpu)", "8.7")
+
+
+@pytest.fixture(scope="module")
+def binding() -> Binding:
+    return real_binding()
+
+
+@pytest.fixture
+def job(binding: Binding, tmp_path: Path) -> Job:
+    return squares_job(tmp_path, binding)
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "plans"
+
+
+@pytest.fixture
+def built(job: Job, plans: Path) -> PlanFile:
+    return resolve_plan(job, plans, heedless)
+
+
+def never(phase: str, step: int, of: int) -> bool:
+    raise AssertionError("nothing is to be built")
+
+
+def description(plan: Path) -> Path:
+    return plan.with_name(f"{plan.name}.json")
+
+
+def test_a_plan_is_built_once(job: Job, plans: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert why_build(job, plans) == "there is none for it yet"
+    with caplog.at_level(logging.INFO, logger="daemon.model"):
+        first = resolve_plan(job, plans, heedless)
+    assert caplog.messages[0].endswith(", because there is none for it yet")
+    assert caplog.messages[1].startswith("built the plan in ")
+    assert first.path.parent == plans
+    assert first.path.read_bytes() == first.content
+    assert first.manifest == manifests.read(job.prepared)
+    assert first.profile == PROFILE
+    assert why_build(job, plans) is None
+    assert resolve_plan(job, plans, never) == first
+
+
+def test_profiles_and_models_of_one_name_lie_side_by_side(
+    job: Job, plans: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    jobs = [job, replace(job, profile=Profile(1, 1, 1))]
+    jobs.append(replace(job, prepared=prepared_squares(other)))
+    assert len({resolve_plan(each, plans, heedless).path for each in jobs}) == 3
+    assert [why_build(each, plans) for each in jobs] == [None, None, None]
+
+
+Change = Callable[[Job], Job]
+
+
+def another_model(job: Job) -> Job:
+    prepared_squares(job.prepared.parent, precision="float16")
+    return job
+
+
+def another_version(job: Job) -> Job:
+    return replace(job, binding=replace(job.binding, version="1.8.0.1"))
+
+
+def the_full_tensorrt(job: Job) -> Job:
+    return replace(job, binding=replace(job.binding, flavour=FULL), gpu=ORIN)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (another_model, "it was built from another model file"),
+        (
+            another_version,
+            "it was built by version 1.7.1.116 of tensorrt_rtx, and 1.8.0.1 is installed",
+        ),
+        (the_full_tensorrt, "it was built by tensorrt_rtx, and tensorrt is installed"),
+    ],
+)
+def test_the_reason_for_building_again_is_told(
+    change: Change, reason: str, built: PlanFile, job: Job, plans: Path
+) -> None:
+    version = built.fingerprint.version
+    assert why_build(change(job), plans) == reason.replace("1.7.1.116", version)
+
+
+def test_a_plan_of_the_full_tensorrt_is_for_one_gpu(built: PlanFile, job: Job, plans: Path) -> None:
+    full = the_full_tensorrt(job)
+    document = json.loads(description(built.path).read_text())
+    document["fingerprint"] |= {
+        "flavour": "tensorrt",
+        "gpu": {"name": "Orin (nvgpu)", "compute_capability": "8.7"},
+    }
+    description(built.path).write_text(json.dumps(document))
+    assert why_build(full, plans) is None
+    moved = replace(full, gpu=Gpu("NVIDIA L4", "8.9"))
+    assert why_build(moved, plans) == (
+        "it was built for the GPU Orin (nvgpu) (8.7), and this is NVIDIA L4 (8.9)"
+    )
+    with pytest.raises(ValueError, match="needs the GPU named"):
+        why_build(replace(full, gpu=None), plans)
+
+
+def cut_short(plan: Path) -> None:
+    plan.write_bytes(plan.read_bytes()[:-1])
+
+
+def tampered(plan: Path) -> None:
+    content = bytearray(plan.read_bytes())
+    content[len(content) // 2] ^= 1
+    plan.write_bytes(content)
+
+
+def undescribed(plan: Path) -> None:
+    description(plan).unlink()
+
+
+def misdescribed(plan: Path) -> None:
+    description(plan).write_text('{"format": 1, "fingerprint": {}}')
+
+
+def of_the_future(plan: Path) -> None:
+    document = json.loads(description(plan).read_text())
+    description(plan).write_text(json.dumps(document | {"format": 99}))
+
+
+def writable_by_others(plan: Path) -> None:
+    plan.chmod(0o666)
+
+
+def described_by_others(plan: Path) -> None:
+    description(plan).chmod(0o602)
+
+
+SPOILT: dict[Callable[[Path], None], str] = {
+    cut_short: "it is not the file that was built, or not all of it",
+    tampered: "it is not the file that was built",
+    undescribed: r"its description \S+\.plan\.json: there is no such file",
+    misdescribed: r"its description \S+\.plan\.json is damaged",
+    of_the_future: "it was built by another version of centernetd",
+    writable_by_others: "others can write to it",
+    described_by_others: r"its description \S+\.plan\.json: others can write to it",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_what_is_spoilt_in_the_cache_is_built_again(
+    spoil: Callable[[Path], None], built: PlanFile, job: Job, plans: Path
+) -> None:
+    spoil(built.path)
+    reason = why_build(job, plans)
+    assert re.search(SPOILT[spoil], reason or "")
+    again = resolve_plan(job, plans, heedless)
+    assert again.fingerprint == built.fingerprint
+    assert why_build(job, plans) is None
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_what_is_spoilt_is_refused_where_the_user_named_it(
+    spoil: Callable[[Path], None], built: PlanFile, binding: Binding
+) -> None:
+    assert load_plan(built.path, binding, None) == built
+    spoil(built.path)
+    with pytest.raises(ModelError, match=SPOILT[spoil]) as refused:
+        load_plan(built.path, binding, None)
+    assert str(refused.value).startswith(f"{built.path}: ")
+    assert str(refused.value).endswith(f"`centernetd build MODEL -o {built.path}`")
+
+
+def test_a_plan_for_elsewhere_is_refused_where_the_user_named_it(
+    built: PlanFile, binding: Binding, tmp_path: Path
+) -> None:
+    other = replace(binding, version="1.8")
+    with pytest.raises(ModelError, match=r"and 1\.8 is installed; build it here with"):
+        load_plan(built.path, other, None)
+    with pytest.raises(ModelError, match=r"no\.plan: there is no such file; build it here"):
+        load_plan(tmp_path / "no.plan", binding, None)
+
+
+def test_somebody_elses_plan_is_not_loaded(
+    built: PlanFile, binding: Binding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1000)
+    if os.getuid() == 0:
+        os.chown(built.path, 4711, -1)
+    with pytest.raises(ModelError, match="belongs to another user"):
+        load_plan(built.path, binding, None)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_no_plan_comes_from_a_folder_that_others_can_write_to(
+    mode: int, built: PlanFile, job: Job, plans: Path
+) -> None:
+    plans.chmod(mode)
+    for use in (
+        lambda: resolve_plan(job, plans, never),
+        lambda: why_build(job, plans),
+        lambda: load_plan(built.path, job.binding, None),
+    ):
+        with pytest.raises(ModelError, match=f"^{plans}: others can write to this folder"):
+            use()
+    plans.chmod(0o1777)  # as /tmp: nobody can replace what is not theirs
+    assert resolve_plan(job, plans, never) == built
+
+
+def test_no_plan_is_built_into_a_folder_that_others_can_write_to(job: Job, plans: Path) -> None:
+    plans.mkdir(parents=True)
+    plans.chmod(0o777)
+    with pytest.raises(ModelError, match="others can write to this folder"):
+        resolve_plan(job, plans, never)
+    with pytest.raises(ModelError, match="others can write to this folder"):
+        build_plan(job, plans / "gate.plan", plans, never)
+
+
+def test_a_group_of_many_counts_as_others(built: PlanFile, job: Job, plans: Path) -> None:
+    plans.chmod(0o775)
+    assert resolve_plan(job, plans, never) == built  # the group is this user's own
+    if os.getuid() == 0:
+        os.chown(plans, -1, 4711)
+        with pytest.raises(ModelError, match="others can write to this folder"):
+            resolve_plan(job, plans, never)
+
+
+def test_a_full_disk_is_one_sentence(
+    job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StartupError) as refused:
+        resolve_plan(job, plans, heedless)
+    assert str(refused.value) == (
+        f"{place(job, plans)}: can't be written: No space left on device; plans are kept there: "
+        "make room for them, or set engine.plan_cache to another folder"
+    )
+    assert {path.suffix for path in plans.iterdir()} == {".lock"}
+
+
+def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(
+    built: PlanFile, job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(job, profile=Profile(1, 1, 1))
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r") -> object:
+        if mode != "rb":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    assert resolve_plan(job, plans, never) == built
+    with pytest.raises(StartupError, match=f"^{plans}: can't be written: Read-only .*plan_cache"):
+        resolve_plan(other, plans, never)
+
+
+def test_a_cache_below_a_file_is_one_sentence(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match=r"file/plans: can't be written: Not a directory"):
+        resolve_plan(job, tmp_path / "file" / "plans", never)
+
+
+BUILDER = """
+import logging, sys
+from pathlib import Path
+from daemon.model.plan import Profile, resolve_plan
+from tests.plans import real_binding, squares_job
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+told = set()
+def progress(phase, step, of):
+    if phase not in told:
+        print(phase, flush=True)
+    told.add(phase)
+    return True
+folder = Path(sys.argv[1])
+resolve_plan(squares_job(folder, real_binding()), folder / "plans", progress)
+"""
+
+
+def test_two_processes_build_one_plan_once(job: Job, tmp_path: Path) -> None:
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    plan = place(job, plans)
+    with plan.with_name(f"{plan.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", BUILDER, str(tmp_path)],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting for another process that builds it\n"
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(text.count("built the plan") for text in said) == [0, 1]
+    assert resolve_plan(job, plans, never).path == plan
+
+
+def test_the_wait_for_another_process_can_be_stopped(job: Job, plans: Path) -> None:
+    plans.mkdir(parents=True)
+    plan = place(job, plans)
+    with plan.with_name(f"{plan.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BuildStoppedError):
+            resolve_plan(job, plans, lambda phase, step, of: False)
+    assert not plan.exists()
+
+
+def test_a_plan_is_built_where_the_user_wants_it(job: Job, plans: Path, tmp_path: Path) -> None:
+    wanted = tmp_path / "gate.plan"
+    built = build_plan(job, wanted, plans, heedless)
+    assert load_plan(wanted, job.binding, None) == built
+    assert not plans.exists()
+
+
+def test_a_model_that_is_not_prepared_is_refused(job: Job, plans: Path) -> None:
+    raw = replace(job, prepared=job.prepared.with_suffix(".raw.onnx"))
+    with pytest.raises(ModelError, match=r"squares\.raw\.onnx: not a prepared model: run"):
+        resolve_plan(raw, plans, never)
+
+
+def test_a_refused_model_is_named(job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> bytes:
+        raise ModelError("no")
+
+    monkeypatch.setattr("daemon.model.plan.cache.build", refuse)
+    with pytest.raises(ModelError, match=f"^{job.prepared}: no$"):
+        resolve_plan(job, plans, heedless)
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (2, 1, 4), (1, 5, 4)])
+def test_batch_sizes_must_not_fall(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(ModelError, match="must be above 0 and must not fall"):
+        Profile(*sizes)
+
+
+def test_a_lax_umask_does_not_make_plans_unusable(job: Job, plans: Path) -> None:
+    before = os.umask(0)
+    try:
+        built = resolve_plan(job, plans, heedless)
+    finally:
+        os.umask(before)
+    assert resolve_plan(job, plans, never) == built
+
+
+def test_nothing_else_is_left_in_the_cache(built: PlanFile, plans: Path) -> None:
+    names = {path.name for path in plans.iterdir()}
+    assert names == {built.path.name, f"{built.path.name}.json", f"{built.path.name}.lock"}
+
+
+def test_the_way_of_the_full_tensorrt(
+    job: Job, plans: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Walked with TensorRT-RTX, which has all that is used of the full one."""
+    full = replace(job, binding=replace(job.binding, flavour=FULL, version="10.3.0"), gpu=ORIN)
+    with pytest.warns(DeprecationWarning, match="no-ops"):
+        built = resolve_plan(full, plans, heedless)
+    assert built.fingerprint.gpu == ORIN
+    assert (plans / "timing-tensorrt-10.3.0.cache").stat().st_size > 0
+    assert resolve_plan(full, plans, never) == built
+    moved = replace(full, gpu=Gpu("NVIDIA L4", "8.9"))
+    with caplog.at_level(logging.INFO), pytest.warns(DeprecationWarning, match="no-ops"):
+        assert resolve_plan(moved, plans, heedless).fingerprint.gpu == moved.gpu
+    assert "for the GPU Orin (nvgpu) (8.7), and this is NVIDIA L4 (8.9)" in caplog.text
+    with pytest.raises(ModelError, match=r"NVIDIA L4 \(8\.9\), and this is Orin"):
+        load_plan(built.path, full.binding, ORIN)
