@@ -1,21 +1,17 @@
 """The stages that a configuration asks for, built and connected but not yet running."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 
 from daemon.capture.stage import CaptureStage
 from daemon.config import Config, StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.detector import Detector
-from daemon.inference.engines import Choice, open_engine
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import resolve
-from daemon.model import label_file, manifest, store
+from daemon.loading import Sizes
 from daemon.sink.events import EventLog
 from daemon.sink.record import Recorder
 from daemon.sink.stage import Sink, SinkStage
@@ -23,27 +19,8 @@ from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
-_MOST_CPU_BATCHES = 8  # at once: each has working memory of its own
 _LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
 _LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much may be on its way at once: ``concurrency`` batches in the engine."""
-
-    max_batch: int
-    concurrency: int
-
-    @property
-    def slots(self) -> int:
-        """Slots in the ring: one is filled while the others run."""
-        return self.concurrency + 1
-
-    @property
-    def lossless_depth(self) -> int:
-        """Frames of a lossless stream in the house: all slots full, a batch waiting, some drawn."""
-        return self.max_batch * (self.slots + 1) + 4
 
 
 @dataclass(frozen=True)
@@ -58,15 +35,6 @@ class Pipeline:
     sinks: Mapping[str, SinkStage]
 
 
-def sizes_for(backend: str, max_size: int | str) -> Sizes:
-    """Return the sizes that suit ``backend``, given ``batching.max_size``."""
-    if backend == "onnxruntime-cpu":
-        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MOST_CPU_BATCHES)
-    else:
-        default, concurrency = 8, 2
-    return Sizes(default if max_size == "auto" else int(max_size), concurrency)
-
-
 def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) -> Lane:
     """Return the lane of ``stream``, announcing its frames on ``ready``."""
     sinks = {StageName.RECORD: stream.record.when, StageName.EVENTS: stream.events.when}
@@ -79,41 +47,6 @@ def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) ->
         ready=ready,
         sinks=[sink for sink, when in sinks.items() if when != "never"],
         max_frame_age=stream.max_frame_age if live else None,
-    )
-
-
-def load_detector(config: Config, choice: Choice, sizes: Sizes, pool: Executor) -> Detector:
-    """Load the configured model into the chosen backend.
-
-    Raises
-    ------
-    ModelError
-        When the model is missing or refused.
-    EngineError
-        When the backend can't run here.
-    """
-    path = model_path(config)
-    engine = open_engine(choice, path, sizes.max_batch, sizes.concurrency)
-    log.info("%s runs on %s, because %s", path.name, choice.backend, choice.reason)
-    return Detector(engine, manifest.read(path), pool)
-
-
-def model_path(config: Config) -> Path:
-    """Return the prepared model's file, preparing it if that is still to be done.
-
-    Raises
-    ------
-    ModelError
-        When the model is missing or refused.
-    """
-    (model,) = config.models.values()
-    named = model.labels_file
-    return store.resolve(
-        model.path,
-        base_dir=config.base_dir,
-        cache_dir=config.cache_dir,
-        input_size=model.input_size if "input_size" in model.model_fields_set else None,
-        labels=None if named is None else label_file.read(config.base_dir / named),
     )
 
 

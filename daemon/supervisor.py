@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from daemon.config import Config
-from daemon.errors import CenternetdError
+from daemon.errors import CenternetdError, EngineError
 from daemon.flow import Lane, Reason, Worker
-from daemon.inference.engines import choose_backend
+from daemon.inference.detector import SHARES
+from daemon.inference.engines import Engine, choose_backend
+from daemon.inference.stage import InferenceStage
+from daemon.loading import ModelChoice, load_detector, sizes_for
+from daemon.model.plan import BuildStoppedError
 from daemon.pipeline import (
     Pipeline,
     Surroundings,
     build,
-    load_detector,
     make_lane,
-    sizes_for,
 )
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
@@ -27,11 +30,24 @@ from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
-_STOP_DEADLINE = 4.5  # seconds from the signal to the end; 5 are promised
-_DRAIN_DEADLINE = 2.0  # of them for what waits for inference, the rest for finishing files
-_CAPTURE_DEADLINE = 2.0  # for a source to be closed: one that hangs has nothing more to give
 _TICK = 0.5
-_LETTERBOX_THREADS = 4
+_INFERENCE = ("feed", "harvest")  # the two threads around the engine
+
+
+class Patience(NamedTuple):
+    """Seconds from the start of a stop until what has not ended is left behind.
+
+    ``drain`` is for what waits for inference; ``capture`` for sources to be closed, as one
+    that hangs has nothing more to give; ``stop`` for everything, such as finishing files.
+    """
+
+    drain: float
+    capture: float
+    stop: float
+
+
+_ORDERLY = Patience(drain=2.0, capture=2.0, stop=4.5)  # 5 s are promised
+_WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,7 @@ class Supervisor:
         self._service = Service(config, self.lanes)
         self._asked_to_stop = threading.Event()
         self._capture_stop = threading.Event()
+        self._warm = threading.Event()
         self._woken = threading.Event()
         self._failed: Worker | None = None
         self.started_at = 0.0
@@ -93,7 +110,10 @@ class Supervisor:
         """
         with on_stop_signal(self.stop), ExitStack() as house:
             house.enter_context(self._service)
-            pipeline, engine = self._build(house)
+            try:
+                pipeline, engine = self._build(house)
+            except BuildStoppedError:
+                return 0
             crew = self._start(pipeline)
             self.started_at = time.monotonic()
             self._service.running(engine, lambda: pipeline.inference.slots_busy)
@@ -108,10 +128,16 @@ class Supervisor:
 
     def _build(self, house: ExitStack) -> tuple[Pipeline, EngineInfo]:
         storage = house.enter_context(Storage(self._config.storage_root))
-        pool = ThreadPoolExecutor(_LETTERBOX_THREADS, "letterbox")
+        pool = ThreadPoolExecutor(SHARES, "letterbox")
         house.callback(pool.shutdown, wait=False)
-        detector = load_detector(self._config, self._choice, self._sizes, pool)
-        house.callback(detector.engine.close)
+        detector = load_detector(
+            ModelChoice.of(self._config),
+            self._choice,
+            self._sizes,
+            pool,
+            self._asked_to_stop.is_set,
+        )
+        house.callback(self._close, detector.engine)
         around = Surroundings(
             lanes=self.lanes,
             ready=self._ready,
@@ -121,24 +147,51 @@ class Supervisor:
             stop=self._capture_stop,
         )
         pipeline = build(self._config, detector, self._sizes, around)
-        pipeline.inference.warm_up()
         ran = detector.engine.info
         layout = detector.manifest.layout
-        return pipeline, EngineInfo(ran.backend, ran.precision, ran.device, layout)
+        return pipeline, EngineInfo(
+            ran.backend, ran.precision, ran.device, layout, self._choice.reason
+        )
+
+    def _close(self, engine: Engine) -> None:
+        """Close ``engine``, unless a thread is lost in it: freeing what it uses would crash."""
+        if not set(_INFERENCE) & set(self.left_behind):
+            engine.close()
 
     def _start(self, pipeline: Pipeline) -> Crew:
         inference = pipeline.inference
         crew = Crew(
             captures=[self._worker(f"capture:{n}", s.run) for n, s in pipeline.captures.items()],
             inference=[
-                self._worker("feed", inference.feed),
-                self._worker("harvest", inference.harvest),
+                self._worker(name, run)
+                for name, run in zip(
+                    _INFERENCE, (lambda: self._feed(inference), inference.harvest), strict=True
+                )
             ],
             sinks=[self._worker(name, stage.run) for name, stage in pipeline.sinks.items()],
         )
-        for worker in reversed(crew.everyone):
+        for worker in crew.inference:
+            worker.start()
+        self._await(self._warm)
+        for worker in [*crew.sinks, *crew.captures]:
             worker.start()
         return crew
+
+    def _feed(self, inference: InferenceStage) -> None:
+        inference.warm_up()
+        self._warm.set()
+        self._woken.set()
+        inference.feed()
+
+    def _await(self, event: threading.Event) -> None:
+        """Wait for ``event``, or for a reason to stop."""
+        while not event.is_set() and not self._must_stop:
+            self._woken.wait()
+            self._woken.clear()
+
+    @property
+    def _must_stop(self) -> bool:
+        return self._asked_to_stop.is_set() or self._failed is not None
 
     def _worker(self, name: str, run: Callable[[], None]) -> Worker:
         return Worker(name, run, self._exited)
@@ -151,7 +204,7 @@ class Supervisor:
     def _watch(self, crew: Crew, on_tick: Callable[[], None]) -> None:
         """Wait until there is nothing more to do, or a reason to stop."""
         while any(worker.alive for worker in crew.everyone):
-            if self._asked_to_stop.is_set() or self._failed is not None:
+            if self._must_stop:
                 return
             self._service.tick()
             on_tick()
@@ -161,23 +214,29 @@ class Supervisor:
     def _shut_down(self, crew: Crew) -> None:
         """Stop capture, drain inference, let the sinks finish their files; all by a deadline."""
         now = time.monotonic()
+        patience = _WITHOUT_ENGINE if self.engine_failed else _ORDERLY
         self._service.stopping()
         self._capture_stop.set()
         for lane in self.lanes:
             lane.close()
-        if not _join(crew.inference, now + _DRAIN_DEADLINE):
+        if not _join(crew.inference, now + patience.drain):
             for lane in self.lanes:
                 lane.discard()
-            _join(crew.inference, now + _DRAIN_DEADLINE + _TICK)
+            _join(crew.inference, now + patience.drain + _TICK)
         for lane in self.lanes:
             lane.abandon()
-        _join(crew.captures, now + _CAPTURE_DEADLINE)
-        _join([*crew.inference, *crew.sinks], now + _STOP_DEADLINE)
+        _join(crew.captures, now + patience.capture)
+        _join([*crew.inference, *crew.sinks], now + patience.stop)
         self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
         for name in self.left_behind:
             log.warning("%s didn't end in time and is left behind", name)
         for lane in self.lanes:
             lane.ledger.write_off()
+
+    @property
+    def engine_failed(self) -> bool:
+        """Whether the engine failed while it ran: then the GPU may hang whoever touches it."""
+        return self._failed is not None and isinstance(self._failed.error, EngineError)
 
     def _outcome(self) -> int:
         if self._failed is not None:

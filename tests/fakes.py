@@ -1,7 +1,7 @@
 """Strict fakes of what the stages meet: they refuse what the real things refuse."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -189,6 +189,10 @@ class FakeEngine:
         found[:, 0, :5] = 1, 1, 3, 3, 0.9
         found[:, 0, 5] = rows[:, 0, 0, 0]
         return {"detections": found}
+
+    def durations(self, slot: Slot) -> Mapping[str, float]:
+        self._refuse_if(any(slot is busy for busy, *_ in self._queue), "still enqueued")
+        return {"execute": 0.001}
 
     def close(self) -> None:
         self.closed = True

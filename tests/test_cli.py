@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from daemon.cli import app as app_module
 from daemon.cli import run as run_module
 from daemon.config import Config
 from daemon.errors import EngineError
@@ -238,6 +239,7 @@ class FakeSupervisor:
 
     result: int | Exception = 0
     left_behind: tuple[str, ...] = ()
+    engine_failed = False
 
     def __init__(self, config: Config) -> None:
         assert config.streams
@@ -283,6 +285,18 @@ def test_a_failure_gives_receipts_of_what_was_captured(
     assert outcome.code == 70
     assert outcome.err == "centernetd: the GPU is lost\n"
     assert [line.partition(":")[0] for line in outcome.out.splitlines()] == ["gate", "gate"]
+
+
+def test_a_process_whose_engine_failed_is_not_ended_in_order(
+    cli: CommandLine, supervisor: type[FakeSupervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter's own ending would touch the GPU, and may never come back from it."""
+    left: list[int] = []
+    monkeypatch.setattr(app_module, "leave", left.append)
+    supervisor.result = EngineError("the GPU is lost")
+    supervisor.engine_failed = True
+    assert cli("run", "video.mp4").err == "centernetd: the GPU is lost\n"
+    assert left == [70]
 
 
 @pytest.mark.usefixtures("supervisor")

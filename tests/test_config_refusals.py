@@ -170,9 +170,6 @@ def test_what_has_a_wrong_value(path: Path, text: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("engine: {backend: %s}", "tensorrt"),
-        ("engine: {backend: %s}", "onnxruntime-cuda"),
-        ("engine: {precision: %s}", "float16"),
         ("engine: {precision: %s}", "int8"),
         ("defaults: {record: {when: %s}}", "detection"),
         ("defaults: {record: {video: %s}}", "source"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from daemon.errors import EngineError, ModelError
-from daemon.inference.engines import Choice, choose, choose_backend, open_engine
+from daemon.inference.engines import Choice, open_onnx
 from daemon.inference.engines.ort import OrtCpuEngine
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
@@ -89,16 +89,8 @@ def test_a_file_that_is_no_model_is_named(content: bytes | None, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_the_engine_is_chosen_by_name_or_by_what_the_box_has(
-    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(choose, "_NVIDIA_NODES", (tmp_path / "nvidiactl",))
-    choice = choose_backend("auto")
-    assert choice == Choice("onnxruntime-cpu", "there is no NVIDIA device")
-    engine = open_engine(choice, model, 1, 1)
+def test_the_choice_of_the_cpu_opens_it(model: Path) -> None:
+    choice = Choice("onnxruntime-cpu", "a test asks for it")
+    engine = open_onnx(choice, model, "float32", 0, 1, 1)
     assert engine.info.backend == "onnxruntime-cpu"
     engine.close()
-    (tmp_path / "nvidiactl").touch()
-    with pytest.raises(EngineError, match=r"engine\.backend"):
-        choose_backend("auto")
-    assert choose_backend("onnxruntime-cpu").backend == "onnxruntime-cpu"

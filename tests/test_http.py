@@ -60,7 +60,9 @@ class Site:
 
     def __init__(self, storage_root: Path) -> None:
         self.streams = [stream("gate")]
-        self.engine: EngineInfo | None = EngineInfo("onnxruntime-cpu", "float32", "CPU", "faces")
+        self.engine: EngineInfo | None = EngineInfo(
+            "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
+        )
         self.clock = FakeClock()
         self.progress = Progress(self.clock)
         self.rates = Rates()

@@ -1,6 +1,7 @@
 """The inference stage around a strict fake engine."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from daemon.inference.detector import Detector
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import Wanted, resolve
 from daemon.model.manifest import Manifest
-from tests.fakes import FakeEngine, RecordingMeters, frame, wait_until
+from tests.fakes import PATIENCE, FakeEngine, RecordingMeters, frame, wait_until
 
 EVENTS = StageName.EVENTS
 LABELS = ("cat", "dog", "cow")
@@ -252,12 +253,23 @@ def test_the_lane_that_waits_longest_is_served_first(houses: list[House]) -> Non
     assert house.meters.latencies == [*"abc"] * 5
 
 
-def test_warming_up_runs_each_bucket_once(houses: list[House]) -> None:
-    house = House(FakeEngine())
+def test_warming_up_runs_each_bucket_in_each_slot(houses: list[House]) -> None:
+    house = House(FakeEngine(), slots=2)
     houses.append(house)
     house.stage.warm_up()
-    assert house.engine.sizes == [1, 2, 4]
-    assert house.engine.waited == 3
+    assert house.engine.sizes == [1, 2, 4, 1, 2, 4]
+    assert house.engine.waited == 6
+
+
+def test_a_warm_up_that_fails_ends_the_harvest(houses: list[House]) -> None:
+    house = House(FakeEngine(fail_at=1))
+    houses.append(house)
+    _, harvest = house.workers
+    harvest.start()
+    with pytest.raises(EngineError):
+        house.stage.warm_up()
+    assert harvest.join(time.monotonic() + PATIENCE)
+    assert harvest.error is None
 
 
 def test_the_end_of_all_lanes_is_the_end(houses: list[House]) -> None:

@@ -48,7 +48,9 @@ class House:
 
     def __init__(self, storage_root: Path) -> None:
         self.views: list[StreamView] = []
-        self.engine: EngineInfo | None = EngineInfo("onnxruntime-cpu", "float32", "CPU", "faces")
+        self.engine: EngineInfo | None = EngineInfo(
+            "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
+        )
         self.registry = CollectorRegistry()
         self.meters = PrometheusMeters(self.registry)
         self.registry.register(

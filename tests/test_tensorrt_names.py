@@ -21,6 +21,12 @@ PYTHON_OWN = {"__init__", "__name__", "__version__"}
 
 # The variables that hold TensorRT's objects, by file; a leading underscore doesn't count.
 OBJECTS = {
+    "daemon/inference/engines/trt.py": {
+        "engine": "ICudaEngine",
+        "context": "IExecutionContext",
+        "runtime": "Runtime",
+    },
+    "daemon/inference/engines/trt_cache.py": {"engine": "ICudaEngine"},
     "daemon/model/plan/binding.py": {},
     "daemon/model/plan/build.py": {
         "builder": "Builder",

@@ -13,6 +13,7 @@ from daemon.cli.build import build
 from daemon.cli.check import check
 from daemon.cli.detect import detect
 from daemon.cli.doctor import doctor
+from daemon.cli.leave import leave
 from daemon.cli.options import Invocation
 from daemon.cli.prepare import fetch, prepare
 from daemon.cli.run import run
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(redact(traceback.format_exc()), end="", file=sys.stderr)
         else:
             print(f"centernetd: {redact(_sentence(error))}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, CenternetdError) else 1)
+        code = error.exit_code if isinstance(error, CenternetdError) else 1
+        if invocation.engine_failed:
+            leave(code)
+        sys.exit(code)
 
 
 def _sentence(error: Exception) -> str:

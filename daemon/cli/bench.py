@@ -9,17 +9,26 @@ from rich.table import Table
 from daemon.cli.options import ConfigFile, read_config
 from daemon.commands.bench import Report
 from daemon.commands.bench import bench as measure
+from daemon.commands.bench_gpu import GpuReport, bench_gpu
 from daemon.service import logs
 
 
 def bench(
     config: ConfigFile = None,
     rounds: Annotated[int, typer.Option(help="Measure so often; each is shown.", min=1)] = 1,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Measure the engine on the GPU alone.")
+    ] = False,
 ) -> None:
     """Measure the stages, a serial loop of them and the pipeline, on the first file stream."""
     settings = read_config(config)
     logs.configure("warning")
     console = Console(stderr=True)
+    if gpu:
+        with console.status("") as status:
+            found = bench_gpu(settings, lambda text: status.update(f"measuring {text}"))
+        _show_gpu(found)
+        return
     for number in range(rounds):
         with console.status("") as status:
             report = measure(settings, lambda text: status.update(f"measuring {text}"))
@@ -44,6 +53,18 @@ def _show(report: Report, title: str | None) -> None:
         f"{report.frames} frames; pipeline / bound {report.pipeline_fps / report.bound_fps:.2f}, "
         f"pipeline / serial loop {report.pipeline_fps / report.serial_fps:.2f}"
     )
+
+
+def _show_gpu(report: GpuReport) -> None:
+    table = Table("batch", "frames/s", "copy in", "execute", "copy out", "enqueuing, CPU")
+    for rate in report.rates:
+        steps = [f"{rate.steps[step] * 1e3:.3f} ms" for step in ("copy_in", "execute", "copy_out")]
+        cpu = f"{rate.cpu_seconds * 1e3:.3f} ms"
+        table.add_row(str(rate.batch), f"{rate.frames_per_second:.0f}", *steps, cpu)
+    console = Console()
+    console.print(table)
+    ran = report.engine
+    console.print(f"{ran.backend} in {ran.precision} on {ran.device}, because {report.reason}")
 
 
 def _ms(seconds: float) -> str:

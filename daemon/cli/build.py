@@ -11,8 +11,8 @@ from daemon.cli.options import PrecisionOption
 from daemon.commands.build import BuildBar
 from daemon.commands.build import build as build_plan
 from daemon.config.units import parse_size
-from daemon.errors import EngineError
-from daemon.model.plan import Gpu, Profile
+from daemon.loading import find_gpu
+from daemon.model.plan import Profile
 
 
 def build(
@@ -40,7 +40,7 @@ def build(
             _profile(batch),
             precision.full_name if precision else None,
             _bytes(workspace) if workspace else None,
-            _find_gpu,
+            lambda: find_gpu(0),
             bar,
         )
     found = plan.fingerprint
@@ -62,7 +62,3 @@ def _bytes(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise typer.BadParameter(f"--workspace: {error}") from None
-
-
-def _find_gpu() -> Gpu:
-    raise EngineError("this version can't name the GPU that a plan of the full TensorRT is for")

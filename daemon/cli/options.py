@@ -17,9 +17,13 @@ _DEFAULT_CONFIG = Path("config.yaml")
 
 @dataclass
 class Invocation:
-    """What the options before the command say; every command finds it in its context."""
+    """What the options before the command say; every command finds it in its context.
+
+    A command notes in ``engine_failed`` that the process can't be ended in order.
+    """
 
     debug: bool = False
+    engine_failed: bool = False
 
 
 ConfigFile = Annotated[

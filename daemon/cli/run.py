@@ -1,7 +1,6 @@
 """``centernetd run``: the daemon."""
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -9,7 +8,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from daemon.cli.options import ConfigFile, read_config
+from daemon.cli.leave import leave
+from daemon.cli.options import ConfigFile, Invocation, read_config
 from daemon.commands.progress import FileProgress
 from daemon.config import Config, from_source
 from daemon.flow import Lane
@@ -44,10 +44,10 @@ def run(
     handler = logs.configure(level, settings.logging.format, settings.secrets())
     for notice in settings.notices():
         log.warning(notice)
-    _run(settings, handler)
+    _run(settings, handler, context.obj)
 
 
-def _run(settings: Config, handler: LogHandler) -> NoReturn:
+def _run(settings: Config, handler: LogHandler, invocation: Invocation) -> NoReturn:
     supervisor = Supervisor(settings)
     only_files = all(stream.source.is_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
@@ -61,12 +61,11 @@ def _run(settings: Config, handler: LogHandler) -> NoReturn:
             code = supervisor.run(on_tick)
         except Exception:
             _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
+            invocation.engine_failed = supervisor.engine_failed
             raise
     _tell(supervisor.lanes)
     if supervisor.left_behind:
-        # A thread lost in native code would keep the interpreter from ending in order.
-        logging.shutdown()
-        os._exit(code)
+        leave(code)
     raise typer.Exit(code)
 
 

@@ -23,7 +23,7 @@ from daemon.inference.detector import Detector
 from daemon.inference.engines import choose_backend
 from daemon.inference.postprocess import postprocess
 from daemon.inference.wanted import Wanted, resolve
-from daemon.pipeline import load_detector, model_path, sizes_for
+from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.sink.annotate import draw_boxes
 from daemon.sink.encoder import choose_encoder
 from daemon.sink.fragments import FragmentedMp4
@@ -136,7 +136,8 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
         detector = _detector(config, pool)
     (slot,) = detector.engine.make_slots(1)
     wanted = _wanted(detector, stream)
-    session = ort.InferenceSession(str(model_path(config)), providers=["CPUExecutionProvider"])
+    model = ModelChoice.of(config).prepared(choose_backend(config.engine.backend))
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     labels, nms_iou = detector.manifest.labels, detector.manifest.nms_iou
     first = _sample(stream, 1)[0]
     started = time.perf_counter()
@@ -186,7 +187,7 @@ class _Recording:
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
     choice = choose_backend(config.engine.backend)
-    return load_detector(config, choice, sizes_for(choice.backend, 1), pool)
+    return load_detector(ModelChoice.of(config), choice, sizes_for(choice.backend, 1), pool)
 
 
 def _wanted(detector: Detector, stream: StreamConfig) -> Wanted:

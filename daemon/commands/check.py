@@ -12,7 +12,7 @@ from daemon.errors import CenternetdError
 from daemon.inference.detector import Detector
 from daemon.inference.engines import choose_backend
 from daemon.inference.wanted import resolve
-from daemon.pipeline import load_detector, sizes_for
+from daemon.loading import ModelChoice, load_detector, sizes_for
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def probe(config: Config) -> Probe:
     try:
         choice = choose_backend(config.engine.backend)
         with ThreadPoolExecutor(1) as pool:
-            detector = load_detector(config, choice, sizes_for(choice.backend, 1), pool)
+            detector = load_detector(
+                ModelChoice.of(config), choice, sizes_for(choice.backend, 1), pool
+            )
             try:
                 model = _describe(detector, choice.reason)
                 _check_labels(config, detector)

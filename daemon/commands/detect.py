@@ -15,12 +15,10 @@ from daemon.config import cache_dir
 from daemon.errors import SourceError
 from daemon.flow import Detections
 from daemon.inference.detector import Detector
-from daemon.inference.engines import Slot, choose_backend, open_engine
+from daemon.inference.engines import Slot, choose_backend
 from daemon.inference.postprocess import View
 from daemon.inference.wanted import resolve
-from daemon.model import manifest as manifests
-from daemon.model import store
-from daemon.pipeline import sizes_for
+from daemon.loading import ModelChoice, load_detector, sizes_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +57,15 @@ def open_detector(
     """
     choice = choose_backend(backend)
     sizes = sizes_for(choice.backend, "auto")
-    path = store.resolve(
-        model, base_dir=Path.cwd(), cache_dir=cache_dir(), input_size=input_size, labels=None
+    named = ModelChoice(
+        model, Path.cwd(), cache_dir(), cache_dir() / "plans", input_size=input_size
     )
-    engine = open_engine(choice, path, sizes.max_batch, sizes.concurrency)
     with ThreadPoolExecutor(thread_name_prefix="letterbox") as pool:
+        detector = load_detector(named, choice, sizes, pool)
         try:
-            detector = Detector(engine, manifests.read(path), pool)
             yield StillDetector(detector, sizes.max_batch, sizes.slots, confidence)
         finally:
-            engine.close()
+            detector.engine.close()
 
 
 class StillDetector:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -43,6 +43,9 @@ class _IdleEngine:
 
     def wait(self, slot: Slot) -> Tensors:
         return self._tensors
+
+    def durations(self, slot: Slot) -> Mapping[str, float]:
+        return {}
 
     def close(self) -> None:
         pass

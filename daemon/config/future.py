@@ -14,13 +14,9 @@ from daemon.config.stream import RecordConfig
 if TYPE_CHECKING:
     from daemon.config.config import Config
 
-REFUSED_ENGINE = {
-    "backend": {"tensorrt", "onnxruntime-cuda"},
-    "precision": {"float16", "int8"},
-}
+REFUSED_ENGINE = {"precision": {"int8"}}
 REFUSED_RECORD = {"when": {"detection"}, "video": {"source"}}
 NOT_ENFORCED = {
-    "engine": {"plan_cache": "no plans are built", "devices": "the network runs on the CPU"},
     "storage": {
         "max_bytes": "old recordings are not deleted",
         "keep_for": "old recordings are not deleted",

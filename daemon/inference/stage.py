@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
+from daemon.errors import EngineError
 from daemon.flow import Backpressure, Channel, Frame, Lane, Meters, Result
 from daemon.inference.collect import SystemClock, Taken, collect
 from daemon.inference.detector import Detector
@@ -77,17 +79,24 @@ class InferenceStage:
         return self._fed - self._harvested
 
     def warm_up(self) -> None:
-        """Run an empty batch of each size, so that the first frames find everything allocated.
+        """Run an empty batch of each size in each slot: the first frames find all allocated.
+
+        To be called before `feed`, in the same thread.
 
         Raises
         ------
         EngineError
-            When the engine fails.
+            When the engine fails; `harvest` then ends.
         """
         engine = self._detector.engine
-        for size in sorted({engine.bucket(n + 1) for n in range(self._batching.max_size)}):
-            engine.enqueue(self._slots[0], size)
-            engine.wait(self._slots[0])
+        sizes = sorted({engine.bucket(n + 1) for n in range(self._batching.max_size)})
+        try:
+            for slot, size in product(self._slots, sizes):
+                engine.enqueue(slot, size)
+                engine.wait(slot)
+        except EngineError:
+            self._running.close()
+            raise
 
     def feed(self) -> None:
         """Keep the engine fed until every lane is closed and drained."""
@@ -138,10 +147,10 @@ class InferenceStage:
         self._running.put(_Batch(slot, frames, views, collected_at))
 
     def _deliver(self, batch: _Batch) -> None:
-        waited_from = self._clock.now()
         found = self._detector.read(batch.slot, batch.views)
         now = self._clock.now()
-        self._meters.stage_duration("execute", now - waited_from)
+        for step, seconds in self._detector.engine.durations(batch.slot).items():
+            self._meters.stage_duration(step, seconds)
         self._meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         for (lane, frame), view, detections in zip(batch.frames, batch.views, found, strict=True):

@@ -11,12 +11,13 @@ from daemon.service.rates import Rates
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What the network runs on."""
+    """What the network runs on; ``reason`` says why on that backend."""
 
     backend: str
     precision: str
     device: str
     model: str
+    reason: str
 
 
 @dataclass(frozen=True)

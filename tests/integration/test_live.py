@@ -18,7 +18,7 @@ from daemon.flow import Lane, Reason, StageName
 from daemon.flow.ledger import Book
 from daemon.inference.engines import Tensors
 from daemon.inference.engines.ort import OrtCpuEngine
-from daemon.pipeline import Sizes
+from daemon.loading import Sizes
 from daemon.service.meters import PrometheusMeters
 from daemon.supervisor import Supervisor
 from tests import clips

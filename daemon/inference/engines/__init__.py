@@ -1,6 +1,15 @@
 """Engines: interchangeable ways to run a prepared model."""
 
-from daemon.inference.engines.choose import Choice, choose_backend, open_engine
+from daemon.inference.engines.choose import Choice, choose_backend, open_onnx, open_plan
 from daemon.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
 
-__all__ = ["Choice", "Engine", "EngineInfo", "Slot", "Tensors", "choose_backend", "open_engine"]
+__all__ = [
+    "Choice",
+    "Engine",
+    "EngineInfo",
+    "Slot",
+    "Tensors",
+    "choose_backend",
+    "open_onnx",
+    "open_plan",
+]

@@ -1,11 +1,17 @@
 """Which engine this box runs, and why."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime as ort
+
 from daemon.errors import EngineError
+from daemon.inference.engines import ort_cuda
 from daemon.inference.engines.engine import Engine
 from daemon.inference.engines.ort import OrtCpuEngine
+from daemon.inference.engines.trt import installed_flavour, open_tensorrt
+from daemon.model.plan import PlanFile, load_binding
 
 # Present where the kernel driver of a discrete card or of a Jetson is loaded.
 _NVIDIA_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
@@ -18,6 +24,11 @@ class Choice:
     backend: str
     reason: str
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the backend runs on a GPU."""
+        return self.backend != "onnxruntime-cpu"
+
 
 def choose_backend(wanted: str) -> Choice:
     """Return the backend for ``engine.backend: wanted``.
@@ -28,16 +39,27 @@ def choose_backend(wanted: str) -> Choice:
     Raises
     ------
     EngineError
-        When there is an NVIDIA device and no backend for it.
+        When there is an NVIDIA device and nothing installed that can use it.
     """
     if wanted != "auto":
         return Choice(wanted, "the configuration asks for it")
-    if has_nvidia_device():
+    if not has_nvidia_device():
+        return Choice("onnxruntime-cpu", "there is no NVIDIA device")
+    if not has_cuda_python():
         raise EngineError(
-            "engine.backend: auto found an NVIDIA GPU, which this version can't use yet; "
-            "set engine.backend: onnxruntime-cpu to run on the CPU"
+            "engine.backend: auto found an NVIDIA GPU, but cuda-python is not installed: "
+            "pip install 'centernetd[gpu]', or set engine.backend: onnxruntime-cpu"
         )
-    return Choice("onnxruntime-cpu", "there is no NVIDIA device")
+    flavour = installed_flavour()
+    if flavour is not None:
+        return Choice("tensorrt", f"there is an NVIDIA device and {flavour} is installed")
+    if ort_cuda.PROVIDER in ort.get_available_providers():
+        reason = "there is an NVIDIA device, TensorRT is not installed and onnxruntime-gpu is"
+        return Choice("onnxruntime-cuda", reason)
+    raise EngineError(
+        "engine.backend: auto found an NVIDIA GPU, but neither TensorRT nor onnxruntime-gpu is "
+        "installed: pip install 'centernetd[gpu]', or set engine.backend: onnxruntime-cpu"
+    )
 
 
 def has_nvidia_device() -> bool:
@@ -45,10 +67,21 @@ def has_nvidia_device() -> bool:
     return any(node.exists() for node in _NVIDIA_NODES)
 
 
-def open_engine(choice: Choice, model: Path, max_batch: int, concurrency: int) -> Engine:
-    """Load the prepared ``model`` into the chosen backend.
+def has_cuda_python() -> bool:
+    """Return whether cuda-python is installed."""
+    try:
+        return importlib.util.find_spec("cuda.bindings.runtime") is not None
+    except ModuleNotFoundError:  # not even the packages that it would be in
+        return False
 
-    Batches have up to ``max_batch`` rows, and ``concurrency`` of them may run at once.
+
+def open_onnx(
+    choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+) -> Engine:
+    """Load the prepared ``model``, which is in ``precision``, into ONNX Runtime.
+
+    Batches have up to ``max_batch`` rows. On the CPU ``concurrency`` of them run at once; a GPU
+    is given by its number.
 
     Raises
     ------
@@ -57,5 +90,19 @@ def open_engine(choice: Choice, model: Path, max_batch: int, concurrency: int) -
     EngineError
         When the backend can't run here.
     """
-    engines = {"onnxruntime-cpu": OrtCpuEngine}
-    return engines[choice.backend](model, max_batch, concurrency)
+    if choice.on_gpu:
+        return ort_cuda.open_onnxruntime_cuda(model, device, precision, max_batch)
+    return OrtCpuEngine(model, max_batch, concurrency)
+
+
+def open_plan(plan: PlanFile, device: int, max_batch: int) -> Engine:
+    """Load ``plan`` into TensorRT on the GPU of that number.
+
+    Raises
+    ------
+    ModelError
+        When it is not the plan of a prepared model, or for smaller batches.
+    EngineError
+        When TensorRT or the GPU refuses it.
+    """
+    return open_tensorrt(plan, load_binding(), device, max_batch)

@@ -34,7 +34,8 @@ class Engine(Protocol):
     """Runs a prepared model on batches of rows.
 
     `enqueue` and `wait` are called by two threads, the first filling one slot while the second
-    waits for another; slots come back in the order in which they were enqueued.
+    waits for another; slots come back in the order in which they were enqueued. `enqueue` is
+    called by the same thread always: what a backend ties to a thread, it makes at the first call.
     """
 
     info: EngineInfo
@@ -63,6 +64,12 @@ class Engine(Protocol):
         ------
         EngineError
             As for `enqueue`.
+        """
+
+    def durations(self, slot: Slot) -> Mapping[str, float]:
+        """Return the seconds of each step of the batch last waited for in ``slot``.
+
+        The steps are ``execute`` and, where memory is not shared, ``copy_in`` and ``copy_out``.
         """
 
     def close(self) -> None:

@@ -1,17 +1,19 @@
 """ONNX Runtime on the CPU."""
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from daemon.errors import EngineError, ModelError
 from daemon.inference.engines.engine import EngineInfo, Slot, Tensors
 
-_ERRORS_ONLY = 3
+ERRORS_ONLY = 3
 
 
 class OrtCpuEngine:
@@ -38,7 +40,8 @@ class OrtCpuEngine:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._slot_shape = (max_batch, *frames.shape[1:])
         self._pool = ThreadPoolExecutor(concurrency, "onnxruntime")
-        self._running: dict[int, Future[Tensors]] = {}
+        self._running: dict[int, Future[tuple[Tensors, float]]] = {}
+        self._seconds: dict[int, float] = {}
 
     def make_slots(self, count: int) -> Sequence[Slot]:
         """Return ``count`` slots in ordinary memory."""
@@ -50,7 +53,7 @@ class OrtCpuEngine:
 
     def enqueue(self, slot: Slot, size: int) -> None:
         """Have the first ``size`` rows of ``slot`` run by the next free thread."""
-        self._running[id(slot)] = self._pool.submit(self._run, slot.rows[:size])
+        self._running[id(slot)] = self._pool.submit(self._timed, slot.rows[:size])
 
     def wait(self, slot: Slot) -> Tensors:
         """Wait for the outputs of ``slot``.
@@ -60,30 +63,40 @@ class OrtCpuEngine:
         EngineError
             When ONNX Runtime fails.
         """
-        return self._running.pop(id(slot)).result()
+        tensors, self._seconds[id(slot)] = self._running.pop(id(slot)).result()
+        return tensors
+
+    def durations(self, slot: Slot) -> Mapping[str, float]:
+        """Return the seconds that the batch last waited for in ``slot`` took to run."""
+        return {"execute": self._seconds[id(slot)]}
 
     def close(self) -> None:
         """Take nothing more; a batch that never ends doesn't keep the daemon from stopping."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensors:
+    def _timed(self, rows: NDArray[np.uint8]) -> tuple[Tensors, float]:
+        started = time.monotonic()
+        return self._run(rows), time.monotonic() - started
+
+    def _run(self, rows: NDArray[np.uint8]) -> Tensors:
         try:
             outputs = self._session.run(self._outputs, {self._input: rows})
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from None
+            raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from None
         return dict(zip(self._outputs, outputs, strict=True))
 
 
 def _open_session(model: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ModelError(f"{model}: ONNX Runtime can't load it: {_first_line(error)}") from None
+        raise ModelError(f"{model}: ONNX Runtime can't load it: {first_line(error)}") from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says, for a sentence of ours to end with."""
     return str(error).partition("\n")[0]

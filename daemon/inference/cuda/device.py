@@ -1,0 +1,52 @@
+"""The GPU itself."""
+
+from daemon.errors import EngineError
+from daemon.inference.cuda.calls import call, runtime
+
+
+class Device:
+    """The GPU number ``index`` of this process."""
+
+    def __init__(self, index: int) -> None:
+        """Find the GPU.
+
+        Raises
+        ------
+        EngineError
+            When there is no driver, no cuda-python or no such GPU.
+        """
+        count = call("cudaGetDeviceCount")
+        if index >= count:
+            raise EngineError(
+                f"engine.devices: there is no GPU {index}; this process sees {count}, "
+                "counted from 0"
+            )
+        self.index = index
+
+    def use(self) -> None:
+        """Make this the device of the calling thread; quick, so called wherever it matters."""
+        call("cudaSetDevice", self.index)
+
+    @property
+    def name(self) -> str:
+        """The maker's name of the GPU."""
+        name = call("cudaGetDeviceProperties", self.index).name
+        return (name.decode(errors="replace") if isinstance(name, bytes) else name).rstrip("\0")
+
+    @property
+    def compute_capability(self) -> tuple[int, int]:
+        """The version of the GPU's instruction set: (9, 0) for Hopper."""
+        attributes = runtime().cudaDeviceAttr
+        major = call(
+            "cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMajor, self.index
+        )
+        minor = call(
+            "cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMinor, self.index
+        )
+        return int(major), int(minor)
+
+    def memory(self) -> tuple[int, int]:
+        """Return the bytes (free, total) of this GPU's memory."""
+        self.use()
+        free, total = call("cudaMemGetInfo")
+        return free, total

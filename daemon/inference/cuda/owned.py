@@ -1,0 +1,52 @@
+"""What every CUDA object has in common: one owner, closed once."""
+
+import warnings
+from collections import Counter
+from types import TracebackType
+from typing import TypeVar
+
+Self = TypeVar("Self", bound="Owned")
+
+live: Counter[str] = Counter()
+"""CUDA objects that exist now, by class: for tests that look for leaks."""
+
+
+class Owned:
+    """A CUDA object that is freed by `close`, or by leaving its ``with`` block.
+
+    One that is forgotten is reported and stays: freeing it whenever the garbage collector
+    comes by would free memory that the GPU still works on.
+    """
+
+    _closed = True  # until it exists there is nothing to free
+
+    def _acquired(self) -> None:
+        self._closed = False
+        live[type(self).__name__] += 1
+
+    def close(self) -> None:
+        """Free the object; may be called twice, and from any thread."""
+        if not self._closed:
+            self._closed = True
+            self._free()
+
+    def _free(self) -> None:
+        raise NotImplementedError
+
+    def _freed(self) -> None:
+        live[type(self).__name__] -= 1
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"a {type(self).__name__} was not closed", ResourceWarning, stacklevel=2)

@@ -1,0 +1,328 @@
+"""A strict double of TensorRT's runtime, in each of the flavours that differ.
+
+It has the real names only (a test holds them against the packages' own), refuses what the real
+one refuses by the same False or None, and raises `AssertionError` for what the real one leaves
+undefined: use by a second thread, the default stream. What runs is up to the `Hardware`.
+"""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from daemon.model.manifest import Manifest
+from daemon.model.plan import Binding, Fingerprint, PlanFile, Profile
+
+API = json.loads((Path(__file__).parent / "data" / "tensorrt_api.json").read_text())
+FLAVOURS = [f"{flavour['module']} {flavour['version']}" for flavour in API["flavours"]]
+_MAGIC = b"a plan of the double\n"
+
+
+class Hardware(Protocol):
+    """What the double runs on."""
+
+    name: str
+
+    def device_bytes_from(self, address: int) -> int:
+        """Bytes from ``address`` to the end of its device memory; 0 if it isn't any."""
+
+    def reserve(self, nbytes: int) -> object | None:
+        """Take device memory for a context; None if there is too little."""
+
+    def execute(
+        self, program: str, batch: int, addresses: Mapping[str, int], cuda_stream: int
+    ) -> bool:
+        """Enqueue a run of ``program``; False if the GPU refuses."""
+
+
+class Severity(Enum):
+    INTERNAL_ERROR = 0
+    ERROR = 1
+    WARNING = 2
+    INFO = 3
+    VERBOSE = 4
+
+
+class ILogger:
+    Severity = Severity
+    INTERNAL_ERROR = Severity.INTERNAL_ERROR
+    ERROR = Severity.ERROR
+    WARNING = Severity.WARNING
+    INFO = Severity.INFO
+    VERBOSE = Severity.VERBOSE
+
+    def __init__(self) -> None:
+        self._made = True
+
+    def log(self, severity: Any, msg: str) -> None:
+        raise NotImplementedError
+
+
+class TensorIOMode(Enum):
+    NONE = 0
+    INPUT = 1
+    OUTPUT = 2
+
+
+class TensorLocation(Enum):
+    DEVICE = 0
+    HOST = 1
+
+
+class DataType(Enum):
+    FLOAT = 0
+    HALF = 1
+    INT8 = 2
+    INT32 = 3
+    BOOL = 4
+    UINT8 = 5
+
+
+_NPTYPES: dict[DataType, type[np.generic]] = {
+    DataType.FLOAT: np.float32,
+    DataType.HALF: np.float16,
+    DataType.UINT8: np.uint8,
+    DataType.INT32: np.int32,
+}
+
+
+def nptype(trt_type: DataType) -> type[np.generic]:
+    return _NPTYPES[trt_type]
+
+
+def make_plan(
+    flavour: str,
+    device: str,
+    program: str,
+    tensors: Mapping[str, tuple[str, str, Sequence[int]]],
+    profile: tuple[int, int, int],
+    device_memory: int = 1 << 20,
+) -> bytes:
+    """Return a plan for `make_tensorrt`'s module of ``flavour``.
+
+    ``tensors`` gives each name's mode, type and shape, as the enums above call them.
+    """
+    told = {
+        "flavour": flavour,
+        "device": device,
+        "program": program,
+        "tensors": tensors,
+        "profile": profile,
+        "device_memory": device_memory,
+    }
+    return _MAGIC + json.dumps(told).encode()
+
+
+class _Plan:
+    """What a plan tells, and the rows of memory that its tensors take."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self.program: str = told["program"]
+        self.device_memory: int = told["device_memory"]
+        self.profile: Sequence[int] = told["profile"]
+        self.tensors = {
+            name: (TensorIOMode[mode], DataType[dtype], tuple(shape))
+            for name, (mode, dtype, shape) in told["tensors"].items()
+        }
+
+    def bytes_of(self, name: str, batch: int) -> int:
+        _, dtype, (_, *row) = self.tensors[name]
+        return int(batch * prod(row) * np.dtype(nptype(dtype)).itemsize)
+
+
+def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901 - its classes
+    """Return the module ``tensorrt`` or ``tensorrt_rtx`` of ``flavour``, one of `FLAVOURS`."""
+    name, version = flavour.split()
+    place = FLAVOURS.index(flavour)
+    loggers: list[ILogger] = []
+
+    class Runtime:
+        def __init__(self, logger: ILogger) -> None:
+            if not isinstance(logger, ILogger) or not getattr(logger, "_made", False):
+                raise TypeError("a logger whose __init__ has not called its base's")
+            loggers.append(logger)
+            assert logger is loggers[0], "TensorRT would go on with the logger it got first"
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> "ICudaEngine | None":
+            try:
+                told = json.loads(bytes(serialized_engine).removeprefix(_MAGIC))
+                assert told["flavour"] == flavour, f"built by {told['flavour']}"
+                assert told["device"] == hardware.name, f"built for {told['device']}"
+            except (ValueError, AssertionError) as error:
+                self.logger.log(Severity.ERROR, f"[runtime] Version tag does not match: {error}")
+                return None
+            return ICudaEngine(_Plan(told), self.logger)
+
+    class ICudaEngine:
+        def __init__(self, plan: _Plan, logger: ILogger) -> None:
+            self._plan = plan
+            self._logger = logger
+            self.num_io_tensors = len(plan.tensors)
+            self.device_memory_size_v2 = plan.device_memory
+
+        def get_tensor_name(self, index: int) -> str:
+            names: list[str] = list(self._plan.tensors)
+            return names[index]
+
+        def get_tensor_mode(self, name: str) -> TensorIOMode:
+            return self._plan.tensors[name][0]
+
+        def get_tensor_dtype(self, name: str) -> DataType:
+            return self._plan.tensors[name][1]
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return self._plan.tensors[name][2]
+
+        def get_tensor_location(self, name: str) -> TensorLocation:
+            return TensorLocation.DEVICE
+
+        def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+            assert profile_index == 0
+            _, *row = self._plan.tensors[name][2]
+            return [(batch, *row) for batch in self._plan.profile]
+
+        def create_runtime_config(self) -> "IRuntimeConfig":
+            return IRuntimeConfig()
+
+        def create_execution_context(
+            self, runtime_config: "IRuntimeConfig | None" = None
+        ) -> "IExecutionContext | None":
+            memory = hardware.reserve(self._plan.device_memory)
+            if memory is None:
+                self._logger.log(Severity.ERROR, "[defaultAllocator.cpp] out of memory")
+                return None
+            if runtime_config is not None:
+                runtime_config._compile(self._plan)
+            return IExecutionContext(self._plan, self._logger, memory)
+
+    class IRuntimeCache:
+        def __init__(self) -> None:
+            self._content = b""
+
+        def serialize(self) -> bytes:
+            return self._content
+
+        def deserialize(self, blob: bytes) -> bool:
+            if not blob.startswith(flavour.encode()):
+                return False
+            self._content = blob
+            return True
+
+    class IRuntimeConfig:
+        def __init__(self) -> None:
+            self._cache: IRuntimeCache | None = None
+
+        def create_runtime_cache(self) -> IRuntimeCache:
+            return IRuntimeCache()
+
+        def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
+            self._cache = cache
+            return True
+
+        def _compile(self, plan: _Plan) -> None:
+            if self._cache is not None:
+                self._cache._content = f"{flavour}: {plan.program}".encode()
+
+    class IExecutionContext:
+        def __init__(self, plan: _Plan, logger: ILogger, memory: object) -> None:
+            self._plan = plan
+            self._logger = logger
+            self._memory = memory
+            self._thread = threading.get_ident()
+            self._batch = 0
+            self._addresses: dict[str, int] = {}
+
+        def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
+            self._check_thread()
+            smallest, _, largest = self._plan.profile
+            mode, _, (_, *row) = self._plan.tensors.get(name, (TensorIOMode.NONE, None, (0,)))
+            if mode is not TensorIOMode.INPUT or list(shape[1:]) != row:
+                return self._refuse(f"{name} is no input of shape {shape}")
+            if not smallest <= shape[0] <= largest:
+                return self._refuse(f"{name}: {shape} is outside the profile {self._plan.profile}")
+            self._batch = shape[0]
+            return True
+
+        def set_tensor_address(self, name: str, memory: int) -> bool:
+            self._check_thread()
+            if name not in self._plan.tensors:
+                return self._refuse(f"there is no tensor {name}")
+            if not hardware.device_bytes_from(memory):
+                return self._refuse(f"{name}: {memory:#x} is not on the device")
+            self._addresses[name] = memory
+            return True
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
+            self._check_thread()
+            assert stream_handle, "the default stream would add synchronisation"
+            if not self._batch:
+                return self._refuse("the input has no shape")
+            for name in self._plan.tensors:
+                if name not in self._addresses:
+                    return self._refuse(f"{name} has no address")
+                needed = self._plan.bytes_of(name, self._batch)
+                if hardware.device_bytes_from(self._addresses[name]) < needed:
+                    return self._refuse(f"{name} has less than {needed} bytes")
+            if hardware.execute(self._plan.program, self._batch, self._addresses, stream_handle):
+                return True
+            return self._refuse("[executionContext.cpp] the GPU refuses")
+
+        def _check_thread(self) -> None:
+            assert threading.get_ident() == self._thread, "an execution context in two threads"
+
+        def _refuse(self, why: str) -> bool:
+            self._logger.log(Severity.ERROR, why)
+            return False
+
+    module = ModuleType(name)
+    module.__version__ = version  # type: ignore[attr-defined]
+    own = [Runtime, ICudaEngine, IExecutionContext, IRuntimeConfig, IRuntimeCache]
+    for thing in (*own, ILogger, TensorIOMode, TensorLocation, DataType):
+        if _has(thing.__name__, None, place):
+            setattr(module, thing.__name__, thing)
+    for thing in own:
+        for attribute in [name for name in vars(thing) if not name.startswith("_")]:
+            if not _has(thing.__name__, attribute, place):
+                delattr(thing, attribute)
+    module.nptype = nptype  # type: ignore[attr-defined]
+    return module
+
+
+def bind(flavour: str, hardware: Hardware) -> Binding:
+    """Return the double as the one that is loaded."""
+    return Binding(make_tensorrt(flavour, hardware), *flavour.split())
+
+
+def plan_file(path: Path, content: bytes, precision: str = "float16") -> PlanFile:
+    """Return a plan as if it had been verified; only what engines look at is true of it."""
+    manifest = Manifest(
+        layout="prepared",
+        input_size=(64, 64),
+        order="bgr",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        resize="letterbox",
+        labels=("thing",),
+        joints=(),
+        confidence=0.5,
+        nms_iou=None,
+        top_k=10,
+        source_sha256="0" * 64,
+        precision=precision,
+    )
+    fingerprint = Fingerprint("0" * 64, precision, Profile(1, 1, 1), "", "", None)
+    return PlanFile(path, manifest, fingerprint, content)
+
+
+def _has(thing: str, attribute: str | None, place: int) -> bool:
+    """Whether the flavour at ``place`` has a class, or an attribute of it."""
+    held = API["classes"][thing]
+    found = held.values() if attribute is None else [held.get(attribute, "")]
+    return any(flags[place : place + 1] == "1" for flags in found)

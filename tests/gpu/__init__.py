@@ -1,0 +1,1 @@
+"""Tests on a real GPU: ``pytest -m gpu``. They skip only where none is found."""

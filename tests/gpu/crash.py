@@ -1,0 +1,45 @@
+"""Runs the daemon on the double and, at its tenth batch, loses the GPU; says when."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from daemon import loading
+from daemon.cli import main
+from daemon.inference.engines import Choice
+from daemon.inference.engines.gpu import GpuEngine
+from tests.gpu import network
+from tests.gpu.hardware import TorchHardware, crash, open_double
+
+_AT = 10
+
+
+class CrashingHardware(TorchHardware):
+    """Crashes once warmed up and ten batches on."""
+
+    def execute(self, program, batch, addresses, cuda_stream):  # type: ignore[no-untyped-def]
+        captured = self.captured
+        done = super().execute(program, batch, addresses, cuda_stream)
+        self.batches = 0 if self.captured > captured else getattr(self, "batches", 0) + 1
+        if self.batches == _AT:
+            crash(cuda_stream)
+            print(f"crashed at {time.monotonic()}", flush=True)
+        return done
+
+
+def run(config: str) -> None:
+    """Run ``centernetd run -c config`` with the double as its engine."""
+    hardware = CrashingHardware(network.make())
+
+    def open_onnx(
+        choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+    ) -> GpuEngine:
+        return open_double(Path(tempfile.mkdtemp()), hardware, max_batch)
+
+    setattr(loading, "open_onnx", open_onnx)  # noqa: B010 - a name that it imports
+    main(["run", "-c", config])
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])

@@ -1,0 +1,44 @@
+"""Runs the daemon on the doubles of cuda-python and TensorRT, as a process of its own.
+
+``python -m tests.integration.lost_gpu CONFIG [CALL CODE]``: with CALL, the 40th call of that
+function answers CODE, as does everything after it where that is a sticky error.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from daemon import loading
+from daemon.cli import main
+from daemon.inference.engines import Choice
+from daemon.inference.engines.gpu import GpuEngine
+from daemon.inference.engines.trt import open_tensorrt
+from tests import fake_cuda, fake_tensorrt
+from tests.fake_cuda import FakeCuda
+from tests.fake_hardware import SimulatedHardware, plan_of
+
+_FLAVOUR = fake_tensorrt.FLAVOURS[-1]
+_AT = 40
+
+
+def run(config: str, call: str = "", code: str = "0") -> None:
+    """Run ``centernetd run -c config``."""
+    cuda = FakeCuda()
+    if call:
+        cuda.fail(call, _AT, int(code))
+    hardware = SimulatedHardware(cuda)
+
+    def open_onnx(
+        choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+    ) -> GpuEngine:
+        content = plan_of(model, _FLAVOUR, max_batch)
+        plan = fake_tensorrt.plan_file(Path(tempfile.mkdtemp()) / "net.plan", content)
+        return open_tensorrt(plan, fake_tensorrt.bind(_FLAVOUR, hardware), device, max_batch)
+
+    setattr(loading, "open_onnx", open_onnx)  # noqa: B010 - a name that it imports
+    with fake_cuda.installed(cuda):
+        main(["run", "-c", config])
+
+
+if __name__ == "__main__":
+    run(*sys.argv[1:])
