@@ -85,15 +85,15 @@ def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
 
 
 def _wait_until_ready(process: "subprocess.Popen[str]") -> int:
-    """Read its log up to the line that says it is ready; returns its port."""
+    """Read its log until it has named its address and said that it is ready; returns its port."""
     assert process.stderr is not None
-    port, said = None, []
+    port, ready, said = None, False, []
     for line in process.stderr:
         said.append(line)
         if match := ADDRESS.search(line):
             port = int(match[1])
-        if READY in line:
-            assert port is not None, said
+        ready = ready or READY in line
+        if ready and port is not None:
             return port
     raise AssertionError("prometheus ended:\n" + "".join(said))
 
