@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -204,13 +204,28 @@ def write_config(
 
 
 @contextmanager
-def started(config: Path) -> Iterator[Daemon]:
-    """Run `centernetd run -c config`, its outputs in `state` beside the file; killed at the end."""
+def started(
+    config: Path,
+    *,
+    module: str = "daemon",
+    prefix: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Daemon]:
+    """Run `centernetd run -c config`, its outputs in `state` beside the file; killed at the end.
+
+    ``module`` is run in place of the package, ``prefix`` stands before the command, and
+    ``environ`` is added to the environment.
+    """
     listen = json.loads(config.read_text())["metrics"]["listen"]
     state = config.parent / "state"
     process = subprocess.Popen(
-        [sys.executable, "-m", "daemon", "run", "-c", str(config)],
-        env={**os.environ, "STATE_DIRECTORY": str(state), "CACHE_DIRECTORY": str(CACHE)},
+        [*prefix, sys.executable, "-m", module, "run", "-c", str(config)],
+        env={
+            **os.environ,
+            "STATE_DIRECTORY": str(state),
+            "CACHE_DIRECTORY": str(CACHE),
+            **(environ or {}),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
