@@ -4,8 +4,11 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from daemon.capture.stage import CaptureStage
+from daemon.capture.decoding import Decoding
+from daemon.capture.open import open_source
+from daemon.capture.stage import CaptureStage, Opener
 from daemon.config import Config, StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.detector import Detector
@@ -83,7 +86,7 @@ def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings
         sinks |= make_sinks(stream, lane, around.storage, labels, around.meters)
     return Pipeline(
         captures={
-            stream.name: CaptureStage(stream, lane, around.meters, around.stop)
+            stream.name: CaptureStage(stream, lane, around.meters, around.stop, _opener(stream))
             for stream, lane in streams
         },
         inference=InferenceStage(
@@ -98,6 +101,10 @@ def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings
         ),
         sinks=sinks,
     )
+
+
+def _opener(stream: StreamConfig) -> Opener:
+    return partial(open_source, decoding=Decoding(stream.decode, stream.device, stream.name))
 
 
 def make_sinks(

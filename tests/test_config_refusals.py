@@ -231,6 +231,13 @@ def test_two_outputs_of_one_name(path: Path) -> None:
     )
 
 
+def test_a_camera_is_not_decoded_by_the_gpu(path: Path) -> None:
+    text = "version: 1\nstreams:\n  door:\n    source: v4l2:0\n    decode: cuda"
+    assert refusal(path, text) == (
+        "config.yaml:5: streams.door.decode: cameras are decoded on the CPU: set it to auto"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [

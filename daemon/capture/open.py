@@ -1,17 +1,29 @@
 """Which class reads a source."""
 
+from pathlib import Path
+
 from daemon.capture.camera import CameraSource
+from daemon.capture.decoding import Decoding
+from daemon.capture.file import FileSource
 from daemon.capture.source import Source
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
 
 
-def open_source(uri: SourceUri, timeout: float) -> Source:
+def open_source(uri: SourceUri, timeout: float, decoding: Decoding | None = None) -> Source:
     """Open ``uri``; ``timeout`` seconds limit opening it and, on a network, each read.
+
+    ``decoding``, which lasts longer than one source, decides what decodes it: software, if it is
+    left out.
 
     Raises
     ------
     SourceError
         When it can't be opened.
     """
-    return CameraSource(uri) if uri.scheme == "v4l2" else VideoSource(uri, timeout)
+    if uri.scheme == "v4l2":
+        return CameraSource(uri)
+    decoding = decoding or Decoding()
+    if uri.is_file and Path(uri.reveal()).is_file():
+        return FileSource(uri, timeout, decoding)
+    return VideoSource(uri, timeout, decoding)

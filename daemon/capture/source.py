@@ -37,11 +37,17 @@ class SourceInfo:
 class Source(Protocol):
     """An open source: iterate it for its pictures, then close it.
 
-    ``damaged_packets`` counts what could not be decoded and was passed over.
+    ``damaged_packets`` counts what could not be decoded and was passed over. ``info`` may change
+    with any picture.
     """
 
-    info: SourceInfo
-    damaged_packets: int
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of it."""
+
+    @property
+    def damaged_packets(self) -> int:
+        """Packets that could not be decoded and were passed over."""
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.

@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from daemon.capture.decoding import Decoding, GpuDecoderError
+from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
@@ -34,26 +37,30 @@ _ROTATIONS = {
     180: cv2.ROTATE_180,
     270: cv2.ROTATE_90_CLOCKWISE,
 }
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _LONGEST_GAP = 1.0  # seconds that a file may end before the end it announces
 # Formats that number their frames at a made-up rate: the moment of arrival tells more.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
 
 class VideoSource:
-    """A file or a network stream, decoded by one thread into BGR."""
+    """A file or a network stream, decoded by one thread or the GPU, into BGR."""
 
-    def __init__(self, uri: SourceUri, timeout: float) -> None:
+    def __init__(self, uri: SourceUri, timeout: float, decoding: Decoding | None = None) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
+
+        ``decoding`` decides what decodes it: software, if it is left out.
 
         Raises
         ------
+        GpuDecoderError
+            When it was the GPU that couldn't be opened, which is not tried again.
         SourceError
             When it can't be opened or has no video.
         """
         self._live = not uri.is_file
         self._timeout = timeout
-        self._container = _open(uri, timeout)
+        self._decoding = decoding or Decoding()
+        self._container = self._opened(uri)
         try:
             _refuse_playlist(self._container, uri)
             self._stream = _video_stream(self._container)
@@ -62,13 +69,12 @@ class VideoSource:
             raise
         context = self._stream.codec_context
         context.thread_count = 1
-        name = context.codec.name
-        self._reformatter = VideoReformatter()
+        self._to_bgr = ToBgr()
         self._expected_pts = 0
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
             codec=context.codec.canonical_name,
-            decoder=name,
+            decoder=self._decoder,
             time_base=self._stream.time_base or Fraction(1, 90_000),
             total_frames=_total_frames(self._container, self._stream),
         )
@@ -79,6 +85,8 @@ class VideoSource:
 
         Raises
         ------
+        GpuDecoderError
+            When the GPU fails; the next source of this stream is decoded by software.
         SourceError
             When the source can't be read on, sends packets for too long that make no picture, or
             is a file that was cut off.
@@ -102,16 +110,51 @@ class VideoSource:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
 
+    def _opened(self, uri: SourceUri) -> av.container.InputContainer:
+        accelerator = self._decoding.accelerator()
+        self._awaits_gpu = accelerator is not None
+        try:
+            return _open(uri, self._timeout, accelerator)
+        except SourceError:
+            if self._awaits_gpu and self._decoding.open_failed():
+                raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
+            raise
+
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         try:
             return packet.decode()
         except av.error.InvalidDataError:
             self.damaged_packets += 1
             return []
+        except av.FFmpegError as error:
+            if not self._on_gpu:
+                raise
+            self._decoding.give_up(f"the GPU's decoder failed ({_said(error)})")
+            raise GpuDecoderError(f"the GPU's decoder failed: {_said(error)}") from None
+
+    @property
+    def _on_gpu(self) -> bool:
+        """Whether the GPU decodes; FFmpeg decides it anew with each change of size or codec."""
+        return self._stream.codec_context.pix_fmt == "cuda"
+
+    @property
+    def _decoder(self) -> str:
+        name = self._stream.codec_context.codec.name
+        return f"{name} (cuda)" if self._on_gpu else name
+
+    def _note_decoder(self, frame: VideoFrame) -> None:
+        """Tell what decodes; raise SourceError where the GPU is demanded and doesn't."""
+        if self._awaits_gpu and not self._on_gpu:
+            self._awaits_gpu = False
+            what = f"{self.info.codec} of {frame.width}x{frame.height}"
+            self._decoding.give_up(f"the GPU doesn't decode this {what}")
+        if self._decoder != self.info.decoder:
+            self.info = replace(self.info, decoder=self._decoder)
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
+        self._note_decoder(frame)
         return Picture(
-            image=_upright(self._bgr(frame), frame.rotation),
+            image=_upright(self._to_bgr(frame), frame.rotation),
             pts=self._pts(frame),
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
@@ -134,27 +177,22 @@ class VideoSource:
         if missing > _LONGEST_GAP:
             raise SourceError(f"the file was cut off {missing:.1f} s before its end")
 
-    def _bgr(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Convert to BGR and view the result in place: its rows keep FFmpeg's padding."""
-        # High-definition video that says nothing is BT.709; swscale would take BT.601 for it.
-        untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= 720
-        source = Colorspace.ITU709 if untagged_hd else None
-        # One reformatter for all: setting one up costs more than converting a 720p frame.
-        converted = self._reformatter.reformat(
-            frame, format="bgr24", src_colorspace=source, threads=1
-        )
-        plane = converted.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
-        return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
-
-def _open(uri: SourceUri, timeout: float) -> av.container.InputContainer:
+def _open(
+    uri: SourceUri, timeout: float, accelerator: HWAccel | None
+) -> av.container.InputContainer:
     options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, timeout)}
     started = time.monotonic()
     try:
         # A named pipe may rightly have nothing to say for long.
         limits = None if uri.is_file else (timeout, timeout)
-        return av.open(uri.reveal(), options=options, timeout=limits, metadata_errors="replace")
+        return av.open(
+            uri.reveal(),
+            options=options,
+            timeout=limits,
+            metadata_errors="replace",
+            hwaccel=accelerator,
+        )
     except (av.FFmpegError, OSError) as error:
         # FFmpeg takes a server's silence for invalid data.
         silent = not uri.is_file and time.monotonic() - started >= timeout

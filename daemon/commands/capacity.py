@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.capture.decoding import Decoding
 from daemon.capture.open import open_source
 from daemon.capture.source import Source
 from daemon.commands.look import Look
@@ -114,7 +115,8 @@ def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Nee
 
 
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
-    source = open_source(stream.source, stream.stall_timeout)
+    decoding = Decoding(stream.decode, stream.device, stream.name)
+    source = open_source(stream.source, stream.stall_timeout, decoding)
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
             return _run_serially(stream, fps, source, detector, Storage(Path(folder)))

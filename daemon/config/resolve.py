@@ -19,7 +19,8 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
 
     Raises ConfigError for what is valid key by key and yet can't be run.
     """
-    streams = {name: _stream(name, entry, base_dir) for name, entry in file.streams.items()}
+    device = file.engine.devices[0]
+    streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
     for location, sentence in chain(_contradictions(file, streams), future.refusals(file)):
         raise places.error(location, sentence)
     return Config(
@@ -38,7 +39,7 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
     )
 
 
-def _stream(name: str, entry: StreamEntry, base_dir: Path) -> StreamConfig:
+def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> StreamConfig:
     policy = entry.policy
     if policy == "auto":
         policy = "lossless" if entry.source.is_file else "live"
@@ -52,6 +53,8 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path) -> StreamConfig:
         policy=policy,
         max_frame_age=entry.max_frame_age,
         stall_timeout=entry.stall_timeout,
+        decode=entry.decode,
+        device=device,
         detect=entry.detect,
         record=record,
         events=events,
@@ -87,6 +90,8 @@ def _contradictions(
         if stream.model not in file.models:
             hint = nearest(stream.model, file.models)
             yield ("streams", name, "model"), f"no model {stream.model!r} under models; {hint}"
+        if stream.decode == "cuda" and stream.source.scheme == "v4l2":
+            yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
         for kind, output in (("record", stream.record), ("events", stream.events)):
             if output.when == "never":
                 continue
