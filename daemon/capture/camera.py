@@ -17,7 +17,7 @@ _TIME_BASE = Fraction(1, 90_000)
 class CameraSource:
     """A camera under /dev/video*. Its pictures carry no pts: the moment of capture is the time."""
 
-    damaged_packets = 0
+    damaged = 0
 
     def __init__(self, uri: SourceUri) -> None:
         """Open ``uri`` (``v4l2:0`` or ``v4l2:/dev/...``).

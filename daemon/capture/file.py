@@ -32,9 +32,9 @@ class FileSource:
         return self._source.info
 
     @property
-    def damaged_packets(self) -> int:
+    def damaged(self) -> int:
         """Packets that could not be decoded, in the last reading."""
-        return self._source.damaged_packets
+        return self._source.damaged
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield each picture once.

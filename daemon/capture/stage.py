@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from daemon.capture.intake import Intake
 from daemon.capture.open import open_source
-from daemon.capture.pacing import backoff
+from daemon.capture.pacing import Backoff
 from daemon.capture.reminder import Reminder
-from daemon.capture.source import Source
+from daemon.capture.source import Picture, Source
 from daemon.capture.turn import Turn, TurnOverError
 from daemon.config import StreamConfig
 from daemon.config.secret import SourceUri
@@ -108,7 +108,7 @@ class CaptureStage:
                 self._log(logging.WARNING, message, self._stream.source, count, error)
 
     def _read_live(self, turn: Turn) -> None:
-        waits = backoff()
+        backoff = Backoff()
         while not self._stop.is_set():
             before, began = self._intake.count, time.monotonic()
             try:
@@ -119,11 +119,10 @@ class CaptureStage:
             if self._stop.is_set():
                 return
             if self._intake.count > before:
-                waits, began = backoff(), time.monotonic()
-            self._note_failure(error)
-            # A try that took long in itself needs no further wait: whoever comes back to a
-            # server that was silent should not wait for both.
-            self._stop.wait(max(0.5, next(waits) - (time.monotonic() - began)))
+                backoff, began = Backoff(), time.monotonic()
+            wait = backoff.after(time.monotonic() - began)
+            self._note_failure(error, wait)
+            self._stop.wait(wait)
 
     def _read(self, turn: Turn) -> None:
         """Open the source and read it to its end; whatever goes wrong is a SourceError."""
@@ -141,6 +140,7 @@ class CaptureStage:
     def _read_to_the_end(self, turn: Turn) -> None:
         turn.wait()
         source = self._opener(self._stream.source, self._stream.stall_timeout)
+        damaged = self._status.damaged
         try:
             turn.resume()
             self._intake.connected(source.info)
@@ -151,7 +151,8 @@ class CaptureStage:
                 if self._stop.is_set():
                     return
                 self._intake.take(picture)
-                self._note_progress(source)
+                self._status.damaged = damaged + source.damaged
+                self._note_picture(picture, source)
                 turn.wait()
             turn.resume()
             if self._intake.count == 0:
@@ -159,4 +160,50 @@ class CaptureStage:
         finally:
             turn.wait()
             source.close()
-        
+            turn.resume()
+            self._status.damaged = damaged + source.damaged
+            self._note_damage(source.damaged)
+
+    def _note_picture(self, picture: Picture, source: Source) -> None:
+        self._status.decoder = source.info.decoder
+        if self._status.state is StreamState.RUNNING:
+            return
+        self._status.state = StreamState.RUNNING
+        self._status.last_error = None
+        if self._failure_told:  # of a source that comes and goes, each coming is not told either
+            height, width, _ = picture.image.shape
+            self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
+
+    def _note_failure(self, error: SourceError, wait: float) -> None:
+        self._status.state = StreamState.RECONNECTING
+        self._status.last_error = str(error)
+        self._status.reconnects[error.reason] += 1
+        times = self._reminder.count(error.reason, str(error))
+        self._failure_told = times > 0
+        if times:
+            message = "%s: %s%s; next try in %.1f s"
+            again = f" ({times} times)" if times > 1 else ""
+            self._log(logging.WARNING, message, self._stream.source, error, again, wait)
+
+    def _note_damage(self, count: int) -> None:
+        if count and self._reminder.count("damage", ""):
+            message = "%s: %d damaged packets or pictures were passed over"
+            self._log(logging.WARNING, message, self._stream.source, count)
+
+    def _note_loss(self, waited: float) -> None:
+        """Tell that the thread is lost, in its place."""
+        error = f"nothing has come back from the library that reads it for {waited:.0f} s"
+        self._status.state = StreamState.STUCK
+        self._status.last_error = error
+        self._status.reconnects["stuck"] += 1
+        self._failure_told = True
+        if times := self._reminder.count("stuck", ""):
+            again = f" ({times} times)" if times > 1 else ""
+            self._log(logging.ERROR, "%s: stuck: %s%s", self._stream.source, error, again)
+
+    @property
+    def _stalled(self) -> SourceError:
+        return SourceError(f"no picture for {self._stream.stall_timeout:g} s", "stalled")
+
+    def _log(self, level: int, message: str, *args: object) -> None:
+        log.log(level, message, *args, extra={"stream": self._stream.name})

@@ -1,37 +1,33 @@
 """Files and network streams, through PyAV."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import cv2
 import numpy as np
-from av.codec.hwaccel import HWAccel
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from daemon.capture.container import (
+    announced_end,
+    comes_in_bursts,
+    open_container,
+    said,
+    total_frames,
+    video_of,
+)
 from daemon.capture.decoding import Decoding, GpuDecoderError
+from daemon.capture.gate import KeyFrameGate
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
 
-# What a URL may make FFmpeg open besides itself: never the local files of a hostile playlist.
-_PROTOCOLS = {
-    "file": "file",
-    "rtsp": "rtsp,rtp,udp,tcp",
-    "rtsps": "rtsps,rtsp,tls,rtp,tcp",
-    "http": "http,tcp,crypto",
-    "https": "https,http,tls,tcp,crypto",
-}
-# Files that make FFmpeg open other files.
-_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
 _ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
     180: cv2.ROTATE_180,
@@ -62,8 +58,7 @@ class VideoSource:
         self._decoding = decoding or Decoding()
         self._container = self._opened(uri)
         try:
-            _refuse_playlist(self._container, uri)
-            self._stream = _video_stream(self._container)
+            self._stream = video_of(self._container)
         except SourceError:
             self.close()
             raise
@@ -76,12 +71,17 @@ class VideoSource:
             codec=context.codec.canonical_name,
             decoder=self._decoder,
             time_base=self._stream.time_base or Fraction(1, 90_000),
-            total_frames=_total_frames(self._container, self._stream),
+            total_frames=total_frames(self._container, self._stream),
+            in_bursts=comes_in_bursts(self._container),
         )
-        self.damaged_packets = 0
+        self._gate = KeyFrameGate()
+        self.damaged = 0
 
     def __iter__(self) -> Iterator[Picture]:
-        """Yield pictures until the end; packets that can't be decoded are passed over.
+        """Yield pictures until the end.
+
+        Packets that can't be decoded are passed over; so are, on a network, pictures up to the
+        first key frame and from a damaged one to the next.
 
         Raises
         ------
@@ -98,12 +98,14 @@ class VideoSource:
                 if self._live and started - pictured_at > self._timeout:
                     raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
                 for frame in self._decode(packet):
+                    if not self._is_whole(frame):
+                        continue
                     yield self._picture(frame, started)
                     pictured_at = started = time.monotonic()
         except av.error.ExitError:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
-            raise SourceError(f"reading stopped: {_said(error)}") from None
+            raise SourceError(f"reading stopped: {said(error)}") from None
         self._check_end()
 
     def close(self) -> None:
@@ -114,7 +116,7 @@ class VideoSource:
         accelerator = self._decoding.accelerator()
         self._awaits_gpu = accelerator is not None
         try:
-            return _open(uri, self._timeout, accelerator)
+            return open_container(uri, self._timeout, accelerator)
         except SourceError:
             if self._awaits_gpu and self._decoding.open_failed():
                 raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
@@ -124,13 +126,20 @@ class VideoSource:
         try:
             return packet.decode()
         except av.error.InvalidDataError:
-            self.damaged_packets += 1
+            self.damaged += 1
+            self._gate.shut()
             return []
         except av.FFmpegError as error:
             if not self._on_gpu:
                 raise
-            self._decoding.give_up(f"the GPU's decoder failed ({_said(error)})")
-            raise GpuDecoderError(f"the GPU's decoder failed: {_said(error)}") from None
+            self._decoding.give_up(f"the GPU's decoder failed ({said(error)})")
+            raise GpuDecoderError(f"the GPU's decoder failed: {said(error)}") from None
+
+    def _is_whole(self, frame: VideoFrame) -> bool:
+        """Whether a picture is to be given out; of a file, all that can be decoded are."""
+        whole = not self._live or self._gate.admits(frame)
+        self.damaged += not whole
+        return whole
 
     @property
     def _on_gpu(self) -> bool:
@@ -170,7 +179,7 @@ class VideoSource:
 
     def _check_end(self) -> None:
         """Raise SourceError where a file ends long before the end that it announces."""
-        announced = _announced_end(self._container, self._stream)
+        announced = announced_end(self._container, self._stream)
         if self._live or announced is None:
             return
         missing = float(announced - self._expected_pts * self.info.time_base)
@@ -178,82 +187,7 @@ class VideoSource:
             raise SourceError(f"the file was cut off {missing:.1f} s before its end")
 
 
-def _open(
-    uri: SourceUri, timeout: float, accelerator: HWAccel | None
-) -> av.container.InputContainer:
-    options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, timeout)}
-    started = time.monotonic()
-    try:
-        # A named pipe may rightly have nothing to say for long.
-        limits = None if uri.is_file else (timeout, timeout)
-        return av.open(
-            uri.reveal(),
-            options=options,
-            timeout=limits,
-            metadata_errors="replace",
-            hwaccel=accelerator,
-        )
-    except (av.FFmpegError, OSError) as error:
-        # FFmpeg takes a server's silence for invalid data.
-        silent = not uri.is_file and time.monotonic() - started >= timeout
-        why = f"no answer for {timeout:g} s" if silent else _why(error, uri)
-        raise SourceError(f"can't be opened: {why}", "open_failed") from None
-
-
-def _network_options(uri: SourceUri, timeout: float) -> Mapping[str, str]:
-    if uri.is_file:
-        return {}
-    # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
-    options = {"fpsprobesize": "0"}
-    if uri.scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": "tcp", "timeout": str(int(timeout * 1e6))}
-    return options | {"rw_timeout": str(int(timeout * 1e6))}
-
-
-def _refuse_playlist(container: av.container.InputContainer, uri: SourceUri) -> None:
-    if uri.is_file and container.format.name in _PLAYLISTS:
-        raise SourceError("is a playlist: give a file that it lists instead", "open_failed")
-
-
-def _video_stream(container: av.container.InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise SourceError("has no video in it", "open_failed")
-
-
-def _total_frames(container: av.container.InputContainer, stream: VideoStream) -> int | None:
-    if stream.frames:
-        return stream.frames
-    if stream.duration and stream.time_base and stream.average_rate:
-        return round(stream.duration * stream.time_base * stream.average_rate)
-    if container.duration and stream.average_rate:
-        return round(container.duration / av.time_base * stream.average_rate)
-    return None
-
-
-def _announced_end(container: av.container.InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the second at which the pictures should end, or None where that isn't told.
-
-    Formats differ in whether they count from 0 or from the first picture: the earlier is taken.
-    """
-    if stream.duration and stream.time_base:
-        return stream.duration * stream.time_base
-    return Fraction(container.duration, av.time_base) if container.duration else None
-
-
 def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
     """Turn ``image`` by the display matrix's counter-clockwise angle."""
     turn = _ROTATIONS.get(rotation % 360)
     return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)
-
-
-def _why(error: OSError | av.FFmpegError, uri: SourceUri) -> str:
-    if uri.is_file and Path(uri.reveal()).is_file() and Path(uri.reveal()).stat().st_size == 0:
-        return "the file is empty"
-    return _said(error)
-
-
-def _said(error: OSError | av.FFmpegError) -> str:
-    """Return the library's own words without the URL, which may hold a password."""
-    return (error.strerror or "no reason given").lower()
