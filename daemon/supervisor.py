@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from daemon.config import Config
 from daemon.errors import CenternetdError, EngineError
-from daemon.flow import Lane, Reason, Worker
+from daemon.flow import Lane, Meters, Reason, Worker
 from daemon.inference.detector import SHARES
 from daemon.inference.engines import Engine, choose_backend
 from daemon.inference.stage import InferenceStage
@@ -72,8 +72,10 @@ class Supervisor:
     threads that a stop could not end.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, meters: Meters | None = None) -> None:
         """Make the lanes and take the HTTP address.
+
+        ``meters`` hear what the stages report, instead of those that are scraped.
 
         Raises
         ------
@@ -90,6 +92,7 @@ class Supervisor:
             make_lane(stream, self._sizes, self._ready) for stream in config.streams.values()
         ]
         self._service = Service(config, self.lanes)
+        self._meters = meters or self._service.meters
         self._asked_to_stop = threading.Event()
         self._capture_stop = threading.Event()
         self._warm = threading.Event()
@@ -142,7 +145,7 @@ class Supervisor:
             lanes=self.lanes,
             ready=self._ready,
             storage=storage,
-            meters=self._service.meters,
+            meters=self._meters,
             beat=self._service.progress.beat,
             stop=self._capture_stop,
         )

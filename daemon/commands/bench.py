@@ -15,9 +15,9 @@ import onnxruntime as ort
 from daemon.capture.open import open_source
 from daemon.capture.source import Picture
 from daemon.capture.timeline import Timeline
+from daemon.commands.bench_streams import file_stream
 from daemon.commands.overhead import overhead
 from daemon.config import Config, MetricsConfig, StorageConfig, StreamConfig
-from daemon.errors import ConfigError
 from daemon.flow import Detections
 from daemon.inference.detector import Detector
 from daemon.inference.engines import choose_backend
@@ -63,7 +63,7 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
     ConfigError
         When no stream is a file.
     """
-    stream = _file_stream(config)
+    stream = file_stream(config.streams.values())
     tell("the pipeline with nothing to do")
     idle = {size: overhead(size) for size in (1, 8)}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
@@ -81,13 +81,6 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
             pipeline_fps=frames / pipeline,
             overhead=idle,
         )
-
-
-def _file_stream(config: Config) -> StreamConfig:
-    for stream in config.streams.values():
-        if stream.source.is_file:
-            return stream
-    raise ConfigError("bench needs a stream whose source is a file; the configuration has none")
 
 
 def _stage_costs(
