@@ -27,6 +27,7 @@ from daemon.service.service import Service
 from daemon.service.view import EngineInfo
 from daemon.signals import on_stop_signal
 from daemon.sink.storage import Storage
+from daemon.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +55,14 @@ _WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
 class Crew:
     """The threads of a run, by the order in which they are stopped."""
 
-    captures: list[Worker]
+    watch: Watch
     inference: list[Worker]
     sinks: list[Worker]
 
     @property
     def everyone(self) -> list[Worker]:
         """All of them."""
-        return [*self.captures, *self.inference, *self.sinks]
+        return [*self.watch.threads, *self.inference, *self.sinks]
 
 
 class Supervisor:
@@ -164,7 +165,7 @@ class Supervisor:
     def _start(self, pipeline: Pipeline) -> Crew:
         inference = pipeline.inference
         crew = Crew(
-            captures=[self._worker(f"capture:{n}", s.run) for n, s in pipeline.captures.items()],
+            watch=Watch(pipeline, {lane.name: lane for lane in self.lanes}, self._worker),
             inference=[
                 self._worker(name, run)
                 for name, run in zip(
@@ -176,7 +177,7 @@ class Supervisor:
         for worker in crew.inference:
             worker.start()
         self._await(self._warm)
-        for worker in [*crew.sinks, *crew.captures]:
+        for worker in [*crew.sinks, *crew.watch.threads]:
             worker.start()
         return crew
 
@@ -209,6 +210,7 @@ class Supervisor:
         while any(worker.alive for worker in crew.everyone):
             if self._must_stop:
                 return
+            crew.watch.tick()
             self._service.tick()
             on_tick()
             self._woken.wait(_TICK)
@@ -228,7 +230,7 @@ class Supervisor:
             _join(crew.inference, now + patience.drain + _TICK)
         for lane in self.lanes:
             lane.abandon()
-        _join(crew.captures, now + patience.capture)
+        _join(crew.watch.threads, now + patience.capture)
         _join([*crew.inference, *crew.sinks], now + patience.stop)
         self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
         for name in self.left_behind:

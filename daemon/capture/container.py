@@ -26,6 +26,8 @@ _PROTOCOLS = {
 }
 # Files that make FFmpeg open other files.
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
+SHARE = 0.9
+"""Of a timeout is the library's, which takes a while to notice that it is over."""
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
     {
@@ -50,20 +52,21 @@ def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) 
     SourceError
         When it can't be opened, or is a playlist on this machine.
     """
-    options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, timeout)}
+    limit = SHARE * timeout
+    options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, limit)}
     started = time.monotonic()
     try:
         container = av.open(
             uri.reveal(),
             options=options,
             # A named pipe may rightly have nothing to say for long.
-            timeout=None if uri.is_file else (timeout, timeout),
+            timeout=None if uri.is_file else (limit, limit),
             metadata_errors="replace",
             hwaccel=accelerator,
         )
     except (av.FFmpegError, OSError) as error:
         # FFmpeg takes a server's silence for invalid data.
-        if not uri.is_file and time.monotonic() - started >= timeout:
+        if not uri.is_file and time.monotonic() - started >= limit:
             why = f"can't be opened: no answer for {timeout:g} s"
             raise SourceError(why, "unreachable") from None
         why, reason = _why_file(error, uri) if uri.is_file else _why_network(error, uri)
@@ -125,14 +128,14 @@ def said(error: OSError | av.FFmpegError) -> str:
     return (error.strerror or "no reason given").lower()
 
 
-def _network_options(uri: SourceUri, timeout: float) -> Mapping[str, str]:
+def _network_options(uri: SourceUri, limit: float) -> Mapping[str, str]:
     if uri.is_file:
         return {}
     # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
     options = {"fpsprobesize": "0"}
     if uri.scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": "tcp", "timeout": str(int(timeout * 1e6))}
-    return options | {"rw_timeout": str(int(timeout * 1e6))}
+        return options | {"rtsp_transport": "tcp", "timeout": str(int(limit * 1e6))}
+    return options | {"rw_timeout": str(int(limit * 1e6))}
 
 
 def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from daemon.capture.intake import Intake
 from daemon.capture.open import open_source
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds after a stall in which a library may still come back by itself."""
-_LEAD = 0.5  # seconds by which a stall is declared early: the supervisor looks twice a second
+_STALL = 0.92  # of stall_timeout: with a look every half second, 10 s are kept
 
 Opener = Callable[[SourceUri, float], Source]
 
@@ -53,10 +54,10 @@ class CaptureStage:
         self._intake = Intake(stream, lane, meters, stop)
         self._reminder = Reminder()
         self._failure_told = True
+        self._patient = False
         self._turn = Turn()
-        limit = stream.stall_timeout
-        self._stalls_at = max(limit - _LEAD, limit / 2)
-        self._lost_at = limit + GRACE
+        self._stalls_at = _STALL * stream.stall_timeout
+        self._lost_at = stream.stall_timeout + GRACE
 
     def run(self) -> None:
         """Read until the source is done or ``stop`` is set, then close the lane.
@@ -78,20 +79,24 @@ class CaptureStage:
     def watch(self) -> bool:
         """Declare a stall; returns whether the thread is lost, and `run` wanted in another one.
 
-        To be called about twice a second, by one thread that reads no source. A file's thread is
-        never lost: it can't be read on from the middle, and a pipe may be silent for as long as
-        it likes.
+        To be called about twice a second, by one thread that reads no source. A file's thread
+        keeps its turn, as nobody could go on from the middle; a pipe may be silent for as long
+        as it likes.
         """
         waited = self._turn.waited
-        if self._stream.source.is_file or waited < self._stalls_at:
+        if self._patient or waited < self._stalls_at:
+            return False
+        if self._stream.source.is_file:
+            if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
+                self._note_loss(waited)
             return False
         if waited >= self._lost_at and self._turn.end():
             self._turn = Turn()
+            self._status.reconnects["stuck"] += 1
             self._note_loss(waited)
             return True
-        if self._status.state is StreamState.RUNNING and self._turn.declare_stall():
-            self._status.last_error = str(self._stalled)
-            self._status.state = StreamState.RECONNECTING
+        if self._turn.declare_stall():
+            self._note_failure(self._stalled, "is opened anew")
         return False
 
     def _read_file(self, turn: Turn) -> None:
@@ -121,7 +126,8 @@ class CaptureStage:
             if self._intake.count > before:
                 backoff, began = Backoff(), time.monotonic()
             wait = backoff.after(time.monotonic() - began)
-            self._note_failure(error, wait)
+            if not turn.recover():
+                self._note_failure(error, f"next try in {wait:.1f} s")
             self._stop.wait(wait)
 
     def _read(self, turn: Turn) -> None:
@@ -138,13 +144,16 @@ class CaptureStage:
             turn.resume()
 
     def _read_to_the_end(self, turn: Turn) -> None:
+        began, damaged = time.monotonic(), self._status.damaged
         turn.wait()
+        self._patient = (
+            self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
+        )
         source = self._opener(self._stream.source, self._stream.stall_timeout)
-        damaged = self._status.damaged
         try:
             turn.resume()
             self._intake.connected(source.info)
-            turn.wait()
+            turn.wait(since=began)
             for picture in source:
                 if turn.resume():
                     raise self._stalled
@@ -174,16 +183,16 @@ class CaptureStage:
             height, width, _ = picture.image.shape
             self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
 
-    def _note_failure(self, error: SourceError, wait: float) -> None:
+    def _note_failure(self, error: SourceError, what_next: str) -> None:
         self._status.state = StreamState.RECONNECTING
         self._status.last_error = str(error)
         self._status.reconnects[error.reason] += 1
         times = self._reminder.count(error.reason, str(error))
         self._failure_told = times > 0
         if times:
-            message = "%s: %s%s; next try in %.1f s"
             again = f" ({times} times)" if times > 1 else ""
-            self._log(logging.WARNING, message, self._stream.source, error, again, wait)
+            message = "%s: %s%s; %s"
+            self._log(logging.WARNING, message, self._stream.source, error, again, what_next)
 
     def _note_damage(self, count: int) -> None:
         if count and self._reminder.count("damage", ""):
@@ -195,7 +204,6 @@ class CaptureStage:
         error = f"nothing has come back from the library that reads it for {waited:.0f} s"
         self._status.state = StreamState.STUCK
         self._status.last_error = error
-        self._status.reconnects["stuck"] += 1
         self._failure_told = True
         if times := self._reminder.count("stuck", ""):
             again = f" ({times} times)" if times > 1 else ""

@@ -25,10 +25,10 @@ class Turn:
         self._stalled = False
         self._over = False
 
-    def wait(self) -> None:
-        """Tell that the thread goes to the source; without effect once the turn is over."""
+    def wait(self, since: float | None = None) -> None:
+        """Tell that the thread goes to the source, or that it has waited for it since then."""
         with self._lock:
-            self._since = self._clock()
+            self._since = self._clock() if since is None else since
 
     def resume(self) -> bool:
         """Tell that the thread is back; returns whether a stall was declared meanwhile.
@@ -42,8 +42,12 @@ class Turn:
             if self._over:
                 raise TurnOverError
             self._since = None
-            stalled, self._stalled = self._stalled, False
-            return stalled
+            return self._stalled
+
+    def recover(self) -> bool:
+        """Put a declared stall behind; returns whether there was one."""
+        stalled, self._stalled = self._stalled, False
+        return stalled
 
     @property
     def waited(self) -> float:
@@ -52,7 +56,7 @@ class Turn:
         return 0.0 if since is None else self._clock() - since
 
     def declare_stall(self) -> bool:
-        """Have `resume` tell of a stall; returns False when the thread is here or was told."""
+        """Have `resume` tell of a stall; returns False when the thread is here or it is known."""
         with self._lock:
             if self._since is None or self._stalled or self._over:
                 return False

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from daemon.capture.container import (
+    SHARE,
     announced_end,
     comes_in_bursts,
     open_container,
@@ -95,7 +96,7 @@ class VideoSource:
         try:
             for packet in self._container.demux(self._stream):
                 started = time.monotonic()
-                if self._live and started - pictured_at > self._timeout:
+                if self._live and started - pictured_at > SHARE * self._timeout:
                     raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
                 for frame in self._decode(packet):
                     if not self._is_whole(frame):
