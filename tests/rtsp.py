@@ -51,6 +51,16 @@ class Request:
         return told.get("response") == _hash(f"{secret}:{_NONCE}:{asked}")
 
 
+@dataclass
+class Visit:
+    """What came of one connection; its times are the wall clock's."""
+
+    path: str
+    began: float
+    sent: int = 0
+    sent_at: float = 0.0
+
+
 def _hash(text: str) -> str:
     return md5(text.encode()).hexdigest()
 
@@ -95,12 +105,12 @@ class RtspServer:
     - ``/silent``: takes the connection and never answers; ``/rubbish``: answers noise;
     - any other: answers 404.
 
-    ``sent`` has, by path, how many pictures went out and the monotonic time of the last.
+    ``visits`` tells of every connection over which something was asked for.
     """
 
     def __init__(self, video: Video, port: int = 0) -> None:
         self._video = video
-        self.sent: dict[str, tuple[int, float]] = {}
+        self.visits: list[Visit] = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._closing = threading.Event()
@@ -117,6 +127,10 @@ class RtspServer:
         """Wait until so many connections have been taken."""
         with self._connected:
             assert self._connected.wait_for(lambda: len(self._connections) >= count, timeout)
+
+    def visits_of(self, path: str) -> list[Visit]:
+        """Return the connections that asked for ``path`` first."""
+        return [visit for visit in self.visits if visit.path == path]
 
     def close(self) -> None:
         """Close every connection and refuse new ones."""
@@ -143,13 +157,17 @@ class RtspServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection, connection.makefile("rb") as requests:
+            visit = None
             for request in _requests(requests):
+                if visit is None:
+                    visit = Visit(request.path, time.time())
+                    self.visits.append(visit)
                 if request.behaviour == "silent":
                     self._closing.wait()
                     return
                 connection.sendall(self._answer(request))
                 if request.method == "PLAY":
-                    self._play(connection, request)
+                    self._play(connection, request, visit)
                     return
 
     def _answer(self, request: Request) -> bytes:
@@ -180,17 +198,16 @@ class RtspServer:
         lines += [f"a=framerate:{self._video.rate}", "a=control:video"]
         return "\r\n".join([*lines, ""])
 
-    def _play(self, connection: socket.socket, request: Request) -> None:
+    def _play(self, connection: socket.socket, request: Request, visit: Visit) -> None:
         """Send pictures at their pace, as many as the path says."""
-        path = request.path.removesuffix("/video")
-        number = path.rpartition("/")[2]
+        number = visit.path.rpartition("/")[2]
         reel = Reel(self._video, self._other, int(number) if number.isdigit() else 0)
         started = time.monotonic()
         for picture in SCRIPTS[request.behaviour](reel):
             if self._closing.wait(max(0.0, started + picture.due - time.monotonic())):
                 return
             connection.sendall(picture.data)
-            self.sent[path] = (self.sent.get(path, (0, 0.0))[0] + 1, time.monotonic())
+            visit.sent, visit.sent_at = visit.sent + 1, time.time()
         if request.behaviour == "mute":
             self._closing.wait()
 
