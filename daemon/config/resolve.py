@@ -92,6 +92,9 @@ def _contradictions(
             yield ("streams", name, "model"), f"no model {stream.model!r} under models; {hint}"
         if stream.decode == "cuda" and stream.source.scheme == "v4l2":
             yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
+        if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
+            sentence = "is less than twice batching.max_delay: frames would grow old by waiting"
+            yield ("streams", name, "max_frame_age"), sentence
         for kind, output in (("record", stream.record), ("events", stream.events)):
             if output.when == "never":
                 continue
