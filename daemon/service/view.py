@@ -43,7 +43,7 @@ class StreamView:
         """What went wrong last, if it still does."""
         status = self.lane.status
         if status.hung_sinks:
-            return f"{' and '.join(status.hung_sinks)} hangs in a write"
+            return f"hung in a write: {', '.join(status.hung_sinks)}"
         return status.last_error
 
     @property
