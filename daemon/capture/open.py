@@ -22,7 +22,7 @@ def open_source(uri: SourceUri, timeout: float, decoding: Decoding | None = None
         When it can't be opened.
     """
     if uri.scheme == "v4l2":
-        return CameraSource(uri)
+        return CameraSource(uri, timeout)
     decoding = decoding or Decoding()
     if uri.is_file and Path(uri.reveal()).is_file():
         return FileSource(uri, timeout, decoding)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
+from daemon.config.camera import CameraAddress
+
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 LONGEST = 2048
 MASK = "***"
@@ -28,7 +30,7 @@ def redact(text: str) -> str:
 class SourceUri:
     """A camera, a network stream or a file; prints without its secrets.
 
-    ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:N``, ``v4l2:/dev/videoN`` or a plain path;
+    ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:`` as in `CameraAddress`, or a plain path;
     all else raises ValueError with a sentence that doesn't repeat it. ``taken`` are values that
     came from ``${NAME}``: they count as secrets wherever they stand.
     """
@@ -103,8 +105,7 @@ def _scheme_of(text: str) -> str:
         return "file"
     scheme = match[1].lower()
     if scheme == "v4l2":
-        if not re.fullmatch(r"v4l2:([0-9]{1,3}|/dev/[\w/.:-]+)", text):
-            raise ValueError("is no camera: write v4l2:0 or v4l2:/dev/video0")
+        CameraAddress.parse(text)
     elif scheme in NETWORK_SCHEMES:
         _check_url(text)
     else:

@@ -100,7 +100,7 @@ class StreamEntry(StreamDefaults):
     """A stream as the file has it, the defaults merged in."""
 
     source: Source
-    """rtsp(s)://..., http(s)://..., v4l2:0 or a path relative to this file's folder."""
+    """rtsp(s)://..., http(s)://..., a camera (v4l2:0) or a path relative to this file's folder."""
 
 
 _DEFAULT = StreamDefaults()
