@@ -191,9 +191,8 @@ def run(
     with ThreadPoolExecutor(1) as pool:
         stage = InferenceStage(
             SlowDetector(engine, pool, takes),
-            lanes,
+            {lane: resolve(lane.name, NUMBERS, 0.4, NUMBERS) for lane in lanes},
             ready,
-            {lane.name: resolve(lane.name, NUMBERS, 0.4, NUMBERS) for lane in lanes},
             Batching(4, 0.0),
             RecordingMeters(),
             lambda: None,

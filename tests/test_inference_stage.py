@@ -65,9 +65,11 @@ class House:
         self.pool = ThreadPoolExecutor(2)
         self.stage = InferenceStage(
             Detector(self.engine, MANIFEST, self.pool),
-            list(self.lanes.values()),
+            {
+                lane: self.wanted.get(name, resolve(name, LABELS, 0.4, []))
+                for name, lane in self.lanes.items()
+            },
             ready,
-            {name: self.wanted.get(name, resolve(name, LABELS, 0.4, [])) for name in self.names},
             Batching(self.max_size, max_delay=0.0),
             self.meters,
             self._beat,

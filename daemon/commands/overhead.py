@@ -83,9 +83,8 @@ def _run(batch: int) -> float:
     with ThreadPoolExecutor(1) as pool:
         inference = InferenceStage(
             Detector(_IdleEngine(batch), _manifest(), pool),
-            [lane],
+            {lane: wanted},
             ready,
-            {"idle": wanted},
             Batching(batch, 0.01),
             Meters(),
             lambda: None,

@@ -45,22 +45,21 @@ class InferenceStage:
     def __init__(
         self,
         detector: Detector,
-        lanes: Sequence[Lane],
+        wanted: Mapping[Lane, Wanted],
         ready: threading.Condition,
-        wanted: Mapping[str, Wanted],
         batching: Batching,
         meters: Meters,
         beat: Callable[[], None],
         slots: int,
     ) -> None:
-        """Serve ``lanes``, whose inboxes announce frames on ``ready``.
+        """Serve the lanes of ``wanted``, whose inboxes announce frames on ``ready``.
 
         ``beat`` is called with every batch that is taken up or finished.
         """
         self._detector = detector
-        self._lanes = list(lanes)
+        self._lanes = list(wanted)
         self._ready = ready
-        self._wanted = wanted
+        self._wanted = dict(wanted)
         self._batching = batching
         self._meters = meters
         self._beat = beat
@@ -77,6 +76,18 @@ class InferenceStage:
     def slots_busy(self) -> int:
         """Slots that hold a batch: being filled, computed or harvested."""
         return self._fed - self._harvested
+
+    def serve(self, lane: Lane, wanted: Wanted) -> None:
+        """Serve one lane more; from any thread, before the others are all closed."""
+        with self._ready:
+            self._wanted[lane] = wanted
+            self._lanes.append(lane)
+
+    def forget(self, lane: Lane) -> None:
+        """Serve ``lane``, which is closed and drained, no more; from any thread."""
+        with self._ready:
+            self._lanes.remove(lane)
+            del self._wanted[lane]
 
     def warm_up(self) -> None:
         """Run an empty batch of each size in each slot: the first frames find all allocated.
@@ -135,7 +146,8 @@ class InferenceStage:
             self._limit,
             self._clock,
         ):
-            self._lanes = in_turn(self._lanes, frames)
+            with self._ready:
+                self._lanes[:] = in_turn(self._lanes, frames)
             self._fed += 1
             if self._enqueue(slot, frames):
                 self._beat()
@@ -148,7 +160,7 @@ class InferenceStage:
         """Letterbox and enqueue ``frames``; returns whether any was still young enough."""
         collected_at = self._clock.now()
         images = [taken.frame.image for taken in frames]
-        views = self._detector.fill(slot, images, [self._wanted[lane.name] for lane, _ in frames])
+        views = self._detector.fill(slot, images, [self._wanted[lane] for lane, _ in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
         young = self._keep_young(slot, frames)
         if not young:

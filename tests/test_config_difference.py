@@ -1,0 +1,55 @@
+"""What a running daemon can follow of a changed configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.config import Config, load
+from daemon.config.difference import Difference, difference
+from daemon.errors import ConfigError
+
+TWO = "streams:\n  gate: {source: 'rtsp://u:one@h/x'}\n  yard: {source: 'rtsp://h/y'}\n"
+
+
+def read(folder: Path, text: str) -> Config:
+    path = folder / "config.yaml"
+    path.write_text(f"version: 1\n{text}")
+    return load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TWO, Difference((), (), ())),
+        (f"{TWO}# a remark\n", Difference((), (), ())),
+        (f"{TWO}  door: {{source: 'rtsp://h/z'}}\n", Difference(("door",), (), ())),
+        ("streams: {yard: {source: 'rtsp://h/y'}}", Difference((), ("gate",), ())),
+        (TWO.replace("one", "two"), Difference((), (), ("gate",))),
+        (f"{TWO}defaults: {{detect: {{confidence: 0.7}}}}", Difference((), (), ("gate", "yard"))),
+        (f"{TWO}defaults: {{detect: {{confidence: 0.4}}}}", Difference((), (), ())),
+        (TWO.replace("h/y'", "h/y', record: {draw: blur}"), Difference((), (), ("yard",))),
+    ],
+)
+def test_the_difference_of_streams(text: str, found: Difference, tmp_path: Path) -> None:
+    assert difference(read(tmp_path, TWO), read(tmp_path, text)) == found
+
+
+def test_a_difference_in_words() -> None:
+    assert str(Difference(("a", "b"), (), ("c",))) == "added a, b; changed c"
+    assert str(Difference((), (), ())) == "nothing has changed"
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("engine: {precision: float32}", "engine.precision"),
+        ("models: {default: {input_size: [256, 256]}}", "models.default.input_size"),
+        ("storage: {root: elsewhere}\nbatching: {max_size: 4}", "batching.max_size, storage.root"),
+        ("metrics: {listen: 127.0.0.1:9000}", "metrics.listen"),
+        ("logging: {level: debug}", "logging.level"),
+    ],
+)
+def test_what_needs_a_restart_is_named(text: str, keys: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        difference(read(tmp_path, TWO), read(tmp_path, f"{TWO}{text}\n"))
+    assert str(refused.value).startswith(f"restart needed: {keys} can't change while")
