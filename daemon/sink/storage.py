@@ -1,27 +1,24 @@
 """The storage root: the one folder under which everything is written."""
 
-import fcntl
 import tempfile
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO
 
 from daemon.config import expand
 from daemon.errors import SinkError, StartupError
 from daemon.sink.file import telling
+from daemon.sink.lockfile import LockFile
 
 LOCK_NAME = ".centernetd.lock"
 
 
 class Storage:
-    """The storage root, created if need be and locked to this daemon while in use.
-
-    The lock is the kernel's (flock): it ends with the process, however that ends.
-    """
+    """The storage root, created if need be and locked to this daemon while in use."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._lock: IO[bytes] | None = None
+        self._lock: LockFile | None = None
 
     def open(self) -> None:
         """Create, try and lock the folder.
@@ -34,8 +31,7 @@ class Storage:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
-            self._lock = (self.root / LOCK_NAME).open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = LockFile(self.root / LOCK_NAME)
         except BlockingIOError:
             self.close()
             raise StartupError(
@@ -47,6 +43,12 @@ class Storage:
                 f"storage.root {self.root} can't be written to ({error.strerror}); "
                 "make it writable or set another"
             ) from None
+
+    def say(self, text: str) -> None:
+        """Tell those who look for a daemon here; nothing is told where that can't be written."""
+        if self._lock is not None:
+            with suppress(OSError):
+                self._lock.say(text)
 
     def close(self) -> None:
         """Let another daemon have the folder."""

@@ -1,0 +1,12 @@
+"""``centernetd reload``: have a running daemon read its configuration again."""
+
+from daemon.cli.options import ConfigFile, read_config
+from daemon.commands.reload import reload as ask_to_reload
+
+
+def reload(config: ConfigFile = None) -> None:
+    """Have the running daemon read its configuration again, and wait for the outcome.
+
+    Streams and defaults are followed stream by stream; any other change needs a restart.
+    """
+    print(ask_to_reload(read_config(config).storage_root))

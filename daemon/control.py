@@ -1,0 +1,40 @@
+"""How a running daemon is found and what it says of its reloads.
+
+It says so in the file with which it holds its storage root: no port, and no other rights than to
+read there and to send the daemon a signal.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a daemon says: its process, how many reloads began and ended, how the last one did.
+
+    ``refusal`` is the sentence that says why nothing was changed, ``outcome`` what was.
+    """
+
+    pid: int
+    begun: int = 0
+    ended: int = 0
+    outcome: str = ""
+    refusal: str = ""
+
+    @classmethod
+    def of_this_process(cls) -> "Control":
+        """Return what a daemon says at first."""
+        return cls(os.getpid())
+
+    def to_text(self) -> str:
+        """Return one line that `from_text` takes."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> "Control":
+        """Read it back; raises ValueError while it is being written."""
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
