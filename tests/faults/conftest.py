@@ -1,8 +1,9 @@
 """How faults are measured: the fixtures of the suite, and its report."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -13,7 +14,13 @@ from tests.faults.results import Notebook, save
 from tests.integration.conftest import SQUARES_SIZE
 from tests.rtsp import RtspServer, Video, moving_square, serving
 
-Measure = Callable[[str, float], None]
+
+class Measure(Protocol):
+    """Notes a figure for a promise, and fails where it breaks it."""
+
+    def __call__(self, promise: str, figure: float, told: str = "") -> None:
+        """Note ``figure``; what is ``told`` besides stands beside it in the page."""
+
 
 RATE = 10  # frames a second of a scripted camera: the machine is not what is tested
 
@@ -41,11 +48,11 @@ def pytest_runtest_makereport(
     if report.skipped and "measure" in item.fixturenames:
         assert isinstance(report.longrepr, tuple)
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        item.config.stash[_notebook].skip(_told(item), reason)
+        item.config.stash[_notebook].skip(_done(item), reason)
     return report
 
 
-def _told(item: pytest.Function) -> str:
+def _done(item: pytest.Function) -> str:
     """Return the first line of a test's docstring, and what it was given."""
     told = (item.function.__doc__ or "").strip().splitlines()[0].rstrip(".")
     given = getattr(item, "callspec", None)
@@ -54,11 +61,11 @@ def _told(item: pytest.Function) -> str:
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
-    """What notes a figure for a promise, and fails where it breaks it."""
+    """What tests call with a promise and a figure."""
     notebook = request.config.stash[_notebook]
 
-    def note(promise: str, figure: float) -> None:
-        notebook.note(promise, _told(request.node), figure)
+    def note(promise: str, figure: float, told: str = "") -> None:
+        notebook.note(promise, _done(request.node), figure, told)
         assert figure <= PROMISES[promise].bound, PROMISES[promise].words
 
     return note

@@ -83,8 +83,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_EVERY):
-            streams = json.loads(self._daemon.get("/status")[1])["streams"]
-            now = time.time()
+            streams, now = self._daemon.streams(), time.time()
             for name, stream in streams.items():
                 if stream["reconnects"] > self._known[name]:
                     self.declared[name].append(now)
