@@ -6,6 +6,8 @@ import pytest
 
 from daemon.model import zoo
 
+pytest_plugins = ["tests.houses"]
+
 CACHE = Path(__file__).parents[1] / ".cache"
 
 
