@@ -10,8 +10,9 @@ from daemon.errors import EngineError
 from daemon.inference.cuda import live
 from daemon.inference.engines import gpu
 from daemon.inference.engines.gpu import GpuEngine
-from tests.fake_cuda import ALLOCATIONS, STICKY, WAITS, FakeCuda, Interval
+from tests.fake_cuda import FakeCuda
 from tests.houses import House, every_flavour, frames, in_thread, run, run_once
+from tests.simulated_gpu import ALLOCATIONS, STICKY, WAITS, Interval
 
 
 def test_batches_overlap_and_stay_apart(house: House) -> None:

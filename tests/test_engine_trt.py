@@ -8,7 +8,7 @@ import pytest
 
 from daemon.errors import EngineError, ModelError
 from daemon.inference.engines.ort import OrtCpuEngine
-from tests import fake_tensorrt
+from tests import fake_plan, fake_tensorrt
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_tensorrt import FLAVOURS
@@ -141,7 +141,7 @@ def test_a_plan_that_does_not_suit_is_refused(
     house: House,
 ) -> None:
     house.plan.write_bytes(
-        fake_tensorrt.make_plan(house.flavour, "Fake GPU 0", "none", tensors, profile)
+        fake_plan.make_plan(house.flavour, "Fake GPU 0", "none", tensors, profile)
     )
     with pytest.raises(ModelError, match=sentence) as caught:
         house.open()
