@@ -1,12 +1,14 @@
 """A strict double of what the CUDA engine uses of ONNX Runtime, over the simulated GPU.
 
-Like the real one it leaves pinned memory behind every run that it isn't let wait for, frees that
-in the next run that it is, and aborts the process where a session goes with some of it left.
+Like the real one it leaves pinned memory behind every run that it isn't let wait for. The next
+run that it is enqueues a callback that frees it, on the CUDA stream, for which it doesn't wait
+itself. Where a session goes before all of it is freed, the process is aborted.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -121,8 +123,11 @@ class _Session:
         self._ort.left += 1
         self._ort.most_left = max(self._ort.most_left, self._ort.left)
         if run_options._waits:
-            self._ort.cuda.cudaStreamSynchronize(stream)
-            self._ort.left = 0
+            tidy = partial(self._tidy, self._ort.left)
+            self._ort.cuda.launch(stream, "tidy", tidy, 0.0)
+
+    def _tidy(self, runs: int) -> None:
+        self._ort.left -= runs
 
     def _check(self, binding: IOBinding) -> int:
         tensors = [*self.get_inputs(), *self.get_outputs()]

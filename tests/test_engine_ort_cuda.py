@@ -62,7 +62,7 @@ def test_what_runs_leave_behind_is_bounded_and_gone_before_the_session(
             if n:
                 engine.wait(slots[(n - 1) % 2])
         assert ort.left == 10
-        assert ort.most_left == TIDY_EVERY
+        assert TIDY_EVERY <= ort.most_left <= TIDY_EVERY + len(slots)
     assert ort.left == 0
 
 

@@ -59,6 +59,7 @@ class OrtCudaNetwork:
         """Load ``model``; raises as `open_onnxruntime_cuda` does."""
         self._session: Any = _open_session(model, device, stream)
         self._index = device.index
+        self._stream = stream
         (frames,) = self._session.get_inputs()
         self.input = _tensor(frames)
         self.outputs = [_tensor(output) for output in self._session.get_outputs()]
@@ -92,6 +93,7 @@ class OrtCudaNetwork:
         """
         if self._untidied:
             self._run(next(iter(self._bindings.values())), wait=True)
+            self._stream.synchronize()  # what is freed is freed by a callback on it
         self._bindings.clear()
         self._session = None
 
