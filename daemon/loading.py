@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.config import Config
+from daemon.flow import Meters
 from daemon.inference.cuda import Device
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Choice, Engine, open_onnx, open_plan
 from daemon.model import label_file, manifest, store
 from daemon.model.manifest import Manifest
 from daemon.model.plan import (
+    Binding,
     Gpu,
     Job,
     LoggedProgress,
@@ -22,6 +24,7 @@ from daemon.model.plan import (
     load_binding,
     load_plan,
     resolve_plan,
+    why_build,
 )
 from daemon.model.precision import FLOAT16, FLOAT32
 
@@ -131,10 +134,21 @@ class ModelChoice:
         binding, gpu = load_binding(), find_gpu(self.device)
         if self.path.endswith(_PLAN):
             return load_plan(self.base_dir / self.path, binding, gpu)
-        prepared = self.prepared(choice)
-        profile = Profile(1, sizes.max_batch, sizes.max_batch)
-        job = Job(prepared, profile, binding, gpu)
-        return resolve_plan(job, self.plans, LoggedProgress(prepared.name, stopping))
+        job = self._job(self.prepared(choice), sizes, binding, gpu)
+        return resolve_plan(job, self.plans, LoggedProgress(job.prepared.name, stopping))
+
+    def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
+        """Say in half a sentence why a plan must be built first; None where none must.
+
+        Raises as `plan`.
+        """
+        if choice.backend != "tensorrt" or self.path.endswith(_PLAN):
+            return None
+        binding, gpu = load_binding(), find_gpu(self.device)
+        return why_build(self._job(self.prepared(choice), sizes, binding, gpu), self.plans)
+
+    def _job(self, prepared: Path, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
+        return Job(prepared, Profile(1, sizes.max_batch, sizes.max_batch), binding, gpu)
 
 
 def find_gpu(index: int) -> Gpu:
@@ -151,9 +165,15 @@ def find_gpu(index: int) -> Gpu:
 
 
 def load_engine(
-    model: ModelChoice, choice: Choice, sizes: Sizes, stopping: Callable[[], bool] = lambda: False
+    model: ModelChoice,
+    choice: Choice,
+    sizes: Sizes,
+    stopping: Callable[[], bool] = lambda: False,
+    meters: Meters | None = None,
 ) -> tuple[Engine, Manifest]:
     """Load ``model`` into the chosen backend; returns its manifest beside the engine.
+
+    ``meters`` are told how long a plan took to build.
 
     Raises
     ------
@@ -167,6 +187,8 @@ def load_engine(
     engine: Engine
     if choice.backend == "tensorrt":
         plan = model.plan(choice, sizes, stopping)
+        if meters is not None and plan.build_seconds is not None:
+            meters.plan_build(plan.build_seconds)
         path, described = plan.path, plan.manifest
         engine = open_plan(plan, model.device, sizes.max_batch)
     else:
@@ -189,7 +211,8 @@ def load_detector(
     sizes: Sizes,
     pool: Executor,
     stopping: Callable[[], bool] = lambda: False,
+    meters: Meters | None = None,
 ) -> Detector:
     """Load ``model`` as `load_engine` does; ``pool`` takes its share of letterboxing."""
-    engine, described = load_engine(model, choice, sizes, stopping)
+    engine, described = load_engine(model, choice, sizes, stopping, meters)
     return Detector(engine, described, pool)

@@ -140,6 +140,7 @@ class Supervisor:
             self._sizes,
             pool,
             self._asked_to_stop.is_set,
+            self._service.meters,
         )
         house.callback(self._close, detector.engine)
         around = Surroundings(

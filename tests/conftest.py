@@ -6,6 +6,8 @@ import pytest
 
 from daemon.model import zoo
 
+pytest_plugins = ["tests.houses", "tests.plans"]
+
 CACHE = Path(__file__).parents[1] / ".cache"
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from tests.fake_cuda import SUCCESS, FakeCuda
-from tests.fake_tensorrt import make_plan
+from tests.fake_cuda import FakeCuda
+from tests.fake_plan import make_plan
 from tests.running import open_session
+from tests.simulated_gpu import SUCCESS
 
 
 class SimulatedHardware:

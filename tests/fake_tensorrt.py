@@ -9,19 +9,16 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
-
-from daemon.model.manifest import Manifest
 from daemon.model.plan import Binding, Fingerprint, PlanFile, Profile
+from tests.fake_plan import MAGIC, DataType, FakePlan, TensorIOMode, TensorLocation, nptype
+from tests.manifests import plain
 
 API = json.loads((Path(__file__).parent / "data" / "tensorrt_api.json").read_text())
 FLAVOURS = [f"{flavour['module']} {flavour['version']}" for flavour in API["flavours"]]
-_MAGIC = b"a plan of the double\n"
 
 
 class Hardware(Protocol):
@@ -64,78 +61,6 @@ class ILogger:
         raise NotImplementedError
 
 
-class TensorIOMode(Enum):
-    NONE = 0
-    INPUT = 1
-    OUTPUT = 2
-
-
-class TensorLocation(Enum):
-    DEVICE = 0
-    HOST = 1
-
-
-class DataType(Enum):
-    FLOAT = 0
-    HALF = 1
-    INT8 = 2
-    INT32 = 3
-    BOOL = 4
-    UINT8 = 5
-
-
-_NPTYPES: dict[DataType, type[np.generic]] = {
-    DataType.FLOAT: np.float32,
-    DataType.HALF: np.float16,
-    DataType.UINT8: np.uint8,
-    DataType.INT32: np.int32,
-}
-
-
-def nptype(trt_type: DataType) -> type[np.generic]:
-    return _NPTYPES[trt_type]
-
-
-def make_plan(
-    flavour: str,
-    device: str,
-    program: str,
-    tensors: Mapping[str, tuple[str, str, Sequence[int]]],
-    profile: tuple[int, int, int],
-    device_memory: int = 1 << 20,
-) -> bytes:
-    """Return a plan for `make_tensorrt`'s module of ``flavour``.
-
-    ``tensors`` gives each name's mode, type and shape, as the enums above call them.
-    """
-    told = {
-        "flavour": flavour,
-        "device": device,
-        "program": program,
-        "tensors": tensors,
-        "profile": profile,
-        "device_memory": device_memory,
-    }
-    return _MAGIC + json.dumps(told).encode()
-
-
-class _Plan:
-    """What a plan tells, and the rows of memory that its tensors take."""
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.program: str = told["program"]
-        self.device_memory: int = told["device_memory"]
-        self.profile: Sequence[int] = told["profile"]
-        self.tensors = {
-            name: (TensorIOMode[mode], DataType[dtype], tuple(shape))
-            for name, (mode, dtype, shape) in told["tensors"].items()
-        }
-
-    def bytes_of(self, name: str, batch: int) -> int:
-        _, dtype, (_, *row) = self.tensors[name]
-        return int(batch * prod(row) * np.dtype(nptype(dtype)).itemsize)
-
-
 def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901 - its classes
     """Return the module ``tensorrt`` or ``tensorrt_rtx`` of ``flavour``, one of `FLAVOURS`."""
     name, version = flavour.split()
@@ -152,16 +77,16 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> "ICudaEngine | None":
             try:
-                told = json.loads(bytes(serialized_engine).removeprefix(_MAGIC))
+                told = json.loads(bytes(serialized_engine).removeprefix(MAGIC))
                 assert told["flavour"] == flavour, f"built by {told['flavour']}"
                 assert told["device"] == hardware.name, f"built for {told['device']}"
             except (ValueError, AssertionError) as error:
                 self.logger.log(Severity.ERROR, f"[runtime] Version tag does not match: {error}")
                 return None
-            return ICudaEngine(_Plan(told), self.logger)
+            return ICudaEngine(FakePlan(told), self.logger)
 
     class ICudaEngine:
-        def __init__(self, plan: _Plan, logger: ILogger) -> None:
+        def __init__(self, plan: FakePlan, logger: ILogger) -> None:
             self._plan = plan
             self._logger = logger
             self.num_io_tensors = len(plan.tensors)
@@ -226,12 +151,12 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
             self._cache = cache
             return True
 
-        def _compile(self, plan: _Plan) -> None:
+        def _compile(self, plan: FakePlan) -> None:
             if self._cache is not None:
                 self._cache._content = f"{flavour}: {plan.program}".encode()
 
     class IExecutionContext:
-        def __init__(self, plan: _Plan, logger: ILogger, memory: object) -> None:
+        def __init__(self, plan: FakePlan, logger: ILogger, memory: object) -> None:
             self._plan = plan
             self._logger = logger
             self._memory = memory
@@ -302,21 +227,7 @@ def bind(flavour: str, hardware: Hardware) -> Binding:
 
 def plan_file(path: Path, content: bytes, precision: str = "float16") -> PlanFile:
     """Return a plan as if it had been verified; only what engines look at is true of it."""
-    manifest = Manifest(
-        layout="prepared",
-        input_size=(64, 64),
-        order="bgr",
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        resize="letterbox",
-        labels=("thing",),
-        joints=(),
-        confidence=0.5,
-        nms_iou=None,
-        top_k=10,
-        source_sha256="0" * 64,
-        precision=precision,
-    )
+    manifest = plain(input_size=(64, 64), top_k=10, precision=precision)
     fingerprint = Fingerprint("0" * 64, precision, Profile(1, 1, 1), "", "", None)
     return PlanFile(path, manifest, fingerprint, content)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.model.plan import Binding, Job, Profile
+from daemon.model.plan import Binding, Job, PlanFile, Profile, resolve_plan
 from daemon.model.plan.binding import RTX
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports, models
@@ -34,6 +34,29 @@ def prepared_squares(folder: Path, name: str = "squares", **options: object) -> 
     return folder / f"{name}.onnx"
 
 
+@pytest.fixture(scope="session")
+def binding() -> Binding:
+    return real_binding()
+
+
+@pytest.fixture
+def job(binding: Binding, tmp_path: Path) -> Job:
+    """The plan of the squares network is wanted."""
+    return squares_job(tmp_path, binding)
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> Path:
+    """The folder of plans, still to be made."""
+    return tmp_path / "cache" / "plans"
+
+
+@pytest.fixture
+def built(job: Job, plans: Path) -> PlanFile:
+    """The plan of `job`, in `plans`."""
+    return resolve_plan(job, plans, heedless)
+
+
 def squares_job(folder: Path, binding: Binding, profile: Profile = PROFILE) -> Job:
     """Ask for the plan of the squares network, prepared at the first call."""
     prepared = folder / "squares.onnx"
@@ -43,3 +66,8 @@ def squares_job(folder: Path, binding: Binding, profile: Profile = PROFILE) -> J
 def heedless(phase: str, step: int, of: int) -> bool:
     """Let a build go on, whatever it does."""
     return True
+
+
+def never(phase: str, step: int, of: int) -> bool:
+    """Fail: nothing is to be built."""
+    raise AssertionError("nothing is to be built")

@@ -27,7 +27,7 @@ def detector(
     source = exports.write(squares(INPUT, reach=8), folder / "export.onnx")
     options = PrepareOptions(top_k=10, resize=request.param, labels=LABELS)
     manifest = prepare(source, folder / "prepared.onnx", options)
-    engine = OrtCpuEngine(folder / "prepared.onnx", max_batch=8, concurrency=1)
+    engine = OrtCpuEngine(folder / "prepared.onnx", "float32", max_batch=8, concurrency=1)
     with ThreadPoolExecutor(2) as pool:
         yield Detector(engine, manifest, pool)
     engine.close()

@@ -21,7 +21,8 @@ from daemon.inference.cuda import (
     live,
 )
 from tests import fake_cuda
-from tests.fake_cuda import API, STICKY, FakeCuda
+from tests.fake_cuda import FakeCuda
+from tests.simulated_gpu import API, STICKY
 
 
 @pytest.fixture

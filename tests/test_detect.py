@@ -15,27 +15,14 @@ from daemon.commands.detect import StillDetector
 from daemon.commands.images import find_images, read_image, save
 from daemon.errors import SinkError, SourceError
 from daemon.inference.detector import Detector
-from daemon.model.manifest import Manifest
 from tests import models
 from tests.commandline import RED, CommandLine, command_line, squares_model
 from tests.fakes import FakeEngine, image
+from tests.manifests import plain
 
 PICTURE = models.draw((96, 160), RED)  # not the network's shape, nor square
 BOX = RED[1]
-MANIFEST = Manifest(
-    layout="prepared",
-    input_size=(4, 6),
-    order="bgr",
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-    resize="letterbox",
-    labels=tuple(f"colour {number}" for number in range(14)),
-    joints=(),
-    confidence=0.5,
-    nms_iou=None,
-    top_k=1,
-    source_sha256="0" * 64,
-)
+MANIFEST = plain(labels=tuple(f"colour {number}" for number in range(14)))
 
 
 @pytest.fixture

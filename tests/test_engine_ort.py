@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def engine(model: Path) -> Iterator[OrtCpuEngine]:
-    engine = OrtCpuEngine(model, max_batch=4, concurrency=2)
+    engine = OrtCpuEngine(model, "float32", max_batch=4, concurrency=2)
     yield engine
     engine.close()
     engine.close()
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_model_is_named(content: bytes | None, tmp_path: Path)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ModelError, match=r"net\.onnx") as caught:
-        OrtCpuEngine(path, 1, 1)
+        OrtCpuEngine(path, "float32", 1, 1)
     assert "\n" not in str(caught.value)
 
 

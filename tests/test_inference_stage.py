@@ -13,25 +13,12 @@ from daemon.flow import Backpressure, Lane, StageName, Worker
 from daemon.inference.detector import Detector
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import Wanted, resolve
-from daemon.model.manifest import Manifest
 from tests.fakes import PATIENCE, FakeEngine, RecordingMeters, frame, wait_until
+from tests.manifests import plain
 
 EVENTS = StageName.EVENTS
 LABELS = ("cat", "dog", "cow")
-MANIFEST = Manifest(
-    layout="prepared",
-    input_size=(4, 6),
-    order="bgr",
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-    resize="letterbox",
-    labels=LABELS,
-    joints=(),
-    confidence=0.4,
-    nms_iou=None,
-    top_k=1,
-    source_sha256="0" * 64,
-)
+MANIFEST = plain(labels=LABELS, confidence=0.4)
 
 
 @dataclass

@@ -5,7 +5,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ import pytest
 from daemon.errors import ModelError, StartupError
 from daemon.model import manifest as manifests
 from daemon.model.plan import (
-    Binding,
     BuildStoppedError,
     Gpu,
     Job,
@@ -30,38 +28,11 @@ from daemon.model.plan import (
 )
 from daemon.model.plan.binding import FULL
 from daemon.model.plan.cache import place
-from tests.plans import PROFILE, heedless, prepared_squares, real_binding, squares_job
+from daemon.model.plan.file import beside
+from tests.plans import PROFILE, heedless, never, prepared_squares
 
 ROOT = Path(__file__).parents[1]
 ORIN = Gpu("Orin (nvgpu)", "8.7")
-
-
-@pytest.fixture(scope="module")
-def binding() -> Binding:
-    return real_binding()
-
-
-@pytest.fixture
-def job(binding: Binding, tmp_path: Path) -> Job:
-    return squares_job(tmp_path, binding)
-
-
-@pytest.fixture
-def plans(tmp_path: Path) -> Path:
-    return tmp_path / "cache" / "plans"
-
-
-@pytest.fixture
-def built(job: Job, plans: Path) -> PlanFile:
-    return resolve_plan(job, plans, heedless)
-
-
-def never(phase: str, step: int, of: int) -> bool:
-    raise AssertionError("nothing is to be built")
-
-
-def description(plan: Path) -> Path:
-    return plan.with_name(f"{plan.name}.json")
 
 
 def test_a_plan_is_built_once(job: Job, plans: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -125,12 +96,12 @@ def test_the_reason_for_building_again_is_told(
 
 def test_a_plan_of_the_full_tensorrt_is_for_one_gpu(built: PlanFile, job: Job, plans: Path) -> None:
     full = the_full_tensorrt(job)
-    document = json.loads(description(built.path).read_text())
+    document = json.loads(beside(built.path).read_text())
     document["fingerprint"] |= {
         "flavour": "tensorrt",
         "gpu": {"name": "Orin (nvgpu)", "compute_capability": "8.7"},
     }
-    description(built.path).write_text(json.dumps(document))
+    beside(built.path).write_text(json.dumps(document))
     assert why_build(full, plans) is None
     moved = replace(full, gpu=Gpu("NVIDIA L4", "8.9"))
     assert why_build(moved, plans) == (
@@ -138,126 +109,6 @@ def test_a_plan_of_the_full_tensorrt_is_for_one_gpu(built: PlanFile, job: Job, p
     )
     with pytest.raises(ValueError, match="needs the GPU named"):
         why_build(replace(full, gpu=None), plans)
-
-
-def cut_short(plan: Path) -> None:
-    plan.write_bytes(plan.read_bytes()[:-1])
-
-
-def tampered(plan: Path) -> None:
-    content = bytearray(plan.read_bytes())
-    content[len(content) // 2] ^= 1
-    plan.write_bytes(content)
-
-
-def undescribed(plan: Path) -> None:
-    description(plan).unlink()
-
-
-def misdescribed(plan: Path) -> None:
-    description(plan).write_text('{"format": 1, "fingerprint": {}}')
-
-
-def of_the_future(plan: Path) -> None:
-    document = json.loads(description(plan).read_text())
-    description(plan).write_text(json.dumps(document | {"format": 99}))
-
-
-def writable_by_others(plan: Path) -> None:
-    plan.chmod(0o666)
-
-
-def described_by_others(plan: Path) -> None:
-    description(plan).chmod(0o602)
-
-
-SPOILT: dict[Callable[[Path], None], str] = {
-    cut_short: "it is not the file that was built, or not all of it",
-    tampered: "it is not the file that was built",
-    undescribed: r"its description \S+\.plan\.json: there is no such file",
-    misdescribed: r"its description \S+\.plan\.json is damaged",
-    of_the_future: "it was built by another version of centernetd",
-    writable_by_others: "others can write to it",
-    described_by_others: r"its description \S+\.plan\.json: others can write to it",
-}
-
-
-@pytest.mark.parametrize("spoil", SPOILT)
-def test_what_is_spoilt_in_the_cache_is_built_again(
-    spoil: Callable[[Path], None], built: PlanFile, job: Job, plans: Path
-) -> None:
-    spoil(built.path)
-    reason = why_build(job, plans)
-    assert re.search(SPOILT[spoil], reason or "")
-    again = resolve_plan(job, plans, heedless)
-    assert again.fingerprint == built.fingerprint
-    assert why_build(job, plans) is None
-
-
-@pytest.mark.parametrize("spoil", SPOILT)
-def test_what_is_spoilt_is_refused_where_the_user_named_it(
-    spoil: Callable[[Path], None], built: PlanFile, binding: Binding
-) -> None:
-    assert load_plan(built.path, binding, None) == built
-    spoil(built.path)
-    with pytest.raises(ModelError, match=SPOILT[spoil]) as refused:
-        load_plan(built.path, binding, None)
-    assert str(refused.value).startswith(f"{built.path}: ")
-    assert str(refused.value).endswith(f"`centernetd build MODEL -o {built.path}`")
-
-
-def test_a_plan_for_elsewhere_is_refused_where_the_user_named_it(
-    built: PlanFile, binding: Binding, tmp_path: Path
-) -> None:
-    other = replace(binding, version="1.8")
-    with pytest.raises(ModelError, match=r"and 1\.8 is installed; build it here with"):
-        load_plan(built.path, other, None)
-    with pytest.raises(ModelError, match=r"no\.plan: there is no such file; build it here"):
-        load_plan(tmp_path / "no.plan", binding, None)
-
-
-def test_somebody_elses_plan_is_not_loaded(
-    built: PlanFile, binding: Binding, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1000)
-    if os.getuid() == 0:
-        os.chown(built.path, 4711, -1)
-    with pytest.raises(ModelError, match="belongs to another user"):
-        load_plan(built.path, binding, None)
-
-
-@pytest.mark.parametrize("mode", [0o777, 0o757])
-def test_no_plan_comes_from_a_folder_that_others_can_write_to(
-    mode: int, built: PlanFile, job: Job, plans: Path
-) -> None:
-    plans.chmod(mode)
-    for use in (
-        lambda: resolve_plan(job, plans, never),
-        lambda: why_build(job, plans),
-        lambda: load_plan(built.path, job.binding, None),
-    ):
-        with pytest.raises(ModelError, match=f"^{plans}: others can write to this folder"):
-            use()
-    plans.chmod(0o1777)  # as /tmp: nobody can replace what is not theirs
-    assert resolve_plan(job, plans, never) == built
-
-
-def test_no_plan_is_built_into_a_folder_that_others_can_write_to(job: Job, plans: Path) -> None:
-    plans.mkdir(parents=True)
-    plans.chmod(0o777)
-    with pytest.raises(ModelError, match="others can write to this folder"):
-        resolve_plan(job, plans, never)
-    with pytest.raises(ModelError, match="others can write to this folder"):
-        build_plan(job, plans / "gate.plan", plans, never)
-
-
-def test_a_group_of_many_counts_as_others(built: PlanFile, job: Job, plans: Path) -> None:
-    plans.chmod(0o775)
-    assert resolve_plan(job, plans, never) == built  # the group is this user's own
-    if os.getuid() == 0:
-        os.chown(plans, -1, 4711)
-        with pytest.raises(ModelError, match="others can write to this folder"):
-            resolve_plan(job, plans, never)
 
 
 def test_a_full_disk_is_one_sentence(

@@ -100,6 +100,8 @@ def _sentences(found: Probe) -> Iterator[str]:
         height, width = model.input_size
         network = f"{model.layout}, input {height}x{width}, labels: {model.labels}"
         yield f"model: {network}; runs on {model.backend}, because {model.reason}"
+        if model.unbuilt:
+            yield f"its plan is built at the next start, which can take minutes: {model.unbuilt}"
     if (capacity := found.capacity) is None:
         return
     costs = capacity.costs

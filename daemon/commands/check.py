@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 from daemon.commands.capacity import Capacity, measure
@@ -9,10 +10,11 @@ from daemon.commands.disk import Disk, disk_of
 from daemon.commands.look import Look, look_at
 from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError
-from daemon.inference.detector import Detector
-from daemon.inference.engines import choose_backend
+from daemon.inference.engines import Choice, choose_backend
 from daemon.inference.wanted import resolve
 from daemon.loading import ModelChoice, load_detector, sizes_for
+from daemon.model import manifest
+from daemon.model.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,17 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class ModelProbe:
-    """The model as it was loaded, how many labels it has, and what runs it and why."""
+    """The model, how many labels it has, and what runs it and why.
+
+    ``unbuilt`` says why a plan must be built before it can run; None where none must.
+    """
 
     layout: str
     input_size: tuple[int, int]
     labels: int
     backend: str
     reason: str
+    unbuilt: str | None
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,9 @@ def _named(template: str, stream: str) -> str:
 def probe(config: Config) -> Probe:
     """Try everything that ``config`` names but its outputs: nothing is written there.
 
-    A model that isn't prepared yet is, and kept in the cache. Nothing is raised for what fails:
-    it is among the problems.
+    A model that isn't prepared yet is, and kept in the cache; a plan, which can take many
+    minutes, isn't built, and nothing is measured without it. Nothing is raised for what fails: it
+    is among the problems.
     """
     looks = look_at(config.streams.values())
     problems = [f"{look.stream}: {look.problem}" for look in looks if look.problem]
@@ -83,35 +90,38 @@ def probe(config: Config) -> Probe:
         problems.append(f"storage.root {disk.folder} can't be written to")
     model, capacity = None, None
     try:
+        chosen = ModelChoice.of(config)
         choice = choose_backend(config.engine.backend)
-        with ThreadPoolExecutor(1) as pool:
-            detector = load_detector(
-                ModelChoice.of(config), choice, sizes_for(choice.backend, 1), pool
-            )
-            try:
-                model = _describe(detector, choice.reason)
-                _check_labels(config, detector)
-                capacity = measure(config.streams, looks, detector, disk.free)
-            finally:
-                detector.engine.close()
+        sizes = sizes_for(choice.backend, config.batching.max_size)
+        if unbuilt := chosen.why_build(choice, sizes):
+            described = manifest.read(chosen.prepared(choice))
+            model = _describe(described, choice, unbuilt)
+            _check_labels(config, described)
+        else:
+            with ThreadPoolExecutor(1) as pool:
+                detector = load_detector(chosen, choice, sizes, pool)
+                with closing(detector.engine):
+                    model = _describe(detector.manifest, choice, None)
+                    _check_labels(config, detector.manifest)
+                    capacity = measure(config.streams, looks, detector, disk.free)
     except CenternetdError as error:
         problems.append(str(error))
     return Probe(looks, model, disk, capacity, problems)
 
 
-def _describe(detector: Detector, reason: str) -> ModelProbe:
-    manifest = detector.manifest
+def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> ModelProbe:
     return ModelProbe(
-        layout=manifest.layout,
-        input_size=manifest.input_size,
-        labels=len(manifest.labels),
-        backend=detector.engine.info.backend,
-        reason=reason,
+        layout=described.layout,
+        input_size=described.input_size,
+        labels=len(described.labels),
+        backend=choice.backend,
+        reason=choice.reason,
+        unbuilt=unbuilt,
     )
 
 
-def _check_labels(config: Config, detector: Detector) -> None:
+def _check_labels(config: Config, described: Manifest) -> None:
     """Raise ConfigError for a label that some stream wants and the model hasn't."""
     for stream in config.streams.values():
         detect = stream.detect
-        resolve(stream.name, detector.manifest.labels, detect.confidence, detect.labels)
+        resolve(stream.name, described.labels, detect.confidence, detect.labels)

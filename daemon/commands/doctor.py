@@ -12,6 +12,7 @@ from daemon.commands.codecs import codecs
 from daemon.commands.disk import disk_of
 from daemon.commands.finding import Finding, Level
 from daemon.commands.hardware import hardware
+from daemon.commands.plans import plans
 from daemon.config import cache_dir, state_dir
 from daemon.model import zoo
 
@@ -38,6 +39,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
         yield _package(module, distributions, install)
     yield from codecs()
     yield from _models()
+    yield from plans(cache_dir() / "plans")
     yield _state_folder()
     yield _systemd(root)
 

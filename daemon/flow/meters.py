@@ -14,5 +14,8 @@ class Meters:
     def frame_latency(self, stream: str, seconds: float) -> None:
         """Report the time from decoding a frame to handing its detections to the sinks."""
 
+    def plan_build(self, seconds: float) -> None:
+        """Report how long the building of a plan took."""
+
     def batch_size(self, size: int) -> None:
         """Report how many frames ran together."""

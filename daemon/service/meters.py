@@ -6,6 +6,7 @@ from daemon.flow import Meters
 
 STAGES = ("decode", "preprocess", "copy_in", "execute", "copy_out", "annotate", "encode")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0)
+BUILD_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # else each histogram has a twin
@@ -32,6 +33,12 @@ class PrometheusMeters(Meters):
             buckets=SECONDS,
             registry=registry,
         )
+        self._builds = Histogram(
+            "centernetd_plan_build_seconds",
+            "Time the building of a TensorRT plan took.",
+            buckets=BUILD_SECONDS,
+            registry=registry,
+        )
         self._stages = {stage: self._durations.labels(stage) for stage in STAGES}
         self._streams: dict[str, Histogram] = {}
 
@@ -53,6 +60,10 @@ class PrometheusMeters(Meters):
         series = self._streams.get(stream)
         if series is not None:
             series.observe(seconds)
+
+    def plan_build(self, seconds: float) -> None:
+        """Report how long the building of a plan took."""
+        self._builds.observe(seconds)
 
     def batch_size(self, size: int) -> None:
         """Report how many frames ran together."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from types import TracebackType
 
 from prometheus_client import CollectorRegistry
 
@@ -63,12 +62,7 @@ class Service:
             self._server.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._server is not None:
             self._server.close()
 

@@ -27,9 +27,9 @@ from daemon.inference.cuda import Event
 from daemon.inference.detector import SHARES, Detector
 from daemon.inference.engines.gpu import GpuEngine, GpuSlot
 from daemon.inference.wanted import Wanted
-from daemon.model.manifest import Manifest
 from tests.gpu import network
 from tests.gpu.hardware import SIZE, TorchHardware, open_double
+from tests.manifests import plain
 
 LARGEST = 32
 SECONDS = 3.0
@@ -170,7 +170,7 @@ def letterboxing(engine: GpuEngine, slots: Sequence[GpuSlot]) -> dict[str, float
     images = [random.integers(0, 256, (1080, 1920, 3), np.uint8) for _ in range(IMAGES)]
     wanted = [Wanted(0.5, None, ("thing",))] * LARGEST
     with ThreadPoolExecutor(SHARES, "letterbox") as pool:
-        detector = Detector(engine, _manifest(), pool)
+        detector = Detector(engine, plain(input_size=SIZE, top_k=network.TOP_K), pool)
         batches = [images[:LARGEST], images[LARGEST:]]
         detector.fill(slots[0], batches[0], wanted)
         started, count = time.perf_counter(), 0
@@ -207,23 +207,6 @@ def _steps(
         span = getattr(slot, step)
         begin, end = (event.seconds_since(origin) * 1e3 for event in (span.begin, span.end))
         yield {"batch": number, "step": step, "begin": begin, "end": end}
-
-
-def _manifest() -> Manifest:
-    return Manifest(
-        layout="ctdet",
-        input_size=SIZE,
-        order="bgr",
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        resize="letterbox",
-        labels=("thing",),
-        joints=(),
-        confidence=0.5,
-        nms_iou=None,
-        top_k=network.TOP_K,
-        source_sha256="0" * 64,
-    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from cuda.bindings import driver
 
 from daemon.inference.engines.gpu import GpuEngine
 from daemon.inference.engines.trt import open_tensorrt
-from tests import fake_tensorrt
+from tests import fake_plan, fake_tensorrt
 from tests.gpu.network import TOP_K, Prepared
 
 SIZE = (512, 512)
@@ -108,7 +108,7 @@ def plan(hardware: TorchHardware, largest: int) -> bytes:
         "detections": ("OUTPUT", "FLOAT", (-1, TOP_K, 6)),
     }
     profile = (1, largest, largest)
-    return fake_tensorrt.make_plan(FLAVOUR, hardware.name, "centernet", tensors, profile)
+    return fake_plan.make_plan(FLAVOUR, hardware.name, "centernet", tensors, profile)
 
 
 def open_double(folder: Path, hardware: TorchHardware, largest: int) -> GpuEngine:

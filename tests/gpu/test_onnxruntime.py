@@ -59,7 +59,7 @@ def reference(
     """What the CPU finds in float32, one frame at a time."""
     path = tmp_path_factory.mktemp("reference") / "centerface.onnx"
     prepare(centerface, path, PrepareOptions(input_size=SIZE))
-    with closing(OrtCpuEngine(path, 1, 1)) as engine:
+    with closing(OrtCpuEngine(path, "float32", 1, 1)) as engine:
         return detect(engine, pictures, 1)
 
 

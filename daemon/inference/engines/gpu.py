@@ -24,7 +24,7 @@ from daemon.inference.engines.engine import EngineInfo, Slot, Tensors
 log = logging.getLogger(__name__)
 
 _lost: list["Network"] = []
-"""Networks of a lost GPU: destroying one would touch the GPU again, and may abort the process."""
+"""Networks that can't be freed, mostly as the GPU is lost: trying may abort the process."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,13 @@ class Network(Protocol):
         """
 
     def close(self) -> None:
-        """Free everything; may be called twice."""
+        """Free everything; may be called twice. The tensors' memory is still there.
+
+        Raises
+        ------
+        EngineError
+            When that isn't possible.
+        """
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ class GpuEngine:
         with ExitStack() as owned:
             self._streams = [owned.enter_context(Stream()) for _ in range(3)]
             self._copy_in, self._compute, self._copy_out = self._streams
+            self._memory = owned.enter_context(ExitStack())
             self._network = load(self._device, self._compute)
             owned.callback(self._close_network)
             self._owned = owned.pop_all()
@@ -150,7 +157,7 @@ class GpuEngine:
         self._device.use()
         with ExitStack() as owned:
             slots = [self._make_slot(owned) for _ in range(count)]
-            self._owned.push(owned.pop_all())
+            self._memory.push(owned.pop_all())
         return slots
 
     def bucket(self, size: int) -> int:
@@ -250,8 +257,12 @@ class GpuEngine:
     def _close_network(self) -> None:
         if self._is_lost:
             _lost.append(self._network)
-        else:
+            return
+        try:
             self._network.close()
+        except EngineError as error:
+            log.warning("%s", error)
+            _lost.append(self._network)
 
 
 def _finish(cuda_stream: Stream) -> None:

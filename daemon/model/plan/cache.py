@@ -78,9 +78,8 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
             if isinstance(found, PlanFile):
                 return found
             log.info("building the plan %s, because %s", plan, found)
-            started = time.monotonic()
             built = _build(job, source, plan, folder, progress)
-            log.info("built the plan in %.1f s", time.monotonic() - started)
+            log.info("built the plan in %.1f s", built.build_seconds)
             return built
 
 
@@ -144,6 +143,7 @@ def _look(plan: Path, source: _Source) -> PlanFile | str:
 
 
 def _build(job: Job, source: _Source, plan: Path, timings: Path, progress: Progress) -> PlanFile:
+    started = time.monotonic()
     version = f"{job.binding.flavour}-{job.binding.version}"
     with files.naming(job.prepared):
         content = build(
@@ -156,7 +156,8 @@ def _build(job: Job, source: _Source, plan: Path, timings: Path, progress: Progr
             timings=timings / f"timing-{version}.cache",
         )
     write_plan(plan, content, source.manifest, source.fingerprint)
-    return PlanFile(plan, source.manifest, source.fingerprint, content)
+    took = time.monotonic() - started
+    return PlanFile(plan, source.manifest, source.fingerprint, content, took)
 
 
 @contextmanager

@@ -18,12 +18,16 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class PlanFile:
-    """A verified plan; ``content`` is the very bytes that were verified."""
+    """A verified plan; ``content`` is the very bytes that were verified.
+
+    ``build_seconds`` is None unless it was built just now.
+    """
 
     path: Path
     manifest: Manifest
     fingerprint: Fingerprint
     content: bytes = field(repr=False)
+    build_seconds: float | None = field(default=None, compare=False)
 
     @property
     def profile(self) -> Profile:

@@ -1,0 +1,95 @@
+"""What `check`, `doctor` and the metrics say of plans that are there, or still to be built."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from daemon import loading
+from daemon.commands.finding import Finding, Level
+from daemon.commands.plans import plans
+from daemon.errors import EngineError
+from daemon.inference.engines import Choice
+from daemon.loading import ModelChoice, Sizes
+from daemon.model.plan import Gpu
+from daemon.service.meters import PrometheusMeters
+from tests.commandline import CommandLine, clip, command_line, configuration, squares_model
+from tests.plans import real_binding
+
+GPU = Gpu("Fake GPU", "8.6")
+TENSORRT = Choice("tensorrt", "a test asks for it")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    with command_line(capsys) as call:
+        yield call
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A box with a GPU and TensorRT-RTX; its configuration is returned."""
+    real_binding()
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "find_gpu", lambda index: GPU)
+    clip(tmp_path / "gate.mp4", 30)
+    path = configuration(tmp_path, squares_model(tmp_path), gate={"source": "gate.mp4"})
+    settings = json.loads(path.read_text())
+    settings["engine"] = {"backend": "tensorrt"}
+    path.write_text(json.dumps(settings))
+    return path
+
+
+def model_of(box: Path) -> ModelChoice:
+    cache = box.parent / "cache"
+    return ModelChoice(str(box.parent / "squares.onnx"), box.parent, cache, cache / "plans")
+
+
+def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, box: Path) -> None:
+    outcome = cli("check", "-c", box, "--probe", "--json")
+    assert outcome.code == 0, outcome.err
+    model = outcome.json["probe"]["model"]
+    assert (model["backend"], model["layout"], model["labels"]) == ("tensorrt", "ctdet", 3)
+    assert model["unbuilt"] == "there is none for it yet"
+    assert outcome.json["probe"]["capacity"] is None
+    assert not list(box.parent.glob("cache/plans/*"))
+    told = cli("check", "-c", box, "--probe").out
+    assert "built at the next start, which can take minutes: there is none for it yet" in told
+
+
+def test_a_build_at_the_start_is_measured_and_then_nothing_is_to_be_built(box: Path) -> None:
+    model, sizes = model_of(box), Sizes(2, 2)
+    assert model.why_build(TENSORRT, sizes) == "there is none for it yet"
+    plan = model.plan(TENSORRT, sizes, lambda: False)
+    assert plan.build_seconds is not None
+    assert model.why_build(TENSORRT, sizes) is None
+    assert model.plan(TENSORRT, sizes, lambda: False).build_seconds is None
+    assert model.why_build(Choice("onnxruntime-cpu", "no GPU"), sizes) is None
+
+
+def test_the_seconds_of_a_build_are_exported(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_plan(*_: object) -> None:
+        raise EngineError("the GPU is made up")
+
+    monkeypatch.setattr(loading, "open_plan", open_plan)
+    registry = CollectorRegistry()
+    meters = PrometheusMeters(registry)
+    for _ in range(2):  # the second time it is there
+        with pytest.raises(EngineError, match="made up"):
+            loading.load_engine(model_of(box), TENSORRT, Sizes(2, 2), meters=meters)
+    assert registry.get_sample_value("centernetd_plan_build_seconds_count") == 1
+
+
+def test_doctor_judges_the_plans_that_are_there(box: Path) -> None:
+    folder = box.parent / "cache" / "plans"
+    (none,) = plans(folder)
+    assert (none.topic, none.level) == ("plans", Level.NOTE)
+    plan = model_of(box).plan(TENSORRT, Sizes(2, 2), lambda: False)
+    fits = Finding(f"plan {plan.path.stem}", Level.OK, "float32, batches of 1 to 2, best at 2")
+    assert list(plans(folder)) == [fits]
+    plan.path.write_bytes(plan.content[:-1])
+    (torn,) = plans(folder)
+    assert torn.level is Level.NOTE
+    assert "not all of it" in torn.found
