@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # How often `make faults` tries each fault, and for how many minutes it soaks.
 QUICK  ?=
-ROUNDS ?= $(if $(QUICK),1,5)
+ROUNDS ?= $(if $(QUICK),1,10)
 SOAK   ?= $(if $(QUICK),0.1,10)
 
 .PHONY: run test faults lint bench constraints clean

@@ -23,7 +23,7 @@ from tests.integration.process import Finished, started
 from tests.rtsp import RtspServer, Video, serving
 
 MINUTE = 58.0  # seconds, and a little less for a clock that is looked at now and then
-PER_ROUND = 14.0  # seconds: a stall takes ten to be declared
+PER_ROUND = 12.5  # seconds: a stall takes ten to be declared
 PATHS = {
     "mute": "mute/20",
     "keyless": "keyless",

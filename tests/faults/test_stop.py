@@ -23,7 +23,7 @@ LONGEST = 5.0  # seconds after the start that a daemon is left alone: it needs h
 def moments(rounds: int) -> Iterator[float]:
     """When to strike, in seconds; other moments for another number of rounds."""
     chance = random.Random(rounds)
-    return (chance.uniform(0, LONGEST) for _ in range(2 * rounds))
+    return (chance.uniform(0, LONGEST) for _ in range(rounds))
 
 
 def test_sigterm(

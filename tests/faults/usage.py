@@ -37,15 +37,16 @@ def observe(pid: int, seconds: float) -> list[Usage]:
 
 
 def growth(before: Sequence[Usage], after: Sequence[Usage]) -> tuple[float, int, int]:
-    """Return by how many percent memory grew, and by how much the most threads and descriptors.
+    """Return by how many percent memory grew, and how many more threads and descriptors there are.
 
-    Memory is compared by medians: it goes up and down with what is in hand.
+    Medians are compared: each goes up and down with what is in hand.
     """
-    memories = [statistics.median(look.memory for look in looks) for looks in (before, after)]
-    most = [
-        (max(look.threads for look in looks), max(look.descriptors for look in looks))
-        for looks in (before, after)
-    ]
-    (threads, descriptors), (threads_after, descriptors_after) = most
-    percent = 100 * (memories[1] / memories[0] - 1)
-    return percent, max(0, threads_after - threads), max(0, descriptors_after - descriptors)
+    memory, threads, descriptors = (
+        [statistics.median(getattr(look, what) for look in looks) for looks in (before, after)]
+        for what in ("memory", "threads", "descriptors")
+    )
+    return (
+        100 * (memory[1] / memory[0] - 1),
+        max(0, round(threads[1] - threads[0])),
+        max(0, round(descriptors[1] - descriptors[0])),
+    )
