@@ -1,41 +1,48 @@
-"""The stages that a configuration asks for, built and connected but not yet running."""
+"""The stages of a stream, built and connected but not yet running."""
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from daemon.capture.decoding import Decoding
 from daemon.capture.open import open_source
 from daemon.capture.stage import CaptureStage, Opener
-from daemon.config import Config, StreamConfig
+from daemon.config import StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
-from daemon.inference.detector import Detector
-from daemon.inference.stage import Batching, InferenceStage
-from daemon.inference.wanted import resolve
+from daemon.inference.wanted import Wanted, resolve
 from daemon.loading import Sizes
 from daemon.sink.events import EventLog
 from daemon.sink.record import Recorder
 from daemon.sink.stage import Sink, SinkStage
 from daemon.sink.storage import Storage
 
-log = logging.getLogger(__name__)
-
 _LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
 _LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """Every stage, each with a ``run`` (inference: two) that a thread is to be given.
+@dataclass(frozen=True, eq=False)
+class StreamStages:
+    """One stream: its lane, and its stages, each with a ``run`` that a thread is to be given.
 
-    ``captures`` goes by stream; ``sinks`` by names such as ``record:gate``.
+    ``wanted`` is what inference keeps for it. ``stop`` ends the capture.
     """
 
-    captures: Mapping[str, CaptureStage]
-    inference: InferenceStage
-    sinks: Mapping[str, SinkStage]
+    stream: StreamConfig
+    lane: Lane
+    wanted: Wanted
+    capture: CaptureStage
+    sinks: Mapping[StageName, SinkStage]
+    stop: threading.Event
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the stages of every stream are connected to, and the ``labels`` of the model."""
+
+    labels: Sequence[str]
+    storage: Storage
+    meters: Meters
 
 
 def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) -> Lane:
@@ -53,53 +60,24 @@ def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) ->
     )
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the stages are connected to; `build` says how."""
-
-    lanes: Sequence[Lane]
-    ready: threading.Condition
-    storage: Storage
-    meters: Meters
-    beat: Callable[[], None]
-    stop: threading.Event
-
-
-def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings) -> Pipeline:
-    """Make the stages of every stream and the inference that they share.
+def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> StreamStages:
+    """Make the stages of ``stream`` around its ``lane``.
 
     Raises
     ------
     ConfigError
-        When a stream asks for a label that the model hasn't.
+        When it asks for a label that the model hasn't.
     """
-    labels = detector.manifest.labels
-    streams = [(config.streams[lane.name], lane) for lane in around.lanes]
-    wanted = {
-        stream.name: resolve(stream.name, labels, stream.detect.confidence, stream.detect.labels)
-        for stream, _ in streams
-    }
-    for lane in around.lanes:
-        lane.status.detections.update(dict.fromkeys(wanted[lane.name].counted_as, 0))
-    sinks: dict[str, SinkStage] = {}
-    for stream, lane in streams:
-        sinks |= make_sinks(stream, lane, around.storage, labels, around.meters)
-    return Pipeline(
-        captures={
-            stream.name: CaptureStage(stream, lane, around.meters, around.stop, _opener(stream))
-            for stream, lane in streams
-        },
-        inference=InferenceStage(
-            detector,
-            around.lanes,
-            around.ready,
-            wanted,
-            Batching(sizes.max_batch, config.batching.max_delay),
-            around.meters,
-            around.beat,
-            sizes.slots,
-        ),
-        sinks=sinks,
+    detect, stop = stream.detect, threading.Event()
+    wanted = resolve(stream.name, around.labels, detect.confidence, detect.labels)
+    lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
+    return StreamStages(
+        stream=stream,
+        lane=lane,
+        wanted=wanted,
+        capture=CaptureStage(stream, lane, around.meters, stop, _opener(stream)),
+        sinks=make_sinks(stream, lane, around),
+        stop=stop,
     )
 
 
@@ -108,15 +86,14 @@ def _opener(stream: StreamConfig) -> Opener:
 
 
 def make_sinks(
-    stream: StreamConfig, lane: Lane, storage: Storage, labels: Sequence[str], meters: Meters
-) -> Mapping[str, SinkStage]:
+    stream: StreamConfig, lane: Lane, around: Surroundings
+) -> Mapping[StageName, SinkStage]:
     """Return the sinks that ``lane`` has outlets for."""
+    storage, labels = around.storage, around.labels
     sinks: dict[StageName, Sink] = {
         StageName.RECORD: Recorder(
-            stream.name, stream.record, storage, labels, lane.status, meters
+            stream.name, stream.record, storage, labels, lane.status, around.meters
         ),
         StageName.EVENTS: EventLog(stream.name, stream.events, storage, labels),
     }
-    return {
-        f"{name.value}:{stream.name}": SinkStage(lane, name, sinks[name]) for name in lane.outlets
-    }
+    return {name: SinkStage(lane, name, sinks[name]) for name in lane.outlets}

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, for as long as the daemon runs."""
+"""SIGTERM, SIGINT and SIGHUP, for as long as the daemon runs."""
 
 import os
 import signal
@@ -10,8 +10,10 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
+def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
     """Call ``stop`` at the first SIGTERM or SIGINT; a second one ends the process at once.
+
+    ``reload`` is called at each SIGHUP; without it that is one more signal to stop.
 
     The handlers run in the main thread, which therefore must only wait. The former handlers
     are put back in the end.
@@ -25,7 +27,14 @@ def on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
         received = True
         stop()
 
-    former = {number: signal.signal(number, handle) for number in _STOPPING}
+    def handle_hangup(number: int, frame: FrameType | None) -> None:
+        if reload is None:
+            handle(number, frame)
+        else:
+            reload()
+
+    handlers = dict.fromkeys(_STOPPING, handle) | {signal.SIGHUP: handle_hangup}
+    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

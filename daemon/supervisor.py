@@ -9,25 +9,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from daemon.config import Config
+from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError, EngineError
+from daemon.fleet import Fleet
 from daemon.flow import Lane, Meters, Reason, Worker
-from daemon.inference.detector import SHARES
+from daemon.inference.detector import SHARES, Detector
 from daemon.inference.engines import Engine, choose_backend
-from daemon.inference.stage import InferenceStage
+from daemon.inference.stage import Batching, InferenceStage
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.model.plan import BuildStoppedError
-from daemon.pipeline import (
-    Pipeline,
-    Surroundings,
-    build,
-    make_lane,
-)
+from daemon.pipeline import StreamStages, Surroundings, make_lane, make_stages
+from daemon.reloader import Reloader
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
-from daemon.signals import on_stop_signal
+from daemon.signals import on_signals
 from daemon.sink.storage import Storage
-from daemon.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +49,19 @@ _WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
 
 @dataclass(frozen=True)
 class Crew:
-    """The threads of a run, by the order in which they are stopped."""
+    """What runs: the inference with its threads, the streams with theirs."""
 
-    watch: Watch
+    stage: InferenceStage
     inference: list[Worker]
-    sinks: list[Worker]
+    fleet: Fleet
+    reloader: Reloader
+    engine: EngineInfo
 
     @property
     def everyone(self) -> list[Worker]:
-        """All of them."""
-        return [*self.watch.threads, *self.inference, *self.sinks]
+        """All threads."""
+        streams = [worker for crew in self.fleet.crews for worker in crew.threads]
+        return [*self.inference, *streams, *self.fleet.left_behind]
 
 
 class Supervisor:
@@ -73,10 +72,16 @@ class Supervisor:
     threads that a stop could not end.
     """
 
-    def __init__(self, config: Config, meters: Meters | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        meters: Meters | None = None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
         """Make the lanes and take the HTTP address.
 
-        ``meters`` hear what the stages report, instead of those that are scraped.
+        ``meters`` hear what the stages report, instead of those that are scraped. ``reread``
+        gives the configuration anew at a SIGHUP; it may raise ConfigError.
 
         Raises
         ------
@@ -86,16 +91,15 @@ class Supervisor:
             When ``metrics.listen`` can't be bound.
         """
         self._config = config
+        self._reread = reread
         self._choice = choose_backend(config.engine.backend)
         self._sizes = sizes_for(self._choice.backend, config.batching.max_size)
         self._ready = threading.Condition()
-        self.lanes = [
-            make_lane(stream, self._sizes, self._ready) for stream in config.streams.values()
-        ]
+        self.lanes = [self._make_lane(stream) for stream in config.streams.values()]
         self._service = Service(config, self.lanes)
         self._meters = meters or self._service.meters
         self._asked_to_stop = threading.Event()
-        self._capture_stop = threading.Event()
+        self._asked_to_reload = threading.Event()
         self._warm = threading.Event()
         self._woken = threading.Event()
         self._failed: Worker | None = None
@@ -112,15 +116,13 @@ class Supervisor:
         CenternetdError
             When the daemon can't start, or a stage fails that nothing can run without.
         """
-        with on_stop_signal(self.stop), ExitStack() as house:
+        with on_signals(self.stop, self.reload if self._reread else None), ExitStack() as house:
             house.enter_context(self._service)
             try:
-                pipeline, engine = self._build(house)
+                crew = self._build(house)
             except BuildStoppedError:
                 return 0
-            crew = self._start(pipeline)
-            self.started_at = time.monotonic()
-            self._service.running(engine, lambda: pipeline.inference.slots_busy)
+            self._start(crew)
             self._watch(crew, on_tick)
             self._shut_down(crew)
         return self._outcome()
@@ -130,7 +132,12 @@ class Supervisor:
         self._asked_to_stop.set()
         self._woken.set()
 
-    def _build(self, house: ExitStack) -> tuple[Pipeline, EngineInfo]:
+    def reload(self) -> None:
+        """Ask for the configuration to be read again; from any thread, any number of times."""
+        self._asked_to_reload.set()
+        self._woken.set()
+
+    def _build(self, house: ExitStack) -> Crew:
         storage = house.enter_context(Storage(self._config.storage_root))
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         house.callback(pool.shutdown, wait=False)
@@ -143,44 +150,58 @@ class Supervisor:
             self._service.meters,
         )
         house.callback(self._close, detector.engine)
-        around = Surroundings(
-            lanes=self.lanes,
-            ready=self._ready,
-            storage=storage,
-            meters=self._meters,
-            beat=self._service.progress.beat,
-            stop=self._capture_stop,
+        around = Surroundings(detector.manifest.labels, storage, self._meters)
+        streams = self._config.streams
+        stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]
+        inference = self._make_inference(detector, stages)
+        fleet = Fleet(self.lanes, stages, inference, self._worker, self._service)
+
+        def make_anew(stream: StreamConfig) -> StreamStages:
+            return make_stages(stream, self._make_lane(stream), around)
+
+        reloader = Reloader(
+            self._config,
+            self._reread or (lambda: self._config),
+            self._asked_to_reload,
+            fleet,
+            make_anew,
+            self._service,
+            storage,
         )
-        pipeline = build(self._config, detector, self._sizes, around)
-        ran = detector.engine.info
-        layout = detector.manifest.layout
-        return pipeline, EngineInfo(
-            ran.backend, ran.precision, ran.device, layout, self._choice.reason
+        ran, why = detector.engine.info, self._choice.reason
+        engine = EngineInfo(ran.backend, ran.precision, ran.device, detector.manifest.layout, why)
+        return Crew(inference, self._inference_workers(inference), fleet, reloader, engine)
+
+    def _make_lane(self, stream: StreamConfig) -> Lane:
+        return make_lane(stream, self._sizes, self._ready)
+
+    def _make_inference(self, detector: Detector, stages: Iterable[StreamStages]) -> InferenceStage:
+        return InferenceStage(
+            detector,
+            {made.lane: made.wanted for made in stages},
+            self._ready,
+            Batching(self._sizes.max_batch, self._config.batching.max_delay),
+            self._meters,
+            self._service.progress.beat,
+            self._sizes.slots,
         )
+
+    def _inference_workers(self, inference: InferenceStage) -> list[Worker]:
+        runs = (lambda: self._feed(inference), inference.harvest)
+        return [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
 
     def _close(self, engine: Engine) -> None:
         """Close ``engine``, unless a thread is lost in it: freeing what it uses would crash."""
         if not set(_INFERENCE) & set(self.left_behind):
             engine.close()
 
-    def _start(self, pipeline: Pipeline) -> Crew:
-        inference = pipeline.inference
-        crew = Crew(
-            watch=Watch(pipeline, {lane.name: lane for lane in self.lanes}, self._worker),
-            inference=[
-                self._worker(name, run)
-                for name, run in zip(
-                    _INFERENCE, (lambda: self._feed(inference), inference.harvest), strict=True
-                )
-            ],
-            sinks=[self._worker(name, stage.run) for name, stage in pipeline.sinks.items()],
-        )
+    def _start(self, crew: Crew) -> None:
         for worker in crew.inference:
             worker.start()
         self._await(self._warm)
-        for worker in [*crew.sinks, *crew.watch.threads]:
-            worker.start()
-        return crew
+        crew.fleet.start()
+        self.started_at = time.monotonic()
+        self._service.running(crew.engine, lambda: crew.stage.slots_busy)
 
     def _feed(self, inference: InferenceStage) -> None:
         inference.warm_up()
@@ -211,7 +232,8 @@ class Supervisor:
         while any(worker.alive for worker in crew.everyone):
             if self._must_stop:
                 return
-            crew.watch.tick()
+            crew.fleet.look()
+            crew.reloader.look()
             self._service.tick()
             on_tick()
             self._woken.wait(_TICK)
@@ -222,17 +244,16 @@ class Supervisor:
         now = time.monotonic()
         patience = _WITHOUT_ENGINE if self.engine_failed else _ORDERLY
         self._service.stopping()
-        self._capture_stop.set()
-        for lane in self.lanes:
-            lane.close()
+        crew.fleet.close()
         if not _join(crew.inference, now + patience.drain):
             for lane in self.lanes:
                 lane.discard()
             _join(crew.inference, now + patience.drain + _TICK)
         for lane in self.lanes:
             lane.abandon()
-        _join(crew.watch.threads, now + patience.capture)
-        _join([*crew.inference, *crew.sinks], now + patience.stop)
+        crews = crew.fleet.crews
+        _join([worker for each in crews for worker in each.captures], now + patience.capture)
+        _join(crew.everyone, now + patience.stop)
         self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
         for name in self.left_behind:
             log.warning("%s didn't end in time and is left behind", name)

@@ -241,8 +241,9 @@ class FakeSupervisor:
     left_behind: tuple[str, ...] = ()
     engine_failed = False
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, reread: Callable[[], Config] | None) -> None:
         assert config.streams
+        assert (reread is None) == (config.metrics.listen is None)  # as for one source
         self.lanes: list[Lane] = [open_lane(StageName.RECORD), open_lane()]
         self.lanes[1].name = "yard"
 

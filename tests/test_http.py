@@ -27,6 +27,7 @@ from daemon.service import (
     StreamView,
 )
 from daemon.service.health import NOT_LOADED, Verdict, health, readiness
+from daemon.service.view import ConfigState
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -73,7 +74,7 @@ class Site:
             progress=self.progress,
             rates=self.rates,
             storage_root=storage_root,
-            config_sha256="c0ffee",
+            config=ConfigState("c0ffee"),
             version="1.2.3",
             started_at=time.monotonic() - 60,
         )

@@ -33,6 +33,7 @@ from daemon.service import (
 )
 from daemon.service.meters import SECONDS, SIZES, STAGES
 from daemon.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
+from daemon.service.view import ConfigState
 from tests.integration.prometheus import check_metrics
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
@@ -62,7 +63,7 @@ class House:
                     progress=Progress(),
                     rates=Rates(),
                     storage_root=storage_root,
-                    config_sha256="c0ffee",
+                    config=ConfigState("c0ffee"),
                     version="1.2.3",
                     started_at=0.0,
                 )

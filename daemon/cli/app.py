@@ -16,6 +16,7 @@ from daemon.cli.doctor import doctor
 from daemon.cli.leave import leave
 from daemon.cli.options import Invocation
 from daemon.cli.prepare import fetch, prepare
+from daemon.cli.reload import reload
 from daemon.cli.run import run
 from daemon.config import redact
 from daemon.errors import CenternetdError
@@ -75,5 +76,5 @@ def options(
 
 
 app.callback()(options)
-for command in (run, check, detect, prepare, build, fetch, bench, doctor):
+for command in (run, reload, check, detect, prepare, build, fetch, bench, doctor):
     app.command()(command)

@@ -42,13 +42,26 @@ def run(
     settings = read_config(config) if source is None else from_source(source, output)
     level = "debug" if context.obj.debug else settings.logging.level
     handler = logs.configure(level, settings.logging.format, settings.secrets())
+    _tell_notices(settings)
+
+    def reread() -> Config:
+        again = read_config(config)
+        handler.redactor.learn(again.secrets())
+        _tell_notices(again)
+        return again
+
+    supervisor = Supervisor(settings, reread=reread if source is None else None)
+    _run(supervisor, settings, handler, context.obj)
+
+
+def _tell_notices(settings: Config) -> None:
     for notice in settings.notices():
         log.warning(notice)
-    _run(settings, handler, context.obj)
 
 
-def _run(settings: Config, handler: LogHandler, invocation: Invocation) -> NoReturn:
-    supervisor = Supervisor(settings)
+def _run(
+    supervisor: Supervisor, settings: Config, handler: LogHandler, invocation: Invocation
+) -> NoReturn:
     only_files = all(stream.source.is_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
     with FileProgress(supervisor.lanes, console) as progress:

@@ -31,15 +31,15 @@ def reload(storage_root: Path) -> str:
         os.kill(before.pid, signal.SIGHUP)
     except OSError as error:
         raise StartupError(
-            f"the daemon (process {before.pid}) can't be told to reload: {error.strerror}; run this "
-            "as the daemon's user or as root"
+            f"the daemon (process {before.pid}) can't be told to reload: {error.strerror}; run "
+            "this as the daemon's user or as root"
         ) from None
     deadline = time.monotonic() + _PATIENCE
     while (now := _find(storage_root)).ended <= before.begun:
         if time.monotonic() > deadline:
             raise CenternetdError(
-                f"the daemon (process {now.pid}) has not reloaded within {_PATIENCE:.0f} s: its log "
-                "and `centernetd status` say what it does"
+                f"the daemon (process {now.pid}) has not reloaded within {_PATIENCE:.0f} s: its "
+                "log and `centernetd status` say what it does"
             )
         time.sleep(_INTERVAL)
     if now.refusal:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from weakref import WeakKeyDictionary
 
 from daemon.errors import EngineError
 from daemon.flow import Backpressure, Channel, Frame, Lane, Meters, Reason, Result, StageName
@@ -59,7 +60,7 @@ class InferenceStage:
         self._detector = detector
         self._lanes = list(wanted)
         self._ready = ready
-        self._wanted = dict(wanted)
+        self._wanted = WeakKeyDictionary(wanted)
         self._batching = batching
         self._meters = meters
         self._beat = beat
@@ -84,10 +85,9 @@ class InferenceStage:
             self._lanes.append(lane)
 
     def forget(self, lane: Lane) -> None:
-        """Serve ``lane``, which is closed and drained, no more; from any thread."""
+        """Serve ``lane``, which is closed, no more; from any thread."""
         with self._ready:
             self._lanes.remove(lane)
-            del self._wanted[lane]
 
     def warm_up(self) -> None:
         """Run an empty batch of each size in each slot: the first frames find all allocated.

@@ -33,7 +33,7 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-        self._redactor = redactor
+        self.redactor = redactor
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """Put the stream in front of the message."""
@@ -44,7 +44,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text without secrets."""
-        return self._redactor(super().format(record))
+        return self.redactor(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,7 +52,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
-        self._redactor = redactor
+        self.redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; secrets go before JSON's escapes could hide them."""
@@ -65,7 +65,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "exception": self.formatException(record.exc_info) if record.exc_info else None,
         }
-        clean = {key: self._redactor(str(value)) for key, value in fields.items() if value}
+        clean = {key: self.redactor(str(value)) for key, value in fields.items() if value}
         return json.dumps(clean, ensure_ascii=False)
 
 
@@ -77,12 +77,13 @@ class LogHandler(logging.Handler):
 
     def __init__(
         self,
-        formatter: logging.Formatter,
+        formatter: TextFormatter | JsonFormatter,
         journal: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.setFormatter(formatter)
+        self.redactor = formatter.redactor
         self._journal = journal
         self._clock = clock
         self._repeats = Repeats()

@@ -164,7 +164,10 @@ DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
                _engine_info),
     Definition("config_info", ("sha256",),
                "The configuration in force.",
-               lambda p: (((p.config_sha256,), 1),)),
+               lambda p: (((p.config.sha256,), 1),)),
+    Definition("config_last_reload_successful", (),
+               "1 unless the last reload was refused.",
+               lambda p: _one(p.config.last_reload_succeeded)),
 )
 # fmt: on
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 SEND_TIMEOUT = 1.0
@@ -20,6 +21,11 @@ class Notifier:
     def ready(self) -> None:
         """Tell that the start is done."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Tell that the configuration is read again; `ready` tells the end of it."""
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
     def status(self, text: str) -> None:
         """Set the line that ``systemctl status`` shows."""

@@ -26,6 +26,10 @@ class Rates:
             samples[lane.name] = [*kept, (now, lane.ledger.read().inferred)]
         self._samples = samples
 
+    def forget(self, stream: str) -> None:
+        """Begin anew with the next stream of that name."""
+        self._samples.pop(stream, None)
+
     def fps(self, stream: str) -> float:
         """Return the frames inferred a second; 0 until two ticks have passed."""
         samples = self._samples.get(stream)

@@ -12,14 +12,18 @@ class Redactor:
     """Masks known secrets, also quoted or percent-encoded, and what looks like a secret."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        plain = {form for secret in secrets for form in (secret, unquote(secret)) if form}
-        longest_first = sorted(plain, key=len, reverse=True)
+        self._plain: set[str] = set()
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask ``secrets`` too, from now on."""
+        self._plain |= {form for secret in secrets for form in (secret, unquote(secret)) if form}
+        longest_first = sorted(self._plain, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(_any_encoding, longest_first)))
-        self._has_secrets = bool(plain)
 
     def __call__(self, text: str) -> str:
         """Return ``text`` with every secret masked."""
-        return redact(self._pattern.sub(MASK, text) if self._has_secrets else text)
+        return redact(self._pattern.sub(MASK, text) if self._plain else text)
 
 
 def _any_encoding(secret: str) -> str:

@@ -17,7 +17,7 @@ from daemon.service.overload import Overload
 from daemon.service.pages import Pages
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
-from daemon.service.view import EngineInfo, Pipeline, StreamView
+from daemon.service.view import ConfigState, EngineInfo, Pipeline, StreamView
 
 
 class Service:
@@ -30,22 +30,24 @@ class Service:
     """
 
     def __init__(self, config: Config, lanes: Sequence[Lane]) -> None:
+        """Show ``lanes``, a list that changes as streams come (`add`) and go (`remove`)."""
         self._lanes = lanes
         self._engine: EngineInfo | None = None
         self._slots_busy: Callable[[], int] = lambda: 0
         self._notifier = Notifier()
+        self.config = ConfigState(config.sha256)
         self.progress = Progress()
         self.rates = Rates()
         self._overload = Overload()
-        views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
+        self._views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
         pipeline = Pipeline(
-            streams=lambda: views,
+            streams=lambda: self._views,
             engine=lambda: self._engine,
             slots_busy=lambda: self._slots_busy(),
             progress=self.progress,
             rates=self.rates,
             storage_root=config.storage_root,
-            config_sha256=config.sha256,
+            config=self.config,
             version=version("centernetd"),
             started_at=time.monotonic(),
         )
@@ -69,6 +71,27 @@ class Service:
     def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
         """Tell that the engine is loaded and every stage runs."""
         self._engine, self._slots_busy = engine, slots_busy
+        self._notifier.ready()
+
+    def add(self, lane: Lane, stall_timeout: float) -> None:
+        """Show one stream more."""
+        self.meters.add_stream(lane.name)
+        self._views = [*self._views, StreamView(lane, stall_timeout)]
+
+    def remove(self, lane: Lane) -> None:
+        """Show a stream no more."""
+        self._views = [view for view in self._views if view.lane is not lane]
+        self.meters.remove_stream(lane.name)
+        self.rates.forget(lane.name)
+
+    def reloading(self) -> None:
+        """Tell that the configuration is read again."""
+        self._notifier.reloading()
+
+    def reloaded(self, sha256: str | None) -> None:
+        """Tell that this is through; None for the hash of the configuration if it was refused."""
+        self.config.last_reload_succeeded = sha256 is not None
+        self.config.sha256 = sha256 or self.config.sha256
         self._notifier.ready()
 
     def tick(self) -> None:

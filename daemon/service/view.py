@@ -20,6 +20,14 @@ class EngineInfo:
     reason: str
 
 
+@dataclass
+class ConfigState:
+    """The configuration in force, and whether the last reload was followed or refused."""
+
+    sha256: str
+    last_reload_succeeded: bool = True
+
+
 @dataclass(frozen=True)
 class StreamView:
     """One stream as the service sees it; ``stall_timeout`` is in seconds."""
@@ -83,6 +91,6 @@ class Pipeline:
     progress: Progress
     rates: Rates
     storage_root: Path
-    config_sha256: str
+    config: ConfigState
     version: str
     started_at: float

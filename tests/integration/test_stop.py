@@ -178,6 +178,7 @@ def test_a_kill_costs_at_most_a_second(tmp_path: Path, squares: Path) -> None:
     (left,) = finished.state.glob("*.part")
     kept = decoded(left)
     assert kept >= known["written"]["record"], "what was counted as written must be there"
-    assert kept >= known["inferred"] - RATE
+    lost = sum(n for place, n in known["dropped"].items() if place.startswith("record/"))
+    assert kept >= known["inferred"] - lost - RATE, "lost: what the encoder could not keep up with"
     events = (finished.state / "cam.jsonl").read_text()
     assert events.count("\n") >= known["written"]["events"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import watch
+from daemon import crew
 from daemon.config import load
 from daemon.flow import Result, StageName
 from daemon.service.health import health
@@ -25,7 +25,7 @@ FRAMES = 100  # four seconds of a live stream
 def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("CACHE_DIRECTORY", str(CACHE))
-    monkeypatch.setattr(watch, "HUNG_AFTER", 0.5)
+    monkeypatch.setattr(crew, "HUNG_AFTER", 0.5)
     clips.count(tmp_path / "clip.mp4", FRAMES)
     stream = {"source": "clip.mp4", "events": {"when": "always"}}
     streams = {

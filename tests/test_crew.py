@@ -7,11 +7,14 @@ from typing import cast
 
 import pytest
 
+from daemon.capture.stage import CaptureStage
+from daemon.config import SourceUri, StreamConfig
+from daemon.crew import HUNG_AFTER, MOST_LOST, StreamCrew
 from daemon.flow import Backpressure, Lane, StageName, Worker
-from daemon.inference.stage import InferenceStage
-from daemon.pipeline import Pipeline
+from daemon.inference.wanted import Wanted
+from daemon.pipeline import StreamStages
 from daemon.service.view import StreamView
-from daemon.watch import HUNG_AFTER, MOST_LOST, Watch
+from daemon.sink.stage import SinkStage
 from tests.fakes import PATIENCE, wait_until
 
 
@@ -38,9 +41,12 @@ class FakeSink:
 
     busy_for = 0.0
 
+    def run(self) -> None:
+        """Never started here."""
+
 
 class House:
-    """A watch over one stream."""
+    """A crew of one stream."""
 
     def __init__(self) -> None:
         self.capture = FakeCapture()
@@ -53,18 +59,23 @@ class House:
             ready=threading.Condition(),
             sinks=[StageName.RECORD, StageName.EVENTS],
         )
-        pipeline = Pipeline(
-            captures={"gate": self.capture},  # type: ignore[dict-item]
-            inference=cast(InferenceStage, None),
-            sinks={"record:gate": self.record, "events:gate": self.events},  # type: ignore[dict-item]
+        stages = StreamStages(
+            stream=StreamConfig("gate", SourceUri("rtsp://192.0.2.1/s")),
+            lane=self.lane,
+            wanted=Wanted(0.4, None, ()),
+            capture=cast(CaptureStage, self.capture),
+            sinks={
+                StageName.RECORD: cast(SinkStage, self.record),
+                StageName.EVENTS: cast(SinkStage, self.events),
+            },
+            stop=threading.Event(),
         )
-        self.watch = Watch(pipeline, {"gate": self.lane}, self._make)
-        (first,) = self.watch.threads
+        self.crew = StreamCrew(stages, self._make)
+        (first,) = self.crew.captures
         first.start()
 
     @staticmethod
     def _make(name: str, run: Callable[[], None]) -> Worker:
-        assert name == "capture:gate"
         return Worker(name, run, lambda _: None)
 
     @property
@@ -75,11 +86,11 @@ class House:
         """Lose the thread that reads; so many have been started then."""
         wait_until(lambda: len(self.capture.gates) == started)
         self.capture.lost = True
-        self.watch.tick()
+        self.crew.look()
 
     def come_back(self, number: int) -> None:
         """Let a thread return."""
-        thread = self.watch.threads[number]
+        thread = self.crew.captures[number]
         self.capture.gates[number].set()
         assert thread.join(time.monotonic() + PATIENCE)
 
@@ -93,37 +104,37 @@ def house() -> Iterator[House]:
 
 
 def test_a_lost_thread_is_replaced_and_counted_until_it_returns(house: House) -> None:
-    house.watch.tick()
-    assert (len(house.watch.threads), house.lost_threads) == (1, 0)
+    house.crew.look()
+    assert (len(house.crew.captures), house.lost_threads) == (1, 0)
     house.lose(started=1)
     wait_until(lambda: len(house.capture.gates) == 2)
-    house.watch.tick()
-    assert (len(house.watch.threads), house.lost_threads) == (2, 1)
+    house.crew.look()
+    assert (len(house.crew.captures), house.lost_threads) == (2, 1)
     house.come_back(0)
-    house.watch.tick()
-    assert (len(house.watch.threads), house.lost_threads) == (1, 0)
+    house.crew.look()
+    assert (len(house.crew.captures), house.lost_threads) == (1, 0)
 
 
 def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture) -> None:
     for started in range(1, MOST_LOST + 1):
         house.lose(started)
     for _ in range(5):
-        house.watch.tick()
+        house.crew.look()
     assert len(house.capture.gates) == MOST_LOST
     assert house.lost_threads == MOST_LOST
     assert caplog.text.count("stays stuck until one comes back") == 1
     house.come_back(1)
-    house.watch.tick()
+    house.crew.look()
     wait_until(lambda: len(house.capture.gates) == MOST_LOST + 1)
-    house.watch.tick()
+    house.crew.look()
     assert house.lost_threads == MOST_LOST - 1
 
 
 def test_an_ended_capture_is_not_replaced(house: House) -> None:
     wait_until(lambda: len(house.capture.gates) == 1)
     house.come_back(0)
-    house.watch.tick()
-    assert house.watch.threads == []
+    house.crew.look()
+    assert house.crew.captures == []
     assert house.lost_threads == 0
 
 
@@ -132,18 +143,18 @@ def test_a_sink_that_hangs_makes_its_stream_stuck(
 ) -> None:
     view = StreamView(house.lane, stall_timeout=10.0)
     house.record.busy_for = HUNG_AFTER - 0.1
-    house.watch.tick()
+    house.crew.look()
     assert not house.lane.status.hung_sinks
     house.record.busy_for = HUNG_AFTER
     for _ in range(3):
-        house.watch.tick()
+        house.crew.look()
     assert view.state.value == "stuck"
     assert view.last_error == "hung in a write: record"
     assert caplog.text.count("stuck: record has hung in a write for 20 s") == 1
     house.events.busy_for = HUNG_AFTER + 5
-    house.watch.tick()
+    house.crew.look()
     assert view.last_error == "hung in a write: record, events"
     house.record.busy_for = house.events.busy_for = 0.0
-    house.watch.tick()
+    house.crew.look()
     assert view.last_error is None
     assert caplog.text.count("has come back from a write") == 2

@@ -1,0 +1,92 @@
+"""The threads of one stream, some of which foreign code may keep for ever."""
+
+import logging
+from collections.abc import Callable
+
+from daemon.flow import Worker
+from daemon.pipeline import StreamStages
+
+log = logging.getLogger(__name__)
+
+MOST_LOST = 3
+"""Threads of one stream that may be lost at a time; then it waits for one to come back."""
+HUNG_AFTER = 20.0
+"""Seconds in one write after which a sink counts as hung."""
+
+MakeWorker = Callable[[str, Callable[[], None]], Worker]
+
+
+class StreamCrew:
+    """Owns the threads of one stream: replaces those that are lost, and tells which sinks hang.
+
+    All is called in one thread, `look` about twice a second.
+    """
+
+    def __init__(self, stages: StreamStages, make_worker: MakeWorker) -> None:
+        """Give each of ``stages`` a thread made by ``make_worker``, from its name and work."""
+        self.stages = stages
+        self.name = stages.stream.name
+        self.lane = stages.lane
+        self._make_worker = make_worker
+        self._vacant = False
+        self.captures = [self._make_capture()]
+        """Threads of the capture, lost ones included."""
+        self.sinks = [
+            make_worker(f"{sink.value}:{self.name}", stage.run)
+            for sink, stage in stages.sinks.items()
+        ]
+
+    @property
+    def threads(self) -> list[Worker]:
+        """All of them."""
+        return [*self.captures, *self.sinks]
+
+    @property
+    def alive(self) -> bool:
+        """Whether a thread still runs."""
+        return any(thread.alive for thread in self.threads)
+
+    def start(self) -> None:
+        """Start the sinks, then the capture."""
+        for thread in [*self.sinks, *self.captures]:
+            thread.start()
+
+    def stop(self) -> None:
+        """Have the capture end and the sinks finish what is on its way."""
+        self.stages.stop.set()
+        self.lane.close()
+
+    def look(self) -> None:
+        """Look after every thread once."""
+        self._look_at_capture()
+        self._look_at_sinks()
+
+    def _look_at_capture(self) -> None:
+        self._vacant |= self.stages.capture.watch()
+        self.captures = [thread for thread in self.captures if thread.alive]
+        status, lost = self.lane.status, len(self.captures)
+        if not self._vacant:
+            status.lost_threads = max(0, lost - 1)
+            return
+        if lost < MOST_LOST:
+            self.captures.append(self._make_capture())
+            self.captures[-1].start()
+            self._vacant = False
+        elif status.lost_threads < lost:
+            message = "%d of its capture's threads are lost: it stays stuck until one comes back"
+            log.error(message, lost, extra={"stream": self.name})
+        status.lost_threads = lost
+
+    def _look_at_sinks(self) -> None:
+        status = self.lane.status
+        busy = {sink.value: stage.busy_for for sink, stage in self.stages.sinks.items()}
+        hung = tuple(sink for sink, seconds in busy.items() if seconds >= HUNG_AFTER)
+        before, status.hung_sinks = status.hung_sinks, hung
+        for sink in set(hung) - set(before):
+            message = "stuck: %s has hung in a write for %.0f s"
+            log.error(message, sink, busy[sink], extra={"stream": self.name})
+        for sink in set(before) - set(hung):
+            log.warning("%s has come back from a write", sink, extra={"stream": self.name})
+
+    def _make_capture(self) -> Worker:
+        return self._make_worker(f"capture:{self.name}", self.stages.capture.run)

@@ -1,0 +1,82 @@
+"""Following the configuration while the daemon runs."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from daemon.config import Config, StreamConfig
+from daemon.config.difference import difference
+from daemon.control import Control
+from daemon.errors import ConfigError
+from daemon.fleet import Fleet
+from daemon.pipeline import StreamStages
+from daemon.service.service import Service
+from daemon.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+class Reloader:
+    """Reads the configuration again when it is asked to, and has the fleet follow; one at a time.
+
+    All is checked before anything is changed: a configuration that can't be followed is refused
+    whole. What happens is said in the storage root's lock file, for `centernetd reload`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reread: Callable[[], Config],
+        asked: threading.Event,
+        fleet: Fleet,
+        make_stages: Callable[[StreamConfig], StreamStages],
+        service: Service,
+        storage: Storage,
+    ) -> None:
+        """Start from ``config``; ``asked`` is set, from anywhere, to have ``reread`` called."""
+        self._config = config
+        self._reread = reread
+        self._asked = asked
+        self._fleet = fleet
+        self._make_stages = make_stages
+        self._service = service
+        self._storage = storage
+        self._says = Control.of_this_process()
+        self._say(self._says)
+
+    def look(self) -> None:
+        """Begin what is asked for, end what is through; called about twice a second."""
+        if self._under_way and self._fleet.settled:
+            self._end(self._config.sha256, outcome=self._says.outcome)
+        if self._asked.is_set() and not self._under_way:
+            self._asked.clear()
+            self._begin()
+
+    @property
+    def _under_way(self) -> bool:
+        return self._says.begun > self._says.ended
+
+    def _begin(self) -> None:
+        self._service.reloading()
+        self._say(replace(self._says, begun=self._says.begun + 1, outcome="", refusal=""))
+        try:
+            config = self._reread()
+            change = difference(self._config, config)
+            self._fleet.follow(change, config.streams, self._make_stages)
+        except ConfigError as error:
+            log.error("the configuration is not followed, nothing has changed: %s", error)  # noqa: TRY400
+            self._end(None, refusal=str(error))
+            return
+        self._config = config
+        log.info("following the configuration: %s", change)
+        self._say(replace(self._says, outcome=str(change)))
+
+    def _end(self, sha256: str | None, *, outcome: str = "", refusal: str = "") -> None:
+        self._service.reloaded(sha256)
+        ended = replace(self._says, ended=self._says.begun, outcome=outcome, refusal=refusal)
+        self._say(ended)
+
+    def _say(self, control: Control) -> None:
+        self._says = control
+        self._storage.say(control.to_text())
