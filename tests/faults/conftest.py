@@ -1,18 +1,21 @@
 """How faults are measured: the fixtures of the suite, and its report."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from tests import exports, models
+from tests.faults.house import Neighbour
 from tests.faults.promises import PROMISES
 from tests.faults.report import table
 from tests.faults.results import Notebook, save
 from tests.integration.conftest import SQUARES_SIZE
 from tests.rtsp import RtspServer, Video, moving_square, serving
+
+Neighbours = Mapping[str, Neighbour]
 
 
 class Measure(Protocol):
@@ -23,6 +26,7 @@ class Measure(Protocol):
 
 
 RATE = 10  # frames a second of a scripted camera: the machine is not what is tested
+LIVE_RATE = 2  # of one that must lose nothing, live: a busy machine may hold it up for a second
 
 _notebook = pytest.StashKey[Notebook]()
 
@@ -93,6 +97,19 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def video() -> Video:
     return moving_square(rate=RATE)
+
+
+@pytest.fixture(scope="session")
+def neighbours() -> Iterator[Neighbours]:
+    """Cameras that are well, for a daemon that has others."""
+    with (
+        serving(moving_square(rate=LIVE_RATE)) as calm,
+        serving(moving_square(rate=RATE)) as quick,
+    ):
+        yield {
+            "well": Neighbour({"source": calm.url("play"), "policy": "live"}, LIVE_RATE),
+            "patient": Neighbour({"source": quick.url("play"), "policy": "lossless"}, RATE),
+        }
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import RATE, Measure
+from tests.faults.conftest import RATE, Measure, Neighbours
 from tests.faults.hanging import ServiceManager, file_system, name_server
-from tests.faults.house import UNRECORDED, configure, lost
+from tests.faults.house import UNRECORDED, Stream, configure
 from tests.integration import test_systemd_unit as unit
 from tests.integration.process import PATIENCE, Daemon, started
 from tests.rtsp import RtspServer, Video, serving
 
-GOOD = {"well": "live", "patient": "lossless"}
 RECORDED = 3 * RATE  # frames before anything hangs
 PING_EVERY = 1.0  # seconds; under the unit it is 10, so that the last ping comes no later
 
@@ -47,16 +46,15 @@ def seconds_to_end(daemon: Daemon) -> float:
 
 @pytest.mark.usefixtures("manager")
 def test_a_capture_and_a_sink_hang(
-    tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
+    tmp_path: Path, squares: Path, camera: RtspServer, neighbours: Neighbours, measure: Measure
 ) -> None:
     """One camera's name is looked up for minutes; the file system of another's recording stops"""
     mount = tmp_path / "state" / "mount"
-    streams = {
+    streams: dict[str, Stream] = {
         "capture": {"source": "rtsp://camera.example/play", **UNRECORDED},
         "sink": {"source": camera.url("play"), "record": {"path": "mount/cam.mp4"}},
     }
-    for name, policy in GOOD.items():
-        streams[name] = {"source": camera.url("play"), "policy": policy}
+    streams |= {name: neighbour.stream for name, neighbour in neighbours.items()}
     config = configure(tmp_path, squares, streams)
     with (
         name_server(tmp_path) as prefix,
@@ -75,8 +73,8 @@ def test_a_capture_and_a_sink_hang(
         disk.send_signal(signal.SIGCONT)  # till then the kernel keeps what is left of the process
         finished = daemon.finish()
     assert finished.code == 0, finished.stderr
-    for name in GOOD:
-        measure("unhurt", lost(finished, name, RATE))
+    for name, neighbour in neighbours.items():
+        measure("unhurt", neighbour.lost(finished, name))
 
 
 def test_inference_hangs(manager: ServiceManager, measure: Measure) -> None:

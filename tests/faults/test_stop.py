@@ -43,7 +43,10 @@ def test_sigterm(
             finished = daemon.finish()
             measure("stop", time.monotonic() - began)
         assert finished.code == 0, finished.stderr
-        assert all(receipt.balanced for receipt in finished.receipts.values())
+        for name, receipt in finished.receipts.items():
+            assert receipt.balanced
+            files = finished.state.glob(f"{name}*.mp4")
+            assert sum(len(times(file)) for file in files) == receipt.written
         measure("finished", len(list(finished.state.rglob("*.part"))))
 
 
