@@ -129,7 +129,7 @@ class Fleet:
             lane.abandon()
             self._left += [thread for thread in crew.threads if thread.alive]
             log.warning("didn't end in time and is left behind", extra={"stream": crew.name})
-        lane.ledger.write_off()
+        lane.ledger.close()
         self._inference.forget(lane)
         self.lanes.remove(lane)
         self._service.remove(lane)

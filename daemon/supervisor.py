@@ -258,7 +258,7 @@ class Supervisor:
         for name in self.left_behind:
             log.warning("%s didn't end in time and is left behind", name)
         for lane in self.lanes:
-            lane.ledger.write_off()
+            lane.ledger.close()
 
     @property
     def engine_failed(self) -> bool:

@@ -249,7 +249,7 @@ class FakeSupervisor:
 
     def run(self, on_tick: Callable[[], None]) -> int:
         self.lanes[0].ledger.capture()
-        self.lanes[0].ledger.write_off()
+        self.lanes[0].ledger.close()
         for lane in self.lanes:
             lane.status.output = f"/out/{lane.name}.mp4"
         for _ in range(3):

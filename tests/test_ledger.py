@@ -56,7 +56,7 @@ def test_writing_off_leaves_nothing_in_flight() -> None:
     ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
     assert ledger.waiting == 0
     assert ledger.read().in_flight[StageName.RECORD] == 2
-    ledger.write_off()
+    ledger.close()
     book = ledger.read()
     assert not any(book.in_flight.values())
     assert book.dropped[StageName.CAPTURE, Reason.SHUTDOWN] == 2

@@ -41,22 +41,26 @@ class FileProgress:
 
     def __enter__(self) -> "FileProgress":
         self._bar.start()
-        for lane in self._lanes:
-            self._tasks[lane.name] = self._bar.add_task(lane.name, total=None, fps=0.0)
+        self.update()
         return self
 
     def update(self) -> None:
         """Redraw from the lanes' books."""
-        seconds = time.monotonic() - self._started_at
+        seconds = max(1e-3, time.monotonic() - self._started_at)
         for lane in self._lanes:
             done = _done(lane.ledger.read())
             self._bar.update(
-                self._tasks[lane.name],
+                self._task(lane.name),
                 completed=done,
                 total=lane.status.total_frames,
                 fps=done / seconds,
             )
         self._bar.refresh()
+
+    def _task(self, stream: str) -> TaskID:
+        if stream not in self._tasks:
+            self._tasks[stream] = self._bar.add_task(stream, total=None, fps=0.0)
+        return self._tasks[stream]
 
     def __exit__(self, *exc_info: object) -> None:
         self.update()

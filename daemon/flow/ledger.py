@@ -56,11 +56,13 @@ class Ledger:
     A frame enters at `capture`, is taken up by inference, and once inferred is owed to every
     sink. Each posting takes it out of one place and into another, so that at any moment
     captured = inferred + dropped + waiting, and for each sink inferred = written + dropped +
-    pending. Taking out what was never put in is a programming error and raises.
+    pending. Taking out what was never put in is a programming error and raises. Once everything
+    is written off the book is closed: a thread that comes back then posts nothing.
     """
 
     def __init__(self, sinks: Sequence[StageName]) -> None:
         self._lock = threading.Lock()
+        self._closed = False
         self._sinks = tuple(sinks)
         self._captured = 0
         self._inferred = 0
@@ -91,21 +93,28 @@ class Ledger:
     def write(self, sink: StageName, count: int = 1) -> None:
         """Post ``count`` frames that ``sink`` has written."""
         with self._lock:
-            self._leave(sink, count)
-            self._written[sink] += count
+            if not self._closed:
+                self._leave(sink, count)
+                self._written[sink] += count
 
     def drop(self, stage: StageName, reason: Reason, count: int = 1) -> None:
         """Post ``count`` frames lost at ``stage``."""
         with self._lock:
-            self._leave(stage, count)
-            self._dropped[stage, reason] += count
+            if not self._closed:
+                self._leave(stage, count)
+                self._dropped[stage, reason] += count
 
     def write_off(self, *stages: StageName) -> None:
-        """Post what is still at ``stages`` (none given: anywhere) as dropped by the shutdown."""
+        """Post what is still at ``stages`` as dropped by the shutdown."""
         with self._lock:
-            for stage in stages or tuple(self._in_flight):
+            for stage in stages:
                 self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
                 self._in_flight[stage] = 0
+
+    def close(self) -> None:
+        """Write off what is still anywhere; a sink that comes back later posts nothing."""
+        self.write_off(*self._in_flight)
+        self._closed = True
 
     @property
     def waiting(self) -> int:

@@ -203,6 +203,11 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def nobody() -> str:
+    """Return a camera that is never there: beside it the daemon runs on when files end."""
+    return f"rtsp://127.0.0.1:{free_port()}/stream"
+
+
 def write_config(
     folder: Path,
     streams: Mapping[str, Any],
@@ -226,6 +231,29 @@ def write_config(
     return path
 
 
+def environment(config: Path) -> dict[str, str]:
+    """Return what a command needs around it that is about the configuration ``config``."""
+    return {
+        **os.environ,
+        "STATE_DIRECTORY": str(config.parent / "state"),
+        "CACHE_DIRECTORY": str(CACHE),
+        sentinel.VARIABLE: sentinel.ENCODED,
+    }
+
+
+def run_command(name: str, config: Path) -> tuple[int, str, str]:
+    """Run another command on ``config``; returns its code and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "daemon", name, "-c", str(config)],
+        env=environment(config),
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_RUN,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @contextmanager
 def started(
     config: Path,
@@ -244,13 +272,7 @@ def started(
     state = config.parent / "state"
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", module, "run", "-c", str(config)],
-        env={
-            **os.environ,
-            "STATE_DIRECTORY": str(state),
-            "CACHE_DIRECTORY": str(CACHE),
-            sentinel.VARIABLE: sentinel.ENCODED,
-            **(environ or {}),
-        },
+        env={**environment(config), **(environ or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

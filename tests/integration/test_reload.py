@@ -1,0 +1,200 @@
+"""Reload: what differs is followed stream by stream, and nothing else is touched."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon import fleet
+from daemon.config import load
+from daemon.flow import StageName
+from daemon.sink.stage import SinkStage
+from daemon.supervisor import Supervisor
+from tests import clips
+from tests.conftest import CACHE
+from tests.integration import sentinel
+from tests.integration.conftest import SQUARES_SIZE
+from tests.integration.process import (
+    Daemon,
+    free_port,
+    nobody,
+    run_command,
+    started,
+    write_config,
+)
+
+FRAMES = 100  # four seconds of a paced stream
+PACED = {"source": "clip.mp4", "policy": "live", "max_frame_age": "100s"}
+
+
+@pytest.fixture
+def supervise(
+    tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, Any]], Supervisor]:
+    """What makes a supervisor, in this process, that reads its configuration again."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(CACHE))
+    clips.count(tmp_path / "clip.mp4", FRAMES)
+
+    def make(streams: dict[str, Any]) -> Supervisor:
+        path = write(tmp_path, squares, streams)
+        return Supervisor(load(path), reread=lambda: load(path))
+
+    return make
+
+
+def write(folder: Path, squares: Path, streams: dict[str, Any], **sections: Any) -> Path:
+    path = write_config(folder, streams, model=squares, size=SQUARES_SIZE, **sections)
+    sentinel.plant(path)
+    return path
+
+
+def test_only_what_differs_begins_anew(
+    supervise: Callable[[dict[str, Any]], Supervisor], squares: Path, tmp_path: Path
+) -> None:
+    supervisor = supervise({"kept": PACED, "changed": PACED, "removed": PACED})
+    kept, changed, removed = supervisor.lanes
+    before = set[int]()
+
+    def on_tick() -> None:
+        if not before and all(lane.ledger.read().inferred for lane in supervisor.lanes):
+            before.update(thread.ident or 0 for thread in threads("kept"))
+            blurred = {**PACED, "record": {"draw": "blur"}}
+            write(tmp_path, squares, {"kept": PACED, "changed": blurred, "added": PACED})
+            supervisor.reload()
+
+    assert supervisor.run(on_tick) == 0
+    assert before
+    assert [lane.name for lane in supervisor.lanes] == ["kept", "added", "changed"]
+    assert supervisor.lanes[0] is kept
+    for lane in (*supervisor.lanes, changed, removed):
+        book = lane.ledger.read()
+        assert book.balanced
+        assert not any(book.in_flight.values())
+    captured = {lane.name: lane.ledger.read().captured for lane in supervisor.lanes}
+    assert captured == dict.fromkeys(("kept", "added", "changed"), FRAMES)
+    assert changed.ledger.read().captured < FRAMES
+    assert removed.ledger.read().captured < FRAMES
+    recordings = {path.name for path in (tmp_path / "state").glob("*.mp4")}
+    assert recordings == {f"{n}.mp4" for n in ("kept", "changed", "changed-1", "removed", "added")}
+
+
+def threads(stream: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.endswith(f":{stream}")]
+
+
+def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
+    supervise: Callable[[dict[str, Any]], Supervisor],
+    squares: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A recording that hangs is left behind; the stream runs on with new threads."""
+    monkeypatch.setattr(fleet, "PATIENCE", 0.5)
+    run, let_go = SinkStage.run, threading.Event()
+    hung: list[SinkStage] = []
+
+    def hang(stage: SinkStage) -> None:
+        if not hung and stage._name is StageName.RECORD:
+            hung.append(stage)
+            assert let_go.wait(60)
+        run(stage)
+
+    monkeypatch.setattr(SinkStage, "run", hang)
+    supervisor = supervise({"gate": PACED})
+    (first,) = supervisor.lanes
+    asked: list[bool] = []
+
+    def on_tick() -> None:
+        if not asked and first.ledger.read().inferred:
+            asked.append(True)
+            write(tmp_path, squares, {"gate": {**PACED, "record": {"draw": "none"}}})
+            supervisor.reload()
+        elif supervisor.lanes[0] is not first and not let_go.is_set():
+            let_go.set()
+
+    assert supervisor.run(on_tick) == 0
+    (second,) = supervisor.lanes
+    assert second is not first
+    assert second.ledger.read().captured == FRAMES
+    for lane in (first, second):
+        assert lane.ledger.read().balanced
+
+
+@pytest.fixture
+def daemon_folder(tmp_path: Path, squares: Path) -> Path:
+    clips.count(tmp_path / "clip.mp4", 10)
+    return tmp_path
+
+
+def sections(daemon: Daemon) -> dict[str, str]:
+    """Return samples of the metrics that tell of the configuration."""
+    lines = daemon.get("/metrics")[1].splitlines()
+    told = [line for line in lines if line.startswith("centernetd_config")]
+    return dict(line.rsplit(" ", 1) for line in told)
+
+
+def test_the_command_waits_for_the_outcome(daemon_folder: Path, squares: Path) -> None:
+    port = free_port()
+    cam = {"source": nobody()}
+    path = write(daemon_folder, squares, {"cam": cam}, port=port)
+
+    def reload() -> tuple[int, str, str]:
+        return run_command("reload", path)
+
+    code, _, err = reload()
+    assert code == 1
+    assert "no centernetd writes to" in err
+    with started(path) as daemon:
+        daemon.wait_for_status("cam", lambda status: status["state"] == "connecting")
+        assert reload() == (0, "nothing has changed\n", "")
+        write(daemon_folder, squares, {"cam": cam, "door": {"source": nobody()}}, port=port)
+        assert reload() == (0, "added door\n", "")
+        assert set(daemon.streams()) == {"cam", "door"}
+        first = sections(daemon)
+        assert first.pop("centernetd_config_last_reload_successful") == "1.0"
+
+        write(daemon_folder, squares, {"cam": cam}, port=port, batching={"max_size": 2})
+        code, out, err = reload()
+        assert (code, out) == (78, "")
+        assert err.startswith("centernetd: restart needed: batching.max_size can't change")
+        assert set(daemon.streams()) == {"cam", "door"}
+        refused = sections(daemon)
+        assert refused.pop("centernetd_config_last_reload_successful") == "0.0"
+        assert refused == first, "the configuration in force is the one before"
+
+        unknown = {"cam": {**cam, "detect": {"labels": ["purple"]}}}
+        write(daemon_folder, squares, unknown, port=port)
+        code, _, err = reload()
+        assert code == 78
+        assert "the model has no label 'purple'" in err
+
+        path.write_text("version: 1\nstreems: {}\n")
+        code, _, err = reload()
+        assert code == 78
+        assert f"{path}:2: streems" in err
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for_log("is not followed, nothing has changed")
+        assert set(daemon.streams()) == {"cam", "door"}
+        daemon.send(signal.SIGTERM)
+        assert daemon.finish().code == 0
+
+
+def test_a_new_password_is_masked_too(daemon_folder: Path, squares: Path) -> None:
+    port = free_port()
+    path = write(daemon_folder, squares, {"cam": {"source": nobody()}}, port=port)
+    with started(path) as daemon:
+        daemon.wait_until_reachable()
+        secret = nobody().replace("rtsp://", "rtsp://viewer:brand-new-secret@")
+        write(daemon_folder, squares, {"cam": {"source": secret}}, port=port)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for_log("following the configuration: changed cam")
+        daemon.wait_for_status("cam", lambda status: bool(status["last_error"]))
+        daemon.send(signal.SIGTERM)
+        finished = daemon.finish()
+    assert "viewer:***@" in finished.stderr
+    assert "brand-new-secret" not in finished.stderr + json.dumps(finished.log)
