@@ -4,7 +4,9 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from daemon.capture.open import open_source
 from daemon.capture.stage import CaptureStage
 from daemon.config import Config, StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
@@ -12,9 +14,10 @@ from daemon.inference.detector import Detector
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import resolve
 from daemon.loading import Sizes
+from daemon.sink.copy import PacketRecorder
 from daemon.sink.events import EventLog
 from daemon.sink.record import Recorder
-from daemon.sink.stage import Sink, SinkStage
+from daemon.sink.stage import PacketStage, SinkStage
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) ->
         ready=ready,
         sinks=[sink for sink, when in sinks.items() if when != "never"],
         max_frame_age=stream.max_frame_age if live else None,
+        copies=stream.copies,
     )
 
 
@@ -83,7 +87,13 @@ def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings
         sinks |= make_sinks(stream, lane, around.storage, labels, around.meters)
     return Pipeline(
         captures={
-            stream.name: CaptureStage(stream, lane, around.meters, around.stop)
+            stream.name: CaptureStage(
+                stream,
+                lane,
+                around.meters,
+                around.stop,
+                partial(open_source, packets=stream.copies),
+            )
             for stream, lane in streams
         },
         inference=InferenceStage(
@@ -104,12 +114,21 @@ def make_sinks(
     stream: StreamConfig, lane: Lane, storage: Storage, labels: Sequence[str], meters: Meters
 ) -> Mapping[str, SinkStage]:
     """Return the sinks that ``lane`` has outlets for."""
-    sinks: dict[StageName, Sink] = {
-        StageName.RECORD: Recorder(
-            stream.name, stream.record, storage, labels, lane.status, meters
-        ),
-        StageName.EVENTS: EventLog(stream.name, stream.events, storage, labels),
-    }
-    return {
-        f"{name.value}:{stream.name}": SinkStage(lane, name, sinks[name]) for name in lane.outlets
-    }
+    stages: dict[str, SinkStage] = {}
+    if StageName.RECORD in lane.outlets:
+        stages[f"record:{stream.name}"] = _make_recorder(stream, lane, storage, labels, meters)
+    if StageName.EVENTS in lane.outlets:
+        log = EventLog(stream.name, stream.events, storage, labels)
+        stages[f"events:{stream.name}"] = SinkStage(lane, StageName.EVENTS, log)
+    return stages
+
+
+def _make_recorder(
+    stream: StreamConfig, lane: Lane, storage: Storage, labels: Sequence[str], meters: Meters
+) -> SinkStage:
+    name, record, status, from_file = stream.name, stream.record, lane.status, stream.source.is_file
+    if lane.packets is not None:
+        copier = PacketRecorder(name, record, storage, status, from_file=from_file)
+        return PacketStage(lane, StageName.RECORD, copier, lane.packets)
+    recorder = Recorder(name, record, storage, labels, status, meters, from_file=from_file)
+    return SinkStage(lane, StageName.RECORD, recorder)

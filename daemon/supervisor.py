@@ -26,6 +26,7 @@ from daemon.pipeline import (
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
 from daemon.signals import on_stop_signal
+from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ class Supervisor:
         self.lanes = [
             make_lane(stream, self._sizes, self._ready) for stream in config.streams.values()
         ]
-        self._service = Service(config, self.lanes)
+        self._storage = Storage(config.storage_root)
+        self._service = Service(config, self.lanes, self._storage.status)
         self._asked_to_stop = threading.Event()
         self._capture_stop = threading.Event()
         self._warm = threading.Event()
@@ -127,7 +129,8 @@ class Supervisor:
         self._woken.set()
 
     def _build(self, house: ExitStack) -> tuple[Pipeline, EngineInfo]:
-        storage = house.enter_context(Storage(self._config.storage_root))
+        limits, streams = self._config.storage, self._config.streams.values()
+        house.enter_context(Housekeeping(self._storage, limits, streams))
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         house.callback(pool.shutdown, wait=False)
         detector = load_detector(
@@ -141,7 +144,7 @@ class Supervisor:
         around = Surroundings(
             lanes=self.lanes,
             ready=self._ready,
-            storage=storage,
+            storage=self._storage,
             meters=self._service.meters,
             beat=self._service.progress.beat,
             stop=self._capture_stop,

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from daemon.capture.copying import Copying
 from daemon.capture.open import open_source
 from daemon.capture.pacing import Pacer, Thinner, backoff
 from daemon.capture.source import Picture, Source
@@ -45,6 +46,7 @@ class CaptureStage:
         paced = stream.source.is_file and stream.policy == "live"
         self._pacer = Pacer(stop) if paced else None
         self._timeline: Timeline | None = None
+        self._copying = Copying()
         self._frames = 0
 
     def run(self) -> None:
@@ -135,13 +137,17 @@ class CaptureStage:
         if self._pacer is not None:
             self._pacer.wait(at)
         self._meters.stage_duration("decode", picture.decode_seconds)
+        wall_time = time.time()
+        for packet in self._copying.packets(picture, pts, timeline.time_base, wall_time):
+            self._lane.copy(packet)
         frame = Frame(
             frame_id=self._frames,
             image=picture.image,
             pts=pts,
             time_base=timeline.time_base,
             captured_at=decoded_at if self._pacer is None else time.monotonic(),
-            wall_time=time.time(),
+            wall_time=wall_time,
+            packet=self._copying.passed,
         )
         self._frames += 1
         self._note_progress(frame, timeline)

@@ -15,6 +15,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from daemon.capture.packets import PacketCopier
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
@@ -43,8 +44,10 @@ _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 class VideoSource:
     """A file or a network stream, decoded by one thread into BGR."""
 
-    def __init__(self, uri: SourceUri, timeout: float) -> None:
+    def __init__(self, uri: SourceUri, timeout: float, *, packets: bool = False) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
+
+        The pictures bring their ``packets`` along where that is asked for.
 
         Raises
         ------
@@ -72,6 +75,7 @@ class VideoSource:
             time_base=self._stream.time_base or Fraction(1, 90_000),
             total_frames=_total_frames(self._container, self._stream),
         )
+        self._copier = PacketCopier(self._stream) if packets else None
         self.damaged_packets = 0
 
     def __iter__(self) -> Iterator[Picture]:
@@ -89,7 +93,10 @@ class VideoSource:
                 started = time.monotonic()
                 if self._live and started - pictured_at > self._timeout:
                     raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
-                for frame in self._decode(packet):
+                frames = self._decode(packet)
+                if self._copier is not None:
+                    self._copier.add(packet)
+                for frame in frames:
                     yield self._picture(frame, started)
                     pictured_at = started = time.monotonic()
         except av.error.ExitError:
@@ -115,6 +122,7 @@ class VideoSource:
             pts=self._pts(frame),
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
+            packets=() if self._copier is None else self._copier.take(),
         )
 
     def _pts(self, frame: VideoFrame) -> int | None:

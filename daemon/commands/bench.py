@@ -18,14 +18,14 @@ from daemon.capture.timeline import Timeline
 from daemon.commands.overhead import overhead
 from daemon.config import Config, MetricsConfig, StorageConfig, StreamConfig
 from daemon.errors import ConfigError
-from daemon.flow import Detections
+from daemon.flow import Detections, Packet
 from daemon.inference.detector import Detector
 from daemon.inference.engines import choose_backend
 from daemon.inference.postprocess import postprocess
 from daemon.inference.wanted import Wanted, resolve
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.sink.annotate import draw_boxes
-from daemon.sink.encoder import choose_encoder
+from daemon.sink.encoder import Encoder, choose_encoder
 from daemon.sink.fragments import FragmentedMp4
 from daemon.supervisor import Supervisor
 
@@ -171,18 +171,27 @@ class _Recording:
         height, width, _ = first.image.shape
         encoder = choose_encoder(stream.record.codec, width, height)
         self._timeline = Timeline(first.time_base)
-        self._file = FragmentedMp4(path, encoder, width, height, first.time_base)
+        self._encoder = Encoder(encoder, width, height, first.time_base)
+        self._file: FragmentedMp4 | None = None
+        self._path = path
 
     def __enter__(self) -> "_Recording":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._file.close()
+        self._store(self._encoder.flush())
+        if self._file is not None:
+            self._file.close()
 
     def write(self, picture: Picture) -> None:
         """Encode and write ``picture``."""
         pts = self._timeline.stamp(picture.pts, picture.time_base, time.monotonic())
-        self._file.write(picture.image, pts)
+        self._store(self._encoder.encode(picture.image, pts))
+
+    def _store(self, packets: Sequence[Packet]) -> None:
+        for packet in packets:
+            self._file = self._file or FragmentedMp4(self._path, packet)
+            self._file.write(packet)
 
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:

@@ -11,6 +11,7 @@ from daemon.capture.open import open_source
 from daemon.commands.finding import Finding, Level
 from daemon.config import SourceUri
 from daemon.errors import SinkError, SourceError
+from daemon.sink.encoder import Encoder
 from daemon.sink.fragments import FragmentedMp4
 
 _SIDE = 256  # pixels; NVIDIA's encoders refuse less than about 150
@@ -40,9 +41,12 @@ def _encode(encoder: str, path: Path) -> str | None:
     """Encode a black picture; returns what was wrong."""
     black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     try:
-        file = FragmentedMp4(path, encoder, _SIDE, _SIDE, Fraction(1, 25))
+        packets = Encoder(encoder, _SIDE, _SIDE, Fraction(1, 25)).encode(black, 0)
+        if not packets:
+            return "gives no picture at once"
+        file = FragmentedMp4(path, packets[0])
         try:
-            file.write(black, 0)
+            file.write(packets[0])
             file.close()
         except SinkError:
             file.abandon()
