@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from daemon.capture.decoding import Decoding
 from daemon.capture.open import open_source
-from daemon.capture.stage import CaptureStage
+from daemon.capture.stage import CaptureStage, Opener
 from daemon.config import Config, StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.detector import Detector
@@ -87,13 +88,7 @@ def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings
         sinks |= make_sinks(stream, lane, around.storage, labels, around.meters)
     return Pipeline(
         captures={
-            stream.name: CaptureStage(
-                stream,
-                lane,
-                around.meters,
-                around.stop,
-                partial(open_source, packets=stream.copies),
-            )
+            stream.name: CaptureStage(stream, lane, around.meters, around.stop, _opener(stream))
             for stream, lane in streams
         },
         inference=InferenceStage(
@@ -108,6 +103,11 @@ def build(config: Config, detector: Detector, sizes: Sizes, around: Surroundings
         ),
         sinks=sinks,
     )
+
+
+def _opener(stream: StreamConfig) -> Opener:
+    decoding = Decoding(stream.decode, stream.device, stream.name)
+    return partial(open_source, decoding=decoding, packets=stream.copies)
 
 
 def make_sinks(

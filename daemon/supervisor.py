@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from daemon.config import Config
 from daemon.errors import CenternetdError, EngineError
-from daemon.flow import Lane, Reason, Worker
+from daemon.flow import Lane, Meters, Reason, Worker
 from daemon.inference.detector import SHARES
 from daemon.inference.engines import Engine, choose_backend
 from daemon.inference.stage import InferenceStage
@@ -28,6 +28,7 @@ from daemon.service.view import EngineInfo
 from daemon.signals import on_stop_signal
 from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.storage import Storage
+from daemon.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,14 @@ _WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
 class Crew:
     """The threads of a run, by the order in which they are stopped."""
 
-    captures: list[Worker]
+    watch: Watch
     inference: list[Worker]
     sinks: list[Worker]
 
     @property
     def everyone(self) -> list[Worker]:
         """All of them."""
-        return [*self.captures, *self.inference, *self.sinks]
+        return [*self.watch.threads, *self.inference, *self.sinks]
 
 
 class Supervisor:
@@ -73,8 +74,10 @@ class Supervisor:
     threads that a stop could not end.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, meters: Meters | None = None) -> None:
         """Make the lanes and take the HTTP address.
+
+        ``meters`` hear what the stages report, instead of those that are scraped.
 
         Raises
         ------
@@ -92,6 +95,7 @@ class Supervisor:
         ]
         self._storage = Storage(config.storage_root)
         self._service = Service(config, self.lanes, self._storage.status)
+        self._meters = meters or self._service.meters
         self._asked_to_stop = threading.Event()
         self._capture_stop = threading.Event()
         self._warm = threading.Event()
@@ -145,7 +149,7 @@ class Supervisor:
             lanes=self.lanes,
             ready=self._ready,
             storage=self._storage,
-            meters=self._service.meters,
+            meters=self._meters,
             beat=self._service.progress.beat,
             stop=self._capture_stop,
         )
@@ -164,7 +168,7 @@ class Supervisor:
     def _start(self, pipeline: Pipeline) -> Crew:
         inference = pipeline.inference
         crew = Crew(
-            captures=[self._worker(f"capture:{n}", s.run) for n, s in pipeline.captures.items()],
+            watch=Watch(pipeline, {lane.name: lane for lane in self.lanes}, self._worker),
             inference=[
                 self._worker(name, run)
                 for name, run in zip(
@@ -176,7 +180,7 @@ class Supervisor:
         for worker in crew.inference:
             worker.start()
         self._await(self._warm)
-        for worker in [*crew.sinks, *crew.captures]:
+        for worker in [*crew.sinks, *crew.watch.threads]:
             worker.start()
         return crew
 
@@ -209,6 +213,7 @@ class Supervisor:
         while any(worker.alive for worker in crew.everyone):
             if self._must_stop:
                 return
+            crew.watch.tick()
             self._service.tick()
             on_tick()
             self._woken.wait(_TICK)
@@ -228,7 +233,7 @@ class Supervisor:
             _join(crew.inference, now + patience.drain + _TICK)
         for lane in self.lanes:
             lane.abandon()
-        _join(crew.captures, now + patience.capture)
+        _join(crew.watch.threads, now + patience.capture)
         _join([*crew.inference, *crew.sinks], now + patience.stop)
         self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
         for name in self.left_behind:

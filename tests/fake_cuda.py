@@ -110,6 +110,7 @@ class FakeCuda:
 
     cudaMemcpyKind = MemcpyKind  # noqa: N815 - the real names
     cudaDeviceAttr = DeviceAttr  # noqa: N815
+    cudaDeviceScheduleBlockingSync = API["constants"]["cudaDeviceScheduleBlockingSync"]  # noqa: N815
     cudaEventBlockingSync = API["constants"]["cudaEventBlockingSync"]  # noqa: N815
     cudaStreamNonBlocking = API["constants"]["cudaStreamNonBlocking"]  # noqa: N815
     cudaHostAllocDefault = API["constants"]["cudaHostAllocDefault"]  # noqa: N815
@@ -124,6 +125,7 @@ class FakeCuda:
         self.devices = devices
         self.driver = driver
         self.lost: Status | None = None
+        self.device_flags: dict[int, int] = {}
         self._failures: list[tuple[frozenset[str], itertools.count[int], int, Status]] = []
         self._lock = threading.RLock()
         self._thread = threading.local()
@@ -192,6 +194,12 @@ class FakeCuda:
             return failure[:1]
         self._thread.device = device
         return (SUCCESS,)
+
+    def cudaSetDeviceFlags(self, flags: int) -> tuple[Any, ...]:
+        failure = self._begin("cudaSetDeviceFlags")
+        if not failure:
+            self.device_flags[self._current] = flags
+        return failure[:1] if failure else (SUCCESS,)
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         name = f"Fake GPU {device}".encode().ljust(256, b"\0")

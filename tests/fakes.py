@@ -103,7 +103,7 @@ class FakeSource:
         damaged: int = 0,
     ) -> None:
         self.info = SourceInfo("fake", "fakedec", time_base, len(script))
-        self.damaged_packets = damaged
+        self.damaged = damaged
         self.closed = 0
         self._script = script
         self._read = False

@@ -2,40 +2,67 @@
 
 import base64
 import itertools
+import random
 import re
 import socket
-import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from hashlib import md5
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from tests import models
+from tests.rtp import CLOCK, PAYLOAD_TYPE
+from tests.rtp import Video as Video
+from tests.rtsp_scripts import SCRIPTS, Reel
 
-_CLOCK = 90_000  # of video in RTP (RFC 3551)
-_START = 0xFFFF_0000  # of its timestamps: cameras start anywhere, and here they soon wrap
-_PAYLOAD_TYPE = 96
-_LARGEST_PAYLOAD = 1400  # of an RTP packet: larger units are cut into FU-A fragments
-_SPS, _PPS, _FU_A = 7, 8, 28  # kinds of NAL units
 _START_CODE = re.compile(rb"\x00{2,3}\x01")
+_USER, _PASSWORD = "viewer", "Hemlig/7"  # of what is locked
+_REALM, _NONCE = "camera", "4f1c"
 
 
 @dataclass(frozen=True)
-class Video:
-    """A closed loop of H.264 pictures: each is the list of its NAL units."""
+class Request:
+    """What a client asks: an RTSP method for a path, with the headers that matter here."""
 
-    pictures: Sequence[Sequence[bytes]]
-    rate: int
+    method: str
+    path: str
+    headers: dict[str, str]
 
     @property
-    def parameter_sets(self) -> list[bytes]:
-        return [unit for unit in self.pictures[0] if unit[0] & 0x1F in (_SPS, _PPS)]
+    def behaviour(self) -> str:
+        return self.path.removeprefix("locked/").split("/")[0]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether what is locked is asked for with the right password (RFC 2617, digest)."""
+        if not self.path.startswith("locked/"):
+            return True
+        told = dict(re.findall(r'(\w+)="([^"]*)"', self.headers.get("Authorization", "")))
+        secret = _hash(f"{_USER}:{_REALM}:{_PASSWORD}")
+        asked = _hash(f"{self.method}:{told.get('uri', '')}")
+        return told.get("response") == _hash(f"{secret}:{_NONCE}:{asked}")
+
+
+@dataclass
+class Visit:
+    """What came of one connection; its times are the wall clock's."""
+
+    path: str
+    began: float
+    sent: int = 0
+    sent_at: float = 0.0
+
+
+def _hash(text: str) -> str:
+    return md5(text.encode()).hexdigest()
 
 
 def moving_square(
@@ -69,12 +96,21 @@ class RtspServer:
     - ``/play``: plays the video, over and over;
     - ``/close/N``: closes the connection after N pictures;
     - ``/mute/N``: sends nothing more after N pictures;
-    - ``/silent``: takes the connection and never answers;
+    - ``/slow/N``, ``/flood/N``: sends N pictures a second, however many they should be;
+    - ``/lose/N``: loses N of a hundred RTP packets; ``/garble/N``: noise after N pictures;
+    - ``/resize/N``: has another size every other N pictures (key frames come every 10);
+    - ``/jump/N``: has its clock an hour ahead every other N pictures;
+    - ``/keyless``: plays no key frame;
+    - ``/locked/...``: does what follows for viewer with the password Hemlig/7, else answers 401;
+    - ``/silent``: takes the connection and never answers; ``/rubbish``: answers noise;
     - any other: answers 404.
+
+    ``visits`` tells of every connection over which something was asked for.
     """
 
     def __init__(self, video: Video, port: int = 0) -> None:
         self._video = video
+        self.visits: list[Visit] = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._closing = threading.Event()
@@ -91,6 +127,10 @@ class RtspServer:
         """Wait until so many connections have been taken."""
         with self._connected:
             assert self._connected.wait_for(lambda: len(self._connections) >= count, timeout)
+
+    def visits_of(self, path: str) -> list[Visit]:
+        """Return the connections that asked for ``path`` first."""
+        return [visit for visit in self.visits if visit.path == path]
 
     def close(self) -> None:
         """Close every connection and refuse new ones."""
@@ -117,96 +157,74 @@ class RtspServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection, connection.makefile("rb") as requests:
-            for method, path, sequence in _requests(requests):
-                if path == "silent":
+            visit = None
+            for request in _requests(requests):
+                if visit is None:
+                    visit = Visit(request.path, time.time())
+                    self.visits.append(visit)
+                if request.behaviour == "silent":
                     self._closing.wait()
                     return
-                connection.sendall(self._answer(method, path, sequence))
-                if method == "PLAY":
-                    self._play(connection, path)
+                connection.sendall(self._answer(request))
+                if request.method == "PLAY":
+                    self._play(connection, request, visit)
                     return
 
-    def _answer(self, method: str, path: str, sequence: str) -> bytes:
-        if path.split("/")[0] not in ("play", "close", "mute"):
-            return f"RTSP/1.0 404 Not Found\r\nCSeq: {sequence}\r\n\r\n".encode()
-        head = [f"RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\nSession: 1"]
-        body = ""
-        if method == "OPTIONS":
+    def _answer(self, request: Request) -> bytes:
+        if request.behaviour == "rubbish":
+            return random.Random(0).randbytes(400)
+        line, head, body = "200 OK", ["Session: 1"], ""
+        if not request.allowed:
+            line = "401 Unauthorized"
+            head = [f'WWW-Authenticate: Digest realm="{_REALM}", nonce="{_NONCE}"']
+        elif request.behaviour not in SCRIPTS:
+            line, head = "404 Not Found", []
+        elif request.method == "OPTIONS":
             head.append("Public: DESCRIBE, SETUP, PLAY, TEARDOWN")
-        elif method == "DESCRIBE":
+        elif request.method == "DESCRIBE":
             body = self._description()
             head.append(f"Content-Type: application/sdp\r\nContent-Length: {len(body)}")
-        elif method == "SETUP":
+        elif request.method == "SETUP":
             head.append("Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
-        return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
+        lines = [f"RTSP/1.0 {line}", f"CSeq: {request.headers['CSeq']}", *head]
+        return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
     def _description(self) -> str:
         """Return the session description (RFC 4566)."""
         sets = ",".join(base64.b64encode(unit).decode() for unit in self._video.parameter_sets)
         lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=test", "c=IN IP4 127.0.0.1", "t=0 0"]
-        lines += [f"m=video 0 RTP/AVP {_PAYLOAD_TYPE}", f"a=rtpmap:{_PAYLOAD_TYPE} H264/{_CLOCK}"]
-        lines += [f"a=fmtp:{_PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}"]
+        lines += [f"m=video 0 RTP/AVP {PAYLOAD_TYPE}", f"a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK}"]
+        lines += [f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}"]
         lines += [f"a=framerate:{self._video.rate}", "a=control:video"]
         return "\r\n".join([*lines, ""])
 
-    def _play(self, connection: socket.socket, path: str) -> None:
+    def _play(self, connection: socket.socket, request: Request, visit: Visit) -> None:
         """Send pictures at their pace, as many as the path says."""
-        behaviour, _, count = path.removesuffix("/video").partition("/")
-        packets = _Packets()
+        number = visit.path.rpartition("/")[2]
+        reel = Reel(self._video, self._other, int(number) if number.isdigit() else 0)
         started = time.monotonic()
-        for index in itertools.count() if behaviour == "play" else range(int(count)):
-            due = started + index / self._video.rate
-            if self._closing.wait(max(0.0, due - time.monotonic())):
+        for picture in SCRIPTS[request.behaviour](reel):
+            if self._closing.wait(max(0.0, started + picture.due - time.monotonic())):
                 return
-            picture = self._video.pictures[index % len(self._video.pictures)]
-            connection.sendall(packets.of(picture, _START + index * _CLOCK // self._video.rate))
-        if behaviour == "mute":
+            connection.sendall(picture.data)
+            visit.sent, visit.sent_at = visit.sent + 1, time.time()
+        if request.behaviour == "mute":
             self._closing.wait()
 
-
-class _Packets:
-    """Makes the RTP packets of one connection, each with the interleaving header before it."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
-
-    def of(self, units: Sequence[bytes], timestamp: int) -> bytes:
-        payloads = [payload for unit in units for payload in _payloads(unit)]
-        last = len(payloads) - 1
-        return b"".join(
-            self._packet(payload, timestamp, marker=index == last)
-            for index, payload in enumerate(payloads)
-        )
-
-    def _packet(self, payload: bytes, timestamp: int, *, marker: bool) -> bytes:
-        kind = _PAYLOAD_TYPE | (0x80 if marker else 0)
-        number = next(self._numbers) & 0xFFFF
-        header = struct.pack("!BBHII", 0x80, kind, number, timestamp & 0xFFFFFFFF, 1)
-        return struct.pack("!cBH", b"$", 0, len(header) + len(payload)) + header + payload
+    @cached_property
+    def _other(self) -> Video:
+        return moving_square((96, 224), rate=self._video.rate)
 
 
-def _payloads(unit: bytes) -> Iterator[bytes]:
-    """Yield a NAL unit whole, or cut into FU-A fragments."""
-    if len(unit) <= _LARGEST_PAYLOAD:
-        yield unit
-        return
-    indicator, kind = unit[0] & 0xE0 | _FU_A, unit[0] & 0x1F
-    for start in range(1, len(unit), _LARGEST_PAYLOAD):
-        part = unit[start : start + _LARGEST_PAYLOAD]
-        first, last = start == 1, start + _LARGEST_PAYLOAD >= len(unit)
-        yield bytes([indicator, kind | (first << 7) | (last << 6)]) + part
-
-
-def _requests(lines: Iterator[bytes]) -> Iterator[tuple[str, str, str]]:
-    """Yield method, path and sequence number of each request."""
+def _requests(lines: Iterator[bytes]) -> Iterator[Request]:
+    """Yield the requests that come over a connection."""
     for line in lines:
         method, url, _ = line.decode().split(" ", 2)
         headers = dict(
             header.decode().strip().split(": ", 1)
             for header in itertools.takewhile(lambda header: header != b"\r\n", lines)
         )
-        path = re.sub(r"^rtsp://[^/]*/", "", url)
-        yield method, path, headers["CSeq"]
+        yield Request(method, re.sub(r"^rtsp://[^/]*/", "", url), headers)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """V4L2 cameras: there is none here, so OpenCV's part is a strict fake of it."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,23 +13,34 @@ from daemon.capture.open import open_source
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
 
+MJPG, YUYV = cv2.VideoWriter.fourcc(*"MJPG"), cv2.VideoWriter.fourcc(*"YUYV")
+SIZES = [(640, 480), (1280, 720)]  # what it can do, as V4L2 takes the nearest
+
 
 class FakeVideoCapture:
     """OpenCV's V4L2 capture with ``left`` pictures in it.
 
     It opens no device given further parameters, and must neither be read after its release nor
-    asked for a picture that wasn't grabbed (the real one then reads out of bounds).
+    asked for a picture that wasn't grabbed (the real one then reads out of bounds). A size is
+    taken on once both sides are told. When it has no picture left, a grab takes ``silence``
+    seconds to say so.
     """
 
+    plugged = frozenset({"/dev/video0", "/dev/video3", "/dev/v4l/by-id/usb-Cam_X-index0"})
     left = 3
+    silence = 0.0
     undecodable = -1
-    made: "FakeVideoCapture"
+    clock = 100.0
+    made: "FakeVideoCapture | None" = None
 
     def __init__(self, device: str, backend: int, *parameters: object) -> None:
         assert backend == cv2.CAP_V4L2
         self.device = device
-        self.opened = not parameters and device != "/dev/video9"
-        self.settings: dict[int, float] = {}
+        self.opened = not parameters and device != "/dev/video3"
+        self.asked: list[int] = []
+        self.fourcc = YUYV
+        self.wanted: dict[int, float] = {}
+        self.size = SIZES[0]
         self.grabbed = False
         self.released = 0
         type(self).made = self
@@ -37,18 +50,26 @@ class FakeVideoCapture:
 
     def set(self, prop: int, value: float) -> bool:
         self._refuse_when_released()
-        self.settings[prop] = value
+        self.asked.append(prop)
+        if prop == cv2.CAP_PROP_FOURCC:
+            self.fourcc = int(value) if value in (MJPG, YUYV) else self.fourcc
+        self.wanted[prop] = value
+        sides = [self.wanted.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, 4)]
+        if None not in sides:
+            self.size = min(SIZES, key=lambda size: abs(size[0] - (sides[0] or 0)))
         return True
 
     def get(self, prop: int) -> float:
         self._refuse_when_released()
-        assert prop == cv2.CAP_PROP_FOURCC
-        return float(int.from_bytes(b"MJPG", "little"))
+        known = {cv2.CAP_PROP_FOURCC: self.fourcc, cv2.CAP_PROP_FRAME_WIDTH: self.size[0]}
+        return float(known[prop] if prop in known else self.size[1])
 
     def grab(self) -> bool:
         self._refuse_when_released()
         self.left -= 1
         self.grabbed = self.left >= 0
+        if not self.grabbed:
+            type(self).clock += self.silence
         return self.grabbed
 
     def retrieve(self) -> tuple[bool, np.ndarray | None]:
@@ -68,26 +89,40 @@ class FakeVideoCapture:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeVideoCapture]]:
-    monkeypatch.setattr(cv2, "VideoCapture", FakeVideoCapture)
-    yield FakeVideoCapture
-    assert FakeVideoCapture.made.released
+    class Camera(FakeVideoCapture):
+        """One test's own."""
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) in Camera.plugged)
+    monkeypatch.setattr(time, "monotonic", lambda: Camera.clock)
+    yield Camera
+    assert Camera.made is None or Camera.made.released
 
 
-@pytest.mark.parametrize("source", ["v4l2:77", "v4l2:/dev/video77"])
+def made(fake: type[FakeVideoCapture]) -> FakeVideoCapture:
+    assert fake.made is not None
+    return fake.made
+
+
+def camera(uri: str = "v4l2:0", timeout: float = 5.0) -> CameraSource:
+    return CameraSource(SourceUri(uri), timeout)
+
+
+@pytest.mark.parametrize("source", ["v4l2:77", "v4l2:/dev/video77?fps=5"])
 def test_a_missing_camera_is_named(source: str) -> None:
-    with pytest.raises(SourceError, match="no working camera at /dev/video77") as caught:
-        CameraSource(SourceUri(source))
-    assert caught.value.reason == "open_failed"
+    with pytest.raises(SourceError, match="there is no camera at /dev/video77") as caught:
+        camera(source)
+    assert caught.value.reason == "not_found"
 
 
 def test_pictures_come_without_pts_until_the_camera_gives_none(
     fake: type[FakeVideoCapture],
 ) -> None:
-    camera = open_source(SourceUri("v4l2:0"), timeout=5)
-    assert fake.made.device == "/dev/video0"
-    assert fake.made.settings == {cv2.CAP_PROP_BUFFERSIZE: 1}
-    assert (camera.info.codec, camera.info.decoder) == ("mjpg", "v4l2")
-    pictures = iter(camera)
+    source = open_source(SourceUri("v4l2:0"), timeout=5)
+    assert made(fake).device == "/dev/video0"
+    assert made(fake).asked == [cv2.CAP_PROP_BUFFERSIZE], "the rest is left to the camera"
+    assert (source.info.codec, source.info.decoder) == ("yuyv", "v4l2")
+    pictures = iter(source)
     for value in (2, 1, 0):
         picture = next(pictures)
         assert picture.pts is None
@@ -97,24 +132,72 @@ def test_pictures_come_without_pts_until_the_camera_gives_none(
     with pytest.raises(SourceError, match="gives no picture any more") as caught:
         next(pictures)
     assert caught.value.reason == "read_failed"
-    camera.close()
-    camera.close()
+    source.close()
+    source.close()
 
 
-def test_a_picture_that_cannot_be_decoded_is_an_error(
+def test_format_size_and_rate_are_asked_for(fake: type[FakeVideoCapture]) -> None:
+    source = camera("v4l2:/dev/v4l/by-id/usb-Cam_X-index0?size=1280x720&format=mjpeg&fps=30")
+    assert made(fake).device == "/dev/v4l/by-id/usb-Cam_X-index0"
+    assert made(fake).asked[1:] == [
+        cv2.CAP_PROP_FOURCC,
+        cv2.CAP_PROP_FRAME_WIDTH,
+        cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FPS,
+    ]
+    assert made(fake).wanted[cv2.CAP_PROP_FPS] == 30
+    assert source.info.codec == "mjpg"
+    source.close()
+
+
+@pytest.mark.parametrize("wish", ["size=1000x700", "format=nv12"])
+def test_what_the_camera_cannot_do_is_said(fake: type[FakeVideoCapture], wish: str) -> None:
+    with pytest.raises(SourceError, match=r"gives yuyv of \d+x\d+ instead.*--list-formats"):
+        camera(f"v4l2:0?{wish}")
+
+
+def test_a_silent_camera_is_given_up_within_the_timeout(fake: type[FakeVideoCapture]) -> None:
+    fake.left, fake.silence = 1, 1.0
+    source = camera(timeout=5.0)
+    pictures = iter(source)
+    next(pictures)
+    before = fake.clock
+    with pytest.raises(SourceError, match="no picture for 5 s") as caught:
+        next(pictures)
+    assert caught.value.reason == "stalled"
+    assert 3 <= fake.clock - before <= 5
+    source.close()
+
+
+def test_a_camera_that_is_unplugged_is_missing_at_once_and_found_again(
     fake: type[FakeVideoCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake, "undecodable", 1)
-    camera = CameraSource(SourceUri("v4l2:/dev/video3"))
-    assert fake.made.device == "/dev/video3"
-    pictures = iter(camera)
+    fake.left = 0
+    source = camera()
+    with monkeypatch.context() as unplugged:
+        unplugged.setattr(fake, "plugged", frozenset())
+        with pytest.raises(SourceError, match="there is no camera at /dev/video0"):
+            next(iter(source))
+        source.close()
+        with pytest.raises(SourceError, match="there is no camera at /dev/video0"):
+            camera()
+    fake.left = 2
+    again = camera()
+    assert next(iter(again)).image.shape == (4, 6, 3)
+    again.close()
+
+
+def test_a_picture_that_cannot_be_decoded_is_an_error(fake: type[FakeVideoCapture]) -> None:
+    fake.undecodable = 1
+    source = camera()
+    pictures = iter(source)
     next(pictures)
     with pytest.raises(SourceError, match="can't be decoded"):
         next(pictures)
-    camera.close()
+    source.close()
 
 
 def test_a_camera_that_does_not_open_is_released(fake: type[FakeVideoCapture]) -> None:
-    with pytest.raises(SourceError, match="/dev/video9"):
-        CameraSource(SourceUri("v4l2:9"))
-    assert fake.made.released == 1
+    with pytest.raises(SourceError, match="/dev/video3 is in use"):
+        camera("v4l2:3")
+    assert made(fake).released == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.capture import stage as stage_module
 from daemon.capture.open import open_source
+from daemon.capture.pacing import Backoff
 from daemon.errors import SourceError
 from daemon.flow import Reason, StageName, StreamState
 from tests import clips
@@ -29,7 +29,7 @@ CAPTURE = StageName.CAPTURE
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "backoff", lambda: iter(lambda: 0.0, None))
+    monkeypatch.setattr(Backoff, "after", lambda _backoff, _took: 0.0)
 
 
 def test_a_file_is_read_once_and_ends() -> None:
@@ -76,9 +76,10 @@ def test_of_a_truncated_file_what_is_readable_counts(caplog: pytest.LogCaptureFi
     assert "only the first 2 frames are readable" in warnings[0].getMessage()
 
 
-def test_damaged_packets_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    House(FILE, FakeSource([picture(0)], damaged=3)).run()
-    assert f"{FILE}: 3 damaged packets were passed over" in caplog.text
+def test_damage_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(FILE, FakeSource([picture(0)], damaged=3)).run()
+    assert f"{FILE}: 3 damaged packets or pictures were passed over" in caplog.text
+    assert house.lane.status.damaged == 3
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,13 @@ def test_a_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_waits_grow_until_a_picture_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(stage_module, "backoff", lambda: iter([1.0, 2.0, 3.0, 4.0]))
+
+    def doubled(backoff: Backoff, took: float) -> float:
+        assert took >= 0
+        backoff._wait *= 2
+        return backoff._wait
+
+    monkeypatch.setattr(Backoff, "after", doubled)
     refused = SourceError("can't be opened", "open_failed")
     house = House(LIVE, refused, refused, FakeSource([picture(0)]), refused)
     house.openings._steps += [house.stop.set]
@@ -167,7 +174,7 @@ def test_the_waits_grow_until_a_picture_comes(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_stop_cuts_the_wait_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "backoff", lambda: iter([1e6]))
+    monkeypatch.setattr(Backoff, "after", lambda _backoff, _took: 1e6)
     house = House(LIVE, SourceError("can't be opened", "open_failed"))
     running = threading.Thread(target=house.run, daemon=True)
     running.start()

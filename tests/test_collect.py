@@ -147,7 +147,7 @@ def test_frames_that_are_too_old_are_dropped_and_counted() -> None:
     house.offer("a", 0, 1, 2)
     house.offer("b", 7)
     limit: Limit = lambda lane, frame: 0 if lane.name == "a" and frame.frame_id < 2 else 99  # noqa: E731
-    assert house.collect(limit=limit) == ["b7", "a2"]
+    assert house.collect(limit=limit) == ["a2", "b7"], "a lost its turn by its old frames"
     book = house.lanes["a"].ledger.read()
     assert book.dropped[StageName.INFERENCE, Reason.TOO_OLD] == 2
     assert house.lanes["b"].ledger.read().dropped_at(StageName.INFERENCE) == 0

@@ -229,6 +229,21 @@ def test_two_outputs_of_one_name(path: Path) -> None:
     )
 
 
+def test_waiting_for_company_must_not_take_a_frames_whole_time(path: Path) -> None:
+    text = "version: 1\nbatching: {max_delay: 300ms}\nstreams:\n  door: {source: v4l2:0}"
+    assert refusal(path, text) == (
+        "config.yaml:4: streams.door.max_frame_age: is less than twice batching.max_delay: "
+        "frames would grow old by waiting"
+    )
+
+
+def test_a_camera_is_not_decoded_by_the_gpu(path: Path) -> None:
+    text = "version: 1\nstreams:\n  door:\n    source: v4l2:0\n    decode: cuda"
+    assert refusal(path, text) == (
+        "config.yaml:5: streams.door.decode: cameras are decoded on the CPU: set it to auto"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [

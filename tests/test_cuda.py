@@ -159,6 +159,12 @@ def test_a_device_tells_what_it_is(gpu: FakeCuda) -> None:
     assert device.memory() == (gpu.memory, gpu.memory)
 
 
+def test_a_device_can_be_shared_with_decoders() -> None:
+    with fake_cuda.installed(FakeCuda(devices=2)) as fake:
+        Device(1)
+        assert fake.device_flags == {1: API["constants"]["cudaDeviceScheduleBlockingSync"]}
+
+
 @pytest.mark.parametrize(
     ("fake", "sentence"),
     [

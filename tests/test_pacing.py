@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.capture.pacing import Pacer, Thinner, backoff
+from daemon.capture.pacing import Backoff, Pacer, Thinner
 from tests.fakes import PATIENCE
 
 
@@ -68,10 +68,18 @@ def test_the_rate_is_never_exceeded(max_fps: float, gaps: list[float]) -> None:
 
 
 def test_backing_off_doubles_up_to_5_seconds_with_jitter() -> None:
-    for limit, wait in zip([0.5, 1, 2, 4, 5, 5, 5], backoff(), strict=False):
-        assert 0.75 * limit <= wait <= limit
-    waits = list(itertools.islice(backoff(), 10, 60))
-    assert len(set(waits)) > 40
+    backoff = Backoff()
+    for limit in [0.5, 1, 2, 4, 5, 5, 5]:
+        assert 0.75 * limit <= backoff.after(0.0) <= limit
+    assert len({backoff.after(0.0) for _ in range(50)}) > 40
+
+
+def test_the_time_a_try_took_counts_as_waited() -> None:
+    backoff = Backoff()
+    for _ in range(5):
+        backoff.after(0.0)
+    assert 0.75 * 2 <= backoff.after(3.0) <= 2
+    assert 0.75 * 0.5 <= backoff.after(10.0) <= 0.5
 
 
 class Stop(threading.Event):
@@ -94,6 +102,15 @@ def test_frames_are_held_back_until_their_time(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         pacer.wait(at)
     assert stop.waits == pytest.approx([0.0, 0.03, 0.0, 0.8])
+
+
+def test_after_a_delay_the_pace_goes_on_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+    pacer = Pacer(stop)
+    for now, at in [(50.0, 0.0), (53.0, 1.0), (53.0, 2.0), (54.0, 3.0)]:
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        pacer.wait(at)
+    assert stop.waits == pytest.approx([0.0, 0.0, 1.0, 1.0])
 
 
 def test_a_stop_ends_the_waiting() -> None:

@@ -46,6 +46,12 @@ def test_knows_its_secrets_raw_and_encoded() -> None:
     assert SourceUri("rtsp://h/x").secrets() == frozenset()
 
 
+def test_knows_its_password_as_an_authorization_header_has_it() -> None:
+    # RFC 7617's own example
+    secrets = SourceUri("http://Aladdin:open%20sesame@h/x").secrets()
+    assert "QWxhZGRpbjpvcGVuIHNlc2FtZQ==" in secrets
+
+
 def test_a_value_from_outside_is_secret_wherever_it_stands() -> None:
     source = SourceUri("rtsp://h/live/s3cr3t/1", taken=["s3cr3t"])
     assert str(source) == "rtsp://h/live/***/1"

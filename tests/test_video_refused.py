@@ -94,7 +94,7 @@ def test_a_server_that_says_nothing_is_given_up_within_the_timeout(scheme: str) 
         trying.start()
         trying.join(15)
         assert not trying.is_alive()
-    assert failed[0].reason == "open_failed"
+    assert failed[0].reason == "unreachable"
     assert "hunter2" not in str(failed[0])
 
 

@@ -193,7 +193,7 @@ def test_of_a_truncated_file_what_is_readable_is_read(
     path = clips.truncated(clips.noise(tmp_path / name, 50, muxing=muxing), 0.6)
     opened = source(path)
     assert 27 <= len(list(opened)) <= 32
-    assert opened.damaged_packets <= 1
+    assert opened.damaged <= 1
     opened.close()
 
 
@@ -222,7 +222,7 @@ def test_packets_that_cannot_be_decoded_are_counted_and_passed_over(tmp_path: Pa
     path.write_bytes(content.replace(bad, b"\xff" * len(bad)))
     opened = source(path)
     assert len(list(opened)) == 19
-    assert opened.damaged_packets == 1
+    assert opened.damaged == 1
     opened.close()
 
 

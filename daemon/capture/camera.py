@@ -1,46 +1,50 @@
 """V4L2 cameras, through OpenCV."""
 
+import os
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from daemon.capture.source import Picture, SourceInfo
+from daemon.config.camera import FORMATS, CameraAddress
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
 
 _TIME_BASE = Fraction(1, 90_000)
+# OpenCV waits so many seconds for a picture, 10 if not told; read once, at the first one. It takes
+# no other limit: its V4L2 part doesn't open at all where it is given one.
+_POLL = 1
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(_POLL))
 
 
 class CameraSource:
-    """A camera under /dev/video*. Its pictures carry no pts: the moment of capture is the time."""
+    """A camera under /dev. Its pictures carry no pts: the moment of capture is the time."""
 
-    damaged_packets = 0
+    damaged = 0
 
-    def __init__(self, uri: SourceUri) -> None:
-        """Open ``uri`` (``v4l2:0`` or ``v4l2:/dev/...``).
-
-        A read ends after the 10 s that OpenCV waits for a camera: its V4L2 part takes no other
-        limit, and doesn't open at all where it is given one.
+    def __init__(self, uri: SourceUri, timeout: float) -> None:
+        """Open ``uri``, as in `CameraAddress`; ``timeout`` seconds limit the wait for a picture.
 
         Raises
         ------
         SourceError
-            When there is no such camera or it can't be opened.
+            When there is no such camera, it can't be opened or doesn't do what is asked of it.
         """
-        name = uri.reveal().removeprefix("v4l2:")
-        device = f"/dev/video{name}" if name.isdigit() else name
-        self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise SourceError(
-                f"can't be opened: there is no working camera at {device}", "open_failed"
-            )
-        # One buffer: an older picture is never worth more than the newest.
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.info = SourceInfo(codec=self._fourcc(), decoder="v4l2", time_base=_TIME_BASE)
+        address = CameraAddress.parse(uri.reveal())
+        self._device = Path(address.device)
+        self._timeout = timeout
+        self._refuse_if_absent()
+        self._capture = cv2.VideoCapture(address.device, cv2.CAP_V4L2)
+        try:
+            self._set_up(address)
+        except SourceError:
+            self.close()
+            raise
+        self.info = SourceInfo(codec=self._fourcc().lower(), decoder="v4l2", time_base=_TIME_BASE)
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures for ever.
@@ -48,11 +52,10 @@ class CameraSource:
         Raises
         ------
         SourceError
-            When the camera gives no picture any more.
+            When the camera gives no picture any more, or is gone.
         """
         while True:
-            if not self._capture.grab():
-                raise SourceError("the camera gives no picture any more")
+            self._grab()
             started = time.monotonic()
             decoded, image = self._capture.retrieve()
             if not decoded:
@@ -63,6 +66,59 @@ class CameraSource:
         """Release the camera."""
         self._capture.release()
 
+    def _set_up(self, address: CameraAddress) -> None:
+        """Ask for format, size and rate, in the order that V4L2 settles them."""
+        if not self._capture.isOpened():
+            raise SourceError(
+                f"can't be opened: {address.device} is in use, not this user's to read, or no "
+                "camera",
+                "open_failed",
+            )
+        # One buffer: an older picture is never worth more than the newest.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if address.format:
+            fourcc = cv2.VideoWriter.fourcc(*FORMATS[address.format])
+            self._capture.set(cv2.CAP_PROP_FOURCC, fourcc)
+        if address.size:
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, address.size[0])
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, address.size[1])
+        if address.fps:
+            self._capture.set(cv2.CAP_PROP_FPS, address.fps)
+        self._check_wishes(address)
+
+    def _check_wishes(self, address: CameraAddress) -> None:
+        """Refuse what the camera made of a wish that it doesn't grant: it takes the nearest."""
+        kind = self._fourcc()
+        size = (self._get(cv2.CAP_PROP_FRAME_WIDTH), self._get(cv2.CAP_PROP_FRAME_HEIGHT))
+        granted = address.size in (None, size)
+        if not granted or (address.format and kind != FORMATS[address.format]):
+            raise SourceError(
+                f"the camera gives {kind.lower()} of {size[0]}x{size[1]} instead of what is asked "
+                f"for; v4l2-ctl -d {address.device} --list-formats-ext tells what it can do",
+                "open_failed",
+            )
+
+    def _grab(self) -> None:
+        """Wait for a picture; OpenCV comes back without one when its own time is over."""
+        since = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            if self._capture.grab():
+                return
+            self._refuse_if_absent()
+            now = time.monotonic()
+            if now - asked < _POLL / 2:
+                raise SourceError("the camera gives no picture any more")
+            if now - since >= self._timeout - _POLL:  # the next wait would take too long
+                raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
+
+    def _refuse_if_absent(self) -> None:
+        if not self._device.exists():
+            raise SourceError(f"there is no camera at {self._device}", "not_found")
+
     def _fourcc(self) -> str:
-        code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
-        return code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower()
+        code = self._get(cv2.CAP_PROP_FOURCC)
+        return code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
+
+    def _get(self, prop: int) -> int:
+        return int(self._capture.get(prop))

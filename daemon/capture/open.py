@@ -1,15 +1,22 @@
 """Which class reads a source."""
 
+from pathlib import Path
+
 from daemon.capture.camera import CameraSource
+from daemon.capture.decoding import Decoding
+from daemon.capture.file import FileSource
 from daemon.capture.source import Source
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
 
 
-def open_source(uri: SourceUri, timeout: float, *, packets: bool = False) -> Source:
+def open_source(
+    uri: SourceUri, timeout: float, decoding: Decoding | None = None, *, packets: bool = False
+) -> Source:
     """Open ``uri``; ``timeout`` seconds limit opening it and, on a network, each read.
 
-    Its pictures bring their ``packets`` along where they are asked for.
+    ``decoding``, which lasts longer than one source, decides what decodes it: software, if it is
+    left out. The pictures bring their ``packets`` along where they are asked for.
 
     Raises
     ------
@@ -17,5 +24,8 @@ def open_source(uri: SourceUri, timeout: float, *, packets: bool = False) -> Sou
         When it can't be opened.
     """
     if uri.scheme == "v4l2":
-        return CameraSource(uri)
-    return VideoSource(uri, timeout, packets=packets)
+        return CameraSource(uri, timeout)
+    decoding = decoding or Decoding()
+    if uri.is_file and Path(uri.reveal()).is_file():
+        return FileSource(uri, timeout, decoding, packets=packets)
+    return VideoSource(uri, timeout, decoding, packets=packets)

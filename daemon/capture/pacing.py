@@ -3,10 +3,10 @@
 import random
 import threading
 import time
-from collections.abc import Iterator
 
 _FIRST_WAIT = 0.5  # seconds
 _LONGEST_WAIT = 5.0
+_LATEST = 0.5  # seconds a frame may be late before the pace is set anew
 _ROUNDING = 1e-3  # pts are rounded to their time base
 
 
@@ -28,26 +28,37 @@ class Thinner:
 
 
 class Pacer:
-    """Holds frames of a file back until their time has come, as a camera would give them."""
+    """Holds frames that come early back until their time, as a camera would give them."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
         self._offset: float | None = None
 
     def wait(self, at: float) -> None:
-        """Return when the frame at ``at`` seconds of its stream is due, or ``stop`` is set."""
+        """Return when the frame at ``at`` seconds of its stream is due, or ``stop`` is set.
+
+        After a delay all that follows is due later, so that the pace stays even.
+        """
         now = time.monotonic()
-        if self._offset is None:
+        if self._offset is None or now - at > self._offset + _LATEST:
             self._offset = now - at
         self._stop.wait(max(0.0, self._offset + at - now))
 
 
-def backoff() -> Iterator[float]:
-    """Yield the seconds to wait before each next try: doubling, with jitter, up to 5 s.
+class Backoff:
+    """How long to wait between tries: doubling, with jitter, up to 5 s.
 
     The jitter (up to a quarter less) keeps cameras behind one switch from coming back as one.
     """
-    wait = _FIRST_WAIT
-    while True:
-        yield wait * random.uniform(0.75, 1.0)  # noqa: S311 (nothing is secret here)
-        wait = min(wait * 2, _LONGEST_WAIT)
+
+    def __init__(self) -> None:
+        self._wait = _FIRST_WAIT
+
+    def after(self, took: float) -> float:
+        """Return the seconds to wait after a try that took ``took`` seconds to fail.
+
+        These count as waited: who waits for a silent server shouldn't pause for as long again.
+        """
+        wait = max(self._wait - took, _FIRST_WAIT)
+        self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        return wait * random.uniform(0.75, 1.0)  # noqa: S311 (nothing is secret here)

@@ -43,22 +43,33 @@ class Picture:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known of an open source; ``total_frames`` is its own estimate, if it has one."""
+    """What is known of an open source.
+
+    ``total_frames`` is its own estimate, if it has one. ``in_bursts`` tells that its pictures
+    come many at a time, long before their own.
+    """
 
     codec: str
     decoder: str
     time_base: Fraction
     total_frames: int | None = None
+    in_bursts: bool = False
 
 
 class Source(Protocol):
     """An open source: iterate it for its pictures, then close it.
 
-    ``damaged_packets`` counts what could not be decoded and was passed over.
+    ``damaged`` counts what was passed over because it is broken. ``info`` may change
+    with any picture.
     """
 
-    info: SourceInfo
-    damaged_packets: int
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of it."""
+
+    @property
+    def damaged(self) -> int:
+        """Packets and pictures passed over: not decodable, or decoded from damaged data."""
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.

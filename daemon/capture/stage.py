@@ -4,18 +4,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from daemon.capture.copying import Copying
+from daemon.capture.intake import Intake
 from daemon.capture.open import open_source
-from daemon.capture.pacing import Pacer, Thinner, backoff
+from daemon.capture.pacing import Backoff
+from daemon.capture.reminder import Reminder
 from daemon.capture.source import Picture, Source
-from daemon.capture.timeline import Timeline
+from daemon.capture.turn import Turn, TurnOverError
 from daemon.config import StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
-from daemon.flow import Frame, Lane, Meters, StreamState
+from daemon.flow import Lane, Meters, StreamState
 
 log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds after a stall in which a library may still come back by itself."""
+_STALL = 0.92  # of stall_timeout: with a look every half second, 10 s are kept
 
 Opener = Callable[[SourceUri, float], Source]
 
@@ -25,6 +31,10 @@ class CaptureStage:
 
     A live source that can't be opened, ends, stalls or lags is opened anew after a wait that
     ``stop`` cuts short. A file that can't be read ends its stream and marks it as failed.
+
+    A thread that doesn't come back from the library it reads with can't be ended. So `watch`,
+    called from outside, takes its turn away, and `run` goes on in another one; if the lost one
+    ever returns, what it brings is refused.
     """
 
     def __init__(
@@ -39,136 +49,169 @@ class CaptureStage:
         self._stream = stream
         self._lane = lane
         self._status = lane.status
-        self._meters = meters
         self._stop = stop
         self._opener = opener
-        self._thinner = Thinner(stream.detect.max_fps)
-        paced = stream.source.is_file and stream.policy == "live"
-        self._pacer = Pacer(stop) if paced else None
-        self._timeline: Timeline | None = None
-        self._copying = Copying()
-        self._frames = 0
+        self._intake = Intake(stream, lane, meters, stop)
+        self._reminder = Reminder()
+        self._failure_told = True
+        self._patient = False
+        self._turn = Turn()
+        self._stalls_at = _STALL * stream.stall_timeout
+        self._lost_at = stream.stall_timeout + GRACE
 
     def run(self) -> None:
-        """Read until the source is done or ``stop`` is set, then close the lane."""
+        """Read until the source is done or ``stop`` is set, then close the lane.
+
+        Called once, and once more after each time that `watch` has told of a lost thread.
+        """
+        turn = self._turn
         try:
             if self._stream.source.is_file:
-                self._read_file()
+                self._read_file(turn)
             else:
-                self._read_live()
-        finally:
-            self._status.state = StreamState.ENDED
-            self._lane.close()
+                self._read_live(turn)
+        except TurnOverError:
+            self._log(logging.INFO, "a lost thread of its capture has come back and ends")
+            return
+        self._status.state = StreamState.ENDED
+        self._lane.close()
 
-    def _read_file(self) -> None:
+    def watch(self) -> bool:
+        """Declare a stall; returns whether the thread is lost, and `run` wanted in another one.
+
+        To be called about twice a second, by one thread that reads no source. A file's thread
+        keeps its turn, as nobody could go on from the middle; a pipe may be silent for as long
+        as it likes.
+        """
+        waited = self._turn.waited
+        if self._patient or waited < self._stalls_at:
+            return False
+        if self._stream.source.is_file:
+            if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
+                self._note_loss(waited)
+            return False
+        if waited >= self._lost_at and self._turn.end():
+            self._turn = Turn()
+            self._status.reconnects["stuck"] += 1
+            self._note_loss(waited)
+            return True
+        if self._turn.declare_stall():
+            self._note_failure(self._stalled, "is opened anew")
+        return False
+
+    def _read_file(self, turn: Turn) -> None:
         try:
-            self._read()
+            self._read(turn)
         except SourceError as error:
+            count = self._intake.count
             self._status.last_error = str(error)
-            self._status.failed = self._frames == 0
+            self._status.failed = count == 0
             if self._status.failed:
                 self._log(logging.ERROR, "%s: %s", self._stream.source, error)
             else:
                 message = "%s: only the first %d frames are readable: %s"
-                self._log(logging.WARNING, message, self._stream.source, self._frames, error)
+                self._log(logging.WARNING, message, self._stream.source, count, error)
 
-    def _read_live(self) -> None:
-        waits = backoff()
+    def _read_live(self, turn: Turn) -> None:
+        backoff = Backoff()
         while not self._stop.is_set():
-            before = self._frames
+            before, began = self._intake.count, time.monotonic()
             try:
-                self._read()
+                self._read(turn)
                 error = SourceError("the source ended", "ended")
             except SourceError as raised:
                 error = raised
             if self._stop.is_set():
                 return
-            if self._frames > before:
-                waits = backoff()
-            self._status.state = StreamState.RECONNECTING
-            self._status.last_error = str(error)
-            self._status.reconnects[error.reason] += 1
-            wait = next(waits)
-            self._log(
-                logging.WARNING, "%s: %s; next try in %.1f s", self._stream.source, error, wait
-            )
+            if self._intake.count > before:
+                backoff, began = Backoff(), time.monotonic()
+            wait = backoff.after(time.monotonic() - began)
+            if not turn.recover():
+                self._note_failure(error, f"next try in {wait:.1f} s")
             self._stop.wait(wait)
 
-    def _read(self) -> None:
+    def _read(self, turn: Turn) -> None:
         """Open the source and read it to its end; whatever goes wrong is a SourceError."""
         try:
-            self._read_to_the_end()
-        except SourceError:
+            self._read_to_the_end(turn)
+        except (SourceError, TurnOverError):
             raise
         except Exception as error:
             # What a library or our own code gets wrong ends this reading, and no other stream's.
             log.exception("a fault while reading", extra={"stream": self._stream.name})
             raise SourceError(f"a fault while reading: {type(error).__name__}") from None
+        finally:
+            turn.resume()
 
-    def _read_to_the_end(self) -> None:
+    def _read_to_the_end(self, turn: Turn) -> None:
+        began, damaged = time.monotonic(), self._status.damaged
+        turn.wait()
+        self._patient = (
+            self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
+        )
         source = self._opener(self._stream.source, self._stream.stall_timeout)
         try:
-            self._status.codec, self._status.decoder = source.info.codec, source.info.decoder
-            self._status.total_frames = source.info.total_frames
-            timeline = self._continue_timeline(source)
+            turn.resume()
+            self._intake.connected(source.info)
+            turn.wait(since=began)
             for picture in source:
+                if turn.resume():
+                    raise self._stalled
                 if self._stop.is_set():
                     return
-                self._pass_on(picture, timeline)
-            if self._frames == 0:
+                self._intake.take(picture)
+                self._status.damaged = damaged + source.damaged
+                self._note_picture(picture, source)
+                turn.wait()
+            turn.resume()
+            if self._intake.count == 0:
                 raise SourceError("holds no picture that can be decoded")
         finally:
+            turn.wait()
             source.close()
-            if source.damaged_packets:
-                message = "%s: %d damaged packets were passed over"
-                self._log(logging.WARNING, message, self._stream.source, source.damaged_packets)
+            turn.resume()
+            self._status.damaged = damaged + source.damaged
+            self._note_damage(source.damaged)
 
-    def _continue_timeline(self, source: Source) -> Timeline:
-        if self._timeline is None:
-            own = source.info.time_base if self._stream.source.is_file else None
-            self._timeline = Timeline(own)
-        self._timeline.reconnected()
-        return self._timeline
-
-    def _pass_on(self, picture: Picture, timeline: Timeline) -> None:
-        decoded_at = time.monotonic()
-        pts = timeline.stamp(picture.pts, picture.time_base, decoded_at)
-        at = float(pts * timeline.time_base)
-        if self._pacer is not None:
-            self._pacer.wait(at)
-        self._meters.stage_duration("decode", picture.decode_seconds)
-        wall_time = time.time()
-        for packet in self._copying.packets(picture, pts, timeline.time_base, wall_time):
-            self._lane.copy(packet)
-        frame = Frame(
-            frame_id=self._frames,
-            image=picture.image,
-            pts=pts,
-            time_base=timeline.time_base,
-            captured_at=decoded_at if self._pacer is None else time.monotonic(),
-            wall_time=wall_time,
-            packet=self._copying.passed,
-        )
-        self._frames += 1
-        self._note_progress(frame, timeline)
-        if self._thinner.wants(at):
-            self._lane.offer(frame)
-        else:
-            self._lane.skip()
-
-    def _note_progress(self, frame: Frame, timeline: Timeline) -> None:
-        if self._status.state is not StreamState.RUNNING:
-            height, width, _ = frame.image.shape
-            self._log(logging.INFO, "running: %s, %dx%d", self._status.codec, width, height)
-            self._status.state = StreamState.RUNNING
-            self._status.last_error = None
-        self._status.last_frame_at = frame.captured_at
-        if self._stream.source.is_file:
+    def _note_picture(self, picture: Picture, source: Source) -> None:
+        self._status.decoder = source.info.decoder
+        if self._status.state is StreamState.RUNNING:
             return
-        self._status.source_lag = timeline.lag
-        # A lossless stream lags by waiting for us, which opening it anew would not mend.
-        if self._stream.policy == "live" and timeline.lag > self._stream.stall_timeout:
-            raise SourceError(f"its pictures come {timeline.lag:.1f} s late", "lagging")
+        self._status.state = StreamState.RUNNING
+        self._status.last_error = None
+        if self._failure_told:  # of a source that comes and goes, each coming is not told either
+            height, width, _ = picture.image.shape
+            self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
+
+    def _note_failure(self, error: SourceError, what_next: str) -> None:
+        self._status.state = StreamState.RECONNECTING
+        self._status.last_error = str(error)
+        self._status.reconnects[error.reason] += 1
+        times = self._reminder.count(error.reason, str(error))
+        self._failure_told = times > 0
+        if times:
+            again = f" ({times} times)" if times > 1 else ""
+            message = "%s: %s%s; %s"
+            self._log(logging.WARNING, message, self._stream.source, error, again, what_next)
+
+    def _note_damage(self, count: int) -> None:
+        if count and self._reminder.count("damage", ""):
+            message = "%s: %d damaged packets or pictures were passed over"
+            self._log(logging.WARNING, message, self._stream.source, count)
+
+    def _note_loss(self, waited: float) -> None:
+        """Tell that the thread is lost, in its place."""
+        error = f"nothing has come back from the library that reads it for {waited:.0f} s"
+        self._status.state = StreamState.STUCK
+        self._status.last_error = error
+        self._failure_told = True
+        if times := self._reminder.count("stuck", ""):
+            again = f" ({times} times)" if times > 1 else ""
+            self._log(logging.ERROR, "%s: stuck: %s%s", self._stream.source, error, again)
+
+    @property
+    def _stalled(self) -> SourceError:
+        return SourceError(f"no picture for {self._stream.stall_timeout:g} s", "stalled")
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._stream.name})

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
 _LARGEST_JUMP = 2.0  # seconds: what strays farther is no longer the same clock
+_DRIFT = 2e-4  # by which a camera's clock may run slow or fast; crystals stay under 1e-4
 
 
 class Timeline:
@@ -13,7 +14,8 @@ class Timeline:
     where they start anew (recordings joined end to end), what follows is moved behind what was.
     A live stream is counted in 1/90000 s from its first frame; where its pts are missing, go
     back or run ahead of the monotonic clock, and after `reconnected`, it continues by that
-    clock. Pts that fall behind it are kept: such pictures are late, which `lag` tells.
+    clock. Pts that fall behind it are kept: such pictures are late, which `lag` tells. What two
+    clocks drift apart is no lag: 50 ppm would come to 10 s in two days.
     """
 
     def __init__(self, time_base: Fraction | None = None) -> None:
@@ -27,11 +29,13 @@ class Timeline:
         self._source_start: Fraction | None = None  # the source's time that is our time 0
         self._source_last = Fraction(0)
         self._anchor: tuple[int, float] | None = None  # where and when this connection began
+        self._drift = 0.0  # seconds of what seems to be lag, on this connection
 
     def reconnected(self) -> None:
         """Forget the source's clock: the next frame begins a new one."""
         self._source_start = None
         self._anchor = None
+        self._drift = 0.0
 
     @property
     def lag(self) -> float:
@@ -39,7 +43,8 @@ class Timeline:
         if self._anchor is None or self._last is None:
             return 0.0
         start, started_at = self._anchor
-        return self._last_at - started_at - float((self._last - start) * self.time_base)
+        behind = self._last_at - started_at - float((self._last - start) * self.time_base)
+        return behind - self._drift
 
     def stamp(self, pts: int | None, time_base: Fraction, now: float) -> int:
         """Return the timeline's pts for a picture decoded at the monotonic time ``now``."""
@@ -49,8 +54,11 @@ class Timeline:
         if self._last is not None:
             stamped = max(stamped, self._last + 1)
             self._step = stamped - self._last
+        passed = now - self._last_at
         self._last, self._last_at = stamped, now
         self._anchor = self._anchor or (stamped, now)
+        most = _DRIFT * passed
+        self._drift += min(max(self.lag, -most), most)
         return stamped
 
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:

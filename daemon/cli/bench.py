@@ -1,15 +1,18 @@
 """``centernetd bench``: what each stage costs, and how near the pipeline comes to the bound."""
 
+import re
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from daemon.cli.options import ConfigFile, read_config
+from daemon.cli.bench_streams import show_streams
+from daemon.cli.options import ConfigFile, config_path, parse_size, read_config
 from daemon.commands.bench import Report
 from daemon.commands.bench import bench as measure
 from daemon.commands.bench_gpu import GpuReport, bench_gpu
+from daemon.commands.bench_streams import Workload, bench_streams
 from daemon.service import logs
 
 
@@ -19,20 +22,40 @@ def bench(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Measure the engine on the GPU alone.")
     ] = False,
+    streams: Annotated[
+        str | None,
+        typer.Option(metavar="N,N...", help="Measure so many live streams at once, one by one."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(metavar="HxW", help="The pictures of those streams.")
+    ] = "360x640",
+    fps: Annotated[int, typer.Option(help="Their frames a second.", min=1, max=240)] = 10,
+    seconds: Annotated[int, typer.Option(help="How long they run.", min=10, max=3600)] = 30,
 ) -> None:
     """Measure the stages, a serial loop of them and the pipeline, on the first file stream."""
     settings = read_config(config)
     logs.configure("warning")
     console = Console(stderr=True)
-    if gpu:
-        with console.status("") as status:
-            found = bench_gpu(settings, lambda text: status.update(f"measuring {text}"))
-        _show_gpu(found)
-        return
-    for number in range(rounds):
-        with console.status("") as status:
-            report = measure(settings, lambda text: status.update(f"measuring {text}"))
-        _show(report, f"round {number + 1} of {rounds}" if rounds > 1 else None)
+    with console.status("") as status:
+
+        def tell(text: str) -> None:
+            status.update(f"measuring {text}")
+
+        if streams is not None:
+            workload = Workload(parse_size(size), fps, seconds)
+            show_streams(bench_streams(config_path(config), _counts(streams), workload, tell))
+        elif gpu:
+            _show_gpu(bench_gpu(settings, tell))
+        else:
+            for number in range(rounds):
+                report = measure(settings, tell)
+                _show(report, f"round {number + 1} of {rounds}" if rounds > 1 else None)
+
+
+def _counts(text: str) -> list[int]:
+    if not re.fullmatch(r"[1-9][0-9]{0,2}(,[1-9][0-9]{0,2})*", text):
+        raise typer.BadParameter(f"{text!r}: write numbers of streams, as in 1,4,16")
+    return [int(count) for count in text.split(",")]
 
 
 def _show(report: Report, title: str | None) -> None:

@@ -60,13 +60,24 @@ def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
     ConfigError
         When it is missing or refused.
     """
+    return load(config_path(path), base_dir)
+
+
+def config_path(path: Path | None) -> Path:
+    """Return the configuration file that is meant, config.yaml where none is named.
+
+    Raises
+    ------
+    ConfigError
+        When it is missing.
+    """
     path = path or _DEFAULT_CONFIG
     if not path.exists():
         raise ConfigError(
             f"{path}: there is no such file: name your configuration with -c FILE, "
             "or run one source without any by `centernetd run SOURCE -o FILE.mp4`"
         )
-    return load(path, base_dir)
+    return path
 
 
 def parse_size(text: str) -> tuple[int, int]:

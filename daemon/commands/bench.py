@@ -15,18 +15,18 @@ import onnxruntime as ort
 from daemon.capture.open import open_source
 from daemon.capture.source import Picture
 from daemon.capture.timeline import Timeline
+from daemon.commands.bench_streams import file_stream
+from daemon.commands.clip import Clip
 from daemon.commands.overhead import overhead
 from daemon.config import Config, MetricsConfig, StorageConfig, StreamConfig
-from daemon.errors import ConfigError
-from daemon.flow import Detections, Packet
+from daemon.flow import Detections
 from daemon.inference.detector import Detector
 from daemon.inference.engines import choose_backend
 from daemon.inference.postprocess import postprocess
 from daemon.inference.wanted import Wanted, resolve
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.sink.annotate import draw_boxes
-from daemon.sink.encoder import Encoder, choose_encoder
-from daemon.sink.fragments import FragmentedMp4
+from daemon.sink.encoder import choose_encoder
 from daemon.supervisor import Supervisor
 
 Item = TypeVar("Item")
@@ -63,7 +63,7 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
     ConfigError
         When no stream is a file.
     """
-    stream = _file_stream(config)
+    stream = file_stream(config.streams.values())
     tell("the pipeline with nothing to do")
     idle = {size: overhead(size) for size in (1, 8)}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
@@ -81,13 +81,6 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
             pipeline_fps=frames / pipeline,
             overhead=idle,
         )
-
-
-def _file_stream(config: Config) -> StreamConfig:
-    for stream in config.streams.values():
-        if stream.source.is_file:
-            return stream
-    raise ConfigError("bench needs a stream whose source is a file; the configuration has none")
 
 
 def _stage_costs(
@@ -165,33 +158,24 @@ def _pipeline(config: Config, stream: StreamConfig, folder: Path) -> float:
 
 
 class _Recording:
-    """An MP4 file with the recorder's own settings, while it is entered."""
+    """A clip with the recorder's own settings, while it is entered."""
 
     def __init__(self, path: Path, stream: StreamConfig, first: Picture) -> None:
         height, width, _ = first.image.shape
         encoder = choose_encoder(stream.record.codec, width, height)
         self._timeline = Timeline(first.time_base)
-        self._encoder = Encoder(encoder, width, height, first.time_base)
-        self._file: FragmentedMp4 | None = None
-        self._path = path
+        self._clip = Clip(path, encoder, width, height, first.time_base)
 
     def __enter__(self) -> "_Recording":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._store(self._encoder.flush())
-        if self._file is not None:
-            self._file.close()
+        self._clip.__exit__(*exc_info)
 
     def write(self, picture: Picture) -> None:
         """Encode and write ``picture``."""
         pts = self._timeline.stamp(picture.pts, picture.time_base, time.monotonic())
-        self._store(self._encoder.encode(picture.image, pts))
-
-    def _store(self, packets: Sequence[Packet]) -> None:
-        for packet in packets:
-            self._file = self._file or FragmentedMp4(self._path, packet)
-            self._file.write(packet)
+        self._clip.write(picture.image, pts)
 
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:

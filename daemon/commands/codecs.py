@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from daemon.capture.open import open_source
+from daemon.commands.clip import Clip
 from daemon.commands.finding import Finding, Level
 from daemon.config import SourceUri
 from daemon.errors import SinkError, SourceError
-from daemon.sink.encoder import Encoder
-from daemon.sink.fragments import FragmentedMp4
 
 _SIDE = 256  # pixels; NVIDIA's encoders refuse less than about 150
 _TIMEOUT = 5.0
@@ -41,16 +40,8 @@ def _encode(encoder: str, path: Path) -> str | None:
     """Encode a black picture; returns what was wrong."""
     black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     try:
-        packets = Encoder(encoder, _SIDE, _SIDE, Fraction(1, 25)).encode(black, 0)
-        if not packets:
-            return "gives no picture at once"
-        file = FragmentedMp4(path, packets[0])
-        try:
-            file.write(packets[0])
-            file.close()
-        except SinkError:
-            file.abandon()
-            raise
+        with Clip(path, encoder, _SIDE, _SIDE, Fraction(1, 25)) as clip:
+            clip.write(black, 0)
     except SinkError as error:
         return str(error)
     return None

@@ -19,7 +19,8 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
 
     Raises ConfigError for what is valid key by key and yet can't be run.
     """
-    streams = {name: _stream(name, entry, base_dir) for name, entry in file.streams.items()}
+    device = file.engine.devices[0]
+    streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
     for location, sentence in chain(_contradictions(file, streams), future.refusals(file)):
         raise places.error(location, sentence)
     return Config(
@@ -38,7 +39,7 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
     )
 
 
-def _stream(name: str, entry: StreamEntry, base_dir: Path) -> StreamConfig:
+def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> StreamConfig:
     policy = entry.policy
     if policy == "auto":
         policy = "lossless" if entry.source.is_file else "live"
@@ -52,6 +53,8 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path) -> StreamConfig:
         policy=policy,
         max_frame_age=entry.max_frame_age,
         stall_timeout=entry.stall_timeout,
+        decode=entry.decode,
+        device=device,
         detect=entry.detect,
         record=record,
         events=events,
@@ -90,6 +93,11 @@ def _contradictions(
         if stream.copies and stream.source.scheme == "v4l2":
             why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
             yield ("streams", name, "record", "video"), why
+        if stream.decode == "cuda" and stream.source.scheme == "v4l2":
+            yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
+        if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
+            sentence = "is less than twice batching.max_delay: frames would grow old by waiting"
+            yield ("streams", name, "max_frame_age"), sentence
         for kind, output in (("record", stream.record), ("events", stream.events)):
             if output.when == "never":
                 continue

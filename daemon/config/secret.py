@@ -1,10 +1,13 @@
 """Where a stream comes from, holding its password without ever showing it."""
 
+import base64
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+from daemon.config.camera import CameraAddress
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 LONGEST = 2048
@@ -28,7 +31,7 @@ def redact(text: str) -> str:
 class SourceUri:
     """A camera, a network stream or a file; prints without its secrets.
 
-    ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:N``, ``v4l2:/dev/videoN`` or a plain path;
+    ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:`` as in `CameraAddress`, or a plain path;
     all else raises ValueError with a sentence that doesn't repeat it. ``taken`` are values that
     came from ``${NAME}``: they count as secrets wherever they stand.
     """
@@ -69,13 +72,23 @@ class SourceUri:
         return moved
 
     def secrets(self) -> frozenset[str]:
-        """Return the strings that must never be printed: raw, decoded and percent-encoded."""
+        """Return the strings that must never be printed.
+
+        They are raw, decoded, percent-encoded, and as HTTP's basic authentication has them.
+        """
         found = set(self._taken)
         found.update(match[2] for match in _PASSWORD.finditer(self._raw))
         found.update(match[2] for match in _NAMED.finditer(self._raw))
         plain = found | {unquote(value) for value in found}
         encoded = {form for value in plain for form in (quote(value, safe=""), quote(value))}
-        return frozenset(plain | encoded | {quote_plus(value) for value in plain}) - {""}
+        encoded |= {quote_plus(value) for value in plain}
+        return frozenset(plain | encoded | set(self._basic())) - {""}
+
+    def _basic(self) -> Iterator[str]:
+        """Yield user and password as an Authorization header has them (RFC 7617)."""
+        for user, password in _PASSWORD.findall(self._raw):
+            pair = f"{unquote(user)}:{unquote(password)}".encode(errors="surrogateescape")
+            yield base64.b64encode(pair).decode()
 
     def __str__(self) -> str:
         return self._shown
@@ -103,8 +116,7 @@ def _scheme_of(text: str) -> str:
         return "file"
     scheme = match[1].lower()
     if scheme == "v4l2":
-        if not re.fullmatch(r"v4l2:([0-9]{1,3}|/dev/[\w/.:-]+)", text):
-            raise ValueError("is no camera: write v4l2:0 or v4l2:/dev/video0")
+        CameraAddress.parse(text)
     elif scheme in NETWORK_SCHEMES:
         _check_url(text)
     else:

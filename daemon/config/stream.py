@@ -12,6 +12,7 @@ from daemon.config.units import Duration
 from daemon.config.variables import Expanded
 
 Policy = Literal["live", "lossless"]
+Decode = Literal["auto", "cuda", "cpu"]
 
 
 def source_uri(value: object) -> SourceUri:
@@ -92,6 +93,8 @@ class StreamDefaults(Section):
     """A live frame older than this when its turn comes is dropped."""
     stall_timeout: Annotated[Duration, Field(ge=0.1)] = 10.0
     """A source that gives no frame for this long is opened anew."""
+    decode: Decode = "auto"
+    """auto (the GPU where it can, else the CPU), cuda (the GPU or not at all) or cpu."""
     detect: DetectConfig = DetectConfig()
     record: RecordConfig = RecordConfig()
     events: EventsConfig = EventsConfig()
@@ -101,7 +104,7 @@ class StreamEntry(StreamDefaults):
     """A stream as the file has it, the defaults merged in."""
 
     source: Source
-    """rtsp(s)://..., http(s)://..., v4l2:0 or a path relative to this file's folder."""
+    """rtsp(s)://..., http(s)://..., a camera (v4l2:0) or a path relative to this file's folder."""
 
 
 _DEFAULT = StreamDefaults()
@@ -112,7 +115,7 @@ class StreamConfig:
     """A stream with everything decided: ``policy`` is no longer auto, paths are those to use.
 
     Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
-    unsegmented file.
+    unsegmented file. ``device`` is the number of the GPU that decodes it, if one does.
     """
 
     name: str
@@ -121,6 +124,8 @@ class StreamConfig:
     policy: Policy = "live"
     max_frame_age: float = _DEFAULT.max_frame_age
     stall_timeout: float = _DEFAULT.stall_timeout
+    decode: Decode = _DEFAULT.decode
+    device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     events: EventsConfig = field(default_factory=EventsConfig)

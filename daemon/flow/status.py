@@ -7,24 +7,38 @@ from enum import Enum
 
 
 class StreamState(str, Enum):
-    """What a stream's capture is doing."""
+    """What a stream is doing."""
 
     CONNECTING = "connecting"
     RUNNING = "running"
     RECONNECTING = "reconnecting"
+    STUCK = "stuck"
     ENDED = "ended"
 
 
-RECONNECT_REASONS = ("open_failed", "read_failed", "stalled", "ended", "lagging")
+RECONNECT_REASONS = (
+    "unreachable",
+    "unauthorized",
+    "not_found",
+    "open_failed",
+    "read_failed",
+    "stalled",
+    "stuck",
+    "ended",
+    "lagging",
+)
 
 
 @dataclass(slots=True)
 class StreamStatus:
     """The present condition of one stream, written by its own stages, read by anyone.
 
-    Every field has one writing thread and is replaced whole, so readers need no lock.
-    ``last_frame_at`` is monotonic and starts at the stream's creation.
-    ``total_frames`` is the source's own estimate, where it has one.
+    Every field has one writing thread and is replaced whole, so readers need no lock. (Where
+    a capture thread is lost, the supervisor writes in its place.) ``state`` is the capture's;
+    ``hung_sinks`` names the sinks that hang in a write, ``lost_threads`` counts the capture
+    threads that hang in a library. ``last_frame_at`` is monotonic and starts at the stream's
+    creation. ``total_frames`` is the source's own estimate, where it has one. ``damaged``
+    counts what was passed over before it could become a frame.
     """
 
     state: StreamState = StreamState.CONNECTING
@@ -33,6 +47,10 @@ class StreamStatus:
     last_frame_at: float = field(default_factory=time.monotonic)
     total_frames: int | None = None
     source_lag: float = 0.0
+    frozen: bool = False
+    damaged: int = 0
+    lost_threads: int = 0
+    hung_sinks: tuple[str, ...] = ()
     codec: str = ""
     decoder: str = ""
     encoder: str = ""

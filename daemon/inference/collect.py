@@ -47,7 +47,7 @@ def collect(
 ) -> list[Taken]:
     """Take up to ``max_size`` frames, waiting ``max_delay`` seconds for company to the first.
 
-    Lanes are served in turns, one frame a turn, in the order given: change it between calls.
+    Lanes are served in turns, one frame a turn, in the order given: see `in_turn`.
     ``limit`` tells the largest batch in which a frame would still be in time; 0 drops it as too
     old. No batch outgrows the limit of any of its frames. Returns an empty list when every lane
     is closed and drained.
@@ -67,6 +67,16 @@ def collect(
             clock.wait(ready, timeout)
 
 
+def in_turn(lanes: Sequence[Lane], batch: Sequence[Taken]) -> list[Lane]:
+    """Return ``lanes`` in the order for the batch after ``batch``: whoever waits longest leads.
+
+    So no lane is served twice between two turns of another that has frames waiting, however the
+    turns fall into batches.
+    """
+    last_turn = {taken.lane: turn for turn, taken in enumerate(batch)}
+    return sorted(lanes, key=lambda lane: last_turn.get(lane, -1))
+
+
 def _fill(
     batch: list[Taken],
     lanes: Sequence[Lane],
@@ -79,19 +89,26 @@ def _fill(
     while taken:
         taken = False
         for lane in lanes:
-            frame = lane.peek()
-            if frame is None:
+            first = _first_in_time(lane, limit)
+            if first is None:
                 continue
-            allowed = limit(lane, frame)
-            if batch and 0 < min(room, allowed) <= len(batch):
+            frame, allowed = first
+            if batch and min(room, allowed) <= len(batch):
                 return True  # one of them would be late in so large a batch: it leads the next
             lane.take()
             taken = True
-            if allowed == 0:
-                lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
-                continue
             batch.append(Taken(lane, frame))
             room = min(room, allowed)
             if len(batch) >= room:
                 return True
     return len(batch) >= room
+
+
+def _first_in_time(lane: Lane, limit: Callable[[Lane, Frame], int]) -> tuple[Frame, int] | None:
+    """Return the first frame that is not too old, and its limit; those before it are dropped."""
+    while (frame := lane.peek()) is not None:
+        if allowed := limit(lane, frame):
+            return frame, allowed
+        lane.take()
+        lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+    return None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from daemon.errors import EngineError
-from daemon.flow import Backpressure, Channel, Frame, Lane, Meters, Result
-from daemon.inference.collect import SystemClock, Taken, collect
+from daemon.flow import Backpressure, Channel, Frame, Lane, Meters, Reason, Result, StageName
+from daemon.inference.collect import SystemClock, Taken, collect, in_turn
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Slot
 from daemon.inference.forecast import Forecast
@@ -102,21 +102,8 @@ class InferenceStage:
         """Keep the engine fed until every lane is closed and drained."""
         try:
             for slot in self._free:
-                frames = collect(
-                    self._lanes,
-                    self._ready,
-                    self._batching.max_size,
-                    self._batching.max_delay,
-                    self._limit,
-                    self._clock,
-                )
-                if not frames:
+                if not self._feed(slot):
                     return
-                served = {taken.lane for taken in frames}
-                self._lanes.sort(key=served.__contains__)  # who waits longest comes first
-                self._fed += 1
-                self._enqueue(slot, frames)
-                self._beat()
         finally:
             self._running.close()
 
@@ -138,13 +125,53 @@ class InferenceStage:
         budget = lane.max_frame_age - (self._clock.now() - frame.captured_at)
         return self._forecast.largest(self._batching.max_size, budget) if budget >= 0 else 0
 
-    def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> None:
+    def _feed(self, slot: Slot) -> bool:
+        """Enqueue a batch in ``slot``; returns False when every lane is closed and drained."""
+        while frames := collect(
+            self._lanes,
+            self._ready,
+            self._batching.max_size,
+            self._batching.max_delay,
+            self._limit,
+            self._clock,
+        ):
+            self._lanes = in_turn(self._lanes, frames)
+            self._fed += 1
+            if self._enqueue(slot, frames):
+                self._beat()
+                return True
+            self._fed -= 1
+            self._beat()
+        return False
+
+    def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> bool:
+        """Letterbox and enqueue ``frames``; returns whether any was still young enough."""
         collected_at = self._clock.now()
         images = [taken.frame.image for taken in frames]
         views = self._detector.fill(slot, images, [self._wanted[lane.name] for lane, _ in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
-        self._detector.engine.enqueue(slot, len(frames))
-        self._running.put(_Batch(slot, frames, views, collected_at))
+        young = self._keep_young(slot, frames)
+        if not young:
+            return False
+        self._detector.engine.enqueue(slot, len(young))
+        batch = _Batch(slot, [frames[n] for n in young], [views[n] for n in young], collected_at)
+        self._running.put(batch)
+        return True
+
+    def _keep_young(self, slot: Slot, frames: Sequence[Taken]) -> Sequence[int]:
+        """Drop what grew too old while its batch was filled; returns which frames are left.
+
+        Their rows close ranks.
+        """
+        young: list[int] = []
+        for number, (lane, frame) in enumerate(frames):
+            if self._limit(lane, frame) == 0:
+                lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+                continue
+            if number > len(young):
+                slot.rows[len(young)] = slot.rows[number]
+            young.append(number)
+        return young
 
     def _deliver(self, batch: _Batch) -> None:
         found = self._detector.read(batch.slot, batch.views)

@@ -14,6 +14,7 @@ from daemon.service.http import HttpServer
 from daemon.service.meters import PrometheusMeters
 from daemon.service.metrics import PipelineCollector
 from daemon.service.notify import Notifier
+from daemon.service.overload import Overload
 from daemon.service.pages import Pages
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
@@ -36,6 +37,7 @@ class Service:
         self._notifier = Notifier()
         self.progress = Progress()
         self.rates = Rates()
+        self._overload = Overload()
         views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
         pipeline = Pipeline(
             streams=lambda: views,
@@ -78,7 +80,9 @@ class Service:
     def tick(self) -> None:
         """Note the progress made; systemd hears of it only while all is well."""
         self.progress.tick(sum(lane.ledger.waiting for lane in self._lanes))
-        self.rates.tick(self._lanes, time.monotonic())
+        now = time.monotonic()
+        self.rates.tick(self._lanes, now)
+        self._overload.tick(self._lanes, now)
         if health(self._engine is not None, self.progress).ok:
             self._notifier.watchdog()
         fps = sum(self.rates.fps(lane.name) for lane in self._lanes)

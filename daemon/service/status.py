@@ -30,10 +30,11 @@ def status(pipeline: Pipeline) -> Document:
 def _stream(view: StreamView, fps: float, now: float) -> Document:
     known, book = view.lane.status, view.lane.ledger.read()
     return {
-        "state": known.state.value,
+        "state": view.state.value,
         "fresh": view.fresh(now),
         "failed": known.failed,
-        "last_error": known.last_error,
+        "last_error": view.last_error,
+        "frozen": known.frozen,
         "frame_age": round(view.age(now), 3),
         "fps": round(fps, 2),
         "captured": book.captured,
@@ -46,6 +47,8 @@ def _stream(view: StreamView, fps: float, now: float) -> Document:
         "written": {sink.value: count for sink, count in book.written.items()},
         "in_flight": {stage.value: count for stage, count in book.in_flight.items()},
         "total_frames": known.total_frames,
+        "damaged": known.damaged,
+        "lost_threads": known.lost_threads,
         "reconnects": sum(dict(known.reconnects).values()),
         "codec": known.codec,
         "decoder": known.decoder,

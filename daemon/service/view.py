@@ -32,10 +32,23 @@ class StreamView:
         return self.lane.name
 
     @property
+    def state(self) -> StreamState:
+        """What the stream is doing; one with a sink that hangs is stuck."""
+        status = self.lane.status
+        return StreamState.STUCK if status.hung_sinks else status.state
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last, if it still does."""
+        status = self.lane.status
+        if status.hung_sinks:
+            return f"hung in a write: {', '.join(status.hung_sinks)}"
+        return status.last_error
+
+    @property
     def finished(self) -> bool:
         """Whether the stream has come to its proper end, as a file does: it is not down."""
-        status = self.lane.status
-        return status.state is StreamState.ENDED and not status.failed
+        return self.state is StreamState.ENDED and not self.lane.status.failed
 
     def age(self, now: float) -> float:
         """Return the seconds since the last frame, or since the start, at monotonic ``now``."""
@@ -43,18 +56,16 @@ class StreamView:
 
     def fresh(self, now: float) -> bool:
         """Whether the stream runs and a frame came within ``stall_timeout``."""
-        running = self.lane.status.state is StreamState.RUNNING
-        return running and self.age(now) <= self.stall_timeout
+        return self.state is StreamState.RUNNING and self.age(now) <= self.stall_timeout
 
     def trouble(self, now: float) -> str | None:
         """Return in one line why the stream is not fresh, or None when it is."""
         if self.fresh(now):
             return None
-        status = self.lane.status
-        said = f"{status.state.value}, last frame {self.age(now):.1f} s ago"
-        if status.state is StreamState.CONNECTING:
-            said = f"{status.state.value} for {self.age(now):.1f} s"
-        return f"{said}: {status.last_error}" if status.last_error else said
+        said = f"{self.state.value}, last frame {self.age(now):.1f} s ago"
+        if self.state is StreamState.CONNECTING:
+            said = f"{self.state.value} for {self.age(now):.1f} s"
+        return f"{said}: {self.last_error}" if self.last_error else said
 
 
 @dataclass(frozen=True)

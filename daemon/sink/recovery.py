@@ -61,11 +61,11 @@ def recover_recording(part: Path, output: Output) -> bool:
     status = part.stat()
     with part.open("r+b") as file:
         whole = whole_fragments(file, status.st_size)
-        if whole and output.made(part):
+        if not output.made(part) and (whole or not _is_header(file, status.st_size)):
+            return False
+        if whole:
             file.truncate(whole)
             os.fsync(file.fileno())
-        elif whole or not _is_header(file, status.st_size):
-            return False
     if not whole:
         part.unlink()
         log.warning("%s was cut off before its first picture: removed", part)

@@ -70,6 +70,13 @@ class SinkStage:
         self._pending = 0
         self._failing = False
         self._retry_at = clock()
+        self._busy_since: float | None = None
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the write in hand has taken so far; 0 while there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else self._clock() - since
 
     def run(self) -> None:
         """Write until the outlet is closed and empty, then finish the output."""
@@ -97,6 +104,7 @@ class SinkStage:
         return self._clock() < self._retry_at
 
     def _attempt(self, write: Callable[[], Settled]) -> None:
+        self._busy_since = self._clock()
         try:
             self._settle(write())
         except FrameLostError as error:
@@ -105,12 +113,17 @@ class SinkStage:
         except SinkError as error:
             self._fail(error)
             self._retry_at = self._clock() + RETRY_INTERVAL
+        finally:
+            self._busy_since = None
 
     def _finish(self) -> None:
+        self._busy_since = self._clock()
         try:
             self._settle(self._sink.close())
         except SinkError as error:
             self._fail(error)
+        finally:
+            self._busy_since = None
         self._drop(self._pending, Reason.FAILED)
 
     def _settle(self, settled: Settled) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import CACHE
+from tests.integration import sentinel
 
 STOP_PROMISE = 5.0  # seconds from SIGTERM to the end
 PATIENCE = 40.0  # seconds until a test gives up waiting
@@ -76,6 +77,8 @@ class Daemon:
         self.process = process
         self.state = state
         self._port = port
+        self._searched = False
+        self._leaks: list[str] = []
         self._said: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._heard = threading.Condition()
         pipes = {"stdout": process.stdout, "stderr": process.stderr}
@@ -110,9 +113,11 @@ class Daemon:
         try:
             connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            body = response.read().decode()
         finally:
             connection.close()
+        self._leaks += sentinel.found_in(path, body)
+        return response.status, body
 
     def status(self, stream: str) -> dict[str, Any]:
         """Return what /status says of a stream."""
@@ -137,20 +142,34 @@ class Daemon:
         return status
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send a signal; before one that ends the daemon, its pages are read once more."""
+        if number in (signal.SIGTERM, signal.SIGINT) and not self._searched:
+            self._search()
         self.process.send_signal(number)
 
     def finish(self, timeout: float = LONGEST_RUN) -> Finished:
-        """Wait until the command has ended."""
+        """Wait until the command has ended; it must not have shown its cameras' password."""
         code = self.process.wait(timeout)
         self.join()
         said = {name: "".join(lines) for name, lines in self._said.items()}
+        for name, text in said.items():
+            self._leaks += sentinel.found_in(name, text)
+        self._leaks += sentinel.found_in_files(self.state)
+        assert not self._leaks, "\n".join(self._leaks)
         return Finished(code, said["stdout"], said["stderr"], self.state)
 
     def join(self) -> None:
         """Read what is left to read of a command that has ended."""
         for reader in self._readers:
             reader.join(PATIENCE)
+
+    def _search(self) -> None:
+        """Look for the password in what can only be seen while the daemon runs."""
+        self._searched = True
+        self._leaks += sentinel.found_in_process(self.process.pid)
+        if self._port is not None and self._reachable:
+            for page in ("/metrics", "/readyz", "/status"):
+                self.get(page)
 
     @property
     def _reachable(self) -> bool:
@@ -204,13 +223,30 @@ def write_config(
 
 
 @contextmanager
-def started(config: Path) -> Iterator[Daemon]:
-    """Run `centernetd run -c config`, its outputs in `state` beside the file; killed at the end."""
+def started(
+    config: Path,
+    *,
+    module: str = "daemon",
+    prefix: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Daemon]:
+    """Run `centernetd run -c config`, its outputs in `state` beside the file; killed at the end.
+
+    ``module`` is run in place of the package, ``prefix`` stands before the command, and
+    ``environ`` is added to the environment. Its network sources get the sentinel password.
+    """
+    sentinel.plant(config)
     listen = json.loads(config.read_text())["metrics"]["listen"]
     state = config.parent / "state"
     process = subprocess.Popen(
-        [sys.executable, "-m", "daemon", "run", "-c", str(config)],
-        env={**os.environ, "STATE_DIRECTORY": str(state), "CACHE_DIRECTORY": str(CACHE)},
+        [*prefix, sys.executable, "-m", module, "run", "-c", str(config)],
+        env={
+            **os.environ,
+            "STATE_DIRECTORY": str(state),
+            "CACHE_DIRECTORY": str(CACHE),
+            sentinel.VARIABLE: sentinel.ENCODED,
+            **(environ or {}),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

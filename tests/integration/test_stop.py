@@ -150,7 +150,7 @@ def test_while_a_camera_says_nothing_more(
 def test_while_reconnecting(tmp_path: Path, squares: Path, number: signal.Signals) -> None:
     nobody = f"rtsp://127.0.0.1:{free_port()}/play"
     with started(config(tmp_path, squares, camera_stream(nobody))) as daemon:
-        daemon.wait_for_log("next try in", count=2)
+        daemon.wait_for_status("cam", lambda status: status["reconnects"] >= 2)
         assert daemon.status("cam")["state"] == "reconnecting"
         finished = stopped(daemon, number)
     assert finished.receipts["cam"].captured == 0

@@ -22,6 +22,9 @@ class Device:
                 "counted from 0"
             )
         self.index = index
+        self.use()
+        # FFmpeg's decoders share a GPU's context with us only where whoever waits for it sleeps.
+        call("cudaSetDeviceFlags", runtime().cudaDeviceScheduleBlockingSync)
 
     def use(self) -> None:
         """Make this the device of the calling thread; quick, so called wherever it matters."""

@@ -1,0 +1,162 @@
+"""Opening files and network streams with FFmpeg, and saying why that failed."""
+
+import errno
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
+
+_WEB = "http,https,tls,tcp,crypto"
+# What a URL may make FFmpeg open besides itself: never the local files of a hostile playlist.
+_PROTOCOLS = {
+    "file": "file",
+    "rtsp": "rtsp,rtp,udp,tcp",
+    "rtsps": "rtsps,rtsp,tls,rtp,tcp",
+    "http": _WEB,
+    "https": _WEB,
+}
+# Files that make FFmpeg open other files.
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
+SHARE = 0.9
+"""Of a timeout is the library's, which takes a while to notice that it is over."""
+_REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
+_UNREACHABLE = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) -> InputContainer:
+    """Open ``uri``; ``timeout`` seconds limit that and, on a network, each read.
+
+    ``accelerator`` is what its video is to be decoded by, None for software.
+
+    Raises
+    ------
+    SourceError
+        When it can't be opened, or is a playlist on this machine.
+    """
+    limit = SHARE * timeout
+    options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, limit)}
+    started = time.monotonic()
+    try:
+        container = av.open(
+            uri.reveal(),
+            options=options,
+            # A named pipe may rightly have nothing to say for long.
+            timeout=None if uri.is_file else (limit, limit),
+            metadata_errors="replace",
+            hwaccel=accelerator,
+        )
+    except (av.FFmpegError, OSError) as error:
+        # FFmpeg takes a server's silence for invalid data.
+        if not uri.is_file and time.monotonic() - started >= limit:
+            why = f"can't be opened: no answer for {timeout:g} s"
+            raise SourceError(why, "unreachable") from None
+        why, reason = _why_file(error, uri) if uri.is_file else _why_network(error, uri)
+        raise SourceError(f"can't be opened: {why}", reason) from None
+    if uri.is_file and container.format.name in _PLAYLISTS:
+        container.close()
+        raise SourceError("is a playlist: give a file that it lists instead", "open_failed")
+    return container
+
+
+def video_of(container: InputContainer) -> VideoStream:
+    """Return the video to be read: of a playlist's variants the best, the rest not being fetched.
+
+    Raises
+    ------
+    SourceError
+        When there is none; the picture on the cover of a song is none.
+    """
+    found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not found:
+        raise SourceError("has no video in it", "open_failed")
+    if not comes_in_bursts(container):
+        return found[0]
+    best = max(found, key=lambda stream: stream.height * stream.width)
+    for stream in container.streams:
+        if stream is not best:
+            stream.discard = Discard.all
+    return best
+
+
+def comes_in_bursts(container: InputContainer) -> bool:
+    """Whether the source is fetched in pieces of many seconds."""
+    return container.format.name in _PLAYLISTS
+
+
+def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
+    """Return how many frames a source says or seems to have, if it has an end."""
+    if stream.frames:
+        return stream.frames
+    if stream.duration and stream.time_base and stream.average_rate:
+        return round(stream.duration * stream.time_base * stream.average_rate)
+    if container.duration and stream.average_rate:
+        return round(container.duration / av.time_base * stream.average_rate)
+    return None
+
+
+def announced_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the second at which the pictures should end, or None where that isn't told.
+
+    Formats differ in whether they count from 0 or from the first picture: the earlier is taken.
+    """
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def said(error: OSError | av.FFmpegError) -> str:
+    """Return the library's own words without the URL, which may hold a password."""
+    return (error.strerror or "no reason given").lower()
+
+
+def _network_options(uri: SourceUri, limit: float) -> Mapping[str, str]:
+    if uri.is_file:
+        return {}
+    # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
+    options = {"fpsprobesize": "0"}
+    if uri.scheme in ("rtsp", "rtsps"):
+        return options | {"rtsp_transport": "tcp", "timeout": str(int(limit * 1e6))}
+    return options | {"rw_timeout": str(int(limit * 1e6))}
+
+
+def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str]:
+    if Path(uri.reveal()).is_file() and Path(uri.reveal()).stat().st_size == 0:
+        return "the file is empty", "open_failed"
+    return said(error), "open_failed"
+
+
+def _why_network(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str]:
+    """Return why a server can't be read and the kind of it, so that people know what to mend."""
+    if isinstance(error, _REFUSED):
+        return f"the name or password is wrong, or not allowed this: {said(error)}", "unauthorized"
+    if isinstance(error, av.error.HTTPNotFoundError):
+        return f"there is nothing at this path: {said(error)}", "not_found"
+    if error.errno in _UNREACHABLE:
+        return said(error), "unreachable"
+    if error.errno == errno.EIO:  # what FFmpeg says of a host that has no address
+        return f"no server is found under this name, or it broke off: {said(error)}", "unreachable"
+    if isinstance(error, av.error.InvalidDataError):
+        return (
+            f"what answers there sends no {uri.scheme.upper()} or no video: {said(error)}",
+            "open_failed",
+        )
+    return said(error), "open_failed"

@@ -1,0 +1,65 @@
+"""Files that can be read twice."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from daemon.capture.decoding import Decoding, GpuDecoderError
+from daemon.capture.source import Picture, SourceInfo
+from daemon.capture.video import VideoSource
+from daemon.config.secret import SourceUri
+
+
+class FileSource:
+    """A file that is read anew by software where the GPU's decoder fails: no picture is lost."""
+
+    def __init__(
+        self, uri: SourceUri, timeout: float, decoding: Decoding, *, packets: bool = False
+    ) -> None:
+        """Open ``uri``, a regular file.
+
+        Raises
+        ------
+        SourceError
+            When it can't be opened or has no video.
+        """
+        self._uri, self._timeout, self._decoding = uri, timeout, decoding
+        self._packets = packets
+        try:
+            self._source = self._open()
+        except GpuDecoderError:
+            self._source = self._open()
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of the file."""
+        return self._source.info
+
+    @property
+    def damaged(self) -> int:
+        """Packets that could not be decoded, in the last reading."""
+        return self._source.damaged
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield each picture once.
+
+        Raises
+        ------
+        SourceError
+            When the file can't be read on.
+        """
+        given = 0
+        try:
+            for picture in self._source:
+                given += 1
+                yield picture
+        except GpuDecoderError:
+            self._source.close()
+            self._source = self._open()
+            yield from islice(self._source, given, None)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def _open(self) -> VideoSource:
+        return VideoSource(self._uri, self._timeout, self._decoding, packets=self._packets)

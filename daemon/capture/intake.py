@@ -1,0 +1,104 @@
+"""Where the pictures of one stream become frames."""
+
+import logging
+import threading
+import time
+
+from daemon.capture.copying import Copying
+from daemon.capture.frozen import AFTER, FrozenPicture
+from daemon.capture.pacing import Pacer, Thinner
+from daemon.capture.source import Picture, SourceInfo
+from daemon.capture.timeline import Timeline
+from daemon.config import StreamConfig
+from daemon.errors import SourceError
+from daemon.flow import Frame, Lane, Meters
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Gives each picture its place in the stream's time and offers it to the lane.
+
+    It outlives connections and the threads that read them; one thread at a time may call it.
+    """
+
+    def __init__(
+        self, stream: StreamConfig, lane: Lane, meters: Meters, stop: threading.Event
+    ) -> None:
+        """Feed ``lane`` from ``stream``; what waits for a frame's time is woken by ``stop``."""
+        self.count = 0
+        """Pictures taken in."""
+        self._stream = stream
+        self._live_source = not stream.source.is_file
+        self._lane = lane
+        self._status = lane.status
+        self._meters = meters
+        self._thinner = Thinner(stream.detect.max_fps)
+        self._pacer = Pacer(stop)
+        self._paced = False
+        self._frozen = FrozenPicture()
+        self._timeline = Timeline()
+        self._copying = Copying()
+
+    def connected(self, info: SourceInfo) -> None:
+        """Prepare for the pictures of a source that was just opened."""
+        self._status.codec, self._status.decoder = info.codec, info.decoder
+        self._status.total_frames = info.total_frames
+        in_bursts = info.in_bursts or not self._live_source
+        self._paced = in_bursts and self._stream.policy == "live"
+        if self._live_source:
+            self._timeline.reconnected()
+        else:  # a file is opened once
+            self._timeline = Timeline(info.time_base)
+
+    def take(self, picture: Picture) -> None:
+        """Offer ``picture`` to the lane, at its time where the source doesn't keep to it.
+
+        Raises
+        ------
+        SourceError
+            When the pictures come so late that the source should be opened anew.
+        """
+        timeline, decoded_at = self._timeline, time.monotonic()
+        pts = timeline.stamp(picture.pts, picture.time_base, decoded_at)
+        at = float(pts * timeline.time_base)
+        if self._paced:
+            self._pacer.wait(at)
+        self._meters.stage_duration("decode", picture.decode_seconds)
+        wall_time = time.time()
+        for packet in self._copying.packets(picture, pts, timeline.time_base, wall_time):
+            self._lane.copy(packet)
+        frame = Frame(
+            frame_id=self.count,
+            image=picture.image,
+            pts=pts,
+            time_base=timeline.time_base,
+            captured_at=time.monotonic() if self._paced else decoded_at,
+            wall_time=wall_time,
+            packet=self._copying.passed,
+        )
+        self.count += 1
+        self._status.last_frame_at = frame.captured_at
+        if self._live_source:
+            self._look_after(frame, timeline.lag)
+        if self._thinner.wants(at):
+            self._lane.offer(frame)
+        else:
+            self._lane.skip()
+
+    def _look_after(self, frame: Frame, lag: float) -> None:
+        """Note what goes wrong with a live source that does give pictures."""
+        self._status.source_lag = lag
+        # A lossless stream lags by waiting for us, which opening it anew would not mend.
+        if self._stream.policy == "live" and lag > self._stream.stall_timeout:
+            raise SourceError(f"its pictures come {lag:.1f} s late", "lagging")
+        frozen = self._frozen.look(frame.image, frame.captured_at)
+        if frozen == self._status.frozen:
+            return
+        self._status.frozen = frozen
+        about = {"stream": self._stream.name}
+        if frozen:
+            message = "the picture has not changed for %.0f s: does the camera's encoder hang?"
+            log.warning(message, AFTER, extra=about)
+        else:
+            log.info("the picture changes again", extra=about)

@@ -1,0 +1,68 @@
+"""Cameras under /dev: ``v4l2:0?size=1280x720&format=mjpeg&fps=30``."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+_WHICH = re.compile(r"[0-9]{1,3}|/dev/[^\s?]+")
+_SIZE = re.compile(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
+_FPS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
+FORMATS: Mapping[str, str] = {"mjpeg": "MJPG", "yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12"}
+"""The pixel formats that can be asked for, with V4L2's four letters for each."""
+
+
+@dataclass(frozen=True)
+class CameraAddress:
+    """A V4L2 device and what is asked of it; None leaves it to the camera.
+
+    ``size`` is (width, height) in pixels, ``format`` a key of `FORMATS`.
+    """
+
+    device: str
+    size: tuple[int, int] | None = None
+    format: str | None = None
+    fps: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "CameraAddress":
+        """Read ``v4l2:`` and what follows; raises ValueError with a sentence."""
+        which, _, query = text.removeprefix("v4l2:").partition("?")
+        if not _WHICH.fullmatch(which):
+            raise ValueError(
+                "is no camera: write v4l2:0, v4l2:/dev/video0 or v4l2:/dev/v4l/by-id/NAME"
+            )
+        device = f"/dev/video{which}" if which.isdigit() else which
+        wishes = parse_qsl(query, keep_blank_values=True)
+        given = {key: _wish(key, value) for key, value in wishes}
+        if len(given) < len(wishes):
+            raise ValueError("asks the camera for the same thing twice")
+        return cls(device, **given)  # type: ignore[arg-type]
+
+
+def _wish(key: str, value: str) -> object:
+    if key not in _WISHES:
+        raise ValueError(f"asks a camera for what can't be chosen: there are {', '.join(_WISHES)}")
+    return _WISHES[key](value)
+
+
+def _size(value: str) -> tuple[int, int]:
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError("asks for a size that is none: write size=1280x720")
+    return int(match[1]), int(match[2])
+
+
+def _format(value: str) -> str:
+    if value not in FORMATS:
+        raise ValueError(f"asks for a format that isn't read here: there are {', '.join(FORMATS)}")
+    return value
+
+
+def _fps(value: str) -> float:
+    if not _FPS.fullmatch(value) or float(value) == 0:
+        raise ValueError("asks for a rate that is none: write fps=30")
+    return float(value)
+
+
+_WISHES: Mapping[str, Callable[[str], object]] = {"size": _size, "format": _format, "fps": _fps}

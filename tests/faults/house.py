@@ -1,0 +1,157 @@
+"""A daemon under faults: its configuration, its orderly end, and the evidence it leaves."""
+
+import json
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+
+from tests.integration.conftest import SQUARES_SIZE
+from tests.integration.process import Daemon, Finished, free_port, write_config
+
+OUTPUTS = {
+    "record": {"path": "{stream}.mp4", "segment": None},
+    "events": {"when": "always", "path": "{stream}.jsonl"},
+}
+UNRECORDED = {"record": {"when": "never"}}
+LOOK_EVERY = 0.05  # seconds
+SETTLED = 1.0  # seconds: the first pictures of a camera come all at once
+
+Stream = Mapping[str, Any]
+
+
+def configure(folder: Path, squares: Path, streams: Mapping[str, Stream], **sections: Any) -> Path:
+    """Write the configuration of a daemon that tells of every frame of its streams."""
+    return write_config(
+        folder,
+        {name: {**OUTPUTS, **stream} for name, stream in streams.items()},
+        model=squares,
+        size=SQUARES_SIZE,
+        port=free_port(),
+        **sections,
+    )
+
+
+def stop(daemon: Daemon) -> Finished:
+    """End a daemon in order; a fault must not have broken its book."""
+    daemon.send(signal.SIGTERM)
+    finished = daemon.finish()
+    assert finished.code == 0, finished.stderr
+    assert all(receipt.balanced for receipt in finished.receipts.values())
+    return finished
+
+
+@dataclass(frozen=True)
+class Event:
+    """A frame as the events file tells of it: ``time`` by the wall clock, ``pts`` in seconds."""
+
+    frame: int
+    pts: float
+    time: float
+
+
+class Watch:
+    """Looks at every stream over and over, to see when it is given up for the moment.
+
+    ``declared`` has, by stream, the wall clock's times of its reconnections.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.declared: defaultdict[str, list[float]] = defaultdict(list)
+        self._daemon = daemon
+        self._known: Counter[str] = Counter()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Watch":
+        self._daemon.wait_until_reachable()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_EVERY):
+            streams = json.loads(self._daemon.get("/status")[1])["streams"]
+            now = time.time()
+            for name, stream in streams.items():
+                if stream["reconnects"] > self._known[name]:
+                    self.declared[name].append(now)
+                self._known[name] = stream["reconnects"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line of the log."""
+
+    time: float
+    level: str
+    message: str
+
+
+def events(finished: Finished, stream: str) -> list[Event]:
+    """Return every frame of a stream."""
+    path = finished.state / f"{stream}.jsonl"
+    told = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [Event(event["frame"], event["pts"], _seconds(event["time"])) for event in told]
+
+
+def log(finished: Finished, stream: str) -> list[Said]:
+    """Return what was said of a stream."""
+    return [
+        Said(_seconds(record["time"]), record["level"], record["message"])
+        for record in finished.log
+        if record.get("stream") == stream
+    ]
+
+
+def missing(times: Sequence[float], rate: float) -> int:
+    """Count the frames that a camera of this rate sent in between, after its start."""
+    settled = [time for time in times if time >= SETTLED]
+    return sum(round((later - earlier) * rate) - 1 for earlier, later in pairwise(settled))
+
+
+def lost(finished: Finished, stream: str, rate: float) -> int:
+    """Count the frames of a good camera that its events or its recording lack."""
+    told = [event.pts for event in events(finished, stream)]
+    recorded = times(finished.state / f"{stream}.mp4")
+    assert min(len(told), len(recorded)) >= 2 * rate, log(finished, stream)
+    return max(missing(told, rate), missing(recorded, rate))
+
+
+def disordered(frames: Sequence[Event]) -> int:
+    """Count the frames whose number or time isn't after that of the frame before."""
+    return sum(b.pts <= a.pts or b.frame <= a.frame for a, b in pairwise(frames))
+
+
+def silences(signs: Sequence[float], declared: Sequence[float]) -> Iterator[float]:
+    """Yield for each time that a failure was declared the seconds since the last sign of life."""
+    for at in declared:
+        before = [sign for sign in signs if sign <= at]
+        if before:
+            yield at - max(before)
+
+
+def times(video: Path) -> list[float]:
+    """Return when each frame is shown that can be read: a cut file raises at its end."""
+    found = []
+    with av.open(str(video)) as container, suppress(av.FFmpegError):
+        for frame in container.decode(video=0):
+            assert frame.time is not None
+            found.append(frame.time)
+    return found
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()

@@ -1,0 +1,75 @@
+"""What centernetd promises about faults: the words, and the figure that must not be exceeded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A sentence for users and its ``bound`` in ``unit``; no measured figure may be above it.
+
+    ``not_here`` says why this suite can't try it, or can't try all of it.
+    """
+
+    words: str
+    bound: float
+    unit: str
+    not_here: str = ""
+
+
+PROMISES: Mapping[str, Promise] = {
+    "stall": Promise(
+        "A stall is declared by our own frame-age clock", 10.0, "s after the last frame"
+    ),
+    "return": Promise(
+        "The first frame is decoded soon after a source has come back; tries go on for ever and "
+        "being offline at the start is normal",
+        10.0,
+        "s after its return",
+    ),
+    "survive": Promise(
+        "What a camera changes or garbles costs no reconnection it doesn't need",
+        0,
+        "reconnections",
+    ),
+    "told": Promise(
+        "What a camera refuses is named, and not said again and again",
+        1,
+        "warnings a minute",
+    ),
+    "time": Promise(
+        "Whatever clocks do, the time of a stream only goes forward", 0, "frames out of order"
+    ),
+    "neighbours": Promise(
+        "One dead or slow camera delays no other stream", 0, "frames lost elsewhere"
+    ),
+    "kill": Promise("`kill -9` at a random moment costs little video", 1.0, "s of video lost"),
+    "whole": Promise("`kill -9` leaves earlier segments intact", 0, "segments damaged"),
+    "disk": Promise(
+        "A full disk is noticed, inference goes on, recording resumes unaided",
+        2.0,
+        "s until noticed",
+    ),
+    "stop": Promise("SIGTERM ends the daemon with code 0 and complete files", 5.0, "s"),
+    "finished": Promise("No file is left incomplete by SIGTERM", 0, "files incomplete"),
+    "sticky": Promise(
+        "A sticky CUDA error ends the daemon with code 70",
+        1.0,
+        "s",
+        "the suite has no GPU: it fails a double of CUDA's runtime",
+    ),
+    "stuck": Promise("A hung capture or sink makes its stream `stuck`", 30.0, "s after it hung"),
+    "unhurt": Promise("A hung capture or sink costs no other stream", 0, "frames lost elsewhere"),
+    "watchdog": Promise(
+        "When inference hangs, the watchdog's pings stop and systemd restarts the daemon",
+        30.0,
+        "s after it hung",
+        "no systemd runs here: the time is that of the last ping plus the unit's `WatchdogSec`",
+    ),
+    "memory": Promise("After warm-up, memory stays flat", 2.0, "% more resident memory"),
+    "threads": Promise("After warm-up, there are no more threads", 0, "threads more"),
+    "descriptors": Promise("After warm-up, there are no more descriptors", 0, "descriptors more"),
+    "exposure": Promise(
+        "`systemd-analyze security` finds little exposure of the service", 2.0, "of 10"
+    ),
+}

@@ -1,0 +1,120 @@
+"""The table of promises: for the terminal, and as docs/reliability.md.
+
+``python -m tests.faults.report RESULTS`` takes the results of a run into the page.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.faults.promises import PROMISES
+from tests.faults.results import Measured, Results, load, save
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE, KEPT = DOCS / "reliability.md", DOCS / "reliability.json"
+MARKER = "<!-- Below: made by `make faults` from reliability.json; don't edit. -->"
+
+Row = tuple[str, ...]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _verdict(rows: Sequence[Measured]) -> str:
+    if not rows:
+        return "not measured"
+    return "kept" if all(row.kept for row in rows) else "**broken**"
+
+
+def _summary(results: Results) -> Iterator[Row]:
+    for name, promise in PROMISES.items():
+        rows = results.of(name)
+        yield (
+            promise.words,
+            f"{_number(promise.bound)} {promise.unit}",
+            _number(max(row.worst for row in rows)) if rows else "",
+            str(sum(len(row.figures) for row in rows)),
+            _verdict(rows),
+        )
+
+
+def table(results: Results) -> str:
+    """Return the promises and what was measured, aligned for a terminal."""
+    head = ("promise", "at most", "worst", "tries", "")
+    rows = [head, *_summary(results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    widths[0] = min(widths[0], 60)
+    return "\n".join(
+        "  ".join(cell[: widths[i]].ljust(widths[i]) for i, cell in enumerate(row)).rstrip()
+        for row in rows
+    )
+
+
+def page(former: str, results: Results) -> str:
+    """Return the page, its hand-written start kept."""
+    written, _, _ = former.partition(MARKER)
+    return written + MARKER + "\n\n" + "\n".join(_sections(results)) + "\n"
+
+
+def _sections(results: Results) -> Iterator[str]:
+    yield "## The promises\n"
+    yield from _markdown(("promise", "at most", "worst", "tries", "verdict"), _summary(results))
+    yield "\n## What was done\n"
+    environments = list(dict.fromkeys((r.date, r.machine, r.command) for r in results.measured))
+    yield from _markdown(
+        ("fault", "figure", "median", "worst", "tries", "run"), _tries(results, environments)
+    )
+    yield "\n## Runs\n"
+    yield from _markdown(
+        ("run", "date", "command", "machine"),
+        (
+            (str(number), date, f"`{command}`", machine)
+            for number, (date, machine, command) in enumerate(environments, 1)
+        ),
+    )
+    missing = list(_missing(results))
+    if missing:
+        yield "\n## Not measured, or not wholly\n"
+        yield from _markdown(("what", "why"), missing)
+
+
+def _tries(results: Results, environments: list[tuple[str, str, str]]) -> Iterator[Row]:
+    for name, promise in PROMISES.items():
+        for row in results.of(name):
+            yield (
+                row.done,
+                promise.unit,
+                _number(sorted(row.figures)[len(row.figures) // 2]),
+                _number(row.worst),
+                str(len(row.figures)),
+                str(environments.index((row.date, row.machine, row.command)) + 1),
+            )
+
+
+def _missing(results: Results) -> Iterator[Row]:
+    for name, promise in PROMISES.items():
+        if promise.not_here:
+            yield promise.words, promise.not_here
+        elif not results.of(name):
+            yield promise.words, "the suite has no test for it yet"
+    for row in results.skipped:
+        yield row.done, row.reason
+
+
+def _markdown(head: Row, rows: Iterator[Row] | list[Row]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def main(measured: Path) -> None:
+    """Take the results of a run into those that are kept, and write the page anew."""
+    results = load(KEPT).updated(load(measured))
+    save(results, KEPT)
+    PAGE.write_text(page(PAGE.read_text("utf-8"), results), "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

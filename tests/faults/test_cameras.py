@@ -1,0 +1,117 @@
+"""A crowd of cameras, each with a fault of its own, beside two that are well."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults.conftest import RATE, Measure
+from tests.faults.house import (
+    UNRECORDED,
+    Watch,
+    configure,
+    disordered,
+    events,
+    log,
+    lost,
+    silences,
+    stop,
+)
+from tests.integration.process import Finished, started
+from tests.rtsp import RtspServer, Video, serving
+
+MINUTE = 58.0  # seconds, and a little less for a clock that is looked at now and then
+PER_ROUND = 14.0  # seconds: a stall takes ten to be declared
+PATHS = {
+    "mute": "mute/20",
+    "keyless": "keyless",
+    "garbled": "garble/20",
+    "silent": "silent",
+    "rubbish": "rubbish",
+    "missing": "nowhere",
+    "locked": "locked/play",
+    "closing": "close/10",
+    "slow": "slow/4",
+    "flooding": "flood/200",
+    "lossy": "lose/20",
+    "resizing": "resize/20",
+    "jumping": "jump/20",
+}
+GOOD = {"well": "live", "patient": "lossless"}
+
+
+class Crowd(NamedTuple):
+    """What is left of the run."""
+
+    finished: Finished
+    server: RtspServer
+    declared: Mapping[str, Sequence[float]]
+
+    def silences(self, name: str) -> list[float]:
+        """Return how long a camera was silent before each time that this was declared."""
+        frames = [event.time for event in events(self.finished, name)]
+        visits = [visit.began for visit in self.server.visits_of(PATHS[name])]
+        return list(silences([*frames, *visits], self.declared[name]))
+
+
+@pytest.fixture(scope="module")
+def crowd(
+    squares: Path, video: Video, rounds: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crowd]:
+    """A daemon that had all of them for a while."""
+    with serving(video) as server:
+        streams = {name: {"source": server.url(path), **UNRECORDED} for name, path in PATHS.items()}
+        streams["locked"]["source"] = server.url("locked/play").replace("://", "://viewer:wrong@")
+        for name, policy in GOOD.items():
+            streams[name] = {"source": server.url("play"), "policy": policy}
+        config = configure(tmp_path_factory.mktemp("crowd"), squares, streams)
+        with started(config) as daemon:
+            daemon.wait_for_frames("well", 1)
+            with Watch(daemon) as watch:
+                threading.Event().wait(PER_ROUND * rounds)  # as long as faults are to last
+            finished = stop(daemon)
+        yield Crowd(finished, server, watch.declared)
+
+
+@pytest.mark.parametrize("name", ["mute", "garbled", "keyless", "silent", "rubbish"])
+def test_a_camera_that_gives_no_pictures(crowd: Crowd, name: str, measure: Measure) -> None:
+    """An RTSP camera is connected and gives no pictures, or none any more"""
+    declared = crowd.silences(name)
+    assert declared, log(crowd.finished, name)
+    for seconds in declared:
+        measure("stall", seconds)
+
+
+@pytest.mark.parametrize("name", ["resizing", "jumping", "lossy", "flooding"])
+def test_a_camera_that_is_merely_odd(crowd: Crowd, name: str, measure: Measure) -> None:
+    """A camera changes its size or its clock every 2 s, loses a fifth of its packets, floods"""
+    assert len(events(crowd.finished, name)) > RATE
+    measure("survive", len(crowd.declared[name]))
+
+
+@pytest.mark.parametrize("name", ["resizing", "jumping", "lossy", "closing", "slow", "mute"])
+def test_time_goes_forward(crowd: Crowd, name: str, measure: Measure) -> None:
+    """A camera's clock jumps by an hour, or it comes and goes"""
+    frames = events(crowd.finished, name)
+    assert frames
+    measure("time", disordered(frames))
+
+
+def test_a_wrong_password_is_said_once(crowd: Crowd, measure: Measure) -> None:
+    """A camera refuses the password (RTSP 401, digest)"""
+    told = [said for said in log(crowd.finished, "locked") if said.level == "warning"]
+    assert "password" in told[0].message
+    for first in told:
+        measure("told", sum(0 <= said.time - first.time < MINUTE for said in told))
+
+
+def test_a_wrong_path_is_named(crowd: Crowd) -> None:
+    assert any("404" in said.message for said in log(crowd.finished, "missing"))
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_the_others_lose_nothing(crowd: Crowd, name: str, measure: Measure) -> None:
+    """Thirteen cameras beside it are mute, silent, locked, slow, flooding, lossy and so on"""
+    measure("neighbours", lost(crowd.finished, name, RATE))

@@ -1,0 +1,66 @@
+"""SIGTERM and `kill -9` at moments that nobody chose."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import RATE, Measure
+from tests.faults.house import configure, times
+from tests.integration.process import LONGEST_RUN, free_port, started
+from tests.rtsp import RtspServer
+
+PATHS = ("play", "mute/20", "silent", "keyless", "close/10", "nowhere")
+SEGMENTS = {"path": "{stream}/%Y%m%dT%H%M%S.mp4", "segment": "2s"}
+LONGEST = 5.0  # seconds after the start that a daemon is left alone: it needs half of that to load
+
+
+@pytest.fixture
+def moments(rounds: int) -> Iterator[float]:
+    """When to strike, in seconds; other moments for another number of rounds."""
+    chance = random.Random(rounds)
+    return (chance.uniform(0, LONGEST) for _ in range(2 * rounds))
+
+
+def test_sigterm(
+    tmp_path: Path, squares: Path, camera: RtspServer, moments: Iterator[float], measure: Measure
+) -> None:
+    """SIGTERM at a random moment, cameras being connected to, running, mute, away or refusing"""
+    urls = [*map(camera.url, PATHS), f"rtsp://127.0.0.1:{free_port()}/play"]
+    streams = {f"cam{number}": {"source": url} for number, url in enumerate(urls)}
+    for number, moment in enumerate(moments):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with started(configure(folder, squares, streams)) as daemon:
+            daemon.wait_until_reachable()
+            threading.Event().wait(moment)
+            began = time.monotonic()
+            daemon.send(signal.SIGTERM)
+            finished = daemon.finish()
+            measure("stop", time.monotonic() - began)
+        assert finished.code == 0, finished.stderr
+        assert all(receipt.balanced for receipt in finished.receipts.values())
+        measure("finished", len(list(finished.state.rglob("*.part"))))
+
+
+def test_kill(
+    tmp_path: Path, squares: Path, camera: RtspServer, moments: Iterator[float], measure: Measure
+) -> None:
+    """`kill -9` at a random moment of a recording in segments of 2 s"""
+    stream = {"source": camera.url("play"), "policy": "lossless", "record": SEGMENTS}
+    for number, moment in enumerate(moments):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with started(configure(folder, squares, {"cam": stream})) as daemon:
+            daemon.wait_for_frames("cam", RATE)
+            threading.Event().wait(moment)
+            daemon.send(signal.SIGKILL)
+            sent = camera.visits[-1].sent
+            finished = daemon.finish(LONGEST_RUN)
+        kept = {file: len(times(file)) for file in (finished.state / "cam").iterdir()}
+        measure("kill", max(0, sent - sum(kept.values())) / RATE)
+        measure("whole", sum(not frames for file, frames in kept.items() if file.suffix == ".mp4"))

@@ -1,0 +1,150 @@
+"""How many 1080p30 streams one GPU box takes: ``python -m tests.gpu.streams OUT [N,N...]``.
+
+Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFace on ONNX Runtime,
+else the double of TensorRT replays the PyTorch CenterNet: the pipeline around an engine. With
+``--cpu`` software decodes. Where py-spy is installed it tells of each run for which share of the
+time somebody held Python's lock, and who. OUT/streams.json gets it all, OUT/gil-N.txt and
+OUT/all-N.txt the stacks.
+"""
+
+import ctypes
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daemon.cli.bench_streams import show_streams
+from daemon.commands.bench_streams import Workload, bench_streams
+from daemon.commands.load import Load
+
+ROOT = Path(__file__).parents[2]
+COUNTS = (8, 16, 32, 48)
+WORKLOAD = Workload(size=(1080, 1920), fps=30, seconds=16)
+MAX_BATCH = 16
+WARM = 3.0  # seconds
+WATCHED, RATE = 6, 100  # seconds, samples a second
+
+_PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
+
+
+def use_the_double() -> None:
+    """Have this process run the PyTorch network where the daemon would load ONNX."""
+    from daemon import loading
+    from daemon.inference.engines import Choice
+    from daemon.inference.engines.gpu import GpuEngine
+    from tests.gpu import network
+    from tests.gpu.hardware import TorchHardware, open_double
+
+    hardware = TorchHardware(network.make())
+
+    def open_onnx(
+        choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+    ) -> GpuEngine:
+        return open_double(Path(tempfile.mkdtemp()), hardware, max_batch)
+
+    setattr(loading, "open_onnx", open_onnx)  # noqa: B010 - a name that it imports
+
+
+def be_watched() -> None:
+    """Let any process look into this one, which some systems allow to its parents only."""
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY)
+
+
+def be_watched_with_the_double() -> None:
+    """Do both."""
+    be_watched()
+    use_the_double()
+
+
+class Spy:
+    """Watches each run with py-spy, twice at once: who holds the lock, and who runs at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.held: dict[int, float] = {}
+        self.holders: dict[int, list[tuple[str, float]]] = {}
+        self._folder = folder
+        self._program = shutil.which("py-spy")
+
+    def watch(self, count: int, pid: int) -> None:
+        """Watch a run that has just begun, once it is warm."""
+        if self._program is None:
+            return
+        time.sleep(WARM)
+        outputs = {name: self._folder / f"{name}-{count}.txt" for name in ("gil", "all")}
+        running = [
+            subprocess.Popen(
+                [self._program, "record", "--pid", str(pid), "--nonblocking", "--threads"]
+                + ["--duration", str(WATCHED), "--rate", str(RATE)]
+                + ["--format", "raw", "--output", str(output)]
+                + (["--gil"] if name == "gil" else []),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for name, output in outputs.items()
+        ]
+        for spy in running:
+            _, complaints = spy.communicate()
+            if spy.returncode:
+                print(complaints)
+        if outputs["gil"].exists():
+            self._count(count, outputs["gil"].read_text())
+
+    def _count(self, count: int, text: str) -> None:
+        """Read lines of stack;frames and the number of samples."""
+        holders: Counter[str] = Counter()
+        for line in text.splitlines():
+            stack, _, samples = line.rpartition(" ")
+            holders[stack.rpartition(";")[2]] += int(samples)
+        ticks = WATCHED * RATE
+        self.held[count] = holders.total() / ticks
+        self.holders[count] = [(who, n / ticks) for who, n in holders.most_common(8)]
+
+
+def main(folder: Path, counts: list[int], options: set[str]) -> None:
+    """Run each number of streams, print a table and write everything to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "streams.yaml"
+    demo = {
+        "source": str(ROOT / "assets" / "demo.mp4"),
+        "decode": "cpu" if "cpu" in options else "cuda",
+        "record": {"when": "never"},
+        "events": {"when": "always"},
+        "detect": {"confidence": 0.4 if "onnxruntime" in options else 0.99},  # its classes are 20
+    }
+    engine = {"backend": "onnxruntime-cuda"}
+    batching = {"max_size": MAX_BATCH}
+    settings = {"version": 1, "engine": engine, "batching": batching, "streams": {"demo": demo}}
+    config.write_text(yaml.safe_dump(settings))
+    spy = Spy(folder)
+    loads: list[Load] = []
+    prepare = be_watched if "onnxruntime" in options else be_watched_with_the_double
+    for load in bench_streams(config, counts, WORKLOAD, print, prepare, spy.watch):
+        loads.append(load)
+        found = [_document(load, spy) for load in loads]
+        (folder / "streams.json").write_text(json.dumps(found, indent=1))
+        print(json.dumps(found[-1]), flush=True)
+    show_streams(loads)
+    for load in loads:
+        print(f"{load.streams} streams: lock held {spy.held.get(load.streams, float('nan')):.0%}")
+    enough = max((load.streams for load in loads if load.in_real_time), default=0)
+    print(f"in real time: {enough} streams of 1080p30")
+
+
+def _document(load: Load, spy: Spy) -> dict[str, Any]:
+    watched = {"lock_held": spy.held.get(load.streams), "holders": spy.holders.get(load.streams)}
+    return load.document() | watched
+
+
+if __name__ == "__main__":
+    arguments = [each for each in sys.argv[1:] if not each.startswith("--")]
+    chosen = [int(n) for n in arguments[1].split(",")] if arguments[1:] else list(COUNTS)
+    asked = {each.removeprefix("--") for each in sys.argv[1:]}
+    main(Path(arguments[0]), chosen, asked & {"onnxruntime", "cpu"})

@@ -1,0 +1,94 @@
+"""Decoding on a real GPU: the demo's pictures are those of the software decoder."""
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from av.video.reformatter import Colorspace
+
+from daemon.capture import decoding
+from daemon.capture.decoding import Decoding
+from daemon.capture.open import open_source
+from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
+from tests import clips
+from tests.gpu.probe import entries, on_gpu
+
+pytestmark = on_gpu
+DEMO = SourceUri(str(Path(__file__).parents[2] / "assets" / "demo.mp4"))
+FRAMES = 250
+FARTHEST = 2  # levels between two decoders' pictures
+
+
+def test_the_gpu_can_be_opened_beside_an_engine() -> None:
+    found = decoding.try_gpu(0)
+    assert found.problem == ""
+    assert found.options == {"primary_ctx": "1"}, "each decoder has a CUDA context of its own"
+
+
+def test_every_picture_is_that_of_software() -> None:
+    own, software = (open_source(DEMO, 5, Decoding(wanted)) for wanted in ("cuda", "cpu"))
+    count, farthest = 0, 0
+    for mine, theirs in zip(own, software, strict=True):
+        away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
+        farthest = max(farthest, int(away))
+        assert (mine.pts, mine.time_base) == (theirs.pts, theirs.time_base)
+        count += 1
+    assert (own.info.decoder, software.info.decoder) == ("h264 (cuda)", "h264")
+    assert count == FRAMES
+    assert farthest <= FARTHEST
+    for source in (own, software):
+        source.close()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_what_is_tagged_and_turned_stays_so(codec: str, tmp_path: Path) -> None:
+    path = clips.rotate(
+        clips.write(
+            tmp_path / "turned.mp4",
+            [clips.corners((256, 320))] * 5,
+            codec=codec,
+            matrix=Colorspace.ITU709,
+            tagged=True,
+        ),
+        90,
+    )
+    own, software = (
+        list(open_source(SourceUri(str(path)), 5, Decoding(wanted))) for wanted in ("cuda", "cpu")
+    )
+    assert [picture.image.shape for picture in own] == [(320, 256, 3)] * 5
+    for mine, theirs in zip(own, software, strict=True):
+        away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
+        assert away <= FARTHEST
+
+
+def test_a_video_that_the_gpu_does_not_know_is_left_to_software(tmp_path: Path) -> None:
+    path = clips.count(tmp_path / "444.mp4", 20, (256, 320), pix_fmt="yuv444p")
+    source = open_source(SourceUri(str(path)), 5, Decoding("auto"))
+    assert [clips.number_of(picture.image) for picture in source] == list(range(20))
+    assert source.info.decoder == "h264"
+    with pytest.raises(SourceError, match="the GPU doesn't decode this h264 of 320x256"):
+        list(open_source(SourceUri(str(path)), 5, Decoding("cuda")))
+
+
+def test_opening_and_closing_leaks_nothing() -> None:
+    def read() -> None:
+        source = open_source(DEMO, 5, Decoding("cuda"))
+        assert len(list(islice(source, 3))) == 3
+        source.close()
+
+    for _ in range(5):
+        read()
+    before = (entries("/proc/self/fd"), entries("/proc/self/task"), _resident())
+    for _ in range(40):
+        read()
+    after = (entries("/proc/self/fd"), entries("/proc/self/task"), _resident())
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 40 * 2**20
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

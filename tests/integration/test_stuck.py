@@ -1,0 +1,68 @@
+"""A recording that hangs in a write costs its own frames and nobody else's, and ends with it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from daemon import watch
+from daemon.config import load
+from daemon.flow import Result, StageName
+from daemon.service.health import health
+from daemon.service.view import StreamView
+from daemon.sink.accounts import Settled
+from daemon.sink.record import Recorder
+from daemon.supervisor import Supervisor
+from tests import clips
+from tests.conftest import CACHE
+from tests.fakes import PATIENCE
+from tests.integration.conftest import SQUARES_SIZE
+from tests.integration.process import write_config
+
+FRAMES = 100  # four seconds of a live stream
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(CACHE))
+    monkeypatch.setattr(watch, "HUNG_AFTER", 0.5)
+    clips.count(tmp_path / "clip.mp4", FRAMES)
+    stream = {"source": "clip.mp4", "events": {"when": "always"}}
+    streams = {
+        "hanging": {**stream, "policy": "live", "max_frame_age": "100s"},
+        "well": {**stream, "policy": "lossless"},
+    }
+    return Supervisor(load(write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)))
+
+
+def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, let_go = Recorder.write, threading.Event()
+
+    def hang(recorder: Recorder, result: Result) -> Settled:
+        if recorder._stream == "hanging" and result.frame.frame_id == 10:
+            assert let_go.wait(PATIENCE)
+        return write(recorder, result)
+
+    monkeypatch.setattr(Recorder, "write", hang)
+    hanging, well = supervisor.lanes
+    view = StreamView(hanging, stall_timeout=10.0)
+    states: list[str] = []
+
+    def look() -> None:
+        states.append(view.state.value)
+        assert health(engine_ready=True, progress=supervisor._service.progress).ok
+        inferred = hanging.ledger.read().inferred
+        if states[-1] == "stuck" and inferred > 40 and well.ledger.read().inferred == FRAMES:
+            let_go.set()
+
+    assert supervisor.run(look) == 0
+    assert "stuck" in states
+    assert states[-1] != "stuck"
+    book = hanging.ledger.read()
+    assert book.balanced
+    lost = book.dropped_at(StageName.RECORD)
+    assert 0 < lost < book.inferred
+    assert book.written[StageName.RECORD] == book.inferred - lost
+    assert book.written[StageName.EVENTS] == book.inferred, "the events must not wait for it"
+    assert set(well.ledger.read().written.values()) == {FRAMES}

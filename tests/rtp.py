@@ -1,0 +1,65 @@
+"""H.264 pictures as RTP packets (RFC 6184) inside an RTSP connection (RFC 2326, 10.12)."""
+
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+CLOCK = 90_000  # of video in RTP (RFC 3551)
+PAYLOAD_TYPE = 96
+
+_LARGEST_PAYLOAD = 1400  # of an RTP packet: larger units are cut into FU-A fragments
+_SPS, _PPS, _FU_A = 7, 8, 28  # kinds of NAL units
+_IDR = 5
+
+
+@dataclass(frozen=True)
+class Video:
+    """A closed loop of H.264 pictures: each is the list of its NAL units."""
+
+    pictures: Sequence[Sequence[bytes]]
+    rate: int
+
+    @property
+    def parameter_sets(self) -> list[bytes]:
+        return [unit for unit in self.pictures[0] if unit[0] & 0x1F in (_SPS, _PPS)]
+
+    @property
+    def without_keys(self) -> "Video":
+        """The pictures that can't be decoded by themselves."""
+        return Video(
+            [p for p in self.pictures if not any(u[0] & 0x1F == _IDR for u in p)], self.rate
+        )
+
+
+class Packets:
+    """Makes the RTP packets of one connection, each with the interleaving header before it."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+
+    def of(self, units: Sequence[bytes], timestamp: int) -> list[bytes]:
+        payloads = [payload for unit in units for payload in _payloads(unit)]
+        last = len(payloads) - 1
+        return [
+            self._packet(payload, timestamp, marker=index == last)
+            for index, payload in enumerate(payloads)
+        ]
+
+    def _packet(self, payload: bytes, timestamp: int, *, marker: bool) -> bytes:
+        kind = PAYLOAD_TYPE | (0x80 if marker else 0)
+        number = next(self._numbers) & 0xFFFF
+        header = struct.pack("!BBHII", 0x80, kind, number, timestamp & 0xFFFFFFFF, 1)
+        return struct.pack("!cBH", b"$", 0, len(header) + len(payload)) + header + payload
+
+
+def _payloads(unit: bytes) -> Iterator[bytes]:
+    """Yield a NAL unit whole, or cut into FU-A fragments."""
+    if len(unit) <= _LARGEST_PAYLOAD:
+        yield unit
+        return
+    indicator, kind = unit[0] & 0xE0 | _FU_A, unit[0] & 0x1F
+    for start in range(1, len(unit), _LARGEST_PAYLOAD):
+        part = unit[start : start + _LARGEST_PAYLOAD]
+        first, last = start == 1, start + _LARGEST_PAYLOAD >= len(unit)
+        yield bytes([indicator, kind | (first << 7) | (last << 6)]) + part

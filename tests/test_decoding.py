@@ -1,0 +1,194 @@
+"""What decodes a stream: the GPU where it is wanted and works, else software, and why."""
+
+import logging
+import platform
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from daemon.capture import decoding
+from daemon.capture.decoding import Decoding, GpuDecoderError, Probe, try_gpu
+from daemon.capture.open import open_source
+from daemon.capture.source import Source
+from daemon.capture.video import VideoSource
+from daemon.config.secret import SourceUri
+from daemon.config.stream import Decode
+from daemon.errors import SourceError
+from tests import clips
+from tests.fake_nvdec import OWN, SHARED, FakeNvdec
+from tests.integration.conftest import DEMO
+
+FRAMES = 20
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> SourceUri:
+    return SourceUri(str(clips.count(tmp_path / "clip.mp4", FRAMES)))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeNvdec:
+    return FakeNvdec(SHARED, OWN).install(monkeypatch)
+
+
+def numbers(source: Source) -> list[int]:
+    try:
+        return [clips.number_of(picture.image) for picture in source]
+    finally:
+        source.close()
+
+
+def test_pictures_of_the_gpu_equal_those_of_the_cpu(gpu: FakeNvdec) -> None:
+    sources = [open_source(SourceUri(str(DEMO)), 5, Decoding(wanted)) for wanted in ("auto", "cpu")]
+    compared = 0
+    for (own, software), _ in zip(zip(*sources, strict=True), range(5), strict=False):
+        assert np.array_equal(own.image, software.image)
+        assert (own.pts, own.time_base) == (software.pts, software.time_base)
+        compared += 1
+    assert compared == 5
+    assert [source.info.decoder for source in sources] == ["h264 (cuda)", "h264"]
+    assert [source.info.codec for source in sources] == ["h264", "h264"]
+    for source in sources:
+        source.close()
+
+
+def test_software_is_what_nobody_decided(gpu: FakeNvdec, clip: SourceUri) -> None:
+    assert numbers(open_source(clip, 5)) == list(range(FRAMES))
+    assert numbers(open_source(clip, 5, Decoding("cpu"))) == list(range(FRAMES))
+    assert gpu.opened == []
+
+
+@pytest.mark.parametrize(("granted", "taken"), [((SHARED, OWN), SHARED), ((OWN,), OWN)])
+def test_decoders_share_a_cuda_context_where_they_can(
+    monkeypatch: pytest.MonkeyPatch, clip: SourceUri, granted: tuple[dict[str, str]], taken: object
+) -> None:
+    gpu = FakeNvdec(*granted).install(monkeypatch)
+    assert numbers(open_source(clip, 5, Decoding("cuda"))) == list(range(FRAMES))
+    assert gpu.opened[-1] == taken
+
+
+def test_a_process_asks_once_and_says_once_why_not(
+    monkeypatch: pytest.MonkeyPatch, clip: SourceUri, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    FakeNvdec().install(monkeypatch)
+    tries = []
+
+    def counted(device: int) -> Probe:
+        tries.append(device)
+        return try_gpu(device)
+
+    monkeypatch.setattr(decoding, "try_gpu", counted)
+    for name in ("gate", "yard"):
+        assert numbers(open_source(clip, 5, Decoding("auto", 0, name))) == list(range(FRAMES))
+    assert tries == [0]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == (
+        "video is decoded on the CPU: FFmpeg can't open NVIDIA GPU 0 (operation not permitted)"
+    )
+
+
+def test_a_gpu_that_is_demanded_and_missing(
+    monkeypatch: pytest.MonkeyPatch, clip: SourceUri
+) -> None:
+    FakeNvdec().install(monkeypatch)
+    with pytest.raises(SourceError) as raised:
+        open_source(clip, 5, Decoding("cuda"))
+    assert str(raised.value) == (
+        "can't be decoded on the GPU: FFmpeg can't open NVIDIA GPU 0 (operation not permitted); "
+        "set decode: auto"
+    )
+    assert raised.value.reason == "open_failed"
+
+
+def test_the_gpu_that_is_named_is_taken(gpu: FakeNvdec, clip: SourceUri) -> None:
+    with pytest.raises(SourceError, match="NVIDIA GPU 1"):
+        open_source(clip, 5, Decoding("cuda", device=1))
+
+
+@pytest.mark.parametrize(
+    ("machine", "release", "devices", "why"),
+    [
+        ("aarch64", "18.1.0", ["cuda"], "PyAV's builds for aarch64 decode in software only"),
+        ("x86_64", "17.1.0", ["cuda"], "PyAV is 17.1.0, and it needs 18.0"),
+        ("x86_64", "18.0.0", ["vaapi"], "this build of PyAV is without CUDA"),
+    ],
+)
+def test_what_can_not_decode_on_a_gpu(
+    gpu: FakeNvdec,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    release: str,
+    devices: list[str],
+    why: str,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(av, "__version__", release)
+    monkeypatch.setattr(decoding, "hwdevices_available", lambda: devices)
+    assert decoding.probe(0).problem == why
+    assert gpu.opened == []
+
+
+def test_a_video_that_the_gpu_does_not_know_is_left_to_software(
+    gpu: FakeNvdec, clip: SourceUri, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.decodes = False
+    chosen = Decoding("auto", stream="gate")
+    source = open_source(clip, 5, chosen)
+    assert numbers(source) == list(range(FRAMES))
+    assert source.info.decoder == "h264"
+    assert numbers(open_source(clip, 5, chosen)) == list(range(FRAMES))
+    assert gpu.sources == [True, False], "it was tried again"
+    (record,) = caplog.records
+    assert getattr(record, "stream", None) == "gate"
+    why = "the GPU doesn't decode this h264 of 64x48"
+    assert record.getMessage() == f"decoded on the CPU from now on: {why}"
+    with pytest.raises(SourceError, match=f"{why}; set decode: auto"):
+        numbers(open_source(clip, 5, Decoding("cuda")))
+
+
+def test_a_gpu_that_fails_in_the_middle_of_a_file_costs_no_picture(
+    gpu: FakeNvdec, clip: SourceUri, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.fail_at = 12
+    source = open_source(clip, 5, Decoding("auto"))
+    assert numbers(source) == list(range(FRAMES))
+    assert source.info.decoder == "h264"
+    assert gpu.sources == [True, False]
+    assert "the GPU's decoder failed (generic error in an external library)" in caplog.text
+
+
+@pytest.mark.parametrize(("wanted", "then"), [("auto", False), ("cuda", True)])
+def test_a_gpu_that_fails_in_the_middle_of_a_stream_ends_the_connection(
+    gpu: FakeNvdec, clip: SourceUri, wanted: Decode, then: bool
+) -> None:
+    gpu.fail_at = 12
+    chosen = Decoding(wanted)
+    with pytest.raises(SourceError, match="the GPU's decoder failed"):
+        numbers(VideoSource(clip, 5, chosen))
+    assert numbers(VideoSource(clip, 5, chosen)) == list(range(FRAMES))
+    assert gpu.sources == [True, then]
+
+
+def test_a_gpu_that_is_gone_when_a_source_is_opened(gpu: FakeNvdec, clip: SourceUri) -> None:
+    chosen = Decoding("auto")
+    assert numbers(open_source(clip, 5, chosen)) == list(range(FRAMES))
+    gpu.contexts.clear()
+    with pytest.raises(GpuDecoderError):
+        VideoSource(clip, 5, chosen)
+    assert numbers(VideoSource(clip, 5, chosen)) == list(range(FRAMES))
+    assert numbers(open_source(clip, 5, Decoding("auto"))) == list(range(FRAMES))
+    assert gpu.sources == [True, True, False, True, False]
+
+
+def test_a_source_that_is_missing_is_not_the_fault_of_the_gpu(
+    gpu: FakeNvdec, clip: SourceUri, tmp_path: Path
+) -> None:
+    chosen = Decoding("auto")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="no such file"):
+            open_source(SourceUri(str(tmp_path / "missing.mp4")), 5, chosen)
+    assert numbers(open_source(clip, 5, chosen)) == list(range(FRAMES))
+    assert gpu.sources[-1]

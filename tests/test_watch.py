@@ -1,0 +1,149 @@
+"""The watch over captures and sinks: lost threads are replaced, hung sinks told."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+
+from daemon.flow import Backpressure, Lane, StageName, Worker
+from daemon.inference.stage import InferenceStage
+from daemon.pipeline import Pipeline
+from daemon.service.view import StreamView
+from daemon.watch import HUNG_AFTER, MOST_LOST, Watch
+from tests.fakes import PATIENCE, wait_until
+
+
+class FakeCapture:
+    """A capture of which every thread hangs until it is let go; it is lost when told so."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.gates: list[threading.Event] = []
+        self.running = 0
+
+    def run(self) -> None:
+        gate = threading.Event()
+        self.gates.append(gate)
+        assert gate.wait(PATIENCE)
+
+    def watch(self) -> bool:
+        lost, self.lost = self.lost, False
+        return lost
+
+
+class FakeSink:
+    """A sink that has been busy for as long as the test says."""
+
+    busy_for = 0.0
+
+
+class House:
+    """A watch over one stream."""
+
+    def __init__(self) -> None:
+        self.capture = FakeCapture()
+        self.record, self.events = FakeSink(), FakeSink()
+        self.lane = Lane(
+            "gate",
+            Backpressure.DROP_OLDEST,
+            depth=4,
+            inbox=2,
+            ready=threading.Condition(),
+            sinks=[StageName.RECORD, StageName.EVENTS],
+        )
+        pipeline = Pipeline(
+            captures={"gate": self.capture},  # type: ignore[dict-item]
+            inference=cast(InferenceStage, None),
+            sinks={"record:gate": self.record, "events:gate": self.events},  # type: ignore[dict-item]
+        )
+        self.watch = Watch(pipeline, {"gate": self.lane}, self._make)
+        (first,) = self.watch.threads
+        first.start()
+
+    @staticmethod
+    def _make(name: str, run: Callable[[], None]) -> Worker:
+        assert name == "capture:gate"
+        return Worker(name, run, lambda _: None)
+
+    @property
+    def lost_threads(self) -> int:
+        return self.lane.status.lost_threads
+
+    def lose(self, started: int) -> None:
+        """Lose the thread that reads; so many have been started then."""
+        wait_until(lambda: len(self.capture.gates) == started)
+        self.capture.lost = True
+        self.watch.tick()
+
+    def come_back(self, number: int) -> None:
+        """Let a thread return."""
+        thread = self.watch.threads[number]
+        self.capture.gates[number].set()
+        assert thread.join(time.monotonic() + PATIENCE)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    for gate in house.capture.gates:
+        gate.set()
+
+
+def test_a_lost_thread_is_replaced_and_counted_until_it_returns(house: House) -> None:
+    house.watch.tick()
+    assert (len(house.watch.threads), house.lost_threads) == (1, 0)
+    house.lose(started=1)
+    wait_until(lambda: len(house.capture.gates) == 2)
+    house.watch.tick()
+    assert (len(house.watch.threads), house.lost_threads) == (2, 1)
+    house.come_back(0)
+    house.watch.tick()
+    assert (len(house.watch.threads), house.lost_threads) == (1, 0)
+
+
+def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    for started in range(1, MOST_LOST + 1):
+        house.lose(started)
+    for _ in range(5):
+        house.watch.tick()
+    assert len(house.capture.gates) == MOST_LOST
+    assert house.lost_threads == MOST_LOST
+    assert caplog.text.count("stays stuck until one comes back") == 1
+    house.come_back(1)
+    house.watch.tick()
+    wait_until(lambda: len(house.capture.gates) == MOST_LOST + 1)
+    house.watch.tick()
+    assert house.lost_threads == MOST_LOST - 1
+
+
+def test_an_ended_capture_is_not_replaced(house: House) -> None:
+    wait_until(lambda: len(house.capture.gates) == 1)
+    house.come_back(0)
+    house.watch.tick()
+    assert house.watch.threads == []
+    assert house.lost_threads == 0
+
+
+def test_a_sink_that_hangs_makes_its_stream_stuck(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = StreamView(house.lane, stall_timeout=10.0)
+    house.record.busy_for = HUNG_AFTER - 0.1
+    house.watch.tick()
+    assert not house.lane.status.hung_sinks
+    house.record.busy_for = HUNG_AFTER
+    for _ in range(3):
+        house.watch.tick()
+    assert view.state.value == "stuck"
+    assert view.last_error == "hung in a write: record"
+    assert caplog.text.count("stuck: record has hung in a write for 20 s") == 1
+    house.events.busy_for = HUNG_AFTER + 5
+    house.watch.tick()
+    assert view.last_error == "hung in a write: record, events"
+    house.record.busy_for = house.events.busy_for = 0.0
+    house.watch.tick()
+    assert view.last_error is None
+    assert caplog.text.count("has come back from a write") == 2
