@@ -14,9 +14,7 @@ from daemon.config.secret import SourceUri
         ("v4l2:/dev/video3?size=640x480", CameraAddress("/dev/video3", size=(640, 480))),
         (
             "v4l2:/dev/v4l/by-id/usb-A+B_Cam:1.0-video-index0?format=mjpeg&size=1920x1080&fps=30",
-            CameraAddress(
-                "/dev/v4l/by-id/usb-A+B_Cam:1.0-video-index0", (1920, 1080), "mjpeg", 30
-            ),
+            CameraAddress("/dev/v4l/by-id/usb-A+B_Cam:1.0-video-index0", (1920, 1080), "mjpeg", 30),
         ),
     ],
 )

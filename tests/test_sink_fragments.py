@@ -67,6 +67,18 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "gate-2.mp4").read_bytes() == b"came meanwhile"
 
 
+def test_a_name_that_another_takes_at_that_moment_is_not_taken_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter([tmp_path / "gate.mp4", tmp_path / "gate-1.mp4"])
+    part_of(tmp_path / "gate.mp4").write_bytes(b"another's")
+    monkeypatch.setattr("daemon.sink.fragments.unused", lambda _: next(names))
+    file = begin(tmp_path / "gate.mp4")
+    assert file.path == tmp_path / "gate-1.mp4"
+    assert part_of(tmp_path / "gate.mp4").read_bytes() == b"another's"
+    file.abandon()
+
+
 def test_a_full_disk_leaves_what_was_counted_and_nothing_torn(tmp_path: Path) -> None:
     file = begin(tmp_path / "gate.mp4")
     with file_size_limit(200_000):

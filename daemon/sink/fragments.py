@@ -46,8 +46,7 @@ class FragmentedMp4:
                 "can): set record.video: annotated"
             )
         self._wanted = path
-        self.path = unused(path)
-        self._file = OutputFile(part_of(self.path), "x")
+        self.path, self._file = _create(path)
         self._named = False
         self.safe = self._last = 0
         self._origin = first.pts
@@ -135,6 +134,17 @@ class FragmentedMp4:
         self._file.path.rename(path)
         self.path = path
         self._named = True
+
+
+def _create(wanted: Path) -> tuple[Path, OutputFile]:
+    """Return the first name that is free, and the file begun for it."""
+    while True:
+        path = unused(wanted)
+        try:
+            return path, OutputFile(part_of(path), "x")
+        except SinkError as error:
+            if not isinstance(error.__cause__, FileExistsError):  # somebody else was faster
+                raise
 
 
 @contextmanager
