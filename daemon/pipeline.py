@@ -12,9 +12,10 @@ from daemon.config import StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.wanted import Wanted, resolve
 from daemon.loading import Sizes
+from daemon.sink.copy import PacketRecorder
 from daemon.sink.events import EventLog
 from daemon.sink.record import Recorder
-from daemon.sink.stage import Sink, SinkStage
+from daemon.sink.stage import PacketStage, SinkStage
 from daemon.sink.storage import Storage
 
 _LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
@@ -57,6 +58,7 @@ def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) ->
         ready=ready,
         sinks=[sink for sink, when in sinks.items() if when != "never"],
         max_frame_age=stream.max_frame_age if live else None,
+        copies=stream.copies,
     )
 
 
@@ -82,18 +84,30 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
 
 
 def _opener(stream: StreamConfig) -> Opener:
-    return partial(open_source, decoding=Decoding(stream.decode, stream.device, stream.name))
+    decoding = Decoding(stream.decode, stream.device, stream.name)
+    return partial(open_source, decoding=decoding, packets=stream.copies)
 
 
 def make_sinks(
     stream: StreamConfig, lane: Lane, around: Surroundings
 ) -> Mapping[StageName, SinkStage]:
     """Return the sinks that ``lane`` has outlets for."""
-    storage, labels = around.storage, around.labels
-    sinks: dict[StageName, Sink] = {
-        StageName.RECORD: Recorder(
-            stream.name, stream.record, storage, labels, lane.status, around.meters
-        ),
-        StageName.EVENTS: EventLog(stream.name, stream.events, storage, labels),
-    }
-    return {name: SinkStage(lane, name, sinks[name]) for name in lane.outlets}
+    stages: dict[StageName, SinkStage] = {}
+    if StageName.RECORD in lane.outlets:
+        stages[StageName.RECORD] = _make_recorder(stream, lane, around)
+    if StageName.EVENTS in lane.outlets:
+        log = EventLog(stream.name, stream.events, around.storage, around.labels)
+        stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, log)
+    return stages
+
+
+def _make_recorder(stream: StreamConfig, lane: Lane, around: Surroundings) -> SinkStage:
+    name, record, storage, status = stream.name, stream.record, around.storage, lane.status
+    from_file = stream.source.is_file
+    if lane.packets is not None:
+        copier = PacketRecorder(name, record, storage, status, from_file=from_file)
+        return PacketStage(lane, StageName.RECORD, copier, lane.packets)
+    recorder = Recorder(
+        name, record, storage, around.labels, status, around.meters, from_file=from_file
+    )
+    return SinkStage(lane, StageName.RECORD, recorder)

@@ -12,6 +12,7 @@ from daemon.errors import ConfigError
 from daemon.fleet import Fleet
 from daemon.pipeline import StreamStages
 from daemon.service.service import Service
+from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Reloader:
         asked: threading.Event,
         fleet: Fleet,
         make_stages: Callable[[StreamConfig], StreamStages],
+        keeper: Housekeeping,
         service: Service,
         storage: Storage,
     ) -> None:
@@ -40,6 +42,7 @@ class Reloader:
         self._asked = asked
         self._fleet = fleet
         self._make_stages = make_stages
+        self._keeper = keeper
         self._service = service
         self._storage = storage
         self._says = Control.of_this_process()
@@ -69,6 +72,7 @@ class Reloader:
             self._end(None, refusal=str(error))
             return
         self._config = config
+        self._keeper.follow(config.streams.values())
         log.info("following the configuration: %s", change)
         self._say(replace(self._says, outcome=str(change)))
 

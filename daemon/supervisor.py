@@ -23,6 +23,7 @@ from daemon.reloader import Reloader
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
 from daemon.signals import on_signals
+from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class Supervisor:
         self._sizes = sizes_for(self._choice.backend, config.batching.max_size)
         self._ready = threading.Condition()
         self.lanes = [self._make_lane(stream) for stream in config.streams.values()]
-        self._service = Service(config, self.lanes)
+        self._storage = Storage(config.storage_root)
+        self._service = Service(config, self.lanes, self._storage.status)
         self._meters = meters or self._service.meters
         self._asked_to_stop = threading.Event()
         self._asked_to_reload = threading.Event()
@@ -138,7 +140,9 @@ class Supervisor:
         self._woken.set()
 
     def _build(self, house: ExitStack) -> Crew:
-        storage = house.enter_context(Storage(self._config.storage_root))
+        streams = self._config.streams
+        keeper = Housekeeping(self._storage, self._config.storage, streams.values())
+        house.enter_context(keeper)
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         house.callback(pool.shutdown, wait=False)
         detector = load_detector(
@@ -150,8 +154,7 @@ class Supervisor:
             self._service.meters,
         )
         house.callback(self._close, detector.engine)
-        around = Surroundings(detector.manifest.labels, storage, self._meters)
-        streams = self._config.streams
+        around = Surroundings(detector.manifest.labels, self._storage, self._meters)
         stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]
         inference = self._make_inference(detector, stages)
         fleet = Fleet(self.lanes, stages, inference, self._worker, self._service)
@@ -165,8 +168,9 @@ class Supervisor:
             self._asked_to_reload,
             fleet,
             make_anew,
+            keeper,
             self._service,
-            storage,
+            self._storage,
         )
         ran, why = detector.engine.info, self._choice.reason
         engine = EngineInfo(ran.backend, ran.precision, ran.device, detector.manifest.layout, why)

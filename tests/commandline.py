@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from daemon.cli import main
+from daemon.commands.clip import Clip
 from daemon.model.prepare import PrepareOptions, prepare
 from daemon.service import LogHandler
-from daemon.sink.fragments import FragmentedMp4
 from tests import exports, models
 
 SIZE = (128, 128)
@@ -72,10 +72,9 @@ def squares_model(folder: Path) -> Path:
 
 def clip(path: Path, frames: int = 10) -> Path:
     """Write a video of 25 frames a second with one red rectangle in it."""
-    file = FragmentedMp4(path, "libx264", SIZE[1], SIZE[0], Fraction(1, 25))
-    for number in range(frames):
-        file.write(models.draw(SIZE, RED), number)
-    file.close()
+    with Clip(path, "libx264", SIZE[1], SIZE[0], Fraction(1, 25)) as video:
+        for number in range(frames):
+            video.write(models.draw(SIZE, RED), number)
     return path
 
 

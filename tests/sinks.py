@@ -12,7 +12,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.flow import Backpressure, Detections, Frame, Lane, Result, StageName
+from daemon.flow import Backpressure, Detections, Frame, Lane, Packet, Result, StageName
+from daemon.sink.encoder import Encoder
 
 MILLISECOND = Fraction(1, 1000)
 NOON = 1_700_000_000.0 // 3600 * 3600  # some full hour
@@ -77,6 +78,14 @@ def decode(video: Path | bytes) -> list[av.VideoFrame]:
 def times(video: Path) -> list[Fraction]:
     """The presentation time of each frame, in seconds."""
     return [Fraction(frame.pts or 0) * Fraction(frame.time_base or 0) for frame in decode(video)]
+
+
+def coded(count: int, step: int = 40, start: int = 0) -> Iterator[Packet]:
+    """Yield packets of noise, `step` ms apart, with a key frame each second."""
+    encoder = Encoder("libx264", 64, 48, MILLISECOND)
+    for number in range(count):
+        wall_time = NOON + (start + number * step) / 1000
+        yield from encoder.encode(picture(seed=number), start + number * step, wall_time)
 
 
 @contextmanager

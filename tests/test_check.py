@@ -47,13 +47,13 @@ def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> Non
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     path = configuration(tmp_path, "centerface", yard={"source": "yard.mp4"})
     settings = json.loads(path.read_text())
-    settings["storage"]["max_bytes"] = "5GB"
+    settings["page"] = {"listen": None}
     path.write_text(json.dumps(settings))
     outcome = cli("check", "-c", path, "--json")
     assert outcome.code == 0
     assert outcome.json["valid"] is True
     (notice,) = outcome.json["notices"]
-    assert notice.startswith("storage.max_bytes is set, but")
+    assert notice.startswith("page.listen is set, but")
     assert outcome.json["streams"] == [
         {
             "name": "yard",

@@ -314,10 +314,10 @@ def test_gathered_log_lines_are_told_at_every_tick(
 def test_notices_are_logged(cli: CommandLine, tmp_path: Path) -> None:
     path = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
     settings = json.loads(path.read_text())
-    settings["storage"]["max_bytes"] = "5GB"
+    settings["page"] = {"listen": None}
     path.write_text(json.dumps(settings))
     outcome = cli("run", "-c", path)
-    assert "WARNING storage.max_bytes is set, but" in outcome.err
+    assert "WARNING page.listen is set, but" in outcome.err
 
 
 def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:

@@ -239,8 +239,7 @@ def test_a_wrong_source_or_output_is_told(source: str, output: str, sentence: st
 
 
 def test_limits_that_are_not_enforced_yet_are_told(read: Loader) -> None:
-    config = read("storage: {max_bytes: 1TB}\npage: {}\nstreams: {a: {source: x}}")
+    config = read("storage: {max_bytes: 1TB}\npage: {listen: null}\nstreams: {a: {source: x}}")
     assert config.notices() == (
-        "storage.max_bytes is set, but this version doesn't act on it yet: "
-        "old recordings are not deleted",
+        "page.listen is set, but this version doesn't act on it yet: there is no page",
     )

@@ -82,15 +82,12 @@ def test_the_optional_lines_can_be_taken_in(tmp_path: Path) -> None:
     config = load(path)
     assert {notice.split()[0] for notice in config.notices()} == {
         *("page.listen", "page.insecure"),
-        *("storage.max_bytes", "storage.keep_for", "storage.min_free", "storage.require_mount"),
     }
 
 
 def test_says_of_each_key_without_effect_that_it_has_none(tmp_path: Path) -> None:
     """Every key that gives a notice stands behind a #, in a line or section marked NOT YET."""
     text = SHIPPED.read_text()
-    for key in ("max_bytes", "keep_for", "min_free", "require_mount"):
-        assert re.search(rf"^ +#{key}: .*# NOT YET: ", text, re.MULTILINE)
     assert re.search(r"^# NOT YET: .*\n#page:$", text, re.MULTILINE)
 
 

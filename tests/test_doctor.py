@@ -126,7 +126,7 @@ def test_the_codecs_of_this_box_are_tried(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise SinkError("libx264 can't encode: no such encoder")
 
-    monkeypatch.setattr(codecs, "FragmentedMp4", refuse)
+    monkeypatch.setattr(codecs, "Clip", refuse)
     broken = found(codecs.codecs())
     assert broken["encoder libx264"].level is broken["decoder h264"].level is Level.MISSING
     assert broken["encoder h264_nvenc"].level is Level.NOTE

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
 
 from daemon.config import Address
 from daemon.errors import StartupError
-from daemon.flow import Backpressure, Lane, StageName, StreamState
+from daemon.flow import Backpressure, Lane, StageName, StorageStatus, StreamState
 from daemon.service import (
     CollectorRegistry,
     EngineInfo,
@@ -59,7 +58,7 @@ def stream(name: str, age: float = 0.0, state: StreamState = StreamState.RUNNING
 class Site:
     """A served pipeline of which the test holds the strings."""
 
-    def __init__(self, storage_root: Path) -> None:
+    def __init__(self, storage: StorageStatus) -> None:
         self.streams = [stream("gate")]
         self.engine: EngineInfo | None = EngineInfo(
             "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
@@ -73,7 +72,7 @@ class Site:
             slots_busy=lambda: 0,
             progress=self.progress,
             rates=self.rates,
-            storage_root=storage_root,
+            storage=storage,
             config=ConfigState("c0ffee"),
             version="1.2.3",
             started_at=time.monotonic() - 60,
@@ -95,8 +94,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
+def site() -> Iterator[Site]:
+    site = Site(StorageStatus())
     site.server.start()
     yield site
     site.server.close()

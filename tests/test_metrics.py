@@ -18,6 +18,7 @@ from daemon.flow import (
     Reason,
     Result,
     StageName,
+    StorageStatus,
     StreamState,
 )
 from daemon.flow.status import RECONNECT_REASONS
@@ -47,7 +48,7 @@ NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.e
 class House:
     """Lanes without stages, and the registry that exports them."""
 
-    def __init__(self, storage_root: Path) -> None:
+    def __init__(self, storage: StorageStatus) -> None:
         self.views: list[StreamView] = []
         self.engine: EngineInfo | None = EngineInfo(
             "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
@@ -62,7 +63,7 @@ class House:
                     slots_busy=lambda: 1,
                     progress=Progress(),
                     rates=Rates(),
-                    storage_root=storage_root,
+                    storage=storage,
                     config=ConfigState("c0ffee"),
                     version="1.2.3",
                     started_at=0.0,
@@ -95,8 +96,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house() -> House:
+    return House(StorageStatus(size=5, free=7, oldest=1.5))
 
 
 def frame(frame_id: int) -> Frame:
@@ -217,15 +218,19 @@ def test_infos(house: House) -> None:
     engine = {"backend": "onnxruntime-cpu", "precision": "float32", "device": "CPU"}
     assert house.value("engine_info", **engine, model="faces") == 1
     assert house.value("slots_busy") == 1
-    free = house.value("storage_free_bytes")
-    assert free is not None
-    assert free > 0
 
 
-def test_what_is_not_known_is_not_exported(tmp_path: Path) -> None:
-    house = House(tmp_path / "unplugged")
+def test_the_disk(house: House) -> None:
+    assert house.value("storage_bytes") == 5
+    assert house.value("storage_free_bytes") == 7
+    assert house.value("oldest_segment_timestamp_seconds") == 1.5
+
+
+def test_what_is_not_known_is_not_exported() -> None:
+    house = House(StorageStatus())
     house.engine = None
-    assert not house.names() & {"engine_info", "storage_free_bytes"}
+    storage = {"storage_bytes", "storage_free_bytes", "oldest_segment_timestamp_seconds"}
+    assert not house.names() & {"engine_info", *storage}
 
 
 def test_histograms(house: House) -> None:

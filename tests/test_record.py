@@ -13,6 +13,7 @@ from daemon.config import RecordConfig
 from daemon.errors import SinkError
 from daemon.flow import Meters, StreamStatus
 from daemon.sink import record as record_module
+from daemon.sink.accounts import Settled
 from daemon.sink.record import Recorder
 from daemon.sink.stage import FrameLostError
 from daemon.sink.storage import Storage
@@ -60,10 +61,10 @@ def test_the_sources_time_is_kept_and_starts_at_zero(
     recorder = open_recorder(tmp_path)
     source = list(accumulate(steps, initial=start))
     written = sum(
-        recorder.write(result(number, pts=pts, time_base=time_base))
+        recorder.write(result(number, pts=pts, time_base=time_base)).written
         for number, pts in enumerate(source)
     )
-    assert written + recorder.close() == len(source)
+    assert written + recorder.close().written == len(source)
     expected = [(pts - start) * time_base for pts in source]
     assert times(tmp_path / "gate.mp4") == expected
 
@@ -72,11 +73,11 @@ def test_a_segment_ends_where_the_wall_clock_says(tmp_path: Path) -> None:
     recorder = open_recorder(tmp_path, path="{stream}/%H-%M-%S.mp4", segment=60.0)
     clock = [59.5, 59.99, 60.0, 119.0, 61.0, 300.0]
     written = sum(
-        recorder.write(result(number, wall_time=NOON + seconds))
+        recorder.write(result(number, wall_time=NOON + seconds)).written
         for number, seconds in enumerate(clock)
     )
     assert written == 5
-    assert recorder.close() == 1
+    assert recorder.close() == Settled(1)
     assert recordings(tmp_path) == {
         "gate/22-00-59.mp4": 2,
         "gate/22-01-00.mp4": 3,
@@ -99,7 +100,7 @@ def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
     status, meters = StreamStatus(), FakeMeters()
     config = RecordConfig(path="{stream}.mp4", segment=None)
     recorder = Recorder("gate", config, Storage(tmp_path), [], status, meters)
-    assert recorder.close() == 0
+    assert recorder.close() == Settled()
     for number in range(30):
         recorder.write(result(number))
         part = tmp_path / "gate.mp4.part"
@@ -156,11 +157,11 @@ def test_after_a_failure_a_new_file_is_begun(tmp_path: Path) -> None:
     with file_size_limit(50_000):
         for number in range(60):
             try:
-                safe = recorder.write(result(number))
+                safe = recorder.write(result(number)).written
                 written, pending = written + safe, pending + 1 - safe
             except SinkError:  # noqa: PERF203
                 pending, failures = 0, failures + 1
-    assert recorder.close() == pending
+    assert recorder.close() == Settled(pending)
     files = recordings(tmp_path)
     assert len(files) == failures + 1 > 2
     assert sum(files.values()) == written + pending > 30
@@ -175,7 +176,7 @@ def test_an_unwritable_folder_is_a_sink_error_each_time(tmp_path: Path) -> None:
             recorder.write(result(number))
     (tmp_path / "gate").unlink()
     recorder.write(result(3))
-    assert recorder.close() == 1
+    assert recorder.close() == Settled(1)
 
 
 def test_an_encoder_that_fails_is_chosen_anew(
@@ -187,5 +188,5 @@ def test_an_encoder_that_fails_is_chosen_anew(
     with pytest.raises(SinkError, match="nonsense"):
         recorder.write(result(0))
     recorder.write(result(1))
-    assert recorder.close() == 1
+    assert recorder.close() == Settled(1)
     assert recordings(tmp_path) == {"gate.mp4": 1}

@@ -1,50 +1,56 @@
 """Fragmented MP4: what is counted is in the file, whatever happens next."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from daemon.errors import SinkError
+from daemon.flow import Coding
 from daemon.sink.file import part_of
 from daemon.sink.fragments import FragmentedMp4
-from tests.sinks import MILLISECOND, decode, file_size_limit, picture
+from tests.sinks import coded, decode, file_size_limit
+
+(FIRST,) = coded(1)
 
 
 def begin(path: Path) -> FragmentedMp4:
-    return FragmentedMp4(path, "libx264", 64, 48, MILLISECOND)
+    return FragmentedMp4(path, FIRST)
 
 
 def write_until_it_fails(file: FragmentedMp4) -> int:
-    count = 0
-    for number in range(1000):
-        try:
-            count += file.write(picture(seed=number), number * 40)
-        except SinkError:  # noqa: PERF203
-            return count
+    try:
+        for packet in coded(1000):
+            file.write(packet)
+    except SinkError:
+        return file.safe
     raise AssertionError("nothing failed")
 
 
 @pytest.mark.parametrize("step", [1, 7, 40, 100, 300, 2000])
 def test_every_frame_counted_is_in_the_file_at_that_moment(tmp_path: Path, step: int) -> None:
-    file = begin(tmp_path / "gate.mp4")
-    counted, counts = 0, set()
-    for number in range(60):
-        counted += file.write(picture(seed=number), 5000 + number * step)
-        counts.add(counted)
+    packets = list(coded(60, step, start=5000))
+    file = FragmentedMp4(tmp_path / "gate.mp4", packets[0])
+    counts = set()
+    for packet in packets:
+        file.write(packet)
+        counts.add(file.safe)
         killed = part_of(file.path).read_bytes()
         assert len(killed) == file.size
-        assert len(decode(killed)) == counted
-    assert (60 - counted) * step <= 250 + 2 * step, "more is held back than a fragment"
-    assert counted + file.close() == len(decode(file.path)) == 60
+        assert len(decode(killed) if killed else []) == file.safe
+    assert (60 - file.safe) * step <= 250 + 2 * step, "more is held back than a fragment"
+    file.close()
+    assert file.safe == len(decode(file.path)) == 60
     assert step == 1 or len(counts) > 1
 
 
 def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     file = begin(tmp_path / "gate.mp4")
-    file.write(picture(), 0)
+    file.write(FIRST)
     assert [path.name for path in tmp_path.iterdir()] == ["gate.mp4.part"]
-    assert file.close() == 1
+    file.close()
+    assert file.safe == 1
     assert [path.name for path in tmp_path.iterdir()] == ["gate.mp4"]
 
 
@@ -54,11 +60,23 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     files = [begin(path), begin(path)]
     (tmp_path / "gate-2.mp4").write_bytes(b"came meanwhile")
     for file in files:
-        file.write(picture(), 0)
+        file.write(FIRST)
         file.close()
     assert [file.path.name for file in files] == ["gate-1.mp4", "gate-3.mp4"]
     assert path.read_bytes() == b"old"
     assert (tmp_path / "gate-2.mp4").read_bytes() == b"came meanwhile"
+
+
+def test_a_name_that_another_takes_at_that_moment_is_not_taken_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter([tmp_path / "gate.mp4", tmp_path / "gate-1.mp4"])
+    part_of(tmp_path / "gate.mp4").write_bytes(b"another's")
+    monkeypatch.setattr("daemon.sink.fragments.unused", lambda _: next(names))
+    file = begin(tmp_path / "gate.mp4")
+    assert file.path == tmp_path / "gate-1.mp4"
+    assert part_of(tmp_path / "gate.mp4").read_bytes() == b"another's"
+    file.abandon()
 
 
 def test_a_full_disk_leaves_what_was_counted_and_nothing_torn(tmp_path: Path) -> None:
@@ -75,7 +93,9 @@ def test_a_full_disk_leaves_what_was_counted_and_nothing_torn(tmp_path: Path) ->
 
 def test_a_disk_that_fills_at_the_end_fails_the_close(tmp_path: Path) -> None:
     file = begin(tmp_path / "gate.mp4")
-    counted = sum(file.write(picture(seed=number), number * 40) for number in range(11))
+    for packet in coded(11):
+        file.write(packet)
+    counted = file.safe
     with file_size_limit(file.size + 10), pytest.raises(SinkError, match="File too large"):
         file.close()
     assert file.abandon()
@@ -83,17 +103,17 @@ def test_a_disk_that_fills_at_the_end_fails_the_close(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_frame_is_not_left_behind(tmp_path: Path) -> None:
-    with file_size_limit(100), pytest.raises(SinkError, match="File too large"):
-        begin(tmp_path / "gate.mp4")
     file = begin(tmp_path / "gate.mp4")
-    file.write(picture(), 0)
-    assert not file.abandon()
+    with file_size_limit(100):
+        assert write_until_it_fails(file) == 0
+        assert not file.abandon()
     assert not list(tmp_path.iterdir())
 
 
-def test_an_encoder_that_does_not_open_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="nonsense"):
-        FragmentedMp4(tmp_path / "gate.mp4", "nonsense", 64, 48, MILLISECOND)
+def test_a_codec_that_mp4_does_not_carry_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    first = replace(FIRST, coding=Coding("mjpeg", 64, 48))
+    with pytest.raises(SinkError, match=r"mjpeg video can't be copied .* record.video: annotated"):
+        FragmentedMp4(tmp_path / "gate.mp4", first)
     assert not list(tmp_path.iterdir())
 
 

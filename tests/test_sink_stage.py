@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from daemon.errors import SinkError
 from daemon.flow import Lane, Reason, Result, StageName
+from daemon.sink.accounts import Settled
 from daemon.sink.stage import RETRY_INTERVAL, FrameLostError, SinkStage
 from tests.sinks import open_lane, result, send
 
@@ -30,7 +31,7 @@ class FakeSink:
         assert not self.closed
         return self.script[result.frame.frame_id] != "unwanted"
 
-    def write(self, result: Result) -> int:
+    def write(self, result: Result) -> Settled:
         assert not self.closed
         number = result.frame.frame_id
         assert number > max([-1, *self.held, *self.written, *self.lost]), "out of order"
@@ -46,20 +47,20 @@ class FakeSink:
                 raise SinkError("the disk is full")
             case action:
                 self.held.append(number)
-                return self._flush() if action == "flush" else 0
+                return self._flush() if action == "flush" else Settled()
 
-    def close(self) -> int:
+    def close(self) -> Settled:
         assert not self.closed
         self.closed = True
         if self.at_close == "fail":
             raise SinkError("the disk is full")
-        return self._flush() if self.at_close == "flush" else 0
+        return self._flush() if self.at_close == "flush" else Settled()
 
-    def _flush(self) -> int:
+    def _flush(self) -> Settled:
         count = len(self.held)
         self.written += self.held
         self.held = []
-        return count
+        return Settled(count)
 
 
 class FakeClock:

@@ -11,8 +11,10 @@ from tests.sinks import NOON
 
 
 def test_creates_the_root(tmp_path: Path) -> None:
-    with Storage(tmp_path / "a" / "b"):
-        assert (tmp_path / "a" / "b").is_dir()
+    storage = Storage(tmp_path / "a" / "b")
+    storage.open()
+    assert storage.root.is_dir()
+    storage.close()
 
 
 def test_a_root_in_use_is_refused_until_it_is_free(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from daemon.config.secret import SourceUri
 class FileSource:
     """A file that is read anew by software where the GPU's decoder fails: no picture is lost."""
 
-    def __init__(self, uri: SourceUri, timeout: float, decoding: Decoding) -> None:
+    def __init__(
+        self, uri: SourceUri, timeout: float, decoding: Decoding, *, packets: bool = False
+    ) -> None:
         """Open ``uri``, a regular file.
 
         Raises
@@ -21,6 +23,7 @@ class FileSource:
             When it can't be opened or has no video.
         """
         self._uri, self._timeout, self._decoding = uri, timeout, decoding
+        self._packets = packets
         try:
             self._source = self._open()
         except GpuDecoderError:
@@ -59,4 +62,4 @@ class FileSource:
         self._source.close()
 
     def _open(self) -> VideoSource:
-        return VideoSource(self._uri, self._timeout, self._decoding)
+        return VideoSource(self._uri, self._timeout, self._decoding, packets=self._packets)

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 
+from daemon.capture.copying import Copying
 from daemon.capture.frozen import AFTER, FrozenPicture
 from daemon.capture.pacing import Pacer, Thinner
 from daemon.capture.source import Picture, SourceInfo
@@ -37,6 +38,7 @@ class Intake:
         self._paced = False
         self._frozen = FrozenPicture()
         self._timeline = Timeline()
+        self._copying = Copying()
 
     def connected(self, info: SourceInfo) -> None:
         """Prepare for the pictures of a source that was just opened."""
@@ -63,13 +65,17 @@ class Intake:
         if self._paced:
             self._pacer.wait(at)
         self._meters.stage_duration("decode", picture.decode_seconds)
+        wall_time = time.time()
+        for packet in self._copying.packets(picture, pts, timeline.time_base, wall_time):
+            self._lane.copy(packet)
         frame = Frame(
             frame_id=self.count,
             image=picture.image,
             pts=pts,
             time_base=timeline.time_base,
             captured_at=time.monotonic() if self._paced else decoded_at,
-            wall_time=time.time(),
+            wall_time=wall_time,
+            packet=self._copying.passed,
         )
         self.count += 1
         self._status.last_frame_at = frame.captured_at

@@ -10,11 +10,13 @@ from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
 
 
-def open_source(uri: SourceUri, timeout: float, decoding: Decoding | None = None) -> Source:
+def open_source(
+    uri: SourceUri, timeout: float, decoding: Decoding | None = None, *, packets: bool = False
+) -> Source:
     """Open ``uri``; ``timeout`` seconds limit opening it and, on a network, each read.
 
     ``decoding``, which lasts longer than one source, decides what decodes it: software, if it is
-    left out.
+    left out. The pictures bring their ``packets`` along where they are asked for.
 
     Raises
     ------
@@ -25,5 +27,5 @@ def open_source(uri: SourceUri, timeout: float, decoding: Decoding | None = None
         return CameraSource(uri, timeout)
     decoding = decoding or Decoding()
     if uri.is_file and Path(uri.reveal()).is_file():
-        return FileSource(uri, timeout, decoding)
-    return VideoSource(uri, timeout, decoding)
+        return FileSource(uri, timeout, decoding, packets=packets)
+    return VideoSource(uri, timeout, decoding, packets=packets)

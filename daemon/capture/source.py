@@ -1,12 +1,27 @@
 """What a source is, whatever it reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from daemon.flow import Coding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourcePacket:
+    """A packet as the source sent it, in its own time: see `flow.Packet`."""
+
+    data: bytes
+    pts: int | None
+    dts: int | None
+    duration: int
+    time_base: Fraction
+    is_keyframe: bool
+    coding: Coding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,13 +30,15 @@ class Picture:
 
     ``image`` is uint8 [height, width, 3], BGR, upright. ``pts`` counts ``time_base`` seconds;
     it is None where the source has no time of its own worth keeping. ``decode_seconds`` is
-    what decoding and converting took, without the waiting.
+    what decoding and converting took, without the waiting. ``packets`` are those that were
+    read since the picture before, where they were asked for.
     """
 
     image: NDArray[np.uint8]
     pts: int | None
     time_base: Fraction
     decode_seconds: float
+    packets: Sequence[SourcePacket] = ()
 
 
 @dataclass(frozen=True)

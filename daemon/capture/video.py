@@ -24,6 +24,7 @@ from daemon.capture.container import (
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.gate import KeyFrameGate
+from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
@@ -42,10 +43,18 @@ _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 class VideoSource:
     """A file or a network stream, decoded by one thread or the GPU, into BGR."""
 
-    def __init__(self, uri: SourceUri, timeout: float, decoding: Decoding | None = None) -> None:
+    def __init__(
+        self,
+        uri: SourceUri,
+        timeout: float,
+        decoding: Decoding | None = None,
+        *,
+        packets: bool = False,
+    ) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
 
-        ``decoding`` decides what decodes it: software, if it is left out.
+        ``decoding`` decides what decodes it: software, if it is left out. The pictures bring
+        their ``packets`` along where that is asked for.
 
         Raises
         ------
@@ -75,6 +84,7 @@ class VideoSource:
             total_frames=total_frames(self._container, self._stream),
             in_bursts=comes_in_bursts(self._container),
         )
+        self._copier = PacketCopier(self._stream) if packets else None
         self._gate = KeyFrameGate()
         self.damaged = 0
 
@@ -98,7 +108,10 @@ class VideoSource:
                 started = time.monotonic()
                 if self._live and started - pictured_at > SHARE * self._timeout:
                     raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
-                for frame in self._decode(packet):
+                frames = self._decode(packet)
+                if self._copier is not None:
+                    self._copier.add(packet)
+                for frame in frames:
                     if not self._is_whole(frame):
                         continue
                     yield self._picture(frame, started)
@@ -168,6 +181,7 @@ class VideoSource:
             pts=self._pts(frame),
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
+            packets=() if self._copier is None else self._copier.take(),
         )
 
     def _pts(self, frame: VideoFrame) -> int | None:

@@ -16,6 +16,7 @@ from daemon.capture.open import open_source
 from daemon.capture.source import Picture
 from daemon.capture.timeline import Timeline
 from daemon.commands.bench_streams import file_stream
+from daemon.commands.clip import Clip
 from daemon.commands.overhead import overhead
 from daemon.config import Config, MetricsConfig, StorageConfig, StreamConfig
 from daemon.flow import Detections
@@ -26,7 +27,6 @@ from daemon.inference.wanted import Wanted, resolve
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.sink.annotate import draw_boxes
 from daemon.sink.encoder import choose_encoder
-from daemon.sink.fragments import FragmentedMp4
 from daemon.supervisor import Supervisor
 
 Item = TypeVar("Item")
@@ -158,24 +158,24 @@ def _pipeline(config: Config, stream: StreamConfig, folder: Path) -> float:
 
 
 class _Recording:
-    """An MP4 file with the recorder's own settings, while it is entered."""
+    """A clip with the recorder's own settings, while it is entered."""
 
     def __init__(self, path: Path, stream: StreamConfig, first: Picture) -> None:
         height, width, _ = first.image.shape
         encoder = choose_encoder(stream.record.codec, width, height)
         self._timeline = Timeline(first.time_base)
-        self._file = FragmentedMp4(path, encoder, width, height, first.time_base)
+        self._clip = Clip(path, encoder, width, height, first.time_base)
 
     def __enter__(self) -> "_Recording":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._file.close()
+        self._clip.__exit__(*exc_info)
 
     def write(self, picture: Picture) -> None:
         """Encode and write ``picture``."""
         pts = self._timeline.stamp(picture.pts, picture.time_base, time.monotonic())
-        self._file.write(picture.image, pts)
+        self._clip.write(picture.image, pts)
 
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.capture.open import open_source
+from daemon.commands.clip import Clip
 from daemon.commands.load import Load, Plan, run
 from daemon.config import StreamConfig, load
 from daemon.errors import ConfigError, EngineError
-from daemon.sink.fragments import FragmentedMp4
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,11 @@ def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:
 def make_clip(stream: StreamConfig, workload: Workload, path: Path) -> None:
     """Write the stream's pictures, scaled and over and over, as an H.264 file."""
     height, width = workload.size
-    file = FragmentedMp4(path, "libx264", width, height, Fraction(1, workload.fps))
     pictures = _endlessly(stream)
-    for pts in range(workload.fps * workload.seconds):
-        scaled = cv2.resize(next(pictures), (width, height), interpolation=cv2.INTER_AREA)
-        file.write(np.asarray(scaled, np.uint8), pts)
-    file.close()
+    with Clip(path, "libx264", width, height, Fraction(1, workload.fps)) as clip:
+        for pts in range(workload.fps * workload.seconds):
+            scaled = cv2.resize(next(pictures), (width, height), interpolation=cv2.INTER_AREA)
+            clip.write(np.asarray(scaled, np.uint8), pts)
 
 
 def _endlessly(stream: StreamConfig) -> Iterator[NDArray[np.uint8]]:

@@ -3,7 +3,8 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,14 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.capture.copying import Copying
 from daemon.capture.decoding import Decoding
 from daemon.capture.open import open_source
-from daemon.capture.source import Source
+from daemon.capture.source import Picture, Source
 from daemon.commands.look import Look
 from daemon.config import StreamConfig
 from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
 from daemon.inference.detector import Detector
 from daemon.inference.wanted import resolve
+from daemon.sink.copy import PacketRecorder
 from daemon.sink.record import Recorder
 from daemon.sink.storage import Storage
 
@@ -116,7 +119,8 @@ def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Nee
 
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
     decoding = Decoding(stream.decode, stream.device, stream.name)
-    source = open_source(stream.source, stream.stall_timeout, decoding)
+    timeout = stream.stall_timeout
+    source = open_source(stream.source, timeout, decoding, packets=stream.copies)
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
             return _run_serially(stream, fps, source, detector, Storage(Path(folder)))
@@ -129,28 +133,50 @@ def _run_serially(
 ) -> Costs:
     status = StreamStatus()
     labels = detector.manifest.labels
-    recorder = Recorder(stream.name, stream.record, storage, labels, status, Meters())
     infer = _inference(stream, detector)
     ends_at = time.monotonic() + _SECONDS
     decode = inference = record = 0.0
     count = 0
     mark = time.process_time()
-    for count, picture in enumerate(source, 1):
-        decoded = time.process_time()
-        detections = infer(picture.image)
-        inferred = time.process_time()
-        pts = round(count * _TIME_BASE / fps)
-        frame = Frame(count, picture.image, pts, Fraction(1, _TIME_BASE), 0.0, time.time())
-        recorder.write(Result(frame, detections))
-        recorded = time.process_time()
-        decode += decoded - mark
-        inference += inferred - decoded
-        record += recorded - inferred
-        mark = recorded
-        if time.monotonic() > ends_at:
-            break
-    recorder.close()
+    with _recording(stream, storage, labels, status) as store:
+        for count, picture in enumerate(source, 1):
+            decoded = time.process_time()
+            detections = infer(picture.image)
+            inferred = time.process_time()
+            pts = round(count * _TIME_BASE / fps)
+            frame = Frame(count, picture.image, pts, Fraction(1, _TIME_BASE), 0.0, time.time())
+            store(picture, Result(frame, detections))
+            recorded = time.process_time()
+            decode += decoded - mark
+            inference += inferred - decoded
+            record += recorded - inferred
+            mark = recorded
+            if time.monotonic() > ends_at:
+                break
     return Costs(decode / count, inference / count, record / count, status.bytes_written / count)
+
+
+@contextmanager
+def _recording(
+    stream: StreamConfig, storage: Storage, labels: Sequence[str], status: StreamStatus
+) -> Iterator[Callable[[Picture, Result], object]]:
+    """Give a function that records a picture as the stream would, whatever is found in it."""
+    config = stream.record.model_copy(update={"when": "always"})
+    if not stream.copies:
+        recorder = Recorder(stream.name, config, storage, labels, status, Meters())
+        yield lambda _, result: recorder.write(result)
+        recorder.close()
+        return
+    copier = PacketRecorder(stream.name, config, storage, status, from_file=False)
+    copying = Copying()
+
+    def copy(picture: Picture, result: Result) -> None:
+        frame = result.frame
+        for packet in copying.packets(picture, frame.pts, frame.time_base, frame.wall_time):
+            copier.feed(packet)
+
+    yield copy
+    copier.close()
 
 
 def _inference(

@@ -9,11 +9,11 @@ import numpy as np
 
 from daemon.capture.decoding import Decoding, try_gpu
 from daemon.capture.open import open_source
+from daemon.commands.clip import Clip
 from daemon.commands.finding import Finding, Level
 from daemon.config import SourceUri
 from daemon.config.stream import Decode
 from daemon.errors import SinkError, SourceError
-from daemon.sink.fragments import FragmentedMp4
 
 _SIDE = 256  # pixels; NVIDIA's encoders refuse less than about 150
 _TIMEOUT = 5.0
@@ -46,13 +46,8 @@ def _encode(encoder: str, path: Path) -> str | None:
     """Encode a black picture; returns what was wrong."""
     black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     try:
-        file = FragmentedMp4(path, encoder, _SIDE, _SIDE, Fraction(1, 25))
-        try:
-            file.write(black, 0)
-            file.close()
-        except SinkError:
-            file.abandon()
-            raise
+        with Clip(path, encoder, _SIDE, _SIDE, Fraction(1, 25)) as clip:
+            clip.write(black, 0)
     except SinkError as error:
         return str(error)
     return None

@@ -14,6 +14,7 @@ from daemon.inference.engines import EngineInfo, Slot, Tensors
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import Wanted
 from daemon.model.manifest import Manifest
+from daemon.sink.accounts import Settled
 from daemon.sink.stage import SinkStage
 
 _FRAMES = 1000
@@ -57,11 +58,11 @@ class _IdleSink:
     def wants(self, result: Result) -> bool:
         return True
 
-    def write(self, result: Result) -> int:
-        return 1
+    def write(self, result: Result) -> Settled:
+        return Settled(written=1)
 
-    def close(self) -> int:
-        return 0
+    def close(self) -> Settled:
+        return Settled()
 
 
 def overhead(batch: int) -> float:

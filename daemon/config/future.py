@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING
 
 from daemon.config.places import Location
 from daemon.config.sections import FileConfig
-from daemon.config.stream import RecordConfig
 
 if TYPE_CHECKING:
     from daemon.config.config import Config
 
 REFUSED_ENGINE = {"precision": {"int8"}}
-REFUSED_RECORD = {"when": {"detection"}, "video": {"source"}}
 NOT_ENFORCED = {
-    "storage": {
-        "max_bytes": "old recordings are not deleted",
-        "keep_for": "old recordings are not deleted",
-        "min_free": "recording goes on until the disk is full",
-        "require_mount": "recordings are written whether or not it is mounted",
-    },
     "page": {"listen": "there is no page", "insecure": "there is no page"},
 }
 _NOT_YET = "is not in this version yet"
@@ -37,12 +29,6 @@ def refusals(file: FileConfig) -> Iterator[tuple[Location, str]]:
         yield ("engine", "devices"), f"more than one device {_NOT_YET}"
     if len(file.models) > 1:
         yield ("models",), f"more than one model {_NOT_YET}"
-    for name, stream in file.streams.items():
-        for key, values in REFUSED_RECORD.items():
-            if (value := getattr(stream.record, key)) in values:
-                default = RecordConfig.model_fields[key].default
-                place = ("streams", name, "record", key)
-                yield place, f"{value} {_NOT_YET}; leave it at {default}"
 
 
 def notices(config: "Config") -> tuple[str, ...]:

@@ -90,6 +90,9 @@ def _contradictions(
         if stream.model not in file.models:
             hint = nearest(stream.model, file.models)
             yield ("streams", name, "model"), f"no model {stream.model!r} under models; {hint}"
+        if stream.copies and stream.source.scheme == "v4l2":
+            why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
+            yield ("streams", name, "record", "video"), why
         if stream.decode == "cuda" and stream.source.scheme == "v4l2":
             yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:

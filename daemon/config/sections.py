@@ -89,13 +89,13 @@ class StorageConfig(Section):
     root: PathText = "."
     """The folder; relative to $STATE_DIRECTORY under systemd, else to the working directory."""
     max_bytes: Annotated[Size, Field(ge=0)] | None = 50_000_000_000
-    """The oldest recordings go when there is more; null for no limit."""
+    """The oldest recordings and events go when there is more; null for no limit."""
     keep_for: Annotated[Duration, Field(gt=0)] | None = 14 * 86400.0
-    """Recordings older than this go; null for no limit."""
+    """Recordings and events older than this go; null for no limit."""
     min_free: Annotated[Size, Field(ge=0)] = 2_000_000_000
-    """The disk space that is left to others."""
+    """The disk space that is left to others; nothing is written while there is less."""
     require_mount: bool = False
-    """Write only while root is a mounted file system of its own."""
+    """Write only while root isn't on the root disk."""
 
 
 class MetricsConfig(Section):

@@ -50,9 +50,13 @@ class RecordConfig(Section):
     """The video that is written."""
 
     when: Literal["always", "detection", "never"] = "always"
-    """always, detection (from a while before to a while after one) or never."""
+    """always, detection (from `before` to `after` one, see detect.labels) or never."""
+    before: Annotated[Duration, Field(ge=0, le=60)] = 5.0
+    """With detection: what was before it is recorded too, for at least this long."""
+    after: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
+    """With detection: recording goes on for at least this long."""
     video: Literal["annotated", "source"] = "annotated"
-    """annotated, or source: the camera's own packets, copied."""
+    """annotated, or source: the camera's own packets, copied; nothing is drawn then."""
     draw: Literal["boxes", "blur", "none"] = "boxes"
     """boxes, blur (what is detected is made unrecognisable) or none."""
     path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
@@ -125,3 +129,8 @@ class StreamConfig:
     detect: DetectConfig = field(default_factory=DetectConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+
+    @property
+    def copies(self) -> bool:
+        """Whether the source's own packets are recorded."""
+        return self.record.when != "never" and self.record.video == "source"

@@ -6,12 +6,37 @@ from pathlib import PurePosixPath
 
 DIRECTIVES = frozenset("YymdHMSfjaAbBUWVGuw%")
 LONGEST_NAME = 200  # bytes: file systems allow 255, ".part" and "-12" come on top
+STREAM_NAME = "[a-z0-9_-]{1,63}"
 _SAMPLE = datetime(2020, 9, 30, 23, 59, 59, 999999)  # the longest English names
 
 
 def expand(template: str, stream: str, at: datetime) -> PurePosixPath:
     """Return the relative path that ``template`` stands for, at a time (UTC by convention)."""
     return PurePosixPath(at.strftime(template).replace("{stream}", stream))
+
+
+def patterns(template: str) -> tuple[re.Pattern[str], ...]:
+    """Return what each part of a path made from ``template`` matches: any stream, any time.
+
+    The last one, the file's, allows for the ``-1``, ``-2`` ... put behind a name that was taken.
+    """
+    *folders, name = template.split("/")
+    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    file = rf"{_pattern(stem)}(-[0-9]+)?{_pattern(suffix)}"
+    return tuple(re.compile(part) for part in (*map(_pattern, folders), file))
+
+
+def _pattern(part: str) -> str:
+    digits = {"Y": 4, "G": 4, "j": 3, "f": 6, "u": 1, "w": 1}
+    pattern = ""
+    for directive, text in re.findall(r"%(.)|([^%]+)", part):
+        if text:
+            pattern += re.escape(text).replace(re.escape("{stream}"), STREAM_NAME)
+        elif directive in "aAbB":
+            pattern += r"[^\W\d_]+"
+        else:
+            pattern += "%" if directive == "%" else f"[0-9]{{{digits.get(directive, 2)}}}"
+    return pattern
 
 
 def check(template: str) -> str:

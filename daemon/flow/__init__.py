@@ -5,21 +5,25 @@ from daemon.flow.frame import Detections, Frame, Result
 from daemon.flow.lane import Backpressure, Lane
 from daemon.flow.ledger import Ledger, Reason, StageName
 from daemon.flow.meters import Meters
-from daemon.flow.status import StreamState, StreamStatus
+from daemon.flow.packet import Coding, Packet
+from daemon.flow.status import StorageStatus, StreamState, StreamStatus
 from daemon.flow.worker import Worker
 
 __all__ = [
     "Backpressure",
     "Channel",
     "ChannelClosedError",
+    "Coding",
     "Detections",
     "Frame",
     "Lane",
     "Ledger",
     "Meters",
+    "Packet",
     "Reason",
     "Result",
     "StageName",
+    "StorageStatus",
     "StreamState",
     "StreamStatus",
     "Worker",

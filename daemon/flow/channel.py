@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class ChannelClosedError(Exception):
@@ -65,13 +66,23 @@ class Channel(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Yield items as they come, until the channel is closed and empty."""
+        return self.before(self)
+
+    def before(self, other: "Channel[S]") -> Iterator[T | S]:
+        """Yield items of both as they come, those of this one first, until both are done.
+
+        Both announce on one condition.
+        """
         while True:
             with self._arrived:
-                self._arrived.wait_for(lambda: self._items or self._closed)
+                self._arrived.wait_for(
+                    lambda: self._items or other._items or (self._closed and other._closed)
+                )
                 item = self.take()
-            if item is None:
+                found: T | S | None = other.take() if item is None else item
+            if found is None:
                 return
-            yield item
+            yield found
 
     def close(self) -> None:
         """Take nothing more and wake every waiter; what waits can still be read."""

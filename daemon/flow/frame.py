@@ -14,6 +14,8 @@ class Frame:
     ``image`` is uint8 [height, width, 3] in BGR order; its rows may be padded. ``pts`` counts
     ``time_base`` seconds on the stream's own strictly increasing timeline. ``captured_at`` is
     monotonic, ``wall_time`` Unix time, both in seconds and taken when the frame was decoded.
+    ``packet`` is the number of the last source packet that was passed on before the frame, 0
+    where packets aren't passed on.
     """
 
     frame_id: int
@@ -22,6 +24,7 @@ class Frame:
     time_base: Fraction
     captured_at: float
     wall_time: float
+    packet: int = 0
 
     @property
     def time(self) -> float:

@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 
 from daemon.flow.channel import Channel, ChannelClosedError
 from daemon.flow.frame import Frame, Result
 from daemon.flow.ledger import Ledger, Reason, StageName
+from daemon.flow.packet import Packet
 from daemon.flow.status import StreamStatus
 
+_PACKETS = 1024  # of a source that may wait for the recorder: half a minute of video
 _BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 
@@ -27,7 +30,8 @@ class Lane:
     blocks it lets a new frame in when fewer than ``depth`` are between capture and the hands
     of the slowest sink. So inference never waits for a sink, and one stream never waits for
     another. On a lane that drops, ``inbox`` frames may wait for inference (few: what waits
-    grows old) and ``depth`` for each sink.
+    grows old) and ``depth`` for each sink. Where the source's own packets are recorded they go
+    past inference, in ``packets``, so that what inference passes over is recorded too.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Lane:
         ready: threading.Condition,
         sinks: Sequence[StageName],
         max_frame_age: float | None = None,
+        copies: bool = False,
     ) -> None:
         self.name = name
         self.backpressure = backpressure
@@ -52,15 +57,32 @@ class Lane:
         self._abandoned = False
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
+        told = {sink: threading.Condition(self._lock) for sink in sinks}
         self._outlets = {
-            sink: Channel[Result](depth, threading.Condition(self._lock), self._tell_of_room)
-            for sink in sinks
+            sink: Channel[Result](depth, arrived, self._tell_of_room)
+            for sink, arrived in told.items()
         }
+        self._packets = (
+            Channel[Packet](_PACKETS, told[StageName.RECORD], self._tell_of_room)
+            if copies
+            else None
+        )
 
     @property
     def outlets(self) -> Mapping[StageName, Channel[Result]]:
         """The channel each sink reads."""
         return self._outlets
+
+    @property
+    def packets(self) -> Channel[Packet] | None:
+        """What the recorder reads beside its outlet, where the source's packets are copied."""
+        return self._packets
+
+    def copy(self, packet: Packet) -> None:
+        """Pass a packet to the recorder, who sees by its number if one before it had to go."""
+        if self._packets is not None:
+            with suppress(ChannelClosedError):
+                self._packets.put(packet)
 
     def offer(self, frame: Frame) -> bool:
         """Let ``frame`` in, after waiting for room if the lane blocks; False once closed."""
@@ -116,6 +138,8 @@ class Lane:
     def close(self) -> None:
         """Let nothing more in; the outlets close when the last frame has been delivered."""
         self._inbox.close()
+        if self._packets is not None:
+            self._packets.close()
         with self._lock:
             self._room.notify_all()
             self._finish_if_drained()
@@ -160,7 +184,9 @@ class Lane:
         return self.backpressure is Backpressure.BLOCK
 
     def _held(self) -> int:
-        return self.ledger.waiting + max(map(len, self._outlets.values()), default=0)
+        behind = max(map(len, self._outlets.values()), default=0)
+        copied = 0 if self._packets is None else len(self._packets)
+        return max(self.ledger.waiting + behind, copied)
 
     def _finish_if_drained(self) -> None:
         if self.closed and self.ledger.waiting == 0:

@@ -61,3 +61,18 @@ class StreamStatus:
         default_factory=lambda: Counter(dict.fromkeys(RECONNECT_REASONS, 0))
     )
     detections: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class StorageStatus:
+    """What is known of the disk, written by one thread, read by anyone; None: not known (yet).
+
+    ``size`` is that of the recordings and events on it, ``free`` what is left to them, both in
+    bytes; ``oldest`` is the Unix time of the oldest. ``trouble`` says why nothing may be
+    written.
+    """
+
+    size: int | None = None
+    free: int | None = None
+    oldest: float | None = None
+    trouble: str | None = None

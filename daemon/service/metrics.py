@@ -1,6 +1,5 @@
 """The table of metrics, and the collector that reads them from the lanes at scrape time."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,11 +77,8 @@ def _queues(pipeline: Pipeline) -> Values:
             yield (f"{view.name}/{sink.value}",), len(outlet)
 
 
-def _storage_free(pipeline: Pipeline) -> Values:
-    try:
-        return _one(shutil.disk_usage(pipeline.storage_root).free)
-    except OSError:  # the disk is gone: no number is better than a wrong one
-        return ()
+def _known(value: float | None) -> Values:
+    return () if value is None else _one(value)
 
 
 def _engine_info(pipeline: Pipeline) -> Values:
@@ -153,9 +149,15 @@ DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
     Definition("slots_busy", (),
                "Slots of the inference ring that hold a batch.",
                lambda p: _one(p.slots_busy())),
+    Definition("storage_bytes", (),
+               "Size of the recordings and events that storage's limits are about.",
+               lambda p: _known(p.storage.size)),
     Definition("storage_free_bytes", (),
                "Free space where recordings go.",
-               _storage_free),
+               lambda p: _known(p.storage.free)),
+    Definition("oldest_segment_timestamp_seconds", (),
+               "When the oldest recording or events file was last written.",
+               lambda p: _known(p.storage.oldest)),
     Definition("build_info", ("version",),
                "The version that runs.",
                lambda p: (((p.version,), 1),)),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry
 
 from daemon.config import Config
-from daemon.flow import Lane
+from daemon.flow import Lane, StorageStatus
 from daemon.service.health import health
 from daemon.service.http import HttpServer
 from daemon.service.meters import PrometheusMeters
@@ -29,7 +29,7 @@ class Service:
         When made, if ``metrics.listen`` can't be bound.
     """
 
-    def __init__(self, config: Config, lanes: Sequence[Lane]) -> None:
+    def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
         """Show ``lanes``, a list that changes as streams come (`add`) and go (`remove`)."""
         self._lanes = lanes
         self._engine: EngineInfo | None = None
@@ -46,7 +46,7 @@ class Service:
             slots_busy=lambda: self._slots_busy(),
             progress=self.progress,
             rates=self.rates,
-            storage_root=config.storage_root,
+            storage=storage,
             config=self.config,
             version=version("centernetd"),
             started_at=time.monotonic(),

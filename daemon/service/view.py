@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from daemon.flow import Lane, StreamState
+from daemon.flow import Lane, StorageStatus, StreamState
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
 
@@ -90,7 +89,7 @@ class Pipeline:
     slots_busy: Callable[[], int]
     progress: Progress
     rates: Rates
-    storage_root: Path
+    storage: StorageStatus
     config: ConfigState
     version: str
     started_at: float

@@ -1,24 +1,22 @@
 """Pictures to H.264: the choice of an encoder, its settings, and colours that stay right."""
 
-import io
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.container import OutputContainer
-from av.packet import Packet
 from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from daemon.errors import SinkError
+from daemon.flow import Coding, Packet
 
 log = logging.getLogger(__name__)
 
@@ -62,27 +60,36 @@ def choose_encoder(codec: str, width: int, height: int) -> str:
 
 
 class Encoder:
-    """One video stream of a container, encoded without B-frames and without look-ahead.
+    """Encodes pictures of one size without B-frames and without look-ahead.
 
-    BGR pictures of one size go in, odd sizes padded to even by repeating the edge; BT.709 in
-    limited range comes out, converted and tagged. A key frame comes at least once a second.
+    BGR goes in, odd sizes padded to even by repeating the edge; BT.709 in limited range comes
+    out, converted and tagged. A key frame comes at least once a second, with the parameter sets.
     """
 
     def __init__(
-        self, container: OutputContainer, name: str, width: int, height: int, time_base: Fraction
+        self, name: str, width: int, height: int, time_base: Fraction, *, number: int = 0
     ) -> None:
-        """Add the stream and open the encoder, or raise EncoderError."""
+        """Open the encoder, or raise EncoderError; ``number`` is that of the packet before."""
         with _telling(name):
-            self._stream = _add_stream(container, name, width, height, time_base)
+            self._context = _open(name, width, height, time_base)
         self._name = name
         self._time_base = time_base
+        self.coding = Coding(
+            self._context.codec.canonical_name, width + width % 2, height + height % 2
+        )
         self._reformatter = VideoReformatter()
+        self._walls: deque[float] = deque()  # the wall times of the frames that are held
         self._last_key: int | None = None
         self._last_pts: int | None = None
         self._interval = max(1, int(1 / NOMINAL_RATE / time_base))
+        self._number = number
 
-    def encode(self, image: NDArray[np.uint8], pts: int) -> list["Packet[VideoStream]"]:
+    def encode(
+        self, image: NDArray[np.uint8], pts: int, wall_time: float = 0.0, *, key: bool = False
+    ) -> list[Packet]:
         """Encode one picture at ``pts`` time bases; returns the packets that are ready.
+
+        ``key`` asks for a key frame.
 
         Raises
         ------
@@ -93,25 +100,37 @@ class Encoder:
             frame = self._convert(image)
             frame.pts = pts
             frame.time_base = self._time_base
-            if self._last_key is None or (pts - self._last_key) * self._time_base >= KEY_INTERVAL:
+            due = self._last_key is None or (pts - self._last_key) * self._time_base >= KEY_INTERVAL
+            if key or due:
                 frame.pict_type = PictureType.I
                 self._last_key = pts
-            packets = self._stream.encode(frame)
+            self._walls.append(wall_time)
+            packets = self._context.encode(frame)
         if self._last_pts is not None:
             self._interval = pts - self._last_pts
         self._last_pts = pts
-        return self._timed(packets)
+        return [self._packet(packet) for packet in packets]
 
-    def flush(self) -> list["Packet[VideoStream]"]:
+    def flush(self) -> list[Packet]:
         """Return the packets of the frames that were still held, or raise EncoderError."""
         with _telling(self._name):
-            return self._timed(self._stream.encode(None))
+            return [self._packet(packet) for packet in self._context.encode(None)]
 
-    def _timed(self, packets: list["Packet[VideoStream]"]) -> list["Packet[VideoStream]"]:
-        """Give each packet the latest interval as its duration: the last frame's lasts."""
-        for packet in packets:
-            packet.duration = self._interval
-        return packets
+    def _packet(self, packet: "av.Packet[VideoStream]") -> Packet:
+        """Copy a packet; its duration is the latest interval, as the last frame's lasts."""
+        self._number += 1
+        pts = 0 if packet.pts is None else packet.pts
+        return Packet(
+            number=self._number,
+            data=bytes(packet),
+            pts=pts,
+            dts=pts,
+            duration=self._interval,
+            time_base=self._time_base,
+            is_keyframe=packet.is_keyframe,
+            wall_time=self._walls.popleft(),
+            coding=self.coding,
+        )
 
     def _convert(self, image: NDArray[np.uint8]) -> av.VideoFrame:
         return self._reformatter.reformat(
@@ -123,21 +142,15 @@ class Encoder:
         )
 
 
-def _add_stream(
-    container: OutputContainer, name: str, width: int, height: int, time_base: Fraction
-) -> VideoStream:
-    stream = cast(
-        "VideoStream",
-        container.add_stream(
-            name,
-            rate=NOMINAL_RATE,
-            options=NVENC if name.endswith("nvenc") else X264,
-            width=width + width % 2,
-            height=height + height % 2,
-            time_base=time_base,
-        ),
-    )
-    context = stream.codec_context
+def _open(name: str, width: int, height: int, time_base: Fraction) -> av.VideoCodecContext:
+    context = av.CodecContext.create(name, "w")
+    if not isinstance(context, av.VideoCodecContext):
+        raise ValueError("it is no video encoder")  # noqa: TRY004 (told by _telling)
+    context.width, context.height = width + width % 2, height + height % 2
+    context.pix_fmt = "yuv420p"
+    context.time_base = time_base
+    context.framerate = Fraction(NOMINAL_RATE)
+    context.options = NVENC if name.endswith("nvenc") else X264
     context.thread_count = THREADS
     context.thread_type = "SLICE"  # frame threads would hold frames back
     context.max_b_frames = 0
@@ -146,7 +159,7 @@ def _add_stream(
     context.color_primaries = ColorPrimaries.BT709
     context.color_trc = ColorTrc.BT709
     context.open()
-    return stream
+    return context
 
 
 @contextmanager
@@ -168,9 +181,8 @@ def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _encodes(name: str, width: int, height: int) -> bool:
     black = np.zeros((height, width, 3), np.uint8)
     try:
-        with av.open(io.BytesIO(), "w", format="mp4") as container:
-            encoder = Encoder(container, name, width, height, Fraction(1, NOMINAL_RATE))
-            return bool(encoder.encode(black, 0) + encoder.flush())
+        encoder = Encoder(name, width, height, Fraction(1, NOMINAL_RATE))
+        return bool(encoder.encode(black, 0) + encoder.flush())
     except EncoderError as error:
         log.info("%dx%d: %s", width, height, error)
         return False

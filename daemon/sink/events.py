@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from daemon.config import EventsConfig
 from daemon.errors import SinkError
 from daemon.flow import Detections, Result
+from daemon.sink.accounts import Settled
 from daemon.sink.annotate import label_of
 from daemon.sink.file import OutputFile, unused
 from daemon.sink.storage import Storage
@@ -40,10 +41,11 @@ class EventLog:
         """Whether the frame has detections, or the configuration asks for all frames."""
         return self._config.when == "always" or len(result.detections) > 0
 
-    def write(self, result: Result) -> int:
+    def write(self, result: Result) -> Settled:
         """Append the frame's line; see `stage.Sink`."""
         line = json.dumps(event(self._stream, result, self._labels), separators=(", ", ": "))
         try:
+            self._storage.check()
             file = self._file_at(result.frame.wall_time)
             file.write(line.encode() + b"\n")
             file.keep()
@@ -51,14 +53,17 @@ class EventLog:
         except SinkError:
             self._abandon()
             raise
-        return 1
+        return Settled(written=1)
 
-    def close(self) -> int:
+    def close(self) -> Settled:
         """Close the file; see `stage.Sink`."""
         file, self._file = self._file, None
         if file is not None:
-            file.close()
-        return 0
+            try:
+                file.close()
+            finally:
+                self._storage.end(file.path, file.path)
+        return Settled()
 
     def _file_at(self, wall_time: float) -> OutputFile:
         """Return the file for a time; the path is expanded once a second."""
@@ -74,11 +79,17 @@ class EventLog:
         if place != self._place:
             self._path = place if self._template_has_time else unused(place)
             self._place = place
-        return OutputFile(self._path, "a")
+        self._storage.begin(self._path)
+        try:
+            return OutputFile(self._path, "a")
+        except SinkError:
+            self._storage.end(self._path, None)
+            raise
 
     def _abandon(self) -> None:
         if self._file is not None:
             self._file.abandon()
+            self._storage.end(self._file.path, self._file.path)
             self._file = None
 
 

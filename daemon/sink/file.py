@@ -10,6 +10,7 @@ from typing import Literal
 
 from daemon.errors import SinkError
 
+PART = ".part"  # ends the name of a file that isn't complete
 SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
 
 
@@ -33,7 +34,7 @@ def unused(path: Path) -> Path:
 
 def part_of(path: Path) -> Path:
     """Return the name ``path`` has until it is complete."""
-    return path.with_name(path.name + ".part")
+    return path.with_name(path.name + PART)
 
 
 class OutputFile:

@@ -1,26 +1,24 @@
 """Fragmented MP4: a recording that loses nothing but its last moment when it is cut off."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
-from av.packet import Packet
-from av.video.stream import VideoStream
-from numpy.typing import NDArray
+from av.stream import Stream
 
 from daemon.errors import SinkError
-from daemon.sink.encoder import Encoder
+from daemon.flow import Packet
 from daemon.sink.file import OutputFile, part_of, unused
 
 MUXER = {
-    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    # The header is put off until the first key frame has told its parameter sets.
+    "movflags": "frag_keyframe+empty_moov+delay_moov+default_base_moof",
     "frag_duration": "250000",  # microseconds
     "flush_packets": "1",
 }
+CODECS = ("h264", "hevc")
 
 
 class FragmentedMp4:
@@ -28,103 +26,125 @@ class FragmentedMp4:
 
     The muxer holds packets back until their fragment is full. It writes that fragment, whole,
     when it is given the packet that begins the next one: so when the file has grown, exactly
-    the packets before the present one are in it.
+    the packets before the present one are in it. ``safe`` is the number of the last packet in
+    the file, 0 for none.
     """
 
-    def __init__(
-        self, path: Path, encoder: str, width: int, height: int, time_base: Fraction
-    ) -> None:
-        """Create the file, under another name if there is one of this name.
+    def __init__(self, path: Path, first: Packet, mark: str = "") -> None:
+        """Create the file for ``first`` (which is not written yet) and what follows it.
+
+        If there is a file of this name it gets another. ``mark`` is put into it as a comment.
 
         Raises
         ------
         SinkError
-            When the file can't be created or the encoder doesn't open.
+            When the file can't be created or MP4 can't hold the codec.
         """
+        if first.coding.codec not in CODECS:
+            raise SinkError(
+                f"{first.coding.codec or 'this'} video can't be copied into MP4 (H.264 and H.265 "
+                "can): set record.video: annotated"
+            )
         self._wanted = path
-        self.path = unused(path)
-        self._file = OutputFile(part_of(self.path), "x")
-        self._packets = self._safe = 0
-        self._origin: int | None = None
+        self.path, self._file = _create(path)
+        self._named = False
+        self.safe = self._last = 0
+        self._origin = first.pts
         self._container = av.open(self._file, "w", format="mp4", options=MUXER)
-        try:
-            with _telling(self._file.path):
-                self._encoder = Encoder(self._container, encoder, width, height, time_base)
-                self._container.start_encoding()
-        except SinkError:
-            self.abandon()
-            raise
+        self._container.metadata["comment"] = mark
+        self._stream = self._container.add_mux_stream(
+            first.coding.codec,
+            width=first.coding.width,
+            height=first.coding.height,
+            time_base=first.time_base,
+        )
 
     @property
     def size(self) -> int:
         """Bytes written."""
         return self._file.size
 
-    def write(self, image: NDArray[np.uint8], pts: int) -> int:
-        """Encode a frame; returns how many frames came into the file by it.
+    @property
+    def part(self) -> Path:
+        """The name until the file is complete."""
+        return self._file.path
 
-        The file's time starts at the first ``pts``.
+    def write(self, packet: Packet) -> None:
+        """Write a packet; see ``safe`` for what has come into the file by it.
+
+        The file's time starts at the first packet's ``pts``.
 
         Raises
         ------
         SinkError
             When the file can't be written; only `abandon` makes sense then.
         """
-        if self._origin is None:
-            self._origin = pts
+        size = self._file.size
         with _telling(self._file.path):
-            count = self._mux(self._encoder.encode(image, pts - self._origin))
+            self._container.mux(self._muxable(packet))
+        if self._file.size > size:
+            self.safe = self._last
+            self._file.keep()
+        self._last = packet.number
         self._file.sync()
-        return count
 
-    def close(self) -> int:
-        """Complete the file and give it its name; returns how many frames came in by it.
+    def close(self) -> None:
+        """Complete the file and give it its name: every packet is in it.
 
         Raises
         ------
         SinkError
             When that fails; only `abandon` makes sense then.
         """
-        before = self._safe
         with _telling(self._file.path):
-            self._mux(self._encoder.flush())
             self._container.close()
             self._file.close()
-            self._safe = self._packets
+            self.safe = self._last
             self._rename()
-        return self._safe - before
 
     def abandon(self) -> bool:
         """Put the file away after a failure, cut at its last whole fragment.
 
-        Returns whether anything is left of it; a file without a frame is removed. Never raises.
+        Returns whether it is there under its name; a file without a frame is removed. Never
+        raises. Where the disk lets neither be done the file is left, as ``part``.
         """
         self._file.abandon()
         with suppress(av.FFmpegError, OSError, SinkError):
             self._container.close()
         with suppress(OSError):
-            if self._safe:
+            if self.safe and not self._named:
                 self._rename()
-            else:
+            elif not self.safe:
                 self._file.path.unlink()
-        return self._safe > 0
+        return self._named
 
-    def _mux(self, packets: Sequence["Packet[VideoStream]"]) -> int:
-        before = self._safe
-        for packet in packets:
-            size = self._file.size
-            self._container.mux(packet)
-            if self._file.size > size:
-                self._safe = self._packets
-                self._file.keep()
-            self._packets += 1
-        return self._safe - before
+    def _muxable(self, packet: Packet) -> "av.Packet[Stream]":
+        muxable = av.Packet(packet.data)
+        muxable.pts = packet.pts - self._origin
+        muxable.dts = packet.dts - self._origin
+        muxable.duration = packet.duration
+        muxable.time_base = packet.time_base
+        muxable.is_keyframe = packet.is_keyframe
+        muxable.stream = self._stream
+        return muxable
 
     def _rename(self) -> None:
         taken = os.path.lexists(self.path)  # it came while we wrote
         path = unused(self._wanted) if taken else self.path
         self._file.path.rename(path)
         self.path = path
+        self._named = True
+
+
+def _create(wanted: Path) -> tuple[Path, OutputFile]:
+    """Return the first name that is free, and the file begun for it."""
+    while True:
+        path = unused(wanted)
+        try:
+            return path, OutputFile(part_of(path), "x")
+        except SinkError as error:
+            if not isinstance(error.__cause__, FileExistsError):  # somebody else was faster
+                raise
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from daemon.config import RecordConfig
 from daemon.errors import SinkError
-from daemon.flow import Frame, Meters, Result, StreamStatus
+from daemon.flow import Frame, Meters, Packet, Result, StreamStatus
+from daemon.sink.accounts import Settled
 from daemon.sink.annotate import draw_boxes
 from daemon.sink.blur import blur
-from daemon.sink.encoder import EncoderError, choose_encoder
-from daemon.sink.fragments import FragmentedMp4
+from daemon.sink.encoder import Encoder, EncoderError, choose_encoder
+from daemon.sink.recording import Recording
 from daemon.sink.stage import FrameLostError
 from daemon.sink.storage import Storage
 
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Draws into the frames of one stream, encodes and stores them; a `stage.Sink`.
 
-    A new file begins when the wall clock passes a multiple of ``config.segment`` and when the
-    pictures change their size. The frames' images are drawn on in place.
+    The frames' images are drawn on in place. Every frame is encoded once, also where it is only
+    kept if something is detected soon after it.
     """
 
     def __init__(
@@ -32,42 +33,52 @@ class Recorder:
         labels: Sequence[str],
         status: StreamStatus,
         meters: Meters,
+        *,
+        from_file: bool = False,
     ) -> None:
         self._stream = stream
         self._config = config
-        self._storage = storage
+        self._recording = Recording(stream, config, storage, status, from_file=from_file)
         self._labels = labels
         self._status = status
         self._meters = meters
-        self._file: FragmentedMp4 | None = None
+        self._encoder: Encoder | None = None
         self._shape: tuple[int, ...] = ()
-        self._segment = 0
+        self._frames = 0  # encoded so far, which numbers the packets
 
     def wants(self, result: Result) -> bool:
-        """Every frame is recorded."""
+        """Every frame is encoded."""
         return True
 
-    def write(self, result: Result) -> int:
+    def write(self, result: Result) -> Settled:
         """Record a frame; see `stage.Sink`."""
         started = time.perf_counter()
         self._annotate(result)
         annotated = time.perf_counter()
+        frame = result.frame
         try:
-            count = self._record(result.frame)
+            packets = self._encode(frame)
+            found = len(result.detections) > 0
+            self._recording.judge(frame.time, self._frames, found=found)
+            for packet in packets:
+                self._recording.add(packet)
         except SinkError as error:
             self._abandon(error)
             raise
         self._meters.stage_duration("annotate", annotated - started)
         self._meters.stage_duration("encode", time.perf_counter() - annotated)
-        return count
+        return self._recording.settle()
 
-    def close(self) -> int:
+    def close(self) -> Settled:
         """Complete the file; see `stage.Sink`."""
         try:
-            return self._finish()
+            for packet in self._flush():
+                self._recording.add(packet)
+            self._recording.close()
         except SinkError as error:
             self._abandon(error)
             raise
+        return self._recording.settle()
 
     def _annotate(self, result: Result) -> None:
         """Draw, or raise FrameLostError: a frame that could not be blurred is never stored."""
@@ -81,21 +92,15 @@ class Recorder:
             what = f"frame {result.frame.frame_id} could not be drawn on ({self._config.draw})"
             raise FrameLostError(f"{what}: {error}") from error
 
-    def _record(self, frame: Frame) -> int:
-        count = 0
-        segment = int(frame.wall_time // self._config.segment) if self._config.segment else 0
-        if (segment, frame.image.shape) != (self._segment, self._shape):
-            count = self._finish()
-        if self._file is None:
-            self._file = self._open(frame)
-            self._segment = segment
-        before = self._file.size
-        try:
-            return count + self._file.write(frame.image, frame.pts)
-        finally:
-            self._status.bytes_written += self._file.size - before
+    def _encode(self, frame: Frame) -> list[Packet]:
+        packets = self._flush() if frame.image.shape != self._shape else []
+        if self._encoder is None:
+            self._encoder = self._open(frame)
+        self._frames += 1
+        key = self._recording.due(frame.wall_time)
+        return packets + self._encoder.encode(frame.image, frame.pts, frame.wall_time, key=key)
 
-    def _open(self, frame: Frame) -> FragmentedMp4:
+    def _open(self, frame: Frame) -> Encoder:
         height, width = frame.image.shape[:2]
         if frame.image.shape != self._shape:
             self._status.encoder = choose_encoder(self._config.codec, width, height)
@@ -103,29 +108,15 @@ class Recorder:
             message = "recording %dx%d, encoded by %s"
             about = {"stream": self._stream}
             log.info(message, width, height, self._status.encoder, extra=about)
-        path = self._storage.place(self._config.path, self._stream, frame.wall_time)
-        file = FragmentedMp4(path, self._status.encoder, width, height, frame.time_base)
-        self._status.output = str(file.path)
-        self._status.bytes_written += file.size
-        return file
+        return Encoder(self._status.encoder, width, height, frame.time_base, number=self._frames)
 
-    def _finish(self) -> int:
-        if self._file is None:
-            return 0
-        before = self._file.size
-        count = self._file.close()
-        self._status.bytes_written += self._file.size - before
-        self._complete(self._file)
-        return count
+    def _flush(self) -> list[Packet]:
+        """Close the encoder; returns what it still held."""
+        encoder, self._encoder = self._encoder, None
+        return encoder.flush() if encoder is not None else []
 
     def _abandon(self, error: SinkError) -> None:
         if isinstance(error, EncoderError):
             self._shape = ()  # so that the encoder is chosen anew
-        if self._file is not None and self._file.abandon():
-            self._complete(self._file)
-        self._file = None
-
-    def _complete(self, file: FragmentedMp4) -> None:
-        self._status.segments += 1
-        self._status.output = str(file.path)
-        self._file = None
+        self._encoder = None
+        self._recording.abandon()

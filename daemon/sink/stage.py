@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from daemon.errors import SinkError
-from daemon.flow import Lane, Reason, Result, StageName
+from daemon.flow import Channel, Lane, Packet, Reason, Result, StageName
+from daemon.sink.accounts import Settled
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +27,27 @@ class Sink(Protocol):
     def wants(self, result: Result) -> bool:
         """Whether the configuration asks for this frame."""
 
-    def write(self, result: Result) -> int:
-        """Write a frame; returns how many frames, this and earlier ones, became safe by it.
+    def write(self, result: Result) -> Settled:
+        """Write a frame; returns how many frames, this and earlier ones, are settled by it.
 
         Raises
         ------
         FrameLostError
             When only this frame is lost.
         SinkError
-            When every frame that was not reported safe is lost. The sink has put away what it
+            When every frame that was not settled is lost. The sink has put away what it
             had open; the next `write` starts anew.
         """
 
-    def close(self) -> int:
-        """Finish the output; returns how many frames became safe by it. May raise SinkError."""
+    def close(self) -> Settled:
+        """Finish the output; returns as `write` does, and may raise SinkError."""
+
+
+class PacketSink(Sink, Protocol):
+    """A sink that takes a source's packets too; where those fail, so do the frames."""
+
+    def feed(self, packet: Packet) -> Settled:
+        """Take a packet; returns and raises as `write` does."""
 
 
 class SinkStage:
@@ -73,24 +81,32 @@ class SinkStage:
     def run(self) -> None:
         """Write until the outlet is closed and empty, then finish the output."""
         try:
-            for result in self._lane.outlets[self._name]:
-                self._take(result)
+            self._read()
         finally:
             self._finish()
+
+    def _read(self) -> None:
+        for result in self._lane.outlets[self._name]:
+            self._take(result)
 
     def _take(self, result: Result) -> None:
         self._pending += 1
         if not self._sink.wants(result):
             self._drop(1, Reason.UNWANTED)
-        elif self._clock() < self._retry_at:
+        elif self._resting:
             self._drop(1, Reason.FAILED)
         else:
-            self._write(result)
+            self._attempt(lambda: self._sink.write(result))
 
-    def _write(self, result: Result) -> None:
+    @property
+    def _resting(self) -> bool:
+        """Whether it is too early to try again after a failure."""
+        return self._clock() < self._retry_at
+
+    def _attempt(self, write: Callable[[], Settled]) -> None:
         self._busy_since = self._clock()
         try:
-            self._settle(self._sink.write(result))
+            self._settle(write())
         except FrameLostError as error:
             self._drop(1, Reason.FAILED)
             self._log(logging.ERROR, "a frame is lost: %s", error)
@@ -110,10 +126,12 @@ class SinkStage:
             self._busy_since = None
         self._drop(self._pending, Reason.FAILED)
 
-    def _settle(self, count: int) -> None:
-        self._pending -= count
-        self._lane.ledger.write(self._name, count)
-        if count and self._failing:
+    def _settle(self, settled: Settled) -> None:
+        self._pending -= settled.written
+        self._lane.ledger.write(self._name, settled.written)
+        self._drop(settled.unwanted, Reason.UNWANTED)
+        self._drop(settled.failed, Reason.FAILED)
+        if settled.written and self._failing:
             self._failing = False
             self._log(logging.WARNING, "%s is written again", self._name.value)
 
@@ -129,3 +147,30 @@ class SinkStage:
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._lane.name})
+
+
+class PacketStage(SinkStage):
+    """Hands a source's packets to the recorder, beside the frames with their detections."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: StageName,
+        sink: PacketSink,
+        packets: Channel[Packet],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(lane, name, sink, clock)
+        self._packets = packets
+        self._feed = sink.feed
+
+    def _read(self) -> None:
+        for item in self._packets.before(self._lane.outlets[self._name]):
+            if isinstance(item, Packet):
+                self._take_packet(item)
+            else:
+                self._take(item)
+
+    def _take_packet(self, packet: Packet) -> None:
+        if not self._resting:  # the recorder sees by its number that one is missing
+            self._attempt(lambda: self._feed(packet))

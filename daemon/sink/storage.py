@@ -1,24 +1,40 @@
 """The storage root: the one folder under which everything is written."""
 
+import os
 import tempfile
+import threading
+from collections import deque
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from daemon.config import expand
 from daemon.errors import SinkError, StartupError
-from daemon.sink.file import telling
+from daemon.flow import StorageStatus
+from daemon.sink.file import PART, telling
 from daemon.sink.lockfile import LockFile
 
 LOCK_NAME = ".centernetd.lock"
 
 
 class Storage:
-    """The storage root, created if need be and locked to this daemon while in use."""
+    """The storage root, created if need be and locked to this daemon while in use.
+
+    It also knows which files are being written (``writing``), which have been (``completed``) and
+    which could not be put away (``left``, as ``*.part``); the last two are emptied by whoever
+    keeps house.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.status = StorageStatus()
+        self.completed: deque[Path] = deque()
+        self.left: deque[Path] = deque()
+        self._writing: set[Path] = set()
+        self._folders: dict[tuple[str, str], Path] = {}
+        self._busy = threading.Lock()
         self._lock: LockFile | None = None
+        self._says = ""
 
     def open(self) -> None:
         """Create, try and lock the folder.
@@ -32,6 +48,7 @@ class Storage:
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
             self._lock = LockFile(self.root / LOCK_NAME)
+            self.say(self._says)
         except BlockingIOError:
             self.close()
             raise StartupError(
@@ -46,6 +63,7 @@ class Storage:
 
     def say(self, text: str) -> None:
         """Tell those who look for a daemon here; nothing is told where that can't be written."""
+        self._says = text
         if self._lock is not None:
             with suppress(OSError):
                 self._lock.say(text)
@@ -56,25 +74,67 @@ class Storage:
             self._lock.close()
             self._lock = None
 
-    def __enter__(self) -> "Storage":
-        self.open()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     def place(self, template: str, stream: str, wall_time: float) -> Path:
         """Return the path ``template`` stands for at a Unix time, its folders made.
 
         Raises
         ------
         SinkError
-            When it leads out of the root, through symbolic links too, or can't be made.
+            When it leads out of the root, through symbolic links too, can't be made, or when
+            nothing may be written now.
         """
+        self.check()
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
-        with telling(path):
+        with telling(path), self._busy:
             if not path.resolve().is_relative_to(self.root.resolve()):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
+            self._folders[template, stream] = path.parent  # before it is made: see `remove`
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def check(self) -> None:
+        """Raise SinkError while nothing may be written."""
+        if self.status.trouble is not None:
+            raise SinkError(self.status.trouble)
+
+    def begin(self, path: Path) -> None:
+        """Note that ``path`` is being written: it is not to be removed."""
+        with self._busy:
+            self._writing.add(path)
+
+    def end(self, path: Path, final: Path | None) -> None:
+        """Note that ``path`` is no longer written; ``final`` is its name now, None if it failed."""
+        with self._busy:
+            self._writing.discard(path)
+        if final is not None:
+            self.completed.append(final)
+        elif path.suffix == PART and os.path.lexists(path):
+            self.left.append(path)
+
+    @property
+    def writing(self) -> frozenset[Path]:
+        """The files that are being written."""
+        with self._busy:
+            return frozenset(self._writing)
+
+    def remove(self, path: Path) -> bool:
+        """Delete a file and the folders that this leaves empty; False if it is being written.
+
+        Raises
+        ------
+        OSError
+            When it can't be deleted.
+        """
+        with self._busy:
+            if path in self._writing:
+                return False
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.root or folder in self._folders.values():
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # most often: not empty
+                    break
+        return True

@@ -10,6 +10,7 @@ from daemon.config import load
 from daemon.flow import Result, StageName
 from daemon.service.health import health
 from daemon.service.view import StreamView
+from daemon.sink.accounts import Settled
 from daemon.sink.record import Recorder
 from daemon.supervisor import Supervisor
 from tests import clips
@@ -38,7 +39,7 @@ def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     write, let_go = Recorder.write, threading.Event()
 
-    def hang(recorder: Recorder, result: Result) -> int:
+    def hang(recorder: Recorder, result: Result) -> Settled:
         if recorder._stream == "hanging" and result.frame.frame_id == 10:
             assert let_go.wait(PATIENCE)
         return write(recorder, result)

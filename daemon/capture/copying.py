@@ -1,0 +1,61 @@
+"""A source's packets, moved onto its stream's timeline."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from daemon.capture.source import Picture, SourcePacket
+from daemon.flow import Packet
+
+
+class Copying:
+    """Numbers the packets of a stream and gives them their place beside its frames.
+
+    A packet keeps its distance to the picture with which it came: where the timeline moves a
+    picture, its packets move along.
+    """
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self._last_dts: int | None = None
+
+    def packets(
+        self, picture: Picture, pts: int, time_base: Fraction, wall_time: float
+    ) -> Iterator[Packet]:
+        """Yield the packets of ``picture``, which has ``pts`` on the stream's timeline."""
+        own = None if picture.pts is None else picture.pts * picture.time_base
+
+        def moved(time: int | None, unit: Fraction) -> int | None:
+            if own is None:
+                return pts
+            return None if time is None else pts + round((time * unit - own) / time_base)
+
+        for packet in picture.packets:
+            shown, decoded = (moved(time, packet.time_base) for time in (packet.pts, packet.dts))
+            yield self._placed(packet, shown, decoded, time_base, wall_time)
+
+    def _placed(
+        self,
+        packet: SourcePacket,
+        pts: int | None,
+        dts: int | None,
+        time_base: Fraction,
+        wall_time: float,
+    ) -> Packet:
+        """Return the packet with times that a muxer takes: dts increase, pts are not before."""
+        if self._last_dts is None:
+            dts = next((time for time in (dts, pts) if time is not None), 0)
+        else:
+            dts = self._last_dts + 1 if dts is None else max(dts, self._last_dts + 1)
+        self._last_dts = dts
+        self.passed += 1
+        return Packet(
+            number=self.passed,
+            data=packet.data,
+            pts=dts if pts is None else max(pts, dts),
+            dts=dts,
+            duration=round(packet.duration * packet.time_base / time_base),
+            time_base=time_base,
+            is_keyframe=packet.is_keyframe,
+            wall_time=wall_time,
+            coding=packet.coding,
+        )

@@ -1,0 +1,27 @@
+"""The wall clock, for those who delete by it."""
+
+PATIENCE = 3600.0  # seconds until a leap is believed
+DRIFT = 60.0  # seconds that are no leap
+
+
+class BelievedClock:
+    """Tells Unix time; a leap forward is believed only when it has lasted for an hour.
+
+    A clock that is wrong for a while must not make every recording look old.
+    """
+
+    def __init__(self, wall_time: float, monotonic: float) -> None:
+        self._offset = wall_time - monotonic
+        self._leapt_at: float | None = None
+
+    def read(self, wall_time: float, monotonic: float) -> float:
+        """Return the time to go by; both clocks are read at the same moment, in seconds."""
+        offset = wall_time - monotonic
+        if offset <= self._offset + DRIFT:
+            self._offset, self._leapt_at = offset, None
+            return wall_time
+        if self._leapt_at is None:
+            self._leapt_at = monotonic
+        elif monotonic - self._leapt_at >= PATIENCE:
+            self._offset, self._leapt_at = offset, None
+        return monotonic + self._offset

@@ -1,0 +1,61 @@
+"""The recorder of a camera's own packets: nothing is decoded twice, nothing encoded."""
+
+from daemon.config import RecordConfig
+from daemon.errors import SinkError
+from daemon.flow import Packet, Result, StreamStatus
+from daemon.sink.accounts import Settled
+from daemon.sink.recording import Recording
+from daemon.sink.storage import Storage
+
+
+class PacketRecorder:
+    """Stores the packets of one stream as they came; a `stage.PacketSink`.
+
+    A frame is written when every packet that was read before it is: so the recording also has
+    what inference passed over, and the book stays one of frames that were inferred.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        config: RecordConfig,
+        storage: Storage,
+        status: StreamStatus,
+        *,
+        from_file: bool,
+    ) -> None:
+        self._recording = Recording(stream, config, storage, status, from_file=from_file)
+        status.encoder = "copy"
+
+    def wants(self, result: Result) -> bool:
+        """Every frame's packets are looked at."""
+        return True
+
+    def feed(self, packet: Packet) -> Settled:
+        """Take a packet; see `stage.PacketSink`."""
+        try:
+            self._recording.add(packet)
+        except SinkError:
+            self._recording.abandon()
+            raise
+        return self._recording.settle()
+
+    def write(self, result: Result) -> Settled:
+        """Take the verdict on a frame; see `stage.Sink`."""
+        frame = result.frame
+        found = len(result.detections) > 0
+        try:
+            self._recording.judge(frame.time, frame.packet, found=found)
+        except SinkError:
+            self._recording.abandon()
+            raise
+        return self._recording.settle()
+
+    def close(self) -> Settled:
+        """Complete the file; see `stage.Sink`."""
+        try:
+            self._recording.close()
+        except SinkError:
+            self._recording.abandon()
+            raise
+        return self._recording.settle()

@@ -1,0 +1,142 @@
+"""Keeping house under the storage root for as long as the daemon runs."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from daemon.config import StorageConfig, StreamConfig
+from daemon.errors import StartupError
+from daemon.sink.clock import BelievedClock
+from daemon.sink.outputs import outputs_of
+from daemon.sink.recovery import recover, recover_recording
+from daemon.sink.retention import Retention
+from daemon.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
+SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
+PATIENCE = 1.0  # seconds that the end waits for a disk that may hang
+
+
+class Housekeeping:
+    """Claims the storage root, mends what a kill left in it, and keeps it within its limits.
+
+    Entering it does the first two; the rest is done in a thread of its own, which alone waits
+    for a disk that is slow or hangs. With ``require_mount`` nothing is claimed or written while
+    the root is on the root disk: that is told as the storage's trouble, and ends by itself.
+    """
+
+    def __init__(
+        self, storage: Storage, limits: StorageConfig, streams: Iterable[StreamConfig]
+    ) -> None:
+        self._storage = storage
+        self._limits = limits
+        self._outputs = self._wanted = outputs_of(streams)
+        self._retention = Retention(storage, limits, self._outputs)
+        self._clock = BelievedClock(time.time(), time.monotonic())
+        self._claimed = False
+        self._scanned_at: float | None = None
+        self._failing = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
+
+    def __enter__(self) -> "Housekeeping":
+        """Claim the root.
+
+        Raises
+        ------
+        StartupError
+            When it can't be written to, or another daemon holds it.
+        """
+        if self._may_claim():
+            self._claim()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
+        self._storage.close()
+
+    def follow(self, streams: Iterable[StreamConfig]) -> None:
+        """Look after what ``streams`` write too, from the next tick; from any thread."""
+        self._wanted = tuple(dict.fromkeys((*self._wanted, *outputs_of(streams))))
+
+    def tick(self) -> None:
+        """Do what is due.
+
+        Raises
+        ------
+        OSError
+            When the disk fails.
+        """
+        if not self._may_claim():
+            return
+        if not self._claimed:
+            try:
+                self._claim()
+            except StartupError as error:
+                self._storage.status.trouble = str(error)
+                return
+        self._put_away()
+        if self._outputs != self._wanted:
+            self._outputs = self._wanted
+            self._retention = Retention(self._storage, self._limits, self._outputs)
+            self._scanned_at = None
+        now = time.monotonic()
+        if self._scanned_at is None or now - self._scanned_at >= SCAN_INTERVAL:
+            self._retention.scan()
+            self._scanned_at = now
+        self._retention.keep(self._clock.read(time.time(), now))
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.tick()
+                self._failing = False
+            except OSError as error:
+                self._storage.status.free = None
+                if not self._failing:
+                    log.warning("storage.root %s: %s", self._storage.root, error.strerror)
+                self._failing = True
+            if self._stop.wait(INTERVAL):
+                return
+
+    def _may_claim(self) -> bool:
+        """Whether the root is where it must be; if not, the storage tells so from now on."""
+        root = self._storage.root
+        if not self._limits.require_mount or is_mounted(root):
+            return True
+        if self._claimed or self._storage.status.trouble is None:
+            self._storage.status.trouble = (
+                f"storage.root {root} is on the root disk, and storage.require_mount is set: "
+                "nothing is written until it is mounted"
+            )
+            log.error("%s", self._storage.status.trouble)
+        self._claimed = False
+        return False
+
+    def _claim(self) -> None:
+        self._storage.close()
+        self._storage.open()
+        recover(self._storage.root, self._outputs, self._storage.writing)
+        self._claimed, self._scanned_at = True, None
+        self._storage.status.trouble = None
+
+    def _put_away(self) -> None:
+        """Mend the files that a failing disk did not let their sinks complete."""
+        while self._storage.left:
+            path = self._storage.left[0]
+            for output in self._outputs:
+                if output.is_video and recover_recording(path, output):
+                    self._scanned_at = None
+            self._storage.left.popleft()
+
+
+def is_mounted(folder: Path) -> bool:
+    """Whether ``folder`` is, or would be, on another file system than the root folder's."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return there.stat().st_dev != Path("/").stat().st_dev

@@ -1,0 +1,132 @@
+"""Mending what a kill or a power cut left behind."""
+
+import logging
+import os
+import struct
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from daemon.sink.file import PART, unused
+from daemon.sink.outputs import Output, walk
+
+log = logging.getLogger(__name__)
+
+_LARGEST_HEADER = 4096  # bytes; a file without a fragment holds no more
+_BLOCK = 65536
+
+
+def recover(root: Path, outputs: Iterable[Output], writing: Collection[Path] = ()) -> int:
+    """Mend every file of ``outputs`` that was cut off; returns how many.
+
+    A ``*.part`` is cut at its last whole fragment and gets its name, or goes if there is none
+    in it. Of each stream's events the newest file is cut behind its last whole line. No other
+    file is touched, nor are those that are being written. A file that can't be mended is told
+    of and left.
+    """
+    newest: dict[Path, tuple[float, Path, Output]] = {}
+    mended = 0
+    for path, status, output in walk(root, outputs):
+        if path in writing:
+            continue
+        if path.suffix == PART:
+            mended += output.is_video and _tried(recover_recording, path, output)
+        elif not output.is_video:
+            stream = path.parent if len(output.patterns) > 1 else path
+            if stream not in newest or newest[stream][0] < status.st_mtime:
+                newest[stream] = (status.st_mtime, path, output)
+    return mended + sum(
+        _tried(_recover_events, path, output) for _, path, output in newest.values()
+    )
+
+
+def _tried(mend: Callable[[Path, Output], bool], path: Path, output: Output) -> bool:
+    try:
+        return mend(path, output)
+    except OSError as error:
+        log.warning("%s was cut off and can't be mended: %s", path, error.strerror)
+        return False
+
+
+def recover_recording(part: Path, output: Output) -> bool:
+    """Mend one ``*.part``; returns whether it was one of ``output``.
+
+    Raises
+    ------
+    OSError
+        When it can't be mended.
+    """
+    if not part.exists():
+        return False
+    status = part.stat()
+    with part.open("r+b") as file:
+        whole = whole_fragments(file, status.st_size)
+        if not output.made(part) and (whole or not _is_header(file, status.st_size)):
+            return False
+        if whole:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+    if not whole:
+        part.unlink()
+        log.warning("%s was cut off before its first picture: removed", part)
+        return True
+    os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is what it was
+    final = unused_beside(part)
+    part.rename(final)
+    log.warning("%s was cut off: %d bytes of it are kept", final, whole)
+    return True
+
+
+def unused_beside(part: Path) -> Path:
+    """Return the name that ``part`` was to get, or the next that is free."""
+    name = part.with_suffix("")
+    return unused(name) if os.path.lexists(name) else name
+
+
+def whole_fragments(file: BinaryIO, size: int) -> int:
+    """Return where the last whole fragment of an MP4 file ends, 0 if there is none.
+
+    Boxes are those of ISO/IEC 14496-12, 4.2.
+    """
+    at = end = 0
+    while at + 8 <= size:
+        file.seek(at)
+        header = file.read(16)
+        length, kind = struct.unpack(">I4s", header[:8])
+        if length == 1 and len(header) == 16:
+            (length,) = struct.unpack(">Q", header[8:])
+        if length < 8 or at + length > size or (at == 0 and kind != b"ftyp"):
+            break
+        at += length
+        if kind == b"mdat":
+            end = at
+    return end
+
+
+def _is_header(file: BinaryIO, size: int) -> bool:
+    file.seek(4)
+    return size == 0 or (size < _LARGEST_HEADER and file.read(4) == b"ftyp")
+
+
+def _recover_events(path: Path, output: Output) -> bool:
+    """Cut an events file behind its last whole line; returns whether that was needed."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        whole = _last_line_end(file, status.st_size)
+        if whole == status.st_size or not output.made(path):
+            return False
+        file.truncate(whole)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    log.warning("%s was cut off: its last line, which was torn, is removed", path)
+    return True
+
+
+def _last_line_end(file: BinaryIO, size: int) -> int:
+    start = size
+    while start > 0:
+        start = max(0, start - _BLOCK)
+        file.seek(start)
+        found = file.read(_BLOCK).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+    return 0

@@ -1,0 +1,168 @@
+"""The storage root over a run: claimed, kept, lost and found again."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.config import StorageConfig, StreamConfig
+from daemon.config.secret import SourceUri
+from daemon.errors import SinkError, StartupError
+from daemon.sink import housekeeping as housekeeping_module
+from daemon.sink.fragments import FragmentedMp4
+from daemon.sink.housekeeping import Housekeeping, is_mounted
+from daemon.sink.recording import FROM_CAMERA
+from daemon.sink.retention import Retention
+from daemon.sink.storage import Storage
+from tests.fakes import wait_until
+from tests.sinks import coded, decode
+
+STREAMS = [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))]
+NAME = "gate/2023-11-14/22-00-00.mp4"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the root counts as mounted: its last item says."""
+    states = [True]
+    monkeypatch.setattr(housekeeping_module, "is_mounted", lambda _: states[-1])
+    return states
+
+
+def keep_house(root: Path, **limits: Any) -> tuple[Storage, Housekeeping]:
+    storage = Storage(root)
+    config = StorageConfig().model_copy(update={"min_free": 0, **limits})
+    return storage, Housekeeping(storage, config, STREAMS)
+
+
+def leave_part(root: Path) -> Path:
+    """Leave a recording as a kill does."""
+    packets = list(coded(40))
+    path = root / NAME
+    path.parent.mkdir(parents=True)
+    file = FragmentedMp4(path, packets[0], FROM_CAMERA)
+    for packet in packets:
+        file.write(packet)
+    content = file.part.read_bytes()
+    file.close()
+    path.unlink()
+    file.part.write_bytes(content)
+    return file.part
+
+
+def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:
+    part = leave_part(root)
+    storage, house = keep_house(root)
+    with house:
+        assert not part.exists()
+        assert len(decode(root / NAME)) > 30
+        wait_until(lambda: storage.status.free is not None)
+        assert storage.status.size == (root / NAME).stat().st_size
+        other = Storage(root)
+        with pytest.raises(StartupError, match="another centernetd"):
+            other.open()
+    assert not any(thread.name == "storage" for thread in threading.enumerate())
+    other.open()
+    other.close()
+
+
+def test_a_root_in_use_ends_the_start(root: Path) -> None:
+    other = Storage(root)
+    other.open()
+    _, house = keep_house(root)
+    with pytest.raises(StartupError, match="another centernetd"):
+        house.__enter__()
+    other.close()
+
+
+def test_without_its_mount_nothing_is_made_or_written(
+    root: Path, mounted: list[bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    mounted.append(False)
+    storage, house = keep_house(root, require_mount=True)
+    with house:
+        assert not root.exists()
+        with pytest.raises(SinkError, match=r"is on the root disk.*until it is mounted"):
+            storage.check()
+        with pytest.raises(SinkError, match="is on the root disk"):
+            storage.place("{stream}.mp4", "gate", 0.0)
+        mounted.append(True)
+        wait_until(lambda: storage.status.trouble is None)
+        assert storage.place("{stream}.mp4", "gate", 0.0) == root / "gate.mp4"
+    assert len([line for line in caplog.messages if "root disk" in line]) == 1
+
+
+def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
+    root: Path, mounted: list[bool]
+) -> None:
+    storage, house = keep_house(root, require_mount=True)
+    house.tick()
+    storage.check()
+    mounted.append(False)
+    house.tick()
+    with pytest.raises(SinkError):
+        storage.check()
+    part = leave_part(root)
+    mounted.append(True)
+    house.tick()
+    storage.check()
+    assert not part.exists()
+    storage.close()
+
+
+def test_a_mounted_disk_that_another_daemon_has_is_told(root: Path, mounted: list[bool]) -> None:
+    other = Storage(root)
+    mounted.append(False)
+    storage, house = keep_house(root, require_mount=True)
+    with house:
+        other.open()
+        mounted.append(True)
+        wait_until(lambda: "another centernetd" in (storage.status.trouble or ""))
+        other.close()
+        wait_until(lambda: storage.status.trouble is None)
+
+
+def test_what_a_failing_disk_left_is_completed_when_it_works_again(root: Path) -> None:
+    storage, house = keep_house(root)
+    house.tick()
+    part = leave_part(root)
+    storage.begin(part)
+    storage.end(part, None)
+    house.tick()
+    assert not part.exists()
+    assert len(decode(root / NAME)) > 30
+    assert storage.status.size == (root / NAME).stat().st_size
+    storage.close()
+
+
+def test_a_disk_that_fails_is_told_once_and_asked_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
+    tries: list[float] = []
+
+    def fail(_: Retention, now: float) -> None:
+        tries.append(now)
+        raise OSError(5, "Input/output error")
+
+    storage, house = keep_house(root)
+    with house:
+        wait_until(lambda: storage.status.free is not None)
+        with monkeypatch.context() as patch:
+            patch.setattr(Retention, "keep", fail)
+            wait_until(lambda: len(tries) > 5)
+            assert storage.status.free is None
+        wait_until(lambda: storage.status.free is not None)
+    assert caplog.messages == [f"storage.root {root}: Input/output error"]
+
+
+def test_a_mount_is_told_by_its_file_system(tmp_path: Path) -> None:
+    assert is_mounted(Path("/proc/self/none/at/all"))
+    assert not is_mounted(Path("/none/at/all"))
+    assert is_mounted(tmp_path / "new") == (tmp_path.stat().st_dev != Path("/").stat().st_dev)

@@ -1,0 +1,153 @@
+"""A source's own packets: copied whole, and moved onto the stream's timeline."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.capture.copying import Copying
+from daemon.capture.source import Picture, SourcePacket
+from daemon.capture.video import VideoSource
+from daemon.config.secret import SourceUri
+from daemon.flow import Coding, Packet
+from daemon.sink.fragments import FragmentedMp4
+from tests import clips
+from tests.fakes import TIME_BASE, image
+from tests.sinks import decode, times
+
+B_FRAMES = {"bf": "2", "g": "12"}
+
+
+def read(path: Path) -> tuple[list[Picture], list[Packet]]:
+    source = VideoSource(SourceUri(str(path)), 5.0, packets=True)
+    copying = Copying()
+    packets: list[Packet] = []
+    pictures = list(source)
+    for picture in pictures:
+        assert picture.pts is not None
+        packets += copying.packets(picture, picture.pts, source.info.time_base, 0.0)
+    source.close()
+    return pictures, packets
+
+
+def stored(path: Path, packets: Sequence[Packet]) -> Path:
+    file = FragmentedMp4(path, packets[0])
+    for packet in packets:
+        file.write(packet)
+    file.close()
+    return file.path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv"])
+@pytest.mark.parametrize("encoding", [{}, B_FRAMES])
+def test_a_copy_shows_the_same_pictures_at_the_same_times(
+    tmp_path: Path, suffix: str, encoding: dict[str, str]
+) -> None:
+    original = clips.count(tmp_path / f"clip.{suffix}", 50, encoding=encoding)
+    pictures, packets = read(original)
+    copy = stored(tmp_path / "copy.mp4", packets)
+    assert len(pictures) == len(packets) == 50
+    assert [packet.number for packet in packets] == list(range(1, 51))
+    assert packets[0].is_keyframe
+    images = [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in decode(copy)]
+    numbers = [clips.number_of(image) for image in images]
+    assert numbers == [number % 25 for number in range(50)]
+    assert times(copy) == pytest.approx([Fraction(n, 25) for n in range(50)], abs=0.001)
+
+
+def test_hevc_is_copied(tmp_path: Path) -> None:
+    options = {"x265-params": "log-level=none"}
+    original = clips.count(tmp_path / "clip.mkv", 30, (64, 64), codec="libx265", encoding=options)
+    _, packets = read(original)
+    assert packets[0].coding.codec == "hevc"
+    assert len(decode(stored(tmp_path / "copy.mp4", packets))) == 30
+
+
+def test_every_key_frame_can_begin_a_file(tmp_path: Path) -> None:
+    original = clips.count(tmp_path / "clip.mp4", 50, encoding={"g": "10", "bf": "0"})
+    _, packets = read(original)
+    keys = [packet.number for packet in packets if packet.is_keyframe]
+    assert keys == [1, 11, 21, 31, 41]
+    for key in keys:
+        assert len(decode(stored(tmp_path / f"from{key}.mp4", packets[key - 1 :]))) == 51 - key
+
+
+def test_a_change_of_size_is_another_coding(tmp_path: Path) -> None:
+    small = clips.count(tmp_path / "a.ts", 10)
+    large = clips.count(tmp_path / "b.ts", 10, (96, 128))
+    joined = clips.joined(tmp_path / "both.ts", small, large)
+    _, packets = read(joined)
+    codings = {packet.coding: packet.number for packet in reversed(packets)}
+    assert [(coding.width, coding.height) for coding in reversed(codings)] == [(64, 48), (128, 96)]
+    assert len({coding.parameters for coding in codings}) == 2
+    second = packets[min(codings[coding] for coding in codings if coding.width == 128) - 1]
+    assert second.is_keyframe
+
+
+def test_packets_that_are_not_asked_for_are_not_kept(tmp_path: Path) -> None:
+    source = VideoSource(SourceUri(str(clips.count(tmp_path / "a.mp4", 5))), 5.0)
+    assert all(not picture.packets for picture in source)
+    source.close()
+
+
+def test_what_can_not_be_decoded_is_kept_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.capture.packets._MOST", 8)
+    path = clips.count(tmp_path / "a.mp4", 45, encoding={"g": "10", "bf": "0"})
+    source = VideoSource(SourceUri(str(path)), 5.0, packets=True)
+    assert source._copier is not None
+    for packet in source._container.demux(source._stream):
+        source._copier.add(packet)
+    left = source._copier.take()
+    source.close()
+    assert len(left) == 5
+    assert left[0].is_keyframe
+
+
+CODING = Coding("h264", 64, 48)
+
+
+def source_packet(pts: int | None, dts: int | None) -> SourcePacket:
+    return SourcePacket(b"x", pts, dts, 40, TIME_BASE, is_keyframe=True, coding=CODING)
+
+
+def placed(*pictures: tuple[int | None, int, list[tuple[int | None, int | None]]]) -> list[Packet]:
+    """Copy pictures given as own pts, pts on the timeline, and (pts, dts) of their packets."""
+    copying = Copying()
+    packets: list[Packet] = []
+    for own, pts, brought in pictures:
+        picture = Picture(
+            image(), own, TIME_BASE, 0.0, [source_packet(*times) for times in brought]
+        )
+        packets += copying.packets(picture, pts, Fraction(1, 90_000), 1.5)
+    assert copying.passed == len(packets)
+    return packets
+
+
+def test_packets_move_with_their_picture() -> None:
+    packets = placed((1000, 0, [(1000, 1000)]), (1040, 3600, [(1120, 1040)]))
+    assert [(packet.pts, packet.dts) for packet in packets] == [(0, 0), (10_800, 3600)]
+    assert packets[0].duration == 3600
+    assert packets[0].wall_time == 1.5
+
+
+def test_times_that_are_missing_or_wrong_still_increase() -> None:
+    packets = placed(
+        (None, 500, [(7, 7)]),  # a source without times of its own
+        (None, 400, [(8, 8)]),
+        (1000, 600, [(1000, None), (None, 1000), (900, 900)]),
+    )
+    dts = [packet.dts for packet in packets]
+    assert dts == sorted(set(dts))
+    assert dts[0] == 500
+    assert all(packet.pts >= packet.dts for packet in packets)
+
+
+def test_a_packet_has_its_place_in_seconds() -> None:
+    (packet,) = placed((0, 45_000, [(0, 0)]))
+    assert packet.time == 0.5
+    assert replace(packet, pts=90_000).time == 1.0

@@ -1,0 +1,175 @@
+"""What is kept of a stream, and what the book is told of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.config import RecordConfig
+from daemon.errors import SinkError
+from daemon.flow import Coding, StreamStatus
+from daemon.sink.accounts import Accounts, Fate, Settled
+from daemon.sink.preroll import PreRoll
+from daemon.sink.recording import Recording
+from daemon.sink.storage import Storage
+from tests.sinks import coded, decode
+
+STEP = 0.2  # seconds between frames; a key frame each second
+FRAMES = 100
+PACKETS = list(coded(FRAMES, 200))
+
+
+def open_recording(root: Path, **config: Any) -> Recording:
+    config = {"path": "gate.mp4", "segment": None, "when": "detection", **config}
+    status, storage = StreamStatus(), Storage(root)
+    return Recording("gate", RecordConfig(**config), storage, status, from_file=False)
+
+
+def record(recording: Recording, found: set[int], lag: int = 0) -> Settled:
+    """Bring all packets, and `lag` packets later the verdict on each frame; returns the book."""
+    total = [0, 0, 0]
+    for number in range(FRAMES + lag):
+        if number < FRAMES:
+            recording.add(PACKETS[number])
+        if number >= lag:
+            frame = number - lag
+            recording.judge(PACKETS[frame].time, frame + 1, found=frame in found)
+        total = [a + b for a, b in zip(total, recording.settle(), strict=True)]
+    recording.close()
+    return Settled(*(a + b for a, b in zip(total, recording.settle(), strict=True)))
+
+
+def kept(root: Path) -> list[int]:
+    """The numbers of the frames in all files, told by the ends of their packets."""
+    found = []
+    for path in root.glob("gate*.mp4"):
+        content = path.read_bytes()
+        numbers = [packet.number - 1 for packet in PACKETS if packet.data[-100:] in content]
+        assert len(decode(path)) == len(numbers)
+        found += numbers
+    return sorted(found)
+
+
+def seconds(numbers: list[int]) -> tuple[float, float]:
+    assert numbers == list(range(numbers[0], numbers[-1] + 1)), "with holes"
+    return numbers[0] * STEP, numbers[-1] * STEP
+
+
+@pytest.mark.parametrize("lag", [0, 1, 4, 9])
+def test_what_is_around_a_detection_is_kept_whole_groups_of_it(tmp_path: Path, lag: int) -> None:
+    recording = open_recording(tmp_path, before=2.0, after=3.0)
+    book = record(recording, found={50}, lag=lag)
+    start, end = seconds(kept(tmp_path))
+    assert 7.0 <= start <= 8.0, "10 s less 2 s, from the key frame before on"
+    assert 13.0 <= end < 13.0 + 1.0 + STEP, "10 s and 3 s, up to the next key frame"
+    count = len(kept(tmp_path))
+    assert book == Settled(written=count, unwanted=FRAMES - count)
+
+
+def test_every_frame_is_written_once_where_rolls_overlap(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path, before=5.0, after=1.0)
+    book = record(recording, found={30, 40, 52})
+    start, end = seconds(kept(tmp_path))
+    assert start <= 1.0
+    assert end >= 11.4
+    assert book.written == len(set(kept(tmp_path))) == len(kept(tmp_path))
+
+
+def test_each_run_is_a_file_that_is_complete_when_it_ends(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path, before=0.0, after=0.0)
+    record(recording, found={10, 70})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate-1.mp4", "gate.mp4"]
+
+
+def test_without_a_detection_there_is_no_file(tmp_path: Path) -> None:
+    assert record(open_recording(tmp_path), found=set()) == Settled(unwanted=FRAMES)
+    assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    found=st.sets(st.integers(0, FRAMES - 1), max_size=4),
+    lag=st.integers(0, 12),
+    before=st.sampled_from([0.0, 0.5, 3.0]),
+    after=st.sampled_from([0.0, 0.5, 3.0]),
+)
+def test_the_book_is_what_is_in_the_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    found: set[int],
+    lag: int,
+    before: float,
+    after: float,
+) -> None:
+    root = tmp_path_factory.mktemp("root")
+    book = record(open_recording(root, before=before, after=after), found, lag)
+    assert sum(book) == FRAMES
+    numbers = kept(root)
+    assert book.written == len(numbers) == len(set(numbers))
+    for frame in found:
+        around = range(max(0, round(frame - before / STEP)), round(frame + after / STEP) + 1)
+        assert set(around) & set(range(FRAMES)) <= set(numbers)
+
+
+def test_a_gap_ends_the_file_and_is_told(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path, when="always")
+    packets = [packet for packet in PACKETS if packet.number not in (8, 9)]
+    for packet in packets:
+        recording.add(packet)
+    for packet in packets:
+        recording.judge(packet.time, packet.number, found=False)
+    recording.close()
+    lost = 3  # 8 and 9 are missing, 10 can't be decoded without them, 11 is a key frame
+    assert recording.settle() == Settled(written=FRAMES - lost, failed=lost - 2)
+    assert [len(decode(path)) for path in sorted(tmp_path.iterdir())] == [90, 7]
+
+
+def test_another_coding_begins_a_file(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path, when="always")
+    other = Coding("h264", 64, 48, b"other parameters")
+    for packet in PACKETS[:10]:
+        recording.add(packet if packet.number <= 5 else replace(packet, coding=other))
+    recording.close()
+    assert [len(decode(path)) for path in sorted(tmp_path.iterdir())] == [5, 5]
+
+
+def test_after_a_failure_only_a_key_frame_begins_a_file(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path, when="always", path="gate/a.mp4")
+    (tmp_path / "gate").write_bytes(b"in the way")
+    with pytest.raises(SinkError):
+        recording.add(PACKETS[0])
+    recording.abandon()
+    (tmp_path / "gate").unlink()
+    for packet in PACKETS[1:20]:
+        recording.add(packet)
+        recording.judge(packet.time, packet.number, found=False)
+    recording.close()
+    assert recording.settle() == Settled(written=15, failed=4)
+    assert len(decode(tmp_path / "gate/a.mp4")) == 15
+
+
+def test_the_ring_is_bounded_by_its_bytes() -> None:
+    group = sum(len(packet.data) for packet in PACKETS[:5])
+    ring = PreRoll(largest=group * 3)
+    gone = [ring.add(packet) for packet in PACKETS]
+    assert max(gone) >= 80
+    left = ring.release()
+    assert sum(len(packet.data) for packet in left) <= group * 3
+    assert left[0].is_keyframe
+    assert [packet.number for packet in left] == list(range(max(gone) + 1, FRAMES + 1))
+
+
+def test_a_frame_shares_the_fate_of_its_packet_whichever_comes_first() -> None:
+    accounts = Accounts()
+    accounts.owe(1)
+    accounts.decide(3, Fate.UNWANTED)
+    accounts.decide(5, Fate.WRITTEN)
+    accounts.decide(4, Fate.FAILED)  # decided already
+    for number in (2, 3, 4, 5, 5, 6):
+        accounts.owe(number)
+    assert accounts.settle() == Settled(written=3, unwanted=3)
+    assert accounts.settle() == Settled()
+    accounts.decide(6, Fate.FAILED)
+    assert accounts.settle() == Settled(failed=1)

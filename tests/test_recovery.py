@@ -1,0 +1,160 @@
+"""What a kill left behind is mended at the start, and nothing else is touched."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon.config import RecordConfig, StreamConfig
+from daemon.config.secret import SourceUri
+from daemon.config.stream import EventsConfig
+from daemon.sink.file import part_of
+from daemon.sink.fragments import FragmentedMp4
+from daemon.sink.outputs import outputs_of
+from daemon.sink.recording import FROM_CAMERA, FROM_FILE
+from daemon.sink.recovery import recover, whole_fragments
+from tests.sinks import NOON, coded, decode
+
+OUTPUTS = outputs_of(
+    [
+        StreamConfig("gate", SourceUri("rtsp://192.0.2.1/")),
+        StreamConfig(
+            "clip",
+            SourceUri("clip.mp4"),
+            record=RecordConfig(path="{stream}.mp4"),
+            events=EventsConfig(path="{stream}.jsonl"),
+        ),
+    ]
+)
+GATE, CLIP = "gate/2023-11-14/22-00-00.mp4", "clip.mp4"
+PACKETS = list(coded(40))
+
+
+def torn(path: Path, mark: str = FROM_CAMERA) -> Path:
+    """Begin a recording, and leave it as a kill does; returns its `*.part`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = FragmentedMp4(path, PACKETS[0], mark)
+    for packet in PACKETS:
+        file.write(packet)
+    content = file.part.read_bytes()
+    file.close()
+    part = part_of(path)
+    part.write_bytes(content)
+    path.unlink()
+    os.utime(part, (NOON, NOON))
+    return part
+
+
+def listed(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("name", "mark"), [(GATE, FROM_CAMERA), (CLIP, FROM_FILE)])
+def test_cut_anywhere_it_keeps_every_whole_fragment(tmp_path: Path, name: str, mark: str) -> None:
+    content = torn(tmp_path / name, mark).read_bytes()
+    ends = [end for end in range(len(content)) if content[end + 4 : end + 8] == b"moof"][1:]
+    frames = {end: len(decode(content[:end])) for end in ends}
+    step = len(content) // 150
+    for length in sorted({*range(ends[0] - 2 * step, len(content), step), *ends, ends[0] - 1}):
+        part = part_of(tmp_path / name)
+        part.write_bytes(content[:length])
+        os.utime(part, (NOON, NOON))
+        whole = max((end for end in ends if end <= length), default=0)
+        assert recover(tmp_path, OUTPUTS) == 1
+        assert listed(tmp_path) == ([name] if whole else [])
+        if not whole:
+            continue
+        path = tmp_path / name
+        assert path.stat().st_mtime == NOON
+        assert len(path.read_bytes()) == whole
+        assert len(decode(path)) == frames[whole]
+        path.unlink()
+
+
+def test_what_holds_no_picture_goes(tmp_path: Path) -> None:
+    part = torn(tmp_path / GATE)
+    for content in (b"", part.read_bytes()[:500]):
+        part.write_bytes(content)
+        assert recover(tmp_path, OUTPUTS) == 1
+        assert listed(tmp_path) == []
+
+
+def test_a_name_that_is_taken_is_not_taken_again(tmp_path: Path) -> None:
+    torn(tmp_path / GATE)
+    (tmp_path / GATE).write_bytes(b"complete")
+    assert recover(tmp_path, OUTPUTS) == 1
+    assert (tmp_path / GATE).read_bytes() == b"complete"
+    assert len(decode((tmp_path / GATE).with_stem("22-00-00-1"))) > 30
+
+
+def test_nothing_else_is_touched(tmp_path: Path) -> None:
+    part = torn(tmp_path / GATE)
+    ours = part.read_bytes()
+    part.unlink()
+    others = {
+        "gate/2023-11-14/other.mp4.part": ours,  # a name that no stream writes
+        "gate/2023-11-14/22-00-00.mkv.part": ours,
+        "deep/gate/2023-11-14/22-00-00.mp4.part": ours,
+        "GATE/2023-11-14/22-00-00.mp4.part": ours,
+        "gate/2023-11-14/22-00-01.mp4.part": ours.replace(FROM_CAMERA.encode(), b"x" * 22),
+        "gate/2023-11-14/22-00-02.mp4.part": b"a download by somebody else" * 1000,
+        "gate/2023-11-14-22.jsonl": b"torn, and not ours",
+        "gate/2023-11-14/22-00-03.mp4": ours[:-5],
+    }
+    for name, content in others.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "gate/2023-11-14/22-00-04.mp4.part").symlink_to(tmp_path / next(iter(others)))
+    assert recover(tmp_path, OUTPUTS) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in others} == others
+
+
+def test_what_is_being_written_is_not_touched(tmp_path: Path) -> None:
+    part = torn(tmp_path / GATE)
+    assert recover(tmp_path, OUTPUTS, writing=[part]) == 0
+    assert listed(tmp_path) == [f"{GATE}.part"]
+
+
+@pytest.mark.parametrize("name", ["gate/2023-11-14-22.jsonl", "clip.jsonl"])
+@pytest.mark.parametrize("size", [0, 5, 200_000])
+def test_a_torn_line_of_events_is_cut_off(tmp_path: Path, name: str, size: int) -> None:
+    whole = b'{"stream": "gate"}\n' * 10
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(whole + b'{"stream": "ga' + b" " * size)
+    os.utime(path, (NOON, NOON))
+    assert recover(tmp_path, OUTPUTS) == 1
+    assert path.read_bytes() == whole
+    assert path.stat().st_mtime == NOON
+    assert recover(tmp_path, OUTPUTS) == 0
+
+
+def test_only_the_newest_events_of_a_stream_are_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    for hour in (20, 21, 22):
+        path = tmp_path / f"gate/2023-11-14-{hour}.jsonl"
+        path.write_bytes(b'{"stream": "gate"}\n{"torn')
+        os.utime(path, (NOON + hour, NOON + hour))
+    assert recover(tmp_path, OUTPUTS) == 1
+    assert (tmp_path / "gate/2023-11-14-22.jsonl").read_bytes().endswith(b"\n")
+
+
+def test_a_file_that_can_not_be_mended_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(tmp_path / GATE)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert recover(tmp_path, OUTPUTS) == 0
+    assert "22-00-00.mp4.part was cut off and can't be mended: Read-only file" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\0\0\0\4ftyp", b"\xff" * 64])
+def test_what_is_no_mp4_has_no_fragments(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        assert whole_fragments(file, len(content)) == 0

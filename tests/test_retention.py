@@ -1,0 +1,227 @@
+"""Retention: the oldest goes first, and only what a camera's recorder wrote."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.config import StorageConfig, StreamConfig
+from daemon.config.secret import SourceUri
+from daemon.sink import retention as retention_module
+from daemon.sink.clock import DRIFT, PATIENCE, BelievedClock
+from daemon.sink.outputs import outputs_of
+from daemon.sink.recording import FROM_CAMERA, FROM_FILE
+from daemon.sink.retention import Retention
+from daemon.sink.storage import Storage
+
+OUTPUTS = outputs_of(
+    [
+        StreamConfig("gate", SourceUri("rtsp://192.0.2.1/")),
+        StreamConfig("clip", SourceUri("clip.mp4")),
+    ]
+)
+NOW = 1_700_000_000.0
+UNLIMITED = {"max_bytes": None, "keep_for": None, "min_free": 0}
+VIDEO = b"\0\0\0\x20ftyp" + FROM_CAMERA.encode()
+EVENT = b'{"stream": "gate"}\n'
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+def put(root: Path, name: str, age: float = 0.0, size: int = 1000, head: bytes = VIDEO) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head + bytes(size - len(head)))
+    os.utime(path, (NOW - age, NOW - age))
+    return path
+
+
+def limited(**limits: Any) -> StorageConfig:
+    return StorageConfig().model_copy(update={**UNLIMITED, **limits})
+
+
+def video(hour: int, stream: str = "gate") -> str:
+    return f"{stream}/2023-11-14/{hour:02}-00-00.mp4"
+
+
+def kept(storage: Storage, **limits: Any) -> list[str]:
+    """Scan, apply limits (none given: none) once, and list what is left."""
+    retention = Retention(storage, limited(**limits), OUTPUTS)
+    retention.scan()
+    retention.keep(NOW)
+    return listed(storage)
+
+
+def listed(storage: Storage) -> list[str]:
+    root = storage.root
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_by_age(storage: Storage) -> None:
+    put(storage.root, video(1), age=3601)
+    put(storage.root, video(2), age=3599)
+    assert kept(storage, keep_for=3600.0) == [video(2)]
+
+
+def test_by_size_oldest_first_across_streams(storage: Storage) -> None:
+    for hour, (stream, age) in enumerate([("a", 50), ("b", 40), ("a", 30), ("gone", 60)]):
+        put(storage.root, video(hour, stream), age=age)
+    put(storage.root, "b/2023-11-14-01.jsonl", age=45, head=EVENT)
+    assert kept(storage, max_bytes=2999) == [video(2, "a"), video(1, "b")]
+    assert storage.status.size == 2000
+    assert storage.status.oldest == NOW - 40
+
+
+def test_by_free_space(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for hour in range(5):
+        put(storage.root, video(hour), age=50 - hour)
+    used: Callable[[Path], int] = lambda _: 10_000 - 1000 * len(listed(storage))  # noqa: E731
+    monkeypatch.setattr(retention_module, "_free", used)
+    assert kept(storage, min_free=7000) == [video(2), video(3), video(4)]
+    assert storage.status.trouble is None
+    assert storage.status.free == 7000
+
+
+def test_a_disk_that_others_fill_is_told_and_so_is_its_end(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage.root, "holiday/2023-11-14/01-00-00.mp4", head=b"another's")
+    monkeypatch.setattr(retention_module, "_free", lambda _: 10**9)
+    assert kept(storage, min_free=2 * 10**9) == ["holiday/2023-11-14/01-00-00.mp4"]
+    assert storage.status.trouble is not None
+    assert "only 1.0 GB are free" in storage.status.trouble
+    assert "storage.min_free (2.0 GB)" in storage.status.trouble
+    monkeypatch.setattr(retention_module, "_free", lambda _: 3 * 10**9)
+    kept(storage, min_free=2 * 10**9)
+    assert storage.status.trouble is None
+
+
+def test_what_it_did_not_record_from_a_camera_is_never_deleted(storage: Storage) -> None:
+    root = storage.root
+    others = [
+        put(root, video(1), head=b"\0\0\0\x20ftyp by somebody else"),
+        put(root, video(2), head=b"\0\0\0\x20ftyp" + FROM_FILE.encode()),
+        put(root, "clip.mp4"),  # a name that only files as sources make
+        put(root, "gate/2023-11-14/notes.mp4"),
+        put(root, "gate/2023-11-14/01-00-00.mkv"),
+        put(root, "GATE/2023-11-14/01-00-00.mp4"),
+        put(root, "gate/2023-11-14/sub/01-00-00.mp4"),
+        put(root, "gate/2023-11-14-01.jsonl", head=b"notes"),
+        put(root, "gate/2023-11-14/01-00-00.mp4.part"),
+    ]
+    target = put(root, "elsewhere/video")
+    (root / video(3)).symlink_to(target)
+    put(root, video(4), age=10)
+    put(root, "gate/2023-11-14/05-00-00-12.mp4", age=10)
+    expected = sorted(str(path.relative_to(root)) for path in [*others, target, root / video(3)])
+    assert kept(storage, max_bytes=0) == expected
+    assert storage.status.size == 0
+
+
+def test_what_is_being_written_is_never_deleted_but_counts(storage: Storage) -> None:
+    part = put(storage.root, video(1) + ".part", age=99)
+    events = put(storage.root, "gate/2023-11-14-01.jsonl", age=99, head=EVENT)
+    for path in (part, events):
+        storage.begin(path)
+    assert kept(storage, max_bytes=0, keep_for=1.0) == sorted(
+        str(path.relative_to(storage.root)) for path in (part, events)
+    )
+    assert storage.status.size == 2000
+
+
+def test_a_file_that_is_begun_while_it_is_looked_at_stays(storage: Storage) -> None:
+    events = put(storage.root, "gate/2023-11-14-01.jsonl", head=EVENT)
+    limits = limited(max_bytes=0)
+    retention = Retention(storage, limits, OUTPUTS)
+    retention.scan()
+    storage.begin(events)
+    retention.keep(NOW)
+    assert events.exists()
+    storage.end(events, events)
+    retention.keep(NOW)
+    assert not events.exists()
+
+
+def test_the_index_follows_what_is_completed_without_looking_again(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = Retention(storage, limited(max_bytes=2500), OUTPUTS)
+    retention.scan()
+    monkeypatch.setattr(retention_module, "walk", lambda *_: pytest.fail("looked again"))
+    for hour in range(6):
+        path = put(storage.root, video(hour), age=50 - hour)
+        storage.end(path, path)
+        kept_by_files = put(storage.root, f"clip{hour}.mp4")
+        storage.end(kept_by_files, kept_by_files)
+        retention.keep(NOW)
+    assert [name for name in listed(storage) if "gate" in name] == [video(4), video(5)]
+    assert storage.status.size == 2000
+
+
+def test_folders_that_become_empty_go_unless_they_are_in_use(storage: Storage) -> None:
+    put(storage.root, "old/2023-11-13/01-00-00.mp4")
+    put(storage.root, "gate/2023-11-13/01-00-00.mp4")
+    storage.place("{stream}/%Y-%m-%d/%H-%M-%S.mp4", "gate", 1_699_835_000.0)
+    assert kept(storage, max_bytes=0) == []
+    folders = sorted(str(path.relative_to(storage.root)) for path in storage.root.rglob("*"))
+    assert folders == ["gate", "gate/2023-11-13"]
+
+
+def test_a_disk_that_lets_nothing_be_deleted_is_left_alone(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage.root, video(1), age=9)
+    put(storage.root, video(2))
+    retention = Retention(storage, limited(max_bytes=0), OUTPUTS)
+    retention.scan()
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "remove", _raise(OSError(30, "Read-only file system")))
+        with pytest.raises(OSError, match="Read-only"):
+            retention.keep(NOW)
+    retention.keep(NOW)
+    assert listed(storage) == []
+
+
+def test_a_file_that_may_not_be_deleted_does_not_stop_the_rest(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(storage.root, video(1), age=9)
+    put(storage.root, video(2))
+    remove = Storage.remove
+
+    def refuse(storage: Storage, path: Path) -> bool:
+        if path.name.startswith("01"):
+            raise PermissionError(1, "Operation not permitted")
+        return remove(storage, path)
+
+    monkeypatch.setattr(Storage, "remove", refuse)
+    assert kept(storage, max_bytes=0) == [video(1)]
+    assert "01-00-00.mp4 can't be deleted: Operation not permitted" in caplog.text
+
+
+def _raise(error: Exception) -> Callable[..., bool]:
+    def raising(*_: object) -> bool:
+        raise error
+
+    return raising
+
+
+def test_a_leap_forward_is_believed_when_it_has_lasted() -> None:
+    clock, day = BelievedClock(NOW, 0.0), 86_400.0
+    assert clock.read(NOW + 10, 10.0) == NOW + 10
+    assert clock.read(NOW + day + 20, 20.0) == NOW + 20
+    assert clock.read(NOW + day + 20 + PATIENCE - 1, 20 + PATIENCE - 1) == NOW + 20 + PATIENCE - 1
+    assert clock.read(NOW + day + 20 + PATIENCE, 20 + PATIENCE) == NOW + day + 20 + PATIENCE
+
+
+def test_a_leap_back_and_a_drift_are_believed_at_once() -> None:
+    clock, day = BelievedClock(NOW, 0.0), 86_400.0
+    assert clock.read(NOW - day, 10.0) == NOW - day
+    assert clock.read(NOW - day + 10 + DRIFT, 20.0) == NOW - day + 10 + DRIFT
+    assert clock.read(NOW, 30.0) < NOW - day + 100
+    assert clock.read(NOW - day, 40.0) == NOW - day, "the leap didn't last"
