@@ -79,7 +79,8 @@ def test_a_real_prometheus_follows_a_run_to_its_end(tmp_path: Path, squares: Pat
         finished = stop(daemon)
     receipt = finished.receipts["demo"]
     assert of_demo["captured"] == receipt.captured == FRAMES
-    assert of_demo["inferred"] == receipt.written
+    # A busy machine may be too slow to record all that was inferred on.
+    assert receipt.written <= of_demo["inferred"] <= receipt.written + of_demo["dropped"]
     assert receipt.balanced
 
 
