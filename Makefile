@@ -9,7 +9,12 @@ export PIP_CONSTRAINT       = $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT = $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test lint bench constraints clean
+# How often `make faults` tries each fault, and for how many minutes it soaks.
+QUICK  ?=
+ROUNDS ?= $(if $(QUICK),1,10)
+SOAK   ?= $(if $(QUICK),0.1,10)
+
+.PHONY: run test faults lint bench constraints clean
 
 run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where the video is
 	@$(BIN)/centernetd fetch centerface >/dev/null
@@ -17,6 +22,12 @@ run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where t
 
 test: $(VENV)/installed-dev ## run the test suite
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/installed-dev ## try what is promised about faults; without QUICK=1 also write docs/reliability.md
+	FAULTS_ROUNDS=$(ROUNDS) FAULTS_SOAK=$(SOAK) FAULTS_RESULTS=out/faults.json \
+		FAULTS_COMMAND="make faults ROUNDS=$(ROUNDS) SOAK=$(SOAK)" \
+		$(BIN)/python -m pytest tests/faults -o timeout=7200 $(if $(QUICK),,|| failed=1; \
+		$(BIN)/python -m tests.faults.report out/faults.json && exit $${failed:-0})
 
 lint: $(VENV)/installed-dev ## run the linters
 	$(BIN)/ruff check .

@@ -101,8 +101,9 @@ class FakeSource:
         *,
         time_base: Fraction = TIME_BASE,
         damaged: int = 0,
+        in_bursts: bool = False,
     ) -> None:
-        self.info = SourceInfo("fake", "fakedec", time_base, len(script))
+        self.info = SourceInfo("fake", "fakedec", time_base, len(script), in_bursts)
         self.damaged = damaged
         self.closed = 0
         self._script = script

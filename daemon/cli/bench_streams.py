@@ -7,30 +7,38 @@ from rich.table import Table
 
 from daemon.commands.load import Load
 
+_COLUMNS = ("streams", "frames/s", "lost", "p50", "p99", "halves", "CPU", "MB", "fullest")
+_NOTE = (
+    "Latencies in ms, from decoding to detections: their median, their 99th percentile, and that "
+    "of each half of the run. CPU in ms a frame. Lost frames were dropped; fullest is the part "
+    "with the least time left."
+)
+
 
 def show_streams(loads: Iterable[Load]) -> None:
-    """Print a row for each number of streams, and what has the least time left."""
-    table = Table("streams", "frames/s", "dropped", "p50", "p99 (halves)", "p99 may be")
-    for heading in ("CPU a frame", "memory", "batch", "fullest"):
-        table.add_column(heading)
+    """Print a row for each number of streams, once all have been run."""
+    table = Table(*_COLUMNS)
+    decoders: set[str] = set()
+    bound = 0.0
     for load in loads:
-        latency, busy = load.latency, load.busy[load.fullest]
+        latency = load.latency
         table.add_row(
             str(load.streams),
-            f"{load.inferred_fps:.1f} of {load.asked_fps:.0f}",
+            f"{load.inferred_fps:.0f}/{load.asked_fps:.0f}",
             str(load.dropped),
-            _ms(latency.median),
-            f"{_ms(latency.p99)} ({latency.early_p99 * 1e3:.0f}, {latency.late_p99 * 1e3:.0f})",
-            _ms(load.bound),
-            f"{load.cpu_per_frame * 1e3:.2f} ms",
-            f"{load.rss / 1e6:.0f} MB",
-            f"{load.batch:.1f}",
-            f"{load.fullest} {busy:.0%}",
+            *(_ms(seconds) for seconds in (latency.median, latency.p99)),
+            f"{_ms(latency.early_p99)} {_ms(latency.late_p99)}",
+            f"{load.cpu_per_frame * 1e3:.1f}",
+            f"{load.rss / 1e6:.0f}",
+            f"{load.fullest} {load.busy[load.fullest]:.0%}",
         )
+        decoders.update(load.decoders)
+        bound = load.bound
     console = Console()
     console.print(table)
-    console.print(f"decoded by {', '.join(load.decoders)}; frames/s in the warm part of each run")
+    console.print(f"Decoded by {', '.join(sorted(decoders))}. {_NOTE}")
+    console.print(f"p99 may be {_ms(bound)} in the last row: max_frame_age and two batches.")
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds * 1e3:.0f}"

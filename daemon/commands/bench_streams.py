@@ -1,10 +1,12 @@
 """Many live streams at once: how late their frames are, what each costs, what gives out first."""
 
+import logging
 import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +19,7 @@ from daemon.capture.open import open_source
 from daemon.commands.clip import Clip
 from daemon.commands.load import Load, Plan, run
 from daemon.config import StreamConfig, load
-from daemon.errors import ConfigError
+from daemon.errors import ConfigError, EngineError
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def bench_streams(
     ------
     ConfigError
         When no stream is a file.
+    CenternetdError
+        When a run fails; `EngineError` when its process dies.
     """
     stream = file_stream(load(config).streams.values())
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
@@ -60,13 +64,24 @@ def bench_streams(
             plan = Plan(config, stream.name, clip, sign, count, workload.fps, workload.seconds)
             # A fresh process: memory that one run took would be there for the next.
             spawning = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(1, mp_context=spawning, initializer=prepare) as pool:
+            with ProcessPoolExecutor(
+                1, mp_context=spawning, initializer=_begin, initargs=(prepare,)
+            ) as pool:
                 pid = pool.submit(os.getpid).result()
                 running = pool.submit(run, plan)
                 while not sign.exists() and not wait([running], 0.1).done:
                     pass
                 watch(count, pid)
-                yield running.result()
+                try:
+                    yield running.result()
+                except BrokenProcessPool:
+                    raise EngineError(f"the process that ran {count} streams died") from None
+
+
+def _begin(prepare: Callable[[], None] | None) -> None:
+    logging.disable(logging.WARNING)  # what is lost stands in the table
+    if prepare is not None:
+        prepare()
 
 
 def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:

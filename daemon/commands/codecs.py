@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from daemon.capture.decoding import Decoding, try_gpu
 from daemon.capture.open import open_source
 from daemon.commands.clip import Clip
 from daemon.commands.finding import Finding, Level
 from daemon.config import SourceUri
+from daemon.config.stream import Decode
 from daemon.errors import SinkError, SourceError
 
 _SIDE = 256  # pixels; NVIDIA's encoders refuse less than about 150
@@ -19,13 +21,17 @@ _FFMPEG = "pip install --force-reinstall av"
 
 
 def codecs() -> Iterator[Finding]:
-    """Encode a picture with each encoder, and decode what x264 made."""
+    """Encode a picture with each encoder; decode what x264 made by software and on the GPU."""
     with tempfile.TemporaryDirectory(prefix="centernetd-doctor-") as folder:
         clip = Path(folder) / "x264.mp4"
         problem = _encode("libx264", clip)
         yield _judge("encoder libx264", problem, Level.MISSING, _FFMPEG)
-        problem = problem or _decode(clip)
-        yield _judge("decoder h264", problem, Level.MISSING, _FFMPEG)
+        broken = problem or _decode(clip, "cpu")
+        yield _judge("decoder h264", broken, Level.MISSING, _FFMPEG)
+        problem = problem or try_gpu(0).problem or _decode(clip, "cuda")
+        if problem:
+            problem = f"not usable here: video is decoded on the CPU ({problem})"
+        yield _judge("decoder h264 (cuda)", problem, Level.NOTE, "")
         problem = _encode("h264_nvenc", Path(folder) / "nvenc.mp4")
         if problem:
             problem = "not usable here: recordings are encoded on the CPU"
@@ -47,9 +53,9 @@ def _encode(encoder: str, path: Path) -> str | None:
     return None
 
 
-def _decode(path: Path) -> str | None:
+def _decode(path: Path, decoder: Decode) -> str | None:
     try:
-        source = open_source(SourceUri(str(path)), _TIMEOUT)
+        source = open_source(SourceUri(str(path)), _TIMEOUT, Decoding(decoder))
         try:
             pictures = sum(1 for _ in source)
         finally:

@@ -197,10 +197,10 @@ def _judge(
         rss=max(sample.rss for sample in warm),
         batch=statistics.mean(recorder.batches),
         busy={
-            "a decoding thread": sum(steps["decode"]) / wall / plan.count,
+            "decoder": sum(steps["decode"]) / wall / plan.count,
             "letterboxing": sum(steps["preprocess"]) / wall,
-            "the engine": sum(steps["execute"]) / wall / at_once,
-            "the processor": cpu / wall / len(os.sched_getaffinity(0)),
+            "engine": sum(steps["execute"]) / wall / at_once,
+            "processor": cpu / wall / len(os.sched_getaffinity(0)),
         },
         decoders=sorted({lane.status.decoder for lane in supervisor.lanes}),
     )

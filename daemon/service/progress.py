@@ -3,8 +3,11 @@
 import time
 from collections.abc import Callable
 
-STALL_LIMIT = 10.0
-"""Seconds without progress after which a thread counts as hung."""
+STALL_LIMIT = 9.0
+"""Seconds without progress after which a thread counts as hung.
+
+With systemd's 20 s after the last ping, and a second for what lies between, 30 s are kept.
+"""
 
 
 class Progress:

@@ -1,21 +1,32 @@
 """How faults are measured: the fixtures of the suite, and its report."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests import exports, models
+from tests.faults.house import Neighbour
 from tests.faults.promises import PROMISES
 from tests.faults.report import table
 from tests.faults.results import Notebook, save
 from tests.integration.conftest import SQUARES_SIZE
 from tests.rtsp import RtspServer, Video, moving_square, serving
 
-Measure = Callable[[str, float], None]
+Neighbours = Mapping[str, Neighbour]
+
+
+class Measure(Protocol):
+    """Notes a figure for a promise, and fails where it breaks it."""
+
+    def __call__(self, promise: str, figure: float, told: str = "") -> None:
+        """Note ``figure``; what is ``told`` besides stands beside it in the page."""
+
 
 RATE = 10  # frames a second of a scripted camera: the machine is not what is tested
+LIVE_RATE = 2  # of one that must lose nothing, live: a busy machine may hold it up for a second
 
 _notebook = pytest.StashKey[Notebook]()
 
@@ -41,11 +52,11 @@ def pytest_runtest_makereport(
     if report.skipped and "measure" in item.fixturenames:
         assert isinstance(report.longrepr, tuple)
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        item.config.stash[_notebook].skip(_told(item), reason)
+        item.config.stash[_notebook].skip(_done(item), reason)
     return report
 
 
-def _told(item: pytest.Function) -> str:
+def _done(item: pytest.Function) -> str:
     """Return the first line of a test's docstring, and what it was given."""
     told = (item.function.__doc__ or "").strip().splitlines()[0].rstrip(".")
     given = getattr(item, "callspec", None)
@@ -54,11 +65,11 @@ def _told(item: pytest.Function) -> str:
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
-    """What notes a figure for a promise, and fails where it breaks it."""
+    """What tests call with a promise and a figure."""
     notebook = request.config.stash[_notebook]
 
-    def note(promise: str, figure: float) -> None:
-        notebook.note(promise, _told(request.node), figure)
+    def note(promise: str, figure: float, told: str = "") -> None:
+        notebook.note(promise, _done(request.node), figure, told)
         assert figure <= PROMISES[promise].bound, PROMISES[promise].words
 
     return note
@@ -86,6 +97,19 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def video() -> Video:
     return moving_square(rate=RATE)
+
+
+@pytest.fixture(scope="session")
+def neighbours() -> Iterator[Neighbours]:
+    """Cameras that are well, for a daemon that has others."""
+    with (
+        serving(moving_square(rate=LIVE_RATE)) as calm,
+        serving(moving_square(rate=RATE)) as quick,
+    ):
+        yield {
+            "well": Neighbour({"source": calm.url("play"), "policy": "live"}, LIVE_RATE),
+            "patient": Neighbour({"source": quick.url("play"), "policy": "lossless"}, RATE),
+        }
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def gstreamer(port: int, prefix: Sequence[str] = ()) -> Iterator["subprocess.Pop
         try:
             assert server.stdout is not None
             if server.stdout.readline() != "serving\n":
-                _absent(_NEEDS)
+                absent(_NEEDS)
             yield server
         finally:
             server.kill()
@@ -35,7 +35,7 @@ def network() -> Iterator["Network"]:
     """Give a network namespace that is reached over one link; needs root."""
     ip = tool("ip")
     if os.geteuid() != 0:
-        _absent("root, to make a network namespace")
+        absent("root, to make a network namespace")
     made = Network(ip, f"cnd{os.getpid()}")
     try:
         made.build()
@@ -79,7 +79,7 @@ class Network:
         subprocess.run([self._ip, *arguments], check=True, capture_output=True, text=True)
 
 
-def _absent(what: str) -> None:
+def absent(what: str) -> None:
     """Skip, or fail where CI is set."""
     if os.environ.get("CI"):
         pytest.fail(f"this needs {what}")

@@ -83,8 +83,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_EVERY):
-            streams = json.loads(self._daemon.get("/status")[1])["streams"]
-            now = time.time()
+            streams, now = self._daemon.streams(), time.time()
             for name, stream in streams.items():
                 if stream["reconnects"] > self._known[name]:
                     self.declared[name].append(now)
@@ -122,12 +121,19 @@ def missing(times: Sequence[float], rate: float) -> int:
     return sum(round((later - earlier) * rate) - 1 for earlier, later in pairwise(settled))
 
 
-def lost(finished: Finished, stream: str, rate: float) -> int:
-    """Count the frames of a good camera that its events or its recording lack."""
-    told = [event.pts for event in events(finished, stream)]
-    recorded = times(finished.state / f"{stream}.mp4")
-    assert min(len(told), len(recorded)) >= 2 * rate, log(finished, stream)
-    return max(missing(told, rate), missing(recorded, rate))
+@dataclass(frozen=True)
+class Neighbour:
+    """A camera that is well: what the configuration says of it, and its frames a second."""
+
+    stream: Stream
+    rate: int
+
+    def lost(self, finished: Finished, name: str) -> int:
+        """Count the frames that its events or its recording lack."""
+        told = [event.pts for event in events(finished, name)]
+        recorded = times(finished.state / f"{name}.mp4")
+        assert min(len(told), len(recorded)) >= 2 * self.rate, log(finished, name)
+        return max(missing(told, self.rate), missing(recorded, self.rate))
 
 
 def disordered(frames: Sequence[Event]) -> int:

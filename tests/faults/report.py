@@ -83,7 +83,7 @@ def _tries(results: Results, environments: list[tuple[str, str, str]]) -> Iterat
     for name, promise in PROMISES.items():
         for row in results.of(name):
             yield (
-                row.done,
+                f"{row.done}; {row.told}" if row.told else row.done,
                 promise.unit,
                 _number(sorted(row.figures)[len(row.figures) // 2]),
                 _number(row.worst),

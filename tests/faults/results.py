@@ -13,11 +13,15 @@ from tests.faults.promises import PROMISES
 
 @dataclass(frozen=True)
 class Measured:
-    """One fault as it was tried for one promise; ``figures`` are those of its tries."""
+    """One fault as it was tried for one promise; ``figures`` are those of its tries.
+
+    ``told`` is what the last try has to say besides.
+    """
 
     promise: str
     done: str
     figures: tuple[float, ...]
+    told: str
     date: str
     machine: str
     command: str
@@ -63,13 +67,14 @@ class Notebook:
 
     def __init__(self) -> None:
         self._figures: dict[tuple[str, str], list[float]] = {}
+        self._told: dict[tuple[str, str], str] = {}
         self._skipped: dict[str, str] = {}
-        self._machine = _machine()
-        self._date = datetime.now(timezone.utc).date().isoformat()
-        self._command = os.environ.get("FAULTS_COMMAND", "pytest tests/faults")
+        date = datetime.now(timezone.utc).date().isoformat()
+        self._run = date, _machine(), os.environ.get("FAULTS_COMMAND", "pytest tests/faults")
 
-    def note(self, promise: str, done: str, figure: float) -> None:
+    def note(self, promise: str, done: str, figure: float, told: str) -> None:
         self._figures.setdefault((promise, done), []).append(round(figure, 3))
+        self._told[promise, done] = told
 
     def skip(self, done: str, reason: str) -> None:
         self._skipped[done] = reason
@@ -78,8 +83,8 @@ class Notebook:
     def results(self) -> Results:
         return Results(
             [
-                Measured(promise, done, tuple(all_), self._date, self._machine, self._command)
-                for (promise, done), all_ in self._figures.items()
+                Measured(*key, tuple(all_), self._told[key], *self._run)
+                for key, all_ in self._figures.items()
             ],
             [Skipped(done, reason) for done, reason in self._skipped.items()],
         )

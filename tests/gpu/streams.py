@@ -64,11 +64,14 @@ def be_watched_with_the_double() -> None:
 
 
 class Spy:
-    """Watches each run with py-spy, twice at once: who holds the lock, and who runs at all."""
+    """Watches each run with py-spy, twice at once: who holds the lock, and who runs at all.
+
+    ``seen`` has, by the number of streams, the share of the time in which the lock was held, by
+    whom, and how many threads were running on average, with the lock or without.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.held: dict[int, float] = {}
-        self.holders: dict[int, list[tuple[str, float]]] = {}
+        self.seen: dict[int, dict[str, Any]] = {}
         self._folder = folder
         self._program = shutil.which("py-spy")
 
@@ -94,18 +97,24 @@ class Spy:
             _, complaints = spy.communicate()
             if spy.returncode:
                 print(complaints)
-        if outputs["gil"].exists():
-            self._count(count, outputs["gil"].read_text())
+        if all(output.exists() for output in outputs.values()):
+            holders, active = (_leaves(output.read_text()) for output in outputs.values())
+            ticks = WATCHED * RATE
+            self.seen[count] = {
+                "lock_held": holders.total() / ticks,
+                "threads_running": active.total() / ticks,
+                "holders": [(who, n / ticks) for who, n in holders.most_common(8)],
+                "running": [(who, n / ticks) for who, n in active.most_common(8)],
+            }
 
-    def _count(self, count: int, text: str) -> None:
-        """Read lines of stack;frames and the number of samples."""
-        holders: Counter[str] = Counter()
-        for line in text.splitlines():
-            stack, _, samples = line.rpartition(" ")
-            holders[stack.rpartition(";")[2]] += int(samples)
-        ticks = WATCHED * RATE
-        self.held[count] = holders.total() / ticks
-        self.holders[count] = [(who, n / ticks) for who, n in holders.most_common(8)]
+
+def _leaves(text: str) -> Counter[str]:
+    """Count the samples by the innermost function, from lines of stack;frames and a number."""
+    found: Counter[str] = Counter()
+    for line in text.splitlines():
+        stack, _, samples = line.rpartition(" ")
+        found[stack.rpartition(";")[2]] += int(samples)
+    return found
 
 
 def main(folder: Path, counts: list[int], options: set[str]) -> None:
@@ -128,19 +137,15 @@ def main(folder: Path, counts: list[int], options: set[str]) -> None:
     prepare = be_watched if "onnxruntime" in options else be_watched_with_the_double
     for load in bench_streams(config, counts, WORKLOAD, print, prepare, spy.watch):
         loads.append(load)
-        found = [_document(load, spy) for load in loads]
+        found = [each.document() | spy.seen.get(each.streams, {}) for each in loads]
         (folder / "streams.json").write_text(json.dumps(found, indent=1))
         print(json.dumps(found[-1]), flush=True)
     show_streams(loads)
-    for load in loads:
-        print(f"{load.streams} streams: lock held {spy.held.get(load.streams, float('nan')):.0%}")
+    for count, seen in spy.seen.items():
+        held, running = seen["lock_held"], seen["threads_running"]
+        print(f"{count} streams: lock held {held:.0%}, {running:.1f} threads running")
     enough = max((load.streams for load in loads if load.in_real_time), default=0)
     print(f"in real time: {enough} streams of 1080p30")
-
-
-def _document(load: Load, spy: Spy) -> dict[str, Any]:
-    watched = {"lock_held": spy.held.get(load.streams), "holders": spy.holders.get(load.streams)}
-    return load.document() | watched
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ function answers CODE, as does everything after it where that is a sticky error.
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from daemon import loading
@@ -21,9 +22,18 @@ _FLAVOUR = fake_tensorrt.FLAVOURS[-1]
 _AT = 40
 
 
+class TellingCuda(FakeCuda):
+    """Says on standard error at which time it was lost."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "lost" and value and not self.lost:
+            print(f"lost at {time.time():.3f}", file=sys.stderr, flush=True)
+        super().__setattr__(name, value)
+
+
 def run(config: str, call: str = "", code: str = "0") -> None:
     """Run ``centernetd run -c config``."""
-    cuda = FakeCuda()
+    cuda = TellingCuda()
     if call:
         cuda.fail(call, _AT, int(code))
     hardware = SimulatedHardware(cuda)

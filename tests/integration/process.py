@@ -119,12 +119,16 @@ class Daemon:
         self._leaks += sentinel.found_in(path, body)
         return response.status, body
 
-    def status(self, stream: str) -> dict[str, Any]:
-        """Return what /status says of a stream."""
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """Return what /status says of every stream."""
         code, body = self.get("/status")
         assert code == 200
-        found: dict[str, Any] = json.loads(body)["streams"][stream]
+        found: dict[str, dict[str, Any]] = json.loads(body)["streams"]
         return found
+
+    def status(self, stream: str) -> dict[str, Any]:
+        """Return what /status says of a stream."""
+        return self.streams()[stream]
 
     def wait_for_frames(self, stream: str, count: int) -> dict[str, Any]:
         """Wait until ``count`` frames have been inferred; returns the stream's status then."""

@@ -116,8 +116,8 @@ def test_what_a_camera_does_wrong_is_named_and_counted(
             status = daemon.wait_for_status("cam", lambda s: s["reconnects"] >= 2)
             finished = stop(daemon)
     assert reason in status["last_error"]
-    told = [said for said in finished.said("warning", "cam") if reason in said]
-    assert told == finished.said("warning", "cam")
+    told = [said for said in finished.said("warning", "cam") if "can't keep up" not in said]
+    assert all(reason in said for said in told)
     assert len(told) == 1, "what comes back at once is told once a minute"
 
 

@@ -70,7 +70,7 @@ def test_a_real_prometheus_follows_a_run_to_its_end(tmp_path: Path, squares: Pat
             }
             assert prometheus.value("sum(min_over_time(up[5m]))") == 1
             assert prometheus.value('centernetd_frames_captured_total{stream="cam"}') == 0
-            assert prometheus.value('centernetd_reconnects_total{reason="open_failed"} > 0')
+            assert prometheus.value('centernetd_reconnects_total{reason="unreachable"} > 0')
             moments = f"count_over_time(({UNBALANCED})[1m:1s]) > 3"
             assert len(prometheus.query(moments)) == len(streams)
             assert prometheus.query(f"max_over_time(({UNBALANCED})[1m:1s]) > 0") == []
@@ -79,7 +79,8 @@ def test_a_real_prometheus_follows_a_run_to_its_end(tmp_path: Path, squares: Pat
         finished = stop(daemon)
     receipt = finished.receipts["demo"]
     assert of_demo["captured"] == receipt.captured == FRAMES
-    assert of_demo["inferred"] == receipt.written
+    # A busy machine may be too slow to record all that was inferred on.
+    assert receipt.written <= of_demo["inferred"] <= receipt.written + of_demo["dropped"]
     assert receipt.balanced
 
 

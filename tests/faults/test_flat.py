@@ -1,0 +1,47 @@
+"""What months do, in minutes: thousands of frames, hundreds of reconnections."""
+
+import threading
+from pathlib import Path
+
+from tests.faults.conftest import Measure
+from tests.faults.house import UNRECORDED, configure, stop
+from tests.faults.usage import growth, observe
+from tests.integration.process import Daemon, started
+from tests.rtsp import RtspServer
+
+CLOSING = 8  # cameras that close the connection after every few pictures
+WARM_UP = 0.3  # of the soak
+WINDOW = 0.2  # of the soak: what is compared, after the warm-up and at the end
+LEAST = 3.0  # seconds of each, however short the soak
+
+
+def test_a_soak(
+    tmp_path: Path, squares: Path, camera: RtspServer, soak: float, measure: Measure
+) -> None:
+    """Cameras that hang up after every five pictures, one that never does, and one in a hurry"""
+    streams = {
+        f"closing{number}": {"source": camera.url("close/5"), **UNRECORDED}
+        for number in range(CLOSING)
+    }
+    streams["steady"] = {"source": camera.url("play"), "record": {"segment": "2s"}}
+    streams["hurried"] = {"source": camera.url("flood/150"), **UNRECORDED}
+    with started(configure(tmp_path, squares, streams)) as daemon:
+        daemon.wait_for_frames("steady", 1)
+        pid, window = daemon.process.pid, max(LEAST, WINDOW * soak)
+        threading.Event().wait(max(LEAST, WARM_UP * soak))
+        before, started_with = observe(pid, window), work(daemon)
+        threading.Event().wait(max(0.0, soak * (1 - WARM_UP - 2 * WINDOW)))
+        after, done = observe(pid, window), work(daemon)
+        stop(daemon)
+    frames, reconnections = (b - a for a, b in zip(started_with, done, strict=True))
+    told = f"{frames:,} frames and {reconnections:,} reconnections later"
+    memory, threads, descriptors = growth(before, after)
+    measure("threads", threads, told)
+    measure("descriptors", descriptors, told)
+    measure("memory", memory, told)
+
+
+def work(daemon: Daemon) -> tuple[int, int]:
+    """Return how many frames were inferred and how many reconnections made so far."""
+    streams = daemon.streams().values()
+    return sum(s["inferred"] for s in streams), sum(s["reconnects"] for s in streams)

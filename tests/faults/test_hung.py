@@ -1,0 +1,82 @@
+"""Threads that hang where nothing can wake them: in the C library, the kernel, the engine."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import RATE, Measure, Neighbours
+from tests.faults.hanging import ServiceManager, file_system, name_server
+from tests.faults.house import UNRECORDED, Stream, configure
+from tests.integration import test_systemd_unit as unit
+from tests.integration.process import PATIENCE, Daemon, started
+from tests.rtsp import RtspServer, Video, serving
+
+RECORDED = 3 * RATE  # frames before anything hangs
+PING_EVERY = 1.0  # seconds; under the unit it is 10, so that the last ping comes no later
+
+
+@pytest.fixture(scope="module")
+def manager(
+    squares: Path, video: Video, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServiceManager]:
+    """What hears the pings of a daemon whose inference hangs; meanwhile others can be tried."""
+    folder = tmp_path_factory.mktemp("inference")
+    with serving(video) as server, ServiceManager(folder, PING_EVERY) as manager:
+        config = configure(folder, squares, {"cam": {"source": server.url("play")}})
+        runner = "tests.faults.hung_inference"
+        with started(config, module=runner, environ=manager.environ) as daemon:
+            daemon.wait_for_frames("cam", RATE)
+            daemon.send(signal.SIGUSR2)
+            manager.mark()
+            yield manager
+
+
+def seconds_to_end(daemon: Daemon) -> float:
+    """Return how long after SIGTERM a process has nothing left that runs."""
+    daemon.send(signal.SIGTERM)
+    began, status = time.monotonic(), Path(f"/proc/{daemon.process.pid}/status")
+    while "State:\tZ" not in status.read_text():
+        assert time.monotonic() < began + PATIENCE
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.mark.usefixtures("manager")
+def test_a_capture_and_a_sink_hang(
+    tmp_path: Path, squares: Path, camera: RtspServer, neighbours: Neighbours, measure: Measure
+) -> None:
+    """One camera's name is looked up for minutes; the file system of another's recording stops"""
+    mount = tmp_path / "state" / "mount"
+    streams: dict[str, Stream] = {
+        "capture": {"source": "rtsp://camera.example/play", **UNRECORDED},
+        "sink": {"source": camera.url("play"), "record": {"path": "mount/cam.mp4"}},
+    }
+    streams |= {name: neighbour.stream for name, neighbour in neighbours.items()}
+    config = configure(tmp_path, squares, streams)
+    with (
+        name_server(tmp_path) as prefix,
+        file_system(mount, tmp_path / "backing") as disk,
+        started(config, prefix=prefix) as daemon,
+    ):
+        daemon.wait_for_log("runs on")
+        since = {"capture": time.monotonic()}
+        daemon.wait_for_frames("sink", RECORDED)
+        disk.send_signal(signal.SIGSTOP)
+        since["sink"] = time.monotonic()
+        for name, began in since.items():
+            daemon.wait_for_status(name, lambda status: status["state"] == "stuck")
+            measure("stuck", time.monotonic() - began)
+        measure("stop", seconds_to_end(daemon))
+        disk.send_signal(signal.SIGCONT)  # till then the kernel keeps what is left of the process
+        finished = daemon.finish()
+    assert finished.code == 0, finished.stderr
+    for name, neighbour in neighbours.items():
+        measure("unhurt", neighbour.lost(finished, name))
+
+
+def test_inference_hangs(manager: ServiceManager, measure: Measure) -> None:
+    """An engine stops giving anything back while frames wait"""
+    measure("watchdog", manager.until_silent() + unit.seconds("WatchdogSec"))

@@ -1,0 +1,55 @@
+"""The measurement of many streams: real runs, too short to tell how fast anything is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon.commands.bench_streams import Workload, bench_streams
+from daemon.errors import ConfigError
+from tests.conftest import CACHE
+from tests.integration.conftest import DEMO, SQUARES_SIZE
+from tests.integration.process import write_config
+
+FPS, SECONDS = 10, 3
+
+
+@pytest.fixture(autouse=True)
+def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(CACHE))
+
+
+def test_each_number_of_streams_is_run(tmp_path: Path, squares: Path) -> None:
+    stream = {"source": str(DEMO), "record": {"when": "never"}, "max_frame_age": "20s"}
+    config = write_config(tmp_path, {"demo": stream}, model=squares, size=SQUARES_SIZE)
+    told: list[str] = []
+    watched: list[int] = []
+    loads = list(
+        bench_streams(
+            config,
+            [1, 3],
+            Workload((96, 128), FPS, SECONDS),
+            told.append,
+            watch=lambda count, pid: watched.append(count if pid != os.getpid() else 0),
+        )
+    )
+    assert told == ["making the video", "1 streams", "3 streams"]
+    assert watched == [1, 3]
+    for count, load in zip((1, 3), loads, strict=True):
+        assert (load.streams, load.asked_fps) == (count, count * FPS)
+        assert load.decoders == ["h264"]
+        assert 0 < load.inferred_fps < 3 * load.asked_fps
+        assert 0 < load.latency.median <= load.latency.p99
+        assert load.bound > 20.0
+        assert load.cpu_per_frame > 0
+        assert 2**20 < load.rss < 2**32
+        assert load.fullest in load.busy
+        assert load.document()["streams"] == count
+    assert not list((tmp_path / "state").glob("*"))
+
+
+def test_it_needs_a_file(tmp_path: Path, squares: Path) -> None:
+    config = write_config(tmp_path, {"cam": {"source": "rtsp://192.0.2.1/x"}}, model=squares)
+    with pytest.raises(ConfigError, match="bench needs a stream whose source is a file"):
+        next(bench_streams(config, [1], Workload(), lambda _: None))
