@@ -105,12 +105,53 @@ def test_x264_is_chosen_where_nvenc_does_not_encode(
     assert "1x1: h264_nvenc can't encode" in caplog.text
 
 
-def test_an_encoder_that_encodes_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
-    probe = encoder_module._encodes
-    monkeypatch.setattr(encoder_module, "_encodes", lambda _, *size: probe("libx264", *size))
-    assert choose_encoder("auto", 64, 48) == "h264_nvenc"
+class FakeNvenc:
+    """NVIDIA's encoder as FFmpeg opens it: refuses small pictures and too many sessions.
+
+    What it encodes, x264 does. The least size is that of NVENC for H.264.
+    """
+
+    LEAST = (145, 49)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sessions: int = 8) -> None:
+        self._really = encoder_module._open
+        (tmp_path / "nvidia0").touch()
+        monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+        monkeypatch.setattr(encoder_module, "_open", self._open)
+        self.opened = 0
+        self._sessions = sessions
+
+    def _open(
+        self, name: str, width: int, height: int, time_base: Fraction
+    ) -> av.VideoCodecContext:
+        if name == "h264_nvenc":
+            if width < self.LEAST[0] or height < self.LEAST[1]:
+                raise av.error.ArgumentError(22, "Invalid argument")
+            if self.opened >= self._sessions:
+                raise av.error.MemoryError(12, "Cannot allocate memory")
+            self.opened += 1
+            name = "libx264"
+        return self._really(name, width, height, time_base)
+
+
+@pytest.mark.parametrize(
+    ("size", "sessions", "expected"),
+    [
+        ((640, 360), 1, "h264_nvenc"),
+        ((144, 96), 1, "libx264"),
+        ((640, 48), 1, "libx264"),
+        ((640, 360), 0, "libx264"),
+    ],
+)
+def test_nvenc_is_chosen_where_it_encodes_a_picture_of_this_size_now(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    size: tuple[int, int],
+    sessions: int,
+    expected: str,
+) -> None:
+    FakeNvenc(monkeypatch, tmp_path, sessions)
+    assert choose_encoder("auto", *size) == expected
 
 
 def test_a_named_encoder_is_not_second_guessed() -> None:

@@ -1,0 +1,227 @@
+"""Measure what recording and keeping recordings cost: the tables of docs/benchmarks.md.
+
+    python scripts/measure_storage.py [FOLDER]
+
+FOLDER is on the disk that is to be measured; its content is removed.
+"""
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.capture.copying import Copying
+from daemon.capture.source import Picture
+from daemon.capture.video import VideoSource
+from daemon.config import RecordConfig, StorageConfig, StreamConfig, expand
+from daemon.config.secret import SourceUri
+from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
+from daemon.sink import file as file_module
+from daemon.sink.copy import PacketRecorder
+from daemon.sink.encoder import Encoder
+from daemon.sink.outputs import outputs_of
+from daemon.sink.record import Recorder
+from daemon.sink.recording import FROM_CAMERA
+from daemon.sink.retention import Retention
+from daemon.sink.storage import Storage
+
+DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
+STREAMS, RATE, SECONDS, SIZE = 16, 10, 30, (640, 360)
+FILES, TEMPLATE = 100_000, "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
+NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+ONE_FILE = RecordConfig(path="{stream}.mp4", segment=None)
+
+
+def main(folder: Path) -> None:
+    """Print all figures."""
+    print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} before")
+    for measured in (copying, sixteen_streams, retention):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            print(f"\n{measured.__name__}:")
+            for line in measured(Path(place)):
+                print(f"  {line}")
+
+
+def copying(folder: Path) -> Iterator[str]:
+    """Record the demo in both ways, on top of decoding it, in turns."""
+    ways: Sequence[tuple[str, Callable[[Path], None]]] = (
+        ("decode only", lambda _: _decode(None)),
+        ("annotated", lambda place: _decode(_annotating(place))),
+        ("source", lambda place: _decode(_copying(place))),
+    )
+    least = dict.fromkeys((name for name, _ in ways), float("inf"))
+    for turn in range(3):
+        for name, way in ways:
+            started = time.process_time()
+            way(folder / f"{name}{turn}")
+            least[name] = min(least[name], time.process_time() - started)
+    alone = least["decode only"]
+    for name, seconds in least.items():
+        more = seconds - alone
+        yield f"{name}: {seconds * 4:.2f} ms CPU a frame, {more * 4:.2f} ms of it for recording"
+
+
+def _decode(record: Callable[[Picture, int], None] | None) -> None:
+    source = VideoSource(SourceUri(str(DEMO)), 5.0, packets=record is not None)
+    for number, picture in enumerate(source):
+        if record is not None:
+            record(picture, number)
+    source.close()
+
+
+def _annotating(folder: Path) -> Callable[[Picture, int], None]:
+    recorder = Recorder("x", ONE_FILE, Storage(folder), (), StreamStatus(), Meters())
+    return lambda picture, number: _discard(recorder.write(_result(picture.image, number)))
+
+
+def _copying(folder: Path) -> Callable[[Picture, int], None]:
+    config = ONE_FILE.model_copy(update={"video": "source"})
+    recorder = PacketRecorder("x", config, Storage(folder), StreamStatus(), from_file=False)
+    moved = Copying()
+
+    def record(picture: Picture, number: int) -> None:
+        for packet in moved.packets(picture, number * 3600, Fraction(1, 90_000), time.time()):
+            recorder.feed(packet)
+
+    return record
+
+
+def _discard(_: object) -> None:
+    """Forget a result."""
+
+
+def _result(image: NDArray[np.uint8], number: int, wall_time: float = 0.0) -> Result:
+    return Result(Frame(number, image, number, Fraction(1, RATE), 0.0, wall_time), NOTHING)
+
+
+@dataclass
+class Bytes:
+    """What went where: out of the encoders, and into files."""
+
+    encoded: int = 0
+    synced: int = 0
+    sync_seconds: float = 0.0
+
+
+def sixteen_streams(folder: Path) -> Iterator[str]:
+    """Record 16 streams of 640x360 at their pace; then once more without fdatasync."""
+    images = [_scaled(picture.image) for picture in VideoSource(SourceUri(str(DEMO)), 5.0)]
+    for name, interval in (("fdatasync each second", 1.0), ("never, but at the end", 1e9)):
+        place = folder / str(int(interval))
+        place.mkdir()
+        with _counted() as count:
+            file_module.OutputFile.sync.__defaults__ = (interval,)
+            before, io_before = time.process_time(), _written()
+            statuses = _record_all(place, images)
+            seconds, into_kernel = time.process_time() - before, _written() - io_before
+        on_file = sum(path.stat().st_size for path in place.glob("*.mp4"))
+        yield (
+            f"{name}: {100 * seconds / SECONDS:.0f} % of a core, "
+            f"{on_file / SECONDS / 1e3:.0f} kB/s; {count.synced} calls of fdatasync took "
+            f"{1e3 * count.sync_seconds / max(1, count.synced):.1f} ms each"
+        )
+        yield (
+            f"    bytes encoded {count.encoded}, in files {on_file} "
+            f"(+{100 * (on_file / count.encoded - 1):.1f} %), handed to the kernel {into_kernel}, "
+            f"counted {sum(status.bytes_written for status in statuses)}"
+        )
+
+
+def _scaled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _record_all(folder: Path, images: Sequence[NDArray[np.uint8]]) -> list[StreamStatus]:
+    statuses = [StreamStatus() for _ in range(STREAMS)]
+
+    def record(number: int) -> None:
+        status = statuses[number]
+        recorder = Recorder(f"s{number}", ONE_FILE, Storage(folder), (), status, Meters())
+        started, pause = time.monotonic(), threading.Event()
+        for count in range(RATE * SECONDS):
+            pause.wait(max(0.0, started + count / RATE - time.monotonic()))
+            recorder.write(_result(images[count % len(images)], count, time.time()))
+        recorder.close()
+
+    threads = [threading.Thread(target=record, args=(number,)) for number in range(STREAMS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses
+
+
+@contextmanager
+def _counted() -> Iterator[Bytes]:
+    count, lock = Bytes(), threading.Lock()
+    encode, sync = Encoder.encode, os.fdatasync
+
+    def encoding(*args: object, **kwargs: object) -> list[object]:
+        packets = encode(*args, **kwargs)  # type: ignore[arg-type]
+        with lock:
+            count.encoded += sum(len(packet.data) for packet in packets)
+        return list(packets)
+
+    def syncing(descriptor: int) -> None:
+        started = time.monotonic()
+        sync(descriptor)
+        with lock:
+            count.synced += 1
+            count.sync_seconds += time.monotonic() - started
+
+    Encoder.encode, os.fdatasync = encoding, syncing  # type: ignore[method-assign,assignment]
+    try:
+        yield count
+    finally:
+        Encoder.encode, os.fdatasync = encode, sync  # type: ignore[method-assign]
+
+
+def _written() -> int:
+    """Return the bytes that this process has handed to the kernel."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["wchar"])
+
+
+def retention(folder: Path) -> Iterator[str]:
+    """Keep 100,000 files for a minute, in which each of 16 streams completes a file."""
+    head = b"\0\0\0\x20ftyp" + FROM_CAMERA.encode()
+    made_at = time.time() - 7 * 86_400
+    for number in range(FILES):
+        at = datetime.fromtimestamp(made_at + number // STREAMS * 60, timezone.utc)
+        path = folder / expand(TEMPLATE, f"s{number % STREAMS}", at)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(head)
+        os.utime(path, (at.timestamp(), at.timestamp()))
+    storage = Storage(folder)
+    stream = StreamConfig("s0", SourceUri("rtsp://192.0.2.1/"))
+    limits = StorageConfig().model_copy(update={"min_free": 0, "max_bytes": FILES * len(head)})
+    kept = Retention(storage, limits, outputs_of([stream]))
+    started = time.process_time()
+    kept.scan()
+    yield f"the index of {len(kept._index)} files is made in {time.process_time() - started:.2f} s"
+    cost, there = 0.0, len(kept._index)
+    for second in range(60):
+        if second < STREAMS:
+            path = storage.place(TEMPLATE, f"s{second}", time.time())
+            path.write_bytes(head)
+            storage.end(path, path)
+        started = time.process_time()
+        kept.keep(time.time())
+        cost += time.process_time() - started
+    deleted = there + STREAMS - len(kept._index)
+    yield f"a minute costs {1e3 * cost:.1f} ms of CPU, {deleted} files deleted in it"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.gettempdir()))
