@@ -3,36 +3,16 @@
 import re
 import threading
 import time
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
-from daemon.flow import (
-    Backpressure,
-    Detections,
-    Frame,
-    Lane,
-    Reason,
-    Result,
-    StageName,
-    StreamState,
-)
+from daemon.flow import Reason, Result, StageName, StreamState
 from daemon.flow.status import RECONNECT_REASONS
-from daemon.service import (
-    CollectorRegistry,
-    EngineInfo,
-    Pipeline,
-    PipelineCollector,
-    Progress,
-    PrometheusMeters,
-    Rates,
-    StreamView,
-)
 from daemon.service.meters import SECONDS, SIZES, STAGES
 from daemon.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
+from tests.house import NOTHING, House, frame, move_frames
 from tests.integration.prometheus import check_metrics
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
@@ -40,80 +20,11 @@ LABELS = {
     **{metric.name: metric.labels for metric in STREAM_METRICS},
     **{metric.name: metric.labels for metric in DAEMON_METRICS},
 }
-NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
-
-
-class House:
-    """Lanes without stages, and the registry that exports them."""
-
-    def __init__(self, storage_root: Path) -> None:
-        self.views: list[StreamView] = []
-        self.engine: EngineInfo | None = EngineInfo(
-            "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
-        )
-        self.registry = CollectorRegistry()
-        self.meters = PrometheusMeters(self.registry)
-        self.registry.register(
-            PipelineCollector(
-                Pipeline(
-                    streams=lambda: self.views,
-                    engine=lambda: self.engine,
-                    slots_busy=lambda: 1,
-                    progress=Progress(),
-                    rates=Rates(),
-                    storage_root=storage_root,
-                    config_sha256="c0ffee",
-                    version="1.2.3",
-                    started_at=0.0,
-                )
-            )
-        )
-
-    def add(self, name: str, inbox: int = 4) -> Lane:
-        lane = Lane(
-            name,
-            Backpressure.DROP_OLDEST,
-            depth=4,
-            inbox=inbox,
-            ready=threading.Condition(),
-            sinks=(StageName.RECORD, StageName.EVENTS),
-        )
-        self.views.append(StreamView(lane, stall_timeout=10.0))
-        self.meters.add_stream(name)
-        return lane
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(PREFIX + name, labels)
-
-    def names(self) -> set[str]:
-        return {
-            sample.name.removeprefix(PREFIX)
-            for family in self.registry.collect()
-            for sample in family.samples
-        }
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
-
-
-def frame(frame_id: int) -> Frame:
-    image = np.zeros((2, 2, 3), np.uint8)
-    return Frame(frame_id, image, frame_id, Fraction(1, 25), time.monotonic(), time.time())
-
-
-def move_frames(lane: Lane) -> None:
-    """Offer 5 frames to an inbox of 4, infer 2, write 1; one waits in the record outlet."""
-    for frame_id in range(5):
-        lane.offer(frame(frame_id))
-    for _ in range(2):
-        taken = lane.take()
-        assert taken is not None
-        lane.deliver(Result(taken, NOTHING))
-    lane.take()
-    lane.outlets[StageName.RECORD].take()
-    lane.ledger.write(StageName.RECORD)
 
 
 def test_frames_are_counted_where_they_are(house: House) -> None:

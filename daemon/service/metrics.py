@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from daemon.flow import StreamState
 from daemon.service.view import Pipeline, StreamView
@@ -53,7 +54,7 @@ class Definition(Generic[Source]):
         for leading, source in sources:
             for values, value in self.read(source):
                 labels = dict(zip(self.labels, (*leading, *values), strict=True))
-                family.add_sample(name, labels, float(value))
+                family.samples.append(Sample(name, labels, value))
         return family
 
 
