@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from daemon.model.plan import (
     Gpu,
     Job,
     LoggedProgress,
+    Onlooker,
     PlanFile,
     Profile,
     load_binding,
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CPU_BATCHES = 8  # at once: each has working memory of its own
 _PLAN = ".plan"
+_NOBODY = Onlooker()
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class ModelChoice:
             precision_of_exports=FLOAT16 if choice.on_gpu else FLOAT32,
         )
 
-    def plan(self, choice: Choice, sizes: Sizes, stopping: Callable[[], bool]) -> PlanFile:
+    def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:
         """Return the plan that is named, or the one of the model, built if it must be.
 
         Raises
@@ -126,7 +128,7 @@ class ModelChoice:
         EngineError
             When there is no TensorRT or no GPU.
         BuildStoppedError
-            When ``stopping`` said so during a build.
+            When ``onlooker`` wanted a build stopped.
         """
         binding, gpu = load_binding(), find_gpu(self.device)
         if self.path.endswith(_PLAN):
@@ -134,7 +136,7 @@ class ModelChoice:
         prepared = self.prepared(choice)
         profile = Profile(1, sizes.max_batch, sizes.max_batch)
         job = Job(prepared, profile, binding, gpu)
-        return resolve_plan(job, self.plans, LoggedProgress(prepared.name, stopping))
+        return resolve_plan(job, self.plans, LoggedProgress(prepared.name, onlooker))
 
 
 def find_gpu(index: int) -> Gpu:
@@ -151,7 +153,7 @@ def find_gpu(index: int) -> Gpu:
 
 
 def load_engine(
-    model: ModelChoice, choice: Choice, sizes: Sizes, stopping: Callable[[], bool] = lambda: False
+    model: ModelChoice, choice: Choice, sizes: Sizes, onlooker: Onlooker = _NOBODY
 ) -> tuple[Engine, Manifest]:
     """Load ``model`` into the chosen backend; returns its manifest beside the engine.
 
@@ -162,11 +164,11 @@ def load_engine(
     EngineError
         When the backend can't run here.
     BuildStoppedError
-        When ``stopping`` said so during the building of a plan.
+        When ``onlooker`` wanted the building of a plan stopped.
     """
     engine: Engine
     if choice.backend == "tensorrt":
-        plan = model.plan(choice, sizes, stopping)
+        plan = model.plan(choice, sizes, onlooker)
         path, described = plan.path, plan.manifest
         engine = open_plan(plan, model.device, sizes.max_batch)
     else:
@@ -188,8 +190,8 @@ def load_detector(
     choice: Choice,
     sizes: Sizes,
     pool: Executor,
-    stopping: Callable[[], bool] = lambda: False,
+    onlooker: Onlooker = _NOBODY,
 ) -> Detector:
     """Load ``model`` as `load_engine` does; ``pool`` takes its share of letterboxing."""
-    engine, described = load_engine(model, choice, sizes, stopping)
+    engine, described = load_engine(model, choice, sizes, onlooker)
     return Detector(engine, described, pool)

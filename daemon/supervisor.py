@@ -16,7 +16,7 @@ from daemon.inference.detector import SHARES
 from daemon.inference.engines import Engine, choose_backend
 from daemon.inference.stage import InferenceStage
 from daemon.loading import ModelChoice, load_detector, sizes_for
-from daemon.model.plan import BuildStoppedError
+from daemon.model.plan import BuildStoppedError, Onlooker
 from daemon.pipeline import (
     Pipeline,
     Surroundings,
@@ -127,6 +127,7 @@ class Supervisor:
         self._woken.set()
 
     def _build(self, house: ExitStack) -> tuple[Pipeline, EngineInfo]:
+        self._service.starting("loading the model")
         storage = house.enter_context(Storage(self._config.storage_root))
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         house.callback(pool.shutdown, wait=False)
@@ -135,7 +136,7 @@ class Supervisor:
             self._choice,
             self._sizes,
             pool,
-            self._asked_to_stop.is_set,
+            Onlooker(self._asked_to_stop.is_set, self._service.starting),
         )
         house.callback(self._close, detector.engine)
         around = Surroundings(

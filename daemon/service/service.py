@@ -8,7 +8,7 @@ from types import TracebackType
 from prometheus_client import CollectorRegistry
 
 from daemon.config import Config
-from daemon.flow import Lane
+from daemon.flow import Lane, Reason
 from daemon.service.health import health
 from daemon.service.http import HttpServer
 from daemon.service.meters import PrometheusMeters
@@ -18,6 +18,9 @@ from daemon.service.pages import Pages
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
 from daemon.service.view import EngineInfo, Pipeline, StreamView
+
+_LONGEST_SILENCE = 300.0
+"""Seconds that a start may take without a word: a builder times one layer in many ways."""
 
 
 class Service:
@@ -36,9 +39,9 @@ class Service:
         self._notifier = Notifier()
         self.progress = Progress()
         self.rates = Rates()
-        views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
+        self._views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
         pipeline = Pipeline(
-            streams=lambda: views,
+            streams=lambda: self._views,
             engine=lambda: self._engine,
             slots_busy=lambda: self._slots_busy(),
             progress=self.progress,
@@ -70,6 +73,11 @@ class Service:
         if self._server is not None:
             self._server.close()
 
+    def starting(self, doing: str) -> None:
+        """Tell what the start is at, so that systemd goes on waiting; from any thread."""
+        self._notifier.status(doing)
+        self._notifier.extend_timeout(_LONGEST_SILENCE)
+
     def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
         """Tell that the engine is loaded and every stage runs."""
         self._engine, self._slots_busy = engine, slots_busy
@@ -78,12 +86,25 @@ class Service:
     def tick(self) -> None:
         """Note the progress made; systemd hears of it only while all is well."""
         self.progress.tick(sum(lane.ledger.waiting for lane in self._lanes))
-        self.rates.tick(self._lanes, time.monotonic())
+        now = time.monotonic()
+        self.rates.tick(self._lanes, now)
         if health(self._engine is not None, self.progress).ok:
             self._notifier.watchdog()
-        fps = sum(self.rates.fps(lane.name) for lane in self._lanes)
-        self._notifier.status(f"{len(self._lanes)} streams, {fps:.1f} frames/s")
+        self._notifier.status(self._summary(now))
 
     def stopping(self) -> None:
         """Tell that the stop has begun."""
         self._notifier.stopping()
+
+    def _summary(self, now: float) -> str:
+        """Return the line of `systemctl status`, at monotonic ``now``."""
+        up = sum(view.fresh(now) for view in self._views)
+        fps = sum(self.rates.fps(view.name) for view in self._views)
+        dropped = sum(_lost(lane) for lane in self._lanes)
+        return f"{up} of {len(self._views)} streams up, {fps:.1f} frames/s, {dropped} dropped"
+
+
+def _lost(lane: Lane) -> int:
+    """Return how many frames were dropped though the configuration asks for them."""
+    dropped = lane.ledger.read().dropped
+    return sum(count for (_, reason), count in dropped.items() if reason is not Reason.UNWANTED)
