@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prometheus_client import ProcessCollector
+
 from daemon.service.meters import HISTOGRAMS
 from daemon.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
 
@@ -25,7 +27,7 @@ class Entry:
 
 
 def catalog() -> tuple[Entry, ...]:
-    """Return every metric: those of streams, the histograms, those of the whole daemon."""
+    """Return every metric: of streams, the histograms, of the daemon, of its process."""
     return tuple(_entries())
 
 
@@ -36,6 +38,9 @@ def _entries() -> Iterator[Entry]:
         yield Entry(PREFIX + histogram.name, "histogram", histogram.labels, histogram.help)
     for of_daemon in DAEMON_METRICS:
         yield _entry(of_daemon.name, of_daemon.labels, of_daemon.help)
+    for family in ProcessCollector(registry=None).collect():
+        (sample,) = family.samples
+        yield Entry(sample.name, family.type, (), family.documentation)
 
 
 def _entry(name: str, labels: tuple[str, ...], said: str) -> Entry:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from types import TracebackType
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from daemon.config import Config
 from daemon.flow import Lane, Reason
@@ -53,6 +53,7 @@ class Service:
         )
         registry = CollectorRegistry()
         registry.register(PipelineCollector(pipeline))
+        ProcessCollector(registry=registry)
         self.meters = PrometheusMeters(registry)
         for lane in lanes:
             self.meters.add_stream(lane.name)
