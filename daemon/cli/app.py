@@ -17,6 +17,7 @@ from daemon.cli.leave import leave
 from daemon.cli.options import Invocation
 from daemon.cli.prepare import fetch, prepare
 from daemon.cli.run import run
+from daemon.cli.status import status
 from daemon.config import redact
 from daemon.errors import CenternetdError
 from daemon.service import logs
@@ -75,5 +76,5 @@ def options(
 
 
 app.callback()(options)
-for command in (run, check, detect, prepare, build, fetch, bench, doctor):
+for command in (run, check, detect, prepare, build, fetch, bench, status, doctor):
     app.command()(command)
