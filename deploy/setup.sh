@@ -36,14 +36,17 @@ check_python() {
         fail "$python is no Python 3.10 or later: name one with PYTHON=/path/to/python3"
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$python can't make environments: apt-get install python3-venv"
+}
+
+check_visible() { # the unit has ProtectHome=yes
     case $("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))') in
         /home/* | /root/*) fail "$python is in a home folder, which the service can't see" ;;
     esac
 }
 
 check_wheelhouse() {
-    (cd "$wheelhouse" && sha256sum --check --quiet SHA256SUMS) ||
-        fail "$wheelhouse is damaged: copy it again"
+    (cd "$wheelhouse" && sha256sum --check --quiet SHA256SUMS >&2) ||
+        fail "$wheelhouse is damaged, or none: copy it again"
     read -r version arch <"$wheelhouse/TARGET"
     this=$("$python" -c 'import sys, platform; print("%d.%d" % sys.version_info[:2],
         platform.machine())')
@@ -123,6 +126,7 @@ install_all() {
     kit=${wheelhouse:-$here} # the rest comes from where the program comes from
     check_python
     [ -z "$wheelhouse" ] || check_wheelhouse
+    check_visible
     make_program
     swap "$program.new"
     place
