@@ -1,6 +1,5 @@
 """``centernetd run``: the daemon."""
 
-import faulthandler
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,7 +48,6 @@ def run(
 
 
 def _run(settings: Config, handler: LogHandler, invocation: Invocation) -> NoReturn:
-    faulthandler.enable()  # a crash, or systemd's watchdog, tells where each thread was
     supervisor = Supervisor(settings)
     only_files = all(stream.source.is_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)

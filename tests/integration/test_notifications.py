@@ -42,3 +42,19 @@ def test_from_start_to_stop(systemd: socket.socket, tmp_path: Path, squares: Pat
         daemon.send(signal.SIGTERM)
         assert "STOPPING=1" in heard(systemd, "STOPPING=1")
         assert daemon.finish().code == 0
+
+
+def test_the_watchdog_is_told_where_each_thread_was(
+    systemd: socket.socket, tmp_path: Path, squares: Path
+) -> None:
+    """SIGABRT is what systemd ends a hung process with."""
+    source = clips.count(tmp_path / "clip.mp4", 500)
+    streams = {"gate": {"source": str(source), "policy": "live"}}
+    config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)
+    with started(config) as daemon:
+        heard(systemd, "READY=1")
+        daemon.send(signal.SIGABRT)
+        finished = daemon.finish()
+    assert finished.code == -signal.SIGABRT
+    assert "in harvest" in finished.stderr
+    assert "in feed" in finished.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon import supervisor
-from daemon.cli import main
+from daemon.__main__ import main
 from daemon.inference.engines.ort import OrtCpuEngine
 from daemon.loading import load_detector
 
