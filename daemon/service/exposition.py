@@ -4,16 +4,18 @@ From one scrape to the next only the numbers change. What stands before them is 
 and is kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.utils import floatToGoString
+
+from daemon.service.metrics import Family
 
 Heading = Callable[[Metric], str]
 """Makes the lines above a metric's samples."""
 
 _Series = tuple[str, ...]
-"""A sample's name and the values of its labels: those of one name have the same labels."""
+"""A sample's name and its labels' values: samples of one name have the same labels in order."""
 
 
 class Exposition:
@@ -40,22 +42,33 @@ class Exposition:
         endings: dict[float, str] = {}
         for metric in self._registry.collect():
             yield heading(metric)
-            for name, labels, value, *_ in metric.samples:
-                series = (name, *labels.values())
-                beginning = known.get(series) or _beginning(name, labels)
-                ending = endings.get(value)
+            for series, labels, number in _series(metric):
+                beginning = kept[series] = known.get(series) or _beginning(series, labels)
+                ending = endings.get(number)
                 if ending is None:
-                    ending = endings[value] = f"{_go_string(value)}\n"
-                kept[series] = beginning
+                    ending = endings[number] = f"{_go_string(number)}\n"
                 yield beginning + ending
         self._beginnings = kept
 
 
-def _beginning(name: str, labels: dict[str, str]) -> str:
-    if not labels:
+def _series(metric: Metric) -> Iterator[tuple[_Series, Iterable[str], float]]:
+    """Yield each series with the names of its labels and its number."""
+    if isinstance(metric, Family):
+        name, labels = metric.sample, metric.labels
+        for values, number in metric.rows:
+            yield (name, *values), labels, number
+    else:
+        for sample, pairs, number, *_ in metric.samples:
+            yield (sample, *pairs.values()), pairs, number
+
+
+def _beginning(series: _Series, labels: Iterable[str]) -> str:
+    name, *values = series
+    pairs = sorted(zip(labels, values, strict=True))
+    if not pairs:
         return f"{name} "
-    pairs = ",".join(f'{key}="{_escaped(value)}"' for key, value in sorted(labels.items()))
-    return f"{name}{{{pairs}}} "
+    inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in pairs)
+    return f"{name}{{{inside}}} "
 
 
 def _text_heading(metric: Metric) -> str:

@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from prometheus_client import Metric
@@ -16,6 +17,9 @@ from daemon.service.view import Pipeline, StreamView
 PREFIX = "centernetd_"
 
 Source = TypeVar("Source")
+
+Rows = Sequence[tuple[tuple[str, ...], float]]
+"""Label values, in the order of a metric's labels, each with its number."""
 
 Values = Iterable[tuple[tuple[str, ...], float]]
 """Label values, in the order of a definition's labels (less ``stream``), each with its number."""
@@ -32,6 +36,28 @@ class StreamReading:
         self.book = view.lane.ledger.read()
 
 
+class Family(Metric):
+    """A metric as it was read; samples, each with a mapping of labels, are made if asked for.
+
+    ``rows`` holds for each sample the values of ``labels``, in their order, and its number.
+    """
+
+    def __init__(
+        self, name: str, said: str, kind: str, sample: str, labels: tuple[str, ...], rows: Rows
+    ) -> None:
+        super().__init__(name, said, kind)
+        self.sample, self.labels, self.rows = sample, labels, rows
+        del self.samples  # the base class's own, so that the property below answers
+
+    @cached_property
+    def samples(self) -> list[Sample]:  # type: ignore[override]
+        """The samples, as prometheus_client has them."""
+        return [
+            Sample(self.sample, dict(zip(self.labels, values, strict=True)), float(number))
+            for values, number in self.rows
+        ]
+
+
 @dataclass(frozen=True)
 class Definition(Generic[Source]):
     """A metric, and how its samples are read from a stream or from the pipeline."""
@@ -41,21 +67,23 @@ class Definition(Generic[Source]):
     help: str
     read: Callable[[Source], Values]
 
-    def family(self) -> Metric:
-        """Return the metric without samples; a family's name lacks the suffix of its type."""
-        for suffix, kind in (("_total", "counter"), ("_info", "info")):
+    def family(self, rows: Rows = ()) -> Metric:
+        """Return the metric with its samples; a family's name lacks the suffix of its type."""
+        sample, name, kind = PREFIX + self.name, PREFIX + self.name, "gauge"
+        for suffix, kind_of_it in (("_total", "counter"), ("_info", "info")):
             if self.name.endswith(suffix):
-                return Metric(PREFIX + self.name.removesuffix(suffix), self.help, kind)
-        return Metric(PREFIX + self.name, self.help, "gauge")
+                name, kind = name.removesuffix(suffix), kind_of_it
+        return Family(name, self.help, kind, sample, self.labels, rows)
 
     def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
         """Return the metric with the samples of all ``sources``, each after its own labels."""
-        family, name = self.family(), PREFIX + self.name
-        for leading, source in sources:
-            for values, value in self.read(source):
-                labels = dict(zip(self.labels, (*leading, *values), strict=True))
-                family.samples.append(Sample(name, labels, value))
-        return family
+        return self.family(
+            [
+                (leading + values, number)
+                for leading, source in sources
+                for values, number in self.read(source)
+            ]
+        )
 
 
 def _one(value: float) -> Values:

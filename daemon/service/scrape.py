@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.01
 """Of one core: what scraping may cost, however often it is done."""
-FRESH = 0.9
-"""Seconds after which a text is made anew: a scrape each second never gets an old one."""
+FRESH = 2.0
+"""Seconds after which a text is made anew, however dear it was."""
 
 
 class _Text(NamedTuple):
