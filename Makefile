@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+ARCH   ?= $(shell uname -m)
 BIN     = $(VENV)/bin
 
 # Constraints also hold inside pip's isolated builds, so that next year's install is this one.
@@ -14,7 +15,8 @@ QUICK  ?=
 ROUNDS ?= $(if $(QUICK),1,10)
 SOAK   ?= $(if $(QUICK),0.1,10)
 
-.PHONY: run test faults lint bench constraints clean
+.PHONY: run test faults test-systemd lint bench install uninstall rollback wheelhouse
+.PHONY: constraints clean
 
 run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where the video is
 	@$(BIN)/centernetd fetch centerface >/dev/null
@@ -29,11 +31,22 @@ faults: $(VENV)/installed-dev ## try what is promised about faults; without QUIC
 		$(BIN)/python -m pytest tests/faults -o timeout=7200 $(if $(QUICK),,|| failed=1; \
 		$(BIN)/python -m tests.faults.report out/faults.json && exit $${failed:-0})
 
+test-systemd: $(VENV)/installed-dev ## install and run the service in a booted Debian, as root
+	$(BIN)/python -m pytest tests/systemd/walk.py
+
 lint: $(VENV)/installed-dev ## run the linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+install uninstall rollback: ## the systemd service, as root; deploy/setup.sh tells the variables
+	@PYTHON=$(PYTHON) DESTDIR=$(DESTDIR) EXTRAS=$(EXTRAS) WHEELHOUSE=$(WHEELHOUSE) \
+		SYSTEM_SITE=$(SYSTEM_SITE) deploy/setup.sh $@
+
+wheelhouse: $(VENV)/installed ## all that PYTHON=3.12 ARCH=aarch64 needs to install without network
+	@$(BIN)/python scripts/make_wheelhouse.py --python $(PYTHON) --arch $(ARCH) \
+		--extras "$(EXTRAS)" dist
 
 bench: $(VENV)/installed ## measure each stage, and the pipeline against the bound they set
 	@$(BIN)/centernetd fetch centerface >/dev/null
@@ -44,10 +57,10 @@ constraints: ## pin what pyproject.toml allows, for every supported Python at on
 		--no-annotate pyproject.toml constraints.in --output-file constraints.txt
 
 clean: ## remove what was installed and produced
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) out build dist *.egg-info
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON)) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from daemon.model.plan import (
     Gpu,
     Job,
     LoggedProgress,
+    Onlooker,
     PlanFile,
     Profile,
     load_binding,
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CPU_BATCHES = 8  # at once: each has working memory of its own
 _PLAN = ".plan"
+_NOBODY = Onlooker()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class ModelChoice:
             precision_of_exports=FLOAT16 if choice.on_gpu else FLOAT32,
         )
 
-    def plan(self, choice: Choice, sizes: Sizes, stopping: Callable[[], bool]) -> PlanFile:
+    def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:
         """Return the plan that is named, or the one of the model, built if it must be.
 
         Raises
@@ -129,13 +131,13 @@ class ModelChoice:
         EngineError
             When there is no TensorRT or no GPU.
         BuildStoppedError
-            When ``stopping`` said so during a build.
+            When ``onlooker`` wanted a build stopped.
         """
         binding, gpu = load_binding(), find_gpu(self.device)
         if self.path.endswith(_PLAN):
             return load_plan(self.base_dir / self.path, binding, gpu)
         job = self._job(self.prepared(choice), sizes, binding, gpu)
-        return resolve_plan(job, self.plans, LoggedProgress(job.prepared.name, stopping))
+        return resolve_plan(job, self.plans, LoggedProgress(job.prepared.name, onlooker))
 
     def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
         """Say in half a sentence why a plan must be built first; None where none must.
@@ -168,7 +170,7 @@ def load_engine(
     model: ModelChoice,
     choice: Choice,
     sizes: Sizes,
-    stopping: Callable[[], bool] = lambda: False,
+    onlooker: Onlooker = _NOBODY,
     meters: Meters | None = None,
 ) -> tuple[Engine, Manifest]:
     """Load ``model`` into the chosen backend; returns its manifest beside the engine.
@@ -182,11 +184,11 @@ def load_engine(
     EngineError
         When the backend can't run here.
     BuildStoppedError
-        When ``stopping`` said so during the building of a plan.
+        When ``onlooker`` wanted the building of a plan stopped.
     """
     engine: Engine
     if choice.backend == "tensorrt":
-        plan = model.plan(choice, sizes, stopping)
+        plan = model.plan(choice, sizes, onlooker)
         if meters is not None and plan.build_seconds is not None:
             meters.plan_build(plan.build_seconds)
         path, described = plan.path, plan.manifest
@@ -210,9 +212,9 @@ def load_detector(
     choice: Choice,
     sizes: Sizes,
     pool: Executor,
-    stopping: Callable[[], bool] = lambda: False,
+    onlooker: Onlooker = _NOBODY,
     meters: Meters | None = None,
 ) -> Detector:
     """Load ``model`` as `load_engine` does; ``pool`` takes its share of letterboxing."""
-    engine, described = load_engine(model, choice, sizes, stopping, meters)
+    engine, described = load_engine(model, choice, sizes, onlooker, meters)
     return Detector(engine, described, pool)

@@ -17,7 +17,7 @@ from daemon.inference.detector import SHARES, Detector
 from daemon.inference.engines import Engine, choose_backend
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.loading import ModelChoice, load_detector, sizes_for
-from daemon.model.plan import BuildStoppedError
+from daemon.model.plan import BuildStoppedError, Onlooker
 from daemon.pipeline import StreamStages, Surroundings, make_lane, make_stages
 from daemon.reloader import Reloader
 from daemon.service.service import Service
@@ -140,6 +140,7 @@ class Supervisor:
         self._woken.set()
 
     def _build(self, house: ExitStack) -> Crew:
+        self._service.starting("loading the model")
         streams = self._config.streams
         keeper = Housekeeping(self._storage, self._config.storage, streams.values())
         house.enter_context(keeper)
@@ -150,7 +151,7 @@ class Supervisor:
             self._choice,
             self._sizes,
             pool,
-            self._asked_to_stop.is_set,
+            Onlooker(self._asked_to_stop.is_set, self._service.starting),
             self._service.meters,
         )
         house.callback(self._close, detector.engine)

@@ -68,7 +68,7 @@ def test_version_and_help(cli: CommandLine) -> None:
     assert cli("--version").out.startswith("centernetd 0.")
     shown = cli("--help")
     assert shown.code == 0
-    for command in ("run", "check", "detect", "prepare", "fetch", "bench", "doctor"):
+    for command in ("run", "check", "detect", "prepare", "fetch", "bench", "status", "doctor"):
         assert f"\n  {command} " in shown.out
         assert cli(command, "--help").code == 0
 

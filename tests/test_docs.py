@@ -20,11 +20,12 @@ def page(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def test_the_configuration_reference_is_current() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "make_config_reference.py"))
-    committed = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+@pytest.mark.parametrize("name", ["make_config_reference", "make_metrics_reference"])
+def test_a_generated_reference_is_current(name: str) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))
+    committed = script["PAGE"].read_text("utf-8")
     assert script["MARKER"] in committed
-    assert committed == script["page"](committed), "run python scripts/make_config_reference.py"
+    assert committed == script["page"](committed), f"run python scripts/{name}.py"
 
 
 def test_links_lead_somewhere(page: Path) -> None:

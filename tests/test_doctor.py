@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +153,17 @@ def test_systemd(tmp_path: Path, no_programs: Path) -> None:
     assert doctor._systemd(tmp_path).found == "running"
     program(no_programs, "systemctl", 'echo "systemd 252 (252.30-1)"; echo "+PAM"')
     assert doctor._systemd(tmp_path).found == "systemd 252 (252.30-1)"
+
+
+def test_the_documentation_is_pointed_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = doctor._documentation()
+    assert found.level is Level.OK
+    assert Path(found.found.split()[0]).is_file()
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "lib/daemon/commands/doctor.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert doctor._documentation().level is Level.NOTE
+    put(tmp_path / "share/doc/centernetd/operations.md")
+    assert str(tmp_path) in doctor._documentation().found
 
 
 def test_this_box_can_run_it(

@@ -108,7 +108,7 @@ def test_a_field_that_is_missing_is_named(field: str) -> None:
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "not a JSON object"),
-        (json.dumps(json.loads(MANIFEST.to_json()) | {"colour": 1}), "unknown field colour"),
+        (json.dumps(json.loads(MANIFEST.to_json()) | {"colour": 1}), "unknown field 'colour'"),
     ],
 )
 def test_what_is_no_manifest_at_all(document: str, reason: str) -> None:

@@ -1,121 +1,23 @@
 """What is exported: read back from real lanes through which frames were moved by hand."""
 
-import re
 import threading
 import time
-from fractions import Fraction
-from pathlib import Path
 
-import numpy as np
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 
-from daemon.flow import (
-    Backpressure,
-    Detections,
-    Frame,
-    Lane,
-    Reason,
-    Result,
-    StageName,
-    StorageStatus,
-    StreamState,
-)
+from daemon.flow import Reason, Result, StageName, StorageStatus, StreamState
 from daemon.flow.status import RECONNECT_REASONS
-from daemon.service import (
-    CollectorRegistry,
-    EngineInfo,
-    Pipeline,
-    PipelineCollector,
-    Progress,
-    PrometheusMeters,
-    Rates,
-    StreamView,
-)
+from daemon.service.catalog import catalog
 from daemon.service.meters import SECONDS, SIZES, STAGES
-from daemon.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
-from daemon.service.view import ConfigState
+from daemon.service.metrics import PREFIX
+from tests.house import NOTHING, House, frame, move_frames
 from tests.integration.prometheus import check_metrics
-
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
-LABELS = {
-    **{metric.name: metric.labels for metric in STREAM_METRICS},
-    **{metric.name: metric.labels for metric in DAEMON_METRICS},
-}
-NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
-
-
-class House:
-    """Lanes without stages, and the registry that exports them."""
-
-    def __init__(self, storage: StorageStatus) -> None:
-        self.views: list[StreamView] = []
-        self.engine: EngineInfo | None = EngineInfo(
-            "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
-        )
-        self.registry = CollectorRegistry()
-        self.meters = PrometheusMeters(self.registry)
-        self.registry.register(
-            PipelineCollector(
-                Pipeline(
-                    streams=lambda: self.views,
-                    engine=lambda: self.engine,
-                    slots_busy=lambda: 1,
-                    progress=Progress(),
-                    rates=Rates(),
-                    storage=storage,
-                    config=ConfigState("c0ffee"),
-                    version="1.2.3",
-                    started_at=0.0,
-                )
-            )
-        )
-
-    def add(self, name: str, inbox: int = 4) -> Lane:
-        lane = Lane(
-            name,
-            Backpressure.DROP_OLDEST,
-            depth=4,
-            inbox=inbox,
-            ready=threading.Condition(),
-            sinks=(StageName.RECORD, StageName.EVENTS),
-        )
-        self.views.append(StreamView(lane, stall_timeout=10.0))
-        self.meters.add_stream(name)
-        return lane
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(PREFIX + name, labels)
-
-    def names(self) -> set[str]:
-        return {
-            sample.name.removeprefix(PREFIX)
-            for family in self.registry.collect()
-            for sample in family.samples
-        }
 
 
 @pytest.fixture
 def house() -> House:
     return House(StorageStatus(size=5, free=7, oldest=1.5))
-
-
-def frame(frame_id: int) -> Frame:
-    image = np.zeros((2, 2, 3), np.uint8)
-    return Frame(frame_id, image, frame_id, Fraction(1, 25), time.monotonic(), time.time())
-
-
-def move_frames(lane: Lane) -> None:
-    """Offer 5 frames to an inbox of 4, infer 2, write 1; one waits in the record outlet."""
-    for frame_id in range(5):
-        lane.offer(frame(frame_id))
-    for _ in range(2):
-        taken = lane.take()
-        assert taken is not None
-        lane.deliver(Result(taken, NOTHING))
-    lane.take()
-    lane.outlets[StageName.RECORD].take()
-    lane.ledger.write(StageName.RECORD)
 
 
 def test_frames_are_counted_where_they_are(house: House) -> None:
@@ -293,34 +195,26 @@ def test_promtool_complains_about_bad_metrics() -> None:
     assert check_metrics("# TYPE frames counter\nframes 1\n") != ""
 
 
-def documented() -> set[str]:
-    return set(re.findall(r"^\| `centernetd_(\w+)`", DOCS.read_text("utf-8"), re.MULTILINE))
-
-
-def test_the_docs_name_exactly_what_is_exported(house: House) -> None:
+def test_the_catalog_lists_exactly_what_is_exported(house: House) -> None:
     lane = house.add("gate")
     lane.status.detections["face"] = 1
-    histograms = {
-        "stage_duration_seconds",
-        "frame_latency_seconds",
-        "batch_size",
-        "plan_build_seconds",
+    ProcessCollector(registry=house.registry)
+    exported = {s.name for family in house.registry.collect() for s in family.samples}
+    assert exported == {name for entry in catalog() for name in entry.series}
+    types = {family.name: family.type for family in house.registry.collect()}
+    for entry in catalog():
+        name = entry.name.removesuffix("_total").removesuffix("_info")
+        assert types[name].replace("info", "gauge") == entry.kind
+
+
+def test_the_catalog_gives_the_labels_of_each_metric(house: House) -> None:
+    lane = house.add("gate")
+    lane.status.detections["face"] = 1
+    ProcessCollector(registry=house.registry)
+    labels = {
+        sample.name: set(sample.labels) - {"le"}
+        for family in house.registry.collect()
+        for sample in family.samples
     }
-    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in house.names()}
-    assert names == documented()
-    assert names == histograms | LABELS.keys()
-
-
-def test_the_docs_list_every_value_of_stage_and_reason() -> None:
-    text = DOCS.read_text("utf-8")
-    values = {member.value for enum in (StageName, Reason, StreamState) for member in enum}
-    for value in values | set(RECONNECT_REASONS) | set(STAGES):
-        assert f"`{value}`" in text, value
-
-
-def test_the_docs_give_the_labels_of_each_metric() -> None:
-    rows = dict(
-        re.findall(r"^\| `centernetd_(\w+)` \| \w+ \|([^|]*)\|", DOCS.read_text("utf-8"), re.M)
-    )
-    for name, labels in LABELS.items():
-        assert tuple(re.findall(r"`(\w+)`", rows[name])) == labels
+    for entry in catalog():
+        assert all(labels[name] == set(entry.labels) for name in entry.series)

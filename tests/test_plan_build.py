@@ -15,6 +15,7 @@ from daemon.model.plan import (
     Binding,
     BuildStoppedError,
     LoggedProgress,
+    Onlooker,
     Profile,
     build,
     shared_logger,
@@ -116,7 +117,8 @@ def test_a_line_is_logged_now_and_then(
     now = [100.0]
     monkeypatch.setattr("daemon.model.plan.progress.time.monotonic", lambda: now[0])
     stopping = [False]
-    progress = LoggedProgress("gate.plan", lambda: stopping[0])
+    told: list[str] = []
+    progress = LoggedProgress("gate.plan", Onlooker(lambda: stopping[0], told.append))
     with caplog.at_level(logging.INFO):
         for now[0] in (100.0, 109.9, 110.0, 115.0, 121.0):
             assert progress("Timing", 3, 7)
@@ -124,6 +126,7 @@ def test_a_line_is_logged_now_and_then(
         "building gate.plan for 10 s: Timing, 3 of 7",
         "building gate.plan for 21 s: Timing, 3 of 7",
     ]
+    assert told == caplog.messages
     stopping[0] = True
     assert not progress("Timing", 4, 7)
 

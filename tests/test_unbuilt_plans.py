@@ -13,7 +13,7 @@ from daemon.commands.plans import plans
 from daemon.errors import EngineError
 from daemon.inference.engines import Choice
 from daemon.loading import ModelChoice, Sizes
-from daemon.model.plan import Gpu
+from daemon.model.plan import Gpu, Onlooker
 from daemon.service.meters import PrometheusMeters
 from tests.commandline import CommandLine, clip, command_line, configuration, squares_model
 from tests.plans import real_binding
@@ -62,10 +62,10 @@ def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, b
 def test_a_build_at_the_start_is_measured_and_then_nothing_is_to_be_built(box: Path) -> None:
     model, sizes = model_of(box), Sizes(2, 2)
     assert model.why_build(TENSORRT, sizes) == "there is none for it yet"
-    plan = model.plan(TENSORRT, sizes, lambda: False)
+    plan = model.plan(TENSORRT, sizes, Onlooker())
     assert plan.build_seconds is not None
     assert model.why_build(TENSORRT, sizes) is None
-    assert model.plan(TENSORRT, sizes, lambda: False).build_seconds is None
+    assert model.plan(TENSORRT, sizes, Onlooker()).build_seconds is None
     assert model.why_build(Choice("onnxruntime-cpu", "no GPU"), sizes) is None
 
 
@@ -86,7 +86,7 @@ def test_doctor_judges_the_plans_that_are_there(box: Path) -> None:
     folder = box.parent / "cache" / "plans"
     (none,) = plans(folder)
     assert (none.topic, none.level) == ("plans", Level.NOTE)
-    plan = model_of(box).plan(TENSORRT, Sizes(2, 2), lambda: False)
+    plan = model_of(box).plan(TENSORRT, Sizes(2, 2), Onlooker())
     fits = Finding(f"plan {plan.path.stem}", Level.OK, "float32, batches of 1 to 2, best at 2")
     assert list(plans(folder)) == [fits]
     plan.path.write_bytes(plan.content[:-1])

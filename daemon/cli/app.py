@@ -18,6 +18,7 @@ from daemon.cli.options import Invocation
 from daemon.cli.prepare import fetch, prepare
 from daemon.cli.reload import reload
 from daemon.cli.run import run
+from daemon.cli.status import status
 from daemon.config import redact
 from daemon.errors import CenternetdError
 from daemon.service import logs
@@ -76,5 +77,16 @@ def options(
 
 
 app.callback()(options)
-for command in (run, reload, check, detect, prepare, build, fetch, bench, doctor):
+for command in (
+    run,
+    status,
+    reload,
+    check,
+    detect,
+    prepare,
+    build,
+    fetch,
+    bench,
+    doctor,
+):
     app.command()(command)

@@ -35,6 +35,12 @@ ConfigFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Where the daemon answers, as http://HOST:PORT."),
+]
+
+
 class Precision(str, Enum):
     """What a network may compute in, as it is typed."""
 

@@ -3,6 +3,7 @@
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -42,6 +43,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
     yield from plans(cache_dir() / "plans")
     yield _state_folder()
     yield _systemd(root)
+    yield _documentation()
 
 
 def _package(module: str, distributions: tuple[str, ...], install: str) -> Finding:
@@ -92,6 +94,17 @@ def _systemd(root: Path) -> Finding:
     if not (root / "run/systemd/system").is_dir():
         return Finding("systemd", Level.NOTE, "not running: nothing restarts centernetd")
     return Finding("systemd", Level.OK, _systemd_version() or "running")
+
+
+def _documentation() -> Finding:
+    """Tell where the documentation lies: in a checkout, or where pip installs it."""
+    checkout = Path(__file__).resolve().parents[2] / "docs"
+    installed = Path(sys.prefix) / "share" / "doc" / "centernetd"
+    for folder in (checkout, installed):
+        if (folder / "operations.md").is_file():
+            found = f"{folder}/operations.md has a list by symptom"
+            return Finding("documentation", Level.OK, found)
+    return Finding("documentation", Level.NOTE, "not installed; docs/operations.md of the source")
 
 
 def _systemd_version() -> str | None:

@@ -4,6 +4,7 @@ from daemon.config.address import Address
 from daemon.config.config import Config
 from daemon.config.folders import cache_dir, state_dir
 from daemon.config.loader import from_source, load
+from daemon.config.peek import inline_secrets, listen_of, shareable
 from daemon.config.secret import SourceUri, redact
 from daemon.config.sections import (
     BatchingConfig,
@@ -36,7 +37,10 @@ __all__ = [
     "cache_dir",
     "expand",
     "from_source",
+    "inline_secrets",
+    "listen_of",
     "load",
     "redact",
+    "shareable",
     "state_dir",
 ]

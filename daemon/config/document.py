@@ -5,6 +5,7 @@ accepted is refused at its line before it costs anything.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,17 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
-def parse(raw: bytes, file: str, places: Places, prefix: Location = ()) -> Any:  # noqa: ANN401
+def parse(
+    raw: bytes,
+    file: str,
+    places: Places,
+    prefix: Location = (),
+    expand: Callable[[str], str] = variables.expand,
+) -> Any:  # noqa: ANN401
     """Return the value of a document: mappings as dict, lists as tuple, and scalars.
 
-    ``${NAME}`` is replaced in every value. The line of each key is noted in ``places`` with its
-    location under ``prefix``. Raises ConfigError naming file and line.
+    ``expand`` replaces ``${NAME}`` in every value. The line of each key is noted in ``places``
+    with its location under ``prefix``. Raises ConfigError naming file and line.
     """
     places.lines[prefix] = (file, 1)
     if len(raw) > LARGEST_FILE:
@@ -38,7 +45,7 @@ def parse(raw: bytes, file: str, places: Places, prefix: Location = ()) -> Any: 
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file}:{line}: is not UTF-8 text") from None
-    builder = _Builder(file, places, prefix)
+    builder = _Builder(file, places, prefix, expand)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.add(event)
@@ -69,6 +76,7 @@ class _Builder:
     file: str
     places: Places
     prefix: Location
+    expand: Callable[[str], str]
     root: Any = None
     _open: list[_Open] = field(default_factory=list)
     _documents: int = 0
@@ -120,7 +128,7 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> Any:  # noqa: ANN401
         try:
-            text = variables.expand(event.value)
+            text = self.expand(event.value)
         except ValueError as error:
             raise self.places.error(self._location(), str(error)) from None
         if isinstance(text, variables.Expanded):

@@ -29,13 +29,13 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
     """
     base_dir = base_dir or path.parent
     places = Places()
-    raw = _read(path)
+    raw = read_file(path)
     digest = hashlib.sha256(raw)
     data = _mapping(raw, path, places, ())
     if data.get("streams") is None:
         data["streams"] = {}
-    for camera in _camera_files(base_dir / CAMERA_FOLDER):
-        raw = _read(camera)
+    for camera in camera_files(base_dir / CAMERA_FOLDER):
+        raw = read_file(camera)
         digest.update(camera.name.encode() + b"\0" + raw)
         _add_camera(data["streams"], camera, raw, places)
     _merge_defaults(data)
@@ -82,7 +82,8 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:63] or "stream"
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return a file's content, or the part that shows it to be too large; or ConfigError."""
     try:
         with path.open("rb") as file:
             return file.read(document.LARGEST_FILE + 1)
@@ -100,7 +101,7 @@ def _mapping(raw: bytes, path: Path, places: Places, prefix: tuple[str, ...]) ->
     return data
 
 
-def _camera_files(folder: Path) -> list[Path]:
+def camera_files(folder: Path) -> list[Path]:
     """Return the files that each add a stream; hidden ones are editors' leavings."""
     try:
         files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -28,6 +28,15 @@ def redact(text: str) -> str:
     return _NAMED.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1:{MASK}@", text))
 
 
+def secrets_in(text: str, taken: Iterable[str] = ()) -> frozenset[str]:
+    """Return what `redact` would mask, and ``taken``: raw, decoded and percent-encoded."""
+    found = {match[2] for pattern in (_PASSWORD, _NAMED) for match in pattern.finditer(text)}
+    found.update(taken)
+    plain = found | {unquote(value) for value in found}
+    encoded = {form for value in plain for form in (quote(value, safe=""), quote(value))}
+    return frozenset(plain | encoded | {quote_plus(value) for value in plain}) - {""}
+
+
 class SourceUri:
     """A camera, a network stream or a file; prints without its secrets.
 
@@ -72,17 +81,8 @@ class SourceUri:
         return moved
 
     def secrets(self) -> frozenset[str]:
-        """Return the strings that must never be printed.
-
-        They are raw, decoded, percent-encoded, and as HTTP's basic authentication has them.
-        """
-        found = set(self._taken)
-        found.update(match[2] for match in _PASSWORD.finditer(self._raw))
-        found.update(match[2] for match in _NAMED.finditer(self._raw))
-        plain = found | {unquote(value) for value in found}
-        encoded = {form for value in plain for form in (quote(value, safe=""), quote(value))}
-        encoded |= {quote_plus(value) for value in plain}
-        return frozenset(plain | encoded | set(self._basic())) - {""}
+        """Return the strings that must never be printed: as `secrets_in`, and for HTTP's Basic."""
+        return secrets_in(self._raw, self._taken) | set(self._basic())
 
     def _basic(self) -> Iterator[str]:
         """Yield user and password as an Authorization header has them (RFC 7617)."""

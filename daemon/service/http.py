@@ -1,13 +1,17 @@
 """An HTTP server with a fixed number of threads."""
 
 import errno
+import logging
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
-from waitress.server import create_server
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 
 from daemon.config import Address
 from daemon.errors import StartupError
@@ -17,8 +21,8 @@ if TYPE_CHECKING:
 
 LIMITS = {
     "threads": 2,
-    "connection_limit": 64,
-    "channel_timeout": 30,
+    "connection_limit": 256,
+    "channel_timeout": 30,  # seconds for a whole request, and for its answer to be read
     "cleanup_interval": 5,
     "max_request_header_size": 16384,
     "max_request_body_size": 1024,
@@ -31,6 +35,44 @@ _ADVICE = {
     errno.EADDRNOTAVAIL: "choose an address of this machine, 127.0.0.1 or 0.0.0.0",
     errno.EACCES: "choose a port from 1024 up",
 }
+
+
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of each request that waits
+
+
+class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
+    """waitress with a deadline for a request and its answer as a whole.
+
+    Its own counts from the last byte, and lets nobody go who reads nothing: one byte now and
+    then, or none, would keep a client's place for ever.
+    """
+
+    def __init__(self, app: "WSGIApplication", bound: socket.socket, map: dict[int, Any]) -> None:
+        limits = Adjustments(sockets=[bound], **LIMITS)
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.set_thread_count(limits.threads)
+        sockinfo = (bound.family, bound.type, bound.proto, bound.getsockname())
+        super().__init__(
+            app,
+            map=map,
+            _sock=bound,
+            dispatcher=dispatcher,
+            adj=limits,
+            sockinfo=sockinfo,
+            bind_socket=False,
+        )
+
+    def add_task(self, task: Any) -> None:  # noqa: ANN401 - waitress's channel
+        """Note when a connection has said a whole request."""
+        task.asked_at = time.time()
+        super().add_task(task)
+
+    def maintenance(self, now: float) -> None:
+        """Close the connections whose time is over."""
+        for channel in list(self.active_channels.values()):
+            since = getattr(channel, "asked_at", channel.creation_time)
+            if not channel.requests and since < now - self.adj.channel_timeout:
+                channel.handle_close()
 
 
 class HttpServer:
@@ -61,9 +103,7 @@ class HttpServer:
 
     def start(self) -> None:
         """Serve in threads of its own from now on."""
-        self._server = create_server(
-            self._app, map=self._connections, sockets=[self._socket], **LIMITS
-        )
+        self._server = _Server(self._app, self._socket, self._connections)
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
 

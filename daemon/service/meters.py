@@ -1,8 +1,11 @@
 """The measurements that stages report, as Prometheus histograms."""
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
 
 from daemon.flow import Meters
+from daemon.service.metrics import PREFIX
 
 STAGES = ("decode", "preprocess", "copy_in", "execute", "copy_out", "annotate", "encode")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0)
@@ -12,33 +15,49 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # else each histogram has a twin
 
 
+@dataclass(frozen=True)
+class HistogramDefinition:
+    """A histogram: its name without prefix, labels, help and the upper bounds of its buckets."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...]
+
+    def make(self, registry: CollectorRegistry) -> Histogram:
+        """Return the histogram, registered."""
+        return Histogram(
+            PREFIX + self.name, self.help, self.labels, buckets=self.buckets, registry=registry
+        )
+
+
+BATCH_SIZE = HistogramDefinition("batch_size", (), "Frames that ran together.", SIZES)
+STAGE_DURATION = HistogramDefinition(
+    "stage_duration_seconds",
+    ("stage",),
+    "Time one step took. Steps done for a whole batch count once a batch.",
+    SECONDS,
+)
+FRAME_LATENCY = HistogramDefinition(
+    "frame_latency_seconds",
+    ("stream",),
+    "Time from decoding a frame to handing its detections to the sinks.",
+    SECONDS,
+)
+PLAN_BUILD = HistogramDefinition(
+    "plan_build_seconds", (), "Time the building of a TensorRT plan took.", BUILD_SECONDS
+)
+HISTOGRAMS = (STAGE_DURATION, FRAME_LATENCY, BATCH_SIZE, PLAN_BUILD)
+
+
 class PrometheusMeters(Meters):
     """Histograms on ``registry``; one report costs some microseconds and takes one lock."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._batches = Histogram(
-            "centernetd_batch_size", "Frames that ran together.", buckets=SIZES, registry=registry
-        )
-        self._durations = Histogram(
-            "centernetd_stage_duration_seconds",
-            "Time one step took; a batch counts once where steps are done for a batch.",
-            ["stage"],
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._latencies = Histogram(
-            "centernetd_frame_latency_seconds",
-            "Time from decoding a frame to handing its detections to the sinks.",
-            ["stream"],
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._builds = Histogram(
-            "centernetd_plan_build_seconds",
-            "Time the building of a TensorRT plan took.",
-            buckets=BUILD_SECONDS,
-            registry=registry,
-        )
+        self._batches = BATCH_SIZE.make(registry)
+        self._durations = STAGE_DURATION.make(registry)
+        self._latencies = FRAME_LATENCY.make(registry)
+        self._builds = PLAN_BUILD.make(registry)
         self._stages = {stage: self._durations.labels(stage) for stage in STAGES}
         self._streams: dict[str, Histogram] = {}
 

@@ -1,12 +1,14 @@
 """The table of metrics, and the collector that reads them from the lanes at scrape time."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from daemon.flow import StreamState
 from daemon.service.view import Pipeline, StreamView
@@ -14,6 +16,9 @@ from daemon.service.view import Pipeline, StreamView
 PREFIX = "centernetd_"
 
 Source = TypeVar("Source")
+
+Rows = Sequence[tuple[tuple[str, ...], float]]
+"""Label values, in the order of a metric's labels, each with its number."""
 
 Values = Iterable[tuple[tuple[str, ...], float]]
 """Label values, in the order of a definition's labels (less ``stream``), each with its number."""
@@ -30,6 +35,28 @@ class StreamReading:
         self.book = view.lane.ledger.read()
 
 
+class Family(Metric):
+    """A metric as it was read; samples, each with a mapping of labels, are made if asked for.
+
+    ``rows`` holds for each sample the values of ``labels``, in their order, and its number.
+    """
+
+    def __init__(
+        self, name: str, said: str, kind: str, sample: str, labels: tuple[str, ...], rows: Rows
+    ) -> None:
+        super().__init__(name, said, kind)
+        self.sample, self.labels, self.rows = sample, labels, rows
+        del self.samples  # the base class's own, so that the property below answers
+
+    @cached_property
+    def samples(self) -> list[Sample]:  # type: ignore[override]
+        """The samples, as prometheus_client has them."""
+        return [
+            Sample(self.sample, dict(zip(self.labels, values, strict=True)), float(number))
+            for values, number in self.rows
+        ]
+
+
 @dataclass(frozen=True)
 class Definition(Generic[Source]):
     """A metric, and how its samples are read from a stream or from the pipeline."""
@@ -39,21 +66,23 @@ class Definition(Generic[Source]):
     help: str
     read: Callable[[Source], Values]
 
-    def family(self) -> Metric:
-        """Return the metric without samples; a family's name lacks the suffix of its type."""
-        for suffix, kind in (("_total", "counter"), ("_info", "info")):
+    def family(self, rows: Rows = ()) -> Metric:
+        """Return the metric with its samples; a family's name lacks the suffix of its type."""
+        sample, name, kind = PREFIX + self.name, PREFIX + self.name, "gauge"
+        for suffix, kind_of_it in (("_total", "counter"), ("_info", "info")):
             if self.name.endswith(suffix):
-                return Metric(PREFIX + self.name.removesuffix(suffix), self.help, kind)
-        return Metric(PREFIX + self.name, self.help, "gauge")
+                name, kind = name.removesuffix(suffix), kind_of_it
+        return Family(name, self.help, kind, sample, self.labels, rows)
 
     def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
         """Return the metric with the samples of all ``sources``, each after its own labels."""
-        family, name = self.family(), PREFIX + self.name
-        for leading, source in sources:
-            for values, value in self.read(source):
-                labels = dict(zip(self.labels, (*leading, *values), strict=True))
-                family.add_sample(name, labels, float(value))
-        return family
+        return self.family(
+            [
+                (leading + values, number)
+                for leading, source in sources
+                for values, number in self.read(source)
+            ]
+        )
 
 
 def _one(value: float) -> Values:
@@ -100,7 +129,7 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Frames lost, by place and cause.",
                _dropped),
     Definition("frames_written_total", ("stream", "sink"),
-               "Frames a sink has written.",
+               "Frames that are safe in the sink's file.",
                lambda s: (((sink.value,), n) for sink, n in s.book.written.items())),
     Definition("frames_in_flight", ("stream", "stage"),
                "Frames that have come to a stage and not left it.",
@@ -109,7 +138,8 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Broken pictures and packets passed over, which never count as captured.",
                lambda s: _one(s.status.damaged)),
     Definition("detections_total", ("stream", "label"),
-               "Objects detected.",
+               "Objects detected. The labels are those of detect.labels, else the model's first "
+               "20; the rest count as other.",
                lambda s: _counted(s.status.detections)),
     Definition("reconnects_total", ("stream", "reason"),
                "Times the source had to be connected to again.",
@@ -121,10 +151,12 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Video files completed.",
                lambda s: _one(s.status.segments)),
     Definition("frame_age_seconds", ("stream",),
-               "Time since the last frame or, before the first, since the start.",
+               "Time since the last frame or, before the first, since the start. Absent once a "
+               "file has come to its proper end.",
                lambda s: () if s.view.finished else _one(s.view.age(s.now))),
     Definition("stream_up", ("stream",),
-               "1 while the stream runs and its last frame is no older than stall_timeout.",
+               "1 while the stream runs and its last frame is no older than stall_timeout, else 0. "
+               "Absent once a file has come to its proper end: it is neither up nor down.",
                lambda s: () if s.view.finished else _one(s.view.fresh(s.now))),
     Definition("stream_state", ("stream", "state"),
                "1 for the state the stream is in, 0 for the others.",
@@ -139,33 +171,37 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "How far a live source's timeline lags behind the clock.",
                lambda s: _one(s.status.source_lag)),
     Definition("stream_info", ("stream", "codec", "decoder", "encoder"),
-               "How the stream is coded.",
+               "Always 1: how the stream is coded.",
                lambda s: (((s.status.codec, s.status.decoder, s.status.encoder), 1),)),
 )
 DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
     Definition("queue_frames", ("queue",),
-               "Frames that wait in a queue.",
+               "Frames that wait in a queue: STREAM/inbox before inference, STREAM/record and "
+               "STREAM/events before the sinks.",
                _queues),
     Definition("slots_busy", (),
                "Slots of the inference ring that hold a batch.",
                lambda p: _one(p.slots_busy())),
     Definition("storage_bytes", (),
-               "Size of the recordings and events that storage's limits are about.",
+               "Size of the recordings and events that the limits under storage are about: those "
+               "of cameras, with the files being written. Absent until they have been counted.",
                lambda p: _known(p.storage.size)),
     Definition("storage_free_bytes", (),
-               "Free space where recordings go.",
+               "Free space where recordings go, as it was in the last second: a scrape asks no "
+               "disk. Absent while the disk can't be asked.",
                lambda p: _known(p.storage.free)),
     Definition("oldest_segment_timestamp_seconds", (),
-               "When the oldest recording or events file was last written.",
+               "When the oldest of them was last written, as Unix time. Absent while there is "
+               "none.",
                lambda p: _known(p.storage.oldest)),
     Definition("build_info", ("version",),
-               "The version that runs.",
+               "Always 1: the version that runs.",
                lambda p: (((p.version,), 1),)),
     Definition("engine_info", ("backend", "precision", "device", "model"),
-               "What the network runs on.",
+               "Always 1: what the network runs on. Absent until the engine is loaded.",
                _engine_info),
     Definition("config_info", ("sha256",),
-               "The configuration in force.",
+               "Always 1: the configuration in force.",
                lambda p: (((p.config.sha256,), 1),)),
     Definition("config_last_reload_successful", (),
                "1 unless the last reload was refused.",

@@ -7,9 +7,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 
 from daemon.service.health import Verdict, health, readiness
+from daemon.service.scrape import ScrapePage
 from daemon.service.status import status
 from daemon.service.view import Pipeline
 
@@ -27,8 +28,7 @@ class Pages:
 
     def __init__(self, pipeline: Pipeline, registry: CollectorRegistry) -> None:
         self._pipeline = pipeline
-        # Uncompressed: packing what 64 streams export costs more than making it.
-        self._metrics = make_wsgi_app(registry, disable_compression=True)
+        self._metrics = ScrapePage(registry)
         self._routes = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -39,8 +39,7 @@ class Pages:
         """Answer one request."""
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         if path == "/metrics" and method == "GET":
-            answer: Iterable[bytes] = self._metrics(environ, start)
-            return answer
+            return self._metrics(environ, start)
         code, kind, body = self._answer(path, method, environ.get("QUERY_STRING", ""))
         payload = body.encode()
         headers = [

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from daemon.config import Config
-from daemon.flow import Lane, StorageStatus
+from daemon.flow import Lane, Reason, StorageStatus
 from daemon.service.health import health
 from daemon.service.http import HttpServer
 from daemon.service.meters import PrometheusMeters
@@ -18,6 +18,9 @@ from daemon.service.pages import Pages
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
 from daemon.service.view import ConfigState, EngineInfo, Pipeline, StreamView
+
+_LONGEST_SILENCE = 300.0
+"""Seconds that a start may take without a word: a builder times one layer in many ways."""
 
 
 class Service:
@@ -53,6 +56,7 @@ class Service:
         )
         registry = CollectorRegistry()
         registry.register(PipelineCollector(pipeline))
+        ProcessCollector(registry=registry)
         self.meters = PrometheusMeters(registry)
         for lane in lanes:
             self.meters.add_stream(lane.name)
@@ -67,6 +71,11 @@ class Service:
     def __exit__(self, *exc_info: object) -> None:
         if self._server is not None:
             self._server.close()
+
+    def starting(self, doing: str) -> None:
+        """Tell what the start is at, so that systemd goes on waiting; from any thread."""
+        self._notifier.status(doing)
+        self._notifier.extend_timeout(_LONGEST_SILENCE)
 
     def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
         """Tell that the engine is loaded and every stage runs."""
@@ -102,9 +111,21 @@ class Service:
         self._overload.tick(self._lanes, now)
         if health(self._engine is not None, self.progress).ok:
             self._notifier.watchdog()
-        fps = sum(self.rates.fps(lane.name) for lane in self._lanes)
-        self._notifier.status(f"{len(self._lanes)} streams, {fps:.1f} frames/s")
+        self._notifier.status(self._summary(now))
 
     def stopping(self) -> None:
         """Tell that the stop has begun."""
         self._notifier.stopping()
+
+    def _summary(self, now: float) -> str:
+        """Return the line of `systemctl status`, at monotonic ``now``."""
+        up = sum(view.fresh(now) for view in self._views)
+        fps = sum(self.rates.fps(view.name) for view in self._views)
+        dropped = sum(_lost(lane) for lane in self._lanes)
+        return f"{up} of {len(self._views)} streams up, {fps:.1f} frames/s, {dropped} dropped"
+
+
+def _lost(lane: Lane) -> int:
+    """Return how many frames were dropped though the configuration asks for them."""
+    dropped = lane.ledger.read().dropped
+    return sum(count for (_, reason), count in dropped.items() if reason is not Reason.UNWANTED)

@@ -13,8 +13,10 @@ from urllib.request import urlopen
 
 from tests.tools import tool
 
+RULES = Path(__file__).resolve().parents[2] / "systemd" / "prometheus"
 CONFIG = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: ["{rules}/centernetd.*.yml"]
 scrape_configs:
   - job_name: centernetd
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
@@ -49,6 +51,14 @@ class Prometheus:
             time.sleep(0.2)
         return value
 
+    def firing(self) -> set[tuple[str, str]]:
+        """Return name and stream of each alert that fires ("" where it is of no stream)."""
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("stream", ""))
+            for alert in self._get("alerts")["alerts"]
+            if alert["state"] == "firing"
+        }
+
     def targets(self) -> list[dict[str, Any]]:
         """Return what is scraped, with `health` and `lastError`."""
         active: list[dict[str, Any]] = self._get("targets")["activeTargets"]
@@ -64,9 +74,12 @@ class Prometheus:
 
 @contextmanager
 def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes 127.0.0.1:`port` each second and keeps its data in `folder`."""
+    """Run a Prometheus that scrapes 127.0.0.1:`port` each second, with the shipped rules.
+
+    It keeps its data in `folder`.
+    """
     config = folder / "prometheus.yml"
-    config.write_text(CONFIG.format(port=port))
+    config.write_text(CONFIG.format(port=port, rules=RULES))
     process = subprocess.Popen(
         [
             tool("prometheus"),

@@ -1,5 +1,6 @@
-"""The unit file, as systemd's own tools judge it: they must be installed."""
+"""The unit files, as systemd's own tools judge them: they must be installed."""
 
+import difflib
 import re
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from tests.tools import tool
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 UNIT = SYSTEMD / "centernetd.service"
+INSTANCE = SYSTEMD / "centernetd@.service"
+DROP_INS = ("jetson.conf", "memory-deny-write-execute.conf")
 PROGRAM = "/opt/centernetd/bin/centernetd"
 LARGEST_EXPOSURE = 2.0
 RESTART_PROMISE = 30
@@ -28,11 +31,18 @@ def seconds(name: str) -> float:
     return float(value)
 
 
-def installed(folder: Path, text: str | None = None) -> Path:
-    """Write the unit as if its program were there: the checker looks for the executable."""
-    unit = folder / UNIT.name
+def installed(folder: Path, text: str | None = None, name: str = UNIT.name) -> Path:
+    """Write a unit as if its program were there: the checker looks for the executable."""
+    unit = folder / name
     unit.write_text((text or UNIT.read_text("utf-8")).replace(PROGRAM, "/bin/true"))
     return unit
+
+
+def drop_in(unit: Path, name: str) -> None:
+    """Put a drop-in beside ``unit``."""
+    folder = unit.with_name(f"{unit.name}.d")
+    folder.mkdir()
+    (folder / name).write_text((SYSTEMD / name).read_text("utf-8"))
 
 
 def run(command: Sequence[str | Path]) -> "subprocess.CompletedProcess[str]":
@@ -69,14 +79,40 @@ def test_the_unit_is_hardened(tmp_path: Path) -> None:
     assert exposure(installed(tmp_path)) <= LARGEST_EXPOSURE
 
 
-def test_the_drop_in_is_clean_and_hardens_further(tmp_path: Path) -> None:
+def test_an_instance_is_clean_and_hardened(tmp_path: Path) -> None:
+    unit = installed(tmp_path, INSTANCE.read_text("utf-8"), "centernetd@0.service")
+    assert verify(unit) == ""
+    assert exposure(unit) <= LARGEST_EXPOSURE
+
+
+def test_an_instance_differs_in_nothing_but_its_places() -> None:
+    one, many = UNIT.read_text("utf-8").splitlines(), INSTANCE.read_text("utf-8").splitlines()
+    changed = [line for line in difflib.ndiff(one, many) if line[0] in "+-" and line[2] != "#"]
+    assert changed == [
+        "- Description=CenterNet detection on video streams",
+        "+ Description=CenterNet detection on video streams (%i)",
+        f"- ExecStart={PROGRAM} run -c /etc/centernetd/config.yaml",
+        f"+ ExecStart={PROGRAM} run -c /etc/centernetd/%i/config.yaml",
+        "+ Environment=INSTANCE=%i",
+        "- StateDirectory=centernetd",
+        "+ StateDirectory=centernetd-%i",
+        "- ConfigurationDirectory=centernetd",
+        "+ ConfigurationDirectory=centernetd/%i",
+    ]
+
+
+@pytest.mark.parametrize("name", DROP_INS)
+def test_a_drop_in_is_clean_and_leaves_the_unit_hardened(name: str, tmp_path: Path) -> None:
+    unit = installed(tmp_path)
+    drop_in(unit, name)
+    assert verify(unit) == ""
+    assert exposure(unit) <= LARGEST_EXPOSURE
+
+
+def test_one_drop_in_hardens_further(tmp_path: Path) -> None:
     unit = installed(tmp_path)
     before = exposure(unit)
-    drop_ins = tmp_path / f"{UNIT.name}.d"
-    drop_ins.mkdir()
-    drop_in = SYSTEMD / "memory-deny-write-execute.conf"
-    (drop_ins / drop_in.name).write_text(drop_in.read_text("utf-8"))
-    assert verify(unit) == ""
+    drop_in(unit, "memory-deny-write-execute.conf")
     assert exposure(unit) < before
 
 
@@ -92,15 +128,25 @@ def test_what_only_a_person_can_mend_is_not_restarted() -> None:
 
 
 def test_the_promised_times_are_kept() -> None:
-    assert STALL_LIMIT + seconds("WatchdogSec") < RESTART_PROMISE
+    noticed = STALL_LIMIT + seconds("WatchdogSec") + seconds("TimeoutAbortSec")
+    assert noticed + seconds("RestartSec") < RESTART_PROMISE
     assert seconds("TimeoutStopSec") > STOP_PROMISE
 
 
 def test_every_group_is_made(tmp_path: Path) -> None:
     """A group the machine lacks fails the start with 216/GROUP, and no checker says so."""
     (tmp_path / "etc").mkdir()
-    done = run(["systemd-sysusers", f"--root={tmp_path}", SYSTEMD / "centernetd.sysusers"])
+    done = run(["systemd-sysusers", f"--root={tmp_path}", SYSTEMD / "centernetd.sysusers.conf"])
     assert done.returncode == 0, done.stderr
     made = {line.split(":")[0] for line in (tmp_path / "etc/group").read_text().splitlines()}
     (groups,) = settings("SupplementaryGroups")
     assert set(groups.split()) <= made
+
+
+def test_the_folders_of_the_operator_are_made(tmp_path: Path) -> None:
+    done = run(
+        ["systemd-tmpfiles", "--create", f"--root={tmp_path}", SYSTEMD / "centernetd.tmpfiles.conf"]
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "etc/centernetd/streams.d").is_dir()
+    assert (tmp_path / "etc/centernetd/credentials").stat().st_mode & 0o077 == 0

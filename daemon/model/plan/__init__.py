@@ -9,7 +9,7 @@ from daemon.model.plan.build import build
 from daemon.model.plan.cache import Job, build_plan, resolve_plan, why_build
 from daemon.model.plan.file import PlanFile, load_plan
 from daemon.model.plan.fingerprint import Fingerprint, Gpu, Profile
-from daemon.model.plan.progress import BuildStoppedError, LoggedProgress, Progress
+from daemon.model.plan.progress import BuildStoppedError, LoggedProgress, Onlooker, Progress
 
 __all__ = [
     "Binding",
@@ -18,6 +18,7 @@ __all__ = [
     "Gpu",
     "Job",
     "LoggedProgress",
+    "Onlooker",
     "PlanFile",
     "Profile",
     "Progress",

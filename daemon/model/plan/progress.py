@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from daemon.errors import CenternetdError
@@ -26,13 +27,24 @@ class Progress(Protocol):
         """
 
 
-class LoggedProgress:
-    """Logs a line now and then; stops the build when ``stopping`` says so."""
+@dataclass(frozen=True)
+class Onlooker:
+    """Whoever waits for a build: is told a line now and then, and may want it stopped.
 
-    def __init__(self, name: str, stopping: Callable[[], bool]) -> None:
+    Both are called by any thread.
+    """
+
+    stopping: Callable[[], bool] = lambda: False
+    tell: Callable[[str], None] = lambda _line: None
+
+
+class LoggedProgress:
+    """Logs a line now and then, and tells it ``onlooker``, who may stop the build."""
+
+    def __init__(self, name: str, onlooker: Onlooker) -> None:
         """Begin to follow the build of ``name``."""
         self._name = name
-        self._stopping = stopping
+        self._onlooker = onlooker
         self._started = self._logged = time.monotonic()
 
     def __call__(self, phase: str, step: int, of: int) -> bool:
@@ -40,11 +52,11 @@ class LoggedProgress:
         now = time.monotonic()
         if now - self._logged >= _SECONDS_BETWEEN_LINES:
             self._logged = now
-            log.info(
-                "building %s for %.0f s: %s, %d of %d",
-                self._name, now - self._started, phase, step, of,
-            )  # fmt: skip
-        return not self._stopping()
+            took = now - self._started
+            line = f"building {self._name} for {took:.0f} s: {phase}, {step} of {of}"
+            log.info("%s", line)
+            self._onlooker.tell(line)
+        return not self._onlooker.stopping()
 
 
 class Relay:

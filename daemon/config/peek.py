@@ -1,0 +1,75 @@
+"""Looks at a configuration without being the daemon: its passwords need not be at hand."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from daemon.config import document
+from daemon.config.address import Address
+from daemon.config.loader import CAMERA_FOLDER, camera_files, read_file
+from daemon.config.places import Places
+from daemon.config.secret import MASK, redact, secrets_in
+from daemon.config.sections import MetricsConfig
+from daemon.errors import ConfigError
+
+
+def listen_of(path: Path) -> Address | None:
+    """Return the ``metrics.listen`` of a configuration file, looking at nothing else in it.
+
+    Raises ConfigError when the file or the key can't be read.
+    """
+    data = _parse(path)
+    section = data.get("metrics") if isinstance(data, dict) else None
+    try:
+        return MetricsConfig.model_validate({} if section is None else section).listen
+    except ValidationError:
+        raise ConfigError(
+            f"{path}: metrics.listen can't be read; `centernetd check -c {path}` says why"
+        ) from None
+
+
+def shareable(path: Path) -> dict[str, Any]:
+    """Return by name what a configuration file and those in ``streams.d`` hold, without secrets.
+
+    It is what was parsed: of comments, in which anything may stand, nothing is left. A file that
+    can't be read has a sentence in its place.
+    """
+    try:
+        cameras = camera_files(path.parent / CAMERA_FOLDER)
+    except ConfigError:
+        cameras = []
+    return {file.name: _masked(_parsed_or_sentence(file)) for file in (path, *cameras)}
+
+
+def inline_secrets(path: Path) -> frozenset[str]:
+    """Return the passwords that stand in a configuration file itself, or those it reads."""
+    found: frozenset[str] = frozenset()
+    try:
+        for file in (path, *camera_files(path.parent / CAMERA_FOLDER)):
+            found |= secrets_in(read_file(file).decode(errors="replace"))
+    except ConfigError:
+        pass
+    return found
+
+
+def _parse(path: Path) -> Any:  # noqa: ANN401 - a document may be anything
+    return document.parse(read_file(path), str(path), Places(), expand=str)
+
+
+def _parsed_or_sentence(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return _parse(path)
+    except ConfigError as error:
+        return str(error)
+
+
+def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401
+    """Return ``value`` with each text masked, also where only its key tells a secret."""
+    if isinstance(value, dict):
+        return {redact(name): _masked(inner, name) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_masked(inner, key) for inner in value]
+    if not isinstance(value, str):
+        return value
+    return redact(value) if redact(f"{key}=x") == f"{key}=x" else MASK

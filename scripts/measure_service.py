@@ -1,0 +1,223 @@
+"""Measure what watching the daemon costs: scrapes of 64 streams, start, and memory when idle.
+
+Run as ``python scripts/measure_service.py [text] [scraping] [start]`` (nothing: all) on a machine
+with nothing else to do. Needs ``centernetd fetch centerface``.
+"""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from daemon.flow import Backpressure, Lane, StageName, StorageStatus
+from daemon.service import Pipeline, PipelineCollector, Progress, PrometheusMeters, Rates
+from daemon.service.exposition import Exposition
+from daemon.service.view import ConfigState, StreamView
+
+DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
+STREAMS = 64
+LABELS = 21  # as many as a stream may have: the model's first 20 and the rest
+SLICE, PAIRS = 10.0, 6  # seconds with scraping or without, and how many of each
+NOBODY = "rtsp://127.0.0.1:9/"
+
+
+def text() -> None:
+    """Time the encoding of all streams, ours beside the library's, in turns."""
+    registry = busy_registry()
+    ours = Exposition(registry)
+    kinds: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "text": (ours.text, lambda: generate_latest(registry)),
+        "OpenMetrics": (
+            ours.openmetrics,
+            lambda: openmetrics.generate_latest(registry),  # type: ignore[no-untyped-call]
+        ),
+    }
+    for name, pair in kinds.items():
+        times = [[cost(make) for make in pair] for _ in range(20)]
+        mine, theirs = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
+        least = min(row[0] for row in times) * 1e3
+        print(f"{STREAMS} streams as {name}: {mine:.1f} ms CPU (least {least:.1f}), ", end="")
+        print(f"prometheus_client's own {theirs:.1f} ms, ratio {mine / theirs:.2f}")
+
+
+def busy_registry() -> CollectorRegistry:
+    """Return a registry of streams in which every label has been seen."""
+    registry, views = CollectorRegistry(), []
+    meters = PrometheusMeters(registry)
+    for number in range(STREAMS):
+        lane = Lane(
+            f"camera-{number}",
+            Backpressure.DROP_OLDEST,
+            depth=8,
+            inbox=2,
+            ready=threading.Condition(),
+            sinks=(StageName.RECORD, StageName.EVENTS),
+        )
+        lane.status.detections.update({f"label-{index}": index for index in range(LABELS)})
+        meters.add_stream(lane.name)
+        views.append(StreamView(lane, stall_timeout=10.0))
+    pipeline = Pipeline(
+        streams=lambda: views,
+        engine=lambda: None,
+        slots_busy=lambda: 0,
+        progress=Progress(),
+        rates=Rates(),
+        storage=StorageStatus(),
+        config=ConfigState(""),
+        version="",
+        started_at=0.0,
+    )
+    registry.register(PipelineCollector(pipeline))
+    return registry
+
+
+def cost(work: Callable[[], object]) -> float:
+    """Return the CPU seconds that ``work`` takes in this thread."""
+    before = time.thread_time()
+    work()
+    return time.thread_time() - before
+
+
+def scraping() -> None:
+    """Compare the frames a second of a daemon with 64 streams, scraped ten times a second or not.
+
+    The frames per CPU second of its own are compared as well: other programs change those less.
+    """
+    port = free_port()
+    streams = {
+        f"camera-{n}": {"source": str(DEMO), "record": {"when": "never"}} for n in range(STREAMS)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        daemon = start(Path(folder), streams, port)
+        by_wall, by_cpu = [], []
+        wait_for_frames(port, 100)
+        for pair in range(PAIRS):
+            order = (True, False) if pair % 2 else (False, True)
+            rates = {scraped: slice_of(daemon.pid, port, scraped) for scraped in order}
+            by_wall.append(rates[True][0] / rates[False][0])
+            by_cpu.append(rates[True][1] / rates[False][1])
+            print(f"  {rates[False][0]:.2f} frames/s, scraped {rates[True][0]:.2f}")
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait()
+    print(f"scraped ten times a second / not: {statistics.median(by_wall):.4f} (median of {PAIRS})")
+    print(f"the same for frames per CPU second: {statistics.median(by_cpu):.4f}")
+
+
+def slice_of(pid: int, port: int, scraped: bool) -> tuple[float, float]:
+    """Return frames a second and frames per CPU second over one slice of time."""
+    until = time.monotonic() + SLICE
+    began, cpu, frames = time.monotonic(), cpu_seconds(pid), inferred(port)
+    while time.monotonic() < until:
+        if scraped:
+            get(port, "/metrics")
+        time.sleep(0.1)
+    done = inferred(port) - frames
+    return done / (time.monotonic() - began), done / (cpu_seconds(pid) - cpu)
+
+
+def begin() -> None:
+    """Time the start to READY and read the memory of an idle daemon."""
+    cases = {
+        "the demo": {"demo": {"source": str(DEMO)}},
+        "an idle camera": {"gate": {"source": NOBODY}},
+    }
+    for name, streams in cases.items():
+        seconds, resident = [], 0.0
+        for _ in range(5):
+            with tempfile.TemporaryDirectory() as folder, ready_socket(Path(folder)) as told:
+                before = time.monotonic()
+                daemon = start(Path(folder), streams, None, told.getsockname())
+                while b"READY=1" not in told.recv(4096):
+                    pass
+                seconds.append(time.monotonic() - before)
+                time.sleep(2)
+                resident = resident_bytes(daemon.pid)
+                daemon.send_signal(signal.SIGTERM)
+                daemon.wait()
+        shown = " ".join(f"{value:.2f}" for value in sorted(seconds))
+        print(f"start to READY, {name}: {shown} s; resident 2 s later: {resident / 1e6:.0f} MB")
+
+
+def start(
+    folder: Path, streams: object, port: int | None, notify: str | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a daemon whose outputs stay in ``folder``."""
+    listen = None if port is None else f"127.0.0.1:{port}"
+    config = folder / "config.yaml"
+    config.write_text(json.dumps({"version": 1, "streams": streams, "metrics": {"listen": listen}}))
+    environ = {**os.environ, "STATE_DIRECTORY": str(folder)}
+    if notify:
+        environ["NOTIFY_SOCKET"] = notify
+    command = [sys.executable, "-m", "daemon", "run", "-c", str(config)]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environ, stdout=quiet, stderr=quiet)
+
+
+def ready_socket(folder: Path) -> socket.socket:
+    """Return a socket that hears what the daemon would tell systemd."""
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(str(folder / "notify"))
+    told.settimeout(120)
+    return told
+
+
+def get(port: int, path: str) -> bytes:
+    """Ask a page."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def inferred(port: int) -> int:
+    """Return how many frames the daemon has run its network on."""
+    streams = json.loads(get(port, "/status"))["streams"]
+    return sum(stream["inferred"] for stream in streams.values())
+
+
+def wait_for_frames(port: int, count: int) -> None:
+    """Wait until so many frames are done."""
+    while True:
+        try:
+            if inferred(port) >= count:
+                return
+        except OSError:
+            pass
+        time.sleep(0.5)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time a process has taken (proc(5): fields 14 and 15, in ticks)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory a process holds (proc(5): the second field, in pages)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    """Return a port that nobody has at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+if __name__ == "__main__":
+    parts = {"text": text, "scraping": scraping, "start": begin}
+    for part in sys.argv[1:] or parts:
+        parts[part]()

@@ -1,0 +1,99 @@
+"""Lanes without stages, and the registry that exports them."""
+
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+
+from daemon.flow import (
+    Backpressure,
+    Detections,
+    Frame,
+    Lane,
+    Result,
+    StageName,
+    StorageStatus,
+)
+from daemon.service import (
+    CollectorRegistry,
+    EngineInfo,
+    Pipeline,
+    PipelineCollector,
+    Progress,
+    PrometheusMeters,
+    Rates,
+    StreamView,
+)
+from daemon.service.metrics import PREFIX
+from daemon.service.view import ConfigState
+
+NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+class House:
+    """Lanes without stages, and the registry that exports them."""
+
+    def __init__(self, storage: StorageStatus) -> None:
+        self.views: list[StreamView] = []
+        self.engine: EngineInfo | None = EngineInfo(
+            "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
+        )
+        self.registry = CollectorRegistry()
+        self.meters = PrometheusMeters(self.registry)
+        self.registry.register(
+            PipelineCollector(
+                Pipeline(
+                    streams=lambda: self.views,
+                    engine=lambda: self.engine,
+                    slots_busy=lambda: 1,
+                    progress=Progress(),
+                    rates=Rates(),
+                    storage=storage,
+                    config=ConfigState("c0ffee"),
+                    version="1.2.3",
+                    started_at=0.0,
+                )
+            )
+        )
+
+    def add(self, name: str, inbox: int = 4) -> Lane:
+        lane = Lane(
+            name,
+            Backpressure.DROP_OLDEST,
+            depth=4,
+            inbox=inbox,
+            ready=threading.Condition(),
+            sinks=(StageName.RECORD, StageName.EVENTS),
+        )
+        self.views.append(StreamView(lane, stall_timeout=10.0))
+        self.meters.add_stream(name)
+        return lane
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(PREFIX + name, labels)
+
+    def names(self) -> set[str]:
+        return {
+            sample.name.removeprefix(PREFIX)
+            for family in self.registry.collect()
+            for sample in family.samples
+        }
+
+
+def frame(frame_id: int) -> Frame:
+    image = np.zeros((2, 2, 3), np.uint8)
+    return Frame(frame_id, image, frame_id, Fraction(1, 25), time.monotonic(), time.time())
+
+
+def move_frames(lane: Lane) -> None:
+    """Offer 5 frames to an inbox of 4, infer 2, write 1; one waits in the record outlet."""
+    for frame_id in range(5):
+        lane.offer(frame(frame_id))
+    for _ in range(2):
+        taken = lane.take()
+        assert taken is not None
+        lane.deliver(Result(taken, NOTHING))
+    lane.take()
+    lane.outlets[StageName.RECORD].take()
+    lane.ledger.write(StageName.RECORD)

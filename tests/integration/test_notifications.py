@@ -1,0 +1,60 @@
+"""What the daemon tells systemd from start to stop, received on a socket as systemd would."""
+
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import clips
+from tests.integration.conftest import SQUARES_SIZE
+from tests.integration.process import PATIENCE, started, write_config
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield receiver
+
+
+def heard(systemd: socket.socket, wanted: str) -> list[str]:
+    """Return what is said up to the first message that matches ``wanted``."""
+    said: list[str] = []
+    while not said or not re.fullmatch(wanted, said[-1]):
+        said.append(systemd.recv(4096).decode())
+    return said
+
+
+def test_from_start_to_stop(systemd: socket.socket, tmp_path: Path, squares: Path) -> None:
+    source = clips.count(tmp_path / "clip.mp4", 500)
+    streams = {"gate": {"source": str(source), "policy": "live"}}
+    config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)
+    with started(config) as daemon:
+        start = heard(systemd, "READY=1")
+        assert start == ["STATUS=loading the model", "EXTEND_TIMEOUT_USEC=300000000", "READY=1"]
+        running = heard(systemd, r"STATUS=1 of 1 streams up, [1-9][0-9.]* frames/s, \d+ dropped")
+        assert "WATCHDOG=1" in running
+        daemon.send(signal.SIGTERM)
+        assert "STOPPING=1" in heard(systemd, "STOPPING=1")
+        assert daemon.finish().code == 0
+
+
+def test_the_watchdog_is_told_where_each_thread_was(
+    systemd: socket.socket, tmp_path: Path, squares: Path
+) -> None:
+    """SIGABRT is what systemd ends a hung process with."""
+    source = clips.count(tmp_path / "clip.mp4", 500)
+    streams = {"gate": {"source": str(source), "policy": "live"}}
+    config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)
+    with started(config) as daemon:
+        heard(systemd, "READY=1")
+        daemon.send(signal.SIGABRT)
+        finished = daemon.finish()
+    assert finished.code == -signal.SIGABRT
+    assert "in harvest" in finished.stderr
+    assert "in feed" in finished.stderr

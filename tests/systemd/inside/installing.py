@@ -1,0 +1,115 @@
+"""From nothing to a running service; and up, back and away again. Each step returns what it saw."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from .docs import Manual
+from .machine import UNIT, ask, cursor, journal, sh, show, state, until, wait_until_up
+
+PASSWORD = "the-password"
+DEMO = "/opt/centernetd/share/centernetd/assets/demo.mp4"
+
+
+def network(_manual: Manual) -> dict[str, Any]:
+    """There is none, but for the address of a camera."""
+    routes = sh("ip route")
+    sh("ip address add 192.0.2.10/32 dev lo")
+    return {"routes": routes}
+
+
+def install(manual: Manual) -> dict[str, Any]:
+    """Install from the wheelhouse."""
+    said = manual.follow("install")
+    doctor = "cd /tmp; CACHE_DIRECTORY=/var/cache/centernetd centernetd doctor"
+    return {
+        "said": said,
+        "groups": sh("getent group video render"),
+        "doctor": sh(doctor),
+    }
+
+
+def unconfigured(_manual: Manual) -> dict[str, Any]:
+    """Start the service as it was installed, with no camera."""
+    sh(f"systemctl start {UNIT}", check=False)
+    time.sleep(5)  # a restart would come after 2
+    seen = {**state(), "journal": journal()}
+    sh(f"systemctl reset-failed {UNIT}")
+    return seen
+
+
+def start_camera() -> None:
+    """Switch the camera on."""
+    python = "/opt/centernetd/bin/python"
+    command = f"{python} /walk/inside/camera.py {DEMO} {PASSWORD}"
+    sh(f"systemd-run --quiet --unit=camera --description=camera {command}")
+    until(lambda: "192.0.2.10:554" in sh("ss --tcp --listening --numeric"), "a camera")
+
+
+def camera(manual: Manual) -> dict[str, Any]:
+    """Add a camera, its password as a credential, and check it."""
+    start_camera()
+    return {"said": manual.follow("camera"), "checked": manual.follow("check")}
+
+
+def start(manual: Manual) -> dict[str, Any]:
+    """Start the service now and at every boot."""
+    started = time.monotonic()
+    said = manual.follow("start")
+    seconds = time.monotonic() - started
+    text = wait_until_up()
+    found = re.search(r"exposure level for \S+: (\S+)", sh(f"systemd-analyze security {UNIT}"))
+    return {
+        **state(),
+        **show("NotifyAccess", "MemoryCurrent", "Documentation"),
+        "said": said,
+        "seconds": seconds,
+        "status_text": text,
+        "ready": ask("/readyz?stream=gate"),
+        "exposure": found and found[1],
+        "told_password": sh(f"journalctl --no-pager | grep -c {PASSWORD} || true").strip(),
+    }
+
+
+def instance(manual: Manual) -> dict[str, Any]:
+    """Run a second process beside the first, with its own configuration, port and folder."""
+    said = manual.follow("instance")
+    unit = "centernetd@0.service"
+    ready = until(lambda: (answer := ask("/readyz", 10870))[0] == 200 and answer, "an instance")
+    return {**state(unit), "said": said, "ready": ready, "first": state()}
+
+
+def upgrade(manual: Manual) -> dict[str, Any]:
+    """Upgrade, and then go back: the mark is in the folder of the version from before."""
+    mark = Path("/opt/centernetd/mark")
+    mark.touch()
+    manual.follow("upgrade")
+    wait_until_up()
+    upgraded = {**state(), "mark": mark.exists()}
+    manual.follow("rollback")
+    wait_until_up()
+    return {"upgraded": upgraded, "back": {**state(), "mark": mark.exists()}}
+
+
+def backup(manual: Manual) -> dict[str, Any]:
+    """Pack what can't be made anew."""
+    manual.follow("backup")
+    return {"packed": sh("tar -tf /root/centernetd-backup.tar.gz").splitlines()}
+
+
+def uninstall(manual: Manual) -> dict[str, Any]:
+    """Take it away; what is left is the operator's."""
+    since = cursor()
+    manual.follow("uninstall")
+    left = sh(
+        "find / -xdev -path /proc -prune -o -path /walk -prune -o -path /media -prune"
+        " -o -path /out -prune -o -path /tmp -prune -o -iname '*centernetd*' -print"
+    )
+    processes = sh("pgrep --full --list-full '^/opt/centernetd/bin/python /opt' || true")
+    return {
+        "left": left.split(),
+        "processes": processes,
+        "load_state": show("LoadState")["LoadState"],
+        "journal": journal(since=since),
+    }

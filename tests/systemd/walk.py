@@ -1,0 +1,147 @@
+"""The life of an installation, in a booted Debian: each test judges the step it is named after."""
+
+from typing import Any
+
+import pytest
+
+Seen = dict[str, Any]
+
+RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success"}
+ENDED = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
+REFUSED = {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"}
+MOST_EXPOSED = 2.0
+STOP_PROMISE, RESTART_PROMISE, ALERT_PROMISE = 5, 30, 60  # seconds
+SLACK = 10  # seconds, for a busy machine and what the test itself takes to look
+
+pytestmark = pytest.mark.timeout(1200)  # the first test to run pays for the walk
+
+
+def test_the_walk_follows_the_whole_manual(walked: Seen) -> None:
+    manual = walked["manual"]
+    assert sorted(manual["followed"]) == sorted(manual["marked"])
+
+
+def test_network(seen: Seen) -> None:
+    assert seen["routes"] == "", "nothing can be downloaded"
+
+
+def test_install(seen: Seen) -> None:
+    assert "Installed centernetd" in seen["said"]
+    assert {line.split(":")[0] for line in seen["groups"].splitlines()} == {"video", "render"}
+    assert "/var/cache/centernetd/models/centerface.onnx" in seen["doctor"]
+    assert " missing " not in seen["doctor"]
+
+
+def test_unconfigured(seen: Seen) -> None:
+    assert seen.items() >= REFUSED.items()
+    assert (
+        "/etc/centernetd/config.yaml:13: streams: no streams: give at least one" in seen["journal"]
+    )
+
+
+def test_camera(seen: Seen) -> None:
+    assert "mjpeg, 640x360" in seen["checked"]
+    assert "the-password" not in seen["checked"]
+
+
+def test_start(seen: Seen) -> None:
+    assert seen.items() >= RUNNING.items()
+    assert "active (running)" in seen["said"]
+    assert seen["status_text"].startswith("1 of 1 streams up, ")
+    assert seen["ready"][0] == 200
+    assert float(seen["exposure"]) <= MOST_EXPOSED
+    assert seen["told_password"] == "0", "no line of the journal has it"
+
+
+def test_killed(seen: Seen) -> None:
+    assert seen.items() >= RUNNING.items()
+    assert seen["restarts"] == 1
+    assert seen["written"]["record"] > 0
+
+
+def test_instance(seen: Seen) -> None:
+    assert seen.items() >= RUNNING.items()
+    assert seen["ready"][0] == 200
+    assert seen["first"].items() >= RUNNING.items()
+
+
+def test_hung(seen: Seen) -> None:
+    assert seen["health"][0] == 503
+    assert "Watchdog timeout" in seen["journal"]
+    assert "Thread 0x" in seen["journal"], "where each thread was"
+    assert "faulty.py" in seen["journal"]
+    assert seen["seconds"] < RESTART_PROMISE + SLACK
+    assert seen.items() >= RUNNING.items()
+    assert seen["status_text"].startswith("1 of 1 streams up, ")
+
+
+def test_stuck(seen: Seen) -> None:
+    """A stream that hangs is told of; it stops neither the others nor the end."""
+    assert seen["before"].items() >= {**RUNNING, "NRestarts": "0"}.items()
+    assert seen["yard"]["state"] == "running"
+    assert seen["pipe"]["captured"] == 0
+    assert seen["ready"][0] == 503
+    assert "pipe: " in seen["ready"][1]
+    assert seen["health"][0] == 200
+    assert seen["after"].items() >= ENDED.items()
+    assert seen["seconds"] < STOP_PROMISE + SLACK
+
+
+def test_slow(seen: Seen) -> None:
+    """A start that tells what it does may take longer than starts may."""
+    assert seen.items() >= {**RUNNING, "NRestarts": "0"}.items()
+    assert seen["seconds"] > 12
+
+
+def test_misconfigured(seen: Seen) -> None:
+    assert seen["broken"].items() >= REFUSED.items()
+    assert "sterams: no such key; did you mean 'streams'?" in seen["broken"]["journal"]
+    assert "Traceback" not in seen["broken"]["journal"]
+    assert seen["mended"].items() >= RUNNING.items()
+
+
+def test_full(seen: Seen) -> None:
+    before, full, after = (seen[when] for when in ("before", "full", "after"))
+    assert full["dropped"]["record/failed"] > 0
+    assert full["inferred"] > before["inferred"], "inference goes on"
+    assert after["written"]["record"] > full["written"]["record"], "recording resumes"
+    assert seen["unit"].items() >= {**RUNNING, "NRestarts": "0"}.items()
+
+
+def test_stopped(seen: Seen) -> None:
+    assert seen.items() >= ENDED.items()
+    assert seen["frames"] > 0, "its last recording plays"
+    assert " captured = " in seen["journal"]
+    assert seen["seconds"] < STOP_PROMISE + SLACK
+
+
+def test_alert(seen: Seen) -> None:
+    assert seen["quiet"] == []
+    assert [alert["stream"] for alert in seen["firing"]] == ["gate"]
+    assert seen["seconds"] < ALERT_PROMISE + SLACK
+    assert seen["unit"].items() >= {**RUNNING, "NRestarts": "0"}.items()
+    assert seen["status"]["StatusText"].startswith("0 of 1 streams up, ")
+
+
+def test_backup(seen: Seen) -> None:
+    assert {
+        "etc/centernetd/config.yaml",
+        "etc/centernetd/streams.d/gate.yaml",
+        "etc/centernetd/credentials/GATE_PASSWORD",
+        "etc/systemd/system/centernetd.service.d/credentials.conf",
+    } <= set(seen["packed"])
+
+
+def test_upgrade(seen: Seen) -> None:
+    assert seen["upgraded"].items() >= {**RUNNING, "mark": False}.items()
+    assert seen["back"].items() >= {**RUNNING, "mark": True}.items()
+
+
+def test_uninstall(seen: Seen) -> None:
+    operators = ("/etc/centernetd", "/etc/prometheus/", "/etc/systemd/system/centernetd")
+    recordings = ("/var/lib/centernetd", "/var/lib/private/centernetd")
+    backups = ("/root/",)
+    left = [path for path in seen["left"] if not path.startswith(operators + recordings + backups)]
+    assert left == []
+    assert seen["processes"] == ""
+    assert seen["load_state"] == "not-found"

@@ -1,0 +1,67 @@
+"""The shipped rules for Prometheus: promtool tries them, and they name only what is exported."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from daemon.service.catalog import catalog
+from tests.tools import tool
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "systemd" / "prometheus"
+TRIALS = ROOT / "tests" / "data" / "alerts.test.yml"
+# In the rules before a daemon has them: taken out of here when it does.
+AHEAD = {"centernetd_stream_frozen"}
+
+
+def rules(name: str) -> list[dict[str, Any]]:
+    document = yaml.safe_load((FOLDER / name).read_text("utf-8"))
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+RECORDED = rules("centernetd.rules.yml")
+ALERTS = rules("centernetd.alerts.yml")
+
+
+def promtool(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        [tool("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_example_and_its_rules() -> None:
+    promtool("check", "config", FOLDER / "prometheus.yml")
+
+
+def test_each_alert_fires_when_it_must_and_not_otherwise() -> None:
+    promtool("test", "rules", TRIALS)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_each_alert_is_tried_both_ways_and_explained(rule: dict[str, Any]) -> None:
+    trials = {
+        bool(trial["exp_alerts"])
+        for group in yaml.safe_load(TRIALS.read_text("utf-8"))["tests"]
+        for trial in group["alert_rule_test"]
+        if trial["alertname"] == rule["alert"]
+    }
+    assert trials == {True, False}
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"].keys() == {"summary", "description"}
+    assert f"`{rule['alert']}`" in (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "rule", [*RECORDED, *ALERTS], ids=lambda rule: rule.get("alert") or rule["record"]
+)
+def test_rules_name_only_what_there_is(rule: dict[str, Any]) -> None:
+    known = {name for entry in catalog() for name in entry.series} | {"up"}
+    known |= {recorded["record"] for recorded in RECORDED} | AHEAD
+    named = re.findall(r"\b(?:stream\w*:)?(?:centernetd|process)_[\w:]+|\bup\b", rule["expr"])
+    assert named
+    assert set(named) <= known

@@ -1,0 +1,236 @@
+"""The server of the pages against clients that mean no good, or are broken."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from waitress import wasyncore
+
+from daemon.config import Address
+from daemon.flow import StorageStatus
+from daemon.service import HttpServer
+from daemon.service.http import LIMITS, _Server
+from tests.test_http import Site
+
+LOCAL = "127.0.0.1"
+LARGE = 12 * 2**20  # more than the kernel keeps for a client that doesn't read
+HEADERS = 16384  # bytes that a request's head may have
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(StorageStatus())
+    site.server.start()
+    yield site
+    site.server.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
+    """A server that gives a client a second, and answers with much."""
+    monkeypatch.setitem(LIMITS, "channel_timeout", 1)
+    monkeypatch.setitem(LIMITS, "cleanup_interval", 1)
+
+    def app(_environ: object, start: Callable[..., object]) -> list[bytes]:
+        start("200 OK", [("Content-Length", str(LARGE))])
+        return [bytes(LARGE)]
+
+    server = HttpServer(Address(LOCAL, 0), app)
+    server.start()
+    yield server
+    server.close()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection((LOCAL, port), timeout=30)
+
+
+def answer_to(port: int, said: bytes) -> bytes:
+    """Say something, end, and return what is answered; a reset ends it as well."""
+    answer = b""
+    with connect(port) as connection, suppress(OSError):
+        connection.sendall(said)
+        connection.shutdown(socket.SHUT_WR)
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+def code(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def assert_well(site: Site) -> None:
+    assert site.ask("/healthz")[0] == 200
+
+
+def ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_two_hundred_idle_clients_cost_nothing(site: Site) -> None:
+    threads = threading.active_count()
+    with ExitStack() as idle:
+        for _ in range(200):
+            idle.enter_context(connect(site.server.port))
+        assert_well(site)
+        assert site.ask("/metrics")[0] == 200
+        assert threading.active_count() == threads
+
+
+def test_beyond_the_limit_clients_wait_until_others_leave(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(LIMITS, "connection_limit", 10)
+    site = Site(StorageStatus())
+    site.server.start()
+    idle = [connect(site.server.port) for _ in range(10)]
+    try:
+        late = connect(site.server.port)
+        late.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        for connection in idle:
+            connection.close()
+        assert late.recv(100).startswith(b"HTTP/1.0 200")
+        late.close()
+    finally:
+        site.server.close()
+
+
+def test_a_request_that_never_ends_is_cut_off(hasty: HttpServer) -> None:
+    """A byte now and then, a blank line now and then: neither keeps a connection open."""
+    for drop in (b"x", b"\r\n"):
+        with connect(hasty.port) as connection:
+            connection.settimeout(0.05)
+            if drop == b"x":
+                connection.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+            deadline = time.monotonic() + 60
+            while True:
+                assert time.monotonic() < deadline
+                try:
+                    connection.sendall(drop)
+                    if ended(connection):
+                        break
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    break
+
+
+def test_an_answer_that_is_never_read_is_given_up(hasty: HttpServer) -> None:
+    with connect(hasty.port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(8) == b"HTTP/1.1"
+        deadline = time.monotonic() + 60
+        while hasty._server.active_channels:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        received = 0
+        with suppress(ConnectionError):
+            while chunk := connection.recv(65536):
+                received += len(chunk)
+    assert 0 < received < LARGE
+
+
+class FakeChannel:
+    """A connection as the server's maintenance sees it."""
+
+    def __init__(self, created: float, busy: bool = False, asked: float | None = None) -> None:
+        self.creation_time, self.requests, self.closed = created, [1] * busy, False
+        if asked is not None:
+            self.asked_at = asked
+
+    def handle_close(self) -> None:
+        self.closed = True
+
+
+def test_time_runs_from_the_last_whole_request() -> None:
+    channels = {
+        "new": FakeChannel(created=80),
+        "silent": FakeChannel(created=69),
+        "served long ago": FakeChannel(created=0, asked=69),
+        "served again and again": FakeChannel(created=0, asked=71),
+        "being served": FakeChannel(created=0, asked=0, busy=True),
+    }
+    connections: dict[int, Any] = {}
+    server = _Server(lambda _environ, _start: [], socket.create_server((LOCAL, 0)), connections)
+    server.active_channels = channels
+    server.maintenance(now=100.0)
+    server.task_dispatcher.shutdown()
+    wasyncore.close_all(connections)
+    closed = {name for name, channel in channels.items() if channel.closed}
+    assert closed == {"silent", "served long ago"}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nX: ".ljust(HEADERS, b"x"), 431),
+        (b"GET /".ljust(HEADERS, b"x"), 431),
+        (b"POST /healthz HTTP/1.1\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000, 413),
+        (b"GET /healthz HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"get /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"TRACE /healthz HTTP/1.1\r\n\r\n", 405),
+        (b"CONNECT box:1 HTTP/1.1\r\n\r\n", 405),
+        (b"PROPFIND /status HTTP/1.1\r\n\r\n", 405),
+        (b"PUT /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", 405),
+        (b"GET http://elsewhere/healthz HTTP/1.1\r\n\r\n", 200),
+        (b"GET /../../etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"GET /metrics/../../etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"GET /healthz%00 HTTP/1.1\r\n\r\n", 404),
+        (b"GET /readyz?stream=../../etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"GET /readyz?stream=" + b"%ff%fe" * 1000 + b" HTTP/1.1\r\n\r\n", 404),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, bytes) else None,
+)
+def test_a_bad_request_gets_its_code_and_nothing_more(
+    site: Site, said: bytes, expected: int
+) -> None:
+    answer = answer_to(site.server.port, said)
+    assert code(answer) == expected
+    for telling in (b"Traceback", b"waitress", b"Python", b"root:"):
+        assert telling not in answer
+    assert_well(site)
+
+
+def test_markup_in_a_name_comes_back_as_plain_text(site: Site) -> None:
+    code, headers, body = site.ask("/readyz?stream=%3Cscript%3Ealert(1)%3C/script%3E")
+    assert (code, headers["Content-Type"]) == (404, "text/plain; charset=utf-8")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "<script>" in body
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    said=st.binary(max_size=200)
+    | st.lists(
+        st.sampled_from(
+            [
+                *(b"GET ", b"/metrics", b"/readyz?stream=", b" HTTP/1.1", b" HTTP/9.9", b"\r\n"),
+                *(b"Host: ", b"Accept: application/openmetrics-text;version=", b"Content-Length: "),
+                *(b"Expect: 100-continue", b"Transfer-Encoding: chunked", b"-1", b"\x00", b"\n"),
+                *(b"Connection: close", b"\xff", b" ", b"%", b":"),
+            ]
+        ),
+        max_size=20,
+    ).map(b"".join)
+)
+def test_whatever_is_said_it_goes_on(site: Site, said: bytes) -> None:
+    answer = answer_to(site.server.port, said)
+    assert answer == b"" or 200 <= code(answer) < 600
+    assert answer == b"" or code(answer) != 500, answer
+    assert_well(site)

@@ -1,0 +1,131 @@
+"""Whatever stands in a model's manifest or beside a plan: it is read, or refused in a sentence."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daemon.errors import ModelError
+from daemon.model import manifest as manifests
+from daemon.model.manifest import Manifest
+from daemon.model.plan.file import beside, read_plan
+from tests import exports, models
+from tests.test_manifest import MANIFEST
+
+few = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([-1, 0, 1e308, 2**63, 10**400])
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=12) | st.just("x" * 1000),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+FIELDS = st.sampled_from([field.name for field in dataclasses.fields(Manifest)])
+PLAN = b"no plan at all"
+FINGERPRINT = {
+    "model_sha256": "0" * 64,
+    "precision": "float16",
+    "profile": {"minimum": 1, "optimum": 2, "maximum": 4},
+    "flavour": "TensorRT",
+    "version": "10.3.0",
+    "gpu": {"name": "Orin", "compute_capability": "8.7"},
+}
+DOCUMENT: dict[str, Any] = {
+    "format": 1,
+    "plan_sha256": hashlib.sha256(PLAN).hexdigest(),
+    "fingerprint": FINGERPRINT,
+    "manifest": dataclasses.asdict(MANIFEST),
+}
+
+
+def read_or_refused(read: Callable[[], object]) -> None:
+    try:
+        read()
+    except ModelError as error:
+        sentence = str(error)
+        assert sentence
+        assert sentence.isprintable()
+        assert len(sentence) < 500
+
+
+@few
+@given(text=st.text(max_size=100) | st.just("[" * 100_000))
+def test_any_text_as_a_manifest(text: str) -> None:
+    read_or_refused(lambda: Manifest.from_json(text))
+
+
+@few
+@given(changes=st.dictionaries(FIELDS | st.text(max_size=8), VALUES, max_size=3))
+def test_any_value_in_a_manifest(changes: dict[str, Any]) -> None:
+    document = json.loads(MANIFEST.to_json()) | changes
+    read_or_refused(lambda: Manifest.from_json(json.dumps(document)))
+
+
+@few
+@given(document=VALUES)
+def test_any_document_as_a_manifest(document: object) -> None:
+    read_or_refused(lambda: Manifest.from_json(json.dumps(document)))
+
+
+@settings(few, max_examples=30)
+@given(entries=st.lists(st.tuples(st.just(manifests.KEY) | TEXTS, TEXTS), max_size=3))
+def test_any_metadata_in_a_model(tmp_path: Path, entries: list[tuple[str, str]]) -> None:
+    model = models.squares((64, 64))
+    for key, value in entries:
+        model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))
+    path = exports.write(model, tmp_path / "model.onnx")
+    read_or_refused(lambda: manifests.read(path))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "a.plan"
+    path.write_bytes(PLAN)
+    path.chmod(0o600)
+    return path
+
+
+def describe(plan: Path, content: bytes) -> None:
+    beside(plan).write_bytes(content)
+    beside(plan).chmod(0o600)
+
+
+def test_the_description_that_the_others_are_made_of_is_right(plan: Path) -> None:
+    describe(plan, json.dumps(DOCUMENT).encode())
+    assert read_plan(plan).manifest == MANIFEST
+
+
+@few
+@given(content=st.binary(max_size=100) | st.just(b"[" * 100_000))
+def test_any_bytes_beside_a_plan(plan: Path, content: bytes) -> None:
+    describe(plan, content)
+    read_or_refused(lambda: read_plan(plan))
+
+
+@few
+@given(
+    place=st.sampled_from(
+        ["", "fingerprint", "fingerprint.profile", "fingerprint.gpu", "manifest"]
+    ),
+    key=st.sampled_from([*DOCUMENT, *FINGERPRINT, "minimum", "maximum", "name"]) | FIELDS,
+    value=VALUES,
+)
+def test_any_value_beside_a_plan(plan: Path, place: str, key: str, value: object) -> None:
+    document = json.loads(json.dumps(DOCUMENT))
+    branch = document
+    for name in filter(None, place.split(".")):
+        branch = branch[name]
+    branch[key] = value
+    describe(plan, json.dumps(document).encode())
+    read_or_refused(lambda: read_plan(plan))

@@ -1,0 +1,158 @@
+"""`centernetd status` against pages served as the daemon serves them, and against nothing."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.commands.ask import USUAL, find_daemon
+from daemon.config import Address
+from daemon.errors import CenternetdError, ConfigError, StartupError
+from daemon.flow import Reason, StageName, StorageStatus, StreamState
+from daemon.service import HttpServer
+from tests.commandline import CommandLine, command_line
+from tests.test_http import Site, stream
+
+ANY_PORT = Address("127.0.0.1", 0)
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[CommandLine]:
+    monkeypatch.chdir(tmp_path)
+    with command_line(capsys) as call:
+        yield call
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(StorageStatus())
+    site.server.start()
+    yield site
+    site.server.close()
+
+
+def config(folder: Path, listen: str) -> Path:
+    path = folder / "config.yaml"
+    camera = 'gate: {source: "rtsp://u:${NOT_AT_HAND}@192.0.2.1/"}'
+    path.write_text(f"version: 1\nstreams: {{{camera}}}\nmetrics: {{listen: {listen}}}\n")
+    return path
+
+
+def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
+    yard = stream("yard", age=200, state=StreamState.RECONNECTING)
+    yard.lane.status.last_error = "can't be opened: connection refused"
+    yard.lane.skip()
+    yard.lane.ledger.capture()
+    yard.lane.ledger.drop(StageName.CAPTURE, Reason.OVERFLOW)
+    site.streams += [yard, stream("hall", age=60)]
+    outcome = cli("status", "-c", config(tmp_path, f"127.0.0.1:{site.server.port}"))
+    assert outcome.code == 0
+    first, heading, *rows = outcome.out.splitlines()
+    assert first.startswith("centernetd 1.2.3, started ")
+    assert " healthy; onnxruntime-cpu in float32 on CPU, because there is no NVIDIA" in first
+    assert heading.split()[:2] == ["stream", "state"]
+    gate, yards, hall = (row.split() for row in rows)
+    assert gate[:3] == ["gate", "running", "0.0"]
+    assert yards[:6] == ["yard", "reconnecting", "0.0", "3", "min", "ago"]
+    assert yards[6:9] == ["2", "1", "capture/overflow"]
+    assert rows[1].endswith("can't be opened: connection refused")
+    assert hall[:2] == ["hall", "silent"]
+
+
+def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
+    site.engine = None
+    site.progress.tick(waiting=3)
+    site.clock.now += 11
+    site.progress.tick(waiting=3)
+    said = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
+    assert "NOT HEALTHY: the engine is not loaded yet; inference has not moved" in said
+
+
+def test_json_is_what_the_daemon_answered(cli: CommandLine, site: Site) -> None:
+    outcome = cli("status", "--json", "--url", f"127.0.0.1:{site.server.port}")
+    assert outcome.json["streams"]["gate"]["state"] == "running"
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"streams": {"gate": 1}}', "not JSON"])
+def test_another_server(cli: CommandLine, body: str) -> None:
+    def app(_environ: object, start: object) -> list[bytes]:
+        start("200 OK", [])  # type: ignore[operator]
+        return [body.encode()]
+
+    server = HttpServer(ANY_PORT, app)
+    server.start()
+    try:
+        outcome = cli("status", "--url", f"http://127.0.0.1:{server.port}")
+    finally:
+        server.close()
+    assert outcome.code == 1
+    assert outcome.err == ("centernetd: what answers is not centernetd, or another version of it\n")
+
+
+def test_nobody_there(cli: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    outcome = cli("status", "--url", f"http://127.0.0.1:{port}")
+    assert outcome.code == 1
+    assert f"no centernetd answers at 127.0.0.1:{port}: connection refused" in outcome.err
+
+
+def test_what_speaks_something_else() -> None:
+    def greet() -> None:
+        with listener.accept()[0] as connection:
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            connection.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        with pytest.raises(StartupError, match="no HTTP server"):
+            find_daemon(None, f"127.0.0.1:{listener.getsockname()[1]}").page("/status")
+        greeter.join()
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("192.0.2.7:1234", "192.0.2.7:1234"),
+        ("0.0.0.0:1234", "127.0.0.1:1234"),
+        ('"[::]:1234"', "[::1]:1234"),
+    ],
+)
+def test_the_configuration_says_where(tmp_path: Path, listen: str, address: str) -> None:
+    assert str(find_daemon(config(tmp_path, listen), None).address) == address
+
+
+def test_without_any_word_of_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    installed = tmp_path / "installed.yaml"
+    assert find_daemon(None, None, installed).address == USUAL
+    config(tmp_path, "127.0.0.1:1").rename(installed)
+    assert find_daemon(None, None, installed).address.port == 1
+    config(tmp_path, "127.0.0.1:2")
+    assert find_daemon(None, None, installed).address.port == 2
+
+
+@pytest.mark.parametrize("url", ["https://box:1", "http://", "http://box:x", "file:///etc/passwd"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(StartupError, match="is no address of a daemon"):
+        find_daemon(None, url)
+
+
+@pytest.mark.parametrize(
+    ("listen", "error", "sentence"),
+    [
+        ("null", StartupError, "metrics.listen is null"),
+        ("here", ConfigError, "metrics.listen can't be read; `centernetd check"),
+        ("[", ConfigError, "is not YAML"),
+    ],
+)
+def test_a_configuration_that_does_not_say_where(
+    tmp_path: Path, listen: str, error: type[CenternetdError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        find_daemon(config(tmp_path, listen), None)
