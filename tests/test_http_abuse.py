@@ -25,7 +25,7 @@ HEADERS = 16384  # bytes that a request's head may have
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site() -> Iterator[Site]:
     site = Site(StorageStatus())
     site.server.start()
     yield site

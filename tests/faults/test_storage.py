@@ -11,7 +11,7 @@ import pytest
 from tests import clips
 from tests.faults.conftest import RATE, Measure
 from tests.faults.disks import fill, injecting, inside, on_a_disk
-from tests.faults.house import configure, lost, stop
+from tests.faults.house import Neighbour, configure, stop
 from tests.faults.test_recordings import frames_in
 from tests.integration.process import Daemon, started
 from tests.rtsp import RtspServer
@@ -116,7 +116,7 @@ def test_a_slow_disk(
         threading.Event().wait(4.0 * rounds)  # as long as the disk is to be slow
         wait_for_more(daemon, "inferred")
         finished = stop(daemon)
-    measure("unhurt", lost(finished, "cam", RATE))
+    measure("unhurt", Neighbour(streams["cam"], RATE).lost(finished, "cam"))
     assert frames_in(finished.state / "slow.mp4") == finished.receipts["slow"].written
 
 
