@@ -118,7 +118,8 @@ def log(finished: Finished, stream: str) -> list[Said]:
 def missing(times: Sequence[float], rate: float, since: float = 0.0) -> int:
     """Count the frames of a camera of this rate that aren't there, from a second of it on."""
     told = [time for time in times if time >= since]
-    return sum(round((later - earlier) * rate) - 1 for earlier, later in pairwise(told))
+    gaps = (round((later - earlier) * rate) for earlier, later in pairwise(told))
+    return sum(max(0, gap - 1) for gap in gaps)
 
 
 @dataclass(frozen=True)
