@@ -13,6 +13,7 @@ from daemon.inference.stage import InferenceStage
 from daemon.pipeline import StreamStages
 from daemon.receipt import receipt
 from daemon.service.service import Service
+from daemon.service.view import StreamView
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +120,15 @@ class Fleet:
 
     def _begin(self, crew: StreamCrew) -> None:
         self._running[crew.name] = crew
-        self.lanes.append(crew.lane)
-        self._service.add(crew.lane, crew.stages.stream.stall_timeout)
+        self._show()
         crew.start()
+
+    def _show(self) -> None:
+        """Tell everybody who shows streams which there are now."""
+        self.lanes[:] = [crew.lane for crew in self.crews]
+        self._service.show(
+            [StreamView(crew.lane, crew.stages.stream.stall_timeout) for crew in self.crews]
+        )
 
     def _let_go(self, farewell: _Farewell) -> None:
         crew, lane = farewell.crew, farewell.crew.lane
@@ -131,9 +138,9 @@ class Fleet:
             log.warning("didn't end in time and is left behind", extra={"stream": crew.name})
         lane.ledger.close()
         self._inference.forget(lane)
-        self.lanes.remove(lane)
-        self._service.remove(lane)
         log.info("ends: %s", receipt(lane), extra={"stream": crew.name})
         self._farewells.remove(farewell)
-        if farewell.successor is not None:
+        if farewell.successor is None:
+            self._show()
+        else:
             self._begin(farewell.successor)

@@ -33,7 +33,7 @@ class Service:
     """
 
     def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
-        """Show ``lanes``, a list that changes as streams come (`add`) and go (`remove`)."""
+        """Show the streams of ``config``, whose ``lanes`` are a list that changes with `show`."""
         self._lanes = lanes
         self._engine: EngineInfo | None = None
         self._slots_busy: Callable[[], int] = lambda: 0
@@ -82,16 +82,18 @@ class Service:
         self._engine, self._slots_busy = engine, slots_busy
         self._notifier.ready()
 
-    def add(self, lane: Lane, stall_timeout: float) -> None:
-        """Show one stream more."""
-        self.meters.add_stream(lane.name)
-        self._views = [*self._views, StreamView(lane, stall_timeout)]
-
-    def remove(self, lane: Lane) -> None:
-        """Show a stream no more."""
-        self._views = [view for view in self._views if view.lane is not lane]
-        self.meters.remove_stream(lane.name)
-        self.rates.forget(lane.name)
+    def show(self, views: Sequence[StreamView]) -> None:
+        """Show these streams from now on; of one that began anew, its rate begins anew too."""
+        before = {view.name: view.lane for view in self._views}
+        after = {view.name: view.lane for view in views}
+        for name in after.keys() - before.keys():
+            self.meters.add_stream(name)
+        self._views = list(views)
+        for name in before.keys() - after.keys():
+            self.meters.remove_stream(name)
+        for name, lane in before.items():
+            if after.get(name) is not lane:
+                self.rates.forget(name)
 
     def reloading(self) -> None:
         """Tell that the configuration is read again."""

@@ -93,6 +93,8 @@ def test_an_instance_differs_in_nothing_but_its_places() -> None:
         "+ Description=CenterNet detection on video streams (%i)",
         f"- ExecStart={PROGRAM} run -c /etc/centernetd/config.yaml",
         f"+ ExecStart={PROGRAM} run -c /etc/centernetd/%i/config.yaml",
+        f"- ExecReload={PROGRAM} reload -c /etc/centernetd/config.yaml",
+        f"+ ExecReload={PROGRAM} reload -c /etc/centernetd/%i/config.yaml",
         "+ Environment=INSTANCE=%i",
         "- StateDirectory=centernetd",
         "+ StateDirectory=centernetd-%i",

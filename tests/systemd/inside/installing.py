@@ -6,7 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from .docs import Manual
-from .machine import UNIT, ask, cursor, journal, sh, show, state, until, wait_until_up
+from .machine import (
+    UNIT,
+    ask,
+    cursor,
+    journal,
+    sh,
+    show,
+    state,
+    stream,
+    until,
+    wait_for_frames,
+    wait_until_up,
+)
 
 PASSWORD = "the-password"
 DEMO = "/opt/centernetd/share/centernetd/assets/demo.mp4"
@@ -70,6 +82,24 @@ def start(manual: Manual) -> dict[str, Any]:
         "exposure": found and found[1],
         "told_password": sh(f"journalctl --no-pager | grep -c {PASSWORD} || true").strip(),
     }
+
+
+def reloaded(manual: Manual) -> dict[str, Any]:
+    """Add a camera while it runs; then try a configuration that can't be followed."""
+    door, config = Path("/etc/centernetd/streams.d/door.yaml"), Path("/etc/centernetd/config.yaml")
+    door.write_text("source: rtsp://192.0.2.10:1/none\n")
+    since, before = cursor(), wait_for_frames("gate")
+    said = manual.follow("reload")
+    seen = {"said": said, "door": stream("door"), "before": before, "gate": stream("gate")}
+    good = config.read_text()
+    config.write_text(good + "engine: {precision: float16}\n")
+    refused = sh(f"systemctl reload {UNIT}", check=False)
+    config.write_text(good)
+    door.unlink()
+    manual.follow("reload")
+    wait_until_up()
+    seen |= {"refused": refused, "door_in_the_end": stream("door"), "journal": journal(since=since)}
+    return {**state(), **seen}
 
 
 def instance(manual: Manual) -> dict[str, Any]:

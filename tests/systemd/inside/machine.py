@@ -71,9 +71,9 @@ def ask(path: str, port: int = PORT) -> tuple[int, str]:
 
 
 def stream(name: str, port: int = PORT) -> dict[str, Any]:
-    """Return what /status says of a stream, or nothing while nobody answers."""
+    """Return what /status says of a stream, or nothing where there is none or nobody answers."""
     code, body = ask("/status", port)
-    found: dict[str, Any] = json.loads(body)["streams"][name] if code == 200 else {}
+    found: dict[str, Any] = json.loads(body)["streams"].get(name, {}) if code == 200 else {}
     return found
 
 

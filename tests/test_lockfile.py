@@ -1,0 +1,42 @@
+"""The file with which a daemon holds its storage root and speaks of itself."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.control import Control
+from daemon.sink.lockfile import LockFile, said_in
+from daemon.sink.storage import LOCK_NAME, Storage
+
+
+def test_only_a_holder_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert said_in(path) is None
+    holder = LockFile(path)
+    assert said_in(path) == ""
+    holder.say("a long sentence")
+    holder.say("short")
+    assert said_in(path) == "short"
+    with pytest.raises(BlockingIOError):
+        LockFile(path)
+    holder.close()
+    holder.close()
+    holder.say("nobody hears this")
+    assert said_in(path) is None
+
+
+def test_a_root_that_is_claimed_again_still_tells(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.say("before it is there")
+    for _ in range(2):
+        storage.open()
+        assert said_in(tmp_path / LOCK_NAME) == "before it is there"
+        storage.close()
+
+
+def test_what_a_daemon_says_is_read_back() -> None:
+    control = Control(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
+    assert Control.from_text(control.to_text()) == control
+    for torn in ("", "{", '{"pid": 1, "more": 2}', control.to_text()[:-3]):
+        with pytest.raises(ValueError):  # noqa: PT011
+            Control.from_text(torn)
