@@ -12,7 +12,7 @@ from tests.rtsp import RtspServer
 CLOSING = 8  # cameras that close the connection after every few pictures
 WARM_UP = 0.3  # of the soak
 WINDOW = 0.2  # of the soak: what is compared, after the warm-up and at the end
-LEAST = 3.0  # seconds of each, however short the soak
+LEAST = 2.0  # seconds of each, however short the soak
 
 
 def test_a_soak(
