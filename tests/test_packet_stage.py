@@ -1,0 +1,151 @@
+"""Packets past inference: through the lane, and to a recorder beside the frames."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from daemon.errors import SinkError
+from daemon.flow import Backpressure, Channel, Frame, Lane, Packet, Reason, Result, StageName
+from daemon.sink.accounts import Settled
+from daemon.sink.stage import RETRY_INTERVAL, PacketStage
+from tests.fakes import PATIENCE, detections, image, wait_until
+from tests.sinks import MILLISECOND, coded
+
+PACKETS = list(coded(12))
+RECORD = StageName.RECORD
+
+
+class FakeRecorder:
+    """Writes a frame when its packet came; fails on the packets it is told to. Strict."""
+
+    def __init__(self, failing: Sequence[int] = ()) -> None:
+        self.fed: list[int] = []
+        self.judged: list[int] = []
+        self._failing = failing
+
+    def wants(self, result: Result) -> bool:
+        return True
+
+    def feed(self, packet: Packet) -> Settled:
+        assert packet.number > max(self.fed, default=0), "out of order"
+        self.fed.append(packet.number)
+        if packet.number in self._failing:
+            raise SinkError("the disk is full")
+        return Settled()
+
+    def write(self, result: Result) -> Settled:
+        assert result.frame.packet <= max(self.fed), "a frame before its packets"
+        self.judged.append(result.frame.frame_id)
+        return Settled(written=1)
+
+    def close(self) -> Settled:
+        return Settled()
+
+
+def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
+    ready = threading.Condition()
+    return Lane(
+        "gate", backpressure, depth=depth, inbox=100, ready=ready, sinks=[RECORD], copies=True
+    )
+
+
+def frame(packet: Packet) -> Frame:
+    wall, number = packet.wall_time, packet.number
+    return Frame(number - 1, image(), packet.pts, MILLISECOND, 0.0, wall, number)
+
+
+def run(recorder: FakeRecorder, lane: Lane, step: float = 10 * RETRY_INTERVAL) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += step
+        return now[0]
+
+    assert lane.packets is not None
+    PacketStage(lane, RECORD, recorder, lane.packets, clock).run()
+
+
+def test_packets_go_past_what_inference_drops() -> None:
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
+    for packet in PACKETS:
+        lane.copy(packet)
+        lane.offer(frame(packet))
+        taken = lane.take()
+        assert taken is not None
+        if packet.number % 3:
+            lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+        else:
+            lane.deliver(Result(taken, detections()))
+    lane.close()
+    run(recorder, lane)
+    assert recorder.fed == list(range(1, 13))
+    assert recorder.judged == [2, 5, 8, 11]
+    book = lane.ledger.read()
+    assert book.balanced
+    assert (book.written[RECORD], book.in_flight[RECORD]) == (4, 0)
+
+
+def test_after_a_failure_packets_are_left_out_for_a_while() -> None:
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder(failing=[3])
+    for packet in PACKETS:
+        lane.copy(packet)
+    lane.close()
+    run(recorder, lane, step=RETRY_INTERVAL / 4)
+    assert recorder.fed[:3] == [1, 2, 3]
+    assert recorder.fed[3] > 4
+    assert recorder.fed[-1] == 12
+
+
+def test_a_blocking_lane_waits_for_a_recorder_that_is_behind_with_packets() -> None:
+    lane = open_lane(Backpressure.BLOCK, depth=4)
+    for packet in PACKETS[:5]:
+        lane.copy(packet)
+    offered: list[bool] = []
+    thread = threading.Thread(target=lambda: offered.append(lane.offer(frame(PACKETS[4]))))
+    thread.start()
+    assert lane.packets is not None
+    wait_until(lambda: bool(lane._room._waiters))  # type: ignore[attr-defined]
+    assert not offered
+    for _ in range(3):
+        lane.packets.take()
+    thread.join(PATIENCE)
+    assert offered == [True]
+
+
+def test_a_full_channel_lets_the_oldest_packet_go() -> None:
+    lane = open_lane(Backpressure.DROP_OLDEST)
+    assert lane.packets is not None
+    for packet in PACKETS:
+        for _ in range(lane.packets.capacity // 6):
+            lane.copy(packet)
+    assert len(lane.packets) == lane.packets.capacity
+    first = lane.packets.take()
+    assert first is not None
+    assert first.number > 1
+
+
+def test_a_closed_lane_takes_no_more_packets() -> None:
+    lane = open_lane(Backpressure.BLOCK)
+    lane.close()
+    lane.copy(PACKETS[0])
+    assert lane.packets is not None
+    assert len(lane.packets) == 0
+
+
+@pytest.mark.parametrize("first_closes", [True, False])
+def test_two_channels_are_read_as_one_until_both_are_done(first_closes: bool) -> None:
+    arrived = threading.Condition()
+    first, second = Channel[str](9, arrived), Channel[str](9, arrived)
+    read: list[str] = []
+    thread = threading.Thread(target=lambda: read.extend(first.before(second)))
+    second.put("1")
+    first.put("a")
+    first.put("b")
+    thread.start()
+    (first if first_closes else second).close()
+    second.put("2") if first_closes else first.put("c")
+    (second if first_closes else first).close()
+    thread.join(PATIENCE)
+    assert read[:2] == ["a", "b"]
+    assert set(read) == {"a", "b", "1", "2" if first_closes else "c"}
