@@ -7,6 +7,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from daemon.errors import ModelError
+from daemon.model.deform import rewrite_deform_conv
+from daemon.model.deform_plugins import adopt_plugins
 from daemon.model.files import first_line
 
 SCOPE = "network/"  # every name of the network begins with this in a prepared model
@@ -26,7 +28,7 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     """Make `model`, in place, a network of one input [batch, 3, height, width].
 
     Its initialisers are no inputs any more, its opset is at least `OPSET`, no Reshape holds a
-    batch size, and every name in it begins with `SCOPE`.
+    batch size, no deformable convolution is left, and every name in it begins with `SCOPE`.
     """
     source = network_input(model)
     batch = _shape(source)[0]
@@ -40,7 +42,9 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     del model.graph.value_info[:]
     if batch > 0:
         _free_reshapes(model.graph, batch)
+    adopt_plugins(model)
     _upgrade(model)
+    rewrite_deform_conv(model)
     onnx.compose.add_prefix(model, SCOPE, inplace=True)
 
 
