@@ -65,14 +65,25 @@ def playback(heat: Array, size: Array, offset: Array) -> Body:
     """
 
     def body(image: Value) -> tuple[Value, Value, Value]:
-        pixel = image.part(0, 1, axis=1).part(0, 1, axis=2).part(0, 1, axis=3)
-        last = float(len(heat) - 1)
-        index = pixel.reshape(-1).then("Min", image.graph.constant(last)).cast(TensorProto.INT64)
-        tables = [image.graph.constant(maps) for maps in (heat, size, offset)]
-        first, second, third = (table.then("Gather", index, axis=0) for table in tables)
+        first, second, third = stored({"hm": heat, "wh": size, "reg": offset})(image).values()
         return first, second, third
 
     return body
+
+
+def stored(maps: Mapping[str, Array]) -> Callable[[Value], dict[str, Value]]:
+    """Give back the maps of each head [N, channels, h, w], chosen as in `playback`."""
+
+    def build(image: Value) -> dict[str, Value]:
+        pixel = image.part(0, 1, axis=1).part(0, 1, axis=2).part(0, 1, axis=3)
+        last = image.graph.constant(float(len(next(iter(maps.values()))) - 1))
+        index = pixel.reshape(-1).then("Min", last).cast(TensorProto.INT64)
+        return {
+            name: image.graph.constant(table).then("Gather", index, axis=0)
+            for name, table in maps.items()
+        }
+
+    return build
 
 
 RAW_PIXELS = PrepareOptions(order="bgr", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))

@@ -136,7 +136,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
     "unknown layout": (
         lambda: exports.ctdet(BODY, SIZE),
         PrepareOptions(layout="yolo"),
-        "unknown layout yolo; there are ctdet, flat, flat_pool, centerface",
+        "unknown layout yolo; there are ctdet, multi_pose, flat, flat_pool, centerface",
     ),
     "wrong layout": (
         lambda: exports.ctdet(BODY, SIZE),
@@ -151,12 +151,12 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
     "three heads without names": (
         lambda: _odd_heads((3, 2, 2)),
         PrepareOptions(),
-        "declare it with --layout ctdet",
+        "declare it, as with --layout ctdet --head hm=out0 --head wh=out1 --head reg=out2",
     ),
     "a table without pooling": (
         lambda: exports.flat(BODY, SIZE, pooled=False),
         PrepareOptions(),
-        "declare it with --layout flat or --layout flat_pool",
+        "as with --layout flat --head table=output or --layout flat_pool --head table=output",
     ),
     "two inputs": (_two_inputs, PrepareOptions(), "it has 2 inputs"),
     "channels last": (

@@ -9,8 +9,9 @@ import typer
 
 from daemon.cli.options import InputSize, PrecisionOption, parse_size
 from daemon.config import cache_dir
-from daemon.model import label_file, zoo
+from daemon.model import labels as label_sets
 from daemon.model import manifest as manifests
+from daemon.model import zoo
 from daemon.model.layouts import LAYOUTS
 from daemon.model.prepare import PrepareOptions
 from daemon.model.prepare import prepare as prepare_model
@@ -29,13 +30,18 @@ def prepare(
     layout: Annotated[
         str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; else told from the outputs.")
     ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="What an output is for, as hm=537; repeat it."),
+    ] = None,
     input_size: InputSize = None,
     mean: Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")] = None,
     std: Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")] = None,
     order: Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")] = None,
     resize: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One label a line, class 0 first.")
+        str | None,
+        typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
     ] = None,
     confidence: Annotated[float | None, typer.Option(help="The default threshold.")] = None,
     nms_iou: Annotated[
@@ -55,12 +61,13 @@ def prepare(
         return
     options = PrepareOptions(
         layout=layout,
+        heads=tuple(map(_role_and_name, head or ())),
         input_size=parse_size(input_size) if input_size else None,
         order=order,
         mean=mean,
         std=std,
         resize=resize,
-        labels=label_file.read(labels) if labels else None,
+        labels=label_sets.find(labels) if labels else None,
         confidence=confidence,
         nms_iou=nms_iou,
         top_k=top_k,
@@ -72,6 +79,13 @@ def prepare(
         f"{output}: {manifest.layout}, input {height}x{width}, {manifest.resize}, "
         f"{len(manifest.labels)} classes, up to {manifest.top_k} detections"
     )
+
+
+def _role_and_name(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not (role and equals and name):
+        raise typer.BadParameter(f"--head {text}: write ROLE=NAME, as in hm=537")
+    return role, name
 
 
 def fetch(
