@@ -52,9 +52,13 @@ def _renamed(heads: Sequence[Head], named: Sequence[tuple[str, str]]) -> tuple[H
 
 
 def _refuse_other_grid(heads: Sequence[Head], size: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Tell what is wrong where all maps have a grid other than the input's."""
+    """Tell what is wrong where all maps have nearly a quarter of the input's size, but not quite.
+
+    So it is where a network has to round when it halves.
+    """
     grids = {head.shape[1:] for head in heads if len(head.shape) == 3}
-    if len(grids) != 1 or grid in grids:
+    shares = [cells / wanted for found in grids for cells, wanted in zip(found, grid, strict=True)]
+    if len(grids) != 1 or grid in grids or not all(0.5 < share < 2 for share in shares):
         return
     rows, columns = grids.pop()
     sentence = (
