@@ -33,6 +33,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "text": (b"weights: none\n" * 50, "not an ONNX file"),
     "zeros": (bytes(1000), "not an ONNX file"),
     "truncated": (exports.centerface().SerializeToString()[:-2000], "cut short"),
+    "checkpoint": (b"PK\x03\x04" + bytes(500), "a PyTorch checkpoint, not an ONNX file"),
+    "old checkpoint": (b"\x80\x02\x8a\nl\xfc", "with `centernetd export`"),
     "no network": (onnx.ModelProto(ir_version=8).SerializeToString(), "holds no network"),
 }
 
@@ -86,19 +88,30 @@ def _odd_heads(channels: tuple[int, ...]) -> onnx.ModelProto:
     return exports.export(build, SIZE)
 
 
-def _baked(op: str) -> onnx.ModelProto:
+def _cut() -> onnx.ModelProto:
     """A batch of 1 in a place that can't be mended, at the end of the network."""
 
     def build(image: Value) -> dict[str, Value]:
         heat, size, offset = BODY(image)
-        if op == "Slice":
-            heat = heat.part(0, 1, axis=0)
-        else:
-            heat = heat.then("Resize", image.graph.tensor(""), image.graph.tensor(""),
-                             image.graph.constant([1, 2, 16, 24]))  # fmt: skip
-        return {"hm": heat, "wh": size, "reg": offset}
+        return {"hm": heat.part(0, 1, axis=0), "wh": size, "reg": offset}
 
     return exports.export(build, SIZE, batch=1)
+
+
+def _with_operators(**domains: str) -> onnx.ModelProto:
+    model = exports.ctdet(BODY, SIZE)
+    for op, domain in domains.items():
+        model.graph.node.append(helper.make_node(op, ["hm"], [f"{op}_out"], domain=domain))
+    model.opset_import.extend(
+        helper.make_opsetid(domain, 1) for domain in set(domains.values()) if domain
+    )
+    return model
+
+
+def _without_rank() -> onnx.ModelProto:
+    model = exports.ctdet(BODY, SIZE)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    return model
 
 
 def _integer_head() -> onnx.ModelProto:
@@ -133,6 +146,11 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
         PrepareOptions(labels=("one",)),
         "2 classes, but 1 labels",
     ),
+    "too many labels": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(labels=("one", "two", "three")),
+        "2 classes, but 3 labels",
+    ),
     "unknown layout": (
         lambda: exports.ctdet(BODY, SIZE),
         PrepareOptions(layout="yolo"),
@@ -159,6 +177,12 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
         "as with --layout flat --head table=output or --layout flat_pool --head table=output",
     ),
     "two inputs": (_two_inputs, PrepareOptions(), "it has 2 inputs"),
+    "operators of its own": (
+        lambda: _with_operators(Plugin_TRT="", BatchedNMS="my.domain", FusedConv="com.microsoft"),
+        PrepareOptions(),
+        "operators that ONNX doesn't define (Plugin_TRT, BatchedNMS of my.domain): export it",
+    ),
+    "any rank": (_without_rank, PrepareOptions(), "image has no declared rank"),
     "channels last": (
         lambda: _with_input(TensorProto.FLOAT, ["batch", 64, 96, 3]),
         PrepareOptions(),
@@ -170,8 +194,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
         "image is not float32",
     ),
     "a head of integers": (_integer_head, PrepareOptions(), "hm is not float32"),
-    "a batch cut to 1": (lambda: _baked("Slice"), PrepareOptions(), "hm has a fixed batch size"),
-    "a batch resized to 1": (lambda: _baked("Resize"), PrepareOptions(), "batch"),
+    "a batch cut to 1": (_cut, PrepareOptions(), "hm has a fixed batch size"),
     "a tensor from nowhere": (_undefined, PrepareOptions(), "from opset 9 to 17"),
     "top_k of 0": (lambda: exports.ctdet(BODY, SIZE), PrepareOptions(top_k=0), "top_k must be"),
     "std of 0": (
