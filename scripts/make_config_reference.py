@@ -38,7 +38,7 @@ ORDER = (
     "page",
     "logging",
 )
-REFUSED = {"engine": future.REFUSED_ENGINE, "defaults.record": future.REFUSED_RECORD}
+REFUSED = {"defaults.record": future.REFUSED_RECORD}
 
 
 class Part(NamedTuple):

@@ -134,6 +134,27 @@ def flat_pool(body: Body, size: tuple[int, int]) -> ModelProto:
     return export(build, size)
 
 
+def multi_pose(size: tuple[int, int], joints: int = 4, seed: int = 0) -> ModelProto:
+    """All six heads of random weights behind a common layer."""
+    random = np.random.default_rng(seed)
+    heads = {"hm": 1, "wh": 2, "hps": 2 * joints, "reg": 2, "hm_hp": joints, "hp_offset": 2}
+
+    def weights(graph: Graph, scale: float, *shape: int) -> Value:
+        return graph.constant(random.normal(0, scale, shape).astype(np.float32))
+
+    def build(image: Value) -> dict[str, Value]:
+        first = weights(image.graph, 0.1, 8, 3, 8, 8)
+        shared = image.then("Conv", first, pads=[2, 2, 2, 2], strides=[STRIDE, STRIDE])
+        shared = shared.then("Relu")
+        outputs = {
+            name: shared.then("Conv", weights(image.graph, 1.0, channels, 8, 1, 1))
+            for name, channels in heads.items()
+        }
+        return {**outputs, "wh": outputs["wh"].then("Abs") + 2.0}
+
+    return export(build, size)
+
+
 def _pool(heat: Value) -> Value:
     return heat.then("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1])
 

@@ -170,7 +170,6 @@ def test_what_has_a_wrong_value(path: Path, text: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("engine: {precision: %s}", "int8"),
         ("defaults: {record: {when: %s}}", "detection"),
         ("defaults: {record: {video: %s}}", "source"),
         ("engine: {devices: %s}", "[0, 1]"),

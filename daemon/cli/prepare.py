@@ -2,21 +2,35 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from daemon.cli.options import InputSize, PrecisionOption, parse_size
+from daemon.cli.options import (
+    CalibrateOption,
+    InputSize,
+    Labels,
+    Mean,
+    Order,
+    PrecisionOption,
+    Resize,
+    Std,
+    parse_size,
+    refuse_half_of_int8,
+)
+from daemon.commands.calibrate import calibrate as int8_of
+from daemon.commands.phases import PhasesBar
 from daemon.config import cache_dir
 from daemon.model import labels as label_sets
 from daemon.model import manifest as manifests
 from daemon.model import zoo
 from daemon.model.layouts import LAYOUTS
+from daemon.model.manifest import Manifest
 from daemon.model.prepare import PrepareOptions
 from daemon.model.prepare import prepare as prepare_model
-
-Three = tuple[float, float, float]
 
 
 def prepare(
@@ -35,20 +49,18 @@ def prepare(
         typer.Option(metavar="ROLE=NAME", help="What an output is for, as hm=537; repeat it."),
     ] = None,
     input_size: InputSize = None,
-    mean: Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")] = None,
-    std: Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")] = None,
-    order: Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")] = None,
-    resize: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    resize: Resize = None,
+    labels: Labels = None,
     confidence: Annotated[float | None, typer.Option(help="The default threshold.")] = None,
     nms_iou: Annotated[
         float | None, typer.Option(help="Drop boxes that overlap a better one by more.")
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Detections of a frame.")] = None,
     precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
 ) -> None:
     """Make an ONNX export ready to run.
 
@@ -73,11 +85,22 @@ def prepare(
         top_k=top_k,
         precision=precision.full_name if precision else None,
     )
-    manifest = prepare_model(source, output, options)
+    refuse_half_of_int8(precision, calibrate)
+    if calibrate is None:
+        print(summary(output, prepare_model(source, output, options)))
+        return
+    with PhasesBar(Console(stderr=True)) as bar:
+        done = int8_of(partial(prepare_model, source), output, options, calibrate, bar)
+    print(summary(output, done.manifest))
+    print(done)
+
+
+def summary(output: Path, manifest: Manifest) -> str:
+    """Say in a line what the prepared model `output` is."""
     height, width = manifest.input_size
-    print(
+    return (
         f"{output}: {manifest.layout}, input {height}x{width}, {manifest.resize}, "
-        f"{len(manifest.labels)} classes, up to {manifest.top_k} detections"
+        f"{len(manifest.labels)} classes, up to {manifest.top_k} detections, {manifest.precision}"
     )
 
 

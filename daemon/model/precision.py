@@ -1,4 +1,4 @@
-"""Float16 of a bare network, before anything is put around it.
+"""What a network computes in, and float16 of a bare network, before anything is put around it.
 
 The order matters. Converting a prepared model rounds the two sides of its peak comparison
 differently, and detections vanish: a network is converted first, and its pre- and
@@ -18,11 +18,14 @@ from daemon.model.upstream import last_layer
 
 FLOAT32 = "float32"
 FLOAT16 = "float16"
-PRECISIONS = (FLOAT32, FLOAT16)
+INT8 = "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)
 
 
 def of(model: ModelProto) -> str:
-    """Tell from its weights what a model computes in."""
+    """Tell from its weights and operators what a model computes in."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return INT8
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     return FLOAT16 if TensorProto.FLOAT16 in kinds else FLOAT32
 

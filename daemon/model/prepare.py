@@ -6,7 +6,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from daemon.errors import ModelError
-from daemon.model import clean, contract, files, precision
+from daemon.model import clean, contract, files, int8, precision
 from daemon.model import manifest as manifests
 from daemon.model.adopt import adopt
 from daemon.model.examine import examine
@@ -15,7 +15,7 @@ from daemon.model.manifest import Manifest
 from daemon.model.options import PrepareOptions
 from daemon.model.wrap import wrap
 
-__all__ = ["VERSION", "PrepareOptions", "prepare"]
+__all__ = ["VERSION", "PrepareOptions", "prepare", "prepare_model"]
 
 VERSION = 3  # counted up when the same export would be prepared otherwise
 
@@ -23,11 +23,14 @@ _DEFAULT_SIZE = (512, 512)
 _DEFAULT_TOP_K = 100
 
 
-def prepare(source: Path, output: Path, options: PrepareOptions) -> Manifest:
+def prepare(
+    source: Path, output: Path, options: PrepareOptions, frames: int8.Frames = ()
+) -> Manifest:
     """Write the prepared model of `source` to `output` and return its manifest.
 
     `source` is a raw export of any known layout, or a model that has the tensors of a prepared
-    one already and gets (another) manifest. The result has been run on the CPU.
+    one already and gets (another) manifest. The result has been run on the CPU. For int8,
+    `frames` are what it is calibrated on.
 
     Raises
     ------
@@ -38,16 +41,44 @@ def prepare(source: Path, output: Path, options: PrepareOptions) -> Manifest:
     """
     with files.naming(source):
         model, digest = files.load(source)
-        adopted = contract.is_met_by(model)
-        manifest = adopt(model, digest, options) if adopted else _convert(model, digest, options)
-        manifests.embed(model, manifest)
-        content = model.SerializeToString()
-    files.write(content, output)
+        return prepare_model(model, digest, output, options, frames)
+
+
+def prepare_model(
+    model: ModelProto,
+    digest: str,
+    output: Path,
+    options: PrepareOptions,
+    frames: int8.Frames = (),
+) -> Manifest:
+    """Do the same with a model in memory, which is changed; `digest` is of what it came from.
+
+    Raises
+    ------
+    ModelError
+        `model` is refused; the sentence doesn't name it.
+    StartupError
+        `output` can't be written.
+    """
+    adopted = contract.is_met_by(model)
+    if adopted:
+        manifest = adopt(model, digest, options)
+    else:
+        manifest = _convert(model, digest, options, frames)
+    manifests.embed(model, manifest)
+    files.write(model.SerializeToString(), output)
     return manifest
 
 
-def _convert(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
+def _convert(
+    model: ModelProto, digest: str, options: PrepareOptions, frames: int8.Frames
+) -> Manifest:
     """Turn a raw export, in place, into a prepared model without its manifest."""
+    if options.precision == precision.INT8 and not frames:
+        raise ModelError(
+            "int8 is calibrated on frames: make it with `centernetd prepare EXPORT -o OUT.onnx "
+            "--precision int8 --calibrate VIDEO`, and use OUT.onnx"
+        )
     size = options.input_size or clean.declared_size(model) or _DEFAULT_SIZE
     if any(length % Layout.STRIDE for length in size):
         raise ModelError(
@@ -59,7 +90,12 @@ def _convert(model: ModelProto, digest: str, options: PrepareOptions) -> Manifes
     manifest = _describe(layout, heads, size, digest, options)
     if manifest.precision == precision.FLOAT16:
         precision.to_float16(model, [heads[role].tensor for role in layout.peaked if role in heads])
+    layers: Sequence[str] = ()
+    if manifest.precision == precision.INT8:
+        layers = int8.fold_layers(model, [head.tensor for head in heads.values()])
     wrap(network, layout, heads, manifest)
+    if manifest.precision == precision.INT8:
+        int8.quantize(model, layers, frames)
     contract.verify(model)
     return manifest
 

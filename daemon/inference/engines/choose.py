@@ -92,7 +92,7 @@ def open_onnx(
     """
     if choice.on_gpu:
         return ort_cuda.open_onnxruntime_cuda(model, device, precision, max_batch)
-    return OrtCpuEngine(model, max_batch, concurrency)
+    return OrtCpuEngine(model, max_batch, concurrency, precision)
 
 
 def open_plan(plan: PlanFile, device: int, max_batch: int) -> Engine:

@@ -24,8 +24,10 @@ class OrtCpuEngine:
     fifth), and threads that spin meanwhile take their core from the other stages.
     """
 
-    def __init__(self, model: Path, max_batch: int, concurrency: int) -> None:
-        """Load ``model``, to run ``concurrency`` batches at once.
+    def __init__(
+        self, model: Path, max_batch: int, concurrency: int, precision: str = "float32"
+    ) -> None:
+        """Load ``model``, which is in ``precision``, to run ``concurrency`` batches at once.
 
         Raises
         ------
@@ -33,7 +35,7 @@ class OrtCpuEngine:
             When the file can't be loaded.
         """
         threads = max(1, len(os.sched_getaffinity(0)) // concurrency)
-        self.info = EngineInfo("onnxruntime-cpu", "float32", "cpu")
+        self.info = EngineInfo("onnxruntime-cpu", precision, "cpu")
         self._session = _open_session(model, threads)
         (frames,) = self._session.get_inputs()
         self._input = frames.name
