@@ -147,8 +147,8 @@ def multi_pose(size: tuple[int, int], joints: int = 4, seed: int = 0) -> ModelPr
         shared = image.then("Conv", first, pads=[2, 2, 2, 2], strides=[STRIDE, STRIDE])
         shared = shared.then("Relu")
         outputs = {
-            name: shared.then("Conv", weights(image.graph, 1.0, channels, 8, 1, 1))
-            for name, channels in heads.items()
+            name: shared.then("Conv", weights(image.graph, scale, channels, 8, 1, 1))
+            for (name, channels), scale in zip(heads.items(), (1, 3, 0.5, 0.3, 1, 0.3), strict=True)
         }
         return {**outputs, "wh": outputs["wh"].then("Abs") + 2.0}
 
