@@ -21,7 +21,8 @@ from daemon.cli.options import (
     parse_size,
     refuse_half_of_int8,
 )
-from daemon.commands.calibrate import calibrate as int8_of
+from daemon.commands.calibrate import Make
+from daemon.commands.calibrate import calibrate as calibrate_on
 from daemon.commands.phases import PhasesBar
 from daemon.config import cache_dir
 from daemon.model import labels as label_sets
@@ -86,17 +87,21 @@ def prepare(
         precision=precision.full_name if precision else None,
     )
     refuse_half_of_int8(precision, calibrate)
-    if calibrate is None:
-        print(summary(output, prepare_model(source, output, options)))
+    write(partial(prepare_model, source), output, options, calibrate)
+
+
+def write(make: Make, output: Path, options: PrepareOptions, video: str | None) -> None:
+    """Have ``make`` write a prepared model, calibrated where a video is given; say what it is."""
+    if video is None:
+        print(_summary(output, make(output, options, ())))
         return
     with PhasesBar(Console(stderr=True)) as bar:
-        done = int8_of(partial(prepare_model, source), output, options, calibrate, bar)
-    print(summary(output, done.manifest))
+        done = calibrate_on(make, output, options, video, bar)
+    print(_summary(output, done.manifest))
     print(done)
 
 
-def summary(output: Path, manifest: Manifest) -> str:
-    """Say in a line what the prepared model `output` is."""
+def _summary(output: Path, manifest: Manifest) -> str:
     height, width = manifest.input_size
     return (
         f"{output}: {manifest.layout}, input {height}x{width}, {manifest.resize}, "

@@ -76,8 +76,8 @@ def _convert(
     """Turn a raw export, in place, into a prepared model without its manifest."""
     if options.precision == precision.INT8 and not frames:
         raise ModelError(
-            "int8 is calibrated on frames: make it with `centernetd prepare EXPORT -o OUT.onnx "
-            "--precision int8 --calibrate VIDEO`, and use OUT.onnx"
+            "int8 is calibrated on frames: make it with `--precision int8 --calibrate VIDEO` of "
+            "`centernetd prepare` (or export, or build), and use the result"
         )
     size = options.input_size or clean.declared_size(model) or _DEFAULT_SIZE
     if any(length % Layout.STRIDE for length in size):
