@@ -12,7 +12,7 @@ from daemon.flow import Meters
 from daemon.inference.cuda import Device
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Choice, Engine, open_onnx, open_plan
-from daemon.model import label_file, manifest, store
+from daemon.model import labels, manifest, store
 from daemon.model.manifest import Manifest
 from daemon.model.plan import (
     Binding,
@@ -98,7 +98,7 @@ class ModelChoice:
             config.cache_dir,
             config.cache_dir / config.engine.plan_cache,
             model.input_size if "input_size" in model.model_fields_set else None,
-            None if named is None else label_file.read(config.base_dir / named),
+            None if named is None else labels.read(config.base_dir / named),
             None if precision == "auto" else precision,
             device,
         )

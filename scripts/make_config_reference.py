@@ -38,7 +38,6 @@ ORDER = (
     "page",
     "logging",
 )
-REFUSED = {"engine": future.REFUSED_ENGINE}
 
 
 class Part(NamedTuple):
@@ -142,8 +141,6 @@ def bounds(field: FieldInfo) -> Limits:
 def not_yet(section: str, key: str) -> str:
     """Say what of a key this version refuses or doesn't act on."""
     said = ""
-    if values := REFUSED.get(section, {}).get(key):
-        said += f" **Not yet**, refused: {', '.join(map(code, sorted(values)))}."
     if effect := future.NOT_ENFORCED.get(section, {}).get(key):
         said += f" **Not yet**: {effect}."
     return said

@@ -65,14 +65,25 @@ def playback(heat: Array, size: Array, offset: Array) -> Body:
     """
 
     def body(image: Value) -> tuple[Value, Value, Value]:
-        pixel = image.part(0, 1, axis=1).part(0, 1, axis=2).part(0, 1, axis=3)
-        last = float(len(heat) - 1)
-        index = pixel.reshape(-1).then("Min", image.graph.constant(last)).cast(TensorProto.INT64)
-        tables = [image.graph.constant(maps) for maps in (heat, size, offset)]
-        first, second, third = (table.then("Gather", index, axis=0) for table in tables)
+        first, second, third = stored({"hm": heat, "wh": size, "reg": offset})(image).values()
         return first, second, third
 
     return body
+
+
+def stored(maps: Mapping[str, Array]) -> Callable[[Value], dict[str, Value]]:
+    """Give back the maps of each head [N, channels, h, w], chosen as in `playback`."""
+
+    def build(image: Value) -> dict[str, Value]:
+        pixel = image.part(0, 1, axis=1).part(0, 1, axis=2).part(0, 1, axis=3)
+        last = image.graph.constant(float(len(next(iter(maps.values()))) - 1))
+        index = pixel.reshape(-1).then("Min", last).cast(TensorProto.INT64)
+        return {
+            name: image.graph.constant(table).then("Gather", index, axis=0)
+            for name, table in maps.items()
+        }
+
+    return build
 
 
 RAW_PIXELS = PrepareOptions(order="bgr", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -119,6 +130,27 @@ def flat_pool(body: Body, size: tuple[int, int]) -> ModelProto:
     def build(image: Value) -> dict[str, Value]:
         heat, extent, offset = body(image)
         return {"output": _table([offset, extent, heat, _pool(heat)], size, "batch")}
+
+    return export(build, size)
+
+
+def multi_pose(size: tuple[int, int], joints: int = 4, seed: int = 0) -> ModelProto:
+    """All six heads of random weights behind a common layer."""
+    random = np.random.default_rng(seed)
+    heads = {"hm": 1, "wh": 2, "hps": 2 * joints, "reg": 2, "hm_hp": joints, "hp_offset": 2}
+
+    def weights(graph: Graph, scale: float, *shape: int) -> Value:
+        return graph.constant(random.normal(0, scale, shape).astype(np.float32))
+
+    def build(image: Value) -> dict[str, Value]:
+        first = weights(image.graph, 0.1, 8, 3, 8, 8)
+        shared = image.then("Conv", first, pads=[2, 2, 2, 2], strides=[STRIDE, STRIDE])
+        shared = shared.then("Relu")
+        outputs = {
+            name: shared.then("Conv", weights(image.graph, scale, channels, 8, 1, 1))
+            for (name, channels), scale in zip(heads.items(), (1, 3, 0.5, 0.3, 1, 0.3), strict=True)
+        }
+        return {**outputs, "wh": outputs["wh"].then("Abs") + 2.0}
 
     return export(build, size)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from daemon.commands.build import BuildBar
+from daemon.commands.phases import PhasesBar
 from daemon.errors import EngineError
 from daemon.model.plan import Profile, load_plan
 from daemon.model.plan import binding as bindings
@@ -121,7 +121,7 @@ def test_a_tensorrt_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_bar_shows_what_is_under_way() -> None:
     drawn = io.StringIO()
-    with BuildBar(Console(file=drawn, force_terminal=True, width=100)) as bar:
+    with PhasesBar(Console(file=drawn, force_terminal=True, width=100)) as bar:
         for phase, step in (("Building", 0), ("Timing", 0), ("Timing", 3), ("Building", 1)):
             assert bar(phase, step, 3)
         bar._bar.refresh()

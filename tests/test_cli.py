@@ -328,7 +328,9 @@ def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> No
     more = "--nms-iou 0.6 --top-k 7 --mean 0.1 0.2 0.3 --std 1 2 3 --labels"
     done = cli("prepare", raw, "-o", out, *options.split(), *more.split(), tmp_path / "labels.txt")
     assert done.code == 0, done.err
-    assert done.out == (f"{out}: ctdet, input 96x160, stretch, 3 classes, up to 7 detections\n")
+    assert done.out == (
+        f"{out}: ctdet, input 96x160, stretch, 3 classes, up to 7 detections, float32\n"
+    )
     shown = cli("prepare", "--show", out)
     assert shown.json == json.loads(manifest.read(out).to_json())
     expected = {

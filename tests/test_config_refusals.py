@@ -170,7 +170,6 @@ def test_what_has_a_wrong_value(path: Path, text: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("engine: {precision: %s}", "int8"),
         ("engine: {devices: %s}", "[0, 1]"),
         ("models: %s", "{default: {}, other: {}}"),
     ],

@@ -98,6 +98,52 @@ def test_a_sigmoid_in_the_export_is_not_repeated(
         reference.assert_same(detections, None, reference.decode(scores, size, offset))
 
 
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_what_is_not_a_number_comes_first_and_spoils_nothing_else(
+    kind: str, maps: tuple[Array, Array, Array], tmp_path: Path
+) -> None:
+    """Of a broken network: the host drops such rows and tells."""
+    heat, size, offset = (stored[:3].copy() for stored in maps)
+    heat[0, 1, 2, 3] = heat[0, 2, 7, 11] = np.nan
+    heat[1] = np.nan  # and the third frame is sound
+    session = prepared_session(
+        EXPORTS[kind](exports.playback(heat, size, offset)),
+        tmp_path,
+        replace(exports.RAW_PIXELS, input_size=SIZE),
+    )
+    (found,) = session.run(["detections"], {"frames": jukebox(3)})
+    assert [int(np.sum(~np.isfinite(rows[:, 4]))) for rows in found] == [2, len(found[1]), 0]
+    for row in (0, 2):
+        scores = np.where(np.isnan(heat[row]), np.inf, reference.sigmoid(heat[row]))
+        expected = reference.decode(scores.astype(np.float32), size[row], offset[row])
+        sound = np.isfinite(expected.detections[:, 4])
+        remaining = replace(expected, detections=expected.detections[sound])
+        reference.assert_same(found[row][np.isfinite(found[row][:, 4])], None, remaining)
+
+
+def test_without_offsets_a_centre_is_in_the_middle_of_its_cell(
+    maps: tuple[Array, Array, Array], tmp_path: Path
+) -> None:
+    heat, size, _ = maps
+    raw = exports.export(exports.stored({"wh": size, "hm": heat}), SIZE)
+    session = prepared_session(raw, tmp_path, replace(exports.RAW_PIXELS, input_size=SIZE))
+    (found,) = session.run(["detections"], {"frames": jukebox(len(heat))})
+    for row, detections in enumerate(found):
+        reference.assert_same(detections, None, reference.ctdet(heat[row], size[row]))
+
+
+def test_a_size_for_each_class(maps: tuple[Array, Array, Array], tmp_path: Path) -> None:
+    heat, _, offset = maps
+    shape = (len(heat), 2 * CLASSES, ROWS, COLUMNS)
+    size = np.random.default_rng(8).uniform(0.1, 9, shape).astype(np.float32)
+    raw = exports.export(exports.stored({"hm": heat, "wh": size, "reg": offset}), SIZE)
+    session = prepared_session(raw, tmp_path, replace(exports.RAW_PIXELS, input_size=SIZE))
+    (found,) = session.run(["detections"], {"frames": jukebox(len(heat))})
+    for row, detections in enumerate(found):
+        expected = reference.ctdet(heat[row], size[row], offset[row])
+        reference.assert_same(detections, None, expected)
+
+
 def test_centerface_and_its_dirt(tmp_path: Path) -> None:
     size = (64, 96)
     raw = exports.centerface()

@@ -15,13 +15,16 @@ from daemon.commands.detect import StillDetector
 from daemon.commands.images import find_images, read_image, save
 from daemon.errors import SinkError, SourceError
 from daemon.inference.detector import Detector
-from tests import models
+from daemon.inference.engines.ort import OrtCpuEngine
+from daemon.model import manifest as manifests
+from tests import exports, models
 from tests.commandline import RED, CommandLine, command_line, squares_model
 from tests.fakes import FakeEngine, image
 from tests.manifests import plain
 
 PICTURE = models.draw((96, 160), RED)  # not the network's shape, nor square
 BOX = RED[1]
+CMYK = Path(__file__).parent / "data" / "cmyk.jpg"  # of PICTURE, written by Pillow
 MANIFEST = plain(labels=tuple(f"colour {number}" for number in range(14)))
 
 
@@ -59,6 +62,7 @@ def test_boxes_are_in_the_image_s_own_pixels(cli: CommandLine, model: Path, tmp_
         write(tmp_path / "sixteen.png", PICTURE.astype(np.uint16) * 257),
         write(tmp_path / "alpha.png", cv2.cvtColor(PICTURE, cv2.COLOR_BGR2BGRA)),
         turned(tmp_path / "turned.jpg"),
+        CMYK,
     ]
     outcome = cli("detect", *names, "-m", model, "--json")
     assert outcome.code == 0, outcome.err
@@ -170,6 +174,45 @@ def test_batches_keep_order_and_images(tmp_path: Path, max_batch: int, slots: in
             scale = number + 1
             box = (scale, scale, 3 * scale, 3 * scale)
             assert still.detections.xyxy[0].tolist() == pytest.approx(box)
+
+
+def test_images_of_many_sizes_in_one_batch_are_found_as_each_alone(
+    model: Path, tmp_path: Path
+) -> None:
+    sizes = [(96, 160), (61, 333), (400, 90), (1, 1), (128, 128), (720, 1280), (97, 161)]
+    pictures = [cv2.resize(PICTURE, size[::-1], interpolation=cv2.INTER_NEAREST) for size in sizes]
+    paths = [write(tmp_path / f"{index}.png", picture) for index, picture in enumerate(pictures)]
+    found = []
+    for batch in (1, 4):
+        engine = OrtCpuEngine(model, "float32", batch, concurrency=1)
+        with ThreadPoolExecutor(2) as pool:
+            detector = StillDetector(Detector(engine, manifests.read(model), pool), batch, 2, 0.5)
+            found.append([still.detections for still in detector.run(paths)])
+        engine.close()
+    assert [len(of_one) for of_one in found[0]] == [len(of_one) for of_one in found[1]]
+    assert sum(len(of_one) for of_one in found[0]) >= 3
+    for alone, together in zip(*found, strict=True):
+        np.testing.assert_allclose(alone.xyxy, together.xyxy, atol=1e-3)
+        np.testing.assert_allclose(alone.confidence, together.confidence, atol=1e-5)
+
+
+def test_joints_are_printed_and_drawn(cli: CommandLine, tmp_path: Path) -> None:
+    network = exports.write(exports.multi_pose((64, 96)), tmp_path / "pose.onnx")
+    picture = np.random.default_rng(3).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    source, out = write(tmp_path / "a.png", picture), tmp_path / "out"
+    outcome = cli(
+        "detect", source, "-m", network, "--input-size", "64x96", "--json", "-o", out,
+        "--confidence", "0.9",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    found = outcome.json["detections"]
+    assert {len(detection["keypoints"]) for detection in found} == {4}
+    points = [point for detection in found for point in detection["keypoints"]]
+    seen = [(round(x), round(y)) for x, y, score in points if score > 0.1]
+    drawn = read_image(out / "a.png")
+    inside = [(x, y) for x, y in seen if 0 <= x < 96 and 0 <= y < 64]
+    assert inside
+    assert all((drawn[y, x] != picture[y, x]).any() for x, y in inside)
 
 
 def test_names_mean_files_folders_and_patterns(tmp_path: Path) -> None:

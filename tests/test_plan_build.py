@@ -24,7 +24,9 @@ from daemon.model.plan.timing import kept_timings
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
-from tests.test_precision import LAYOUTS
+from tests.test_batch_identity import KINDS
+from tests.test_precision import LAYOUTS, demo_frames
+from tests.test_prepare_dirt import resized, with_heat
 
 PRECISIONS = ("float32", "float16")
 
@@ -43,14 +45,14 @@ def build_file(
     return build(content, size, profile, binding, heedless, workspace=workspace, timings=timings)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "precision"), KINDS)
 def test_every_layout_can_be_built(
     layout: str, precision: str, binding: Binding, tmp_path: Path
 ) -> None:
     source = exports.write(LAYOUTS[layout], tmp_path / "export.onnx")
     options = PrepareOptions(input_size=SIZE, precision=precision)
-    prepare(source, tmp_path / "prepared.onnx", options)
+    frames = np.random.default_rng(7).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
+    prepare(source, tmp_path / "prepared.onnx", options, list(frames))
     assert len(build_file(tmp_path / "prepared.onnx", binding)) > 1000
 
 
@@ -68,6 +70,23 @@ def test_the_real_centerface_is_half_as_large_in_float16(
         prepare(centerface, prepared, PrepareOptions(input_size=(512, 512), precision=precision))
         sizes.append(len(build_file(prepared, binding, Profile(1, 4, 8))))
     assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_the_real_centerface_can_be_built_in_int8(
+    centerface: Path, binding: Binding, tmp_path: Path
+) -> None:
+    options = PrepareOptions(input_size=(192, 320), precision="int8")
+    frames = list(demo_frames((192, 320), every=100))
+    prepare(centerface, tmp_path / "int8.onnx", options, frames)
+    assert build_file(tmp_path / "int8.onnx", binding, Profile(1, 4, 8))
+
+
+def test_a_batch_taken_from_the_picture_for_a_resize_can_be_built(
+    binding: Binding, tmp_path: Path
+) -> None:
+    source = exports.write(with_heat(resized, batch=1), tmp_path / "export.onnx")
+    prepare(source, tmp_path / "prepared.onnx", PrepareOptions(input_size=SIZE))
+    assert build_file(tmp_path / "prepared.onnx", binding)
 
 
 def test_progress_is_told_in_order_and_ends_whole(binding: Binding, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from daemon.cli.options import PrecisionOption
-from daemon.commands.build import BuildBar
+from daemon.cli.options import CalibrateOption, PrecisionOption, refuse_half_of_int8
 from daemon.commands.build import build as build_plan
+from daemon.commands.phases import PhasesBar
 from daemon.config.units import parse_size
 from daemon.loading import find_gpu
 from daemon.model.plan import Profile
@@ -21,6 +21,7 @@ def build(
         Path, typer.Option("--output", "-o", metavar="PLAN", help="The plan; PLAN.json goes by it.")
     ],
     precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
     batch: Annotated[
         tuple[int, int, int], typer.Option(metavar="MIN OPT MAX", help="Frames in a batch.")
     ] = (1, 8, 8),
@@ -32,17 +33,21 @@ def build(
 
     An export is built in fp16, and a prepared model in what it is in, unless told otherwise.
     """
+    refuse_half_of_int8(precision, calibrate)
     started = time.monotonic()
-    with BuildBar(Console(stderr=True)) as bar:
-        plan = build_plan(
+    with PhasesBar(Console(stderr=True)) as bar:
+        plan, calibrated = build_plan(
             model,
             output,
             _profile(batch),
             precision.full_name if precision else None,
+            calibrate,
             _bytes(workspace) if workspace else None,
             lambda: find_gpu(0),
             bar,
         )
+    if calibrated is not None:
+        print(calibrated)
     found = plan.fingerprint
     print(
         f"{plan.path}: {found.flavour} {found.version}, {found.precision}, batches of "

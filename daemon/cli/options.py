@@ -10,7 +10,7 @@ import typer
 
 from daemon.config import Config, load
 from daemon.errors import ConfigError
-from daemon.model.precision import FLOAT16, FLOAT32
+from daemon.model.precision import FLOAT16, FLOAT32, INT8
 
 _DEFAULT_CONFIG = Path("config.yaml")
 
@@ -46,16 +46,28 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
 
     @property
     def full_name(self) -> str:
         """What the rest of the program calls it."""
-        return {Precision.FP32: FLOAT32, Precision.FP16: FLOAT16}[self]
+        return {Precision.FP32: FLOAT32, Precision.FP16: FLOAT16, Precision.INT8: INT8}[self]
 
 
 PrecisionOption = Annotated[
     Precision | None, typer.Option("--precision", help="What the network computes in.")
 ]
+
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option("--calibrate", metavar="VIDEO", help="For int8: a video such as it will see."),
+]
+
+
+def refuse_half_of_int8(precision: Precision | None, video: str | None) -> None:
+    """Refuse a video without int8; int8 without a video is for a model that has it already."""
+    if video is not None and precision is not Precision.INT8:
+        raise typer.BadParameter("--calibrate is for --precision int8")
 
 
 def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
@@ -99,4 +111,14 @@ InputSize = Annotated[
     typer.Option(
         "--input-size", metavar="HxW", help="What the network sees, in pixels; else the model's."
     ),
+]
+
+Three = tuple[float, float, float]
+Mean = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
+Std = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
+Order = Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")]
+Resize = Annotated[str | None, typer.Option(help="letterbox or stretch.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
 ]

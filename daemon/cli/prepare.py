@@ -2,20 +2,36 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from daemon.cli.options import InputSize, PrecisionOption, parse_size
+from daemon.cli.options import (
+    CalibrateOption,
+    InputSize,
+    Labels,
+    Mean,
+    Order,
+    PrecisionOption,
+    Resize,
+    Std,
+    parse_size,
+    refuse_half_of_int8,
+)
+from daemon.commands.calibrate import Make
+from daemon.commands.calibrate import calibrate as calibrate_on
+from daemon.commands.phases import PhasesBar
 from daemon.config import cache_dir
-from daemon.model import label_file, zoo
+from daemon.model import labels as label_sets
 from daemon.model import manifest as manifests
+from daemon.model import zoo
 from daemon.model.layouts import LAYOUTS
+from daemon.model.manifest import Manifest
 from daemon.model.prepare import PrepareOptions
 from daemon.model.prepare import prepare as prepare_model
-
-Three = tuple[float, float, float]
 
 
 def prepare(
@@ -29,20 +45,23 @@ def prepare(
     layout: Annotated[
         str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; else told from the outputs.")
     ] = None,
-    input_size: InputSize = None,
-    mean: Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")] = None,
-    std: Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")] = None,
-    order: Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")] = None,
-    resize: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One label a line, class 0 first.")
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="What an output is for, as hm=537; repeat it."),
     ] = None,
+    input_size: InputSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    resize: Resize = None,
+    labels: Labels = None,
     confidence: Annotated[float | None, typer.Option(help="The default threshold.")] = None,
     nms_iou: Annotated[
         float | None, typer.Option(help="Drop boxes that overlap a better one by more.")
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Detections of a frame.")] = None,
     precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
 ) -> None:
     """Make an ONNX export ready to run.
 
@@ -55,23 +74,46 @@ def prepare(
         return
     options = PrepareOptions(
         layout=layout,
+        heads=tuple(map(_role_and_name, head or ())),
         input_size=parse_size(input_size) if input_size else None,
         order=order,
         mean=mean,
         std=std,
         resize=resize,
-        labels=label_file.read(labels) if labels else None,
+        labels=label_sets.find(labels) if labels else None,
         confidence=confidence,
         nms_iou=nms_iou,
         top_k=top_k,
         precision=precision.full_name if precision else None,
     )
-    manifest = prepare_model(source, output, options)
+    refuse_half_of_int8(precision, calibrate)
+    write(partial(prepare_model, source), output, options, calibrate)
+
+
+def write(make: Make, output: Path, options: PrepareOptions, video: str | None) -> None:
+    """Have ``make`` write a prepared model, calibrated where a video is given; say what it is."""
+    if video is None:
+        print(_summary(output, make(output, options, ())))
+        return
+    with PhasesBar(Console(stderr=True)) as bar:
+        done = calibrate_on(make, output, options, video, bar)
+    print(_summary(output, done.manifest))
+    print(done)
+
+
+def _summary(output: Path, manifest: Manifest) -> str:
     height, width = manifest.input_size
-    print(
+    return (
         f"{output}: {manifest.layout}, input {height}x{width}, {manifest.resize}, "
-        f"{len(manifest.labels)} classes, up to {manifest.top_k} detections"
+        f"{len(manifest.labels)} classes, up to {manifest.top_k} detections, {manifest.precision}"
     )
+
+
+def _role_and_name(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not (role and equals and name):
+        raise typer.BadParameter(f"--head {text}: write ROLE=NAME, as in hm=537")
+    return role, name
 
 
 def fetch(

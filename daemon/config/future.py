@@ -13,7 +13,6 @@ from daemon.config.sections import FileConfig
 if TYPE_CHECKING:
     from daemon.config.config import Config
 
-REFUSED_ENGINE = {"precision": {"int8"}}
 NOT_ENFORCED = {
     "page": {"listen": "there is no page", "insecure": "there is no page"},
 }
@@ -22,9 +21,6 @@ _NOT_YET = "is not in this version yet"
 
 def refusals(file: FileConfig) -> Iterator[tuple[Location, str]]:
     """Yield the place and the sentence of each setting that can't be obeyed."""
-    for key, values in REFUSED_ENGINE.items():
-        if (value := getattr(file.engine, key)) in values:
-            yield ("engine", key), f"{value} {_NOT_YET}; leave it at auto"
     if len(file.engine.devices) > 1:
         yield ("engine", "devices"), f"more than one device {_NOT_YET}"
     if len(file.models) > 1:

@@ -67,7 +67,7 @@ class EngineConfig(Section):
     backend: Literal["auto", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = "auto"
     """auto: the GPU where there is an NVIDIA device, else the CPU."""
     precision: Literal["auto", "float32", "float16", "int8"] = "auto"
-    """auto: float16 on a GPU, float32 on the CPU."""
+    """auto: a prepared model's own, else float16 on a GPU, float32 on the CPU. int8: calibrated."""
     devices: Annotated[tuple[Annotated[int, Field(ge=0, le=63)], ...], Field(min_length=1)] = (0,)
     """The numbers of the GPUs that are used."""
     plan_cache: PathText = "plans"

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx.inliner import inline_local_functions
 
 from daemon.errors import ModelError
+from daemon.model.batch import free
+from daemon.model.deform import rewrite_deform_conv
+from daemon.model.deform_plugins import DOMAIN as PLUGINS_DOMAIN
+from daemon.model.deform_plugins import adopt_plugins
 from daemon.model.files import first_line
+from daemon.model.operators import refuse_custom
 
 SCOPE = "network/"  # every name of the network begins with this in a prepared model
 
@@ -25,8 +30,14 @@ def declared_size(model: ModelProto) -> tuple[int, int] | None:
 def clean(model: ModelProto, size: tuple[int, int]) -> None:
     """Make `model`, in place, a network of one input [batch, 3, height, width].
 
-    Its initialisers are no inputs any more, its opset is at least `OPSET`, no Reshape holds a
-    batch size, and every name in it begins with `SCOPE`.
+    Its initialisers are no inputs any more, its functions are inlined, its opset is at least
+    `OPSET`, no shape holds a batch size, no deformable convolution is left, and every name in it
+    begins with `SCOPE`.
+
+    Raises
+    ------
+    ModelError
+        It has operators of its own or inputs that are no picture, or is too old.
     """
     source = network_input(model)
     batch = _shape(source)[0]
@@ -38,9 +49,14 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
-    if batch > 0:
-        _free_reshapes(model.graph, batch)
+    if model.functions:
+        model.CopyFrom(inline_local_functions(model))
+    adopt_plugins(model)
+    refuse_custom(model, known=PLUGINS_DOMAIN)
     _upgrade(model)
+    if batch > 0:
+        free(model, batch)
+    rewrite_deform_conv(model)
     onnx.compose.add_prefix(model, SCOPE, inplace=True)
 
 
@@ -52,6 +68,10 @@ def network_input(model: ModelProto) -> onnx.ValueInfoProto:
     ]
     if len(inputs) != 1:
         raise ModelError(f"it has {len(inputs)} inputs; one picture [batch, 3, H, W] is expected")
+    if not inputs[0].type.tensor_type.HasField("shape"):
+        raise ModelError(
+            f"its input {inputs[0].name} has no declared rank: export it as [batch, 3, H, W]"
+        )
     shape = _shape(inputs[0])
     if len(shape) != 4 or shape[1] not in (0, 3):
         raise ModelError(f"its input {inputs[0].name} is not a picture [batch, 3, H, W]")
@@ -87,28 +107,6 @@ def reads(node: NodeProto) -> Iterator[str]:
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
     """Return a shape with 0 for every dimension that is not a number."""
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-def _free_reshapes(graph: GraphProto, batch: int) -> None:
-    """Let every Reshape to ``[batch, ...]`` keep the batch that it is given instead.
-
-    A reshaped constant is left alone: it has no batch.
-    """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
-    for index, node in enumerate(graph.node):
-        if node.op_type != "Reshape" or node.input[0] in constants:
-            continue
-        if node.input[1] not in constants:
-            continue
-        shape = numpy_helper.to_array(constants[node.input[1]])
-        if len(shape) and shape[0] == batch:
-            name = f"batch_free_shape_{index}"
-            freed = np.concatenate([np.zeros(1, np.int64), shape[1:]])
-            graph.initializer.append(numpy_helper.from_array(freed, name))
-            node.input[1] = name
 
 
 def _upgrade(model: ModelProto) -> None:

@@ -12,6 +12,8 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 
 from daemon.errors import ModelError, StartupError
 
+_CHECKPOINTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive, and a pickle as before torch 1.6
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -41,6 +43,10 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
         The file is missing, unreadable, not ONNX or cut short; without the file's name.
     """
     content = read(path)
+    if content.startswith(_CHECKPOINTS):
+        raise ModelError(
+            "a PyTorch checkpoint, not an ONNX file: make one of it with `centernetd export`"
+        )
     digest = hashlib.sha256(content)
     try:
         model = onnx.load_from_string(content)

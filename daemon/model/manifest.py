@@ -64,7 +64,7 @@ class Manifest:
                 f"a whole number from 1 to {MAX_TOP_K}",
             ),
             "source_sha256": (_is_sha256(self.source_sha256), "64 hexadecimal digits"),
-            "precision": (self.precision in PRECISIONS, " or ".join(PRECISIONS)),
+            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
         }
         for name, (holds, rule) in rules.items():
             if not holds:

@@ -1,4 +1,4 @@
-"""Float16 of a bare network, before anything is put around it.
+"""What a network computes in, and float16 of a bare network, before anything is put around it.
 
 The order matters. Converting a prepared model rounds the two sides of its peak comparison
 differently, and detections vanish: a network is converted first, and its pre- and
@@ -18,22 +18,25 @@ from daemon.model.upstream import last_layer
 
 FLOAT32 = "float32"
 FLOAT16 = "float16"
-PRECISIONS = (FLOAT32, FLOAT16)
+INT8 = "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)
 
 
 def of(model: ModelProto) -> str:
-    """Tell from its weights what a model computes in."""
+    """Tell from its weights and operators what a model computes in."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return INT8
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     return FLOAT16 if TensorProto.FLOAT16 in kinds else FLOAT32
 
 
-def to_float16(model: ModelProto, scores: str) -> None:
+def to_float16(model: ModelProto, scores: Sequence[str]) -> None:
     """Have a bare network compute in float16, in place; its inputs and outputs stay float32.
 
-    The last layer before the output `scores`, and what follows it, stays float32. Rounded to
-    float16, neighbouring cells of a heatmap often have the same score, and one object is then
-    marked twice: with CenterFace one in 133. Operators that are not defined for float16 keep
-    float32 between casts of their own, and weights beyond its range are clipped to it.
+    The last layer before each of the outputs `scores`, and what follows it, stays float32.
+    Rounded to float16, neighbouring cells of a heatmap often have the same score, and one object
+    is then marked twice: with CenterFace one in 133. Operators that are not defined for float16
+    keep float32 between casts of their own, and weights beyond its range are clipped to it.
 
     Raises
     ------
@@ -80,9 +83,10 @@ def _is_tensor_constant(node: NodeProto) -> bool:
     return node.op_type == "Constant" and node.attribute[0].name == "value"
 
 
-def _split(graph: GraphProto, scores: str) -> tuple[list[NodeProto], list[NodeProto]]:
+def _split(graph: GraphProto, scores: Sequence[str]) -> tuple[list[NodeProto], list[NodeProto]]:
     """Part the nodes into those of the body and those from the last layer of `scores` on."""
-    behind = {name for node in last_layer(graph, scores) for name in node.output}
+    last = [node for output in scores for node in last_layer(graph, output)]
+    behind = {name for node in last for name in node.output}
     body, tail = [], []
     for node in graph.node:
         if behind.intersection(node.output) or behind.intersection(reads(node)):

@@ -38,7 +38,7 @@ def resolve(
     StartupError
         The cache can't be written.
     """
-    source = _source(path, base_dir, cache_dir)
+    source = locate(path, base_dir, cache_dir)
     options = PrepareOptions(
         input_size=input_size, labels=tuple(labels) if labels else None, precision=precision
     )
@@ -55,7 +55,14 @@ def resolve(
     return prepared
 
 
-def _source(path: str, base_dir: Path, cache_dir: Path) -> Path:
+def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
+    """Return the file that is meant by a built-in name, or by a path seen from `base_dir`.
+
+    Raises
+    ------
+    ModelError
+        The built-in model has not been fetched.
+    """
     if path not in zoo.BUILTINS:
         return base_dir / Path(path).expanduser()
     source = zoo.location(path, cache_dir)

@@ -6,29 +6,29 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from daemon.model import clean, contract
+from daemon.model.cells import Grid
 from daemon.model.decode import decode
 from daemon.model.graph import Graph, Value
-from daemon.model.layouts import Head, Layout, Network
+from daemon.model.layouts import Heads, Layout, Network
 from daemon.model.manifest import Manifest
 
 
-def wrap(network: Network, layout: Layout, heads: Sequence[Head], manifest: Manifest) -> None:
+def wrap(network: Network, layout: Layout, heads: Heads, manifest: Manifest) -> None:
     """Make the model of `network`, in place, take ``frames`` and give ``detections``."""
     model = network.model
     before, behind = Graph("preprocess"), Graph("decode")
     normalize(before.tensor(contract.INPUT), manifest).named(model.graph.input[0].name)
 
-    outputs = [behind.tensor(head.tensor) for head in heads]
-    classes = len(manifest.labels)
-    maps = layout.maps(network, outputs, classes)
-    detections, keypoints = decode(maps, layout, classes, network.grid, manifest.top_k)
+    rows, columns = network.grid
+    grid = Grid(rows, columns, min(manifest.top_k, rows * columns))
+    maps = layout.maps(network, heads, behind)
+    detections, keypoints = decode(maps, layout, len(manifest.labels), len(manifest.joints), grid)
     results = {contract.DETECTIONS: detections}
     if keypoints is not None:
         results[contract.KEYPOINTS] = keypoints
     for name, value in results.items():
         value.named(name)
-    count = min(manifest.top_k, network.grid[0] * network.grid[1])
-    _replace(model, [before, behind], manifest, list(results), count)
+    _replace(model, [before, behind], manifest, list(results), grid.count)
 
 
 def normalize(frames: Value, manifest: Manifest) -> Value:

@@ -1,20 +1,22 @@
 """The layouts of CenterNet exports met in the wild, and telling which one a network has."""
 
 from daemon.errors import ModelError
-from daemon.model.layouts.base import Head, Layout, Maps, Network, Regression
+from daemon.model.layouts.base import Head, Heads, JointMaps, Layout, Maps, Network, Regression
 from daemon.model.layouts.centerface import CenterFace
-from daemon.model.layouts.ctdet import Ctdet
+from daemon.model.layouts.ctdet import Ctdet, MultiPose
 from daemon.model.layouts.flat import Flat, FlatPool
 
 LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for layout in (Ctdet(), Flat(), FlatPool(), CenterFace())
+    layout.name: layout for layout in (Ctdet(), MultiPose(), Flat(), FlatPool(), CenterFace())
 }
 
-__all__ = ["LAYOUTS", "Head", "Layout", "Maps", "Network", "Regression", "recognise"]
+__all__ = [
+    "LAYOUTS", "Head", "Heads", "JointMaps", "Layout", "Maps", "Network", "Regression", "recognise",
+]  # fmt: skip
 
 
-def recognise(network: Network, declared: str | None) -> tuple[Layout, tuple[Head, ...]]:
-    """Return the layout of `network` and its outputs in that layout's order.
+def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
+    """Return the layout of `network`, and its outputs by what they are for in that layout.
 
     Raises
     ------
@@ -32,13 +34,18 @@ def recognise(network: Network, declared: str | None) -> tuple[Layout, tuple[Hea
 
 
 def _refusal(network: Network, layout: Layout | None) -> str:
+    """List the outputs, and the options that would declare what they are."""
     rows, columns = network.grid
     found = ", ".join(map(str, network.heads))
     where = f"its outputs {found} over a grid of {rows}x{columns} cells"
     if layout is not None:
-        return f"{where} don't fit the layout {layout.name}"
-    fitting = [name for name, layout in LAYOUTS.items() if layout.select(network)]
-    if not fitting:
-        return f"{where} fit none of the layouts {', '.join(LAYOUTS)}"
-    choices = " or ".join(f"--layout {name}" for name in fitting)
-    return f"{where} don't tell their layout: declare it with {choices}"
+        return (
+            f"{where} don't fit the layout {layout.name}: say which is which with "
+            f"{layout.declaration()}"
+        )
+    fitting = {layout: layout.select(network) for layout in LAYOUTS.values()}
+    choices = [layout.declaration(heads) for layout, heads in fitting.items() if heads]
+    if choices:
+        return f"{where} don't tell their layout: declare it, as with {' or '.join(choices)}"
+    every = " or ".join(layout.declaration() for layout in LAYOUTS.values())
+    return f"{where} fit none of the layouts as they stand: say which is which with {every}"

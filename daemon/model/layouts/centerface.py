@@ -1,10 +1,10 @@
 """The layout of CenterFace: one class, sizes on a log scale, five landmarks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from daemon.model.graph import Value
-from daemon.model.layouts.base import Head, Layout, Maps, Network, Regression
-from daemon.model.upstream import ends_in_sigmoid
+from daemon.model.graph import Graph
+from daemon.model.layouts.base import Heads, Layout, Maps, Network, Regression
+from daemon.model.layouts.scores import scores_of
 
 
 class CenterFace(Layout):
@@ -22,38 +22,40 @@ class CenterFace(Layout):
     std = (1 / 255, 1 / 255, 1 / 255)
     confidence = 0.4
     nms_iou = 0.3
-    labels = ("face",)
-    joints = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    roles = ("heat", "scale", "offset", "landmarks")
+    peaked = ("heat",)
+    JOINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
     CHANNELS = (1, 2, 2, 10)
 
     def recognises(self, network: Network) -> bool:
         """Know it by its channels: nothing else has 1, 2, 2 and 10."""
         return self.select(network) is not None
 
-    def select(self, network: Network) -> tuple[Head, ...] | None:
-        """Take the four outputs as they come."""
-        wanted = [(channels, *network.grid) for channels in self.CHANNELS]
-        return network.heads if [head.shape for head in network.heads] == wanted else None
+    def fits(self, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]) -> bool:
+        """Compare the channels."""
+        return list(shapes.values()) == [(channels, *grid) for channels in self.CHANNELS]
 
-    def classes(self, heads: Sequence[Head]) -> int:
+    def classes(self, heads: Heads) -> int:
         """Count one: a face."""
-        return heads[0].shape[0]
+        return 1
 
-    def maps(self, network: Network, outputs: Sequence[Value], classes: int) -> Maps:
+    def labels(self, classes: int) -> tuple[str, ...]:
+        """Name it."""
+        return ("face",)
+
+    def joints(self, heads: Heads) -> tuple[str, ...]:
+        """Name the landmarks in their order."""
+        return self.JOINTS
+
+    def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
         """Add the sigmoid where the export lacks it."""
-        heat, scale, offset, landmarks = outputs
-        if not ends_in_sigmoid(network.model.graph, heat.name):
-            heat = heat.then("Sigmoid")
-        _, *channels = self.CHANNELS
-        flat = [
-            value.reshape(0, count, -1)
-            for count, value in zip(channels, (scale, offset, landmarks), strict=True)
-        ]
-        return Maps(heat, *flat)
+        heat, *others = (graph.tensor(head.tensor) for head in heads.values())
+        scale, offset, landmarks = (other.reshape(0, 0, -1) for other in others)
+        return Maps(scores_of(network, heat, heat), scale, offset, landmarks)
 
     def regression(self, picked: Regression) -> Regression:
         """Swap (y, x) to (x, y), undo the logarithm, measure landmarks from the cell."""
-        joints = len(self.joints)
+        joints = len(self.JOINTS)
         size = picked.size.pick([1, 0], axis=1).then("Exp")
         offset = picked.offset.pick([1, 0], axis=1) + 0.5
         if picked.landmarks is None:

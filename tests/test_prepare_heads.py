@@ -1,0 +1,148 @@
+"""Which output is which: by name, by place, or as the user says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from daemon.errors import ModelError
+from daemon.model import labels, manifest
+from daemon.model.graph import Value
+from daemon.model.prepare import PrepareOptions, prepare
+from tests import exports, reference
+from tests.commandline import CommandLine, command_line
+from tests.running import open_session, prepared_session, raw_outputs
+
+SIZE = (64, 96)
+BODY = exports.random_body(classes=2, seed=3)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    with command_line(capsys) as call:
+        yield call
+
+
+def named(*names: str, extra: str | None = None) -> onnx.ModelProto:
+    """Heat, size and offset in this order under other names, and maybe one output more."""
+
+    def build(image: Value) -> dict[str, Value]:
+        outputs = dict(zip(names, BODY(image), strict=True))
+        if extra:
+            outputs[extra] = outputs[names[0]].then("Neg")
+        return outputs
+
+    return exports.export(build, SIZE)
+
+
+def refusal(raw: onnx.ModelProto, folder: Path, options: PrepareOptions | None = None) -> str:
+    source = exports.write(raw, folder / "export.onnx")
+    with pytest.raises(ModelError) as refused:
+        prepare(source, folder / "out.onnx", options or PrepareOptions())
+    return str(refused.value)
+
+
+def assert_decoded(raw: onnx.ModelProto, options: PrepareOptions, folder: Path) -> None:
+    """The heads are taken for what they are."""
+    session = prepared_session(raw, folder, options)
+    described = manifest.read(folder / "prepared.onnx")
+    frames = np.random.default_rng(2).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+    (found,) = session.run(None, {"frames": frames})
+    mean, std = np.array(described.mean), np.array(described.std)
+    planes = ((frames / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    (heads,) = raw_outputs(raw, planes)
+    reference.assert_same(found[0], None, reference.ctdet(*heads[:3]))
+
+
+def test_declared_heads_win_over_their_names_and_places(tmp_path: Path) -> None:
+    raw = named("reg", "hm", "wh", extra="more")
+    heads = (("hm", "reg"), ("wh", "hm"), ("reg", "wh"))
+    assert_decoded(raw, PrepareOptions(heads=heads), tmp_path)
+
+
+def test_a_declared_layout_takes_heads_in_its_order(tmp_path: Path) -> None:
+    assert_decoded(named("a", "b", "c"), PrepareOptions(layout="ctdet"), tmp_path)
+    assert_decoded(named("hm", "wh", "offset"), PrepareOptions(layout="ctdet"), tmp_path)
+
+
+def test_a_name_in_another_place_is_not_overruled(tmp_path: Path) -> None:
+    raw = named("hm", "offset", "wh")
+    assert "don't fit the layout ctdet" in refusal(raw, tmp_path, PrepareOptions(layout="ctdet"))
+
+
+def test_an_output_that_may_be_the_missing_offset_is_asked_about(tmp_path: Path) -> None:
+    sentence = refusal(named("hm", "wh", "offset"), tmp_path)
+    assert "hm [batch, 2, 16, 24], wh [batch, 2, 16, 24], offset [batch, 2, 16, 24]" in sentence
+    assert "--layout ctdet --head hm=hm --head wh=wh --head reg=offset" in sentence
+
+
+def test_what_fits_no_layout_is_listed_with_the_options_to_declare_it(tmp_path: Path) -> None:
+    sentence = refusal(named("a", "b", "c", extra="d"), tmp_path)
+    assert "d [batch, 2, 16, 24]" in sentence
+    assert "--layout ctdet --head hm=NAME --head wh=NAME [--head reg=NAME] or " in sentence
+    assert "--layout multi_pose --head hm=NAME --head wh=NAME --head hps=NAME [" in sentence
+
+
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        ((("hm", "x"),), "it has no output x; there are a [batch, 2, 16, 24], b "),
+        ((("heatmap", "a"),), "no layout has a head heatmap; there are heat, hm, "),
+        ((("hm", "a"), ("wh", "b"), ("hps", "c")), "--layout ctdet"),
+    ],
+)
+def test_heads_that_are_not_there(
+    heads: tuple[tuple[str, str], ...], reason: str, tmp_path: Path
+) -> None:
+    assert reason in refusal(named("a", "b", "c"), tmp_path, PrepareOptions(heads=heads))
+
+
+def test_the_command_line_declares_heads_and_labels(cli: CommandLine, tmp_path: Path) -> None:
+    source = exports.write(named("a", "b", "c"), tmp_path / "export.onnx")
+    names = tmp_path / "names.txt"
+    names.write_text("cat\ndog\n")
+    out = tmp_path / "out.onnx"
+    heads = ["--head", "hm=a", "--head", "wh=b", "--head", "reg=c"]
+    assert cli("prepare", source, "-o", out, *heads, "--labels", names).code == 0
+    assert cli("prepare", out, "--show").json["labels"] == ["cat", "dog"]
+    assert open_session(out)
+    outcome = cli("prepare", source, "-o", out, *heads, "--labels", "coco")
+    assert (outcome.code, "2 classes, but 80 labels" in outcome.err) == (78, True)
+    outcome = cli("prepare", source, "-o", out, "--head", "hm")
+    assert (outcome.code, "write ROLE=NAME" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize(("classes", "first"), [(80, "person"), (20, "aeroplane"), (3, "class_0")])
+def test_labels_that_go_without_saying(classes: int, first: str, tmp_path: Path) -> None:
+    raw = exports.ctdet(exports.random_body(classes, seed=1), SIZE)
+    described = prepare(
+        exports.write(raw, tmp_path / "export.onnx"), tmp_path / "out.onnx", PrepareOptions()
+    )
+    assert len(described.labels) == classes
+    assert described.labels[0] == first
+
+
+def test_the_named_label_sets_are_whole() -> None:
+    assert {name: len(set(known)) for name, known in labels.NAMED.items()} == {
+        "coco": 80,
+        "voc": 20,
+    }
+    assert len(set(labels.COCO_JOINTS)) == 17
+    assert tuple(sorted(labels.VOC)) == labels.VOC
+
+
+def test_cells_other_than_a_quarter_of_the_input(tmp_path: Path) -> None:
+    """As a network gives that halves its input more often than that can be halved."""
+
+    def build(image: Value) -> dict[str, Value]:
+        grown = image.then("Pad", image.graph.constant([0, 0, 0, 0, 0, 0, 28, 20]))
+        return dict(zip(("hm", "wh", "reg"), BODY(grown), strict=True))
+
+    padded = exports.export(build, ("height", "width"))
+    sentence = refusal(padded, tmp_path, PrepareOptions(input_size=(36, 44)))
+    assert "for an input of 36x44 its outputs have 16x16 cells instead of 9x11" in sentence
+    assert sentence.endswith("give it an --input-size that it can, such as 32x32")
+    assert sentence.count("--input-size") == 1
+    assert "--input-size" not in refusal(padded, tmp_path)
