@@ -29,7 +29,7 @@ def test_a_camera_in_three_lines(read: Loader) -> None:
     assert (stream.name, stream.policy, stream.model) == ("gate", "live", "default")
     assert stream.source.reveal() == "rtsp://u:pw@h/x"
     assert stream.record.segment == 300.0
-    assert config.secrets() == {"pw"}
+    assert config.secrets() == {"pw", "dTpwdw=="}, "as it is and as HTTP sends it"
     assert config.notices() == ()
 
 

@@ -95,7 +95,7 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    site = Site(StorageStatus())
+    site = Site(StorageStatus(size=5, free=7, trouble="is full"))
     site.server.start()
     yield site
     site.server.close()
@@ -165,6 +165,7 @@ def test_status(site: Site) -> None:
     assert document["uptime"] >= 60
     assert document["healthy"] is True
     assert document["engine"]["backend"] == "onnxruntime-cpu"
+    assert document["storage"] == {"size": 5, "free": 7, "oldest": None, "trouble": "is full"}
     gate = document["streams"]["gate"]
     assert gate["state"] == "running"
     assert gate["fps"] == 5.0

@@ -20,6 +20,7 @@ def status(pipeline: Pipeline) -> Document:
         "healthy": verdict.ok,
         "troubles": verdict.reasons,
         "engine": None if engine is None else asdict(engine),
+        "storage": asdict(pipeline.storage),
         "streams": {
             view.name: _stream(view, pipeline.rates.fps(view.name), now)
             for view in pipeline.streams()
