@@ -38,17 +38,22 @@ DROPPED = {
     "shutdown": "the daemon stopped before its turn came",
 }
 RECONNECTED = {
+    "unreachable": "no connection: refused, no route, no such host, no answer",
+    "unauthorized": "the server refuses the name or password",
+    "not_found": "the server has nothing at that path; the camera is not plugged in",
     "open_failed": "the source could not be opened",
     "read_failed": "reading from it failed",
     "stalled": "no frame came for `stall_timeout`",
+    "stuck": "the library that reads it didn't come back either: another thread took over",
     "ended": "a live source ended its stream",
     "lagging": "its timeline fell too far behind the clock",
 }
 STATES = {
-    "connecting": "opened for the first time, no frame yet",
-    "running": "its frames come",
-    "reconnecting": "lost, and tried again for ever",
-    "ended": "a file that is done, or could not be read",
+    "connecting": "it has given no frame yet",
+    "running": "frames come",
+    "reconnecting": "its source failed or fell silent, and is tried again",
+    "stuck": "one of its threads hangs in foreign code; the other streams run on",
+    "ended": "its file is done or failed, or the daemon stops",
 }
 
 
