@@ -162,7 +162,7 @@ def test_the_documentation_is_pointed_at(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(doctor, "__file__", str(tmp_path / "lib/daemon/commands/doctor.py"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert doctor._documentation().level is Level.NOTE
-    put(tmp_path / "share/doc/centernetd/operations.md")
+    put(tmp_path / "share/centernetd/docs/operations.md")
     assert str(tmp_path) in doctor._documentation().found
 
 

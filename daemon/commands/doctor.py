@@ -99,7 +99,7 @@ def _systemd(root: Path) -> Finding:
 def _documentation() -> Finding:
     """Tell where the documentation lies: in a checkout, or where pip installs it."""
     checkout = Path(__file__).resolve().parents[2] / "docs"
-    installed = Path(sys.prefix) / "share" / "doc" / "centernetd"
+    installed = Path(sys.prefix) / "share" / "centernetd" / "docs"
     for folder in (checkout, installed):
         if (folder / "operations.md").is_file():
             found = f"{folder}/operations.md has a list by symptom"
