@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 ARCH   ?= $(shell uname -m)
 BIN     = $(VENV)/bin
+EXPORT  = $(VENV)-export
 
 # Constraints also hold inside pip's isolated builds, so that next year's install is this one.
 export PIP_CONSTRAINT       = $(CURDIR)/constraints.txt
@@ -15,8 +16,8 @@ QUICK  ?=
 ROUNDS ?= $(if $(QUICK),1,10)
 SOAK   ?= $(if $(QUICK),0.1,22)
 
-.PHONY: run test faults test-systemd lint bench install uninstall rollback wheelhouse
-.PHONY: constraints clean
+.PHONY: run test test-export test-export-all faults test-systemd lint bench
+.PHONY: install uninstall rollback wheelhouse constraints clean
 
 run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where the video is
 	@$(BIN)/centernetd fetch centerface >/dev/null
@@ -33,6 +34,12 @@ faults: $(VENV)/installed-dev ## try what is promised about faults; without QUIC
 
 test-systemd: $(VENV)/installed-dev ## install and run the service in a booted Debian, as root
 	$(BIN)/python -m pytest tests/systemd/walk.py
+
+test-export: $(EXPORT)/installed ## test the export from PyTorch, in an environment of its own
+	$(EXPORT)/bin/python -m pytest tests/export -m "not large"
+
+test-export-all: $(EXPORT)/installed ## the same with every architecture (half an hour, 8 GB)
+	$(EXPORT)/bin/python -m pytest tests/export
 
 lint: $(VENV)/installed-dev ## run the linters
 	$(BIN)/ruff check .
@@ -53,11 +60,12 @@ bench: $(VENV)/installed ## measure each stage, and the pipeline against the bou
 	@$(BIN)/centernetd bench -c config.yaml
 
 constraints: ## pin what pyproject.toml allows, for every supported Python at once (needs uv)
-	uv pip compile --universal --python-version 3.10 --extra dev --quiet --no-header \
-		--no-annotate pyproject.toml constraints.in --output-file constraints.txt
+	uv pip compile --universal --python-version 3.10 --extra dev --extra export --quiet \
+		--no-header --no-annotate pyproject.toml constraints.in --output-file constraints.txt
+	sed -i -E '/^(cuda|nvidia|triton)/d' constraints.txt  # PyTorch's would bind the extra gpu
 
 clean: ## remove what was installed and produced
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) $(EXPORT) out build dist *.egg-info
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON)) -m venv $(VENV)
@@ -66,4 +74,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(EXPORT)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(EXPORT)
+	$(EXPORT)/bin/python -m pip install --quiet --editable '.[export]' pytest pytest-timeout
 	@touch $@

@@ -13,6 +13,7 @@ from daemon.cli.build import build
 from daemon.cli.check import check
 from daemon.cli.detect import detect
 from daemon.cli.doctor import doctor
+from daemon.cli.export import export
 from daemon.cli.leave import leave
 from daemon.cli.options import Invocation
 from daemon.cli.prepare import fetch, prepare
@@ -83,6 +84,7 @@ for command in (
     reload,
     check,
     detect,
+    export,
     prepare,
     build,
     fetch,

@@ -23,21 +23,23 @@ _OPERATOR_OPSET = 19  # the first with `OPERATOR`
 _LINEAR_OPSET = 20  # the first in which GridSample calls its bilinear mode "linear"
 
 Shape = Sequence[int]
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Window:
-    """What the attributes of one deformable convolution say; pairs are (vertical, horizontal)."""
+class Window:
+    """How one deformable convolution goes over its input; pairs are (vertical, horizontal)."""
 
     taps: tuple[int, int]
-    strides: tuple[int, int]
-    begins: tuple[int, int]
-    dilations: tuple[int, int]
-    groups: int
-    offset_groups: int
+    strides: tuple[int, int] = (1, 1)
+    begins: tuple[int, int] = (0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    offset_groups: int = 1
 
     @classmethod
-    def of(cls, node: NodeProto, weights: Shape) -> "_Window":
+    def of(cls, node: NodeProto, weights: Shape) -> "Window":
+        """Read the attributes of a DeformConv node with weights of this shape."""
         given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         strides, dilations = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
         pads = given.get("pads", [0, 0, 0, 0])
@@ -100,7 +102,7 @@ def _sampled_convolution(
                 f"the size of {name}, which its deformable convolution reads, can't be told: "
                 "export it with a fixed height and width"
             )
-    window = _Window.of(node, shapes[kernel])
+    window = Window.of(node, shapes[kernel])
     count = window.taps[0] * window.taps[1]
     channels, *size = shapes[source][1:]
     rows, columns = shapes[offset][2:]
@@ -118,14 +120,25 @@ def _sampled_convolution(
     return stacked.then("Conv", *operands, group=window.groups)
 
 
-def _grid(offset: Value, window: _Window, size: tuple[int, int], cells: tuple[int, int]) -> Value:
-    """Return [batch * offset groups, taps * rows, columns, 2]: (x, y) from -1 to 1 to read at.
-
-    The middle of pixel p of n lies at (2 p + 1) / n - 1 (GridSample without aligned corners).
-    """
+def _grid(offset: Value, window: Window, size: tuple[int, int], cells: tuple[int, int]) -> Value:
+    """Return where to read, [batch * offset groups, taps * rows, columns, 2]."""
     taps, (rows, columns) = window.taps[0] * window.taps[1], cells
     moved = offset.reshape(-1, taps, 2, rows, columns).transpose(0, 1, 3, 4, 2)
-    scale = np.array([2 / size[1], 2 / size[0]], np.float32)
+    scale, of_taps, of_cells = places(window, size, cells)
+    read_at = moved.pick([1, 0], axis=4) * scale + of_taps + of_cells
+    return read_at.reshape(-1, taps * rows, columns, 2)
+
+
+def places(
+    window: Window, size: tuple[int, int], cells: tuple[int, int]
+) -> tuple[Array, Array, Array]:
+    """Tell where a window without offsets reads, as GridSample has it, (x, y) from -1 to 1.
+
+    The window goes over `size` (rows, columns) and gives `cells` (rows, columns). Returned are the
+    scale of an offset in pixels [2], and what is to be added for each tap [1, taps, 1, 1, 2] and
+    each cell [1, 1, rows, columns, 2].
+    """
+    # the middle of pixel p of n lies at (2 p + 1) / n - 1, where corners are not aligned
     lies = [
         (2 * (np.arange(count) * stride - begin) + 1) / length - 1
         for count, stride, begin, length in zip(
@@ -136,20 +149,13 @@ def _grid(offset: Value, window: _Window, size: tuple[int, int], cells: tuple[in
         2 * np.arange(count) * dilation / length
         for count, dilation, length in zip(window.taps, window.dilations, size, strict=True)
     ]
-    of_cells, of_taps = (_points(*axes).astype(np.float32) for axes in (lies, reach))
-    places = (
-        moved.pick([1, 0], axis=4) * scale
-        + of_cells.reshape(1, 1, rows, columns, 2)
-        + of_taps.reshape(1, taps, 1, 1, 2)
-    )
-    return places.reshape(-1, taps * rows, columns, 2)
+    scale = np.array([2 / size[1], 2 / size[0]], np.float32)
+    return scale, _points(*reach).reshape(1, -1, 1, 1, 2), _points(*lies)[None, None]
 
 
-def _points(
-    vertical: npt.NDArray[np.float64], horizontal: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the points (x, y) of the raster of two axes, row by row."""
-    return np.stack(np.meshgrid(horizontal, vertical), axis=-1)
+def _points(vertical: npt.NDArray[np.float64], horizontal: npt.NDArray[np.float64]) -> Array:
+    """Return the points (x, y) of the raster of two axes, [rows, columns, 2]."""
+    return np.stack(np.meshgrid(horizontal, vertical), axis=-1).astype(np.float32)
 
 
 def _reshaped(

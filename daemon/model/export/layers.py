@@ -1,0 +1,71 @@
+"""What several of the networks are made of.
+
+Here and in the networks, the names of attributes are those of the published checkpoints: they
+make the keys under which weights are stored.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from daemon.model.deform import Window, places
+
+
+class Network(nn.Module):
+    """A network that gives one map for each name in `outputs`, in that order."""
+
+    def __init__(self, outputs: dict[str, int]) -> None:
+        super().__init__()
+        self.outputs = tuple(outputs)
+
+
+class DeformableConv(nn.Module):
+    """Modulated deformable 3x3 convolution of stride 1, reading by `grid_sample`.
+
+    A plain convolution gives, for each of the nine taps, an offset (y, x) and the logit of a
+    modulation: all offsets first. See `daemon.model.deform` for the computation.
+    """
+
+    WINDOW = Window(taps=(3, 3), begins=(1, 1))
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_uniform_(self.weight)
+        self.conv_offset_mask = nn.Conv2d(inputs, 27, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[batch, inputs, rows, columns] to [batch, outputs, rows, columns]."""
+        outputs, inputs, *_ = self.weight.shape
+        rows, columns = int(image.shape[2]), int(image.shape[3])
+        offset, modulation = self.conv_offset_mask(image).split([18, 9], dim=1)
+        scale, of_taps, of_cells = map(
+            torch.from_numpy, places(self.WINDOW, (rows, columns), (rows, columns))
+        )
+        moved = offset.reshape(-1, 9, 2, rows, columns)
+        moved = torch.stack([moved[:, :, 1], moved[:, :, 0]], dim=-1)
+        grid = (moved * scale + of_taps + of_cells).reshape(-1, 9 * rows, columns, 2)
+        found = functional.grid_sample(image, grid, align_corners=False)
+        found = found * modulation.sigmoid().reshape(-1, 1, 9 * rows, columns)
+        stacked = found.reshape(-1, inputs * 9, rows, columns)
+        return functional.conv2d(stacked, self.weight.reshape(outputs, -1, 1, 1), self.bias)
+
+
+def head(inputs: int, width: int, outputs: int) -> nn.Module:
+    """Make the last layers before an output: `width` channels between, or none with 0."""
+    if width == 0:
+        return nn.Conv2d(inputs, outputs, 1)
+    return nn.Sequential(
+        nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, outputs, 1)
+    )
+
+
+def normed(convolution: nn.Module, channels: int) -> list[nn.Module]:
+    """Follow `convolution` with batch normalisation and ReLU."""
+    return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+
+
+def shortcut(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Make the 1x1 convolution that fits one end of a residual block to the other."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))

@@ -1,0 +1,39 @@
+"""From a PyTorch network to ONNX."""
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from daemon.model.clean import OPSET
+from daemon.model.export.layers import Network
+
+
+def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
+    """Return `network` as an export for pictures [batch, 3, *size], the batch free.
+
+    The exporter that traces is taken, not the one of `torch.export`: it needs no package
+    besides torch, and folds batch normalisation into the convolutions.
+    """
+    names = ["image", *network.outputs]
+    with (
+        tempfile.TemporaryDirectory(prefix="centernetd-") as folder,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
+        path = Path(folder) / "network.onnx"
+        # it warns of its age, and of sizes that become constants, which is what is wanted
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, *size),),
+            str(path),
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes={name: {0: "batch"} for name in names},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return onnx.load(path)

@@ -1,0 +1,94 @@
+"""How far a prepared model is from its PyTorch network followed by the reference decode."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from daemon.model.export.layers import Network
+from daemon.model.manifest import Manifest
+from tests import reference
+from tests.exports import Array, Pixels
+from tests.reference import Decoded
+from tests.reference_joints import multi_pose
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference of places, in pixels of the input, and of scores.
+
+    `joints_apart` is the share of joints that are more than a 1000th of a pixel away: whether a
+    joint moves to a peak is a decision, and may fall otherwise where it is close.
+    """
+
+    pixels: float
+    scores: float
+    joints_apart: float = 0.0
+
+
+def planes(pictures: Pixels, manifest: Manifest) -> torch.Tensor:
+    """Do what the graph does before the network, in NumPy."""
+    ordered = pictures if manifest.order == "bgr" else pictures[..., ::-1]
+    scaled = (ordered / 255 - np.array(manifest.mean)) / np.array(manifest.std)
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def difference(
+    session: ort.InferenceSession, network: Network, manifest: Manifest, pictures: Pixels
+) -> Difference:
+    """Compare a prepared model with its network on `pictures`; fails where it isn't that."""
+    names = [value.name for value in session.get_outputs()]
+    found = dict(zip(names, session.run(names, {"frames": pictures}), strict=True))
+    with torch.no_grad():
+        maps = dict(zip(network.outputs, network(planes(pictures, manifest)), strict=True))
+    each = [
+        _of_frame(
+            found["detections"][row],
+            found["keypoints"][row] if "keypoints" in found else None,
+            _expected({head: value[row].numpy() for head, value in maps.items()}, manifest.top_k),
+        )
+        for row in range(len(pictures))
+    ]
+    return worst(each)
+
+
+def worst(each: Sequence[Difference]) -> Difference:
+    """Return the largest of each."""
+    return Difference(
+        max(one.pixels for one in each),
+        max(one.scores for one in each),
+        max(one.joints_apart for one in each),
+    )
+
+
+def _expected(maps: dict[str, Array], top_k: int) -> Decoded:
+    if "hps" in maps:
+        return multi_pose(maps, top_k)
+    return reference.ctdet(maps["hm"], maps["wh"], maps["reg"])
+
+
+def _of_frame(found: Array, keypoints: Array | None, expected: Decoded) -> Difference:
+    """Pair every detection with the nearest of its class, and compare the scores in order."""
+    ranked = expected.detections[: len(found)]
+    scores = float(np.abs(found[:, 4] - ranked[:, 4]).max())
+    pairs = [_nearest(detection, expected.detections) for detection in found]
+    assert len(set(pairs)) == len(pairs), "a detection comes twice"
+    apart = np.abs(found - expected.detections[pairs])
+    scores = max(scores, float(apart[:, 4].max()))
+    if keypoints is None:
+        return Difference(float(apart[:, :4].max()), scores)
+    joints = np.abs(keypoints - expected.keypoints[pairs])
+    far = joints[..., :2].max(axis=2) > 1e-3
+    near = joints[~far]
+    return Difference(
+        max(float(apart[:, :4].max()), float(near[:, :2].max())),
+        max(scores, float(near[:, 2].max())),
+        float(far.mean()),
+    )
+
+
+def _nearest(detection: Array, expected: Array) -> int:
+    distance = np.abs(expected[:, :4] - detection[:4]).max(axis=1)
+    return int(np.argmin(np.where(expected[:, 5] == detection[5], distance, np.inf)))

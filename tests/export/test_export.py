@@ -1,0 +1,80 @@
+"""What is exported gives what the PyTorch network and the reference decode give."""
+
+import hashlib
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from daemon.model import manifest as manifests
+from daemon.model.export.architectures import ARCHITECTURES
+from daemon.model.export.export import export
+from daemon.model.export.networks import make
+from daemon.model.options import PrepareOptions
+from tests.export.equality import difference
+from tests.export.networks import calibrated, frames, outputs
+from tests.running import open_session
+
+SIZE = (128, 128)
+PICTURES = frames(3, SIZE)
+CASES = [(name, "ctdet") for name in ARCHITECTURES]
+CASES += [(name, "multi_pose") for name in ("res_18", "dla_34", "hourglass")]
+# one of every kind is left; `make test-export-all` runs these too
+LARGE = {"res_34", "res_101", "res_152", "resdcn_101", "hourglass"}
+FED = {"centernet_resnet50": ("bgr", (0.40789655, 0.44719303, 0.47026116), "stretch", 0.3)}
+FED_BY_CENTERNET = ("bgr", (0.408, 0.447, 0.470), "letterbox", None)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        pytest.param(name, task, marks=[pytest.mark.large] if name in LARGE else [])
+        for name, task in CASES
+    ],
+)
+def test_the_prepared_model_equals_the_network_and_the_reference_decode(
+    name: str, task: str, tmp_path: Path
+) -> None:
+    network = calibrated(name, task, 3 if task == "ctdet" else 1, PICTURES)
+    checkpoint, prepared = tmp_path / "checkpoint.pth", tmp_path / "prepared.onnx"
+    torch.save({"epoch": 140, "state_dict": network.state_dict()}, checkpoint)
+    manifest = export(name, checkpoint, prepared, PrepareOptions(input_size=SIZE))
+    assert manifest == manifests.read(prepared)
+    assert (manifest.layout, manifest.input_size) == (task, SIZE)
+    assert len(manifest.joints) == (17 if task == "multi_pose" else 0)
+    assert manifest.source_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    fed = (manifest.order, manifest.mean, manifest.resize, manifest.nms_iou)
+    assert fed == FED.get(name, FED_BY_CENTERNET)
+    found = difference(open_session(prepared), network, manifest, PICTURES)
+    assert found.pixels < 1e-3
+    assert found.scores < 1e-4
+    assert found.joints_apart < 0.01
+
+
+def test_nothing_in_the_graph_needs_a_plugin(tmp_path: Path) -> None:
+    checkpoint, prepared = tmp_path / "checkpoint.pth", tmp_path / "prepared.onnx"
+    torch.save(make("resdcn_18", outputs("ctdet", 2), 64).state_dict(), checkpoint)
+    export("resdcn_18", checkpoint, prepared, PrepareOptions(input_size=SIZE))
+    graph = onnx.load(prepared).graph
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("GridSample") == 3
+    assert {node.domain for node in graph.node} == {""}
+    assert operators.count("BatchNormalization") <= 6, "only those behind upsampling are left"
+
+
+def test_the_user_says_otherwise(tmp_path: Path) -> None:
+    checkpoint, prepared = tmp_path / "checkpoint.pth", tmp_path / "prepared.onnx"
+    torch.save(make("res_18", outputs("ctdet", 2), 64).state_dict(), checkpoint)
+    said = PrepareOptions(
+        input_size=(64, 96),
+        labels=("cat", "dog"),
+        order="rgb",
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        resize="stretch",
+    )
+    manifest = export("res_18", checkpoint, prepared, said)
+    for name in ("input_size", "labels", "order", "mean", "std", "resize"):
+        assert getattr(manifest, name) == getattr(said, name)
