@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # How often `make faults` tries each fault, and for how many minutes it soaks.
 QUICK  ?=
 ROUNDS ?= $(if $(QUICK),1,10)
-SOAK   ?= $(if $(QUICK),0.1,10)
+SOAK   ?= $(if $(QUICK),0.1,22)
 
 .PHONY: run test faults lint bench constraints clean
 
@@ -26,7 +26,7 @@ test: $(VENV)/installed-dev ## run the test suite
 faults: $(VENV)/installed-dev ## try what is promised about faults; without QUICK=1 also write docs/reliability.md
 	FAULTS_ROUNDS=$(ROUNDS) FAULTS_SOAK=$(SOAK) FAULTS_RESULTS=out/faults.json \
 		FAULTS_COMMAND="make faults ROUNDS=$(ROUNDS) SOAK=$(SOAK)" \
-		$(BIN)/python -m pytest tests/faults -o timeout=7200 $(if $(QUICK),,|| failed=1; \
+		$(BIN)/python -m pytest tests/faults -o timeout=$(if $(QUICK),300,7200) $(if $(QUICK),,|| failed=1; \
 		$(BIN)/python -m tests.faults.report out/faults.json && exit $${failed:-0})
 
 lint: $(VENV)/installed-dev ## run the linters

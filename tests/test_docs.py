@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from daemon.config import load
+from tests.faults import report
+from tests.faults.results import load as load_results
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("assets/*.md")])
@@ -53,3 +55,9 @@ def test_tests_that_are_named_exist() -> None:
     for path in PAGES:
         for name in re.findall(r"`(test_\w+)`", path.read_text("utf-8")):
             assert f"def {name}(" in written, f"{path.name}: {name}"
+
+
+def test_the_reliability_page_is_current() -> None:
+    committed = report.PAGE.read_text("utf-8")
+    assert report.MARKER in committed
+    assert committed == report.page(committed, load_results(report.KEPT)), "run make faults"

@@ -24,7 +24,7 @@ OUTPUTS = {
 }
 UNRECORDED = {"record": {"when": "never"}}
 LOOK_EVERY = 0.05  # seconds
-SETTLED = 1.0  # seconds: the first pictures of a camera come all at once
+SETTLED = 1.0  # seconds: the first pictures of a camera come all at once, and some may be lost
 
 Stream = Mapping[str, Any]
 
@@ -115,10 +115,11 @@ def log(finished: Finished, stream: str) -> list[Said]:
     ]
 
 
-def missing(times: Sequence[float], rate: float) -> int:
-    """Count the frames that a camera of this rate sent in between, after its start."""
-    settled = [time for time in times if time >= SETTLED]
-    return sum(round((later - earlier) * rate) - 1 for earlier, later in pairwise(settled))
+def missing(times: Sequence[float], rate: float, since: float = 0.0) -> int:
+    """Count the frames of a camera of this rate that aren't there, from a second of it on."""
+    told = [time for time in times if time >= since]
+    gaps = (round((later - earlier) * rate) for earlier, later in pairwise(told))
+    return sum(max(0, gap - 1) for gap in gaps)
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,12 @@ class Neighbour:
 
     def lost(self, finished: Finished, name: str) -> int:
         """Count the frames that its events or its recording lack."""
-        told = [event.pts for event in events(finished, name)]
+        told = events(finished, name)
         recorded = times(finished.state / f"{name}.mp4")
-        assert min(len(told), len(recorded)) >= 2 * self.rate, log(finished, name)
-        return max(missing(told, self.rate), missing(recorded, self.rate))
+        assert min(len(told), len(recorded)) >= 4 * self.rate, log(finished, name)
+        since = next(event.pts for event in told if event.time > told[0].time + SETTLED)
+        in_events = missing([event.pts for event in told], self.rate, since)
+        return max(in_events, missing(recorded, self.rate, since))
 
 
 def disordered(frames: Sequence[Event]) -> int:
