@@ -86,6 +86,11 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             f"sum by (instance, stream, stage, reason) (rate({LOST}{PER}))",
         ),
         graph("Age of the last frame", OF_STREAM, f"@frame_age_seconds{STREAM}", "s"),
+        Panel("Frozen picture", {OF_STREAM: f"@stream_frozen{STREAM}"}, kind="state-timeline"),
+        graph(
+            "Damaged pictures a second", OF_STREAM, rate("frames_damaged_total", "instance, stream")
+        ),
+        graph("Lost threads", OF_STREAM, f"@capture_threads_lost{STREAM}"),
         graph("Lag of the source", OF_STREAM, f"@source_lag_seconds{STREAM}", "s"),
         graph(
             "Reconnections in 5 minutes",
@@ -100,6 +105,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
     "Inference": (
         graph("Mean time of a step", "{{stage}}", mean("stage_duration_seconds", "stage"), "s"),
         graph("Mean batch", "{{instance}}", mean("batch_size", "instance")),
+        graph("Mean time of building a plan", "", mean("plan_build_seconds", "instance"), "s"),
         graph("Busy slots", "{{instance}}", f"@slots_busy{DAEMON}"),
         Panel(
             "Engine",
@@ -116,11 +122,23 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             rate("frames_written_total", "instance, stream, sink"),
         ),
         graph("Room for recordings", "{{instance}}", f"@storage_free_bytes{DAEMON}", "bytes"),
+        graph("Kept recordings", "{{instance}}", f"@storage_bytes{DAEMON}", "bytes"),
+        graph(
+            "Age of the oldest recording",
+            "{{instance}}",
+            f"time() - @oldest_segment_timestamp_seconds{DAEMON}",
+            "s",
+        ),
     ),
     "Process": (
         graph("Cores busy", "{{instance}}", f"rate(@process_cpu_seconds_total{DAEMON}{PER})"),
         graph("Memory", "{{instance}}", f"@process_resident_memory_bytes{DAEMON}", "bytes"),
         graph("Open files", "{{instance}}", f"@process_open_fds{DAEMON}"),
+        Panel(
+            "Last reload followed",
+            {"{{instance}}": f"@config_last_reload_successful{DAEMON}"},
+            kind="state-timeline",
+        ),
         Panel(
             "Version", {"{{instance}} {{version}}": f"@build_info{DAEMON}"}, kind="state-timeline"
         ),

@@ -109,7 +109,8 @@ def test_the_book_is_what_is_in_the_files(
     numbers = kept(root)
     assert book.written == len(numbers) == len(set(numbers))
     for frame in found:
-        around = range(max(0, round(frame - before / STEP)), round(frame + after / STEP) + 1)
+        frames_before, frames_after = (int(roll / STEP + 1e-6) for roll in (before, after))
+        around = range(max(0, frame - frames_before), frame + frames_after + 1)
         assert set(around) & set(range(FRAMES)) <= set(numbers)
 
 

@@ -47,7 +47,7 @@ def test_kill_and_recovery(
     rounds: int,
     measure: Measure,
 ) -> None:
-    """`kill -9` at random moments of three kinds of recordings, and a start after each"""
+    """`kill -9` at random moments of three kinds of running recordings, and a start after each"""
     record = {"path": "{stream}.mp4", "segment": None, "before": "1s"}
     asked = {
         kind: {
@@ -62,7 +62,7 @@ def test_kill_and_recovery(
     for _ in range(KILLS[rounds == 1]):
         with started(config) as daemon:
             for kind in KINDS:
-                daemon.wait_for_frames(kind, 1)
+                daemon.wait_for_status(kind, lambda status: status["written"]["record"] > 0)
             threading.Event().wait(chance.uniform(0, LONGEST))
             streams = json.loads(daemon.get("/status")[1])["streams"]
             daemon.send(signal.SIGKILL)
