@@ -78,5 +78,5 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 $(EXPORT)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(EXPORT)
-	$(EXPORT)/bin/python -m pip install --quiet --editable '.[export]' pytest pytest-timeout
+	$(EXPORT)/bin/python -m pip install --quiet --editable '.[dev,export]'
 	@touch $@

@@ -16,11 +16,9 @@ SIZE = (128, 128)
 PICTURES = frames(3, SIZE)
 KINDS = [
     ("res_18", "ctdet"),
-    ("res_18", "multi_pose"),
     ("resdcn_18", "ctdet"),
-    ("dla_34", "ctdet"),
     ("dla_34", "multi_pose"),
-    ("centernet_resnet50", "ctdet"),
+    pytest.param("centernet_resnet50", "ctdet", marks=pytest.mark.large),
     pytest.param("hourglass", "ctdet", marks=pytest.mark.large),
 ]
 
