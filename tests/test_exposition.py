@@ -1,5 +1,6 @@
 """Our text for Prometheus beside prometheus_client's own, and how long it is given again."""
 
+import gzip
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -97,24 +98,26 @@ class Scraper:
     def __init__(self, collector: Collector) -> None:
         self.now, self.cpu, self.cost = 100.0, 0.0, 0.0
         self.page = ScrapePage(registry_of(collector), lambda: self.now, self._cpu_clock)
-        self.kind = ""
+        self.headers: dict[str, str] = {}
 
     def _cpu_clock(self) -> float:
         self.cpu += self.cost
         return self.cpu
 
-    def __call__(self, accept: str = "", query: str = "") -> str:
+    def __call__(self, accept: str = "", query: str = "", packing: str = "") -> str:
         def start(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
             assert status == "200 OK"
-            self.kind = dict(headers)["Content-Type"]
+            self.headers = dict(headers)
 
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/metrics",
             "HTTP_ACCEPT": accept,
+            "HTTP_ACCEPT_ENCODING": packing,
             "QUERY_STRING": query,
         }
-        return b"".join(self.page(environ, start)).decode()
+        body = b"".join(self.page(environ, start))
+        return (gzip.decompress(body) if "Content-Encoding" in self.headers else body).decode()
 
 
 def number(value: int) -> Metric:
@@ -124,7 +127,7 @@ def number(value: int) -> Metric:
 
 
 @pytest.mark.parametrize(
-    ("cost", "lasts"), [(0.0, 0.0), (0.001, 0.1), (0.005, 0.5), (0.02, FRESH), (1.0, FRESH)]
+    ("cost", "lasts"), [(0.0, 0.0), (0.001, 0.2), (0.005, 1.0), (0.015, FRESH), (1.0, FRESH)]
 )
 def test_a_text_is_given_again_for_as_long_as_it_was_dear(cost: float, lasts: float) -> None:
     frames = Frozen([number(1)])
@@ -144,7 +147,16 @@ def test_a_format_is_never_given_for_another() -> None:
     scrape.cost = 1.0
     assert "# TYPE centernetd_frames_total counter" in scrape()
     assert "# TYPE centernetd_frames counter" in scrape("application/openmetrics-text")
-    assert scrape.kind.startswith("application/openmetrics-text")
+    assert scrape.headers["Content-Type"].startswith("application/openmetrics-text")
+
+
+def test_packed_for_those_who_can_unpack_it() -> None:
+    scrape = Scraper(Frozen([number(1)]))
+    scrape.cost = 1.0
+    assert scrape(packing="gzip") == scrape(packing="br, GZIP;q=1.0") == scrape()
+    assert "Content-Encoding" not in scrape.headers
+    scrape(packing="deflate, gzip")
+    assert scrape.headers["Content-Encoding"] == "gzip"
 
 
 @pytest.mark.parametrize("version", ["x", "1.x", "", "-", "1.0.0.0", "9" * 9000])
@@ -159,5 +171,5 @@ def test_other_spellings_and_parts_come_from_the_library() -> None:
     scrape = Scraper(Frozen([number(1)]))
     dots = scrape("application/openmetrics-text;version=1.0.0;escaping=dots")
     assert "centernetd__frames__total 1.0" in dots
-    assert "escaping=dots" in scrape.kind
+    assert "escaping=dots" in scrape.headers["Content-Type"]
     assert scrape(query="name[]=centernetd_other") == ""
