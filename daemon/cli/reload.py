@@ -1,7 +1,8 @@
 """``centernetd reload``: have a running daemon read its configuration again."""
 
-from daemon.cli.options import ConfigFile, read_config
+from daemon.cli.options import ConfigFile, config_path
 from daemon.commands.reload import reload as ask_to_reload
+from daemon.config import storage_root_of
 
 
 def reload(config: ConfigFile = None) -> None:
@@ -9,4 +10,4 @@ def reload(config: ConfigFile = None) -> None:
 
     Streams and defaults are followed stream by stream; any other change needs a restart.
     """
-    print(ask_to_reload(read_config(config).storage_root))
+    print(ask_to_reload(storage_root_of(config_path(config))))

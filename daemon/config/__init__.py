@@ -4,7 +4,7 @@ from daemon.config.address import Address
 from daemon.config.config import Config
 from daemon.config.folders import cache_dir, state_dir
 from daemon.config.loader import from_source, load
-from daemon.config.peek import inline_secrets, listen_of, shareable
+from daemon.config.peek import inline_secrets, listen_of, shareable, storage_root_of
 from daemon.config.secret import SourceUri, redact
 from daemon.config.sections import (
     BatchingConfig,
@@ -43,4 +43,5 @@ __all__ = [
     "redact",
     "shareable",
     "state_dir",
+    "storage_root_of",
 ]

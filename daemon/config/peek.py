@@ -7,10 +7,11 @@ from pydantic import ValidationError
 
 from daemon.config import document
 from daemon.config.address import Address
+from daemon.config.folders import state_dir
 from daemon.config.loader import CAMERA_FOLDER, camera_files, read_file
 from daemon.config.places import Places
 from daemon.config.secret import MASK, redact, secrets_in
-from daemon.config.sections import MetricsConfig
+from daemon.config.sections import MetricsConfig, StorageConfig
 from daemon.errors import ConfigError
 
 
@@ -27,6 +28,14 @@ def listen_of(path: Path) -> Address | None:
         raise ConfigError(
             f"{path}: metrics.listen can't be read; `centernetd check -c {path}` says why"
         ) from None
+
+
+def storage_root_of(path: Path) -> Path:
+    """Return where the daemon of a configuration file writes; otherwise as `listen_of`."""
+    data = _parse(path)
+    section = data.get("storage") if isinstance(data, dict) else None
+    root = section.get("root") if isinstance(section, dict) else None
+    return state_dir() / (root if isinstance(root, str) else StorageConfig().root)
 
 
 def shareable(path: Path) -> dict[str, Any]:

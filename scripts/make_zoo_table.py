@@ -1,0 +1,161 @@
+"""Measure every architecture that can be exported, and write the table of docs/models.md.
+
+    python scripts/make_zoo_table.py [ARCHITECTURE ...]
+
+Networks have random weights with calibrated statistics (`tests/export/networks.py`). Each is
+exported by the command itself, in a process of its own, at 512x512, and run by ONNX Runtime with
+two threads. Rows of architectures that aren't named stay as they are. Needs the extra `export`.
+"""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from daemon.model import clean
+from daemon.model import manifest as manifests
+from daemon.model.export.architectures import ARCHITECTURES
+from daemon.model.export.layers import Network
+from tests.export.equality import difference
+from tests.export.networks import calibrated, frames
+from tests.running import open_session
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models.md"
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
+TITLES = (
+    "architecture", "parameters", "GFLOPs", "export", "peak memory", "a frame", "of it decode",
+    "pixels apart", "scores apart",
+)  # fmt: skip
+
+SIZE = (512, 512)
+CASES = [(name, "ctdet") for name in ARCHITECTURES] + [
+    (name, "multi_pose") for name in ("dla_34", "hourglass")
+]
+CLASSES = {"centernet_resnet50": 20}  # those of the published checkpoints; 80 of the others
+ROUNDS = 25
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one line of the table says, as text, in the order of `TITLES`."""
+
+    name: str
+    parameters: str
+    flops: str
+    seconds: str
+    memory: str
+    frame: str
+    decode: str
+    pixels: str
+    scores: str
+
+    def __str__(self) -> str:
+        return f"| {' | '.join(dataclasses.astuple(self))} |"
+
+
+def measure(name: str, task: str, folder: Path) -> Row:
+    """Make a network, export it and measure the result."""
+    pictures = frames(2, SIZE)
+    classes = CLASSES.get(name, 80) if task == "ctdet" else 1
+    network = calibrated(name, task, classes, pictures, width=256 if name == "dla_34" else 64)
+    checkpoint, prepared = folder / "checkpoint.pth", folder / "prepared.onnx"
+    torch.save({"state_dict": network.state_dict()}, checkpoint)
+    seconds, memory = _export(name, checkpoint, prepared)
+    frame, decode = _time(prepared, network)
+    found = difference(open_session(prepared), network, manifests.read(prepared), pictures)
+    return Row(
+        name=f"`{name}`" if task == "ctdet" else f"`{name}`, {task}",
+        parameters=f"{sum(weights.numel() for weights in network.parameters()) / 1e6:.1f} M",
+        flops=f"{_flops(network) / 1e9:.1f}",
+        seconds=f"{seconds:.0f} s",
+        memory=f"{memory / 1e9:.1f} GB",
+        frame=f"{frame:.0f} ms",
+        decode=f"{decode:.1%}",
+        pixels=f"{found.pixels:.1g}",
+        scores=f"{found.scores:.1g}",
+    )
+
+
+def _export(name: str, checkpoint: Path, prepared: Path) -> tuple[float, float]:
+    """Run the command; return its seconds and the most bytes it had in memory."""
+    command = [sys.executable, "-m", "daemon", "export", "--arch", name]
+    command += ["--weights", str(checkpoint), "-o", str(prepared), "--input-size", "512x512"]
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{name}: export failed")
+    return time.monotonic() - started, usage.ru_maxrss * 1024
+
+
+def _time(prepared: Path, network: Network) -> tuple[float, float]:
+    """Return the least time of a frame in ms, and the decode as a share of the network.
+
+    The model and the same without its decode take turns. The share is of the time that the
+    processors spent on it, least against least: others' work on them doesn't count.
+    """
+    model = onnx.load(prepared)
+    heads = [clean.SCOPE + head for head in network.outputs]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(head) for head in heads)
+    clean.prune(model.graph, heads)
+    sessions = [open_session(prepared), open_session(model.SerializeToString())]
+    taken = [[_time_of(session) for session in sessions] for _ in range(ROUNDS)]
+    (wall, whole), (_, bare) = np.min(taken, axis=0)
+    return float(wall) * 1e3, float(whole / bare) - 1
+
+
+def _time_of(session: ort.InferenceSession) -> tuple[float, float]:
+    picture = frames(1, SIZE)
+    wall, spent = time.perf_counter(), time.process_time()
+    session.run(None, {"frames": picture})
+    return time.perf_counter() - wall, time.process_time() - spent
+
+
+def _flops(network: Network) -> float:
+    """Count a multiplication and an addition as two, of convolutions alone."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, *SIZE))
+    return float(counter.get_total_flops())
+
+
+def write(rows: Sequence[Row]) -> None:
+    """Put `rows` into the page in place of those of the same name, in the order of `CASES`."""
+    text = PAGE.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    lines = {line.split("|")[1].strip(): line for line in re.findall(r"^\| `.*$", old, re.M)}
+    lines |= {row.name: str(row) for row in rows}
+    order = [f"`{name}`" if task == "ctdet" else f"`{name}`, {task}" for name, task in CASES]
+    table = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
+    table += [lines[name] for name in order if name in lines]
+    PAGE.write_text("\n".join([before + BEGIN, *table, END + after]), "utf-8")
+
+
+def main(wanted: Sequence[str]) -> None:
+    """Measure the architectures that are named, or all."""
+    for name, task in CASES:
+        if wanted and name not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure(name, task, Path(folder))
+        write([row])
+        print(f"{row} load {os.getloadavg()[0]:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
