@@ -24,7 +24,7 @@ run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where t
 	@STATE_DIRECTORY="$(CURDIR)/out" $(BIN)/centernetd run -c config.yaml
 
 test: $(VENV)/installed-dev ## run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(VENV)/installed-dev ## try what is promised about faults; without QUICK=1 also write docs/reliability.md
 	FAULTS_ROUNDS=$(ROUNDS) FAULTS_SOAK=$(SOAK) FAULTS_RESULTS=out/faults.json \
