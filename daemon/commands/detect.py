@@ -20,6 +20,8 @@ from daemon.inference.postprocess import View
 from daemon.inference.wanted import resolve
 from daemon.loading import ModelChoice, load_detector, sizes_for
 
+_BATCH = 8  # images: nobody waits for one of them as for a camera's frame
+
 
 @dataclass(frozen=True, eq=False)
 class Still:
@@ -56,7 +58,7 @@ def open_detector(
         When the backend can't run here.
     """
     choice = choose_backend(backend)
-    sizes = sizes_for(choice.backend, "auto")
+    sizes = sizes_for(choice.backend, _BATCH)
     named = ModelChoice(
         model, Path.cwd(), cache_dir(), cache_dir() / "plans", input_size=input_size
     )
