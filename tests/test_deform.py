@@ -14,8 +14,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from daemon.errors import ModelError
 from daemon.model.deform import rewrite_deform_conv
 from daemon.model.deform_plugins import adopt_plugins
+from daemon.model.graph import Value
+from daemon.model.prepare import PrepareOptions
+from tests import exports
 from tests.exports import Array
-from tests.running import open_session
+from tests.running import open_session, prepared_session
 
 RECORD = Path(__file__).parent / "data" / "deform_conv.npz"
 OF_CENTERNET = "as CenterNet has it"
@@ -171,3 +174,34 @@ def test_a_model_without_any_is_left_alone() -> None:
     before = plain.SerializeToString()
     assert rewrite_deform_conv(plain) == 0
     assert plain.SerializeToString() == before
+
+
+@pytest.mark.parametrize("operator", ["DeformConv", "DCNv2"])
+def test_prepare_takes_it_for_what_it_is(operator: str, tmp_path: Path) -> None:
+    """Without offsets it is a convolution, and such a network finds the same."""
+    size = (64, 96)
+    kernel = np.random.default_rng(4).normal(0, 0.5, (3, 3, 3, 3)).astype(np.float32)
+    heads = exports.random_body(classes=2, seed=3)
+    frames = np.random.default_rng(5).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+
+    def plain(image: Value) -> tuple[Value, Value, Value]:
+        return heads(image.then("Conv", image.graph.constant(kernel), pads=[1, 1, 1, 1]))
+
+    def deformable(image: Value) -> tuple[Value, Value, Value]:
+        weights = image.graph.constant(kernel)
+        nothing = image.pick([0] * 18, axis=1) * 0.0
+        whole = nothing.part(0, 9, axis=1) + 1.0
+        bias = image.graph.constant(np.zeros(3, np.float32))
+        if operator == "DCNv2":
+            given = {"stride": 1, "padding": 1, "dilation": 1, "deformable_group": 1}
+            return heads(image.then(operator, nothing, whole, weights, bias, **given))
+        return heads(image.then(operator, weights, nothing, bias, whole, pads=[1, 1, 1, 1]))
+
+    options = PrepareOptions(input_size=size)
+    found = []
+    for body, opset in ((plain, 17), (deformable, 17 if operator == "DCNv2" else 19)):
+        export = exports.ctdet(body, size)
+        export.opset_import[0].version = opset
+        (detections,) = prepared_session(export, tmp_path, options).run(None, {"frames": frames})
+        found.append(detections)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
