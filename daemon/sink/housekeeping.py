@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
 SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
-PATIENCE = 1.0  # seconds that the end waits for a disk that may hang
+PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
 
 
 class Housekeeping:

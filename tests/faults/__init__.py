@@ -1,6 +1,6 @@
 """The fault suite: it does to centernetd what happens to it in the field, and measures.
 
-``make faults QUICK=1`` tries each fault once, which CI does too; ``make faults`` tries each several
+``make faults QUICK=1`` tries each fault once; ``make faults`` tries each several
 times, soaks, and brings docs/reliability.md up to date. Both run the same tests: they differ
 in ``ROUNDS`` and in the minutes of ``SOAK``.
 
