@@ -56,7 +56,7 @@ class Fleet:
 
     @property
     def crews(self) -> list[StreamCrew]:
-        """The crews of every stream: that runs, that is about to end, or to take its place."""
+        """The crews of every stream that runs or is about to end."""
         return [*self._running.values(), *(farewell.crew for farewell in self._farewells)]
 
     @property

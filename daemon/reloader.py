@@ -51,7 +51,7 @@ class Reloader:
     def look(self) -> None:
         """Begin what is asked for, end what is through; called about twice a second."""
         if self._under_way and self._fleet.settled:
-            self._end(self._config.sha256, outcome=self._says.outcome)
+            self._end(self._config.sha256)
         if self._asked.is_set() and not self._under_way:
             self._asked.clear()
             self._begin()
@@ -69,17 +69,16 @@ class Reloader:
             self._fleet.follow(change, config.streams, self._make_stages)
         except ConfigError as error:
             log.error("the configuration is not followed, nothing has changed: %s", error)  # noqa: TRY400
-            self._end(None, refusal=str(error))
+            self._end(None, str(error))
             return
         self._config = config
         self._keeper.follow(config.streams.values())
         log.info("following the configuration: %s", change)
         self._say(replace(self._says, outcome=str(change)))
 
-    def _end(self, sha256: str | None, *, outcome: str = "", refusal: str = "") -> None:
+    def _end(self, sha256: str | None, refusal: str = "") -> None:
         self._service.reloaded(sha256)
-        ended = replace(self._says, ended=self._says.begun, outcome=outcome, refusal=refusal)
-        self._say(ended)
+        self._say(replace(self._says, ended=self._says.begun, refusal=refusal))
 
     def _say(self, control: Control) -> None:
         self._says = control

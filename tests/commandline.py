@@ -62,6 +62,13 @@ def command_line(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
             handler.close()
 
 
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    """The command line, where the test is."""
+    with command_line(capsys) as call:
+        yield call
+
+
 def squares_model(folder: Path) -> Path:
     """Write the prepared network that marks coloured rectangles."""
     raw = exports.write(models.squares(SIZE), folder / "squares-raw.onnx")

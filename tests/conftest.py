@@ -6,7 +6,7 @@ import pytest
 
 from daemon.model import zoo
 
-pytest_plugins = ["tests.houses", "tests.plans"]
+pytest_plugins = ["tests.commandline", "tests.houses", "tests.plans"]
 
 CACHE = Path(__file__).parents[1] / ".cache"
 

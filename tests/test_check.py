@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,8 @@ from daemon.commands.disk import disk_of
 from daemon.commands.look import Look, look_at
 from daemon.config import load
 from daemon.errors import SourceError
-from tests.commandline import CommandLine, clip, command_line, configuration, squares_model
+from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 @pytest.fixture(scope="module")

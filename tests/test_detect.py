@@ -2,7 +2,6 @@
 
 import json
 import struct
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from daemon.inference.detector import Detector
 from daemon.inference.engines.ort import OrtCpuEngine
 from daemon.model import manifest as manifests
 from tests import exports, models
-from tests.commandline import RED, CommandLine, command_line, squares_model
+from tests.commandline import RED, CommandLine, squares_model
 from tests.fakes import FakeEngine, image
 from tests.manifests import plain
 
@@ -26,12 +25,6 @@ PICTURE = models.draw((96, 160), RED)  # not the network's shape, nor square
 BOX = RED[1]
 CMYK = Path(__file__).parent / "data" / "cmyk.jpg"  # of PICTURE, written by Pillow
 MANIFEST = plain(labels=tuple(f"colour {number}" for number in range(14)))
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,10 @@ import pytest
 from daemon.commands import codecs, doctor, hardware
 from daemon.commands.finding import Finding, Level
 from daemon.errors import SinkError
-from tests.commandline import CommandLine, command_line
+from tests.commandline import CommandLine
 from tests.fake_nvdec import SHARED, FakeNvdec
 
 NVRM = "NVRM version: NVIDIA UNIX {}  {}  Release Build  (root@build)\nGCC version:  gcc 12.2.0\n"
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 @pytest.fixture(autouse=True)

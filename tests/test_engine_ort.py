@@ -9,22 +9,12 @@ import pytest
 from daemon.errors import EngineError, ModelError
 from daemon.inference.engines import Choice, open_onnx
 from daemon.inference.engines.ort import OrtCpuEngine
-from daemon.model.prepare import PrepareOptions, prepare
-from tests import exports
-from tests.models import draw, squares
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("engine")
-    source = exports.write(squares((64, 64)), folder / "export.onnx")
-    prepare(source, folder / "prepared.onnx", PrepareOptions(top_k=10))
-    return folder / "prepared.onnx"
+from tests.models import draw
 
 
 @pytest.fixture
-def engine(model: Path) -> Iterator[OrtCpuEngine]:
-    engine = OrtCpuEngine(model, "float32", max_batch=4, concurrency=2)
+def engine(squares_model: Path) -> Iterator[OrtCpuEngine]:
+    engine = OrtCpuEngine(squares_model, "float32", max_batch=4, concurrency=2)
     yield engine
     engine.close()
     engine.close()
@@ -89,8 +79,8 @@ def test_a_file_that_is_no_model_is_named(content: bytes | None, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_the_choice_of_the_cpu_opens_it(model: Path) -> None:
+def test_the_choice_of_the_cpu_opens_it(squares_model: Path) -> None:
     choice = Choice("onnxruntime-cpu", "a test asks for it")
-    engine = open_onnx(choice, model, "float32", 0, 1, 1)
+    engine = open_onnx(choice, squares_model, "float32", 0, 1, 1)
     assert engine.info.backend == "onnxruntime-cpu"
     engine.close()

@@ -1,7 +1,6 @@
 """Int8: what is quantized, what isn't, and that nearly the same comes out."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from daemon.model.graph import Value
 from daemon.model.int8 import Frames
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
-from tests.commandline import CommandLine, clip, command_line, configuration
+from tests.commandline import CommandLine, clip, configuration
 from tests.exports import Pixels
 from tests.plans import real_binding
 from tests.running import open_session
@@ -125,12 +124,6 @@ def test_the_demo_s_faces_are_found_again(
     assert done.agreement.matched / done.agreement.expected > 0.85
     assert done.agreement.extra / done.agreement.expected < 0.15
     assert list(dict.fromkeys(told)) == ["reading", "comparing"]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 def test_the_way_from_an_export_to_a_run(cli: CommandLine, tmp_path: Path) -> None:

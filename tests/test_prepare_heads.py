@@ -1,6 +1,5 @@
 """Which output is which: by name, by place, or as the user says."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,11 @@ from daemon.model import labels, manifest
 from daemon.model.graph import Value
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports, reference
-from tests.commandline import CommandLine, command_line
+from tests.commandline import CommandLine
 from tests.running import open_session, prepared_session, raw_outputs
 
 SIZE = (64, 96)
 BODY = exports.random_body(classes=2, seed=3)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 def named(*names: str, extra: str | None = None) -> onnx.ModelProto:

@@ -1,11 +1,10 @@
 """No command shows a password, wherever it comes from and whatever is wrong with it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commandline import CommandLine, command_line
+from tests.commandline import CommandLine
 from tests.integration.process import free_port
 from tests.integration.sentinel import ENCODED, PASSWORD, USER, VARIABLE, found_in
 
@@ -17,12 +16,6 @@ BAD = [
     STREAM.replace("'{}'", "'{} '"),
     STREAM.replace("version: 1", "version: ["),
 ]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 @pytest.fixture(params=["plain", "encoded", "environment", "credential"])

@@ -1,7 +1,6 @@
 """What `check`, `doctor` and the metrics say of plans that are there, or still to be built."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,11 @@ from daemon.inference.engines import Choice
 from daemon.loading import ModelChoice, Sizes
 from daemon.model.plan import Gpu, Onlooker
 from daemon.service.meters import PrometheusMeters
-from tests.commandline import CommandLine, clip, command_line, configuration, squares_model
+from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.plans import real_binding
 
 GPU = Gpu("Fake GPU", "8.6")
 TENSORRT = Choice("tensorrt", "a test asks for it")
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as call:
-        yield call
 
 
 @pytest.fixture

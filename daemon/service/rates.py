@@ -1,11 +1,20 @@
 """Frames a second over the last seconds, for the status page."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from daemon.flow import Lane
 
 WINDOW = 5.0
 """Seconds a rate is taken over."""
+
+
+class _Sample(NamedTuple):
+    """How many frames of ``lane`` were inferred up to the monotonic time ``at``."""
+
+    lane: Lane
+    at: float
+    inferred: int
 
 
 class Rates:
@@ -15,25 +24,22 @@ class Rates:
     """
 
     def __init__(self) -> None:
-        self._samples: dict[str, list[tuple[float, int]]] = {}
+        self._samples: dict[str, list[_Sample]] = {}
 
     def tick(self, lanes: Iterable[Lane], now: float) -> None:
-        """Note the counts at monotonic ``now``; streams that are gone are forgotten."""
+        """Note the counts at monotonic ``now``; lanes that are gone are forgotten."""
         samples = {}
         for lane in lanes:
             known = self._samples.get(lane.name, ())
-            kept = [sample for sample in known if now - sample[0] <= WINDOW]
-            samples[lane.name] = [*kept, (now, lane.ledger.read().inferred)]
+            kept = [s for s in known if s.lane is lane and now - s.at <= WINDOW]
+            samples[lane.name] = [*kept, _Sample(lane, now, lane.ledger.read().inferred)]
         self._samples = samples
-
-    def forget(self, stream: str) -> None:
-        """Begin anew with the next stream of that name."""
-        self._samples.pop(stream, None)
 
     def fps(self, stream: str) -> float:
         """Return the frames inferred a second; 0 until two ticks have passed."""
         samples = self._samples.get(stream)
         if not samples:
             return 0.0
-        (start, before), (end, after) = samples[0], samples[-1]
-        return (after - before) / (end - start) if end > start else 0.0
+        first, last = samples[0], samples[-1]
+        seconds = last.at - first.at
+        return (last.inferred - first.inferred) / seconds if seconds > 0 else 0.0

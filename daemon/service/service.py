@@ -83,17 +83,13 @@ class Service:
         self._notifier.ready()
 
     def show(self, views: Sequence[StreamView]) -> None:
-        """Show these streams from now on; of one that began anew, its rate begins anew too."""
-        before = {view.name: view.lane for view in self._views}
-        after = {view.name: view.lane for view in views}
-        for name in after.keys() - before.keys():
+        """Show these streams from now on."""
+        before, after = ({view.name for view in some} for some in (self._views, views))
+        for name in after - before:
             self.meters.add_stream(name)
         self._views = list(views)
-        for name in before.keys() - after.keys():
+        for name in before - after:
             self.meters.remove_stream(name)
-        for name, lane in before.items():
-            if after.get(name) is not lane:
-                self.rates.forget(name)
 
     def reloading(self) -> None:
         """Tell that the configuration is read again."""

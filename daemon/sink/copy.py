@@ -1,5 +1,7 @@
 """The recorder of a camera's own packets: nothing is decoded twice, nothing encoded."""
 
+from collections.abc import Callable
+
 from daemon.config import RecordConfig
 from daemon.errors import SinkError
 from daemon.flow import Packet, Result, StreamStatus
@@ -33,28 +35,22 @@ class PacketRecorder:
 
     def feed(self, packet: Packet) -> Settled:
         """Take a packet; see `stage.PacketSink`."""
-        try:
-            self._recording.add(packet)
-        except SinkError:
-            self._recording.abandon()
-            raise
-        return self._recording.settle()
+        return self._settled_after(lambda: self._recording.add(packet))
 
     def write(self, result: Result) -> Settled:
         """Take the verdict on a frame; see `stage.Sink`."""
-        frame = result.frame
-        found = len(result.detections) > 0
-        try:
-            self._recording.judge(frame.time, frame.packet, found=found)
-        except SinkError:
-            self._recording.abandon()
-            raise
-        return self._recording.settle()
+        frame, found = result.frame, len(result.detections) > 0
+        return self._settled_after(
+            lambda: self._recording.judge(frame.time, frame.packet, found=found)
+        )
 
     def close(self) -> Settled:
         """Complete the file; see `stage.Sink`."""
+        return self._settled_after(self._recording.close)
+
+    def _settled_after(self, step: Callable[[], None]) -> Settled:
         try:
-            self._recording.close()
+            step()
         except SinkError:
             self._recording.abandon()
             raise

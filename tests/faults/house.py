@@ -1,53 +1,24 @@
 """A daemon under faults: its configuration, its orderly end, and the evidence it leaves."""
 
 import json
-import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import Daemon, Finished, free_port, write_config
+from tests.integration.process import Daemon, Finished
+from tests.integration.telling import Stream
 
-OUTPUTS = {
-    "record": {"path": "{stream}.mp4", "segment": None},
-    "events": {"when": "always", "path": "{stream}.jsonl"},
-}
 UNRECORDED = {"record": {"when": "never"}}
 LOOK_EVERY = 0.05  # seconds
 SETTLED = 1.0  # seconds: the first pictures of a camera come all at once, and some may be lost
-
-Stream = Mapping[str, Any]
-
-
-def configure(folder: Path, squares: Path, streams: Mapping[str, Stream], **sections: Any) -> Path:
-    """Write the configuration of a daemon that tells of every frame of its streams."""
-    return write_config(
-        folder,
-        {name: {**OUTPUTS, **stream} for name, stream in streams.items()},
-        model=squares,
-        size=SQUARES_SIZE,
-        port=free_port(),
-        **sections,
-    )
-
-
-def stop(daemon: Daemon) -> Finished:
-    """End a daemon in order; a fault must not have broken its book."""
-    daemon.send(signal.SIGTERM)
-    finished = daemon.finish()
-    assert finished.code == 0, finished.stderr
-    assert all(receipt.balanced for receipt in finished.receipts.values())
-    return finished
 
 
 @dataclass(frozen=True)

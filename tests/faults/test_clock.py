@@ -4,9 +4,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import configure, disordered, events, missing, stop, times
+from tests.faults.house import disordered, events, missing, times
 from tests.faults.test_stop import SEGMENTS
 from tests.integration.process import started
+from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer
 from tests.tools import tool
 

@@ -4,9 +4,10 @@ import threading
 from pathlib import Path
 
 from tests.faults.conftest import Measure
-from tests.faults.house import UNRECORDED, configure, stop
+from tests.faults.house import UNRECORDED
 from tests.faults.usage import growth, observe
 from tests.integration.process import Daemon, started
+from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer
 
 CLOSING = 8  # cameras that close the connection after every few pictures

@@ -9,9 +9,10 @@ import pytest
 
 from tests.faults.conftest import RATE, Measure, Neighbours
 from tests.faults.hanging import ServiceManager, file_system, name_server
-from tests.faults.house import UNRECORDED, Stream, configure
+from tests.faults.house import UNRECORDED
 from tests.integration import test_systemd_unit as unit
 from tests.integration.process import PATIENCE, Daemon, started
+from tests.integration.telling import Stream, configure
 from tests.rtsp import RtspServer, Video, serving
 
 RECORDED = RATE  # frames before anything hangs

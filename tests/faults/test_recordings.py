@@ -13,8 +13,9 @@ import pytest
 
 from tests import clips
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import configure, stop, times
+from tests.faults.house import times
 from tests.integration.process import started
+from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer, Video, serving
 
 KINDS = {

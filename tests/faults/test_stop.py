@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import configure, times
+from tests.faults.house import times
 from tests.integration.process import LONGEST_RUN, free_port, started
+from tests.integration.telling import configure
 from tests.rtsp import RtspServer
 
 PATHS = ("play", "mute/20", "silent", "keyless", "close/10", "nowhere")

@@ -11,9 +11,10 @@ import pytest
 from tests import clips
 from tests.faults.conftest import RATE, Measure
 from tests.faults.disks import fill, injecting, inside, on_a_disk
-from tests.faults.house import Neighbour, configure, stop
+from tests.faults.house import Neighbour
 from tests.faults.test_recordings import frames_in
 from tests.integration.process import Daemon, started
+from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer
 from tests.tools import tool
 

@@ -1,7 +1,6 @@
 """Network streams: they come, go, stay away and come back, and never trouble one another."""
 
 import json
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,38 +13,15 @@ import cv2
 import pytest
 
 from tests import models
-from tests.integration.conftest import DEMO, SQUARES_SIZE
-from tests.integration.process import STOP_PROMISE, Daemon, Finished, Receipt, free_port, started
-from tests.integration.process import write_config as write
+from tests.integration.conftest import DEMO
+from tests.integration.process import STOP_PROMISE, Finished, Receipt, free_port, started
+from tests.integration.telling import Stream, configure, stop
 from tests.rtsp import Video, moving_square, serving
-
-OUTPUTS = {
-    "record": {"path": "{stream}.mp4", "segment": None},
-    "events": {"when": "always", "path": "{stream}.jsonl"},
-}
 
 
 @pytest.fixture(scope="module")
 def video() -> Video:
     return moving_square()
-
-
-def write_config(folder: Path, squares: Path, **streams: dict[str, Any]) -> Path:
-    return write(
-        folder,
-        {name: {**OUTPUTS, **stream} for name, stream in streams.items()},
-        model=squares,
-        size=SQUARES_SIZE,
-        port=free_port(),
-    )
-
-
-def stop(daemon: Daemon) -> Finished:
-    daemon.send(signal.SIGTERM)
-    finished = daemon.finish(STOP_PROMISE)
-    assert finished.code == 0, finished.stderr
-    assert all(receipt.balanced for receipt in finished.receipts.values())
-    return finished
 
 
 def events(finished: Finished, stream: str) -> list[dict[str, Any]]:
@@ -55,13 +31,13 @@ def events(finished: Finished, stream: str) -> list[dict[str, Any]]:
 
 def test_a_camera_is_read_and_its_square_found(tmp_path: Path, squares: Path, video: Video) -> None:
     with serving(video) as camera:
-        config = write_config(tmp_path, squares, cam={"source": camera.url("play")})
+        config = configure(tmp_path, squares, {"cam": {"source": camera.url("play")}})
         with started(config) as daemon:
             status = daemon.wait_for_frames("cam", 40)
             assert (status["state"], status["fresh"]) == ("running", True)
             assert (status["codec"], status["reconnects"]) == ("h264", 0)
             assert daemon.get("/readyz?stream=cam") == (200, "ok\n")
-            finished = stop(daemon)
+            finished = stop(daemon, STOP_PROMISE)
     told = events(finished, "cam")
     for event in told:
         (seen,) = event["detections"]
@@ -80,7 +56,7 @@ def test_a_camera_that_goes_away_and_comes_back(
 ) -> None:
     port = free_port()
     url = f"rtsp://127.0.0.1:{port}/play"
-    with started(write_config(tmp_path, squares, cam={"source": url})) as daemon:
+    with started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon:
         daemon.wait_for_log("next try in")
         assert daemon.get("/readyz")[0] == 503
         with serving(video, port):
@@ -94,7 +70,7 @@ def test_a_camera_that_goes_away_and_comes_back(
         with serving(video, port):
             daemon.wait_for_frames("cam", away["inferred"] + 10)
             assert daemon.status("cam")["last_error"] is None
-            finished = stop(daemon)
+            finished = stop(daemon, STOP_PROMISE)
     told = events(finished, "cam")
     assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(told))
     assert [event["frame"] for event in told] == sorted({event["frame"] for event in told})
@@ -111,10 +87,10 @@ def test_what_a_camera_does_wrong_is_named_and_counted(
 ) -> None:
     with serving(video) as camera:
         stream = {"source": camera.url(path), "stall_timeout": "1s"}
-        with started(write_config(tmp_path, squares, cam=stream)) as daemon:
+        with started(configure(tmp_path, squares, {"cam": stream})) as daemon:
             daemon.wait_for_log(reason)
             status = daemon.wait_for_status("cam", lambda s: s["reconnects"] >= 2)
-            finished = stop(daemon)
+            finished = stop(daemon, STOP_PROMISE)
     assert reason in status["last_error"]
     told = [said for said in finished.said("warning", "cam") if "can't keep up" not in said]
     assert all(reason in said for said in told)
@@ -123,20 +99,19 @@ def test_what_a_camera_does_wrong_is_named_and_counted(
 
 def test_a_dead_camera_delays_no_other_stream(tmp_path: Path, squares: Path, video: Video) -> None:
     with serving(video) as camera:
-        config = write_config(
-            tmp_path,
-            squares,
-            silent={"source": camera.url("silent")},
-            missing={"source": camera.url("missing")},
-            mute={"source": camera.url("mute/30")},
-            well={"source": camera.url("play"), "policy": "lossless"},
-            file={"source": str(DEMO), "record": {"when": "never"}},
-        )
+        streams: dict[str, Stream] = {
+            "silent": {"source": camera.url("silent")},
+            "missing": {"source": camera.url("missing")},
+            "mute": {"source": camera.url("mute/30")},
+            "well": {"source": camera.url("play"), "policy": "lossless"},
+            "file": {"source": str(DEMO), "record": {"when": "never"}},
+        }
+        config = configure(tmp_path, squares, streams)
         with started(config) as daemon:
             daemon.wait_for_frames("file", 250)
             daemon.wait_for_frames("well", 60)
             assert daemon.status("silent")["state"] == "connecting"
-            finished = stop(daemon)
+            finished = stop(daemon, STOP_PROMISE)
     assert finished.receipts["file"] == Receipt(250, 250, 0, 0)
     assert finished.receipts["well"].dropped == 0
     assert finished.receipts["silent"].captured == 0
@@ -146,11 +121,11 @@ def test_a_dead_camera_delays_no_other_stream(tmp_path: Path, squares: Path, vid
 def test_a_password_is_shown_nowhere(tmp_path: Path, squares: Path, video: Video) -> None:
     with serving(video) as camera:
         url = camera.url("close/30").replace("rtsp://", "rtsp://viewer:Hemlig%2F7@")
-        with started(write_config(tmp_path, squares, cam={"source": url})) as daemon:
+        with started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon:
             daemon.wait_for_status("cam", lambda status: status["reconnects"] >= 2)
             pages = "".join(daemon.get(page)[1] for page in ("/metrics", "/readyz", "/status"))
             arguments = Path(f"/proc/{daemon.process.pid}/cmdline").read_text()
-            finished = stop(daemon)
+            finished = stop(daemon, STOP_PROMISE)
     shown = pages + arguments + finished.stdout + finished.stderr
     assert "viewer" in finished.stderr
     assert "Hemlig" not in shown
@@ -194,10 +169,10 @@ def http_camera() -> Iterator[str]:
 def test_an_http_camera_takes_the_time_of_arrival(tmp_path: Path, squares: Path) -> None:
     with (
         http_camera() as url,
-        started(write_config(tmp_path, squares, cam={"source": url})) as daemon,
+        started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon,
     ):
         daemon.wait_for_frames("cam", 15)
-        finished = stop(daemon)
+        finished = stop(daemon, STOP_PROMISE)
     told = events(finished, "cam")
     assert {seen["class_id"] for event in told for seen in event["detections"]} == {1}
     steady = told[len(told) // 2 :]

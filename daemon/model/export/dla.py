@@ -10,25 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daemon.model.export.layers import DeformableConv, Network, head, normed, shortcut
+from daemon.model.export.layers import (
+    DeformableConv,
+    Network,
+    TwoConvolutions,
+    head,
+    normed,
+    shortcut,
+)
 
 CHANNELS = (16, 32, 64, 128, 256, 512)  # of the six levels, each half the size of the one before
 
 
-class Block(nn.Module):
+class Block(TwoConvolutions):
     """Two 3x3 convolutions; what is added to them comes from the tree."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
 
     def forward(self, image: Tensor, beside: Tensor) -> Tensor:
         """Add `beside`, which has the size and channels of the result."""
-        found = functional.relu(self.bn1(self.conv1(image)))
-        return functional.relu(self.bn2(self.conv2(found)) + beside)
+        return self.add(image, beside)
 
 
 class Root(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daemon.model.export.layers import Network, shortcut
+from daemon.model.export.layers import Network, TwoConvolutions, shortcut
 
 WIDTHS = (256, 256, 384, 384, 384, 512)  # channels at each size, the largest first
 COUNTS = (2, 2, 2, 2, 2, 4)  # residual blocks in a row at each size
@@ -31,22 +31,17 @@ class Convolution(nn.Module):
         return functional.relu(self.bn(self.conv(image)))
 
 
-class Residual(nn.Module):
+class Residual(TwoConvolutions):
     """Two 3x3 convolutions beside a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        super().__init__(inputs, outputs, stride)
         fits = stride == 1 and inputs == outputs
         self.skip = nn.Identity() if fits else shortcut(inputs, outputs, stride)
 
     def forward(self, image: Tensor) -> Tensor:
         """Halve the size where the stride is 2."""
-        found = functional.relu(self.bn1(self.conv1(image)))
-        return functional.relu(self.bn2(self.conv2(found)) + self.skip(image))
+        return self.add(image, self.skip(image))
 
 
 def row(count: int, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -52,6 +52,22 @@ class DeformableConv(nn.Module):
         return functional.conv2d(stacked, self.weight.reshape(outputs, -1, 1, 1), self.bias)
 
 
+class TwoConvolutions(nn.Module):
+    """Two 3x3 convolutions, to whose result something is added."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+
+    def add(self, image: Tensor, beside: Tensor) -> Tensor:
+        """Convolve `image` and add `beside`, which has the size and channels of the result."""
+        found = functional.relu(self.bn1(self.conv1(image)))
+        return functional.relu(self.bn2(self.conv2(found)) + beside)
+
+
 def head(inputs: int, width: int, outputs: int) -> nn.Module:
     """Make the last layers before an output: `width` channels between, or none with 0."""
     if width == 0:

@@ -10,28 +10,29 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daemon.model.export.layers import DeformableConv, Network, head, normed, shortcut
+from daemon.model.export.layers import (
+    DeformableConv,
+    Network,
+    TwoConvolutions,
+    head,
+    normed,
+    shortcut,
+)
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(TwoConvolutions):
     """Two 3x3 convolutions beside a shortcut."""
 
     EXPANSION = 1
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        super().__init__(inputs, width, stride)
         fits = stride == 1 and inputs == width
         self.downsample = None if fits else shortcut(inputs, width, stride)
 
     def forward(self, image: Tensor) -> Tensor:
         """Halve the size where the stride is 2."""
-        beside = image if self.downsample is None else self.downsample(image)
-        found = functional.relu(self.bn1(self.conv1(image)))
-        return functional.relu(self.bn2(self.conv2(found)) + beside)
+        return self.add(image, image if self.downsample is None else self.downsample(image))
 
 
 class Bottleneck(nn.Module):
