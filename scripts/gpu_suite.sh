@@ -16,10 +16,9 @@ if [ -n "$wheels" ]; then
     for archive in "$wheels"/ort-*.tar.xz; do
         [ -e "$archive" ] && { tar -xJf "$archive" -C "$site" || exit; }
     done
-    for wheel in "$wheels"/*.whl; do
-        [ -e "$wheel" ] && { "$python" -m pip install -q --no-index --no-deps --no-compile \
-            --no-cache-dir --upgrade --target "$site" "$wheel" || exit; }
-    done
+    # At once: a second call would put away the programs that the first brought.
+    "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+        --target "$site" "$wheels"/*.whl || exit
 fi
 [ "${2:-}" = --unpack-only ] && exit 0
 

@@ -8,6 +8,7 @@ two threads. Rows of architectures that aren't named stay as they are. Needs the
 """
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -18,13 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from daemon.model import clean
 from daemon.model import manifest as manifests
 from daemon.model.export.architectures import ARCHITECTURES
 from daemon.model.export.layers import Network
@@ -45,7 +43,18 @@ CASES = [(name, "ctdet") for name in ARCHITECTURES] + [
     (name, "multi_pose") for name in ("dla_34", "hourglass")
 ]
 CLASSES = {"centernet_resnet50": 20}  # those of the published checkpoints; 80 of the others
+WIDTHS = {"dla_34": 256, "hourglass": 256}  # likewise; 64 of the others
 ROUNDS = 25
+
+# The command, which says at its end how much memory it had at most. The kernel's usage counts
+# of a child process begin with what its parent had.
+EXPORT = """
+import atexit, pathlib, re, sys
+from daemon.cli import main
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(re.search(r"VmHWM:.*", status.read_text())[0]))
+main(sys.argv[1:])
+"""
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,11 @@ def measure(name: str, task: str, folder: Path) -> Row:
     """Make a network, export it and measure the result."""
     pictures = frames(2, SIZE)
     classes = CLASSES.get(name, 80) if task == "ctdet" else 1
-    network = calibrated(name, task, classes, pictures, width=256 if name == "dla_34" else 64)
+    network = calibrated(name, task, classes, pictures, WIDTHS.get(name, 64))
     checkpoint, prepared = folder / "checkpoint.pth", folder / "prepared.onnx"
     torch.save({"state_dict": network.state_dict()}, checkpoint)
     seconds, memory = _export(name, checkpoint, prepared)
-    frame, decode = _time(prepared, network)
+    frame, decode = _time(prepared)
     found = difference(open_session(prepared), network, manifests.read(prepared), pictures)
     return Row(
         name=f"`{name}`" if task == "ctdet" else f"`{name}`, {task}",
@@ -91,39 +100,35 @@ def measure(name: str, task: str, folder: Path) -> Row:
 
 def _export(name: str, checkpoint: Path, prepared: Path) -> tuple[float, float]:
     """Run the command; return its seconds and the most bytes it had in memory."""
-    command = [sys.executable, "-m", "daemon", "export", "--arch", name]
-    command += ["--weights", str(checkpoint), "-o", str(prepared), "--input-size", "512x512"]
+    command = [sys.executable, "-c", EXPORT, "export", "--arch", name, "--input-size", "512x512"]
+    command += ["--weights", str(checkpoint), "-o", str(prepared)]
     started = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{name}: export failed")
-    return time.monotonic() - started, usage.ru_maxrss * 1024
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return time.monotonic() - started, int(done.stdout.split()[-2]) * 1024
 
 
-def _time(prepared: Path, network: Network) -> tuple[float, float]:
-    """Return the least time of a frame in ms, and the decode as a share of the network.
+def _time(prepared: Path) -> tuple[float, float]:
+    """Return the least time of a frame in ms, and that of the decode as a share of the network's.
 
-    The model and the same without its decode take turns. The share is of the time that the
-    processors spent on it, least against least: others' work on them doesn't count.
+    The share is of the times that ONNX Runtime notes of each operator, over all runs.
     """
-    model = onnx.load(prepared)
-    heads = [clean.SCOPE + head for head in network.outputs]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(head) for head in heads)
-    clean.prune(model.graph, heads)
-    sessions = [open_session(prepared), open_session(model.SerializeToString())]
-    taken = [[_time_of(session) for session in sessions] for _ in range(ROUNDS)]
-    (wall, whole), (_, bare) = np.min(taken, axis=0)
-    return float(wall) * 1e3, float(whole / bare) - 1
-
-
-def _time_of(session: ort.InferenceSession) -> tuple[float, float]:
-    picture = frames(1, SIZE)
-    wall, spent = time.perf_counter(), time.process_time()
-    session.run(None, {"frames": picture})
-    return time.perf_counter() - wall, time.process_time() - spent
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_profiling = True
+    options.profile_file_prefix = str(prepared.with_suffix(""))
+    session = ort.InferenceSession(prepared, options, providers=["CPUExecutionProvider"])
+    picture, taken = frames(1, SIZE), []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        session.run(None, {"frames": picture})
+        taken.append(time.perf_counter() - started)
+    spent = {"decode": 0, "network": 0}
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            part = "decode" if event["name"].startswith("decode/") else "network"
+            spent[part] += event["dur"]
+    return min(taken) * 1e3, spent["decode"] / spent["network"]
 
 
 def _flops(network: Network) -> float:

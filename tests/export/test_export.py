@@ -17,7 +17,6 @@ from tests.export.networks import calibrated, frames, outputs
 from tests.running import open_session
 
 SIZE = (128, 128)
-PICTURES = frames(3, SIZE)
 CASES = [(name, "ctdet") for name in ARCHITECTURES]
 CASES += [(name, "multi_pose") for name in ("res_18", "dla_34", "hourglass")]
 # one of every kind; `make test-export-all` runs the others too
@@ -38,17 +37,20 @@ FED_BY_CENTERNET = ("bgr", (0.408, 0.447, 0.470), "letterbox", None)
 def test_the_prepared_model_equals_the_network_and_the_reference_decode(
     name: str, task: str, tmp_path: Path
 ) -> None:
-    network = calibrated(name, task, 3 if task == "ctdet" else 1, PICTURES)
+    # at 128x128 the smallest maps of an Hourglass are one pixel, which is no statistics
+    size = (256, 256) if name == "hourglass" else SIZE
+    pictures = frames(3, size)
+    network = calibrated(name, task, 3 if task == "ctdet" else 1, pictures)
     checkpoint, prepared = tmp_path / "checkpoint.pth", tmp_path / "prepared.onnx"
     torch.save({"epoch": 140, "state_dict": network.state_dict()}, checkpoint)
-    manifest = export(name, checkpoint, prepared, PrepareOptions(input_size=SIZE))
+    manifest = export(name, checkpoint, prepared, PrepareOptions(input_size=size))
     assert manifest == manifests.read(prepared)
-    assert (manifest.layout, manifest.input_size) == (task, SIZE)
+    assert (manifest.layout, manifest.input_size) == (task, size)
     assert len(manifest.joints) == (17 if task == "multi_pose" else 0)
     assert manifest.source_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     fed = (manifest.order, manifest.mean, manifest.resize, manifest.nms_iou)
     assert fed == FED.get(name, FED_BY_CENTERNET)
-    found = difference(open_session(prepared), network, manifest, PICTURES)
+    found = difference(open_session(prepared), network, manifest, pictures)
     assert found.pixels < 1e-3
     assert found.scores < 1e-4
     assert found.joints_apart < 0.01
