@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.config import Config
+from daemon.cuda import Device
 from daemon.flow import Meters
-from daemon.inference.cuda import Device
 from daemon.inference.detector import Detector
 from daemon.inference.engines import Choice, Engine, open_onnx, open_plan
 from daemon.model import labels, manifest, store

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from daemon.inference.cuda import calls, live
+from daemon.cuda import calls, live
 from tests.simulated_gpu import (
     API,
     COPY_RATE,
     DEVICE_BASE,
     INVALID_HANDLE,
+    INVALID_PITCH,
     INVALID_VALUE,
     NOT_READY,
     OUT_OF_MEMORY,
@@ -137,6 +138,26 @@ class FakeCuda(SimulatedGpu):
         work = Work(what, count / COPY_RATE, run, self.now)
         self._streams[stream].work.append(work)
         return (SUCCESS,)
+
+    def cudaMemcpy2D(
+        self,
+        dst: int,
+        dpitch: int,
+        src: int,
+        spitch: int,
+        width: int,
+        height: int,
+        kind: IntEnum,
+    ) -> tuple[Any, ...]:
+        assert kind == MemcpyKind["cudaMemcpyDeviceToHost"], "the other ways are not used"
+        if failure := self._begin("cudaMemcpy2D"):
+            return failure[:1]
+        if width > min(dpitch, spitch):
+            return (INVALID_PITCH,)
+        source = self.device_view(src, spitch * (height - 1) + width)
+        for row in range(0 if self.lost else height):
+            ctypes.memmove(dst + row * dpitch, source[row * spitch :].ctypes.data, width)
+        return (self.lost or SUCCESS,)
 
     # Streams and events
 

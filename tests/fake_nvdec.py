@@ -1,63 +1,72 @@
 """A strict double of decoding on an NVIDIA GPU through PyAV, over PyAV's software decoders.
 
-As FFmpeg's, it gives frames whose chroma planes are interleaved, names its pixel format ``cuda``
-for as long as it decodes itself, and takes software for what it doesn't know.
+As FFmpeg's, it leaves its frames in the memory of the (simulated) GPU, with interleaved chroma
+planes, names its pixel format ``cuda`` for as long as it decodes itself, and takes software for
+what it doesn't know. A picture's memory is overwritten when nobody holds the picture any more.
 """
 
 import functools
 import platform
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
 from daemon.capture import decoding
+from tests import fake_cuda
+from tests.fake_cuda import FakeCuda
+from tests.simulated_gpu import SUCCESS
 
-SHARED: Mapping[str, str] = {"primary_ctx": "1"}
-OWN: Mapping[str, str] = {}
+PITCH = 256  # rows on a GPU begin at multiples of it, or of a multiple of it
 
 
 class FakeNvdec:
-    """The GPU; ``opened`` keeps the options with which it was opened, ``sources`` what with.
+    """The GPU; ``cuda`` is its memory, ``sources`` tells which of those opened were to use it.
 
-    ``contexts`` are the kinds of CUDA context it grants, ``decodes`` whether it knows the video,
-    and with ``fail_at`` the packet of that number (from 0, all sources counted) breaks it.
+    ``opens`` is whether FFmpeg can open it, ``decodes`` whether it knows the video, and with
+    ``fail_at`` the packet of that number (from 0, all sources counted) breaks it.
     """
 
-    def __init__(self, *contexts: Mapping[str, str], decodes: bool = True) -> None:
-        self.contexts = list(contexts)
+    def __init__(self, *, opens: bool = True, decodes: bool = True) -> None:
+        self.cuda = FakeCuda(devices=1)
+        self.opens = opens
         self.decodes = decodes
         self.fail_at: int | None = None
-        self.opened: list[Mapping[str, str]] = []
+        self.opened = 0
         self.sources: list[bool] = []
         self.packets = 0
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> "FakeNvdec":
-        """Put it in the place of the real one, with an empty memory of what was probed."""
-        really_open: Any = av.open
 
-        def open_(
-            url: str, mode: str = "r", *, hwaccel: "_Accel | None" = None, **options: Any
-        ) -> Any:
-            container = really_open(url, mode, **options)
-            if mode == "r":
-                self.sources.append(hwaccel is not None)
-            if hwaccel is None:
-                return container
-            hwaccel.create(av.Codec("h264", "r"))
-            return _Container(self, container)
+@contextmanager
+def installed(gpu: FakeNvdec) -> Iterator[FakeNvdec]:
+    """Put it in the place of the real one, with an empty memory of what was probed."""
+    really_open: Any = av.open
 
-        monkeypatch.setattr(av, "open", open_)
-        monkeypatch.setattr(decoding, "HWAccel", lambda *args, **kw: _Accel(self, *args, **kw))
-        monkeypatch.setattr(decoding, "hwdevices_available", lambda: ["vaapi", "cuda"])
-        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-        monkeypatch.setattr(av, "__version__", "18.1.0")
-        monkeypatch.setattr(decoding, "probe", functools.cache(decoding.probe.__wrapped__))
-        return self
+    def open_(url: str, mode: str = "r", *, hwaccel: "_Accel | None" = None, **options: Any) -> Any:
+        container = really_open(url, mode, **options)
+        if mode == "r":
+            gpu.sources.append(hwaccel is not None)
+        if hwaccel is None:
+            return container
+        hwaccel.create(av.Codec("h264", "r"))
+        return _Container(gpu, container)
+
+    with fake_cuda.installed(gpu.cuda), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(av, "open", open_)
+        patch.setattr(decoding, "HWAccel", lambda *args, **kw: _Accel(gpu, *args, **kw))
+        patch.setattr(decoding, "hwdevices_available", lambda: ["vaapi", "cuda"])
+        patch.setattr(platform, "machine", lambda: "x86_64")
+        patch.setattr(av, "__version__", "18.1.0")
+        patch.setattr(decoding, "probe", functools.cache(decoding.probe.__wrapped__))
+        yield gpu
 
 
 class _Accel:
@@ -69,16 +78,20 @@ class _Accel:
         *,
         allow_software_fallback: bool,
         options: dict[str, str],
+        is_hw_owned: bool,
     ) -> None:
-        assert (kind, allow_software_fallback) == ("cuda", True)
+        assert (kind, allow_software_fallback, is_hw_owned) == ("cuda", True, True)
+        assert options == {"primary_ctx": "1"}, "a CUDA context of its own"
         assert device.isdecimal(), "FFmpeg takes the number of a GPU as a text"
-        self._gpu, self._device, self._options = gpu, int(device), options
+        self._gpu, self._device = gpu, int(device)
 
     def create(self, codec: av.Codec) -> "_Accel":
         assert not codec.is_encoder
-        if self._device > 0 or self._options not in self._gpu.contexts:
+        flags = self._gpu.cuda.device_flags.get(self._device)
+        shared = flags == self._gpu.cuda.cudaDeviceScheduleBlockingSync
+        if not (self._gpu.opens and shared):
             raise av.error.PermissionError(1, "Operation not permitted")
-        self._gpu.opened.append(self._options)
+        self._gpu.opened += 1
         return self
 
 
@@ -96,6 +109,10 @@ class _Context(_Proxy):
     @property
     def pix_fmt(self) -> str:
         return "cuda" if self.on_gpu else str(self._real.pix_fmt)
+
+    @property
+    def sw_format(self) -> SimpleNamespace | None:
+        return SimpleNamespace(name="nv12") if self.on_gpu else None
 
 
 class _Stream(_Proxy):
@@ -126,7 +143,7 @@ class _Packet(_Proxy):
         super().__init__(real)
         self._gpu, self._context = gpu, context
 
-    def decode(self) -> list[VideoFrame]:
+    def decode(self) -> "list[VideoFrame] | list[_Frame]":
         frames: list[VideoFrame] = self._real.decode()
         number, self._gpu.packets = self._gpu.packets, self._gpu.packets + 1
         if number == self._gpu.fail_at:
@@ -134,4 +151,26 @@ class _Packet(_Proxy):
         self._context.on_gpu = self._gpu.decodes
         if not self._gpu.decodes:
             return frames
-        return [VideoReformatter().reformat(frame, format="nv12") for frame in frames]
+        return [_Frame(self._gpu.cuda, frame) for frame in frames]
+
+
+class _Frame(_Proxy):
+    """What is known of ``frame``, and its pixels on the GPU, which nobody can look at here."""
+
+    format = SimpleNamespace(name="cuda")
+
+    def __init__(self, cuda: FakeCuda, frame: VideoFrame) -> None:
+        super().__init__(frame)
+        interleaved = VideoReformatter().reformat(frame, format="nv12")
+        self.planes = [_Plane(cuda, plane) for plane in interleaved.planes]
+
+
+class _Plane:
+    def __init__(self, cuda: FakeCuda, plane: VideoPlane) -> None:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        self.line_size = -(-plane.line_size // PITCH) * PITCH
+        status, self.buffer_ptr = cuda.cudaMalloc(plane.height * self.line_size)
+        assert status == SUCCESS
+        there = cuda.device_view(self.buffer_ptr, plane.height * self.line_size)
+        there.reshape(plane.height, self.line_size)[:, : plane.line_size] = rows
+        weakref.finalize(self, cuda.cudaFree, self.buffer_ptr).atexit = False

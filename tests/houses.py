@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from daemon.inference.cuda import live
+from daemon.cuda import live
 from daemon.inference.engines import Slot, Tensors
 from daemon.inference.engines.gpu import GpuEngine
 from daemon.inference.engines.ort import OrtCpuEngine

@@ -44,7 +44,7 @@ MemcpyKind = IntEnum("MemcpyKind", _constants("cudaMemcpyKind."))  # type: ignor
 DeviceAttr = IntEnum("DeviceAttr", _constants("cudaDeviceAttr."))  # type: ignore[misc]
 
 SUCCESS = Status(0)
-INVALID_VALUE, OUT_OF_MEMORY = Status(1), Status(2)
+INVALID_VALUE, OUT_OF_MEMORY, INVALID_PITCH = Status(1), Status(2), Status(12)
 INVALID_HANDLE, NOT_READY, ILLEGAL_ADDRESS = Status(400), Status(600), Status(700)
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from daemon.errors import EngineError
-from daemon.inference.cuda import (
+from daemon.cuda import (
     CudaError,
     Device,
     DeviceBuffer,
@@ -18,8 +17,10 @@ from daemon.inference.cuda import (
     Stream,
     calls,
     copy_async,
+    copy_rows_out,
     live,
 )
+from daemon.errors import EngineError
 from tests import fake_cuda
 from tests.fake_cuda import FakeCuda
 from tests.simulated_gpu import API, STICKY
@@ -72,6 +73,17 @@ def test_a_copy_never_goes_beyond_either_buffer(gpu: FakeCuda) -> None:
         with pytest.raises(ValueError, match="8 bytes don't fit"):
             copy_async(device, host, 8, stream)
         assert "cudaMemcpyAsync" not in gpu.calls
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(8, 5), (5, 8), (5, 5)])
+def test_rows_come_out_wherever_they_begin(theirs: int, ours: int, gpu: FakeCuda) -> None:
+    with DeviceBuffer(3 * theirs) as device:
+        there = gpu.device_view(device.address, device.nbytes).reshape(3, theirs)
+        there[:] = np.arange(there.size).reshape(there.shape)
+        target = np.full((3, ours), 99, np.uint8)
+        copy_rows_out(target.ctypes.data, ours, device.address, theirs, 3)
+        assert np.array_equal(target[:, :5], there[:, :5])
+        assert (target[:, 5:] == 99).all()
 
 
 def test_everything_is_closed_once(gpu: FakeCuda) -> None:

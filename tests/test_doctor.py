@@ -12,7 +12,7 @@ from daemon.commands import codecs, doctor, hardware
 from daemon.commands.finding import Finding, Level
 from daemon.errors import SinkError
 from tests.commandline import CommandLine
-from tests.fake_nvdec import SHARED, FakeNvdec
+from tests.fake_nvdec import FakeNvdec, installed
 
 NVRM = "NVRM version: NVIDIA UNIX {}  {}  Release Build  (root@build)\nGCC version:  gcc 12.2.0\n"
 
@@ -127,13 +127,13 @@ def test_the_codecs_of_this_box_are_tried(monkeypatch: pytest.MonkeyPatch) -> No
     assert broken["encoder h264_nvenc"].level is Level.NOTE
 
 
-def test_decoding_on_the_gpu_is_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = FakeNvdec(SHARED).install(monkeypatch)
+def test_decoding_on_the_gpu_is_tried_too() -> None:
     topic = "decoder h264 (cuda)"
-    assert found(codecs.codecs())[topic] == Finding(topic, Level.OK, "works")
-    assert gpu.sources.count(True) == 1
-    gpu.contexts.clear()
-    missing = found(codecs.codecs())[topic]
+    with installed(FakeNvdec()) as gpu:
+        assert found(codecs.codecs())[topic] == Finding(topic, Level.OK, "works")
+        assert gpu.sources.count(True) == 1
+        gpu.opens = False
+        missing = found(codecs.codecs())[topic]
     assert missing.level is Level.NOTE
     assert missing.found == (
         "not usable here: video is decoded on the CPU "

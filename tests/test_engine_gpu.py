@@ -6,8 +6,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from daemon.cuda import live
 from daemon.errors import EngineError
-from daemon.inference.cuda import live
 from daemon.inference.engines import gpu
 from daemon.inference.engines.gpu import GpuEngine
 from tests.fake_cuda import FakeCuda

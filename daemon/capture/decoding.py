@@ -3,71 +3,62 @@
 import functools
 import logging
 import platform
-from collections.abc import Mapping
-from typing import NamedTuple
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from daemon.config.stream import Decode
-from daemon.errors import SourceError
+from daemon.cuda import Device
+from daemon.errors import EngineError, SourceError
 
 log = logging.getLogger(__name__)
 
-_OLDEST = (18, 0)  # earlier PyAV loses colour tags and rotation of what it fetches from a GPU
-# One CUDA context for all decoders and the engine, else each decoder takes a few hundred MB of the
-# GPU's memory; then one of its own, for an engine that has set the shared one up otherwise.
-_CONTEXTS: tuple[Mapping[str, str], ...] = ({"primary_ctx": "1"}, {})
+_OLDEST = (18, 0)  # earlier PyAV loses colour tags and rotation of what a GPU decodes
 
 
 class GpuDecoderError(SourceError):
     """The GPU's decoder failed on a source that software may still be able to read."""
 
 
-class Probe(NamedTuple):
-    """What came of asking a GPU for a decoder: how it is to be opened, or why it can't be."""
-
-    options: Mapping[str, str] | None
-    problem: str
-
-
-def try_gpu(device: int) -> Probe:
-    """Open and close the GPU number ``device`` for decoding."""
+def try_gpu(device: int) -> str:
+    """Open and close the GPU number ``device`` for decoding; return why that fails, or nothing."""
     machine, release = platform.machine(), av.__version__
     if machine != "x86_64":
-        return Probe(None, f"PyAV's builds for {machine} decode in software only")
+        return f"PyAV's builds for {machine} decode in software only"
     if tuple(map(int, release.split(".")[:2])) < _OLDEST:
-        return Probe(None, f"PyAV is {release}, and it needs {'.'.join(map(str, _OLDEST))}")
+        return f"PyAV is {release}, and it needs {'.'.join(map(str, _OLDEST))}"
     if "cuda" not in hwdevices_available():
-        return Probe(None, "this build of PyAV is without CUDA")
-    refusals = [_refusal(device, options) for options in _CONTEXTS]
-    for options, refusal in zip(_CONTEXTS, refusals, strict=True):
-        if not refusal:
-            return Probe(options, "")
-    return Probe(None, f"FFmpeg can't open NVIDIA GPU {device} ({refusals[-1]})")
-
-
-def _refusal(device: int, options: Mapping[str, str]) -> str:
-    """Return what FFmpeg says against decoding on ``device``; nothing where it can."""
+        return "this build of PyAV is without CUDA"
     try:
-        _accelerator(device, options).create(av.Codec("h264", "r"))
+        Device(device)  # sets its context up so that FFmpeg shares it
+        _accelerator(device).create(av.Codec("h264", "r"))
+    except EngineError as error:
+        return str(error)
     except (av.FFmpegError, OSError) as error:
-        return (error.strerror or "no reason given").lower()
+        reason = (error.strerror or "no reason given").lower()
+        return f"FFmpeg can't open NVIDIA GPU {device} ({reason})"
     return ""
 
 
 @functools.cache
-def probe(device: int) -> Probe:
+def probe(device: int) -> str:
     """Return what `try_gpu` finds the first time; a GPU that comes later needs a restart."""
-    found = try_gpu(device)
-    if found.problem:
-        log.info("video is decoded on the CPU: %s", found.problem)
-    return found
+    problem = try_gpu(device)
+    if problem:
+        log.info("video is decoded on the CPU: %s", problem)
+    return problem
 
 
-def _accelerator(device: int, options: Mapping[str, str]) -> HWAccel:
+def _accelerator(device: int) -> HWAccel:
     # With the fallback FFmpeg itself takes software for what the GPU doesn't know: a codec, a size.
-    return HWAccel("cuda", str(device), allow_software_fallback=True, options=dict(options))
+    # One CUDA context for the engine and all decoders, else each takes a few hundred MB of memory.
+    return HWAccel(
+        "cuda",
+        str(device),
+        allow_software_fallback=True,
+        options={"primary_ctx": "1"},
+        is_hw_owned=True,
+    )
 
 
 class Decoding:
@@ -79,7 +70,7 @@ class Decoding:
 
     def __init__(self, wanted: Decode = "cpu", device: int = 0, stream: str = "") -> None:
         self._wanted = wanted
-        self._device = device
+        self.device = device
         self._stream = stream
         self._gave_up = wanted == "cpu"
 
@@ -93,11 +84,11 @@ class Decoding:
         """
         if self._gave_up:
             return None
-        options, problem = probe(self._device)
-        if options is None:
+        problem = probe(self.device)
+        if problem:
             self._refuse_if_demanded(problem)
             return None
-        return _accelerator(self._device, options)
+        return _accelerator(self.device)
 
     def open_failed(self) -> bool:
         """Return whether it was for the GPU that a source couldn't be opened, and give it up then.
@@ -107,7 +98,7 @@ class Decoding:
         SourceError
             When it was, and the GPU is demanded.
         """
-        problem = try_gpu(self._device).problem
+        problem = try_gpu(self.device)
         if problem:
             self.give_up(problem)
         return bool(problem)

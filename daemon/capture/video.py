@@ -23,12 +23,13 @@ from daemon.capture.container import (
     video_of,
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
+from daemon.capture.download import Download
 from daemon.capture.gate import KeyFrameGate
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
-from daemon.errors import SourceError
+from daemon.errors import EngineError, SourceError
 
 _ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -74,6 +75,7 @@ class VideoSource:
             raise
         context = self._stream.codec_context
         context.thread_count = 1
+        self._download: Download | None = None
         self._to_bgr = ToBgr()
         self._expected_pts = 0
         self._untimed = self._live and self._container.format.name in _UNTIMED
@@ -146,8 +148,23 @@ class VideoSource:
         except av.FFmpegError as error:
             if not self._on_gpu:
                 raise
-            self._decoding.give_up(f"the GPU's decoder failed ({said(error)})")
-            raise GpuDecoderError(f"the GPU's decoder failed: {said(error)}") from None
+            raise self._gpu_failed(said(error)) from None
+
+    def _in_memory(self, frame: VideoFrame) -> VideoFrame:
+        """Return ``frame``, fetched from the GPU if it is there."""
+        held = self._stream.codec_context.sw_format
+        if frame.format.name != "cuda" or held is None:
+            return frame
+        try:
+            if self._download is None:
+                self._download = Download(self._decoding.device)
+            return self._download(frame, held.name)
+        except EngineError as error:
+            raise self._gpu_failed(str(error)) from None
+
+    def _gpu_failed(self, why: str) -> GpuDecoderError:
+        self._decoding.give_up(f"the GPU's decoder failed ({why})")
+        return GpuDecoderError(f"the GPU's decoder failed: {why}")
 
     def _is_whole(self, frame: VideoFrame) -> bool:
         """Whether a picture is to be given out; of a file, all that can be decoded are."""
@@ -177,7 +194,7 @@ class VideoSource:
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
         self._note_decoder(frame)
         return Picture(
-            image=_upright(self._to_bgr(frame), frame.rotation),
+            image=_upright(self._to_bgr(self._in_memory(frame)), frame.rotation),
             pts=self._pts(frame),
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,

@@ -28,7 +28,7 @@ def codecs() -> Iterator[Finding]:
         yield _judge("encoder libx264", problem, Level.MISSING, _FFMPEG)
         broken = problem or _decode(clip, "cpu")
         yield _judge("decoder h264", broken, Level.MISSING, _FFMPEG)
-        problem = problem or try_gpu(0).problem or _decode(clip, "cuda")
+        problem = problem or try_gpu(0) or _decode(clip, "cuda")
         if problem:
             problem = f"not usable here: video is decoded on the CPU ({problem})"
         yield _judge("decoder h264 (cuda)", problem, Level.NOTE, "")

@@ -23,7 +23,7 @@ import torch
 from cuda.bindings import runtime
 
 from daemon.commands.bench_gpu import SLOTS, measure
-from daemon.inference.cuda import Event
+from daemon.cuda import Event
 from daemon.inference.detector import SHARES, Detector
 from daemon.inference.engines.gpu import GpuEngine, GpuSlot
 from daemon.inference.wanted import Wanted

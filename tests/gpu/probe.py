@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cuda import Device
 from daemon.errors import EngineError
-from daemon.inference.cuda import Device
 
 
 def _why_none() -> str:

@@ -23,9 +23,7 @@ FARTHEST = 2  # levels between two decoders' pictures
 
 
 def test_the_gpu_can_be_opened_beside_an_engine() -> None:
-    found = decoding.try_gpu(0)
-    assert found.problem == ""
-    assert found.options == {"primary_ctx": "1"}, "each decoder has a CUDA context of its own"
+    assert decoding.try_gpu(0) == ""
 
 
 def test_every_picture_is_that_of_software() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from daemon.cuda import Device, DeviceBuffer, live
 from daemon.errors import EngineError
-from daemon.inference.cuda import Device, DeviceBuffer, live
 from daemon.inference.engines.gpu import GpuEngine
 from tests.fake_cuda import pageable
 from tests.gpu.probe import entries, on_gpu

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from daemon.inference.cuda import Device, live
+from daemon.cuda import Device, live
 from daemon.inference.engines import Engine
 from daemon.inference.engines.gpu import GpuEngine
 from daemon.inference.engines.ort import OrtCpuEngine

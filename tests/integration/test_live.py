@@ -23,7 +23,7 @@ from daemon.service.meters import PrometheusMeters
 from daemon.supervisor import Supervisor
 from tests import clips
 from tests.conftest import CACHE
-from tests.fake_nvdec import SHARED, FakeNvdec
+from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.conftest import SQUARES_SIZE
 from tests.integration.process import write_config
 
@@ -154,15 +154,15 @@ def test_the_books_balance_while_streams_of_both_policies_run(
 
 
 def test_each_stream_is_decoded_as_it_asks_and_says_by_what(
-    supervise: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+    supervise: Callable[..., Supervisor],
 ) -> None:
-    gpu = FakeNvdec(SHARED).install(monkeypatch)
     supervisor = supervise(
         gpu={"decode": "cuda"},
         either={"decode": "auto"},
         cpu={"decode": "cpu"},
     )
-    assert supervisor.run(lambda: None) == 0
+    with installed(FakeNvdec()) as gpu:
+        assert supervisor.run(lambda: None) == 0
     decoders = {lane.name: lane.status.decoder for lane in supervisor.lanes}
     assert decoders == {"gpu": "h264 (cuda)", "either": "h264 (cuda)", "cpu": "h264"}
     assert [lane.ledger.read().inferred for lane in supervisor.lanes] == [FRAMES] * 3
@@ -170,11 +170,11 @@ def test_each_stream_is_decoded_as_it_asks_and_says_by_what(
 
 
 def test_a_gpu_that_is_demanded_and_missing_fails_its_stream_alone(
-    supervise: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+    supervise: Callable[..., Supervisor],
 ) -> None:
-    FakeNvdec().install(monkeypatch)
     supervisor = supervise(gpu={"decode": "cuda"}, either={})
-    assert supervisor.run(lambda: None) == 1
+    with installed(FakeNvdec(opens=False)):
+        assert supervisor.run(lambda: None) == 1
     demanding, other = supervisor.lanes
     assert "can't be decoded on the GPU" in str(demanding.status.last_error)
     assert (other.status.decoder, other.ledger.read().inferred) == ("h264", FRAMES)

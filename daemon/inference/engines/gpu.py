@@ -10,8 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.errors import EngineError
-from daemon.inference.cuda import (
+from daemon.cuda import (
     Device,
     DeviceBuffer,
     Event,
@@ -19,6 +18,7 @@ from daemon.inference.cuda import (
     Stream,
     copy_async,
 )
+from daemon.errors import EngineError
 from daemon.inference.engines.engine import EngineInfo, Slot, Tensors
 
 log = logging.getLogger(__name__)

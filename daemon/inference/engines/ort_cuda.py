@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from daemon.cuda import Device, Stream
 from daemon.errors import EngineError, ModelError
-from daemon.inference.cuda import Device, Stream
 from daemon.inference.engines.engine import EngineInfo
 from daemon.inference.engines.gpu import GpuEngine, Tensor
 from daemon.inference.engines.ort import ERRORS_ONLY, first_line

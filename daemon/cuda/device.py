@@ -1,7 +1,7 @@
 """The GPU itself."""
 
+from daemon.cuda.calls import call, runtime
 from daemon.errors import EngineError
-from daemon.inference.cuda.calls import call, runtime
 
 
 class Device:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from daemon.inference.cuda.calls import CudaError, call, release, runtime
-from daemon.inference.cuda.owned import Owned
+from daemon.cuda.calls import CudaError, call, release, runtime
+from daemon.cuda.owned import Owned
 
 
 class Handle(Owned):

@@ -4,11 +4,11 @@ Everything is owned by one Python object, checked at the call and closed once. N
 needs a GPU, a driver or cuda-python before it is used.
 """
 
-from daemon.inference.cuda.calls import CudaError
-from daemon.inference.cuda.device import Device
-from daemon.inference.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async
-from daemon.inference.cuda.order import Event, Stream
-from daemon.inference.cuda.owned import live
+from daemon.cuda.calls import CudaError
+from daemon.cuda.device import Device
+from daemon.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
+from daemon.cuda.order import Event, Stream
+from daemon.cuda.owned import live
 
 __all__ = [
     "CudaError",
@@ -18,5 +18,6 @@ __all__ = [
     "PinnedBuffer",
     "Stream",
     "copy_async",
+    "copy_rows_out",
     "live",
 ]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from daemon.cuda.calls import OUT_OF_MEMORY, CudaError, call, release, runtime
+from daemon.cuda.order import Stream
+from daemon.cuda.owned import Owned
 from daemon.errors import EngineError
-from daemon.inference.cuda.calls import OUT_OF_MEMORY, CudaError, call, release, runtime
-from daemon.inference.cuda.order import Stream
-from daemon.inference.cuda.owned import Owned
 
 
 class DeviceBuffer(Owned):
@@ -97,6 +97,17 @@ def copy_async(
     inwards = isinstance(target, DeviceBuffer)
     kind = kinds.cudaMemcpyHostToDevice if inwards else kinds.cudaMemcpyDeviceToHost
     call("cudaMemcpyAsync", target.address, source.address, nbytes, kind, cuda_stream.handle)
+
+
+def copy_rows_out(target: int, target_pitch: int, source: int, pitch: int, rows: int) -> None:
+    """Copy ``rows`` rows from the device's address ``source`` to the host's address ``target``.
+
+    Rows begin ``pitch`` and ``target_pitch`` bytes apart; the shorter of both is copied. Waits
+    until it is done and releases the interpreter lock meanwhile.
+    """
+    kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+    width = min(target_pitch, pitch)
+    call("cudaMemcpy2D", target, target_pitch, source, pitch, width, rows, kind)
 
 
 def shortage(nbytes: int) -> str:
