@@ -55,14 +55,19 @@ class Fleet:
         self._left: list[Worker] = []
 
     @property
-    def crews(self) -> list[StreamCrew]:
-        """The crews of every stream that runs or is about to end."""
-        return [*self._running.values(), *(farewell.crew for farewell in self._farewells)]
+    def threads(self) -> list[Worker]:
+        """All threads, also those that streams which are gone have left behind."""
+        return [*self._left, *(thread for crew in self._crews for thread in crew.threads)]
 
     @property
-    def left_behind(self) -> list[Worker]:
-        """Threads of streams that are gone, and which did not end."""
-        return [thread for thread in self._left if thread.alive]
+    def captures(self) -> list[Worker]:
+        """The threads that read a source."""
+        return [thread for crew in self._crews for thread in crew.captures]
+
+    @property
+    def _crews(self) -> list[StreamCrew]:
+        """The crews of every stream that runs or is about to end."""
+        return [*self._running.values(), *(farewell.crew for farewell in self._farewells)]
 
     @property
     def settled(self) -> bool:
@@ -77,7 +82,7 @@ class Fleet:
     def look(self) -> None:
         """Look after every stream, and let those go that have ended as they should."""
         now = time.monotonic()
-        for crew in self.crews:
+        for crew in self._crews:
             crew.look()
         for farewell in [*self._farewells]:
             if not farewell.crew.alive or now >= farewell.deadline:
@@ -112,7 +117,7 @@ class Fleet:
 
     def close(self) -> None:
         """Let nothing more into any lane; every capture ends."""
-        for crew in self.crews:
+        for crew in self._crews:
             crew.stop()
         for farewell in self._farewells:
             if farewell.successor is not None:
@@ -125,9 +130,9 @@ class Fleet:
 
     def _show(self) -> None:
         """Tell everybody who shows streams which there are now."""
-        self.lanes[:] = [crew.lane for crew in self.crews]
+        self.lanes[:] = [crew.lane for crew in self._crews]
         self._service.show(
-            [StreamView(crew.lane, crew.stages.stream.stall_timeout) for crew in self.crews]
+            [StreamView(crew.lane, crew.stages.stream.stall_timeout) for crew in self._crews]
         )
 
     def _let_go(self, farewell: _Farewell) -> None:

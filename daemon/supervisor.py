@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError, EngineError
@@ -22,6 +21,7 @@ from daemon.pipeline import StreamStages, Surroundings, make_lane, make_stages
 from daemon.reloader import Reloader
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
+from daemon.shutdown import ORDERLY, WITHOUT_ENGINE, shut_down
 from daemon.signals import on_signals
 from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.storage import Storage
@@ -30,22 +30,6 @@ log = logging.getLogger(__name__)
 
 _TICK = 0.5
 _INFERENCE = ("feed", "harvest")  # the two threads around the engine
-
-
-class Patience(NamedTuple):
-    """Seconds from the start of a stop until what has not ended is left behind.
-
-    ``drain`` is for what waits for inference; ``capture`` for sources to be closed, as one
-    that hangs has nothing more to give; ``stop`` for everything, such as finishing files.
-    """
-
-    drain: float
-    capture: float
-    stop: float
-
-
-_ORDERLY = Patience(drain=2.0, capture=2.0, stop=4.5)  # 5 s are promised
-_WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
 
 
 @dataclass(frozen=True)
@@ -59,10 +43,9 @@ class Crew:
     engine: EngineInfo
 
     @property
-    def everyone(self) -> list[Worker]:
-        """All threads."""
-        streams = [worker for crew in self.fleet.crews for worker in crew.threads]
-        return [*self.inference, *streams, *self.fleet.left_behind]
+    def alive(self) -> bool:
+        """Whether a thread still runs."""
+        return any(worker.alive for worker in (*self.inference, *self.fleet.threads))
 
 
 class Supervisor:
@@ -126,7 +109,9 @@ class Supervisor:
                 return 0
             self._start(crew)
             self._watch(crew, on_tick)
-            self._shut_down(crew)
+            self._service.stopping()
+            patience = WITHOUT_ENGINE if self.engine_failed else ORDERLY
+            self.left_behind = shut_down(crew.inference, crew.fleet, patience)
         return self._outcome()
 
     def stop(self) -> None:
@@ -234,7 +219,7 @@ class Supervisor:
 
     def _watch(self, crew: Crew, on_tick: Callable[[], None]) -> None:
         """Wait until there is nothing more to do, or a reason to stop."""
-        while any(worker.alive for worker in crew.everyone):
+        while crew.alive:
             if self._must_stop:
                 return
             crew.fleet.look()
@@ -243,27 +228,6 @@ class Supervisor:
             on_tick()
             self._woken.wait(_TICK)
             self._woken.clear()
-
-    def _shut_down(self, crew: Crew) -> None:
-        """Stop capture, drain inference, let the sinks finish their files; all by a deadline."""
-        now = time.monotonic()
-        patience = _WITHOUT_ENGINE if self.engine_failed else _ORDERLY
-        self._service.stopping()
-        crew.fleet.close()
-        if not _join(crew.inference, now + patience.drain):
-            for lane in self.lanes:
-                lane.discard()
-            _join(crew.inference, now + patience.drain + _TICK)
-        for lane in self.lanes:
-            lane.abandon()
-        crews = crew.fleet.crews
-        _join([worker for each in crews for worker in each.captures], now + patience.capture)
-        _join(crew.everyone, now + patience.stop)
-        self.left_behind = [worker.name for worker in crew.everyone if worker.alive]
-        for name in self.left_behind:
-            log.warning("%s didn't end in time and is left behind", name)
-        for lane in self.lanes:
-            lane.ledger.close()
 
     @property
     def engine_failed(self) -> bool:
@@ -281,12 +245,6 @@ class Supervisor:
         if self._asked_to_stop.is_set():
             return 0
         return int(any(_went_wrong(lane) for lane in self.lanes))
-
-
-def _join(workers: Iterable[Worker], deadline: float) -> bool:
-    """Wait for ``workers`` until monotonic ``deadline``; returns whether all have ended."""
-    ended = [worker.join(deadline) for worker in workers]
-    return all(ended)
 
 
 def _went_wrong(lane: Lane) -> bool:
