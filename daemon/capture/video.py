@@ -152,8 +152,9 @@ class VideoSource:
 
     def _in_memory(self, frame: VideoFrame) -> VideoFrame:
         """Return ``frame``, fetched from the GPU if it is there."""
-        held = self._stream.codec_context.sw_format
-        if frame.format.name != "cuda" or held is None:
+        on_gpu = frame.format.name == "cuda"  # asked first: PyAV 17 has no sw_format
+        held = self._stream.codec_context.sw_format if on_gpu else None
+        if held is None:
             return frame
         try:
             if self._download is None:
