@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from daemon.service.catalog import catalog
+from daemon.service.meters import FRAME_LATENCY
 from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,3 +64,9 @@ def test_rules_name_only_what_there_is(rule: dict[str, Any]) -> None:
     named = re.findall(r"\b(?:stream\w*:)?(?:centernetd|process)_[\w:]+|\bup\b", rule["expr"])
     assert named
     assert set(named) <= known
+
+
+def test_the_limit_of_latency_is_a_bound_of_its_buckets() -> None:
+    """Between two bounds Prometheus guesses: 0.6 s could then count as more than a second."""
+    (alert,) = (rule for rule in ALERTS if rule["alert"] == "CenternetdLatencyHigh")
+    assert float(alert["expr"].rpartition(">")[2]) in FRAME_LATENCY.buckets
