@@ -9,7 +9,7 @@
 #   DESTDIR      a folder that goes before every path: for packages and images
 #   PYTHON       the Python to run on [python3]
 #   SYSTEM_SITE  1: see the system's Python packages too, such as the TensorRT of JetPack
-#   EXTRAS       gpu or rtx: install TensorRT as well
+#   EXTRAS       gpu or rtx: install TensorRT as well; cuda12 or cuda13: what it needs besides
 #   WHEELHOUSE   a folder made by `make wheelhouse`, from which to install without network
 set -eu
 umask 022
