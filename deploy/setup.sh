@@ -117,8 +117,8 @@ place() { # what belongs to the installed version outside its folder
 fetch_model() { # the daemon downloads nothing
     CACHE_DIRECTORY=$destdir/var/cache/centernetd "$program/bin/python" -I -m daemon \
         fetch centerface >/dev/null ||
-        echo "Without a model of your own, run: CACHE_DIRECTORY=/var/cache/centernetd" \
-            "centernetd fetch centerface" >&2
+        echo "Without a model of your own, run: umask 022;" \
+            "CACHE_DIRECTORY=/var/cache/centernetd centernetd fetch centerface" >&2
 }
 
 install_all() {

@@ -42,6 +42,7 @@ def test_unconfigured(seen: Seen) -> None:
 def test_camera(seen: Seen) -> None:
     assert "mjpeg, 640x360" in seen["checked"]
     assert "the-password" not in seen["checked"]
+    assert seen["of_root"] == "", "the service can read and replace all that the check left"
 
 
 def test_start(seen: Seen) -> None:

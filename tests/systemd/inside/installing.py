@@ -62,7 +62,9 @@ def start_camera() -> None:
 def camera(manual: Manual) -> dict[str, Any]:
     """Add a camera, its password as a credential, and check it."""
     start_camera()
-    return {"said": manual.follow("camera"), "checked": manual.follow("check")}
+    said = manual.follow("camera")
+    seen = {"said": said, "checked": manual.follow("check")}
+    return {**seen, "of_root": sh("find /var/cache/private/centernetd/ -user root")}
 
 
 def start(manual: Manual) -> dict[str, Any]:
