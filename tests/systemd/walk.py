@@ -54,6 +54,11 @@ def test_start(seen: Seen) -> None:
     assert seen["told_password"] == "0", "no line of the journal has it"
 
 
+def test_wall(seen: Seen) -> None:
+    assert seen.items() >= {**RUNNING, "NRestarts": "0", "MemoryDenyWriteExecute": "yes"}.items()
+    assert seen["gate"]["inferred"] > 0
+
+
 def test_reloaded(seen: Seen) -> None:
     """A camera more costs the others nothing; what can't be followed changes nothing."""
     assert seen.items() >= {**RUNNING, "NRestarts": "0"}.items()

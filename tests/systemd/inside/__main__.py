@@ -18,6 +18,7 @@ STEPS: tuple[Callable[[Manual], dict[str, Any]], ...] = (
     installing.unconfigured,
     installing.camera,
     installing.start,
+    installing.wall,
     installing.reloaded,
     failing.killed,
     installing.instance,

@@ -86,6 +86,14 @@ def start(manual: Manual) -> dict[str, Any]:
     }
 
 
+def wall(manual: Manual) -> dict[str, Any]:
+    """Deny it memory that can be written to and run; all that follows is done behind this."""
+    manual.follow("wall")
+    sh(f"systemctl restart {UNIT}")
+    wait_until_up()
+    return {**state(), **show("MemoryDenyWriteExecute"), "gate": wait_for_frames("gate")}
+
+
 def reloaded(manual: Manual) -> dict[str, Any]:
     """Add a camera while it runs; then try a configuration that can't be followed."""
     door, config = Path("/etc/centernetd/streams.d/door.yaml"), Path("/etc/centernetd/config.yaml")
