@@ -15,7 +15,7 @@ ALERT = "CenternetdStreamDown"
 CAMERAS = Path("/etc/centernetd/streams.d")
 OTHERS = ("hall", "shed")
 OTHER_PORT = 555
-IN_THE_UNIT = "not-the-password"
+IN_THE_UNIT = "hunter2"
 
 
 def alert(manual: Manual) -> dict[str, Any]:
