@@ -98,7 +98,7 @@ class Housekeeping:
                 self.tick()
                 self._failing = False
             except OSError as error:
-                self._storage.status.free = None
+                self._storage.status.forget()
                 if not self._failing:
                     log.warning("storage.root %s: %s", self._storage.root, error.strerror)
                 self._failing = True
@@ -117,6 +117,7 @@ class Housekeeping:
             )
             log.error("%s", self._storage.status.trouble)
         self._claimed = False
+        self._storage.status.forget()
         return False
 
     def _claim(self) -> None:
