@@ -1,4 +1,4 @@
-"""H.264 pictures as RTP packets (RFC 6184) inside an RTSP connection (RFC 2326, 10.12)."""
+"""H.264 pictures and sound as RTP packets (RFC 6184, 3551) inside an RTSP connection."""
 
 import itertools
 import struct
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 CLOCK = 90_000  # of video in RTP (RFC 3551)
 PAYLOAD_TYPE = 96
+SOUND_RATE = 8000  # of PCMU, whose payload type is 0
 
 _LARGEST_PAYLOAD = 1400  # of an RTP packet: larger units are cut into FU-A fragments
 _SPS, _PPS, _FU_A = 7, 8, 28  # kinds of NAL units
@@ -50,7 +51,20 @@ class Packets:
         kind = PAYLOAD_TYPE | (0x80 if marker else 0)
         number = next(self._numbers) & 0xFFFF
         header = struct.pack("!BBHII", 0x80, kind, number, timestamp & 0xFFFFFFFF, 1)
-        return struct.pack("!cBH", b"$", 0, len(header) + len(payload)) + header + payload
+        return _framed(0, header + payload)
+
+
+def sound(seconds: float) -> Iterator[bytes]:
+    """Yield packets of silence (PCMU), each so long, on the second pair of channels."""
+    samples = round(seconds * SOUND_RATE)
+    for number in itertools.count():
+        header = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, number * samples & 0xFFFFFFFF, 2)
+        yield _framed(2, header + bytes([0xFF]) * samples)
+
+
+def _framed(channel: int, packet: bytes) -> bytes:
+    """Return a packet with the interleaving header before it (RFC 2326, 10.12)."""
+    return struct.pack("!cBH", b"$", channel, len(packet)) + packet
 
 
 def _payloads(unit: bytes) -> Iterator[bytes]:

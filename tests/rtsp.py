@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests import models
-from tests.rtp import CLOCK, PAYLOAD_TYPE
+from tests.rtp import CLOCK, PAYLOAD_TYPE, SOUND_RATE
 from tests.rtp import Video as Video
 from tests.rtsp_scripts import SCRIPTS, Reel
 
@@ -96,6 +96,7 @@ class RtspServer:
     - ``/play``: plays the video, over and over;
     - ``/close/N``: closes the connection after N pictures;
     - ``/mute/N``: sends nothing more after N pictures;
+    - ``/sound/N``: has sound beside the video, and that alone after N pictures;
     - ``/slow/N``, ``/flood/N``: sends N pictures a second, however many they should be;
     - ``/lose/N``: loses N of a hundred RTP packets; ``/garble/N``: noise after N pictures;
     - ``/resize/N``: has another size every other N pictures (key frames come every 10);
@@ -182,20 +183,22 @@ class RtspServer:
         elif request.method == "OPTIONS":
             head.append("Public: DESCRIBE, SETUP, PLAY, TEARDOWN")
         elif request.method == "DESCRIBE":
-            body = self._description()
+            body = self._description(sound=request.behaviour == "sound")
             head.append(f"Content-Type: application/sdp\r\nContent-Length: {len(body)}")
         elif request.method == "SETUP":
-            head.append("Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
+            head.append(f"Transport: {request.headers['Transport']}")
         lines = [f"RTSP/1.0 {line}", f"CSeq: {request.headers['CSeq']}", *head]
         return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
-    def _description(self) -> str:
+    def _description(self, *, sound: bool) -> str:
         """Return the session description (RFC 4566)."""
         sets = ",".join(base64.b64encode(unit).decode() for unit in self._video.parameter_sets)
         lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=test", "c=IN IP4 127.0.0.1", "t=0 0"]
         lines += [f"m=video 0 RTP/AVP {PAYLOAD_TYPE}", f"a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK}"]
         lines += [f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}"]
         lines += [f"a=framerate:{self._video.rate}", "a=control:video"]
+        if sound:
+            lines += ["m=audio 0 RTP/AVP 0", f"a=rtpmap:0 PCMU/{SOUND_RATE}", "a=control:audio"]
         return "\r\n".join([*lines, ""])
 
     def _play(self, connection: socket.socket, request: Request, visit: Visit) -> None:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.rtp import CLOCK, Packets, Video
+from tests.rtp import CLOCK, Packets, Video, sound
 
 _START = 0xFFFF_0000  # of its timestamps: cameras start anywhere, and here they soon wrap
 _JUMP = 3600 * CLOCK  # an hour
@@ -56,6 +56,15 @@ def _cut(reel: Reel) -> Iterator[Sent]:
     return itertools.islice(_play(reel), reel.number)
 
 
+def _sound(reel: Reel) -> Iterator[Sent]:
+    """Bring sound along with so many pictures, and then nothing else."""
+    for index, (heard, (due, packets)) in enumerate(
+        zip(sound(1 / reel.video.rate), reel.shown(), strict=False)
+    ):
+        shown = packets if index < reel.number else []
+        yield Sent(due, b"".join([*shown, heard]))
+
+
 def _slow(reel: Reel) -> Iterator[Sent]:
     return (Sent(due, b"".join(packets)) for due, packets in reel.shown(rate=reel.number))
 
@@ -97,6 +106,7 @@ SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "play": _play,
     "close": _cut,
     "mute": _cut,
+    "sound": _sound,
     "slow": _slow,
     "flood": _slow,
     "lose": _lose,

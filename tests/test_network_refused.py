@@ -116,3 +116,13 @@ def test_a_playlist_of_its_own_server_is_read_and_comes_in_bursts(tmp_path: Path
         found = [clips.number_of(picture.image) for picture in islice(source, 10)]
         source.close()
     assert found == list(range(10))
+
+
+def test_a_camera_of_which_only_the_sound_goes_on_is_given_up(camera: RtspServer) -> None:
+    source = VideoSource(SourceUri(camera.url("sound/20")), timeout=2)
+    taken: list[Picture] = []
+    with pytest.raises(SourceError, match="no picture for 2 s") as caught:
+        taken.extend(source)
+    assert caught.value.reason == "stalled"
+    assert len(taken) > 10
+    source.close()

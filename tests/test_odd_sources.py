@@ -52,7 +52,9 @@ def test_a_camera_that_tells_no_rate(video: Video, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         RtspServer,
         "_description",
-        lambda server: describe(server).replace(f"a=framerate:{video.rate}", "a=framerate:0"),
+        lambda server, **what: describe(server, **what).replace(
+            f"a=framerate:{video.rate}", "a=framerate:0"
+        ),
     )
     with serving(video) as camera:
         pts = [picture.pts for picture in some(camera.url("play"), 12)]

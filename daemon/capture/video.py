@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import cast
 
 import av
 import cv2
@@ -106,10 +107,13 @@ class VideoSource:
         """
         pictured_at = time.monotonic()
         try:
-            for packet in self._container.demux(self._stream):
+            for any_packet in self._container.demux():  # sound too: it may outlive the pictures
                 started = time.monotonic()
                 if self._live and started - pictured_at > SHARE * self._timeout:
                     raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
+                if any_packet.stream is not self._stream:
+                    continue
+                packet = cast("Packet[VideoStream]", any_packet)
                 frames = self._decode(packet)
                 if self._copier is not None:
                     self._copier.add(packet)
