@@ -12,6 +12,7 @@ import pytest
 from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
+from daemon.config.stream import Policy
 from tests import clips, web
 from tests.capturing import House
 from tests.fakes import FakeSource, picture
@@ -89,9 +90,12 @@ def test_8k_is_read(tmp_path: Path) -> None:
     assert found.image.shape == (4320, 7680, 3)
 
 
-def test_a_live_source_that_comes_in_bursts_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("policy", ["live", "lossless"])
+def test_a_live_source_that_comes_in_bursts_is_paced(
+    monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
     source = FakeSource([picture(n * 1000) for n in range(4)], in_bursts=True)
-    house = House("http://server/live.m3u8", policy="live")
+    house = House("http://server/live.m3u8", policy=policy)
     house.openings._steps += [source]
     waits: list[float] = []
 

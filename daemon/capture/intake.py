@@ -44,8 +44,8 @@ class Intake:
         """Prepare for the pictures of a source that was just opened."""
         self._status.codec, self._status.decoder = info.codec, info.decoder
         self._status.total_frames = info.total_frames
-        in_bursts = info.in_bursts or not self._live_source
-        self._paced = in_bursts and self._stream.policy == "live"
+        as_live = not self._live_source and self._stream.policy == "live"
+        self._paced = info.in_bursts or as_live
         if self._live_source:
             self._timeline.reconnected()
         else:  # a file is opened once
