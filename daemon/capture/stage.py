@@ -138,8 +138,10 @@ class CaptureStage:
             raise
         except Exception as error:
             # What a library or our own code gets wrong ends this reading, and no other stream's.
-            log.exception("a fault while reading", extra={"stream": self._stream.name})
-            raise SourceError(f"a fault while reading: {type(error).__name__}") from None
+            sentence = f"a fault while reading: {type(error).__name__}"
+            if self._reminder.count("fault", sentence):
+                log.exception(sentence, extra={"stream": self._stream.name})
+            raise SourceError(sentence) from None
         finally:
             turn.resume()
 

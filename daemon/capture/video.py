@@ -71,6 +71,7 @@ class VideoSource:
         self._container = self._opened(uri)
         try:
             self._stream = video_of(self._container)
+            self._copier = PacketCopier(self._stream) if packets else None
         except SourceError:
             self.close()
             raise
@@ -87,7 +88,6 @@ class VideoSource:
             total_frames=total_frames(self._container, self._stream),
             in_bursts=comes_in_bursts(self._container),
         )
-        self._copier = PacketCopier(self._stream) if packets else None
         self._gate = KeyFrameGate()
         self.damaged = 0
 
@@ -114,10 +114,7 @@ class VideoSource:
                 if any_packet.stream is not self._stream:
                     continue
                 packet = cast("Packet[VideoStream]", any_packet)
-                frames = self._decode(packet)
-                if self._copier is not None:
-                    self._copier.add(packet)
-                for frame in frames:
+                for frame in self._decode_and_copy(packet):
                     if not self._is_whole(frame):
                         continue
                     yield self._picture(frame, started)
@@ -141,6 +138,12 @@ class VideoSource:
             if self._awaits_gpu and self._decoding.open_failed():
                 raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
             raise
+
+    def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        before, frames = self.damaged, self._decode(packet)
+        if self._copier is not None and not self._copier.add(packet):
+            self.damaged = before + 1  # once, where the decoder has found it too
+        return frames
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         try:
