@@ -22,7 +22,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Reel:
-    """What is there to send: the video, one of another size, and the path's number."""
+    """What is there to send: the video, another one, and the path's number."""
 
     video: Video
     other: Video
@@ -45,7 +45,7 @@ class Reel:
             video = pick(index) if pick else self.video
             picture = video.pictures[index % len(video.pictures)]
             time = _START + index * CLOCK // video.rate + timestamp(index)
-            yield index / (rate or video.rate), packets.of(picture, time)
+            yield index / (rate or video.rate), packets.of(picture, time, video.codec)
 
 
 def _play(reel: Reel) -> Iterator[Sent]:
@@ -92,6 +92,12 @@ def _resize(reel: Reel) -> Iterator[Sent]:
     return (Sent(due, b"".join(packets)) for due, packets in shown)
 
 
+def _frozen(reel: Reel) -> Iterator[Sent]:
+    """Go on with the other video, which stands still, after so many pictures."""
+    shown = reel.shown(pick=lambda index: reel.video if index < reel.number else reel.other)
+    return (Sent(due, b"".join(packets)) for due, packets in shown)
+
+
 def _jump(reel: Reel) -> Iterator[Sent]:
     """Set the camera's clock an hour ahead after so many pictures, and back after as many."""
     shown = reel.shown(timestamp=lambda index: _JUMP * (index // reel.number % 2))
@@ -112,6 +118,8 @@ SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "lose": _lose,
     "garble": _garble,
     "resize": _resize,
+    "frozen": _frozen,
+    "recode": _cut,
     "jump": _jump,
     "keyless": _keyless,
 }

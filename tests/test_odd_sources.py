@@ -53,7 +53,7 @@ def test_a_camera_that_tells_no_rate(video: Video, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         RtspServer,
         "_description",
-        lambda server, **what: describe(server, **what).replace(
+        lambda server, shown, **what: describe(server, shown, **what).replace(
             f"a=framerate:{video.rate}", "a=framerate:0"
         ),
     )

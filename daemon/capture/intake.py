@@ -80,19 +80,19 @@ class Intake:
         self.count += 1
         self._status.last_frame_at = frame.captured_at
         if self._live_source:
-            self._look_after(frame, timeline.lag)
+            self._look_after(picture, frame.captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
         else:
             self._lane.skip()
 
-    def _look_after(self, frame: Frame, lag: float) -> None:
+    def _look_after(self, picture: Picture, now: float) -> None:
         """Note what goes wrong with a live source that does give pictures."""
-        self._status.source_lag = lag
+        lag = self._status.source_lag = self._timeline.lag
         # A lossless stream lags by waiting for us, which opening it anew would not mend.
         if self._stream.policy == "live" and lag > self._stream.stall_timeout:
             raise SourceError(f"its pictures come {lag:.1f} s late", "lagging")
-        frozen = self._frozen.look(frame.image, frame.captured_at)
+        frozen = self._frozen.look(picture.image, now, is_key=picture.is_key)
         if frozen == self._status.frozen:
             return
         self._status.frozen = frozen

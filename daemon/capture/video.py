@@ -25,7 +25,7 @@ from daemon.capture.container import (
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
-from daemon.capture.gate import KeyFrameGate
+from daemon.capture.gate import KeyFrameGate, is_key
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
@@ -206,6 +206,7 @@ class VideoSource:
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
             packets=() if self._copier is None else self._copier.take(),
+            is_key=is_key(frame),
         )
 
     def _pts(self, frame: VideoFrame) -> int | None:
