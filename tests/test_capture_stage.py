@@ -193,7 +193,9 @@ def test_a_stop_ends_a_file_in_the_middle() -> None:
     assert not house.lane.status.failed
 
 
-def test_a_late_live_source_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_live_source_is_opened_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -206,6 +208,8 @@ def test_a_late_live_source_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> N
     house.run()
     assert house.lane.status.reconnects["lagging"] == 1
     assert house.lane.status.source_lag == 0.0
+    assert house.lane.ledger.read().captured == 4, "the one that came too late is counted too"
+    assert "more than 5 s late" in caplog.text
 
 
 def test_a_lossless_lane_holds_the_source_back_and_loses_nothing() -> None:
