@@ -22,6 +22,7 @@ from daemon.capture.container import (
     said,
     total_frames,
     video_of,
+    why_decoding_failed,
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
@@ -76,7 +77,6 @@ class VideoSource:
             self.close()
             raise
         context = self._stream.codec_context
-        context.thread_count = 1
         self._download: Download | None = None
         self._to_bgr = ToBgr()
         self._expected_pts = 0
@@ -122,7 +122,7 @@ class VideoSource:
         except av.error.ExitError:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
-            raise SourceError(f"reading stopped: {said(error)}") from None
+            raise SourceError(f"reading stopped: {why_decoding_failed(error)}") from None
         self._check_end()
 
     def close(self) -> None:
