@@ -115,10 +115,10 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, cod
     storage.close()
     book = lane.ledger.read()
     assert book.balanced
-    videos, events = sorted(root.rglob("*.mp4")), sorted(root.rglob("*.jsonl"))
-    damaged = [*root.rglob("*.part"), *filter(cut, videos), *filter(torn, events)]
+    videos, logs = sorted(root.rglob("*.mp4")), sorted(root.rglob("*.jsonl"))
+    damaged = [*root.rglob("*.part"), *filter(cut, videos), *filter(torn, logs)]
     frames = sum(len(decode(path)) for path in videos if path not in damaged)
-    lines = sum(path.read_text().count("\n") for path in events)
+    lines = sum(path.read_text().count("\n") for path in logs)
     assert FRAMES >= frames >= book.written[StageName.RECORD]
     assert lines >= book.written[StageName.EVENTS]
     return Run(system.made, len(damaged))
@@ -133,9 +133,9 @@ def cut(video: Path) -> bool:
         return True
 
 
-def torn(events: Path) -> bool:
+def torn(log: Path) -> bool:
     """Whether a line of a file isn't whole."""
-    lines = events.read_text().splitlines(keepends=True)
+    lines = log.read_text().splitlines(keepends=True)
     return not all(line.startswith("{") and line.endswith("}\n") for line in lines)
 
 
