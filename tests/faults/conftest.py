@@ -21,8 +21,11 @@ Neighbours = Mapping[str, Neighbour]
 class Measure(Protocol):
     """Notes a figure for a promise, and fails where it breaks it."""
 
-    def __call__(self, promise: str, figure: float, told: str = "") -> None:
-        """Note ``figure``; what is ``told`` besides stands beside it in the page."""
+    def __call__(self, promise: str, figure: float, told: str = "", *, enough: bool = True) -> None:
+        """Note ``figure``; what is ``told`` besides stands beside it in the page.
+
+        Unless it was ``enough`` the promise was not tried for as long as it says.
+        """
 
 
 RATE = 10  # frames a second of a scripted camera: the machine is not what is tested
@@ -68,8 +71,8 @@ def measure(request: pytest.FixtureRequest) -> Measure:
     """What tests call with a promise and a figure."""
     notebook = request.config.stash[_notebook]
 
-    def note(promise: str, figure: float, told: str = "") -> None:
-        notebook.note(promise, _done(request.node), figure, told)
+    def note(promise: str, figure: float, told: str = "", *, enough: bool = True) -> None:
+        notebook.note(promise, _done(request.node), figure, told, enough=enough)
         assert figure <= PROMISES[promise].bound, PROMISES[promise].words
 
     return note
