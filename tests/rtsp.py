@@ -53,6 +53,7 @@ class Visit:
     path: str
     video: Video
     began: float
+    transport: str = ""  # that was asked for
     sent: int = 0
     sent_at: float = 0.0
 
@@ -136,6 +137,7 @@ class RtspServer:
                 if visit is None:
                     visit = Visit(request.path, self._shown(request), time.time())
                     self.visits.append(visit)
+                visit.transport = request.headers.get("Transport", visit.transport)
                 if request.behaviour == "silent":
                     self._closing.wait()
                     return

@@ -13,6 +13,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from daemon.config.secret import SourceUri
+from daemon.config.stream import Transport
 from daemon.errors import SourceError
 
 _WEB = "http,https,tls,tcp,crypto"
@@ -47,10 +48,13 @@ _UNREACHABLE = frozenset(
 )
 
 
-def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) -> InputContainer:
+def open_container(
+    uri: SourceUri, timeout: float, accelerator: HWAccel | None, transport: Transport
+) -> InputContainer:
     """Open ``uri``; ``timeout`` seconds limit that and, on a network, each read.
 
-    ``accelerator`` is what its video is to be decoded by, None for software.
+    ``accelerator`` is what its video is to be decoded by, None for software; ``transport`` is
+    how RTSP sends it.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) 
     options = {
         "protocol_whitelist": _PROTOCOLS[uri.scheme],
         **SIZE_LIMIT,  # of what is decoded to find out what the streams are
-        **_network_options(uri, limit),
+        **_network_options(uri, limit, transport),
     }
     started = time.monotonic()
     try:
@@ -149,13 +153,13 @@ def why_decoding_failed(error: av.FFmpegError) -> str:
     return TOO_LARGE if isinstance(error, av.error.ArgumentError) else said(error)
 
 
-def _network_options(uri: SourceUri, limit: float) -> Mapping[str, str]:
+def _network_options(uri: SourceUri, limit: float, transport: Transport) -> Mapping[str, str]:
     if uri.is_file:
         return {}
     # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
     options = {"fpsprobesize": "0"}
     if uri.scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": "tcp", "timeout": str(int(limit * 1e6))}
+        return options | {"rtsp_transport": transport, "timeout": str(int(limit * 1e6))}
     return options | {"rw_timeout": str(int(limit * 1e6))}
 
 

@@ -31,6 +31,7 @@ from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
+from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
 
 _ROTATIONS = {
@@ -53,11 +54,12 @@ class VideoSource:
         decoding: Decoding | None = None,
         *,
         packets: bool = False,
+        transport: Transport = "tcp",
     ) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
 
         ``decoding`` decides what decodes it: software, if it is left out. The pictures bring
-        their ``packets`` along where that is asked for.
+        their ``packets`` along where that is asked for. ``transport`` is that of rtsp://.
 
         Raises
         ------
@@ -69,7 +71,7 @@ class VideoSource:
         self._live = not uri.is_file
         self._timeout = timeout
         self._decoding = decoding or Decoding()
-        self._container = self._opened(uri)
+        self._container = self._opened(uri, transport)
         try:
             self._stream = video_of(self._container)
             self._copier = PacketCopier(self._stream) if packets else None
@@ -129,11 +131,11 @@ class VideoSource:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
 
-    def _opened(self, uri: SourceUri) -> av.container.InputContainer:
+    def _opened(self, uri: SourceUri, transport: Transport) -> av.container.InputContainer:
         accelerator = self._decoding.accelerator()
         self._awaits_gpu = accelerator is not None
         try:
-            return open_container(uri, self._timeout, accelerator)
+            return open_container(uri, self._timeout, accelerator, transport)
         except SourceError:
             if self._awaits_gpu and self._decoding.open_failed():
                 raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
