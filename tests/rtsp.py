@@ -217,7 +217,7 @@ def _requests(lines: Iterator[bytes]) -> Iterator[Request]:
             header.decode().strip().split(": ", 1)
             for header in itertools.takewhile(lambda header: header != b"\r\n", lines)
         )
-        yield Request(method, re.sub(r"^rtsp://[^/]*/", "", url), headers)
+        yield Request(method, re.sub(r"^rtsps?://[^/]*/", "", url), headers)
 
 
 @contextmanager

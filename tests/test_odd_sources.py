@@ -11,7 +11,7 @@ from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Policy
-from tests import clips, web
+from tests import clips, tls, web
 from tests.capturing import House
 from tests.fakes import FakeSource, picture
 from tests.rtsp import RtspServer, Video, moving_square, serving
@@ -44,6 +44,11 @@ def test_h265_over_a_network(tmp_path: Path) -> None:
         assert source.info.codec == "hevc"
         assert [clips.number_of(picture.image) for picture in source] == list(range(12))
         assert source.damaged == 0
+
+
+def test_a_camera_that_encrypts_and_vouches_for_itself(video: Video, tmp_path: Path) -> None:
+    with serving(video) as camera, tls.relay(camera.port, tmp_path) as port:
+        assert len(some(f"rtsps://127.0.0.1:{port}/play", 12)) == 12
 
 
 def test_a_camera_that_tells_no_rate(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
