@@ -117,7 +117,7 @@ def test_a_slow_disk(
         threading.Event().wait(4.0 * rounds)  # as long as the disk is to be slow
         wait_for_more(daemon, "inferred")
         finished = stop(daemon)
-    measure("unhurt", Neighbour(streams["cam"], RATE).lost(finished, "cam"))
+    measure("unhurt", Neighbour(camera, "lossless", RATE).lost(finished, "cam"))
     assert frames_in(finished.state / "slow.mp4") == finished.receipts["slow"].written
 
 
