@@ -109,6 +109,15 @@ def test_a_sink_that_the_stream_has_not_is_refused() -> None:
         ledger.write(StageName.EVENTS)
 
 
+def test_a_capture_that_comes_back_after_the_end_leaves_nothing_in_flight() -> None:
+    ledger = a_ledger(1)
+    ledger.close()
+    ledger.capture()
+    ledger.drop(StageName.CAPTURE, Reason.UNWANTED)
+    book = ledger.read()
+    assert (book.captured, book.balanced, any(book.in_flight.values())) == (1, True, False)
+
+
 class FakeLock:
     """A lock; whoever waits for it acts as soon as it is let go for the first time."""
 

@@ -73,8 +73,9 @@ class Ledger:
     def capture(self) -> None:
         """Post a decoded frame: it waits for inference."""
         with self._lock:
-            self._captured += 1
-            self._in_flight[StageName.CAPTURE] += 1
+            if not self._closed:
+                self._captured += 1
+                self._in_flight[StageName.CAPTURE] += 1
 
     def take_up(self) -> None:
         """Post a frame that inference took out of the channel."""

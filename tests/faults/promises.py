@@ -35,6 +35,30 @@ PROMISES: Mapping[str, Promise] = {
         0,
         "reconnections",
     ),
+    "broken": Promise(
+        "Of a connection that loses packets, few broken pictures are given out: FFmpeg doesn't "
+        "tell of all damage",
+        10.0,
+        "% of the pictures",
+    ),
+    "latency": Promise(
+        "A live frame's detections are there within `max_frame_age` and two batches (p99)",
+        0.5 + 2 * 0.05,
+        "s after decoding",
+    ),
+    "password": Promise("A camera's password turns up nowhere", 0, "places"),
+    "unplugged": Promise(
+        "A V4L2 camera that is unplugged is missed at once and found again",
+        10.0,
+        "s after its return",
+        "the suite has no camera: tests/test_camera_source.py unplugs a double of OpenCV's",
+    ),
+    "fallback": Promise(
+        "Where the GPU's decoder fails, software goes on, and of a file no picture is lost",
+        0,
+        "pictures lost",
+        "the suite has no GPU: tests/test_decoding.py fails a double of its decoder",
+    ),
     "told": Promise(
         "What a camera refuses is named, and not said again and again",
         1,

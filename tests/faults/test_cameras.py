@@ -1,5 +1,6 @@
 """A crowd of cameras, each with a fault of its own, beside two that are well."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tests.faults.conftest import RATE, Measure, Neighbours
 from tests.faults.house import UNRECORDED, Watch, disordered, events, log, silences
+from tests.integration import sentinel
 from tests.integration.process import Finished, started
 from tests.integration.telling import Stream, configure, stop
 from tests.rtsp import RtspServer, Video, serving
@@ -40,6 +42,7 @@ class Crowd(NamedTuple):
     finished: Finished
     server: RtspServer
     declared: Mapping[str, Sequence[float]]
+    metrics: str
 
     def silences(self, name: str) -> list[float]:
         """Return how long a camera was silent before each time that this was declared."""
@@ -69,8 +72,9 @@ def crowd(
             daemon.wait_for_frames("well", 1)
             with Watch(daemon) as watch:
                 threading.Event().wait(PER_ROUND * rounds)  # as long as faults are to last
+            metrics = daemon.get("/metrics")[1]
             finished = stop(daemon)
-        yield Crowd(finished, server, watch.declared)
+        yield Crowd(finished, server, watch.declared, metrics)
 
 
 @pytest.mark.parametrize("name", ["mute", "blind", "garbled", "keyless", "silent", "rubbish"])
@@ -103,6 +107,26 @@ def test_a_wrong_password_is_said_once(crowd: Crowd, measure: Measure) -> None:
     assert "password" in told[0].message
     for first in told:
         measure("told", sum(0 <= said.time - first.time < MINUTE for said in told))
+
+
+@pytest.mark.parametrize("name", ["well", "flooding"])
+def test_live_frames_are_in_time(crowd: Crowd, name: str, measure: Measure) -> None:
+    """Two of fifteen live streams, by the limits of the histogram that Prometheus gets"""
+    below = {
+        float(limit): float(count)
+        for limit, count in re.findall(
+            rf'frame_latency_seconds_bucket{{le="([^"]+)",stream="{name}"}} (\S+)', crowd.metrics
+        )
+    }
+    measure("latency", min(limit for limit, n in below.items() if n >= 0.99 * max(below.values())))
+
+
+def test_a_password_is_in_no_file_and_no_log(crowd: Crowd, measure: Measure) -> None:
+    """What a daemon with these cameras wrote, said and showed is searched for their password"""
+    finished = crowd.finished
+    said = {"stdout": finished.stdout, "stderr": finished.stderr, "/metrics": crowd.metrics}
+    places = [place for name, text in said.items() for place in sentinel.found_in(name, text)]
+    measure("password", len(places + sentinel.found_in_files(finished.state)))
 
 
 def test_a_wrong_path_is_named(crowd: Crowd) -> None:

@@ -1,18 +1,15 @@
 """Network streams: they come, go, stay away and come back, and never trouble one another."""
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 
-from tests import models
+from tests import models, web
 from tests.integration.conftest import DEMO
 from tests.integration.process import STOP_PROMISE, Finished, Receipt, free_port, started
 from tests.integration.telling import Stream, configure, stop
@@ -131,45 +128,16 @@ def test_a_password_is_shown_nowhere(tmp_path: Path, squares: Path, video: Video
     assert "Hemlig" not in shown
 
 
-class Mjpeg(BaseHTTPRequestHandler):
-    """An HTTP camera: JPEG pictures in a multipart answer, 10 a second."""
-
-    closing = threading.Event()
-
-    def do_GET(self) -> None:
-        picture = models.draw((128, 160), (1, (64, 40, 96, 72)))
-        jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-        head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
-        self.end_headers()
-        try:
-            while not self.closing.wait(0.1):
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-        except OSError:
-            return
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def http_camera() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Mjpeg) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/video"
-        finally:
-            Mjpeg.closing.set()
-            server.shutdown()
-            thread.join()
+def an_http_camera() -> Iterator[bytes]:
+    """Yield one picture as JPEG, for ever."""
+    picture = models.draw((128, 160), (1, (64, 40, 96, 72)))
+    yield from repeat(cv2.imencode(".jpg", picture)[1].tobytes())
 
 
 def test_an_http_camera_takes_the_time_of_arrival(tmp_path: Path, squares: Path) -> None:
     with (
-        http_camera() as url,
-        started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon,
+        web.serving({"/video": an_http_camera}) as url,
+        started(configure(tmp_path, squares, {"cam": {"source": f"{url}/video"}})) as daemon,
     ):
         daemon.wait_for_frames("cam", 15)
         finished = stop(daemon, STOP_PROMISE)
