@@ -163,6 +163,29 @@ def test_the_index_follows_what_is_completed_without_looking_again(
     assert storage.status.size == 2000
 
 
+def test_a_file_that_is_completed_again_and_again_is_one_file(storage: Storage) -> None:
+    for hour in range(3):
+        put(storage.root, video(hour), age=50 - hour)
+    events = put(storage.root, "gate/2023-11-14-01.jsonl", age=60, head=EVENT)
+    retention = Retention(storage, limited(max_bytes=4000), OUTPUTS)
+    retention.scan()
+    for number in range(10):  # a disk that is full: opened, not written, closed
+        os.utime(events, (NOW + number, NOW + number))
+        storage.begin(events)
+        retention.keep(NOW)
+        storage.end(events, events)
+        retention.keep(NOW)
+    assert len(listed(storage)) == 4
+    assert storage.status.size == 4000
+    put(storage.root, video(3))
+    storage.completed.append(storage.root / video(3))
+    retention.keep(NOW)
+    assert listed(storage) == [
+        "gate/2023-11-14-01.jsonl",
+        *(video(hour) for hour in (1, 2, 3)),
+    ], "its age is that of its last line"
+
+
 def test_folders_that_become_empty_go_unless_they_are_in_use(storage: Storage) -> None:
     put(storage.root, "old/2023-11-13/01-00-00.mp4")
     put(storage.root, "gate/2023-11-13/01-00-00.mp4")

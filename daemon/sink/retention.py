@@ -4,7 +4,7 @@ import errno
 import heapq
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +31,17 @@ class Retention:
     The index is made from the names under the root, then kept by what the sinks complete. A
     name is not enough to delete a file: its first bytes must say that a camera's recording or
     events are in it. What else bears such a name leaves the index when its turn comes.
+
+    A path is there once. One that is completed again (events that were continued) keeps its place
+    in the queue, and finds the one it has by now when it comes to the front.
     """
 
     def __init__(self, storage: Storage, limits: StorageConfig, outputs: Iterable[Output]) -> None:
         self._storage = storage
         self._limits = limits
         self._outputs = [output for output in outputs if not output.from_file]
-        self._index: list[Entry] = []  # a heap
+        self._index: dict[str, Entry] = {}  # by path
+        self._queue: list[Entry] = []  # a heap
         self._size = 0
 
     def scan(self) -> None:
@@ -50,9 +54,9 @@ class Retention:
             for path, status, _ in walk(self._storage.root, self._outputs)
             if path.suffix != ".part" and path not in writing
         }
-        self._index = list(found.values())
-        heapq.heapify(self._index)
-        self._size = sum(entry.size for entry in self._index)
+        self._index, self._queue = found, list(found.values())
+        heapq.heapify(self._queue)
+        self._size = sum(entry.size for entry in self._queue)
 
     def keep(self, now: float) -> None:
         """Delete what is over the limits at Unix time ``now`` and tell the storage's condition.
@@ -63,13 +67,13 @@ class Retention:
             When the disk can't be asked, or nothing can be deleted on it.
         """
         self._take_in()
-        open_files = sum(_size(path) for path in self._storage.writing)
+        writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
-        while self._index and self._is_over(now, self._size + open_files, free):
-            free += self._delete_oldest()
+        while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
+            free += self._delete(oldest)
         status = self._storage.status
-        status.size, status.free = self._size + open_files, free
-        status.oldest = self._index[0].written_at if self._index else None
+        status.size, status.free = self._total(writing), free
+        status.oldest = oldest.written_at if oldest else None
         status.trouble = self._trouble(free)
 
     def _take_in(self) -> None:
@@ -81,20 +85,40 @@ class Retention:
                 status = path.stat()
             except OSError:
                 continue
-            heapq.heappush(self._index, Entry(status.st_mtime, status.st_size, str(path)))
-            self._size += status.st_size
+            self._put(Entry(status.st_mtime, status.st_size, str(path)))
 
-    def _is_over(self, now: float, size: int, free: int) -> bool:
+    def _put(self, entry: Entry) -> None:
+        known = self._index.get(entry.path)
+        self._index[entry.path] = entry
+        self._size += entry.size - (known.size if known else 0)
+        if known is None:
+            heapq.heappush(self._queue, entry)
+
+    def _oldest(self) -> Entry | None:
+        while self._queue:
+            entry = self._index[self._queue[0].path]
+            if entry is self._queue[0]:
+                return entry
+            heapq.heapreplace(self._queue, entry)  # it was written to since it was queued
+        return None
+
+    def _total(self, writing: Mapping[str, int]) -> int:
+        """Return the bytes of all files; those that are being written may be in the index too."""
+        return self._size + sum(
+            size - (self._index[path].size if path in self._index else 0)
+            for path, size in writing.items()
+        )
+
+    def _is_over(self, oldest: Entry, now: float, size: int, free: int) -> bool:
         limits = self._limits
         return (
             free < limits.min_free
             or (limits.max_bytes is not None and size > limits.max_bytes)
-            or (limits.keep_for is not None and self._index[0].written_at < now - limits.keep_for)
+            or (limits.keep_for is not None and oldest.written_at < now - limits.keep_for)
         )
 
-    def _delete_oldest(self) -> int:
+    def _delete(self, entry: Entry) -> int:
         """Take the oldest file out of the index and, if it is ours, away; returns its bytes."""
-        entry = self._index[0]
         path = Path(entry.path)
         try:
             gone = path.exists() and self._is_ours(path) and self._storage.remove(path)
@@ -103,7 +127,8 @@ class Retention:
                 raise
             log.warning("%s can't be deleted: %s", path, error.strerror)
             gone = False
-        heapq.heappop(self._index)
+        heapq.heappop(self._queue)
+        del self._index[entry.path]
         self._size -= entry.size
         if not gone:
             return 0
