@@ -1,5 +1,6 @@
 """The storage root over a run: claimed, kept, lost and found again."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,52 @@ def test_what_a_failing_disk_left_is_completed_when_it_works_again(root: Path) -
     assert not part.exists()
     assert len(decode(root / NAME)) > 30
     assert storage.status.size == (root / NAME).stat().st_size
+    storage.close()
+
+
+def test_a_file_that_can_not_be_completed_stops_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, house = keep_house(root, max_bytes=0)
+    house.tick()
+    part, other = leave_part(root), root / "gate/2023-11-14/20-00-00.mp4"
+    other.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+    storage.left.extend([part, root / "gone.mp4.part"])
+    storage.completed.append(other)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _refuse)
+        for _ in range(3):
+            house.tick()
+    assert not other.exists()
+    assert caplog.messages == [f"{part} can't be completed: Input/output error"], "soon not again"
+    assert list(storage.left) == [part]
+    monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
+    house._mend_at = 0.0
+    house.tick()
+    assert not part.exists()
+    storage.close()
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
+def test_an_index_that_is_doubtful_is_soon_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, house = keep_house(root, max_bytes=0)
+    house.tick()
+    late = root / NAME
+    late.parent.mkdir(parents=True)
+    late.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+    storage.begin(root / "gate/2023-11-14/20-00-00.mp4.part")
+    (root / "gate/2023-11-14/20-00-00.mp4.part").write_bytes(b"growing")
+    house.tick()
+    house.tick()
+    assert late.exists()
+    monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
+    house.tick()
+    assert not late.exists()
     storage.close()
 
 

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
 SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
+RETRY_INTERVAL = 60.0  # seconds until that is done where it failed, and until a file is mended
 PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
 
 
@@ -39,6 +40,7 @@ class Housekeeping:
         self._clock = BelievedClock(time.time(), time.monotonic())
         self._claimed = False
         self._scanned_at: float | None = None
+        self._mend_at = 0.0
         self._failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
@@ -81,13 +83,15 @@ class Housekeeping:
             except StartupError as error:
                 self._storage.status.trouble = str(error)
                 return
-        self._put_away()
+        now = time.monotonic()
+        if now >= self._mend_at and not self._put_away():
+            self._mend_at = now + RETRY_INTERVAL
         if self._outputs != self._wanted:
             self._outputs = self._wanted
             self._retention = Retention(self._storage, self._limits, self._outputs)
             self._scanned_at = None
-        now = time.monotonic()
-        if self._scanned_at is None or now - self._scanned_at >= SCAN_INTERVAL:
+        interval = RETRY_INTERVAL if self._retention.doubtful else SCAN_INTERVAL
+        if self._scanned_at is None or now - self._scanned_at >= interval:
             self._retention.scan()
             self._scanned_at = now
         self._retention.keep(self._clock.read(time.time(), now))
@@ -100,7 +104,7 @@ class Housekeeping:
             except OSError as error:
                 self._storage.status.free = None
                 if not self._failing:
-                    log.warning("storage.root %s: %s", self._storage.root, error.strerror)
+                    log.warning("storage.root %s: %s", self._storage.root, _told(error))
                 self._failing = True
             if self._stop.wait(INTERVAL):
                 return
@@ -126,14 +130,25 @@ class Housekeeping:
         self._claimed, self._scanned_at = True, None
         self._storage.status.trouble = None
 
-    def _put_away(self) -> None:
-        """Mend the files that a failing disk did not let their sinks complete."""
-        while self._storage.left:
-            path = self._storage.left[0]
-            for output in self._outputs:
-                if output.is_video and recover_recording(path, output):
-                    self._scanned_at = None
-            self._storage.left.popleft()
+    def _put_away(self) -> bool:
+        """Mend the files that a failing disk did not let their sinks complete: whether all are."""
+        for _ in range(len(self._storage.left)):
+            path = self._storage.left.popleft()
+            try:
+                mended = any(
+                    output.is_video and recover_recording(path, output) for output in self._outputs
+                )
+            except OSError as error:
+                log.warning("%s can't be completed: %s", path, error.strerror)
+                self._storage.left.append(path)
+                continue
+            if mended:
+                self._scanned_at = None
+        return not self._storage.left
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def is_mounted(folder: Path) -> bool:

@@ -24,9 +24,13 @@ def recover(root: Path, outputs: Iterable[Output], writing: Collection[Path] = (
     file is touched, nor are those that are being written. A file that can't be mended is told
     of and left.
     """
+
+    def unseen(error: OSError) -> None:
+        log.warning("%s can't be looked at: %s", error.filename, error.strerror)
+
     newest: dict[Path, tuple[float, Path, Output]] = {}
     mended = 0
-    for path, status, output in walk(root, outputs):
+    for path, status, output in walk(root, outputs, unseen):
         if path in writing:
             continue
         if path.suffix == PART:

@@ -1,6 +1,5 @@
 """Deleting the oldest recordings: by age, by their size together, and for free space."""
 
-import errno
 import heapq
 import logging
 import os
@@ -13,8 +12,6 @@ from daemon.sink.outputs import Output, walk
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
-
-_OF_THE_DISK = (errno.EROFS, errno.EIO)  # no other file could be deleted either
 
 
 class Entry(NamedTuple):
@@ -32,6 +29,10 @@ class Retention:
     name is not enough to delete a file: its first bytes must say that a camera's recording or
     events are in it. What else bears such a name leaves the index when its turn comes.
 
+    A file that can't be looked at or deleted stays in the index but is passed over until the next
+    scan. So is a folder that can't be listed: its files are believed to be as they were. Then the
+    index is ``doubtful``, as it is when it has nothing to delete although it should.
+
     A path is there once. One that is completed again (events that were continued) keeps its place
     in the queue, and finds the one it has by now when it comes to the front.
     """
@@ -43,18 +44,22 @@ class Retention:
         self._index: dict[str, Entry] = {}  # by path
         self._queue: list[Entry] = []  # a heap
         self._size = 0
+        self.doubtful = True
 
     def scan(self) -> None:
         """Make the index anew."""
         self._storage.completed.clear()
+        unseen: list[OSError] = []
         writing = self._storage.writing
         # By path, so that a file that two outputs name is there once.
         found = {
             str(path): Entry(status.st_mtime, status.st_size, str(path))
-            for path, status, _ in walk(self._storage.root, self._outputs)
+            for path, status, _ in walk(self._storage.root, self._outputs, unseen.append)
             if path.suffix != ".part" and path not in writing
         }
-        self._index, self._queue = found, list(found.values())
+        self.doubtful = bool(unseen)
+        self._index = {**self._index, **found} if unseen else found
+        self._queue = list(self._index.values())
         heapq.heapify(self._queue)
         self._size = sum(entry.size for entry in self._queue)
 
@@ -64,13 +69,14 @@ class Retention:
         Raises
         ------
         OSError
-            When the disk can't be asked, or nothing can be deleted on it.
+            When the disk can't be asked, or a file can't be deleted: it is not tried again soon.
         """
         self._take_in()
         writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
         while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
             free += self._delete(oldest)
+        self.doubtful |= oldest is None and self._is_short(self._total(writing), free)
         status = self._storage.status
         status.size, status.free = self._total(writing), free
         status.oldest = oldest.written_at if oldest else None
@@ -83,7 +89,10 @@ class Retention:
                 continue
             try:
                 status = path.stat()
+            except FileNotFoundError:
+                continue
             except OSError:
+                self.doubtful = True
                 continue
             self._put(Entry(status.st_mtime, status.st_size, str(path)))
 
@@ -110,24 +119,26 @@ class Retention:
         )
 
     def _is_over(self, oldest: Entry, now: float, size: int, free: int) -> bool:
-        limits = self._limits
-        return (
-            free < limits.min_free
-            or (limits.max_bytes is not None and size > limits.max_bytes)
-            or (limits.keep_for is not None and oldest.written_at < now - limits.keep_for)
-        )
+        keep_for = self._limits.keep_for
+        too_old = keep_for is not None and oldest.written_at < now - keep_for
+        return too_old or self._is_short(size, free)
+
+    def _is_short(self, size: int, free: int) -> bool:
+        """Whether there is too little room, for others or for us."""
+        limit = self._limits.max_bytes
+        return free < self._limits.min_free or (limit is not None and size > limit)
 
     def _delete(self, entry: Entry) -> int:
         """Take the oldest file out of the index and, if it is ours, away; returns its bytes."""
         path = Path(entry.path)
-        try:
-            gone = path.exists() and self._is_ours(path) and self._storage.remove(path)
-        except OSError as error:
-            if error.errno in _OF_THE_DISK:
-                raise
-            log.warning("%s can't be deleted: %s", path, error.strerror)
-            gone = False
         heapq.heappop(self._queue)
+        try:
+            gone = self._is_ours(path) and self._storage.remove(path)
+        except FileNotFoundError:
+            gone = False
+        except OSError:
+            self.doubtful = True
+            raise
         del self._index[entry.path]
         self._size -= entry.size
         if not gone:
