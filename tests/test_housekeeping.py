@@ -15,7 +15,7 @@ from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.housekeeping import Housekeeping, is_mounted
 from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.retention import Retention
-from daemon.sink.storage import Storage
+from daemon.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
 from tests.sinks import coded, decode
 
@@ -114,6 +114,31 @@ def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
     house.tick()
     storage.check()
     assert not part.exists()
+    storage.close()
+
+
+@pytest.mark.parametrize("goes", ["folder", "lock"])
+def test_another_disk_in_its_place_is_claimed_and_mended(
+    root: Path, goes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, house = keep_house(root)
+    house.tick()
+    if goes == "folder":
+        root.rename(root.with_name("gone"))
+    else:
+        (root / LOCK_NAME).unlink()
+    part = leave_part(root)
+    house.tick()
+    with pytest.raises(SinkError, match=f"storage.root {root} is another disk or folder than"):
+        storage.check()
+    assert part.exists(), "its writer may need a moment"
+    house.tick()
+    storage.check()
+    assert not part.exists()
+    assert storage.status.size == (root / NAME).stat().st_size
+    with pytest.raises(StartupError, match="another centernetd"):
+        Storage(root).open()
+    assert [message for message in caplog.messages if "another disk" in message]
     storage.close()
 
 

@@ -27,7 +27,8 @@ class Housekeeping:
 
     Entering it does the first two; the rest is done in a thread of its own, which alone waits
     for a disk that is slow or hangs. With ``require_mount`` nothing is claimed or written while
-    the root is on the root disk: that is told as the storage's trouble, and ends by itself.
+    the root is on the root disk: that is told as the storage's trouble, and ends by itself. A disk
+    that takes the place of another is claimed and mended like one at the start.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Housekeeping:
         OSError
             When the disk fails.
         """
-        if not self._may_claim():
+        if not self._may_claim() or self._has_lost_it():
             return
         if not self._claimed:
             try:
@@ -122,6 +123,21 @@ class Housekeeping:
             log.error("%s", self._storage.status.trouble)
         self._claimed = False
         return False
+
+    def _has_lost_it(self) -> bool:
+        """Whether another disk or folder is found where the claimed one was, for the first time.
+
+        Sinks have until the next tick to let go of what they write, then it is claimed anew.
+        """
+        if not self._claimed or self._storage.is_in_place:
+            return False
+        self._claimed = False
+        self._storage.status.trouble = (
+            f"storage.root {self._storage.root} is another disk or folder than before: nothing is "
+            "written until it is made ready"
+        )
+        log.warning("%s", self._storage.status.trouble)
+        return True
 
     def _claim(self) -> None:
         self._storage.close()

@@ -23,6 +23,7 @@ class LockFile:
         OSError
             When it can't be made.
         """
+        self._path = path
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,6 +42,16 @@ class LockFile:
         """
         if self._descriptor is not None:
             os.pwrite(self._descriptor, text.encode().ljust(_SIZE), 0)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is held is still the one at its path; may raise OSError."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Let another process have it; may be called twice."""

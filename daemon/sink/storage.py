@@ -68,6 +68,11 @@ class Storage:
             with suppress(OSError):
                 self._lock.say(text)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the folder is the one that was locked, on the same disk; may raise OSError."""
+        return self._lock is not None and self._lock.is_in_place
+
     def close(self) -> None:
         """Let another daemon have the folder."""
         if self._lock is not None:
