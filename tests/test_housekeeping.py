@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from daemon.config import StorageConfig, StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.errors import SinkError, StartupError
 from daemon.sink import housekeeping as housekeeping_module
+from daemon.sink.clock import PATIENCE
 from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.housekeeping import Housekeeping, is_mounted
 from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.retention import Retention
 from daemon.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
-from tests.sinks import coded, decode
+from tests.sinks import NOON, coded, decode
 
 STREAMS = [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))]
 NAME = "gate/2023-11-14/22-00-00.mp4"
@@ -114,6 +116,25 @@ def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
     house.tick()
     storage.check()
     assert not part.exists()
+    storage.close()
+
+
+def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [root / f"gate/2023-11-14/{hour:02}-00-00.mp4" for hour in (20, 21)]
+    for path, age in zip(paths, (7200, 60), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+        os.utime(path, (NOON - age, NOON - age))
+    monkeypatch.setattr(time, "time", lambda: NOON + 400 * 86_400)
+    storage, house = keep_house(root, keep_for=3600.0)
+    house.tick()
+    assert [path.exists() for path in paths] == [False, True], "it goes by the newest recording"
+    hour_later = time.monotonic() + PATIENCE
+    monkeypatch.setattr(time, "monotonic", lambda: hour_later)
+    house.tick()
+    assert not paths[1].exists(), "it has lasted"
     storage.close()
 
 

@@ -278,6 +278,14 @@ def test_a_leap_forward_is_believed_when_it_has_lasted() -> None:
     assert clock.read(NOW + day + 20 + PATIENCE, 20 + PATIENCE) == NOW + day + 20 + PATIENCE
 
 
+def test_a_start_long_after_the_newest_recording_is_a_leap() -> None:
+    clock, day = BelievedClock(NOW + 86_400.0, 0.0, newest=NOW), 86_400.0
+    assert clock.read(NOW + day + 10, 10.0) == NOW + 10
+    assert clock.read(NOW + day + 10 + PATIENCE, 10 + PATIENCE) == NOW + day + 10 + PATIENCE
+    clock = BelievedClock(NOW - day, 0.0, newest=NOW)
+    assert clock.read(NOW - day + 10, 10.0) == NOW - day + 10, "what comes from the future is wrong"
+
+
 def test_a_leap_back_and_a_drift_are_believed_at_once() -> None:
     clock, day = BelievedClock(NOW, 0.0), 86_400.0
     assert clock.read(NOW - day, 10.0) == NOW - day

@@ -38,7 +38,7 @@ class Housekeeping:
         self._limits = limits
         self._outputs = self._wanted = outputs_of(streams)
         self._retention = Retention(storage, limits, self._outputs)
-        self._clock = BelievedClock(time.time(), time.monotonic())
+        self._clock: BelievedClock | None = None
         self._claimed = False
         self._scanned_at: float | None = None
         self._mend_at = 0.0
@@ -95,7 +95,9 @@ class Housekeeping:
         if self._scanned_at is None or now - self._scanned_at >= interval:
             self._retention.scan()
             self._scanned_at = now
-        self._retention.keep(self._clock.read(time.time(), now))
+        wall_time = time.time()
+        self._clock = self._clock or BelievedClock(wall_time, now, self._retention.newest)
+        self._retention.keep(self._clock.read(wall_time, now))
 
     def _run(self) -> None:
         while True:

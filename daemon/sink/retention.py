@@ -63,6 +63,11 @@ class Retention:
         heapq.heapify(self._queue)
         self._size = sum(entry.size for entry in self._queue)
 
+    @property
+    def newest(self) -> float | None:
+        """When a file of the index was last written, as Unix time; None if there is none."""
+        return max((entry.written_at for entry in self._queue), default=None)
+
     def keep(self, now: float) -> None:
         """Delete what is over the limits at Unix time ``now`` and tell the storage's condition.
 
