@@ -28,6 +28,21 @@ streams:
 x-router: {password: "s3nt/inel#7 and more", note: "rtsp://a:s3nt%2Finel%237@h/"}
 """
 
+SYSTEMCTL = """#!/bin/sh
+# shows the properties that are asked for; without --property all there are
+wanted=
+for word; do case $word in --property=*) wanted=",${word#*=}," ;; esac; done
+while read -r line; do
+    case ${wanted:-,${line%%=*},} in *",${line%%=*},"*) echo "$line" ;; esac
+done <<END
+ActiveState=failed
+Environment=NOT_AT_HAND=hunter2
+ExecMainStatus=78
+ExecStart={ path=/opt/centernetd/bin/centernetd ; argv[]=centernetd hunter2 ; }
+SetCredential=NOT_AT_HAND:hunter2
+END
+"""
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
@@ -103,6 +118,16 @@ def test_a_value_from_outside_is_hidden_where_it_is_at_hand(
     journal.write_text("#!/bin/sh\necho hunter2 said\n")
     told = bundle(tmp_path / "bundle", path, "http://127.0.0.1:1")
     assert told["journal.txt"] == "*** said\n"
+
+
+def test_of_the_unit_nothing_is_taken_that_may_hold_a_password(
+    config: Path, tmp_path: Path, journal: Path
+) -> None:
+    """The configuration asks for ${NOT_AT_HAND}, so that nobody knows what else to hide."""
+    journal.with_name("systemctl").write_text(SYSTEMCTL)
+    journal.with_name("systemctl").chmod(0o700)
+    told = bundle(tmp_path / "bundle", config, "http://127.0.0.1:1")
+    assert told["service.txt"] == "ActiveState=failed\nExecMainStatus=78\n"
 
 
 def test_without_daemon_configuration_or_programs(

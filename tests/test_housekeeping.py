@@ -1,6 +1,7 @@
 """The storage root over a run: claimed, kept, lost and found again."""
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -42,6 +43,11 @@ def keep_house(root: Path, **limits: Any) -> tuple[Storage, Housekeeping]:
     storage = Storage(root)
     config = StorageConfig().model_copy(update={"min_free": 0, **limits})
     return storage, Housekeeping(storage, config, STREAMS)
+
+
+def known_of(storage: Storage) -> tuple[float | None, ...]:
+    status = storage.status
+    return status.size, status.free, status.oldest
 
 
 def leave_part(root: Path) -> Path:
@@ -105,17 +111,22 @@ def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
     root: Path, mounted: list[bool]
 ) -> None:
     storage, house = keep_house(root, require_mount=True)
+    leave_part(root)
     house.tick()
     storage.check()
+    assert None not in known_of(storage)
     mounted.append(False)
     house.tick()
     with pytest.raises(SinkError):
         storage.check()
+    assert known_of(storage) == (None, None, None), "nothing is told of the root disk"
+    shutil.rmtree(root)
     part = leave_part(root)
     mounted.append(True)
     house.tick()
     storage.check()
     assert not part.exists()
+    assert None not in known_of(storage)
     storage.close()
 
 
@@ -250,7 +261,7 @@ def test_a_disk_that_fails_is_told_once_and_asked_again(
         with monkeypatch.context() as patch:
             patch.setattr(Retention, "keep", fail)
             wait_until(lambda: len(tries) > 5)
-            assert storage.status.free is None
+            assert known_of(storage) == (None, None, None)
         wait_until(lambda: storage.status.free is not None)
     assert caplog.messages == [f"storage.root {root}: Input/output error"]
 

@@ -9,7 +9,7 @@ from prometheus_client import ProcessCollector, generate_latest
 from daemon.flow import Reason, Result, StageName, StorageStatus, StreamState
 from daemon.flow.status import RECONNECT_REASONS
 from daemon.service.catalog import catalog
-from daemon.service.meters import SECONDS, SIZES, STAGES
+from daemon.service.meters import LATENCIES, SECONDS, SIZES, STAGES
 from daemon.service.metrics import PREFIX
 from tests.house import NOTHING, House, frame, move_frames
 from tests.integration.prometheus import check_metrics
@@ -147,7 +147,8 @@ def test_histograms(house: House) -> None:
     assert house.value("stage_duration_seconds_bucket", stage="execute", le="0.0025") == 1
     assert house.value("frame_latency_seconds_sum", stream="gate") == 0.3
     assert house.value("frame_latency_seconds_sum", stream="never-added") is None
-    assert (len(SECONDS), SECONDS[0], SECONDS[-1]) == (12, 0.0005, 10.0)
+    for bounds in (SECONDS, LATENCIES):
+        assert (len(bounds), bounds[0], bounds[-1]) == (12, 0.0005, 10.0)
     assert SIZES == (1, 2, 4, 8, 16, 32, 64)
 
 

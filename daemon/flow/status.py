@@ -76,3 +76,7 @@ class StorageStatus:
     free: int | None = None
     oldest: float | None = None
     trouble: str | None = None
+
+    def forget(self) -> None:
+        """Know nothing of the disk any more, but what is wrong."""
+        self.size = self.free = self.oldest = None

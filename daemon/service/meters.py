@@ -9,6 +9,7 @@ from daemon.service.metrics import PREFIX
 
 STAGES = ("decode", "preprocess", "copy_in", "execute", "copy_out", "annotate", "encode")
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0)
+LATENCIES = (0.0005, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BUILD_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -42,7 +43,7 @@ FRAME_LATENCY = HistogramDefinition(
     "frame_latency_seconds",
     ("stream",),
     "Time from decoding a frame to handing its detections to the sinks.",
-    SECONDS,
+    LATENCIES,
 )
 PLAN_BUILD = HistogramDefinition(
     "plan_build_seconds", (), "Time the building of a TensorRT plan took.", BUILD_SECONDS

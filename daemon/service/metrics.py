@@ -188,7 +188,8 @@ DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
                lambda p: _known(p.storage.size)),
     Definition("storage_free_bytes", (),
                "Free space where recordings go, as it was in the last second: a scrape asks no "
-               "disk. Absent while the disk can't be asked.",
+               "disk. Absent while the disk can't be asked, or is not mounted as "
+               "storage.require_mount wants it.",
                lambda p: _known(p.storage.free)),
     Definition("oldest_segment_timestamp_seconds", (),
                "When the oldest of them was last written, as Unix time. Absent while there is "

@@ -105,7 +105,7 @@ class Housekeeping:
                 self.tick()
                 self._failing = False
             except OSError as error:
-                self._storage.status.free = None
+                self._storage.status.forget()
                 if not self._failing:
                     log.warning("storage.root %s: %s", self._storage.root, _told(error))
                 self._failing = True
@@ -124,6 +124,7 @@ class Housekeeping:
             )
             log.error("%s", self._storage.status.trouble)
         self._claimed = False
+        self._storage.status.forget()
         return False
 
     def _has_lost_it(self) -> bool:
@@ -139,6 +140,7 @@ class Housekeeping:
             "written until it is made ready"
         )
         log.warning("%s", self._storage.status.trouble)
+        self._storage.status.forget()
         return True
 
     def _claim(self) -> None:
