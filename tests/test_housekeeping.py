@@ -163,6 +163,7 @@ def test_another_disk_in_its_place_is_claimed_and_mended(
     house.tick()
     with pytest.raises(SinkError, match=f"storage.root {root} is another disk or folder than"):
         storage.check()
+    assert known_of(storage) == (None, None, None)
     assert part.exists(), "its writer may need a moment"
     house.tick()
     storage.check()
@@ -264,6 +265,27 @@ def test_a_disk_that_fails_is_told_once_and_asked_again(
             assert known_of(storage) == (None, None, None)
         wait_until(lambda: storage.status.free is not None)
     assert caplog.messages == [f"storage.root {root}: Input/output error"]
+
+
+def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
+    tries: list[float] = []
+
+    def fail(_: Retention, now: float) -> None:
+        tries.append(now)
+        raise ZeroDivisionError
+
+    storage, house = keep_house(root)
+    with house:
+        with monkeypatch.context() as patch:
+            patch.setattr(Retention, "keep", fail)
+            wait_until(lambda: len(tries) > 5)
+            assert known_of(storage) == (None, None, None)
+        wait_until(lambda: storage.status.free is not None)
+    assert caplog.messages == ["a fault in centernetd while keeping house"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_mount_is_told_by_its_file_system(tmp_path: Path) -> None:

@@ -105,12 +105,18 @@ class Housekeeping:
                 self.tick()
                 self._failing = False
             except OSError as error:
-                self._storage.status.forget()
-                if not self._failing:
-                    log.warning("storage.root %s: %s", self._storage.root, _told(error))
-                self._failing = True
+                self._fail(f"storage.root {self._storage.root}: {_told(error)}")
+            except Exception as error:
+                self._fail("a fault in centernetd while keeping house", error)
             if self._stop.wait(INTERVAL):
                 return
+
+    def _fail(self, message: str, fault: Exception | None = None) -> None:
+        """Tell once what keeps failing; the next tick tries again."""
+        self._storage.status.forget()
+        if not self._failing:
+            log.log(logging.ERROR if fault else logging.WARNING, "%s", message, exc_info=fault)
+        self._failing = True
 
     def _may_claim(self) -> bool:
         """Whether the root is where it must be; if not, the storage tells so from now on."""
