@@ -13,8 +13,8 @@ import pytest
 
 from tests import clips
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import times
-from tests.integration.process import started
+from tests.faults.house import damaged, times
+from tests.integration.process import STOP_PROMISE, started
 from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer, Video, serving
 
@@ -119,5 +119,26 @@ def test_a_storm_of_signals(
         stop(daemon)
     assert not list(finished.state.rglob("*.part"))
     (first,) = finished.state.glob("cam.mp4")
+    measure("signals", damaged([first]))
     assert frames_in(first) >= written["written"]["record"]
-    measure("whole", 0)
+
+
+def test_a_storm_of_reloads(
+    tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
+) -> None:
+    """A thousand SIGHUP, each of which is heard, and then one SIGTERM"""
+    stream = {"source": camera.url("play"), "policy": "lossless"}
+    config = configure(tmp_path, squares, {"cam": stream})
+    with started(config) as daemon:
+        daemon.wait_for_status("cam", lambda status: status["written"]["record"] >= RATE)
+        for _ in range(SIGNALS):
+            daemon.send(signal.SIGHUP)
+            threading.Event().wait(0.001)  # those that come together are one
+        daemon.wait_for_status("cam", lambda status: status["written"]["record"] >= 3 * RATE)
+        finished = stop(daemon, STOP_PROMISE)
+    assert "Traceback" not in finished.stderr
+    recordings = list(finished.state.glob("cam*.mp4"))
+    measure("signals", damaged(recordings))
+    (whole,) = recordings
+    assert frames_in(whole) == finished.receipts["cam"].written
+    assert finished.receipts["cam"].dropped == 0
