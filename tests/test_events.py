@@ -11,6 +11,7 @@ from daemon.errors import SinkError
 from daemon.flow import Detections
 from daemon.sink.accounts import Settled
 from daemon.sink.events import EventLog
+from daemon.sink.file import OutputFile
 from daemon.sink.storage import Storage
 from tests.sinks import NOON, detections, file_size_limit, result
 
@@ -38,8 +39,9 @@ def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
     log.close()
     (line,) = (tmp_path / "gate/2023-11-14-22.jsonl").read_text().splitlines()
     assert line == (
-        '{"stream": "gate", "frame": 12, "pts": 0.48, "time": "2023-11-14T22:00:01.042Z", '
-        '"detections": [{"box": [1.23, 2.0, 4.0, 40.1], "score": 0.9123, "class_id": 0, '
+        '{"from": "camera", "stream": "gate", "frame": 12, "pts": 0.48, '
+        '"time": "2023-11-14T22:00:01.042Z", "detections": ['
+        '{"box": [1.23, 2.0, 4.0, 40.1], "score": 0.9123, "class_id": 0, '
         '"label": "face", "keypoints": [[1.0, 2.33, 0.9877]]}, {"box": [0.0, 0.0, 1.0, 1.0], '
         '"score": 0.4, "class_id": 7, "label": "7", "keypoints": [[1.0, 2.0, 1.0]]}]}'
     )
@@ -100,6 +102,47 @@ def test_a_full_disk_tears_no_line_and_the_same_file_goes_on(tmp_path: Path) -> 
     log.close()
     assert [line["frame"] for line in lines(tmp_path / "gate.jsonl")] == [0, 2]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("rest", [b'{"fr', b'{"from": "camera", "stream": "ga' + b" " * 200_000])
+def test_a_torn_line_is_cut_off_before_its_file_is_continued(tmp_path: Path, rest: bytes) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    log.close()
+    (path,) = tmp_path.glob("gate/*")
+    whole = path.read_bytes()
+    for content, kept in ((whole + rest, [0, 1]), (rest, [1])):
+        path.write_bytes(content)
+        log = open_log(tmp_path)
+        log.write(result(1))
+        log.close()
+        assert [line["frame"] for line in lines(path)] == kept
+
+
+def test_a_line_that_a_failing_disk_did_not_let_cut_off_is_cut_off_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputFile, "abandon", lambda file: file.close())
+        with file_size_limit(120), pytest.raises(SinkError):
+            log.write(result(1))
+    (path,) = tmp_path.glob("gate/*")
+    assert not path.read_bytes().endswith(b"\n")
+    log.write(result(2))
+    log.close()
+    assert [line["frame"] for line in lines(path)] == [0, 2]
+
+
+def test_a_file_by_somebody_else_is_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "gate/2023-11-14-22.jsonl"
+    path.parent.mkdir()
+    path.write_text("notes\nwithout an end")
+    log = open_log(tmp_path)
+    log.write(result(0))
+    log.close()
+    assert path.read_text().startswith("notes\nwithout an end")
 
 
 def test_a_folder_that_goes_away_is_made_again(tmp_path: Path) -> None:

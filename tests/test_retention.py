@@ -27,7 +27,7 @@ OUTPUTS = outputs_of(
 NOW = 1_700_000_000.0
 UNLIMITED = {"max_bytes": None, "keep_for": None, "min_free": 0}
 VIDEO = b"\0\0\0\x20ftyp" + FROM_CAMERA.encode()
-EVENT = b'{"stream": "gate"}\n'
+EVENT = b'{"from": "camera", "stream": "gate"}\n'
 
 
 @pytest.fixture
@@ -114,6 +114,7 @@ def test_what_it_did_not_record_from_a_camera_is_never_deleted(storage: Storage)
         put(root, "GATE/2023-11-14/01-00-00.mp4"),
         put(root, "gate/2023-11-14/sub/01-00-00.mp4"),
         put(root, "gate/2023-11-14-01.jsonl", head=b"notes"),
+        put(root, "clip/2023-11-14-01.jsonl", head=b'{"from": "file", "stream": "clip"}\n'),
         put(root, "gate/2023-11-14/01-00-00.mp4.part"),
     ]
     target = put(root, "elsewhere/video")

@@ -9,11 +9,11 @@ from re import Pattern
 
 from daemon.config import StreamConfig
 from daemon.config.template import patterns
+from daemon.sink.events import beginning
 from daemon.sink.file import PART
 from daemon.sink.recording import FROM_CAMERA, FROM_FILE
 
 _HEAD = 4096  # bytes in which a file says what it is
-_EVENT = b'{"stream": "'  # how each line of an events file begins
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Output:
             head = file.read(_HEAD)
         if self.is_video:
             return (FROM_FILE if self.from_file else FROM_CAMERA).encode() in head
-        return head.startswith(_EVENT)
+        return head.startswith(beginning(from_file=self.from_file))
 
 
 def outputs_of(streams: Iterable[StreamConfig]) -> tuple[Output, ...]:
