@@ -32,7 +32,8 @@ class Storage:
         self.left: deque[Path] = deque()
         self._writing: set[Path] = set()
         self._folders: dict[tuple[str, str], Path] = {}
-        self._busy = threading.Lock()
+        self._removing: Path | None = None
+        self._busy = threading.Lock()  # held for a moment only: never while the disk is asked
         self._lock: LockFile | None = None
         self._says = ""
 
@@ -91,11 +92,12 @@ class Storage:
         self.check()
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
-        with telling(path), self._busy:
+        with telling(path):
             if not path.resolve().is_relative_to(self.root.resolve()):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
-            self._folders[template, stream] = path.parent  # before it is made: see `remove`
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._busy:
+                self._folders[template, stream] = path.parent  # before it is made: see `remove`
+            _make(path.parent)
         return path
 
     def check(self) -> None:
@@ -104,8 +106,16 @@ class Storage:
             raise SinkError(self.status.trouble)
 
     def begin(self, path: Path) -> None:
-        """Note that ``path`` is being written: it is not to be removed."""
+        """Note that ``path`` is being written: it is not to be removed.
+
+        Raises
+        ------
+        SinkError
+            When it is just being removed.
+        """
         with self._busy:
+            if path == self._removing:
+                raise SinkError(f"{path} can't be written: it is being deleted, as the oldest")
             self._writing.add(path)
 
     def end(self, path: Path, final: Path | None) -> None:
@@ -134,12 +144,28 @@ class Storage:
         with self._busy:
             if path in self._writing:
                 return False
+            self._removing = path
+        try:
             path.unlink(missing_ok=True)
-            for folder in path.parents:
-                if folder == self.root or folder in self._folders.values():
-                    break
-                try:
-                    folder.rmdir()
-                except OSError:  # most often: not empty
-                    break
+        finally:
+            self._removing = None
+        for folder in path.parents:
+            if folder == self.root or self._is_in_use(folder):
+                break
+            try:
+                folder.rmdir()
+            except OSError:  # most often: not empty
+                break
         return True
+
+    def _is_in_use(self, folder: Path) -> bool:
+        with self._busy:
+            return folder in self._folders.values()
+
+
+def _make(folder: Path) -> None:
+    """Make ``folder``; one above it may be removed meanwhile, as empty."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
