@@ -16,6 +16,7 @@ from daemon.sink import housekeeping as housekeeping_module
 from daemon.sink.clock import PATIENCE
 from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.housekeeping import Housekeeping, is_mounted
+from daemon.sink.lockfile import said_in
 from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.retention import Retention
 from daemon.sink.storage import LOCK_NAME, Storage
@@ -79,6 +80,15 @@ def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:
     assert not any(thread.name == "storage" for thread in threading.enumerate())
     other.open()
     other.close()
+
+
+def test_what_is_to_be_said_is_told_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping_module, "INTERVAL", PATIENCE)
+    storage, house = keep_house(root)
+    with house:
+        wait_until(lambda: storage.status.free is not None)
+        storage.say("here")
+        wait_until(lambda: said_in(root / LOCK_NAME) == "here")
 
 
 def test_a_root_in_use_ends_the_start(root: Path) -> None:

@@ -43,7 +43,7 @@ class Housekeeping:
         self._scanned_at: float | None = None
         self._mend_at = 0.0
         self._failing = False
-        self._stop = threading.Event()
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
 
     def __enter__(self) -> "Housekeeping":
@@ -60,7 +60,8 @@ class Housekeeping:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stop.set()
+        self._over = True
+        self._storage.bell.ring()
         self._thread.join(PATIENCE)
         self._storage.close()
 
@@ -84,6 +85,7 @@ class Housekeeping:
             except StartupError as error:
                 self._storage.status.trouble = str(error)
                 return
+        self._storage.tell()
         now = time.monotonic()
         if now >= self._mend_at and not self._put_away():
             self._mend_at = now + RETRY_INTERVAL
@@ -100,7 +102,7 @@ class Housekeeping:
         self._retention.keep(self._clock.read(wall_time, now))
 
     def _run(self) -> None:
-        while True:
+        while not self._over:
             try:
                 self.tick()
                 self._failing = False
@@ -108,8 +110,7 @@ class Housekeeping:
                 self._fail(f"storage.root {self._storage.root}: {_told(error)}")
             except Exception as error:
                 self._fail("a fault in centernetd while keeping house", error)
-            if self._stop.wait(INTERVAL):
-                return
+            self._storage.bell.wait(INTERVAL)
 
     def _fail(self, message: str, fault: Exception | None = None) -> None:
         """Tell once what keeps failing; the next tick tries again."""

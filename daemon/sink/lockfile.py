@@ -24,6 +24,7 @@ class LockFile:
             When it can't be made.
         """
         self._path = path
+        self._said: str | None = None
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,15 +34,16 @@ class LockFile:
             raise
 
     def say(self, text: str) -> None:
-        """Replace what the file says; a reader may find it half written.
+        """Have the file say ``text``; a reader may find it half written.
 
         Raises
         ------
         OSError
             When it can't be written.
         """
-        if self._descriptor is not None:
+        if self._descriptor is not None and text != self._said:
             os.pwrite(self._descriptor, text.encode().ljust(_SIZE), 0)
+            self._said = text
 
     @property
     def is_in_place(self) -> bool:

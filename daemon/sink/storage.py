@@ -10,7 +10,7 @@ from pathlib import Path
 
 from daemon.config import expand
 from daemon.errors import SinkError, StartupError
-from daemon.flow import StorageStatus
+from daemon.flow import Bell, StorageStatus
 from daemon.sink.file import PART, telling
 from daemon.sink.lockfile import LockFile
 
@@ -22,7 +22,7 @@ class Storage:
 
     It also knows which files are being written (``writing``), which have been (``completed``) and
     which could not be put away (``left``, as ``*.part``); the last two are emptied by whoever
-    keeps house.
+    keeps house, and is called by the ``bell`` to `tell`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -35,6 +35,7 @@ class Storage:
         self._removing: Path | None = None
         self._busy = threading.Lock()  # held for a moment only: never while the disk is asked
         self._lock: LockFile | None = None
+        self.bell = Bell()
         self._says = ""
 
     def open(self) -> None:
@@ -49,7 +50,7 @@ class Storage:
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
             self._lock = LockFile(self.root / LOCK_NAME)
-            self.say(self._says)
+            self.tell()
         except BlockingIOError:
             self.close()
             raise StartupError(
@@ -63,11 +64,15 @@ class Storage:
             ) from None
 
     def say(self, text: str) -> None:
-        """Tell those who look for a daemon here; nothing is told where that can't be written."""
+        """Have those who look for a daemon here told; whoever keeps house does it, and soon."""
         self._says = text
+        self.bell.ring()
+
+    def tell(self) -> None:
+        """Write down what is to be told; nothing is where that can't be written."""
         if self._lock is not None:
             with suppress(OSError):
-                self._lock.say(text)
+                self._lock.say(self._says)
 
     @property
     def is_in_place(self) -> bool:
