@@ -100,10 +100,13 @@ class OutputFile:
             with telling(self.path):
                 self._file.close()
 
-    def abandon(self) -> None:
-        """Cut off what is not whole, as far as the disk lets us, and close."""
+    def abandon(self) -> bool:
+        """Cut off what is not whole and close; returns whether the disk let it be cut."""
+        cut = self.closed
         if not self.closed:
             with suppress(OSError):
                 self._file.truncate(self._whole)
+                cut = True
             with suppress(OSError):
                 self._file.close()
+        return cut
