@@ -145,6 +145,19 @@ def test_a_file_by_somebody_else_is_not_cut(tmp_path: Path) -> None:
     assert path.read_text().startswith("notes\nwithout an end")
 
 
+def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    (path,) = tmp_path.glob("gate/*")
+    path.rename(tmp_path / "moved")
+    log.write(result(1, wall_time=NOON + 1))
+    (tmp_path / "gate").rename(tmp_path / "another-disk")
+    log.write(result(2, wall_time=NOON + 2))
+    log.close()
+    places = (tmp_path / "moved", tmp_path / "another-disk" / path.name, path)
+    assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
+
+
 def test_a_folder_that_goes_away_is_made_again(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.write(result(0))

@@ -85,10 +85,10 @@ class EventLog:
         return Settled()
 
     def _file_at(self, wall_time: float) -> OutputFile:
-        """Return the file for a time; the path is expanded once a second."""
+        """Return the file for a time; that it is the right one is looked into once a second."""
         if self._file is None or int(wall_time) != self._second:
             place = self._storage.place(self._config.path, self._stream, wall_time)
-            if self._file is None or place != self._place:
+            if self._file is None or place != self._place or not self._file.is_in_place:
                 self.close()
                 self._file = self._open(place)
             self._second = int(wall_time)

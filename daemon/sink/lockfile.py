@@ -4,6 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from daemon.sink.file import is_at
+
 _SIZE = 4096  # always so long: a full disk doesn't keep the holder from speaking
 
 
@@ -48,12 +50,7 @@ class LockFile:
     @property
     def is_in_place(self) -> bool:
         """Whether the file that is held is still the one at its path; may raise OSError."""
-        if self._descriptor is None:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
-        except FileNotFoundError:
-            return False
+        return self._descriptor is not None and is_at(self._descriptor, self._path)
 
     def close(self) -> None:
         """Let another process have it; may be called twice."""

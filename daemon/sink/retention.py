@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from daemon.config import StorageConfig
+from daemon.sink.file import PART
 from daemon.sink.outputs import Output, walk
 from daemon.sink.storage import Storage
 
@@ -55,7 +56,7 @@ class Retention:
         found = {
             str(path): Entry(status.st_mtime, status.st_size, str(path))
             for path, status, _ in walk(self._storage.root, self._outputs, unseen.append)
-            if path.suffix != ".part" and path not in writing
+            if path.suffix != PART and path not in writing
         }
         self.doubtful = bool(unseen)
         self._index = {**self._index, **found} if unseen else found
