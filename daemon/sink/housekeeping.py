@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
 SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
-RETRY_INTERVAL = 60.0  # seconds until that is done where it failed, and until a file is mended
+RETRY_INTERVAL = 60.0  # seconds until that is done again if it failed, or a file is mended
+REST = 100  # times as long as it took, at least: 100,000 files take seconds of CPU
 PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
 
 
@@ -41,6 +42,7 @@ class Housekeeping:
         self._clock: BelievedClock | None = None
         self._claimed = False
         self._scanned_at: float | None = None
+        self._scan_took = 0.0
         self._mend_at = 0.0
         self._failing = False
         self._over = False
@@ -93,10 +95,11 @@ class Housekeeping:
             self._outputs = self._wanted
             self._retention = Retention(self._storage, self._limits, self._outputs)
             self._scanned_at = None
-        interval = RETRY_INTERVAL if self._retention.doubtful else SCAN_INTERVAL
+        soon = max(RETRY_INTERVAL, REST * self._scan_took)
+        interval = soon if self._retention.doubtful else SCAN_INTERVAL
         if self._scanned_at is None or now - self._scanned_at >= interval:
             self._retention.scan()
-            self._scanned_at = now
+            self._scanned_at, self._scan_took = now, time.monotonic() - now
         wall_time = time.time()
         self._clock = self._clock or BelievedClock(wall_time, now, self._retention.newest)
         self._retention.keep(self._clock.read(wall_time, now))
