@@ -48,8 +48,8 @@ lint: $(VENV)/installed-dev ## run the linters
 	$(BIN)/lint-imports
 
 install uninstall rollback: ## the systemd service, as root; deploy/setup.sh tells the variables
-	@PYTHON=$(PYTHON) DESTDIR=$(DESTDIR) EXTRAS=$(EXTRAS) WHEELHOUSE=$(WHEELHOUSE) \
-		SYSTEM_SITE=$(SYSTEM_SITE) deploy/setup.sh $@
+	@PYTHON='$(PYTHON)' DESTDIR='$(DESTDIR)' EXTRAS='$(EXTRAS)' WHEELHOUSE='$(WHEELHOUSE)' \
+		SYSTEM_SITE='$(SYSTEM_SITE)' deploy/setup.sh $@
 
 wheelhouse: $(VENV)/installed ## all that PYTHON=3.12 ARCH=aarch64 needs to install without network
 	@$(BIN)/python scripts/make_wheelhouse.py --python $(PYTHON) --arch $(ARCH) \

@@ -1,9 +1,9 @@
 """The threads of one stream, some of which foreign code may keep for ever."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from daemon.flow import Worker
+from daemon.flow import StreamState, Worker
 from daemon.pipeline import StreamStages
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ class StreamCrew:
         self.name = stages.stream.name
         self.lane = stages.lane
         self._make_worker = make_worker
-        self._vacant = False
-        self.captures = [self._make_capture()]
+        self.capture_name = f"capture:{self.name}"
+        self._vacant = True
+        self.captures: list[Worker] = []
         """Threads of the capture, lost ones included."""
         self.sinks = [
             make_worker(f"{sink.value}:{self.name}", stage.run)
@@ -46,10 +47,15 @@ class StreamCrew:
         """Whether a thread still runs."""
         return any(thread.alive for thread in self.threads)
 
+    def adopt(self, lost: Iterable[Worker]) -> None:
+        """Take over, before the start, what the captures of this stream have lost before."""
+        self.captures += lost
+
     def start(self) -> None:
         """Start the sinks, then the capture."""
-        for thread in [*self.sinks, *self.captures]:
+        for thread in self.sinks:
             thread.start()
+        self._look_at_capture()
 
     def stop(self) -> None:
         """Have the capture end and the sinks finish what is on its way."""
@@ -75,6 +81,7 @@ class StreamCrew:
         elif status.lost_threads < lost:
             message = "%d of its capture's threads are lost: it stays stuck until one comes back"
             log.error(message, lost, extra={"stream": self.name})
+            status.state = StreamState.STUCK
         status.lost_threads = lost
 
     def _look_at_sinks(self) -> None:
@@ -89,4 +96,4 @@ class StreamCrew:
             log.warning("%s has come back from a write", sink, extra={"stream": self.name})
 
     def _make_capture(self) -> Worker:
-        return self._make_worker(f"capture:{self.name}", self.stages.capture.run)
+        return self._make_worker(self.capture_name, self.stages.capture.run)

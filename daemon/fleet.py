@@ -84,6 +84,7 @@ class Fleet:
         now = time.monotonic()
         for crew in self._crews:
             crew.look()
+        self._left = [thread for thread in self._left if thread.alive]
         for farewell in [*self._farewells]:
             if not farewell.crew.alive or now >= farewell.deadline:
                 self._let_go(farewell)
@@ -124,6 +125,10 @@ class Fleet:
                 farewell.successor.stop()
 
     def _begin(self, crew: StreamCrew) -> None:
+        """Start a stream, which counts as its own what others of its name have lost."""
+        lost = [thread for thread in self._left if thread.name == crew.capture_name]
+        self._left = [thread for thread in self._left if thread not in lost]
+        crew.adopt(lost)
         self._running[crew.name] = crew
         self._show()
         crew.start()

@@ -85,7 +85,9 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
 
 def _opener(stream: StreamConfig) -> Opener:
     decoding = Decoding(stream.decode, stream.device, stream.name)
-    return partial(open_source, decoding=decoding, packets=stream.copies)
+    return partial(
+        open_source, decoding=decoding, packets=stream.copies, transport=stream.transport
+    )
 
 
 def make_sinks(

@@ -9,13 +9,13 @@
 #   DESTDIR      a folder that goes before every path: for packages and images
 #   PYTHON       the Python to run on [python3]
 #   SYSTEM_SITE  1: see the system's Python packages too, such as the TensorRT of JetPack
-#   EXTRAS       gpu or rtx: install TensorRT as well
+#   EXTRAS       gpu or rtx: install TensorRT as well; cuda12 or cuda13: what it needs besides
 #   WHEELHOUSE   a folder made by `make wheelhouse`, from which to install without network
 set -eu
 umask 022
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-destdir=${DESTDIR:-}
+destdir=${DESTDIR:+$(realpath -m "$DESTDIR")} # as pip writes it, to be replaced below
 destdir=${destdir%/}
 prefix=/opt/centernetd
 program=$destdir$prefix
@@ -54,22 +54,28 @@ check_wheelhouse() {
         "and $python is $this: make another with 'make wheelhouse PYTHON=${this% *} ARCH=${this#* }'"
 }
 
+guide_pip() { # by what stands in $scratch, as pip takes a space for the end of a path
+    cp "$kit/constraints.txt" "$scratch"
+    # as constraints of builds, too: next year's installation is this one
+    export PIP_CONSTRAINT="$scratch/constraints.txt" PIP_BUILD_CONSTRAINT="$scratch/constraints.txt"
+    [ -n "$wheelhouse" ] || return 0
+    ln -s "$wheelhouse/wheels" "$scratch/wheels"
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS="$scratch/wheels"
+}
+
 make_program() { # into $program.new, so that a failure leaves what is there as it is
     rm -rf "$program.new"
     mkdir -p "$program.new"
     set -- --prompt centernetd
     [ "${SYSTEM_SITE:-}" = 1 ] && set -- "$@" --system-site-packages
     "$python" -m venv "$@" "$program.new"
-    wanted=centernetd${EXTRAS:+[$EXTRAS]}
     if [ -n "$wheelhouse" ]; then
-        set -- --no-index --find-links "$wheelhouse/wheels" "$wanted"
+        set -- "centernetd${EXTRAS:+[$EXTRAS]}"
     else
         # a copy, as builds leave files behind, which sudo would make root's
         cp -R "$here/daemon" "$here/pyproject.toml" "$here/README.md" "$here/LICENSE" "$scratch"
         set -- "$scratch${EXTRAS:+[$EXTRAS]}"
     fi
-    # as constraints of builds, too: next year's installation is this one
-    export PIP_CONSTRAINT="$kit/constraints.txt" PIP_BUILD_CONSTRAINT="$kit/constraints.txt"
     "$program.new/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 
     share=$program.new/share/centernetd
@@ -109,11 +115,10 @@ place() { # what belongs to the installed version outside its folder
 }
 
 fetch_model() { # the daemon downloads nothing
-    [ -z "$wheelhouse" ] || export PIP_NO_INDEX=1 PIP_FIND_LINKS="$wheelhouse/wheels"
     CACHE_DIRECTORY=$destdir/var/cache/centernetd "$program/bin/python" -I -m daemon \
         fetch centerface >/dev/null ||
-        echo "Without a model of your own, run: CACHE_DIRECTORY=/var/cache/centernetd" \
-            "centernetd fetch centerface" >&2
+        echo "Without a model of your own, run: umask 022;" \
+            "CACHE_DIRECTORY=/var/cache/centernetd centernetd fetch centerface" >&2
 }
 
 install_all() {
@@ -127,6 +132,7 @@ install_all() {
     check_python
     [ -z "$wheelhouse" ] || check_wheelhouse
     check_visible
+    guide_pip
     make_program
     swap "$program.new"
     place

@@ -176,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="3.12, or a program")
     parser.add_argument("--arch", default=platform.machine(), choices=OLDEST_GLIBC)
-    parser.add_argument("--extras", default="", help="gpu or rtx; several with commas")
+    parser.add_argument("--extras", default="", help="rtx, cuda12 or cuda13; several with commas")
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     target = Target(version_of(options.python), options.arch)

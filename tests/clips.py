@@ -99,6 +99,17 @@ def noise(path: Path, frames: int = 50, **options: object) -> Path:
     return write(path, images, **options)  # type: ignore[arg-type]
 
 
+def jpeg(path: Path, width: int, height: int) -> Path:
+    """Write a picture of one colour."""
+    encoder = av.CodecContext.create("mjpeg", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
+    encoder.time_base = Fraction(1, 25)
+    (packet,) = encoder.encode(VideoFrame(width, height, "yuvj420p"))
+    path.write_bytes(bytes(packet))
+    return path
+
+
 def truncated(path: Path, share: float) -> Path:
     """Cut a file off after this share of it."""
     content = path.read_bytes()

@@ -128,10 +128,11 @@ class _Container(_Proxy):
         self.closed = False
         self.streams = SimpleNamespace(video=[_Stream(each) for each in real.streams.video])
 
-    def demux(self, stream: _Stream) -> "Iterator[_Packet]":
-        for packet in self._real.demux(stream._real):
+    def demux(self) -> "Iterator[_Packet]":
+        for packet in self._real.demux():
             assert not self.closed, "read after close"
-            yield _Packet(self._gpu, stream.codec_context, packet)
+            stream = next(each for each in self.streams.video if each._real is packet.stream)
+            yield _Packet(self._gpu, stream, packet)
 
     def close(self) -> None:
         self.closed = True
@@ -139,9 +140,9 @@ class _Container(_Proxy):
 
 
 class _Packet(_Proxy):
-    def __init__(self, gpu: FakeNvdec, context: _Context, real: Any) -> None:
+    def __init__(self, gpu: FakeNvdec, stream: _Stream, real: Any) -> None:
         super().__init__(real)
-        self._gpu, self._context = gpu, context
+        self._gpu, self._context, self.stream = gpu, stream.codec_context, stream
 
     def decode(self) -> "list[VideoFrame] | list[_Frame]":
         frames: list[VideoFrame] = self._real.decode()

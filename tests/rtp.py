@@ -1,4 +1,4 @@
-"""H.264 pictures as RTP packets (RFC 6184) inside an RTSP connection (RFC 2326, 10.12)."""
+"""Pictures and sound as RTP packets (RFC 6184, 7798, 3551) inside an RTSP connection."""
 
 import itertools
 import struct
@@ -7,18 +7,24 @@ from dataclasses import dataclass
 
 CLOCK = 90_000  # of video in RTP (RFC 3551)
 PAYLOAD_TYPE = 96
+SOUND_RATE = 8000  # of PCMU, whose payload type is 0
 
 _LARGEST_PAYLOAD = 1400  # of an RTP packet: larger units are cut into FU-A fragments
-_SPS, _PPS, _FU_A = 7, 8, 28  # kinds of NAL units
+_SPS, _PPS, _FU_A = 7, 8, 28  # kinds of NAL units in H.264
+_FU = 49  # in H.265
 _IDR = 5
 
 
 @dataclass(frozen=True)
 class Video:
-    """A closed loop of H.264 pictures: each is the list of its NAL units."""
+    """A closed loop of pictures: each is the list of its NAL units.
+
+    Only of H.264 the parameter sets and the pictures without keys can be told.
+    """
 
     pictures: Sequence[Sequence[bytes]]
     rate: int
+    codec: str = "h264"
 
     @property
     def parameter_sets(self) -> list[bytes]:
@@ -38,8 +44,9 @@ class Packets:
     def __init__(self) -> None:
         self._numbers = itertools.count()
 
-    def of(self, units: Sequence[bytes], timestamp: int) -> list[bytes]:
-        payloads = [payload for unit in units for payload in _payloads(unit)]
+    def of(self, units: Sequence[bytes], timestamp: int, codec: str) -> list[bytes]:
+        cut = {"h264": _payloads, "hevc": _payloads_h265}[codec]
+        payloads = [payload for unit in units for payload in cut(unit)]
         last = len(payloads) - 1
         return [
             self._packet(payload, timestamp, marker=index == last)
@@ -50,7 +57,20 @@ class Packets:
         kind = PAYLOAD_TYPE | (0x80 if marker else 0)
         number = next(self._numbers) & 0xFFFF
         header = struct.pack("!BBHII", 0x80, kind, number, timestamp & 0xFFFFFFFF, 1)
-        return struct.pack("!cBH", b"$", 0, len(header) + len(payload)) + header + payload
+        return _framed(0, header + payload)
+
+
+def sound(seconds: float) -> Iterator[bytes]:
+    """Yield packets of silence (PCMU), each so long, on the second pair of channels."""
+    samples = round(seconds * SOUND_RATE)
+    for number in itertools.count():
+        header = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, number * samples & 0xFFFFFFFF, 2)
+        yield _framed(2, header + bytes([0xFF]) * samples)
+
+
+def _framed(channel: int, packet: bytes) -> bytes:
+    """Return a packet with the interleaving header before it (RFC 2326, 10.12)."""
+    return struct.pack("!cBH", b"$", channel, len(packet)) + packet
 
 
 def _payloads(unit: bytes) -> Iterator[bytes]:
@@ -63,3 +83,15 @@ def _payloads(unit: bytes) -> Iterator[bytes]:
         part = unit[start : start + _LARGEST_PAYLOAD]
         first, last = start == 1, start + _LARGEST_PAYLOAD >= len(unit)
         yield bytes([indicator, kind | (first << 7) | (last << 6)]) + part
+
+
+def _payloads_h265(unit: bytes) -> Iterator[bytes]:
+    """Yield a NAL unit whole, or cut into fragments (RFC 7798, 4.4.3)."""
+    if len(unit) <= _LARGEST_PAYLOAD:
+        yield unit
+        return
+    head, kind = bytes([unit[0] & 0x81 | _FU << 1, unit[1]]), unit[0] >> 1 & 0x3F
+    for start in range(2, len(unit), _LARGEST_PAYLOAD):
+        part = unit[start : start + _LARGEST_PAYLOAD]
+        first, last = start == 2, start + _LARGEST_PAYLOAD >= len(unit)
+        yield head + bytes([kind | (first << 7) | (last << 6)]) + part

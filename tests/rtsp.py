@@ -1,4 +1,4 @@
-"""A scripted RTSP server (RFC 2326) that sends H.264 as RTP (RFC 6184) over its connections."""
+"""A scripted RTSP server (RFC 2326) that sends video as RTP over its connections."""
 
 import base64
 import itertools
@@ -10,20 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from hashlib import md5
 
-import av
-import numpy as np
-from numpy.typing import NDArray
-
-from tests import models
-from tests.rtp import CLOCK, PAYLOAD_TYPE
+from tests.footage import moving_square as moving_square
+from tests.footage import standing_still
+from tests.rtp import CLOCK, PAYLOAD_TYPE, SOUND_RATE
 from tests.rtp import Video as Video
 from tests.rtsp_scripts import SCRIPTS, Reel
 
-_START_CODE = re.compile(rb"\x00{2,3}\x01")
 _USER, _PASSWORD = "viewer", "Hemlig/7"  # of what is locked
 _REALM, _NONCE = "camera", "4f1c"
 
@@ -56,7 +51,9 @@ class Visit:
     """What came of one connection; its times are the wall clock's."""
 
     path: str
+    video: Video
     began: float
+    transport: str = ""  # that was asked for
     sent: int = 0
     sent_at: float = 0.0
 
@@ -65,40 +62,18 @@ def _hash(text: str) -> str:
     return md5(text.encode()).hexdigest()
 
 
-def moving_square(
-    size: tuple[int, int] = (128, 160), count: int = 50, rate: int = 25, key_interval: int = 10
-) -> Video:
-    """Encode a red square that goes down the picture."""
-    encoder = av.CodecContext.create("libx264", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.height, encoder.width = size
-    encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, rate)
-    encoder.gop_size, encoder.max_b_frames = key_interval, 0
-    encoder.options = {"tune": "zerolatency", "preset": "ultrafast"}
-    packets = []
-    for index in range(count):
-        top = 24 + index % 50
-        frame = av.VideoFrame.from_ndarray(_picture(size, top), format="bgr24")
-        frame.pts = index
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    units = [[unit for unit in _START_CODE.split(bytes(packet)) if unit] for packet in packets]
-    return Video(units, rate)
-
-
-def _picture(size: tuple[int, int], top: int) -> NDArray[np.uint8]:
-    return models.draw(size, (0, (64, top, 96, top + 32)))
-
-
 class RtspServer:
     """Serves one video on 127.0.0.1. The path of a URL says what it does:
 
     - ``/play``: plays the video, over and over;
     - ``/close/N``: closes the connection after N pictures;
     - ``/mute/N``: sends nothing more after N pictures;
+    - ``/sound/N``: has sound beside the video, and that alone after N pictures;
     - ``/slow/N``, ``/flood/N``: sends N pictures a second, however many they should be;
     - ``/lose/N``: loses N of a hundred RTP packets; ``/garble/N``: noise after N pictures;
     - ``/resize/N``: has another size every other N pictures (key frames come every 10);
+    - ``/recode/N``: closes the connection after N pictures; every other is one of H.265;
+    - ``/frozen/N``: repeats one picture after N pictures, at a constant bit rate;
     - ``/jump/N``: has its clock an hour ahead every other N pictures;
     - ``/keyless``: plays no key frame;
     - ``/locked/...``: does what follows for viewer with the password Hemlig/7, else answers 401;
@@ -160,17 +135,18 @@ class RtspServer:
             visit = None
             for request in _requests(requests):
                 if visit is None:
-                    visit = Visit(request.path, time.time())
+                    visit = Visit(request.path, self._shown(request), time.time())
                     self.visits.append(visit)
+                visit.transport = request.headers.get("Transport", visit.transport)
                 if request.behaviour == "silent":
                     self._closing.wait()
                     return
-                connection.sendall(self._answer(request))
+                connection.sendall(self._answer(request, visit.video))
                 if request.method == "PLAY":
                     self._play(connection, request, visit)
                     return
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: Request, video: Video) -> bytes:
         if request.behaviour == "rubbish":
             return random.Random(0).randbytes(400)
         line, head, body = "200 OK", ["Session: 1"], ""
@@ -182,26 +158,31 @@ class RtspServer:
         elif request.method == "OPTIONS":
             head.append("Public: DESCRIBE, SETUP, PLAY, TEARDOWN")
         elif request.method == "DESCRIBE":
-            body = self._description()
+            body = self._description(video, sound=request.behaviour == "sound")
             head.append(f"Content-Type: application/sdp\r\nContent-Length: {len(body)}")
         elif request.method == "SETUP":
-            head.append("Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
+            head.append(f"Transport: {request.headers['Transport']}")
         lines = [f"RTSP/1.0 {line}", f"CSeq: {request.headers['CSeq']}", *head]
         return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
-    def _description(self) -> str:
-        """Return the session description (RFC 4566)."""
-        sets = ",".join(base64.b64encode(unit).decode() for unit in self._video.parameter_sets)
+    def _description(self, video: Video, *, sound: bool) -> str:
+        """Return the session description (RFC 4566); H.265's parameter sets come in the video."""
+        sets = ",".join(base64.b64encode(unit).decode() for unit in video.parameter_sets)
         lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=test", "c=IN IP4 127.0.0.1", "t=0 0"]
-        lines += [f"m=video 0 RTP/AVP {PAYLOAD_TYPE}", f"a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK}"]
-        lines += [f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}"]
-        lines += [f"a=framerate:{self._video.rate}", "a=control:video"]
+        name = {"h264": "H264", "hevc": "H265"}[video.codec]
+        lines += [f"m=video 0 RTP/AVP {PAYLOAD_TYPE}", f"a=rtpmap:{PAYLOAD_TYPE} {name}/{CLOCK}"]
+        if video.codec == "h264":
+            lines += [f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}"]
+        lines += [f"a=framerate:{video.rate}", "a=control:video"]
+        if sound:
+            lines += ["m=audio 0 RTP/AVP 0", f"a=rtpmap:0 PCMU/{SOUND_RATE}", "a=control:audio"]
         return "\r\n".join([*lines, ""])
 
     def _play(self, connection: socket.socket, request: Request, visit: Visit) -> None:
         """Send pictures at their pace, as many as the path says."""
         number = visit.path.rpartition("/")[2]
-        reel = Reel(self._video, self._other, int(number) if number.isdigit() else 0)
+        other = self._still if request.behaviour == "frozen" else self._smaller
+        reel = Reel(visit.video, other, int(number) if number.isdigit() else 0)
         started = time.monotonic()
         for picture in SCRIPTS[request.behaviour](reel):
             if self._closing.wait(max(0.0, started + picture.due - time.monotonic())):
@@ -211,8 +192,20 @@ class RtspServer:
         if request.behaviour == "mute":
             self._closing.wait()
 
+    def _shown(self, request: Request) -> Video:
+        again = len(self.visits_of(request.path)) % 2
+        return self._in_h265 if request.behaviour == "recode" and again else self._video
+
     @cached_property
-    def _other(self) -> Video:
+    def _in_h265(self) -> Video:
+        return moving_square(rate=self._video.rate, codec="hevc")
+
+    @cached_property
+    def _still(self) -> Video:
+        return standing_still(self._video.rate)
+
+    @cached_property
+    def _smaller(self) -> Video:
         return moving_square((96, 224), rate=self._video.rate)
 
 
@@ -224,7 +217,7 @@ def _requests(lines: Iterator[bytes]) -> Iterator[Request]:
             header.decode().strip().split(": ", 1)
             for header in itertools.takewhile(lambda header: header != b"\r\n", lines)
         )
-        yield Request(method, re.sub(r"^rtsp://[^/]*/", "", url), headers)
+        yield Request(method, re.sub(r"^rtsps?://[^/]*/", "", url), headers)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.rtp import CLOCK, Packets, Video
+from tests.rtp import CLOCK, Packets, Video, sound
 
 _START = 0xFFFF_0000  # of its timestamps: cameras start anywhere, and here they soon wrap
 _JUMP = 3600 * CLOCK  # an hour
@@ -22,7 +22,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Reel:
-    """What is there to send: the video, one of another size, and the path's number."""
+    """What is there to send: the video, another one, and the path's number."""
 
     video: Video
     other: Video
@@ -45,7 +45,7 @@ class Reel:
             video = pick(index) if pick else self.video
             picture = video.pictures[index % len(video.pictures)]
             time = _START + index * CLOCK // video.rate + timestamp(index)
-            yield index / (rate or video.rate), packets.of(picture, time)
+            yield index / (rate or video.rate), packets.of(picture, time, video.codec)
 
 
 def _play(reel: Reel) -> Iterator[Sent]:
@@ -54,6 +54,15 @@ def _play(reel: Reel) -> Iterator[Sent]:
 
 def _cut(reel: Reel) -> Iterator[Sent]:
     return itertools.islice(_play(reel), reel.number)
+
+
+def _sound(reel: Reel) -> Iterator[Sent]:
+    """Bring sound along with so many pictures, and then nothing else."""
+    for index, (heard, (due, packets)) in enumerate(
+        zip(sound(1 / reel.video.rate), reel.shown(), strict=False)
+    ):
+        shown = packets if index < reel.number else []
+        yield Sent(due, b"".join([*shown, heard]))
 
 
 def _slow(reel: Reel) -> Iterator[Sent]:
@@ -83,6 +92,12 @@ def _resize(reel: Reel) -> Iterator[Sent]:
     return (Sent(due, b"".join(packets)) for due, packets in shown)
 
 
+def _frozen(reel: Reel) -> Iterator[Sent]:
+    """Go on with the other video, which stands still, after so many pictures."""
+    shown = reel.shown(pick=lambda index: reel.video if index < reel.number else reel.other)
+    return (Sent(due, b"".join(packets)) for due, packets in shown)
+
+
 def _jump(reel: Reel) -> Iterator[Sent]:
     """Set the camera's clock an hour ahead after so many pictures, and back after as many."""
     shown = reel.shown(timestamp=lambda index: _JUMP * (index // reel.number % 2))
@@ -97,11 +112,14 @@ SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "play": _play,
     "close": _cut,
     "mute": _cut,
+    "sound": _sound,
     "slow": _slow,
     "flood": _slow,
     "lose": _lose,
     "garble": _garble,
     "resize": _resize,
+    "frozen": _frozen,
+    "recode": _cut,
     "jump": _jump,
     "keyless": _keyless,
 }

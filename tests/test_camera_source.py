@@ -1,7 +1,7 @@
 """V4L2 cameras: there is none here, so OpenCV's part is a strict fake of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,8 @@ class FakeVideoCapture:
     plugged = frozenset({"/dev/video0", "/dev/video3", "/dev/v4l/by-id/usb-Cam_X-index0"})
     left = 3
     silence = 0.0
-    undecodable = -1
+    undecodable: Container[int] = ()
+    interval = 0.0
     clock = 100.0
     made: "FakeVideoCapture | None" = None
 
@@ -68,14 +69,13 @@ class FakeVideoCapture:
         self._refuse_when_released()
         self.left -= 1
         self.grabbed = self.left >= 0
-        if not self.grabbed:
-            type(self).clock += self.silence
+        type(self).clock += self.interval if self.grabbed else self.silence
         return self.grabbed
 
     def retrieve(self) -> tuple[bool, np.ndarray | None]:
         assert self.grabbed, "asked for a picture that wasn't grabbed"
         self.grabbed = False
-        if self.left == self.undecodable:
+        if self.left in self.undecodable:
             return False, None
         return True, np.full((4, 6, 3), self.left, np.uint8)
 
@@ -187,13 +187,33 @@ def test_a_camera_that_is_unplugged_is_missing_at_once_and_found_again(
     again.close()
 
 
-def test_a_picture_that_cannot_be_decoded_is_an_error(fake: type[FakeVideoCapture]) -> None:
-    fake.undecodable = 1
+def test_a_picture_that_cannot_be_decoded_is_passed_over(fake: type[FakeVideoCapture]) -> None:
+    fake.undecodable = [1]
     source = camera()
     pictures = iter(source)
+    assert [int(next(pictures).image[0, 0, 0]) for _ in range(2)] == [2, 0]
+    assert source.damaged == 1
+    source.close()
+
+
+def test_a_camera_whose_pictures_can_never_be_decoded_is_given_up(
+    fake: type[FakeVideoCapture],
+) -> None:
+    fake.left, fake.undecodable, fake.interval = 100, range(99), 0.1
+    source = camera()
+    pictures, before = iter(source), fake.clock
     next(pictures)
-    with pytest.raises(SourceError, match="can't be decoded"):
+    with pytest.raises(SourceError, match="no picture for 5 s") as caught:
         next(pictures)
+    assert caught.value.reason == "stalled"
+    assert 3 <= fake.clock - before <= 5
+    assert source.damaged > 30
+    source.close()
+
+
+def test_the_camera_fills_a_buffer_while_another_is_read(fake: type[FakeVideoCapture]) -> None:
+    source = camera()
+    assert made(fake).wanted[cv2.CAP_PROP_BUFFERSIZE] == 2
     source.close()
 
 

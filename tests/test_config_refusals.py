@@ -236,6 +236,16 @@ def test_waiting_for_company_must_not_take_a_frames_whole_time(path: Path) -> No
     )
 
 
+def test_only_rtsp_is_sent_over_udp(path: Path) -> None:
+    text = "version: 1\nstreams:\n  door:\n    source: rtsps://192.0.2.1/s\n    transport: udp"
+    assert refusal(path, text) == (
+        "config.yaml:5: streams.door.transport: only rtsp:// can be sent over udp: set it to tcp"
+    )
+    text = text.replace("rtsps", "rtsp")
+    path.write_text(text)
+    assert load(path).streams["door"].transport == "udp"
+
+
 def test_a_camera_is_not_decoded_by_the_gpu(path: Path) -> None:
     text = "version: 1\nstreams:\n  door:\n    source: v4l2:0\n    decode: cuda"
     assert refusal(path, text) == (

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import pytest
@@ -45,6 +45,20 @@ class FakeSink:
         """Never started here."""
 
 
+def stages_around(
+    lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, FakeSink]
+) -> StreamStages:
+    """Return what a crew is made of."""
+    return StreamStages(
+        stream=StreamConfig(lane.name, SourceUri("rtsp://192.0.2.1/s")),
+        lane=lane,
+        wanted=Wanted(0.4, None, ()),
+        capture=cast(CaptureStage, capture),
+        sinks={name: cast(SinkStage, sink) for name, sink in sinks.items()},
+        stop=threading.Event(),
+    )
+
+
 class House:
     """A crew of one stream."""
 
@@ -59,20 +73,10 @@ class House:
             ready=threading.Condition(),
             sinks=[StageName.RECORD, StageName.EVENTS],
         )
-        stages = StreamStages(
-            stream=StreamConfig("gate", SourceUri("rtsp://192.0.2.1/s")),
-            lane=self.lane,
-            wanted=Wanted(0.4, None, ()),
-            capture=cast(CaptureStage, self.capture),
-            sinks={
-                StageName.RECORD: cast(SinkStage, self.record),
-                StageName.EVENTS: cast(SinkStage, self.events),
-            },
-            stop=threading.Event(),
-        )
+        sinks = {StageName.RECORD: self.record, StageName.EVENTS: self.events}
+        stages = stages_around(self.lane, self.capture, sinks)
         self.crew = StreamCrew(stages, self._make)
-        (first,) = self.crew.captures
-        first.start()
+        self.crew.look()
 
     @staticmethod
     def _make(name: str, run: Callable[[], None]) -> Worker:

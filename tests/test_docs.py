@@ -12,6 +12,7 @@ from tests.faults.results import load as load_results
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("assets/*.md")])
+PROJECT = ROOT / "pyproject.toml"
 OURS = re.compile(r"`((?:daemon|tests|scripts|docs|systemd)/[\w/.-]+)`")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
@@ -28,6 +29,12 @@ def test_a_generated_reference_is_current(name: str) -> None:
     committed = script["PAGE"].read_text("utf-8")
     assert script["MARKER"] in committed
     assert committed == script["page"](committed), f"run python scripts/{name}.py"
+
+
+def test_extras_that_are_named_exist() -> None:
+    named = re.findall(r"`EXTRAS=(\w+)`", (ROOT / "docs" / "operations.md").read_text("utf-8"))
+    assert len(named) == len(set(named)) == 4
+    assert set(named) <= set(re.findall(r"^(\w+) = \[\"", PROJECT.read_text("utf-8"), re.M))
 
 
 def test_links_lead_somewhere(page: Path) -> None:

@@ -1,60 +1,122 @@
 """A picture that doesn't change is noticed, a still scene is not taken for one."""
 
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import cycle, islice, repeat
+
+import av
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from daemon.capture.frozen import AFTER, FrozenPicture
+from daemon.capture.gate import is_key
+from tests.footage import Rate, encoded
 
+Image = NDArray[np.uint8]
 STILL = np.random.default_rng(1).integers(0, 256, (1080, 64, 3), np.uint8)
+RATE = 5  # pictures a second, and a key frame in each: what encoders make doesn't hang on it
+LONG = 3 * AFTER
 
 
-def frozen_after(pictures: list[NDArray[np.uint8]], fps: float, seconds: float) -> float | None:
-    """Return when the first was called frozen, if it was; they are shown over and over."""
+def frozen_after(
+    pictures: Iterable[tuple[Image, bool]], fps: float, seconds: float
+) -> float | None:
+    """Return when the first was called frozen, if it was; each is a picture and whether a key."""
     watching = FrozenPicture()
-    for index in range(int(seconds * fps)):
-        if watching.look(pictures[index % len(pictures)], 1000 + index / fps):
+    for index, (image, key) in enumerate(islice(pictures, int(seconds * fps))):
+        if watching.look(image, 1000 + index / fps, is_key=key):
             return index / fps
     return None
 
 
+def over_and_over(*images: Image) -> Iterator[tuple[Image, bool]]:
+    return ((image, True) for image in cycle(images))
+
+
+def coded(images: Iterable[Image], rate: Rate) -> Iterator[tuple[Image, bool]]:
+    """Encode pictures, a key frame a second, and decode them again."""
+    decoder = av.CodecContext.create("h264", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    for packet in [*encoded(images, RATE, key_interval=RATE, keeps=rate), None]:
+        for frame in decoder.decode(packet):
+            yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), is_key(frame)
+
+
+@cache
+def scene() -> Image:
+    """Return what a camera looks at: areas, edges and texture."""
+    rough = np.random.default_rng(2).integers(40, 200, (12, 16, 3), np.uint8)
+    return np.kron(rough, np.ones((10, 10, 1), np.uint8))
+
+
+def with_noise(levels: float) -> Iterator[Image]:
+    """Yield the scene as a sensor sees it, for ever."""
+    random = np.random.default_rng(3)
+    while True:
+        seen = scene() + random.normal(0, levels, scene().shape)
+        yield np.clip(seen.round(), 0, 255).astype(np.uint8)
+
+
+COUNT = int(LONG * RATE)
+RATES: dict[str, Rate] = {
+    "20 kbit/s": {"bit_rate": 20_000},
+    "100 kbit/s": {"bit_rate": 100_000},
+    "1 Mbit/s": {"bit_rate": 1_000_000},
+    "quality 23": {"crf": 23},
+    "quality 38": {"crf": 38},
+}
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_an_encoder_that_repeats_one_picture_is_noticed_whatever_its_rate(rate: Rate) -> None:
+    found = frozen_after(coded(repeat(scene(), COUNT), rate), RATE, LONG)
+    assert found is not None
+    assert found >= AFTER
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+@pytest.mark.parametrize("levels", [0.5, 2.0])
+def test_a_still_scene_has_noise_that_no_encoder_hides(rate: Rate, levels: float) -> None:
+    assert frozen_after(coded(islice(with_noise(levels), COUNT), rate), RATE, LONG) is None
+
+
 def test_one_picture_over_and_over_is_frozen() -> None:
     for fps in (1, 12.5, 30):
-        found = frozen_after([STILL], fps, 2 * AFTER)
+        found = frozen_after(over_and_over(STILL), fps, 2 * AFTER)
         assert found is not None
         assert AFTER <= found <= AFTER + 2
-
-
-def test_a_still_scene_has_noise() -> None:
-    noisy = [STILL.copy() for _ in range(7)]
-    for number, picture in enumerate(noisy):
-        picture[8 * number, 3, 0] ^= 1
-    assert frozen_after(noisy, 25, 3 * AFTER) is None
 
 
 def test_a_loop_that_lasts_a_second_is_not_frozen() -> None:
     """One picture a second would always be the same one of it."""
     loop = [STILL, *[np.roll(STILL, n, axis=1) for n in range(1, 25)]]
-    assert frozen_after(loop, 25, 2 * AFTER) is None
+    assert frozen_after(over_and_over(*loop), 25, 2 * AFTER) is None
 
 
 def test_a_clock_in_the_picture_is_seen_wherever_it_is() -> None:
     for top in (0, 501, 1040):
-        picture = STILL.copy()
-        picture[top : top + 20, 2:12] = 255
-        assert frozen_after([STILL, picture], 1, 2 * AFTER) is None
+        clock = []
+        for second in range(60):
+            picture = STILL.copy()
+            picture[top : top + 20, 2:12] = 4 * second
+            clock.append(picture)
+        assert frozen_after(over_and_over(*clock), 1, 2 * AFTER) is None
 
 
-def test_it_thaws_at_once() -> None:
+def test_it_thaws_with_the_next_key_frame() -> None:
     watching = FrozenPicture()
     for second in range(int(AFTER) + 2):
-        frozen = watching.look(STILL, float(second))
+        frozen = watching.look(STILL, float(second), is_key=True)
     assert frozen
-    assert not watching.look(STILL[:, ::-1], AFTER + 10)
+    other = STILL[:, ::-1]
+    assert watching.look(other, AFTER + 10, is_key=False)
+    assert not watching.look(other, AFTER + 11, is_key=True)
 
 
 def test_any_size_will_do() -> None:
     for shape in ((1, 1, 3), (17, 1023, 3), (127, 2, 3)):
         watching = FrozenPicture()
         padded = np.zeros((shape[0], shape[1] + 5, 3), np.uint8)[:, : shape[1]]
-        assert not watching.look(padded, 0.0)
-        assert watching.look(padded, AFTER)
+        assert not watching.look(padded, 0.0, is_key=True)
+        assert watching.look(padded, AFTER, is_key=True)

@@ -36,7 +36,6 @@ def site() -> Iterator[Site]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
     """A server that gives a client a second, and answers with much."""
     monkeypatch.setitem(LIMITS, "channel_timeout", 1)
-    monkeypatch.setitem(LIMITS, "cleanup_interval", 1)
 
     def app(_environ: object, start: Callable[..., object]) -> list[bytes]:
         start("200 OK", [("Content-Length", str(LARGE))])
@@ -142,12 +141,10 @@ def test_an_answer_that_is_never_read_is_given_up(hasty: HttpServer) -> None:
 
 
 class FakeChannel:
-    """A connection as the server's maintenance sees it."""
+    """A connection as the server sees it that lets go of those whose time is over."""
 
-    def __init__(self, created: float, busy: bool = False, asked: float | None = None) -> None:
-        self.creation_time, self.requests, self.closed = created, [1] * busy, False
-        if asked is not None:
-            self.asked_at = asked
+    def __init__(self, since: float, busy: bool = False) -> None:
+        self.since, self.requests, self.closed = since, [1] * busy, False
 
     def handle_close(self) -> None:
         self.closed = True
@@ -155,20 +152,34 @@ class FakeChannel:
 
 def test_time_runs_from_the_last_whole_request() -> None:
     channels = {
-        "new": FakeChannel(created=80),
-        "silent": FakeChannel(created=69),
-        "served long ago": FakeChannel(created=0, asked=69),
-        "served again and again": FakeChannel(created=0, asked=71),
-        "being served": FakeChannel(created=0, asked=0, busy=True),
+        "new": FakeChannel(since=80),
+        "silent": FakeChannel(since=69),
+        "being served": FakeChannel(since=0, busy=True),
     }
     connections: dict[int, Any] = {}
     server = _Server(lambda _environ, _start: [], socket.create_server((LOCAL, 0)), connections)
     server.active_channels = channels
-    server.maintenance(now=100.0)
+    server._let_go(overdue=70.0)
+    assert channels["silent"].closed
+    assert not channels["new"].closed
+    assert not channels["being served"].closed
     server.task_dispatcher.shutdown()
+    asking: Any = FakeChannel(since=0)
+    server.add_task(asking)
     wasyncore.close_all(connections)
-    closed = {name for name, channel in channels.items() if channel.closed}
-    assert closed == {"silent", "served long ago"}
+    assert asking.since > 0
+
+
+@pytest.mark.parametrize("leap", [86400.0, -86400.0])
+def test_a_clock_that_is_set_ends_no_connection_and_keeps_none(
+    hasty: HttpServer, monkeypatch: pytest.MonkeyPatch, leap: float
+) -> None:
+    now = time.time
+    with connect(hasty.port) as silent, connect(hasty.port) as early:
+        monkeypatch.setattr(time, "time", lambda: now() + leap)
+        early.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert early.recv(12, socket.MSG_WAITALL) == b"HTTP/1.0 200"
+        assert ended(silent)
 
 
 @pytest.mark.parametrize(

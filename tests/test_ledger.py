@@ -107,3 +107,25 @@ def test_a_sink_that_the_stream_has_not_is_refused() -> None:
     ledger = Ledger([StageName.RECORD])
     with pytest.raises(KeyError):
         ledger.write(StageName.EVENTS)
+
+
+class FakeLock:
+    """A lock; whoever waits for it acts as soon as it is let go for the first time."""
+
+    def __init__(self, waiter: Callable[[], None]) -> None:
+        self._waiter = waiter
+
+    def __enter__(self) -> None:
+        """Take it."""
+
+    def __exit__(self, *_: object) -> None:
+        waiter, self._waiter = self._waiter, lambda: None
+        waiter()
+
+
+def test_a_sink_that_comes_back_while_the_book_is_closed_posts_nothing() -> None:
+    ledger = a_ledger(1, 1, 1)
+    ledger._lock = FakeLock(lambda: ledger.write(StageName.EVENTS))  # type: ignore[assignment]
+    ledger.close()
+    book = ledger.read()
+    assert (book.written[StageName.EVENTS], book.balanced) == (0, True)

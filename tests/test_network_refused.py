@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 
 from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
+from daemon.config import StreamConfig
 from daemon.config.secret import SourceUri
+from daemon.config.stream import Transport
 from daemon.errors import SourceError
+from daemon.pipeline import _opener
 from tests import clips, web
 from tests.rtsp import RtspServer, moving_square, serving
 
@@ -116,3 +120,25 @@ def test_a_playlist_of_its_own_server_is_read_and_comes_in_bursts(tmp_path: Path
         found = [clips.number_of(picture.image) for picture in islice(source, 10)]
         source.close()
     assert found == list(range(10))
+
+
+def test_a_camera_of_which_only_the_sound_goes_on_is_given_up(camera: RtspServer) -> None:
+    source = VideoSource(SourceUri(camera.url("sound/20")), timeout=2)
+    taken: list[Picture] = []
+    with pytest.raises(SourceError, match="no picture for 2 s") as caught:
+        taken.extend(source)
+    assert caught.value.reason == "stalled"
+    assert len(taken) > 10
+    source.close()
+
+
+@pytest.mark.parametrize(("transport", "asked"), [("tcp", "RTP/AVP/TCP;"), ("udp", "RTP/AVP/UDP;")])
+def test_rtsp_is_sent_as_the_configuration_says(
+    camera: RtspServer, transport: Transport, asked: str
+) -> None:
+    uri = SourceUri(camera.url("close/1"))
+    camera.visits.clear()
+    with suppress(SourceError):  # the scripted server sends over TCP whatever it is asked
+        _opener(StreamConfig("cam", uri, transport=transport))(uri, 1.0).close()
+    (visit,) = camera.visits
+    assert visit.transport.startswith(asked)

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 
-import av
 import pytest
 
 from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
-from tests import clips, web
+from daemon.config.stream import Policy
+from tests import clips, tls, web
 from tests.capturing import House
 from tests.fakes import FakeSource, picture
 from tests.rtsp import RtspServer, Video, moving_square, serving
@@ -47,12 +46,19 @@ def test_h265_over_a_network(tmp_path: Path) -> None:
         assert source.damaged == 0
 
 
+def test_a_camera_that_encrypts_and_vouches_for_itself(video: Video, tmp_path: Path) -> None:
+    with serving(video) as camera, tls.relay(camera.port, tmp_path) as port:
+        assert len(some(f"rtsps://127.0.0.1:{port}/play", 12)) == 12
+
+
 def test_a_camera_that_tells_no_rate(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     describe = RtspServer._description
     monkeypatch.setattr(
         RtspServer,
         "_description",
-        lambda server: describe(server).replace(f"a=framerate:{video.rate}", "a=framerate:0"),
+        lambda server, shown, **what: describe(server, shown, **what).replace(
+            f"a=framerate:{video.rate}", "a=framerate:0"
+        ),
     )
     with serving(video) as camera:
         pts = [picture.pts for picture in some(camera.url("play"), 12)]
@@ -75,21 +81,18 @@ def test_a_clock_that_jumps_is_passed_on_for_the_timeline_to_mend(video: Video) 
 
 
 def test_8k_is_read(tmp_path: Path) -> None:
-    encoder = av.CodecContext.create("mjpeg", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = 7680, 4320, "yuvj420p"
-    encoder.time_base = Fraction(1, 25)
-    (packet,) = encoder.encode(av.VideoFrame(7680, 4320, "yuvj420p"))
-    clip = tmp_path / "8k.jpg"
-    clip.write_bytes(bytes(packet))
+    clip = clips.jpeg(tmp_path / "8k.jpg", 7680, 4320)
     with opened(str(clip)) as source:
         (found,) = source
     assert found.image.shape == (4320, 7680, 3)
 
 
-def test_a_live_source_that_comes_in_bursts_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("policy", ["live", "lossless"])
+def test_a_live_source_that_comes_in_bursts_is_paced(
+    monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
     source = FakeSource([picture(n * 1000) for n in range(4)], in_bursts=True)
-    house = House("http://server/live.m3u8", policy="live")
+    house = House("http://server/live.m3u8", policy=policy)
     house.openings._steps += [source]
     waits: list[float] = []
 

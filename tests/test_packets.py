@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from daemon.capture.copying import Copying
 from daemon.capture.source import Picture, SourcePacket
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
+from daemon.errors import SourceError
 from daemon.flow import Coding, Packet
 from daemon.sink.fragments import FragmentedMp4
 from tests import clips
@@ -85,6 +87,35 @@ def test_a_change_of_size_is_another_coding(tmp_path: Path) -> None:
     assert len({coding.parameters for coding in codings}) == 2
     second = packets[min(codings[coding] for coding in codings if coding.width == 128) - 1]
     assert second.is_keyframe
+
+
+def test_a_damaged_packet_costs_the_copy_up_to_the_next_key_frame_and_no_more(
+    tmp_path: Path,
+) -> None:
+    original = clips.noise(
+        tmp_path / "clip.mkv", 40, encoding={"g": "10", "bf": "0", "sc_threshold": "0"}
+    )
+    with av.open(str(original)) as container:
+        damaged = bytes(list(container.demux(video=0))[13])
+    content = original.read_bytes()
+    original.write_bytes(content.replace(damaged, b"\xff" * len(damaged)))
+    source = VideoSource(SourceUri(str(original)), 5.0, packets=True)
+    pictures = list(source)
+    assert source.damaged == 1
+    source.close()
+    kept = [packet for picture in pictures for packet in picture.packets]
+    assert len(kept) == 40 - 7
+    assert kept[13].is_keyframe
+
+
+def test_damaged_parameters_are_no_source_to_copy(tmp_path: Path) -> None:
+    original = clips.count(tmp_path / "clip.mp4", 5)
+    content = bytearray(original.read_bytes())
+    content[content.index(b"avcC") + 4 + 6] = 0xFF  # the upper half of the first set's length
+    original.write_bytes(content)
+    with pytest.raises(SourceError, match=r"record\.video: annotated"):
+        VideoSource(SourceUri(str(original)), 5.0, packets=True)
+    VideoSource(SourceUri(str(original)), 5.0).close()
 
 
 def test_packets_that_are_not_asked_for_are_not_kept(tmp_path: Path) -> None:

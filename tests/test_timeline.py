@@ -103,13 +103,22 @@ def test_a_burst_on_connecting_is_not_taken_to_jump() -> None:
     assert live(*((i * 0.04, i * 0.001) for i in range(100)))[-1] == pytest.approx(99 * 0.04)
 
 
-@pytest.mark.parametrize("ppm", [-50, 50, 100])
-def test_a_clock_that_drifts_is_not_late(ppm: float) -> None:
+@pytest.mark.parametrize("ppm", [-100, -50, 50, 100])
+def test_a_clock_that_drifts_is_neither_late_nor_ahead(ppm: float) -> None:
     """A fortnight, a picture every 2 min; uncorrected it would be 60 s off, or 120."""
     timeline = Timeline()
     for second in range(0, 14 * 86_400, 120):
-        timeline.stamp(round(second * (1 - ppm / 1e6) / TB), TB, float(second))
+        pts = round(second * (1 - ppm / 1e6) / TB)
+        assert timeline.stamp(pts, TB, float(second)) == pts
         assert abs(timeline.lag) < 0.5
+
+
+def test_pictures_that_come_ever_earlier_take_the_clock_in_the_end() -> None:
+    """A camera that stamps 20 pictures a second and sends 25: an hour of it would last 75 min."""
+    times = live(*((n * 0.05, n * 0.04) for n in range(25 * 120)))
+    assert times[1] - times[0] == pytest.approx(0.05)
+    assert times[-1] - times[-2] == pytest.approx(0.04, abs=1e-4)
+    assert times[-1] - 0.04 * (25 * 120 - 1) == pytest.approx(10, abs=0.1)
 
 
 def test_pictures_that_come_ever_later_are_late_all_the_same() -> None:

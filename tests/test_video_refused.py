@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.capture import container
 from daemon.capture.video import VideoSource
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError
@@ -104,3 +105,30 @@ def test_a_refused_connection_is_told_without_the_password() -> None:
     with pytest.raises(SourceError, match="can't be opened: connection refused") as caught:
         VideoSource(SourceUri(f"rtsp://user:hunter2@127.0.0.1:{port}/cam"), timeout=5)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_picture_beyond_all_cameras_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    opened = source(clips.jpeg(tmp_path / "huge.jpg", 11_000, 11_000))
+    with pytest.raises(SourceError, match=r"pictures of more than 37\.7 million pixels"):
+        list(opened)
+    opened.close()
+
+
+def test_a_size_that_is_announced_and_too_large_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "MOST_PIXELS", 64 * 48 - 1)
+    with pytest.raises(SourceError, match="is 64x48, and pictures of more than"):
+        source(clips.count(tmp_path / "a.mp4", 3))
+
+
+def test_of_a_video_that_becomes_too_large_the_rest_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(48, 64), (96, 128)]
+    parts = [clips.count(tmp_path / f"{n}.ts", 8, size) for n, size in enumerate(sizes)]
+    monkeypatch.setitem(container.SIZE_LIMIT, "max_pixels", str(64 * 64))
+    opened = source(clips.joined(tmp_path / "all.ts", *parts))
+    assert [picture.image.shape for picture in opened] == [(48, 64, 3)] * 8
+    assert opened.damaged == 8
+    opened.close()

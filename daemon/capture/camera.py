@@ -24,8 +24,6 @@ os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(_POLL))
 class CameraSource:
     """A camera under /dev. Its pictures carry no pts: the moment of capture is the time."""
 
-    damaged = 0
-
     def __init__(self, uri: SourceUri, timeout: float) -> None:
         """Open ``uri``, as in `CameraAddress`; ``timeout`` seconds limit the wait for a picture.
 
@@ -37,6 +35,7 @@ class CameraSource:
         address = CameraAddress.parse(uri.reveal())
         self._device = Path(address.device)
         self._timeout = timeout
+        self.damaged = 0
         self._refuse_if_absent()
         self._capture = cv2.VideoCapture(address.device, cv2.CAP_V4L2)
         try:
@@ -47,20 +46,24 @@ class CameraSource:
         self.info = SourceInfo(codec=self._fourcc().lower(), decoder="v4l2", time_base=_TIME_BASE)
 
     def __iter__(self) -> Iterator[Picture]:
-        """Yield pictures for ever.
+        """Yield pictures for ever; those that can't be decoded are passed over.
 
         Raises
         ------
         SourceError
             When the camera gives no picture any more, or is gone.
         """
+        pictured_at = time.monotonic()
         while True:
-            self._grab()
+            self._grab(pictured_at)
             started = time.monotonic()
             decoded, image = self._capture.retrieve()
-            if not decoded:
-                raise SourceError("the camera gives a picture that can't be decoded")
-            yield Picture(np.asarray(image, np.uint8), None, _TIME_BASE, time.monotonic() - started)
+            if not decoded:  # a cable or hub that loses bytes of a JPEG, which reopening won't mend
+                self.damaged += 1
+                continue
+            took = time.monotonic() - started
+            yield Picture(np.asarray(image, np.uint8), None, _TIME_BASE, took)
+            pictured_at = time.monotonic()
 
     def close(self) -> None:
         """Release the camera."""
@@ -74,8 +77,9 @@ class CameraSource:
                 "camera",
                 "open_failed",
             )
-        # One buffer: an older picture is never worth more than the newest.
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        # One is ours while the camera fills the other: with a single one it would have to leave
+        # every other picture out, and more of them would only hold older pictures.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
         if address.format:
             fourcc = cv2.VideoWriter.fourcc(*FORMATS[address.format])
             self._capture.set(cv2.CAP_PROP_FOURCC, fourcc)
@@ -98,19 +102,21 @@ class CameraSource:
                 "open_failed",
             )
 
-    def _grab(self) -> None:
-        """Wait for a picture; OpenCV comes back without one when its own time is over."""
-        since = time.monotonic()
+    def _grab(self, since: float) -> None:
+        """Wait for a picture; OpenCV comes back without one when its own time is over.
+
+        ``since`` is when the last one came that could be decoded.
+        """
         while True:
             asked = time.monotonic()
+            # Another wait would take too long; a short timeout leaves time for one all the same.
+            if asked - since > max(self._timeout - _POLL, self._timeout / 2):
+                raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
             if self._capture.grab():
                 return
             self._refuse_if_absent()
-            now = time.monotonic()
-            if now - asked < _POLL / 2:
+            if time.monotonic() - asked < _POLL / 2:
                 raise SourceError("the camera gives no picture any more")
-            if now - since >= self._timeout - _POLL:  # the next wait would take too long
-                raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
 
     def _refuse_if_absent(self) -> None:
         if not self._device.exists():

@@ -13,6 +13,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from daemon.config.secret import SourceUri
+from daemon.config.stream import Transport
 from daemon.errors import SourceError
 
 _WEB = "http,https,tls,tcp,crypto"
@@ -26,6 +27,11 @@ _PROTOCOLS = {
 }
 # Files that make FFmpeg open other files.
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
+MOST_PIXELS = 8192 * 4608
+"""Of a picture that is decoded: a little more than 8K. Else a few bytes could ask for gigabytes."""
+SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
+"""What tells a decoder so."""
+TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
 SHARE = 0.9
 """Of a timeout is the library's, which takes a while to notice that it is over."""
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
@@ -42,10 +48,13 @@ _UNREACHABLE = frozenset(
 )
 
 
-def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) -> InputContainer:
+def open_container(
+    uri: SourceUri, timeout: float, accelerator: HWAccel | None, transport: Transport
+) -> InputContainer:
     """Open ``uri``; ``timeout`` seconds limit that and, on a network, each read.
 
-    ``accelerator`` is what its video is to be decoded by, None for software.
+    ``accelerator`` is what its video is to be decoded by, None for software; ``transport`` is
+    how RTSP sends it.
 
     Raises
     ------
@@ -53,7 +62,11 @@ def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) 
         When it can't be opened, or is a playlist on this machine.
     """
     limit = SHARE * timeout
-    options = {"protocol_whitelist": _PROTOCOLS[uri.scheme], **_network_options(uri, limit)}
+    options = {
+        "protocol_whitelist": _PROTOCOLS[uri.scheme],
+        **SIZE_LIMIT,  # of what is decoded to find out what the streams are
+        **_network_options(uri, limit, transport),
+    }
     started = time.monotonic()
     try:
         container = av.open(
@@ -78,23 +91,29 @@ def open_container(uri: SourceUri, timeout: float, accelerator: HWAccel | None) 
 
 
 def video_of(container: InputContainer) -> VideoStream:
-    """Return the video to be read: of a playlist's variants the best, the rest not being fetched.
+    """Return the video to be read, its decoder bounded.
+
+    Of a playlist's variants it is the best, the rest not being fetched.
 
     Raises
     ------
     SourceError
-        When there is none; the picture on the cover of a song is none.
+        When there is none, the picture on the cover of a song being none, or it is too large.
     """
     found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not found:
         raise SourceError("has no video in it", "open_failed")
-    if not comes_in_bursts(container):
-        return found[0]
-    best = max(found, key=lambda stream: stream.height * stream.width)
-    for stream in container.streams:
-        if stream is not best:
-            stream.discard = Discard.all
-    return best
+    read = found[0]
+    if comes_in_bursts(container):
+        read = max(found, key=lambda stream: stream.height * stream.width)
+        for stream in container.streams:
+            if stream is not read:
+                stream.discard = Discard.all
+    if read.width * read.height > MOST_PIXELS:
+        raise SourceError(f"is {read.width}x{read.height}, and {TOO_LARGE}", "open_failed")
+    read.codec_context.thread_count = 1
+    read.codec_context.options = SIZE_LIMIT
+    return read
 
 
 def comes_in_bursts(container: InputContainer) -> bool:
@@ -128,13 +147,19 @@ def said(error: OSError | av.FFmpegError) -> str:
     return (error.strerror or "no reason given").lower()
 
 
-def _network_options(uri: SourceUri, limit: float) -> Mapping[str, str]:
+def why_decoding_failed(error: av.FFmpegError) -> str:
+    """Return what to tell of a packet that can't be decoded."""
+    # What FFmpeg says of a picture that only turns out to be too large when it is decoded.
+    return TOO_LARGE if isinstance(error, av.error.ArgumentError) else said(error)
+
+
+def _network_options(uri: SourceUri, limit: float, transport: Transport) -> Mapping[str, str]:
     if uri.is_file:
         return {}
     # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
     options = {"fpsprobesize": "0"}
     if uri.scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": "tcp", "timeout": str(int(limit * 1e6))}
+        return options | {"rtsp_transport": transport, "timeout": str(int(limit * 1e6))}
     return options | {"rw_timeout": str(int(limit * 1e6))}
 
 

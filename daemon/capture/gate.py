@@ -3,6 +3,11 @@
 from av.video.frame import PictureType, VideoFrame
 
 
+def is_key(frame: VideoFrame) -> bool:
+    """Return whether ``frame`` was coded by itself."""
+    return bool(frame.key_frame or frame.pict_type == PictureType.I)
+
+
 class KeyFrameGate:
     """Lets pictures through from a key frame on, until the next damage.
 
@@ -21,6 +26,6 @@ class KeyFrameGate:
         """Return whether ``frame`` is whole and so is everything that it was predicted from."""
         if frame.is_corrupt:
             self._open = False
-        elif frame.key_frame or frame.pict_type == PictureType.I:
+        elif is_key(frame):
             self._open = True
         return self._open

@@ -44,8 +44,8 @@ class Intake:
         """Prepare for the pictures of a source that was just opened."""
         self._status.codec, self._status.decoder = info.codec, info.decoder
         self._status.total_frames = info.total_frames
-        in_bursts = info.in_bursts or not self._live_source
-        self._paced = in_bursts and self._stream.policy == "live"
+        as_live = not self._live_source and self._stream.policy == "live"
+        self._paced = info.in_bursts or as_live
         if self._live_source:
             self._timeline.reconnected()
         else:  # a file is opened once
@@ -79,20 +79,25 @@ class Intake:
         )
         self.count += 1
         self._status.last_frame_at = frame.captured_at
-        if self._live_source:
-            self._look_after(frame, timeline.lag)
+        if self._live_source:  # what is offered is the sinks' to draw on
+            self._look_at(picture, frame.captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
         else:
             self._lane.skip()
+        if self._live_source:
+            self._refuse_if_late()
 
-    def _look_after(self, frame: Frame, lag: float) -> None:
-        """Note what goes wrong with a live source that does give pictures."""
+    def _refuse_if_late(self) -> None:
+        lag, most = self._timeline.lag, self._stream.stall_timeout
         self._status.source_lag = lag
         # A lossless stream lags by waiting for us, which opening it anew would not mend.
-        if self._stream.policy == "live" and lag > self._stream.stall_timeout:
-            raise SourceError(f"its pictures come {lag:.1f} s late", "lagging")
-        frozen = self._frozen.look(frame.image, frame.captured_at)
+        if self._stream.policy == "live" and lag > most:
+            raise SourceError(f"its pictures come more than {most:g} s late", "lagging")
+
+    def _look_at(self, picture: Picture, now: float) -> None:
+        """Note whether the picture of a live source stands still."""
+        frozen = self._frozen.look(picture.image, now, is_key=picture.is_key)
         if frozen == self._status.frozen:
             return
         self._status.frozen = frozen

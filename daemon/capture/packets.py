@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
+import av
 from av.bitstream import BitStreamFilterContext
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from daemon.capture.source import SourcePacket
+from daemon.errors import SourceError
 from daemon.flow import Coding
 
 # What brings packets into NAL units with start codes, as a camera on the network sends them.
@@ -29,22 +31,36 @@ class PacketCopier:
     """
 
     def __init__(self, stream: VideoStream) -> None:
+        """Keep packets of ``stream``.
+
+        Raises
+        ------
+        SourceError
+            When what it says of its coding is damaged.
+        """
         self._context = stream.codec_context
         self._codec = self._context.codec.canonical_name
         self._time_base = stream.time_base or Fraction(1, 90_000)
-        name = _FILTERS.get(self._codec)
-        self._filter = BitStreamFilterContext(name, stream) if name else None
+        self._filter = _filter_of(stream, self._codec)
         self._parameters = b""
         self._coding: Coding | None = None
         self._packets: list[SourcePacket] = []
 
-    def add(self, packet: "Packet[VideoStream]") -> None:
-        """Keep a packet, which has been decoded: its content goes."""
+    def add(self, packet: "Packet[VideoStream]") -> bool:
+        """Keep a packet, which has been decoded: its content goes.
+
+        Returns False for one so damaged that it can't be kept; then a key frame is waited for.
+        """
         if not packet.size:
-            return
+            return True
         if len(self._packets) == _MOST:
             self._packets, self._coding = [], None
-        for whole in [packet] if self._filter is None else self._filter.filter(packet):
+        try:
+            converted = [packet] if self._filter is None else self._filter.filter(packet)
+        except av.error.InvalidDataError:
+            self._coding = None
+            return False
+        for whole in converted:
             data = bytes(whole)
             if whole.is_keyframe:
                 data = self._with_parameters(data)
@@ -52,6 +68,7 @@ class PacketCopier:
                 self._coding = Coding(self._codec, context.width, context.height, self._parameters)
             if self._coding is not None:
                 self._packets.append(self._copied(whole, data, self._coding))
+        return True
 
     def take(self) -> Sequence[SourcePacket]:
         """Return what was kept, and forget it."""
@@ -83,3 +100,17 @@ class PacketCopier:
             is_keyframe=packet.is_keyframe,
             coding=coding,
         )
+
+
+def _filter_of(stream: VideoStream, codec: str) -> BitStreamFilterContext | None:
+    name = _FILTERS.get(codec)
+    if name is None:
+        return None
+    try:
+        return BitStreamFilterContext(name, stream)
+    except av.FFmpegError:
+        raise SourceError(
+            "what it says of its coding is damaged, so it can't be copied; "
+            "record.video: annotated may do",
+            "open_failed",
+        ) from None

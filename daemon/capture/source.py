@@ -31,7 +31,8 @@ class Picture:
     ``image`` is uint8 [height, width, 3], BGR, upright. ``pts`` counts ``time_base`` seconds;
     it is None where the source has no time of its own worth keeping. ``decode_seconds`` is
     what decoding and converting took, without the waiting. ``packets`` are those that were
-    read since the picture before, where they were asked for.
+    read since the picture before, where they were asked for. ``is_key`` tells that it was
+    coded by itself.
     """
 
     image: NDArray[np.uint8]
@@ -39,6 +40,7 @@ class Picture:
     time_base: Fraction
     decode_seconds: float
     packets: Sequence[SourcePacket] = ()
+    is_key: bool = True
 
 
 @dataclass(frozen=True)

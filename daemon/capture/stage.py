@@ -90,12 +90,12 @@ class CaptureStage:
             if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
                 self._note_loss(waited)
             return False
-        if waited >= self._lost_at and self._turn.end():
+        if self._turn.end(self._lost_at):
             self._turn = Turn()
             self._status.reconnects["stuck"] += 1
             self._note_loss(waited)
             return True
-        if self._turn.declare_stall():
+        if self._turn.declare_stall(self._stalls_at):
             self._note_failure(self._stalled, "is opened anew")
         return False
 
@@ -138,8 +138,10 @@ class CaptureStage:
             raise
         except Exception as error:
             # What a library or our own code gets wrong ends this reading, and no other stream's.
-            log.exception("a fault while reading", extra={"stream": self._stream.name})
-            raise SourceError(f"a fault while reading: {type(error).__name__}") from None
+            sentence = f"a fault while reading: {type(error).__name__}"
+            if self._reminder.count("fault", sentence):
+                log.exception(sentence, extra={"stream": self._stream.name})
+            raise SourceError(sentence) from None
         finally:
             turn.resume()
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
 _LARGEST_JUMP = 2.0  # seconds: what strays farther is no longer the same clock
+_LARGEST_LEAD = 10.0  # seconds in all: what servers keep of the past comes at once on connecting
 _DRIFT = 2e-4  # by which a camera's clock may run slow or fast; crystals stay under 1e-4
 
 
@@ -13,9 +14,10 @@ class Timeline:
     A file keeps its own pts and time base, and is only corrected where they don't increase;
     where they start anew (recordings joined end to end), what follows is moved behind what was.
     A live stream is counted in 1/90000 s from its first frame; where its pts are missing, go
-    back or run ahead of the monotonic clock, and after `reconnected`, it continues by that
-    clock. Pts that fall behind it are kept: such pictures are late, which `lag` tells. What two
-    clocks drift apart is no lag: 50 ppm would come to 10 s in two days.
+    back or run ahead of the monotonic clock, by 2 s at once or by 10 s in all, and after
+    `reconnected`, it continues by that clock. Pts that fall behind it are kept: such pictures
+    are late, which `lag` tells. What two clocks drift apart is no lag: 50 ppm would come to
+    10 s in two days.
     """
 
     def __init__(self, time_base: Fraction | None = None) -> None:
@@ -83,8 +85,10 @@ class Timeline:
         if self._source_start is not None and self._anchor is not None and not went_back:
             by_source = round((source_time - self._source_start) / self.time_base)
             start, started_at = self._anchor  # a late source that catches up doesn't run ahead
-            latest = max(by_clock, start + round((now - started_at) / self.time_base))
-            if (by_source - latest) * self.time_base <= _LARGEST_JUMP:
+            expected = start + round((now - started_at) / self.time_base)
+            jump = (by_source - max(by_clock, expected)) * self.time_base
+            lead = (by_source - expected) * self.time_base + self._drift
+            if jump <= _LARGEST_JUMP and lead <= _LARGEST_LEAD:
                 return by_source
         self._source_start = source_time - by_clock * self.time_base
         return by_clock

@@ -14,7 +14,8 @@ class Turn:
 
     The thread says `wait` before it enters a library that may keep it, and `resume` when it is
     back. Other threads see how long it has been away. Its turn can end only while it is away,
-    so between `resume` and the next `wait` the stream is its own.
+    which is looked at again when it does: it may have come and gone meanwhile. So between
+    `resume` and the next `wait` the stream is its own.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,16 +56,19 @@ class Turn:
         since = self._since
         return 0.0 if since is None else self._clock() - since
 
-    def declare_stall(self) -> bool:
-        """Have `resume` tell of a stall; returns False when the thread is here or it is known."""
+    def declare_stall(self, after: float) -> bool:
+        """Have `resume` tell of a stall of a thread that has been away for ``after`` seconds.
+
+        Returns False when it hasn't, by now, or it is known.
+        """
         with self._lock:
-            if self._since is None or self._stalled or self._over:
+            if self._since is None or self.waited < after or self._stalled or self._over:
                 return False
             self._stalled = True
             return True
 
-    def end(self) -> bool:
-        """Take the turn from a thread that is away; returns False when it is here."""
+    def end(self, after: float) -> bool:
+        """Take the turn from a thread that has been away for so long; False when it hasn't."""
         with self._lock:
-            self._over = self._over or self._since is not None
+            self._over |= self._since is not None and self.waited >= after
             return self._over

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import cast
 
 import av
 import cv2
@@ -21,14 +22,16 @@ from daemon.capture.container import (
     said,
     total_frames,
     video_of,
+    why_decoding_failed,
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
-from daemon.capture.gate import KeyFrameGate
+from daemon.capture.gate import KeyFrameGate, is_key
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
 from daemon.config.secret import SourceUri
+from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
 
 _ROTATIONS = {
@@ -51,11 +54,12 @@ class VideoSource:
         decoding: Decoding | None = None,
         *,
         packets: bool = False,
+        transport: Transport = "tcp",
     ) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
 
         ``decoding`` decides what decodes it: software, if it is left out. The pictures bring
-        their ``packets`` along where that is asked for.
+        their ``packets`` along where that is asked for. ``transport`` is that of rtsp://.
 
         Raises
         ------
@@ -67,14 +71,14 @@ class VideoSource:
         self._live = not uri.is_file
         self._timeout = timeout
         self._decoding = decoding or Decoding()
-        self._container = self._opened(uri)
+        self._container = self._opened(uri, transport)
         try:
             self._stream = video_of(self._container)
+            self._copier = PacketCopier(self._stream) if packets else None
         except SourceError:
             self.close()
             raise
         context = self._stream.codec_context
-        context.thread_count = 1
         self._download: Download | None = None
         self._to_bgr = ToBgr()
         self._expected_pts = 0
@@ -86,7 +90,6 @@ class VideoSource:
             total_frames=total_frames(self._container, self._stream),
             in_bursts=comes_in_bursts(self._container),
         )
-        self._copier = PacketCopier(self._stream) if packets else None
         self._gate = KeyFrameGate()
         self.damaged = 0
 
@@ -106,14 +109,14 @@ class VideoSource:
         """
         pictured_at = time.monotonic()
         try:
-            for packet in self._container.demux(self._stream):
+            for any_packet in self._container.demux():  # sound too: it may outlive the pictures
                 started = time.monotonic()
                 if self._live and started - pictured_at > SHARE * self._timeout:
                     raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
-                frames = self._decode(packet)
-                if self._copier is not None:
-                    self._copier.add(packet)
-                for frame in frames:
+                if any_packet.stream is not self._stream:
+                    continue
+                packet = cast("Packet[VideoStream]", any_packet)
+                for frame in self._decode_and_copy(packet):
                     if not self._is_whole(frame):
                         continue
                     yield self._picture(frame, started)
@@ -121,22 +124,28 @@ class VideoSource:
         except av.error.ExitError:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
-            raise SourceError(f"reading stopped: {said(error)}") from None
+            raise SourceError(f"reading stopped: {why_decoding_failed(error)}") from None
         self._check_end()
 
     def close(self) -> None:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
 
-    def _opened(self, uri: SourceUri) -> av.container.InputContainer:
+    def _opened(self, uri: SourceUri, transport: Transport) -> av.container.InputContainer:
         accelerator = self._decoding.accelerator()
         self._awaits_gpu = accelerator is not None
         try:
-            return open_container(uri, self._timeout, accelerator)
+            return open_container(uri, self._timeout, accelerator, transport)
         except SourceError:
             if self._awaits_gpu and self._decoding.open_failed():
                 raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
             raise
+
+    def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        before, frames = self.damaged, self._decode(packet)
+        if self._copier is not None and not self._copier.add(packet):
+            self.damaged = before + 1  # once, where the decoder has found it too
+        return frames
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         try:
@@ -152,8 +161,9 @@ class VideoSource:
 
     def _in_memory(self, frame: VideoFrame) -> VideoFrame:
         """Return ``frame``, fetched from the GPU if it is there."""
-        held = self._stream.codec_context.sw_format
-        if frame.format.name != "cuda" or held is None:
+        on_gpu = frame.format.name == "cuda"  # asked first: PyAV 17 has no sw_format
+        held = self._stream.codec_context.sw_format if on_gpu else None
+        if held is None:
             return frame
         try:
             if self._download is None:
@@ -199,6 +209,7 @@ class VideoSource:
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
             packets=() if self._copier is None else self._copier.take(),
+            is_key=is_key(frame),
         )
 
     def _pts(self, frame: VideoFrame) -> int | None:

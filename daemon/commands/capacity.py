@@ -120,7 +120,9 @@ def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Nee
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
     decoding = Decoding(stream.decode, stream.device, stream.name)
     timeout = stream.stall_timeout
-    source = open_source(stream.source, timeout, decoding, packets=stream.copies)
+    source = open_source(
+        stream.source, timeout, decoding, packets=stream.copies, transport=stream.transport
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
             return _run_serially(stream, fps, source, detector, Storage(Path(folder)))

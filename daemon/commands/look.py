@@ -45,7 +45,9 @@ def _look(stream: StreamConfig) -> Look:
         return Look(stream.name, skipped="a named pipe: looking would take pictures out of it")
     try:
         decoding = Decoding(stream.decode, stream.device, stream.name)
-        source = open_source(stream.source, stream.stall_timeout, decoding)
+        source = open_source(
+            stream.source, stream.stall_timeout, decoding, transport=stream.transport
+        )
         try:
             return _describe(stream.name, source)
         finally:

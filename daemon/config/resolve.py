@@ -53,6 +53,7 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
         policy=policy,
         max_frame_age=entry.max_frame_age,
         stall_timeout=entry.stall_timeout,
+        transport=entry.transport,
         decode=entry.decode,
         device=device,
         detect=entry.detect,
@@ -80,6 +81,18 @@ def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
     return model.model_copy(update=absolute)
 
 
+def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
+    """Yield what is asked of a source that can't be had of its kind."""
+    scheme, name = stream.source.scheme, stream.name
+    if stream.copies and scheme == "v4l2":
+        why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
+        yield ("streams", name, "record", "video"), why
+    if stream.transport == "udp" and scheme != "rtsp":
+        yield ("streams", name, "transport"), "only rtsp:// can be sent over udp: set it to tcp"
+    if stream.decode == "cuda" and scheme == "v4l2":
+        yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
+
+
 def _contradictions(
     file: FileConfig, streams: dict[str, StreamConfig]
 ) -> Iterator[tuple[Location, str]]:
@@ -90,11 +103,7 @@ def _contradictions(
         if stream.model not in file.models:
             hint = nearest(stream.model, file.models)
             yield ("streams", name, "model"), f"no model {stream.model!r} under models; {hint}"
-        if stream.copies and stream.source.scheme == "v4l2":
-            why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
-            yield ("streams", name, "record", "video"), why
-        if stream.decode == "cuda" and stream.source.scheme == "v4l2":
-            yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
+        yield from _unfit(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = "is less than twice batching.max_delay: frames would grow old by waiting"
             yield ("streams", name, "max_frame_age"), sentence

@@ -13,6 +13,7 @@ from daemon.config.variables import Expanded
 
 Policy = Literal["live", "lossless"]
 Decode = Literal["auto", "cuda", "cpu"]
+Transport = Literal["tcp", "udp"]
 
 
 def source_uri(value: object) -> SourceUri:
@@ -93,6 +94,8 @@ class StreamDefaults(Section):
     """A live frame older than this when its turn comes is dropped."""
     stall_timeout: Annotated[Duration, Field(ge=0.1)] = 10.0
     """A source that gives no frame for this long is opened anew."""
+    transport: Transport = "tcp"
+    """How rtsp:// sends its pictures: tcp, or udp (for cameras that know nothing else)."""
     decode: Decode = "auto"
     """auto (the GPU where it can, else the CPU), cuda (the GPU or not at all) or cpu."""
     detect: DetectConfig = DetectConfig()
@@ -124,6 +127,7 @@ class StreamConfig:
     policy: Policy = "live"
     max_frame_age: float = _DEFAULT.max_frame_age
     stall_timeout: float = _DEFAULT.stall_timeout
+    transport: Transport = _DEFAULT.transport
     decode: Decode = _DEFAULT.decode
     device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)

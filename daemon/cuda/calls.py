@@ -44,7 +44,8 @@ def runtime() -> ModuleType:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
         raise EngineError(
-            f"cuda-python can't be used ({error}): pip install 'centernetd[gpu]'"
+            f"cuda-python can't be used ({error}): pip install 'centernetd[gpu]', on a Jetson "
+            "'centernetd[cuda12]'"
         ) from None
 
 

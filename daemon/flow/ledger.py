@@ -107,14 +107,13 @@ class Ledger:
     def write_off(self, *stages: StageName) -> None:
         """Post what is still at ``stages`` as dropped by the shutdown."""
         with self._lock:
-            for stage in stages:
-                self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
-                self._in_flight[stage] = 0
+            self._write_off(stages)
 
     def close(self) -> None:
         """Write off what is still anywhere; a sink that comes back later posts nothing."""
-        self.write_off(*self._in_flight)
-        self._closed = True
+        with self._lock:  # as one: a sink that posts in between would find its frames gone
+            self._write_off(tuple(self._in_flight))
+            self._closed = True
 
     @property
     def waiting(self) -> int:
@@ -132,6 +131,11 @@ class Ledger:
                 written=dict(self._written),
                 in_flight=dict(self._in_flight),
             )
+
+    def _write_off(self, stages: Sequence[StageName]) -> None:
+        for stage in stages:
+            self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
+            self._in_flight[stage] = 0
 
     def _leave(self, stage: StageName, count: int) -> None:
         if not 0 <= count <= self._in_flight[stage]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
@@ -23,7 +24,6 @@ LIMITS = {
     "threads": 2,
     "connection_limit": 256,
     "channel_timeout": 30,  # seconds for a whole request, and for its answer to be read
-    "cleanup_interval": 5,
     "max_request_header_size": 16384,
     "max_request_body_size": 1024,
     "asyncore_use_poll": True,  # select() fails past the 1024th descriptor
@@ -40,12 +40,23 @@ _ADVICE = {
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of each request that waits
 
 
+class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    """A client; ``since`` is when it came, or said its last whole request (monotonic)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's own
+        self.since = time.monotonic()
+        super().__init__(*args, **kwargs)
+
+
 class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """waitress with a deadline for a request and its answer as a whole.
 
     Its own counts from the last byte, and lets nobody go who reads nothing: one byte now and
-    then, or none, would keep a client's place for ever.
+    then, or none, would keep a client's place for ever. And it goes by the wall clock, which
+    may be set: forward, that would end every connection, and backward none any more.
     """
+
+    channel_class = _Connection
 
     def __init__(self, app: "WSGIApplication", bound: socket.socket, map: dict[int, Any]) -> None:
         limits = Adjustments(sockets=[bound], **LIMITS)
@@ -62,16 +73,23 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             bind_socket=False,
         )
 
-    def add_task(self, task: Any) -> None:  # noqa: ANN401 - waitress's channel
+    def add_task(self, task: _Connection) -> None:
         """Note when a connection has said a whole request."""
-        task.asked_at = time.time()
+        task.since = time.monotonic()
         super().add_task(task)
 
+    def readable(self) -> bool:
+        """Whether to accept connections; asked at each turn of the I/O thread, once a second."""
+        self._let_go(time.monotonic() - self.adj.channel_timeout)
+        return bool(super().readable())
+
     def maintenance(self, now: float) -> None:
-        """Close the connections whose time is over."""
+        """Leave to `readable` what waitress would do here by the wall clock."""
+
+    def _let_go(self, overdue: float) -> None:
+        """Close the connections that have had time since before ``overdue`` (monotonic)."""
         for channel in list(self.active_channels.values()):
-            since = getattr(channel, "asked_at", channel.creation_time)
-            if not channel.requests and since < now - self.adj.channel_timeout:
+            if not channel.requests and channel.since < overdue:
                 channel.handle_close()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 STALL_LIMIT = 9.0
 """Seconds without progress after which a thread counts as hung.
 
-With systemd's 20 s after the last ping, and a second for what lies between, 30 s are kept.
+With systemd's 15 s after the last ping, 2 for the end, 2 until the restart, and a second for what
+lies between, 30 s are kept.
 """
 
 

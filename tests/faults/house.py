@@ -15,9 +15,12 @@ import av
 
 from tests.integration.process import Daemon, Finished
 from tests.integration.telling import Stream
+from tests.rtsp import RtspServer
 
 UNRECORDED = {"record": {"when": "never"}}
 LOOK_EVERY = 0.05  # seconds
+PLAY = "play"
+LEEWAY = 2  # pictures that a server may send to a daemon that is ending
 SETTLED = 1.0  # seconds: the first pictures of a camera come all at once, and some may be lost
 
 
@@ -86,28 +89,41 @@ def log(finished: Finished, stream: str) -> list[Said]:
     ]
 
 
-def missing(times: Sequence[float], rate: float, since: float = 0.0) -> int:
-    """Count the frames of a camera of this rate that aren't there, from a second of it on."""
-    told = [time for time in times if time >= since]
+def missing(times: Sequence[float], rate: float, since: float, until: float) -> int:
+    """Count the frames of a camera of this rate that aren't there between two seconds of it."""
+    told = [since, *(time for time in times if since < time < until), until]
     gaps = (round((later - earlier) * rate) for earlier, later in pairwise(told))
     return sum(max(0, gap - 1) for gap in gaps)
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A camera that is well: what the configuration says of it, and its frames a second."""
+    """A camera that is well: its server, the policy it is read with, and its frames a second."""
 
-    stream: Stream
+    server: RtspServer
+    policy: str
     rate: int
 
+    @property
+    def stream(self) -> Stream:
+        """What the configuration says of it."""
+        return {"source": self.server.url(PLAY), "policy": self.policy}
+
     def lost(self, finished: Finished, name: str) -> int:
-        """Count the frames that its events or its recording lack."""
+        """Count the frames that its events or its recording lack, to be called after the run.
+
+        They must go on for as long as the server sent; of the last pictures the daemon may have
+        been told to stop when they came.
+        """
         told = events(finished, name)
-        recorded = times(finished.state / f"{name}.mp4")
+        # A recording begins at 0 with the first frame that was inferred on.
+        recorded = [told[0].pts + at for at in times(finished.state / f"{name}.mp4")]
         assert min(len(told), len(recorded)) >= 4 * self.rate, log(finished, name)
         since = next(event.pts for event in told if event.time > told[0].time + SETTLED)
-        in_events = missing([event.pts for event in told], self.rate, since)
-        return max(in_events, missing(recorded, self.rate, since))
+        sent_at = self.server.visits_of(PLAY)[-1].sent_at
+        until = told[-1].pts + sent_at - told[-1].time - LEEWAY / self.rate
+        in_events = missing([event.pts for event in told], self.rate, since, until)
+        return max(in_events, missing(recorded, self.rate, since, until))
 
 
 def disordered(frames: Sequence[Event]) -> int:

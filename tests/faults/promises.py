@@ -27,6 +27,9 @@ PROMISES: Mapping[str, Promise] = {
         10.0,
         "s after its return",
     ),
+    "frozen": Promise(
+        "A picture that stands still while its stream goes on is told", 40.0, "s after it froze"
+    ),
     "survive": Promise(
         "What a camera changes or garbles costs no reconnection it doesn't need",
         0,

@@ -24,7 +24,9 @@ def _number(value: float) -> str:
 def _verdict(rows: Sequence[Measured]) -> str:
     if not rows:
         return "not measured"
-    return "kept" if all(row.kept for row in rows) else "**broken**"
+    if not all(row.kept for row in rows):
+        return "**broken**"
+    return "kept" if any(row.enough for row in rows) else "kept, as far as it was tried"
 
 
 def _summary(results: Results) -> Iterator[Row]:

@@ -15,7 +15,8 @@ from tests.faults.promises import PROMISES
 class Measured:
     """One fault as it was tried for one promise; ``figures`` are those of its tries.
 
-    ``told`` is what the last try has to say besides.
+    ``told`` is what the last try has to say besides. ``enough`` tells that every try was as
+    large as the promise is.
     """
 
     promise: str
@@ -25,6 +26,7 @@ class Measured:
     date: str
     machine: str
     command: str
+    enough: bool = True
 
     @property
     def worst(self) -> float:
@@ -68,13 +70,16 @@ class Notebook:
     def __init__(self) -> None:
         self._figures: dict[tuple[str, str], list[float]] = {}
         self._told: dict[tuple[str, str], str] = {}
+        self._small: set[tuple[str, str]] = set()
         self._skipped: dict[str, str] = {}
         date = datetime.now(timezone.utc).date().isoformat()
         self._run = date, _machine(), os.environ.get("FAULTS_COMMAND", "pytest tests/faults")
 
-    def note(self, promise: str, done: str, figure: float, told: str) -> None:
+    def note(self, promise: str, done: str, figure: float, told: str, *, enough: bool) -> None:
         self._figures.setdefault((promise, done), []).append(round(figure, 3))
         self._told[promise, done] = told
+        if not enough:
+            self._small.add((promise, done))
 
     def skip(self, done: str, reason: str) -> None:
         self._skipped[done] = reason
@@ -83,7 +88,7 @@ class Notebook:
     def results(self) -> Results:
         return Results(
             [
-                Measured(*key, tuple(all_), self._told[key], *self._run)
+                Measured(*key, tuple(all_), self._told[key], *self._run, key not in self._small)
                 for key, all_ in self._figures.items()
             ],
             [Skipped(done, reason) for done, reason in self._skipped.items()],

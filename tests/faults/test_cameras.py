@@ -17,6 +17,7 @@ MINUTE = 58.0  # seconds, and a little less for a clock that is looked at now an
 PER_ROUND = 12.5  # seconds: a stall takes ten to be declared
 PATHS = {
     "mute": "mute/20",
+    "blind": "sound/20",
     "keyless": "keyless",
     "garbled": "garble/20",
     "silent": "silent",
@@ -72,7 +73,7 @@ def crowd(
         yield Crowd(finished, server, watch.declared)
 
 
-@pytest.mark.parametrize("name", ["mute", "garbled", "keyless", "silent", "rubbish"])
+@pytest.mark.parametrize("name", ["mute", "blind", "garbled", "keyless", "silent", "rubbish"])
 def test_a_camera_that_gives_no_pictures(crowd: Crowd, name: str, measure: Measure) -> None:
     """An RTSP camera is connected and gives no pictures, or none any more"""
     declared = crowd.silences(name)
@@ -112,5 +113,5 @@ def test_a_wrong_path_is_named(crowd: Crowd) -> None:
 def test_the_others_lose_nothing(
     crowd: Crowd, neighbours: Neighbours, name: str, measure: Measure
 ) -> None:
-    """Thirteen cameras beside it are mute, silent, locked, slow, flooding, lossy and so on"""
+    """Fourteen cameras beside it are mute, silent, locked, slow, flooding, lossy and so on"""
     measure("neighbours", neighbours[name].lost(crowd.finished, name))

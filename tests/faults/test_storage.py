@@ -111,7 +111,7 @@ def test_a_slow_disk(
     for name in streams:
         seen = sum(began <= event.time < over for event in events(finished, name))
         measure("slow", max(0.0, 100 * (1 - seen / (over - began) / RATE)))
-    measure("unhurt", Neighbour(streams["cam"], RATE).lost(finished, "cam"))
+    measure("unhurt", Neighbour(camera, "lossless", RATE).lost(finished, "cam"))
     assert frames_in(finished.state / "slow.mp4") == finished.receipts["slow"].written
 
 

@@ -242,7 +242,7 @@ def environment(config: Path) -> dict[str, str]:
 
 
 def run_command(name: str, config: Path) -> tuple[int, str, str]:
-    """Run another command on ``config``; returns its code and what it said."""
+    """Run another command on ``config``; returns its code and what it said: no password."""
     done = subprocess.run(
         [sys.executable, "-m", "daemon", name, "-c", str(config)],
         env=environment(config),
@@ -251,6 +251,8 @@ def run_command(name: str, config: Path) -> tuple[int, str, str]:
         timeout=LONGEST_RUN,
         check=False,
     )
+    leaks = sentinel.found_in("stdout", done.stdout) + sentinel.found_in("stderr", done.stderr)
+    assert not leaks, "\n".join(leaks)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -4,6 +4,8 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
+
 from tests import clips
 from tests.integration.conftest import SQUARES_SIZE
 from tests.integration.process import free_port, started, write_config
@@ -46,6 +48,30 @@ def test_a_camera_that_is_copied_in_segments(tmp_path: Path, squares: Path) -> N
     assert all(decode(path)[0].key_frame for path in files)
     assert not list(finished.state.rglob("*.part"))
     assert sum(len(decode(path)) for path in files) >= finished.receipts["cam"].written
+
+
+def test_a_camera_that_changes_its_codec(tmp_path: Path, squares: Path) -> None:
+    """Somebody sets it from H.264 to H.265, and back: each connection has the other one."""
+    record = {"video": "source", "path": "{stream}/%H%M%S.mp4"}
+    with serving(moving_square()) as camera:
+        streams = {
+            "copied": {"source": camera.url("recode/25"), "record": record},
+            "drawn": {"source": camera.url("recode/50")},
+        }
+        config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE, port=free_port())
+        with started(config) as daemon:
+            daemon.wait_for_status("copied", lambda s: s["reconnects"] >= 3)
+            daemon.wait_for_status("drawn", lambda s: s["reconnects"] and s["codec"] == "hevc")
+            daemon.process.terminate()
+            finished = daemon.finish()
+    assert finished.code == 0, finished.stderr
+    codecs = set()
+    for path in (finished.state / "copied").glob("*.mp4"):
+        with av.open(str(path)) as file:
+            codecs.add(file.streams.video[0].codec_context.name)
+        assert decode(path)
+    assert codecs == {"h264", "hevc"}
+    assert all(receipt.balanced and receipt.written for receipt in finished.receipts.values())
 
 
 def test_a_codec_that_mp4_can_not_carry(tmp_path: Path, squares: Path) -> None:

@@ -48,7 +48,8 @@ def choose_backend(wanted: str) -> Choice:
     if not has_cuda_python():
         raise EngineError(
             "engine.backend: auto found an NVIDIA GPU, but cuda-python is not installed: "
-            "pip install 'centernetd[gpu]', or set engine.backend: onnxruntime-cpu"
+            "pip install 'centernetd[gpu]' (on a Jetson 'centernetd[cuda12]'), or set "
+            "engine.backend: onnxruntime-cpu"
         )
     flavour = installed_flavour()
     if flavour is not None:

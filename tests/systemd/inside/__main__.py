@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import failing, installing
+from . import failing, installing, watching
 from .docs import Manual
 from .machine import sh
 
@@ -18,6 +18,7 @@ STEPS: tuple[Callable[[Manual], dict[str, Any]], ...] = (
     installing.unconfigured,
     installing.camera,
     installing.start,
+    installing.wall,
     installing.reloaded,
     failing.killed,
     installing.instance,
@@ -28,9 +29,10 @@ STEPS: tuple[Callable[[Manual], dict[str, Any]], ...] = (
     failing.misconfigured,
     failing.full,
     failing.stopped,
-    failing.alert,
+    watching.alert,
     installing.backup,
     installing.upgrade,
+    watching.secrets,
     installing.uninstall,
 )
 

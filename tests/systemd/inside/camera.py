@@ -1,4 +1,4 @@
-"""A camera at http://192.0.2.10:554: pictures of the demo, to whoever knows the password.
+"""A camera at http://192.0.2.10: pictures of the demo, to whoever knows the password.
 
 Run by the Python of the installed program, whose libraries it uses.
 """
@@ -52,4 +52,4 @@ class Camera(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     Camera.pictures, Camera.password = pictures(sys.argv[1]), sys.argv[2]
-    ThreadingHTTPServer(("192.0.2.10", 554), Camera).serve_forever()
+    ThreadingHTTPServer(("192.0.2.10", int(sys.argv[3])), Camera).serve_forever()

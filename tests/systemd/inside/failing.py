@@ -1,13 +1,10 @@
 """What goes wrong at two in the morning. Each step returns what it saw."""
 
-import json
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from .docs import Manual
-from .installing import start_camera
 from .machine import (
     UNIT,
     ask,
@@ -16,7 +13,6 @@ from .machine import (
     journal,
     restarts,
     sh,
-    show,
     state,
     stream,
     until,
@@ -42,37 +38,6 @@ def killed(_manual: Manual) -> dict[str, Any]:
         "status_text": text,
         "written": wait_for_frames("gate")["written"],
     }
-
-
-def alert(manual: Manual) -> dict[str, Any]:
-    """Have Prometheus watch, and switch the camera off and on."""
-    manual.follow("alert")
-    until(lambda: _alerts() is not None, "Prometheus")
-    quiet = _down()
-    sh("systemctl stop camera.service")
-    died = time.monotonic()
-    firing = until(lambda: [alert for alert in _down() if alert["state"] == "firing"], "an alert")
-    seconds = time.monotonic() - died
-    seen = {"unit": state(), "ready": ask("/readyz?stream=gate"), "status": show("StatusText")}
-    start_camera()
-    wait_until_up()
-    until(lambda: not _down(), "the end of the alert")
-    return {"quiet": quiet, "firing": [a["labels"] for a in firing], "seconds": seconds, **seen}
-
-
-def _alerts() -> "list[dict[str, Any]] | None":
-    try:
-        with urllib.request.urlopen("http://127.0.0.1:9090/api/v1/alerts", timeout=10) as answer:
-            found: list[dict[str, Any]] = json.load(answer)["data"]["alerts"]
-            return found
-    except OSError:
-        return None
-
-
-def _down() -> list[dict[str, Any]]:
-    """Return what is told of dead cameras: a busy machine may give others besides."""
-    name = "CenternetdStreamDown"
-    return [alert for alert in _alerts() or () if alert["labels"]["alertname"] == name]
 
 
 def stick(_manual: Manual) -> dict[str, Any]:

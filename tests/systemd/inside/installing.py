@@ -51,18 +51,20 @@ def unconfigured(_manual: Manual) -> dict[str, Any]:
     return seen
 
 
-def start_camera() -> None:
-    """Switch the camera on."""
+def start_camera(unit: str = "camera", port: int = 554) -> None:
+    """Switch a camera on."""
     python = "/opt/centernetd/bin/python"
-    command = f"{python} /walk/inside/camera.py {DEMO} {PASSWORD}"
-    sh(f"systemd-run --quiet --unit=camera --description=camera {command}")
-    until(lambda: "192.0.2.10:554" in sh("ss --tcp --listening --numeric"), "a camera")
+    command = f"{python} /walk/inside/camera.py {DEMO} {PASSWORD} {port}"
+    sh(f"systemd-run --quiet --unit={unit} --description=camera {command}")
+    until(lambda: f"192.0.2.10:{port}" in sh("ss --tcp --listening --numeric"), "a camera")
 
 
 def camera(manual: Manual) -> dict[str, Any]:
     """Add a camera, its password as a credential, and check it."""
     start_camera()
-    return {"said": manual.follow("camera"), "checked": manual.follow("check")}
+    said = manual.follow("camera")
+    seen = {"said": said, "checked": manual.follow("check")}
+    return {**seen, "of_root": sh("find /var/cache/private/centernetd/ -user root")}
 
 
 def start(manual: Manual) -> dict[str, Any]:
@@ -80,8 +82,15 @@ def start(manual: Manual) -> dict[str, Any]:
         "status_text": text,
         "ready": ask("/readyz?stream=gate"),
         "exposure": found and found[1],
-        "told_password": sh(f"journalctl --no-pager | grep -c {PASSWORD} || true").strip(),
     }
+
+
+def wall(manual: Manual) -> dict[str, Any]:
+    """Deny it memory that can be written to and run; all that follows is done behind this."""
+    manual.follow("wall")
+    sh(f"systemctl restart {UNIT}")
+    wait_until_up()
+    return {**state(), **show("MemoryDenyWriteExecute"), "gate": wait_for_frames("gate")}
 
 
 def reloaded(manual: Manual) -> dict[str, Any]:
