@@ -6,7 +6,9 @@ read there and to send the daemon a signal.
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+_LONGEST = 600  # characters of a sentence: at most six bytes each, and there is one of the two
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Control:
         return cls(os.getpid())
 
     def to_text(self) -> str:
-        """Return one line that `from_text` takes."""
-        return json.dumps(asdict(self))
+        """Return one line that `from_text` takes, of less than 4,000 bytes."""
+        short = replace(self, outcome=_shortened(self.outcome), refusal=_shortened(self.refusal))
+        return json.dumps(asdict(short), ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str) -> "Control":
@@ -38,3 +41,10 @@ class Control:
             return cls(**json.loads(text))
         except TypeError as error:
             raise ValueError(str(error)) from None
+
+
+def _shortened(sentence: str) -> str:
+    if len(sentence) <= _LONGEST:
+        return sentence
+    rest = " ... (the daemon's log has it all)"
+    return sentence[: _LONGEST - len(rest)] + rest

@@ -98,7 +98,13 @@ def make_sinks(
     if StageName.RECORD in lane.outlets:
         stages[StageName.RECORD] = _make_recorder(stream, lane, around)
     if StageName.EVENTS in lane.outlets:
-        log = EventLog(stream.name, stream.events, around.storage, around.labels)
+        log = EventLog(
+            stream.name,
+            stream.events,
+            around.storage,
+            around.labels,
+            from_file=stream.source.is_file,
+        )
         stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, log)
     return stages
 

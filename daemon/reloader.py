@@ -1,7 +1,6 @@
 """Following the configuration while the daemon runs."""
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -29,14 +28,14 @@ class Reloader:
         self,
         config: Config,
         reread: Callable[[], Config],
-        asked: threading.Event,
+        asked: Callable[[], bool],
         fleet: Fleet,
         make_stages: Callable[[StreamConfig], StreamStages],
         keeper: Housekeeping,
         service: Service,
         storage: Storage,
     ) -> None:
-        """Start from ``config``; ``asked`` is set, from anywhere, to have ``reread`` called."""
+        """Start from ``config``; once ``asked`` returns True, ``reread`` is called."""
         self._config = config
         self._reread = reread
         self._asked = asked
@@ -52,8 +51,7 @@ class Reloader:
         """Begin what is asked for, end what is through; called about twice a second."""
         if self._under_way and self._fleet.settled:
             self._end(self._config.sha256)
-        if self._asked.is_set() and not self._under_way:
-            self._asked.clear()
+        if not self._under_way and self._asked():
             self._begin()
 
     @property

@@ -15,8 +15,9 @@ def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> I
 
     ``reload`` is called at each SIGHUP; without it that is one more signal to stop.
 
-    The handlers run in the main thread, which therefore must only wait. The former handlers
-    are put back in the end.
+    The handlers run in the main thread, which therefore must only wait; it is interrupted
+    anywhere, so ``stop`` and ``reload`` must take no lock. The former handlers are put back in
+    the end.
     """
     received = False
 

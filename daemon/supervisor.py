@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError, EngineError
 from daemon.fleet import Fleet
-from daemon.flow import Lane, Meters, Reason, Worker
+from daemon.flow import Bell, Lane, Meters, Reason, Worker
 from daemon.inference.detector import SHARES, Detector
 from daemon.inference.engines import Engine, choose_backend
 from daemon.inference.stage import Batching, InferenceStage
@@ -83,10 +83,10 @@ class Supervisor:
         self._storage = Storage(config.storage_root)
         self._service = Service(config, self.lanes, self._storage.status)
         self._meters = meters or self._service.meters
-        self._asked_to_stop = threading.Event()
-        self._asked_to_reload = threading.Event()
+        # Set in signal handlers, which may wait for no lock: not even for that of an Event.
+        self._asked_to_stop = self._asked_to_reload = False
         self._warm = threading.Event()
-        self._woken = threading.Event()
+        self._bell = Bell()
         self._failed: Worker | None = None
         self.started_at = 0.0
         self.left_behind: list[str] = []
@@ -115,14 +115,14 @@ class Supervisor:
         return self._outcome()
 
     def stop(self) -> None:
-        """Ask for the ordered stop; from any thread, any number of times."""
-        self._asked_to_stop.set()
-        self._woken.set()
+        """Ask for the ordered stop; from any thread or signal handler, any number of times."""
+        self._asked_to_stop = True
+        self._bell.ring()
 
     def reload(self) -> None:
-        """Ask for the configuration to be read again; from any thread, any number of times."""
-        self._asked_to_reload.set()
-        self._woken.set()
+        """Ask for the configuration to be read again; as `stop` in all else."""
+        self._asked_to_reload = True
+        self._bell.ring()
 
     def _build(self, house: ExitStack) -> Crew:
         self._service.starting("loading the model")
@@ -136,7 +136,7 @@ class Supervisor:
             self._choice,
             self._sizes,
             pool,
-            Onlooker(self._asked_to_stop.is_set, self._service.starting),
+            Onlooker(lambda: self._asked_to_stop, self._service.starting),
             self._service.meters,
         )
         house.callback(self._close, detector.engine)
@@ -151,7 +151,7 @@ class Supervisor:
         reloader = Reloader(
             self._config,
             self._reread or (lambda: self._config),
-            self._asked_to_reload,
+            self._take_reload,
             fleet,
             make_anew,
             keeper,
@@ -196,18 +196,24 @@ class Supervisor:
     def _feed(self, inference: InferenceStage) -> None:
         inference.warm_up()
         self._warm.set()
-        self._woken.set()
+        self._bell.ring()
         inference.feed()
 
     def _await(self, event: threading.Event) -> None:
         """Wait for ``event``, or for a reason to stop."""
         while not event.is_set() and not self._must_stop:
-            self._woken.wait()
-            self._woken.clear()
+            self._bell.wait()
 
     @property
     def _must_stop(self) -> bool:
-        return self._asked_to_stop.is_set() or self._failed is not None
+        return self._asked_to_stop or self._failed is not None
+
+    def _take_reload(self) -> bool:
+        """Whether a reload has been asked for since this was last so."""
+        if not self._asked_to_reload:
+            return False
+        self._asked_to_reload = False
+        return True
 
     def _worker(self, name: str, run: Callable[[], None]) -> Worker:
         return Worker(name, run, self._exited)
@@ -215,7 +221,7 @@ class Supervisor:
     def _exited(self, worker: Worker) -> None:
         if worker.error is not None:
             self._failed = self._failed or worker
-        self._woken.set()
+        self._bell.ring()
 
     def _watch(self, crew: Crew, on_tick: Callable[[], None]) -> None:
         """Wait until there is nothing more to do, or a reason to stop."""
@@ -226,8 +232,7 @@ class Supervisor:
             crew.reloader.look()
             self._service.tick()
             on_tick()
-            self._woken.wait(_TICK)
-            self._woken.clear()
+            self._bell.wait(_TICK)
 
     @property
     def engine_failed(self) -> bool:
@@ -242,7 +247,7 @@ class Supervisor:
             raise CenternetdError(
                 f"{self._failed.name} failed, which is a fault in centernetd: {error!r}"
             ) from error
-        if self._asked_to_stop.is_set():
+        if self._asked_to_stop:
             return 0
         return int(any(_went_wrong(lane) for lane in self.lanes))
 

@@ -10,16 +10,19 @@ from daemon.config import EventsConfig
 from daemon.errors import SinkError
 from daemon.flow import Detections
 from daemon.sink.accounts import Settled
-from daemon.sink.events import EventLog
+from daemon.sink.events import EventLog, made_from_file
+from daemon.sink.file import OutputFile
 from daemon.sink.storage import Storage
 from tests.sinks import NOON, detections, file_size_limit, result
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
 
 
-def open_log(root: Path, path: str = HOURLY, when: str = "detections") -> EventLog:
+def open_log(
+    root: Path, path: str = HOURLY, when: str = "detections", *, from_file: bool = False
+) -> EventLog:
     config = EventsConfig.model_validate({"when": when, "path": path})
-    return EventLog("gate", config, Storage(root), ["face"])
+    return EventLog("gate", config, Storage(root), ["face"], from_file=from_file)
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -38,11 +41,23 @@ def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
     log.close()
     (line,) = (tmp_path / "gate/2023-11-14-22.jsonl").read_text().splitlines()
     assert line == (
-        '{"stream": "gate", "frame": 12, "pts": 0.48, "time": "2023-11-14T22:00:01.042Z", '
-        '"detections": [{"box": [1.23, 2.0, 4.0, 40.1], "score": 0.9123, "class_id": 0, '
+        '{"stream": "gate", "frame": 12, "pts": 0.48, '
+        '"time": "2023-11-14T22:00:01.042Z", "detections": ['
+        '{"box": [1.23, 2.0, 4.0, 40.1], "score": 0.9123, "class_id": 0, '
         '"label": "face", "keypoints": [[1.0, 2.33, 0.9877]]}, {"box": [0.0, 0.0, 1.0, 1.0], '
         '"score": 0.4, "class_id": 7, "label": "7", "keypoints": [[1.0, 2.0, 1.0]]}]}'
     )
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_events_tell_whether_they_were_made_from_a_file(tmp_path: Path, from_file: bool) -> None:
+    log = open_log(tmp_path, from_file=from_file)
+    log.write(result(found=detections((1, 2, 3, 4))))
+    log.close()
+    (path,) = tmp_path.glob("gate/*")
+    assert made_from_file(path.read_bytes()) is from_file
+    assert lines(path)[0].get("from") == ("file" if from_file else None)
+    assert made_from_file(b'{"frame": 1}') is None
 
 
 def test_without_keypoints_there_is_no_such_key(tmp_path: Path) -> None:
@@ -100,6 +115,60 @@ def test_a_full_disk_tears_no_line_and_the_same_file_goes_on(tmp_path: Path) -> 
     log.close()
     assert [line["frame"] for line in lines(tmp_path / "gate.jsonl")] == [0, 2]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("rest", [b'{"st', b'{"stream": "ga' + b" " * 200_000])
+def test_a_torn_line_is_cut_off_before_its_file_is_continued(tmp_path: Path, rest: bytes) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    log.close()
+    (path,) = tmp_path.glob("gate/*")
+    whole = path.read_bytes()
+    for content, kept in ((whole + rest, [0, 1]), (rest, [1])):
+        path.write_bytes(content)
+        log = open_log(tmp_path)
+        log.write(result(1))
+        log.close()
+        assert [line["frame"] for line in lines(path)] == kept
+
+
+def test_a_line_that_a_failing_disk_did_not_let_cut_off_is_cut_off_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputFile, "abandon", lambda file: file.close())
+        with file_size_limit(120), pytest.raises(SinkError):
+            log.write(result(1))
+    (path,) = tmp_path.glob("gate/*")
+    assert not path.read_bytes().endswith(b"\n")
+    log.write(result(2))
+    log.close()
+    assert [line["frame"] for line in lines(path)] == [0, 2]
+
+
+def test_a_file_by_somebody_else_is_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "gate/2023-11-14-22.jsonl"
+    path.parent.mkdir()
+    path.write_text("notes\nwithout an end")
+    log = open_log(tmp_path)
+    log.write(result(0))
+    log.close()
+    assert path.read_text().startswith("notes\nwithout an end")
+
+
+def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.write(result(0))
+    (path,) = tmp_path.glob("gate/*")
+    path.rename(tmp_path / "moved")
+    log.write(result(1, wall_time=NOON + 1))
+    (tmp_path / "gate").rename(tmp_path / "another-disk")
+    log.write(result(2, wall_time=NOON + 2))
+    log.close()
+    places = (tmp_path / "moved", tmp_path / "another-disk" / path.name, path)
+    assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
 
 
 def test_a_folder_that_goes_away_is_made_again(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The storage root over a run: claimed, kept, lost and found again."""
 
+import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ from daemon.config import StorageConfig, StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.errors import SinkError, StartupError
 from daemon.sink import housekeeping as housekeeping_module
+from daemon.sink.clock import PATIENCE
 from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.housekeeping import Housekeeping, is_mounted
+from daemon.sink.lockfile import said_in
 from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.retention import Retention
-from daemon.sink.storage import Storage
+from daemon.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
-from tests.sinks import coded, decode
+from tests.sinks import NOON, coded, decode
 
 STREAMS = [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))]
 NAME = "gate/2023-11-14/22-00-00.mp4"
@@ -78,6 +82,15 @@ def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:
     other.close()
 
 
+def test_what_is_to_be_said_is_told_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping_module, "INTERVAL", PATIENCE)
+    storage, house = keep_house(root)
+    with house:
+        wait_until(lambda: storage.status.free is not None)
+        storage.say("here")
+        wait_until(lambda: said_in(root / LOCK_NAME) == "here")
+
+
 def test_a_root_in_use_ends_the_start(root: Path) -> None:
     other = Storage(root)
     other.open()
@@ -127,6 +140,51 @@ def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
     storage.close()
 
 
+def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [root / f"gate/2023-11-14/{hour:02}-00-00.mp4" for hour in (20, 21)]
+    for path, age in zip(paths, (7200, 60), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+        os.utime(path, (NOON - age, NOON - age))
+    monkeypatch.setattr(time, "time", lambda: NOON + 400 * 86_400)
+    storage, house = keep_house(root, keep_for=3600.0)
+    house.tick()
+    assert [path.exists() for path in paths] == [False, True], "it goes by the newest recording"
+    hour_later = time.monotonic() + PATIENCE
+    monkeypatch.setattr(time, "monotonic", lambda: hour_later)
+    house.tick()
+    assert not paths[1].exists(), "it has lasted"
+    storage.close()
+
+
+@pytest.mark.parametrize("goes", ["folder", "lock"])
+def test_another_disk_in_its_place_is_claimed_and_mended(
+    root: Path, goes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, house = keep_house(root)
+    house.tick()
+    if goes == "folder":
+        root.rename(root.with_name("gone"))
+    else:
+        (root / LOCK_NAME).unlink()
+    part = leave_part(root)
+    house.tick()
+    with pytest.raises(SinkError, match=f"storage.root {root} is another disk or folder than"):
+        storage.check()
+    assert known_of(storage) == (None, None, None)
+    assert part.exists(), "its writer may need a moment"
+    house.tick()
+    storage.check()
+    assert not part.exists()
+    assert storage.status.size == (root / NAME).stat().st_size
+    with pytest.raises(StartupError, match="another centernetd"):
+        Storage(root).open()
+    assert [message for message in caplog.messages if "another disk" in message]
+    storage.close()
+
+
 def test_a_mounted_disk_that_another_daemon_has_is_told(root: Path, mounted: list[bool]) -> None:
     other = Storage(root)
     mounted.append(False)
@@ -152,6 +210,56 @@ def test_what_a_failing_disk_left_is_completed_when_it_works_again(root: Path) -
     storage.close()
 
 
+def test_a_file_that_can_not_be_completed_stops_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, house = keep_house(root, max_bytes=0)
+    house.tick()
+    part, other = leave_part(root), root / "gate/2023-11-14/20-00-00.mp4"
+    other.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+    storage.left.extend([part, root / "gone.mp4.part"])
+    storage.completed.append(other)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _refuse)
+        for _ in range(3):
+            house.tick()
+    assert not other.exists()
+    assert caplog.messages == [f"{part} can't be completed: Input/output error"], "soon not again"
+    assert list(storage.left) == [part]
+    monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
+    house._mend_at = 0.0
+    house.tick()
+    assert not part.exists()
+    storage.close()
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
+def test_an_index_that_is_doubtful_is_soon_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, house = keep_house(root, max_bytes=0)
+    house.tick()
+    late = root / NAME
+    late.parent.mkdir(parents=True)
+    late.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+    storage.begin(root / "gate/2023-11-14/20-00-00.mp4.part")
+    (root / "gate/2023-11-14/20-00-00.mp4.part").write_bytes(b"growing")
+    house.tick()
+    house.tick()
+    assert late.exists()
+    monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
+    house._scan_took = 10.0
+    house.tick()
+    assert late.exists(), "it isn't all that is done"
+    house._scan_took = 0.0
+    house.tick()
+    assert not late.exists()
+    storage.close()
+
+
 def test_a_disk_that_fails_is_told_once_and_asked_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,6 +279,27 @@ def test_a_disk_that_fails_is_told_once_and_asked_again(
             assert known_of(storage) == (None, None, None)
         wait_until(lambda: storage.status.free is not None)
     assert caplog.messages == [f"storage.root {root}: Input/output error"]
+
+
+def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
+    tries: list[float] = []
+
+    def fail(_: Retention, now: float) -> None:
+        tries.append(now)
+        raise ZeroDivisionError
+
+    storage, house = keep_house(root)
+    with house:
+        with monkeypatch.context() as patch:
+            patch.setattr(Retention, "keep", fail)
+            wait_until(lambda: len(tries) > 5)
+            assert known_of(storage) == (None, None, None)
+        wait_until(lambda: storage.status.free is not None)
+    assert caplog.messages == ["a fault in centernetd while keeping house"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_mount_is_told_by_its_file_system(tmp_path: Path) -> None:

@@ -34,6 +34,29 @@ def test_a_root_that_is_claimed_again_still_tells(tmp_path: Path) -> None:
         storage.close()
 
 
+def test_only_who_keeps_house_writes_what_is_said(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.open()
+    storage.say("something")
+    assert said_in(tmp_path / LOCK_NAME) == "", "the disk may hang"
+    storage.bell.wait()
+    storage.tell()
+    assert said_in(tmp_path / LOCK_NAME) == "something"
+    storage.close()
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{SNOWMAN}", "\N{GRINNING FACE}", "\n", "\0"])
+def test_however_much_there_is_to_say_it_is_read_back(tmp_path: Path, letter: str) -> None:
+    control = Control(pid=7, begun=3, ended=2, refusal=letter * 5000)
+    holder = LockFile(tmp_path / "lock")
+    holder.say(control.to_text())
+    read = Control.from_text(said_in(tmp_path / "lock") or "")
+    assert read.ended == 2
+    assert read.refusal.startswith(letter * 500)
+    assert read.refusal.endswith("(the daemon's log has it all)")
+    holder.close()
+
+
 def test_what_a_daemon_says_is_read_back() -> None:
     control = Control(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
     assert Control.from_text(control.to_text()) == control

@@ -162,6 +162,17 @@ def test_the_ring_is_bounded_by_its_bytes() -> None:
     assert [packet.number for packet in left] == list(range(max(gone) + 1, FRAMES + 1))
 
 
+def test_a_group_that_is_too_large_by_itself_goes_up_to_the_next_key_frame() -> None:
+    key, other = PACKETS[0], replace(PACKETS[1], is_keyframe=False)
+    ring = PreRoll(largest=len(key.data) + 2 * len(other.data))
+    gone = [ring.add(key)]
+    gone += [ring.add(replace(other, number=number)) for number in range(2, 100)]
+    assert gone == [0, 0, 0, *range(4, 100)]
+    assert ring.release() == []
+    ring.add(replace(key, number=100))
+    assert [packet.number for packet in ring.release()] == [100]
+
+
 def test_a_frame_shares_the_fate_of_its_packet_whichever_comes_first() -> None:
     accounts = Accounts()
     accounts.owe(1)

@@ -1,11 +1,12 @@
 """What a kill left behind is mended at the start, and nothing else is touched."""
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from daemon.config import RecordConfig, StreamConfig
+from daemon.config import RecordConfig, StreamConfig, expand
 from daemon.config.secret import SourceUri
 from daemon.config.stream import EventsConfig
 from daemon.sink.file import part_of
@@ -115,13 +116,18 @@ def test_what_is_being_written_is_not_touched(tmp_path: Path) -> None:
     assert listed(tmp_path) == [f"{GATE}.part"]
 
 
-@pytest.mark.parametrize("name", ["gate/2023-11-14-22.jsonl", "clip.jsonl"])
+@pytest.mark.parametrize(
+    ("name", "made_from"), [("gate/2023-11-14-22.jsonl", ""), ("clip.jsonl", '"from": "file", ')]
+)
 @pytest.mark.parametrize("size", [0, 5, 200_000])
-def test_a_torn_line_of_events_is_cut_off(tmp_path: Path, name: str, size: int) -> None:
-    whole = b'{"stream": "gate"}\n' * 10
+def test_a_torn_line_of_events_is_cut_off(
+    tmp_path: Path, name: str, made_from: str, size: int
+) -> None:
+    line = f'{{"stream": "gate", {made_from}"frame": 1}}\n'.encode()
+    whole = line * 10
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(whole + b'{"stream": "ga' + b" " * size)
+    path.write_bytes(whole + line[:-9] + b" " * size)
     os.utime(path, (NOON, NOON))
     assert recover(tmp_path, OUTPUTS) == 1
     assert path.read_bytes() == whole
@@ -129,12 +135,26 @@ def test_a_torn_line_of_events_is_cut_off(tmp_path: Path, name: str, size: int) 
     assert recover(tmp_path, OUTPUTS) == 0
 
 
-def test_only_the_newest_events_of_a_stream_are_looked_into(tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", ["events/{stream}.jsonl", "%Y-%m-%d/{stream}.jsonl"])
+def test_the_events_of_every_stream_are_looked_into(tmp_path: Path, template: str) -> None:
+    events = EventsConfig(path=template)
+    source = SourceUri("rtsp://192.0.2.1/")
+    streams = [StreamConfig(name, source, events=events) for name in ("a", "b", "c")]
+    paths = [tmp_path / expand(template, s.name, datetime(2023, 11, 14)) for s in streams]
+    for age, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b'{"stream": "gate", "frame": 1}\n{"str')
+        os.utime(path, (NOON - age * 60, NOON - age * 60))
+    assert recover(tmp_path, outputs_of(streams)) == 3
+    assert all(path.read_bytes().endswith(b"\n") for path in paths)
+
+
+def test_events_that_nobody_wrote_at_the_end_are_not_looked_into(tmp_path: Path) -> None:
     (tmp_path / "gate").mkdir()
     for hour in (20, 21, 22):
         path = tmp_path / f"gate/2023-11-14-{hour}.jsonl"
-        path.write_bytes(b'{"stream": "gate"}\n{"torn')
-        os.utime(path, (NOON + hour, NOON + hour))
+        path.write_bytes(b'{"stream": "gate", "frame": 1}\n{"str')
+        os.utime(path, (NOON + hour * 3600, NOON + hour * 3600))
     assert recover(tmp_path, OUTPUTS) == 1
     assert (tmp_path / "gate/2023-11-14-22.jsonl").read_bytes().endswith(b"\n")
 

@@ -1,12 +1,16 @@
 """The storage root: made, tried, locked, and never left."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.errors import SinkError, StartupError
 from daemon.sink.file import OutputFile, part_of, unused
 from daemon.sink.storage import Storage
+from tests.fakes import PATIENCE
 from tests.sinks import NOON
 
 
@@ -55,6 +59,78 @@ def test_a_folder_that_cannot_be_made_is_a_sink_error(tmp_path: Path) -> None:
     (tmp_path / "gate").write_bytes(b"a file where the folder should be")
     with pytest.raises(SinkError, match="can't be written"):
         Storage(tmp_path).place("{stream}/a.mp4", "gate", NOON)
+
+
+@pytest.mark.parametrize("hung", ["resolve", "mkdir", "unlink", "rmdir"])
+def test_a_call_that_hangs_holds_up_its_own_stream_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: str
+) -> None:
+    storage, let_go, called = Storage(tmp_path), threading.Event(), threading.Event()
+    old = tmp_path / "hung/old.mp4"
+    real = getattr(Path, hung)
+
+    def hang(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if "hung" in path.parts:
+            called.set()
+            assert let_go.wait(PATIENCE)
+        return real(path, *args, **kwargs)
+
+    if hung in ("unlink", "rmdir"):
+        old.parent.mkdir()
+        old.touch()
+        use: Callable[[], Any] = lambda: storage.remove(old)  # noqa: E731
+    else:
+        use = lambda: storage.place("{stream}/a.mp4", "hung", NOON)  # noqa: E731
+    monkeypatch.setattr(Path, hung, hang)
+    user = threading.Thread(target=use, daemon=True)
+    user.start()
+    assert called.wait(PATIENCE)
+    other = threading.Thread(target=lambda: use_storage(storage, "well"), daemon=True)
+    other.start()
+    other.join(PATIENCE)
+    assert not other.is_alive()
+    let_go.set()
+    user.join(PATIENCE)
+    assert not user.is_alive()
+
+
+def use_storage(storage: Storage, stream: str) -> None:
+    path = storage.place("{stream}/a.mp4", stream, NOON)
+    storage.begin(path)
+    assert path in storage.writing
+    storage.end(path, None)
+
+
+def test_a_folder_is_made_although_the_one_above_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, gone = Path.mkdir, list[Path]()
+
+    def take_away(path: Path, *args: Any, **kwargs: Any) -> None:
+        mkdir(path, *args, **kwargs)
+        if path.name == "gate" and not gone:
+            gone.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", take_away)
+    path = Storage(tmp_path).place("{stream}/%Y/a.mp4", "gate", NOON)
+    assert gone
+    assert path.parent.is_dir()
+
+
+def test_a_file_that_is_just_being_deleted_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, path = Storage(tmp_path), tmp_path / "gate.jsonl"
+    path.touch()
+
+    def begin_it(_: Path, **__: object) -> None:
+        with pytest.raises(SinkError, match="is being deleted"):
+            storage.begin(path)
+
+    monkeypatch.setattr(Path, "unlink", begin_it)
+    assert storage.remove(path)
+    storage.begin(path)
 
 
 def test_a_name_that_exists_or_is_begun_is_not_used(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,9 @@ from rich.progress import Progress
 from daemon.cli.options import InputSize, Json, parse_size
 from daemon.commands.detect import Still, open_detector
 from daemon.commands.images import Image, find_images, save
-from daemon.flow import Detections, Frame, Result
+from daemon.flow import Detections
 from daemon.sink.annotate import draw_boxes, label_of
-from daemon.sink.events import event
+from daemon.sink.events import listed
 
 
 class Backend(str, Enum):
@@ -82,6 +81,5 @@ def _record(
 ) -> dict[str, Any]:
     """Return what --json prints of an image: detections as the event log has them."""
     height, width = image.shape[:2]
-    frame = Frame(0, image, 0, Fraction(1), 0.0, 0.0)
-    found = event("", Result(frame, detections), labels)["detections"]
+    found = listed(detections, labels)
     return {"image": str(path), "width": width, "height": height, "detections": found}

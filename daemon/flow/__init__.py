@@ -1,5 +1,6 @@
 """What moves through the daemon, and what it moves through."""
 
+from daemon.flow.bell import Bell
 from daemon.flow.channel import Channel, ChannelClosedError
 from daemon.flow.frame import Detections, Frame, Result
 from daemon.flow.lane import Backpressure, Lane
@@ -11,6 +12,7 @@ from daemon.flow.worker import Worker
 
 __all__ = [
     "Backpressure",
+    "Bell",
     "Channel",
     "ChannelClosedError",
     "Coding",

@@ -7,11 +7,13 @@ DRIFT = 60.0  # seconds that are no leap
 class BelievedClock:
     """Tells Unix time; a leap forward is believed only when it has lasted for an hour.
 
-    A clock that is wrong for a while must not make every recording look old.
+    A clock that is wrong for a while, from the start on too, must not make every recording look
+    old.
     """
 
-    def __init__(self, wall_time: float, monotonic: float) -> None:
-        self._offset = wall_time - monotonic
+    def __init__(self, wall_time: float, monotonic: float, newest: float | None = None) -> None:
+        """Begin at ``wall_time``, or at the time of the ``newest`` recording if that is before."""
+        self._offset = (wall_time if newest is None else min(wall_time, newest)) - monotonic
         self._leapt_at: float | None = None
 
     def read(self, wall_time: float, monotonic: float) -> float:

@@ -1,10 +1,12 @@
 """The event log: detections as JSON Lines."""
 
 import json
+import logging
+import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,23 @@ from daemon.errors import SinkError
 from daemon.flow import Detections, Result
 from daemon.sink.accounts import Settled
 from daemon.sink.annotate import label_of
-from daemon.sink.file import OutputFile, unused
+from daemon.sink.file import OutputFile, telling, unused
 from daemon.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 65536
+
+
+_BEGINNING = b'{"stream": "'  # of each line
+_FROM_FILE = {"from": "file"}  # what stands in a line about a file, and not in one about a camera
+
+
+def made_from_file(head: bytes) -> bool | None:
+    """Tell by its first bytes what a file of events is about; None where it is no such file."""
+    if not head.startswith(_BEGINNING):
+        return None
+    return json.dumps(_FROM_FILE)[1:-1].encode() in head.partition(b'"frame"')[0]
 
 
 class EventLog:
@@ -26,12 +43,19 @@ class EventLog:
     """
 
     def __init__(
-        self, stream: str, config: EventsConfig, storage: Storage, labels: Sequence[str]
+        self,
+        stream: str,
+        config: EventsConfig,
+        storage: Storage,
+        labels: Sequence[str],
+        *,
+        from_file: bool = False,
     ) -> None:
         self._stream = stream
         self._config = config
         self._storage = storage
         self._labels = labels
+        self._from_file = from_file
         self._second = -1
         self._template_has_time = "%" in config.path.replace("%%", "")
         self._place = self._path = Path()
@@ -43,7 +67,8 @@ class EventLog:
 
     def write(self, result: Result) -> Settled:
         """Append the frame's line; see `stage.Sink`."""
-        line = json.dumps(event(self._stream, result, self._labels), separators=(", ", ": "))
+        told = event(self._stream, result, self._labels, from_file=self._from_file)
+        line = json.dumps(told, separators=(", ", ": "))
         try:
             self._storage.check()
             file = self._file_at(result.frame.wall_time)
@@ -66,10 +91,10 @@ class EventLog:
         return Settled()
 
     def _file_at(self, wall_time: float) -> OutputFile:
-        """Return the file for a time; the path is expanded once a second."""
+        """Return the file for a time; that it is the right one is looked into once a second."""
         if self._file is None or int(wall_time) != self._second:
             place = self._storage.place(self._config.path, self._stream, wall_time)
-            if self._file is None or place != self._place:
+            if self._file is None or place != self._place or not self._file.is_in_place:
                 self.close()
                 self._file = self._open(place)
             self._second = int(wall_time)
@@ -81,6 +106,8 @@ class EventLog:
             self._place = place
         self._storage.begin(self._path)
         try:
+            with telling(self._path):
+                cut_torn_line(self._path)
             return OutputFile(self._path, "a")
         except SinkError:
             self._storage.end(self._path, None)
@@ -93,20 +120,55 @@ class EventLog:
             self._file = None
 
 
-def event(stream: str, result: Result, labels: Sequence[str]) -> dict[str, Any]:
+def cut_torn_line(path: Path) -> bool:
+    """Cut an events file behind its last whole line; returns whether that was needed.
+
+    One that is not there, or is somebody else's, is left as it is.
+
+    Raises
+    ------
+    OSError
+        When it can't be cut.
+    """
+    if not path.exists():
+        return False
+    with path.open("r+b") as file:
+        head, size = file.read(len(_BEGINNING)), file.seek(0, os.SEEK_END)
+        whole = _last_line_end(file, size)
+        if whole == size or not _BEGINNING.startswith(head):
+            return False
+        file.truncate(whole)
+    log.warning("%s was cut off: its last line, which was torn, is removed", path)
+    return True
+
+
+def _last_line_end(file: BinaryIO, size: int) -> int:
+    start = size
+    while start > 0:
+        start = max(0, start - _BLOCK)
+        file.seek(start)
+        found = file.read(_BLOCK).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+    return 0
+
+
+def event(stream: str, result: Result, labels: Sequence[str], *, from_file: bool) -> dict[str, Any]:
     """Return a frame's event: times in seconds, boxes and keypoints in source pixels."""
     frame = result.frame
     time = datetime.fromtimestamp(frame.wall_time, timezone.utc)
     return {
         "stream": stream,
+        **(_FROM_FILE if from_file else {}),
         "frame": frame.frame_id,
         "pts": round(frame.time, 6),
         "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "detections": _detections(result.detections, labels),
+        "detections": listed(result.detections, labels),
     }
 
 
-def _detections(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
+def listed(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return detections as an event has them."""
     found = [
         {"box": box, "score": score, "class_id": class_id, "label": label_of(class_id, labels)}
         for box, score, class_id in zip(

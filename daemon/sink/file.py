@@ -37,6 +37,14 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + PART)
 
 
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at ``path``; may raise OSError."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 class OutputFile:
     """A file opened to be created (``x``: it must not exist) or continued (``a``).
 
@@ -64,6 +72,18 @@ class OutputFile:
     def closed(self) -> bool:
         """Whether nothing more can be written."""
         return self._file.closed
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still at its path: it may have been moved, or its disk taken away.
+
+        Raises
+        ------
+        SinkError
+            When that can't be told.
+        """
+        with telling(self.path):
+            return is_at(self._file.fileno(), self.path)
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``.
@@ -100,10 +120,13 @@ class OutputFile:
             with telling(self.path):
                 self._file.close()
 
-    def abandon(self) -> None:
-        """Cut off what is not whole, as far as the disk lets us, and close."""
+    def abandon(self) -> bool:
+        """Cut off what is not whole and close; returns whether the disk let it be cut."""
+        cut = self.closed
         if not self.closed:
             with suppress(OSError):
                 self._file.truncate(self._whole)
+                cut = True
             with suppress(OSError):
                 self._file.close()
+        return cut

@@ -106,16 +106,16 @@ class FragmentedMp4:
         """Put the file away after a failure, cut at its last whole fragment.
 
         Returns whether it is there under its name; a file without a frame is removed. Never
-        raises. Where the disk lets neither be done the file is left, as ``part``.
+        raises. Where the disk doesn't let that be done the file is left, as ``part``.
         """
-        self._file.abandon()
+        cut = self._file.abandon()
         with suppress(av.FFmpegError, OSError, SinkError):
             self._container.close()
         with suppress(OSError):
-            if self.safe and not self._named:
-                self._rename()
-            elif not self.safe:
+            if not self.safe:
                 self._file.path.unlink()
+            elif cut and not self._named:
+                self._rename()
         return self._named
 
     def _muxable(self, packet: Packet) -> "av.Packet[Stream]":

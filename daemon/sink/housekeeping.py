@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
 SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
+RETRY_INTERVAL = 60.0  # seconds until that is done again if it failed, or a file is mended
+REST = 100  # times as long as it took, at least: 100,000 files take seconds of CPU
 PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
 
 
@@ -26,7 +28,8 @@ class Housekeeping:
 
     Entering it does the first two; the rest is done in a thread of its own, which alone waits
     for a disk that is slow or hangs. With ``require_mount`` nothing is claimed or written while
-    the root is on the root disk: that is told as the storage's trouble, and ends by itself.
+    the root is on the root disk: that is told as the storage's trouble, and ends by itself. A disk
+    that takes the place of another is claimed and mended like one at the start.
     """
 
     def __init__(
@@ -36,11 +39,13 @@ class Housekeeping:
         self._limits = limits
         self._outputs = self._wanted = outputs_of(streams)
         self._retention = Retention(storage, limits, self._outputs)
-        self._clock = BelievedClock(time.time(), time.monotonic())
+        self._clock: BelievedClock | None = None
         self._claimed = False
         self._scanned_at: float | None = None
+        self._scan_took = 0.0
+        self._mend_at = 0.0
         self._failing = False
-        self._stop = threading.Event()
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
 
     def __enter__(self) -> "Housekeeping":
@@ -57,7 +62,8 @@ class Housekeeping:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stop.set()
+        self._over = True
+        self._storage.bell.ring()
         self._thread.join(PATIENCE)
         self._storage.close()
 
@@ -73,7 +79,7 @@ class Housekeeping:
         OSError
             When the disk fails.
         """
-        if not self._may_claim():
+        if not self._may_claim() or self._has_lost_it():
             return
         if not self._claimed:
             try:
@@ -81,29 +87,40 @@ class Housekeeping:
             except StartupError as error:
                 self._storage.status.trouble = str(error)
                 return
-        self._put_away()
+        self._storage.tell()
+        now = time.monotonic()
+        if now >= self._mend_at and not self._put_away():
+            self._mend_at = now + RETRY_INTERVAL
         if self._outputs != self._wanted:
             self._outputs = self._wanted
             self._retention = Retention(self._storage, self._limits, self._outputs)
             self._scanned_at = None
-        now = time.monotonic()
-        if self._scanned_at is None or now - self._scanned_at >= SCAN_INTERVAL:
+        soon = max(RETRY_INTERVAL, REST * self._scan_took)
+        interval = soon if self._retention.doubtful else SCAN_INTERVAL
+        if self._scanned_at is None or now - self._scanned_at >= interval:
             self._retention.scan()
-            self._scanned_at = now
-        self._retention.keep(self._clock.read(time.time(), now))
+            self._scanned_at, self._scan_took = now, time.monotonic() - now
+        wall_time = time.time()
+        self._clock = self._clock or BelievedClock(wall_time, now, self._retention.newest)
+        self._retention.keep(self._clock.read(wall_time, now))
 
     def _run(self) -> None:
-        while True:
+        while not self._over:
             try:
                 self.tick()
                 self._failing = False
             except OSError as error:
-                self._storage.status.forget()
-                if not self._failing:
-                    log.warning("storage.root %s: %s", self._storage.root, error.strerror)
-                self._failing = True
-            if self._stop.wait(INTERVAL):
-                return
+                self._fail(f"storage.root {self._storage.root}: {_told(error)}")
+            except Exception as error:
+                self._fail("a fault in centernetd while keeping house", error)
+            self._storage.bell.wait(INTERVAL)
+
+    def _fail(self, message: str, fault: Exception | None = None) -> None:
+        """Tell once what keeps failing; the next tick tries again."""
+        self._storage.status.forget()
+        if not self._failing:
+            log.log(logging.ERROR if fault else logging.WARNING, "%s", message, exc_info=fault)
+        self._failing = True
 
     def _may_claim(self) -> bool:
         """Whether the root is where it must be; if not, the storage tells so from now on."""
@@ -120,6 +137,22 @@ class Housekeeping:
         self._storage.status.forget()
         return False
 
+    def _has_lost_it(self) -> bool:
+        """Whether another disk or folder is found where the claimed one was, for the first time.
+
+        Sinks have until the next tick to let go of what they write, then it is claimed anew.
+        """
+        if not self._claimed or self._storage.is_in_place:
+            return False
+        self._claimed = False
+        self._storage.status.trouble = (
+            f"storage.root {self._storage.root} is another disk or folder than before: nothing is "
+            "written until it is made ready"
+        )
+        log.warning("%s", self._storage.status.trouble)
+        self._storage.status.forget()
+        return True
+
     def _claim(self) -> None:
         self._storage.close()
         self._storage.open()
@@ -127,14 +160,25 @@ class Housekeeping:
         self._claimed, self._scanned_at = True, None
         self._storage.status.trouble = None
 
-    def _put_away(self) -> None:
-        """Mend the files that a failing disk did not let their sinks complete."""
-        while self._storage.left:
-            path = self._storage.left[0]
-            for output in self._outputs:
-                if output.is_video and recover_recording(path, output):
-                    self._scanned_at = None
-            self._storage.left.popleft()
+    def _put_away(self) -> bool:
+        """Mend the files that a failing disk did not let their sinks complete: whether all are."""
+        for _ in range(len(self._storage.left)):
+            path = self._storage.left.popleft()
+            try:
+                mended = any(
+                    output.is_video and recover_recording(path, output) for output in self._outputs
+                )
+            except OSError as error:
+                log.warning("%s can't be completed: %s", path, error.strerror)
+                self._storage.left.append(path)
+                continue
+            if mended:
+                self._scanned_at = None
+        return not self._storage.left
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def is_mounted(folder: Path) -> bool:

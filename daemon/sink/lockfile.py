@@ -4,6 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from daemon.sink.file import is_at
+
 _SIZE = 4096  # always so long: a full disk doesn't keep the holder from speaking
 
 
@@ -23,6 +25,8 @@ class LockFile:
         OSError
             When it can't be made.
         """
+        self._path = path
+        self._said: str | None = None
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,15 +36,21 @@ class LockFile:
             raise
 
     def say(self, text: str) -> None:
-        """Replace what the file says; a reader may find it half written.
+        """Have the file say ``text``; a reader may find it half written.
 
         Raises
         ------
         OSError
             When it can't be written.
         """
-        if self._descriptor is not None:
+        if self._descriptor is not None and text != self._said:
             os.pwrite(self._descriptor, text.encode().ljust(_SIZE), 0)
+            self._said = text
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is held is still the one at its path; may raise OSError."""
+        return self._descriptor is not None and is_at(self._descriptor, self._path)
 
     def close(self) -> None:
         """Let another process have it; may be called twice."""

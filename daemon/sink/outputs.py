@@ -1,18 +1,19 @@
 """Which files under the storage root are the daemon's: by their names, and by what is in them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from re import Pattern
 
 from daemon.config import StreamConfig
 from daemon.config.template import patterns
+from daemon.sink.events import made_from_file
 from daemon.sink.file import PART
 from daemon.sink.recording import FROM_CAMERA, FROM_FILE
 
 _HEAD = 4096  # bytes in which a file says what it is
-_EVENT = b'{"stream": "'  # how each line of an events file begins
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,18 @@ class Output:
         )
 
     def made(self, path: Path) -> bool:
-        """Whether ``path``, whose name fits, is of this kind: its first bytes tell."""
-        try:
-            with path.open("rb") as file:
-                head = file.read(_HEAD)
-        except OSError:
-            return False
+        """Whether ``path``, whose name fits, is of this kind: its first bytes tell.
+
+        Raises
+        ------
+        OSError
+            When it can't be read.
+        """
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
         if self.is_video:
             return (FROM_FILE if self.from_file else FROM_CAMERA).encode() in head
-        return head.startswith(_EVENT)
+        return made_from_file(head) is self.from_file
 
 
 def outputs_of(streams: Iterable[StreamConfig]) -> tuple[Output, ...]:
@@ -59,22 +63,24 @@ def outputs_of(streams: Iterable[StreamConfig]) -> tuple[Output, ...]:
     return tuple(found)
 
 
-def walk(root: Path, outputs: Iterable[Output]) -> Iterator[tuple[Path, os.stat_result, Output]]:
+def walk(
+    root: Path, outputs: Iterable[Output], on_error: Callable[[OSError], None]
+) -> Iterator[tuple[Path, os.stat_result, Output]]:
     """Yield the files whose names fit, with ``*.part`` too; symbolic links are not followed.
 
     A file that fits several outputs comes with each. Folders that can't hold any are not
-    entered; what vanishes meanwhile is passed over.
+    entered; what vanishes meanwhile is passed over. What can't be looked at is passed over too,
+    but ``on_error`` is told why.
     """
-    yield from _walk(root, 0, list(outputs))
+    yield from _walk(root, 0, list(outputs), on_error)
 
 
 def _walk(
-    folder: Path, depth: int, outputs: list[Output]
+    folder: Path, depth: int, outputs: list[Output], on_error: Callable[[OSError], None]
 ) -> Iterator[tuple[Path, os.stat_result, Output]]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
+    entries: list[os.DirEntry[str]] = []
+    with _passing_over(on_error), os.scandir(folder) as listed:
+        entries.extend(listed)
     for entry in entries:
         name = entry.name.removesuffix(PART)
         fitting = [
@@ -82,12 +88,22 @@ def _walk(
             for output in outputs
             if depth < len(output.patterns) and output.patterns[depth].fullmatch(name)
         ]
-        try:
+        if not fitting:
+            continue
+        with _passing_over(on_error):
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), depth + 1, fitting)
+                yield from _walk(Path(entry.path), depth + 1, fitting, on_error)
             elif entry.is_file(follow_symlinks=False):
                 status = entry.stat(follow_symlinks=False)
                 last = (output for output in fitting if depth == len(output.patterns) - 1)
                 yield from ((Path(entry.path), status, output) for output in last)
-        except OSError:
-            continue
+
+
+@contextmanager
+def _passing_over(on_error: Callable[[OSError], None]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        on_error(error)

@@ -10,23 +10,26 @@ LARGEST = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
 class PreRoll:
     """A bounded ring of groups of pictures, each beginning with its key frame.
 
-    Groups leave whole, the oldest first, so that what is left can be decoded.
+    Groups leave whole, the oldest first, so that what is left can be decoded. One that is too large
+    by itself leaves too, and what follows is refused up to the next key frame.
     """
 
     def __init__(self, largest: int = LARGEST) -> None:
-        """Keep at most ``largest`` bytes, and always the present group."""
+        """Keep at most ``largest`` bytes."""
         self._largest = largest
         self._groups: deque[list[Packet]] = deque()
         self._size = 0
 
     def add(self, packet: Packet) -> int:
-        """Keep a packet; returns the number of the last one that had to go for it, or 0."""
-        if packet.is_keyframe or not self._groups:
+        """Keep a packet; returns the number of the last one that is not kept any more, or 0."""
+        if packet.is_keyframe:
             self._groups.append([])
+        if not self._groups:
+            return packet.number
         self._groups[-1].append(packet)
         self._size += len(packet.data)
         gone = 0
-        while self._size > self._largest and len(self._groups) > 1:
+        while self._size > self._largest:
             gone = self._drop()
         return gone
 

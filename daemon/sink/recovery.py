@@ -7,36 +7,42 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from daemon.sink.events import cut_torn_line
 from daemon.sink.file import PART, unused
 from daemon.sink.outputs import Output, walk
 
 log = logging.getLogger(__name__)
 
 _LARGEST_HEADER = 4096  # bytes; a file without a fragment holds no more
-_BLOCK = 65536
+_LAST = 3600.0  # seconds before the end: what was written earlier is on the disk
 
 
 def recover(root: Path, outputs: Iterable[Output], writing: Collection[Path] = ()) -> int:
     """Mend every file of ``outputs`` that was cut off; returns how many.
 
     A ``*.part`` is cut at its last whole fragment and gets its name, or goes if there is none
-    in it. Of each stream's events the newest file is cut behind its last whole line. No other
-    file is touched, nor are those that are being written. A file that can't be mended is told
-    of and left.
+    in it. Events files that were written to in the last hour before the end are cut behind their
+    last whole line. No other file is touched, nor are those that are being written. A file that
+    can't be mended is told of and left.
     """
-    newest: dict[Path, tuple[float, Path, Output]] = {}
+
+    def unseen(error: OSError) -> None:
+        log.warning("%s can't be looked at: %s", error.filename, error.strerror)
+
+    events: list[tuple[float, Path, Output]] = []
     mended = 0
-    for path, status, output in walk(root, outputs):
+    for path, status, output in walk(root, outputs, unseen):
         if path in writing:
             continue
         if path.suffix == PART:
             mended += output.is_video and _tried(recover_recording, path, output)
         elif not output.is_video:
-            stream = path.parent if len(output.patterns) > 1 else path
-            if stream not in newest or newest[stream][0] < status.st_mtime:
-                newest[stream] = (status.st_mtime, path, output)
+            events.append((status.st_mtime, path, output))
+    end = max((written_at for written_at, _, _ in events), default=0.0)
     return mended + sum(
-        _tried(_recover_events, path, output) for _, path, output in newest.values()
+        _tried(_recover_events, path, output)
+        for written_at, path, output in events
+        if written_at > end - _LAST
     )
 
 
@@ -109,24 +115,8 @@ def _is_header(file: BinaryIO, size: int) -> bool:
 
 
 def _recover_events(path: Path, output: Output) -> bool:
-    """Cut an events file behind its last whole line; returns whether that was needed."""
     status = path.stat()
-    with path.open("r+b") as file:
-        whole = _last_line_end(file, status.st_size)
-        if whole == status.st_size or not output.made(path):
-            return False
-        file.truncate(whole)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    log.warning("%s was cut off: its last line, which was torn, is removed", path)
-    return True
-
-
-def _last_line_end(file: BinaryIO, size: int) -> int:
-    start = size
-    while start > 0:
-        start = max(0, start - _BLOCK)
-        file.seek(start)
-        found = file.read(_BLOCK).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-    return 0
+    torn = cut_torn_line(path)
+    if torn:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return torn

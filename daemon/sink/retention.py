@@ -1,20 +1,18 @@
 """Deleting the oldest recordings: by age, by their size together, and for free space."""
 
-import errno
 import heapq
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from daemon.config import StorageConfig
+from daemon.sink.file import PART
 from daemon.sink.outputs import Output, walk
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
-
-_OF_THE_DISK = (errno.EROFS, errno.EIO)  # no other file could be deleted either
 
 
 class Entry(NamedTuple):
@@ -31,28 +29,45 @@ class Retention:
     The index is made from the names under the root, then kept by what the sinks complete. A
     name is not enough to delete a file: its first bytes must say that a camera's recording or
     events are in it. What else bears such a name leaves the index when its turn comes.
+
+    A file that can't be looked at or deleted stays in the index but is passed over until the next
+    scan. So is a folder that can't be listed: its files are believed to be as they were. Then the
+    index is ``doubtful``, as it is when it has nothing to delete although it should.
+
+    A path is there once. One that is completed again (events that were continued) keeps its place
+    in the queue, and finds the one it has by now when it comes to the front.
     """
 
     def __init__(self, storage: Storage, limits: StorageConfig, outputs: Iterable[Output]) -> None:
         self._storage = storage
         self._limits = limits
         self._outputs = [output for output in outputs if not output.from_file]
-        self._index: list[Entry] = []  # a heap
+        self._index: dict[str, Entry] = {}  # by path
+        self._queue: list[Entry] = []  # a heap
         self._size = 0
+        self.doubtful = True
 
     def scan(self) -> None:
         """Make the index anew."""
         self._storage.completed.clear()
+        unseen: list[OSError] = []
         writing = self._storage.writing
         # By path, so that a file that two outputs name is there once.
         found = {
             str(path): Entry(status.st_mtime, status.st_size, str(path))
-            for path, status, _ in walk(self._storage.root, self._outputs)
-            if path.suffix != ".part" and path not in writing
+            for path, status, _ in walk(self._storage.root, self._outputs, unseen.append)
+            if path.suffix != PART and path not in writing
         }
-        self._index = list(found.values())
-        heapq.heapify(self._index)
-        self._size = sum(entry.size for entry in self._index)
+        self.doubtful = bool(unseen)
+        self._index = {**self._index, **found} if unseen else found
+        self._queue = list(self._index.values())
+        heapq.heapify(self._queue)
+        self._size = sum(entry.size for entry in self._queue)
+
+    @property
+    def newest(self) -> float | None:
+        """When a file of the index was last written, as Unix time; None if there is none."""
+        return max((entry.written_at for entry in self._queue), default=None)
 
     def keep(self, now: float) -> None:
         """Delete what is over the limits at Unix time ``now`` and tell the storage's condition.
@@ -60,16 +75,17 @@ class Retention:
         Raises
         ------
         OSError
-            When the disk can't be asked, or nothing can be deleted on it.
+            When the disk can't be asked, or a file can't be deleted: it is not tried again soon.
         """
         self._take_in()
-        open_files = sum(_size(path) for path in self._storage.writing)
+        writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
-        while self._index and self._is_over(now, self._size + open_files, free):
-            free += self._delete_oldest()
+        while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
+            free += self._delete(oldest)
+        self.doubtful |= oldest is None and self._is_short(self._total(writing), free)
         status = self._storage.status
-        status.size, status.free = self._size + open_files, free
-        status.oldest = self._index[0].written_at if self._index else None
+        status.size, status.free = self._total(writing), free
+        status.oldest = oldest.written_at if oldest else None
         status.trouble = self._trouble(free)
 
     def _take_in(self) -> None:
@@ -79,31 +95,57 @@ class Retention:
                 continue
             try:
                 status = path.stat()
-            except OSError:
+            except FileNotFoundError:
                 continue
-            heapq.heappush(self._index, Entry(status.st_mtime, status.st_size, str(path)))
-            self._size += status.st_size
+            except OSError:
+                self.doubtful = True
+                continue
+            self._put(Entry(status.st_mtime, status.st_size, str(path)))
 
-    def _is_over(self, now: float, size: int, free: int) -> bool:
-        limits = self._limits
-        return (
-            free < limits.min_free
-            or (limits.max_bytes is not None and size > limits.max_bytes)
-            or (limits.keep_for is not None and self._index[0].written_at < now - limits.keep_for)
+    def _put(self, entry: Entry) -> None:
+        known = self._index.get(entry.path)
+        self._index[entry.path] = entry
+        self._size += entry.size - (known.size if known else 0)
+        if known is None:
+            heapq.heappush(self._queue, entry)
+
+    def _oldest(self) -> Entry | None:
+        while self._queue:
+            entry = self._index[self._queue[0].path]
+            if entry is self._queue[0]:
+                return entry
+            heapq.heapreplace(self._queue, entry)  # it was written to since it was queued
+        return None
+
+    def _total(self, writing: Mapping[str, int]) -> int:
+        """Return the bytes of all files; those that are being written may be in the index too."""
+        return self._size + sum(
+            size - (self._index[path].size if path in self._index else 0)
+            for path, size in writing.items()
         )
 
-    def _delete_oldest(self) -> int:
+    def _is_over(self, oldest: Entry, now: float, size: int, free: int) -> bool:
+        keep_for = self._limits.keep_for
+        too_old = keep_for is not None and oldest.written_at < now - keep_for
+        return too_old or self._is_short(size, free)
+
+    def _is_short(self, size: int, free: int) -> bool:
+        """Whether there is too little room, for others or for us."""
+        limit = self._limits.max_bytes
+        return free < self._limits.min_free or (limit is not None and size > limit)
+
+    def _delete(self, entry: Entry) -> int:
         """Take the oldest file out of the index and, if it is ours, away; returns its bytes."""
-        entry = self._index[0]
         path = Path(entry.path)
+        heapq.heappop(self._queue)
         try:
-            gone = path.exists() and self._is_ours(path) and self._storage.remove(path)
-        except OSError as error:
-            if error.errno in _OF_THE_DISK:
-                raise
-            log.warning("%s can't be deleted: %s", path, error.strerror)
+            gone = self._is_ours(path) and self._storage.remove(path)
+        except FileNotFoundError:
             gone = False
-        heapq.heappop(self._index)
+        except OSError:
+            self.doubtful = True
+            raise
+        del self._index[entry.path]
         self._size -= entry.size
         if not gone:
             return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from daemon.config import expand
 from daemon.errors import SinkError, StartupError
-from daemon.flow import StorageStatus
+from daemon.flow import Bell, StorageStatus
 from daemon.sink.file import PART, telling
 from daemon.sink.lockfile import LockFile
 
@@ -22,7 +22,7 @@ class Storage:
 
     It also knows which files are being written (``writing``), which have been (``completed``) and
     which could not be put away (``left``, as ``*.part``); the last two are emptied by whoever
-    keeps house.
+    keeps house, and is called by the ``bell`` to `tell`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,8 +32,10 @@ class Storage:
         self.left: deque[Path] = deque()
         self._writing: set[Path] = set()
         self._folders: dict[tuple[str, str], Path] = {}
-        self._busy = threading.Lock()
+        self._removing: Path | None = None
+        self._busy = threading.Lock()  # held for a moment only: never while the disk is asked
         self._lock: LockFile | None = None
+        self.bell = Bell()
         self._says = ""
 
     def open(self) -> None:
@@ -48,7 +50,7 @@ class Storage:
             self.root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.root).close()
             self._lock = LockFile(self.root / LOCK_NAME)
-            self.say(self._says)
+            self.tell()
         except BlockingIOError:
             self.close()
             raise StartupError(
@@ -62,11 +64,20 @@ class Storage:
             ) from None
 
     def say(self, text: str) -> None:
-        """Tell those who look for a daemon here; nothing is told where that can't be written."""
+        """Have those who look for a daemon here told; whoever keeps house does it, and soon."""
         self._says = text
+        self.bell.ring()
+
+    def tell(self) -> None:
+        """Write down what is to be told; nothing is where that can't be written."""
         if self._lock is not None:
             with suppress(OSError):
-                self._lock.say(text)
+                self._lock.say(self._says)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the folder is the one that was locked, on the same disk; may raise OSError."""
+        return self._lock is not None and self._lock.is_in_place
 
     def close(self) -> None:
         """Let another daemon have the folder."""
@@ -86,11 +97,12 @@ class Storage:
         self.check()
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
-        with telling(path), self._busy:
+        with telling(path):
             if not path.resolve().is_relative_to(self.root.resolve()):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
-            self._folders[template, stream] = path.parent  # before it is made: see `remove`
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._busy:
+                self._folders[template, stream] = path.parent  # before it is made: see `remove`
+            _make(path.parent)
         return path
 
     def check(self) -> None:
@@ -99,8 +111,16 @@ class Storage:
             raise SinkError(self.status.trouble)
 
     def begin(self, path: Path) -> None:
-        """Note that ``path`` is being written: it is not to be removed."""
+        """Note that ``path`` is being written: it is not to be removed.
+
+        Raises
+        ------
+        SinkError
+            When it is just being removed.
+        """
         with self._busy:
+            if path == self._removing:
+                raise SinkError(f"{path} can't be written: it is being deleted, as the oldest")
             self._writing.add(path)
 
     def end(self, path: Path, final: Path | None) -> None:
@@ -129,12 +149,28 @@ class Storage:
         with self._busy:
             if path in self._writing:
                 return False
+            self._removing = path
+        try:
             path.unlink(missing_ok=True)
-            for folder in path.parents:
-                if folder == self.root or folder in self._folders.values():
-                    break
-                try:
-                    folder.rmdir()
-                except OSError:  # most often: not empty
-                    break
+        finally:
+            self._removing = None
+        for folder in path.parents:
+            if folder == self.root or self._is_in_use(folder):
+                break
+            try:
+                folder.rmdir()
+            except OSError:  # most often: not empty
+                break
         return True
+
+    def _is_in_use(self, folder: Path) -> bool:
+        with self._busy:
+            return folder in self._folders.values()
+
+
+def _make(folder: Path) -> None:
+    """Make ``folder``; one above it may be removed meanwhile, as empty."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)

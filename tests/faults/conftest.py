@@ -55,7 +55,7 @@ def pytest_runtest_makereport(
     item: pytest.Function,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and "measure" in item.fixturenames:
+    if report.skipped:
         assert isinstance(report.longrepr, tuple)
         reason = report.longrepr[2].removeprefix("Skipped: ")
         item.config.stash[_notebook].skip(_done(item), reason)
@@ -63,8 +63,8 @@ def pytest_runtest_makereport(
 
 
 def _done(item: pytest.Function) -> str:
-    """Return the first line of a test's docstring, and what it was given."""
-    told = (item.function.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    """Return the first line of a test's docstring, if it has one, and what it was given."""
+    told = (item.function.__doc__ or item.originalname).strip().splitlines()[0].rstrip(".")
     given = getattr(item, "callspec", None)
     return f"{told}: {given.id}" if given else told
 

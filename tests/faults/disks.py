@@ -2,30 +2,37 @@
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.process import Daemon, started
 from tests.tools import tool
 
-_MOUNTED = 'mount $0 && exec "$@"'
+TMPFS = "-t tmpfs none"
+TO_THE_END = {"min_free": "0B"}
+SHORT = {"path": "{stream}/%H-%M-%S.mp4", "segment": "1s"}
 
 
 @contextmanager
-def on_a_disk(config: Path, mount: str) -> Iterator[tuple[Daemon, Path]]:
+def on_a_disk(config: Path, mount: str, *, later: bool = False) -> Iterator[tuple[Daemon, Path]]:
     """Run a daemon whose outputs are on a disk of its own; yields where it is seen from here.
 
-    ``mount`` is what the program of that name is told, the folder left out.
+    ``mount`` is what the program of that name is told, the folder left out. The disk that is to be
+    there only ``later`` is not mounted: see `inside`.
     """
     state = config.parent / "state"
     state.mkdir(exist_ok=True)
-    prefix = [tool("unshare"), "--mount", "sh", "-c", _MOUNTED.replace("$0", f"{mount} {state}")]
-    if os.geteuid() or subprocess.run([*prefix, "sh", "true"], capture_output=True).returncode:
+    alone = [tool("unshare"), "--mount", "sh", "-c"]
+    mounted = [*alone, f'mount {mount} {state} && exec "$@"', "sh"]
+    if os.geteuid() or subprocess.run([*mounted, "true"], capture_output=True).returncode:
         pytest.skip(f"nothing can be mounted here ({mount})")
-    with started(config, prefix=[*prefix, "sh"]) as daemon:
+    prefix = [*alone, 'exec "$@"', "sh"] if later else mounted
+    with started(config, prefix=prefix) as daemon:
         yield daemon, Path(f"/proc/{daemon.process.pid}/root") / state.relative_to("/")
 
 
@@ -53,3 +60,30 @@ def fill(disk: Path) -> Path:
                 while True:
                     file.write(b"x" * size)
     return filler
+
+
+def failed(status: dict[str, Any]) -> int:
+    return int(status["dropped"].get("record/failed", 0))
+
+
+def wait_for_failures(daemon: Daemon, before: int) -> None:
+    """Wait until more frames than ``before`` have failed to be written."""
+    daemon.wait_for_status("cam", lambda status: failed(status) > before)
+
+
+def wait_for_more(daemon: Daemon, key: str, count: int = 20) -> None:
+    """Wait until more frames are inferred (`inferred`), or written (`record`)."""
+
+    def now(status: dict[str, Any]) -> int:
+        return int(status["written"]["record"] if key == "record" else status["inferred"])
+
+    daemon.wait_until_reachable()
+    before = now(daemon.status("cam"))
+    daemon.wait_for_status("cam", lambda status: now(status) >= before + count)
+
+
+def seconds_until(wait: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    began = time.monotonic()
+    wait()
+    return time.monotonic() - began

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,6 +147,19 @@ def times(video: Path) -> list[float]:
             assert frame.time is not None
             found.append(frame.time)
     return found
+
+
+def damaged(files: Iterable[Path]) -> int:
+    """Count the recordings that can't be read to their end, or hold nothing."""
+    return sum(not _is_whole(path) for path in files)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with av.open(str(path)) as container:
+            return sum(1 for _ in container.decode(video=0)) > 0
+    except av.FFmpegError:
+        return False
 
 
 def _seconds(time: str) -> float:

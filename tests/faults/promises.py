@@ -73,7 +73,7 @@ PROMISES: Mapping[str, Promise] = {
     "kill": Promise("`kill -9` at a random moment costs little video", 1.0, "s of video lost"),
     "whole": Promise("`kill -9` leaves earlier segments intact", 0, "segments damaged"),
     "disk": Promise(
-        "A full disk is noticed, inference goes on, recording resumes unaided",
+        "A full disk, or one turned read-only, is noticed, and inference goes on",
         2.0,
         "s until noticed",
     ),
@@ -102,5 +102,21 @@ PROMISES: Mapping[str, Promise] = {
     "descriptors": Promise("After warm-up, there are no more descriptors", 0, "descriptors more"),
     "exposure": Promise(
         "`systemd-analyze security` finds little exposure of the service", 2.0, "of 10"
+    ),
+    "signals": Promise("Signals, however many, cost no recording", 0, "files damaged"),
+    "writes": Promise("A call to the system that fails damages no file", 0, "files damaged"),
+    "resumes": Promise(
+        "Recording resumes by itself when the disk can be written to again",
+        5.0,
+        "s until it records",
+    ),
+    "slow": Promise("A slow disk slows no inference", 10.0, "% fewer frames a second"),
+    "names": Promise("No recording takes the place of another", 0, "recordings lost"),
+    "mended": Promise("A start mends what a kill left", 2.0, "s"),
+    "leap": Promise("A clock that is wrong makes no recording old", 0, "recordings deleted"),
+    "turns": Promise(
+        "Recordings are deleted oldest first, and those made from files never",
+        0,
+        "deleted out of turn",
     ),
 }

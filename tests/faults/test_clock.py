@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tests.faults.conftest import RATE, Measure
 from tests.faults.house import disordered, events, missing, times
-from tests.faults.test_stop import SEGMENTS
 from tests.integration.process import started
 from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer
@@ -13,7 +12,8 @@ from tests.tools import tool
 
 DAY = 86_400
 EVERY = 15  # frames from one setting of the clock to the next
-SEGMENT = 2.0  # seconds, as in SEGMENTS
+SEGMENT = 2.0  # seconds
+SEGMENTS = {"path": "{stream}/%Y%m%dT%H%M%S.mp4", "segment": f"{SEGMENT:.0f}s"}
 LATEST_KEY = 1.1  # seconds that a segment may be longer: it ends before a key frame
 
 

@@ -4,35 +4,85 @@ import json
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import av
 import pytest
 
+from daemon.sink.file import PART
 from tests import clips
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import times
-from tests.integration.process import started
+from tests.faults.house import damaged, times
+from tests.integration.process import STOP_PROMISE, started
 from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer, Video, serving
 
+ONE_FILE = {"path": "{stream}/whole.mp4", "segment": None, "before": "1s"}
 KINDS = {
-    "annotated": {},
-    "copied": {"video": "source"},
-    "detected": {"when": "detection"},  # of a camera in which something always is
+    "annotated": ONE_FILE,
+    "segmented": {"path": "{stream}/%Y%m%dT%H%M%S.mp4", "segment": "1s"},
+    "copied": {**ONE_FILE, "video": "source"},
+    "detected": {**ONE_FILE, "when": "detection"},  # of a camera in which something always is
 }
-KILLS = {True: 10, False: 34}  # once a round, and of three recordings each: 30 and 102 moments
-LONGEST = 3.0  # seconds of recording before a kill
+KILLS = {True: 30, False: 100}  # in one round, and in more
+DAEMONS = 2  # killed side by side: one starts while the other records
+LONGEST = 2.0  # seconds of recording before a kill
 SIGNALS = 1000
 
 
+@dataclass
+class Victim:
+    """A daemon that is killed again and again, and what it had recorded by each kind's camera."""
+
+    config: Path
+    cameras: dict[str, RtspServer]
+    kept: Counter[str] = field(default_factory=Counter)
+    known: set[Path] = field(default_factory=set)
+
+    def kill(self, moment: float) -> float:
+        """Kill it ``moment`` seconds after all kinds are recorded; returns the seconds lost."""
+        with started(self.config) as daemon:
+            for kind in KINDS:
+                daemon.wait_for_status(kind, lambda status: status["written"]["record"] > 0)
+            threading.Event().wait(moment)
+            daemon.send(signal.SIGKILL)
+            sent = {kind: camera.visits[-1].sent for kind, camera in self.cameras.items()}
+            daemon.finish()
+        return max(sent[kind] - self._new_frames(kind) for kind in KINDS) / RATE
+
+    def _new_frames(self, kind: str) -> int:
+        """Count what this run has recorded; a start gives a ``*.part`` its name."""
+        files = {path.with_name(path.name.removesuffix(PART)): path for path in self.files(kind)}
+        frames = sum(len(times(path)) for name, path in files.items() if name not in self.known)
+        self.known.update(files)
+        self.kept[kind] += frames
+        return frames
+
+    def files(self, kind: str) -> list[Path]:
+        found = (self.config.parent / "state" / kind).glob("*.mp4*")
+        return [path for path in found if path.stat().st_size]
+
+
 @pytest.fixture
-def cameras(video: Video) -> Iterator[dict[str, RtspServer]]:
-    """A camera for each kind of recording."""
-    with ExitStack() as open_servers:
-        yield {kind: open_servers.enter_context(serving(video)) for kind in KINDS}
+def victims(tmp_path: Path, squares: Path, video: Video) -> Iterator[list[Victim]]:
+    with ExitStack() as servers:
+        yield [victim(tmp_path / str(number), squares, video, servers) for number in range(DAEMONS)]
+
+
+def victim(folder: Path, squares: Path, video: Video, servers: ExitStack) -> Victim:
+    folder.mkdir()
+    cameras = {kind: servers.enter_context(serving(video)) for kind in KINDS}
+    streams = {
+        kind: {"source": cameras[kind].url("play"), "policy": "lossless", "record": record}
+        for kind, record in KINDS.items()
+    }
+    return Victim(configure(folder, squares, streams), cameras)
 
 
 def frames_in(path: Path) -> int:
@@ -41,53 +91,31 @@ def frames_in(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def test_kill_and_recovery(
-    tmp_path: Path,
-    squares: Path,
-    cameras: dict[str, RtspServer],
-    rounds: int,
-    measure: Measure,
-) -> None:
-    """`kill -9` at random moments of three kinds of running recordings, and a start after each"""
-    record = {"path": "{stream}.mp4", "segment": None, "before": "1s"}
-    asked = {
-        kind: {
-            "source": cameras[kind].url("play"),
-            "policy": "lossless",
-            "record": {**record, **how},
-        }
-        for kind, how in KINDS.items()
-    }
-    config = configure(tmp_path, squares, asked)
-    chance, kept = random.Random(rounds), dict.fromkeys(KINDS, 0)
-    for _ in range(KILLS[rounds == 1]):
-        with started(config) as daemon:
-            for kind in KINDS:
-                daemon.wait_for_status(kind, lambda status: status["written"]["record"] > 0)
-            threading.Event().wait(chance.uniform(0, LONGEST))
-            streams = json.loads(daemon.get("/status")[1])["streams"]
-            daemon.send(signal.SIGKILL)
-            state = daemon.finish().state
+def test_kill_and_recovery(victims: list[Victim], rounds: int, measure: Measure) -> None:
+    """`kill -9` at a random moment of a run with four kinds of recordings, and a start after it"""
+    chance = random.Random(rounds)
+    moments = [chance.uniform(0, LONGEST) for _ in range(KILLS[rounds == 1])]
+
+    def kill(number: int) -> list[float]:
+        return [victims[number].kill(moment) for moment in moments[number::DAEMONS]]
+
+    with ThreadPoolExecutor(DAEMONS) as pool:
+        for lost in chain.from_iterable(pool.map(kill, range(DAEMONS))):
+            measure("kill", max(0.0, lost))
+    for killed in victims:
+        with started(killed.config) as daemon:
+            daemon.wait_for_frames("annotated", 1)
+            finished = stop(daemon)
+        assert not list(finished.state.rglob("*.part"))
         for kind in KINDS:
-            left = [part for part in state.glob(f"{kind}*.part") if part.stat().st_size]
-            frames = sum(len(times(part)) for part in left)
-            # Of what it had decoded, and perhaps one more since it was asked.
-            lost = streams[kind]["captured"] + 1 - frames
-            measure("kill", max(0, lost) / RATE)
-            kept[kind] += frames
-    with started(config) as daemon:
-        daemon.wait_for_frames("annotated", 1)
-        finished = stop(daemon)
-    assert not list(state.rglob("*.part"))
-    for kind in KINDS:
-        files = {path: frames_in(path) for path in state.glob(f"{kind}*.mp4")}
-        measure("whole", sum(count == 0 for count in files.values()))
-        assert sum(files.values()) >= kept[kind] + finished.receipts[kind].written
-        for path in state.glob(f"{kind}*.jsonl"):
+            files = killed.files(kind)
+            measure("whole", damaged(files))
+            assert sum(map(frames_in, files)) >= killed.kept[kind] + finished.receipts[kind].written
+        for path in finished.state.glob("*.jsonl"):
             assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_names_that_collide(tmp_path: Path, squares: Path) -> None:
+def test_names_that_collide(tmp_path: Path, squares: Path, measure: Measure) -> None:
     """Streams whose names are those that another's files get when a name is taken"""
     clips.count(tmp_path / "clip.mp4", 20)
     streams = {name: {"source": "clip.mp4"} for name in ("cam", "cam-1", "cam-1-1")}
@@ -98,7 +126,7 @@ def test_names_that_collide(tmp_path: Path, squares: Path) -> None:
         assert finished.code == 0, finished.stderr
         assert all(receipt.written == 20 for receipt in finished.receipts.values())
         files = list(finished.state.glob("*.mp4"))
-        assert len(files) == 3 * run, "one was overwritten"
+        measure("names", 3 * run - len(files))
         assert [frames_in(path) for path in files] == [20] * len(files)
 
 
@@ -119,5 +147,26 @@ def test_a_storm_of_signals(
         stop(daemon)
     assert not list(finished.state.rglob("*.part"))
     (first,) = finished.state.glob("cam.mp4")
+    measure("signals", damaged([first]))
     assert frames_in(first) >= written["written"]["record"]
-    measure("whole", 0)
+
+
+def test_a_storm_of_reloads(
+    tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
+) -> None:
+    """A thousand SIGHUP, each of which is heard, and then one SIGTERM"""
+    stream = {"source": camera.url("play"), "policy": "lossless"}
+    config = configure(tmp_path, squares, {"cam": stream})
+    with started(config) as daemon:
+        daemon.wait_for_status("cam", lambda status: status["written"]["record"] >= RATE)
+        for _ in range(SIGNALS):
+            daemon.send(signal.SIGHUP)
+            threading.Event().wait(0.001)  # those that come together are one
+        daemon.wait_for_status("cam", lambda status: status["written"]["record"] >= 3 * RATE)
+        finished = stop(daemon, STOP_PROMISE)
+    assert "Traceback" not in finished.stderr
+    recordings = list(finished.state.glob("cam*.mp4"))
+    measure("signals", damaged(recordings))
+    (whole,) = recordings
+    assert frames_in(whole) == finished.receipts["cam"].written
+    assert finished.receipts["cam"].dropped == 0

@@ -1,4 +1,4 @@
-"""SIGTERM and `kill -9` at moments that nobody chose."""
+"""SIGTERM at moments that nobody chose."""
 
 import random
 import signal
@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import RATE, Measure
+from tests.faults.conftest import Measure
 from tests.faults.house import times
-from tests.integration.process import LONGEST_RUN, free_port, started
+from tests.integration.process import free_port, started
 from tests.integration.telling import configure
 from tests.rtsp import RtspServer
 
 PATHS = ("play", "mute/20", "silent", "keyless", "close/10", "nowhere")
-SEGMENTS = {"path": "{stream}/%Y%m%dT%H%M%S.mp4", "segment": "2s"}
 LONGEST = 5.0  # seconds after the start that a daemon is left alone: it needs half of that to load
 
 
@@ -49,22 +48,3 @@ def test_sigterm(
             files = finished.state.glob(f"{name}*.mp4")
             assert sum(len(times(file)) for file in files) == receipt.written
         measure("finished", len(list(finished.state.rglob("*.part"))))
-
-
-def test_kill(
-    tmp_path: Path, squares: Path, camera: RtspServer, moments: Iterator[float], measure: Measure
-) -> None:
-    """`kill -9` at a random moment of a recording in segments of 2 s"""
-    stream = {"source": camera.url("play"), "policy": "lossless", "record": SEGMENTS}
-    for number, moment in enumerate(moments):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with started(configure(folder, squares, {"cam": stream})) as daemon:
-            daemon.wait_for_frames("cam", RATE)
-            threading.Event().wait(moment)
-            daemon.send(signal.SIGKILL)
-            sent = camera.visits[-1].sent
-            finished = daemon.finish(LONGEST_RUN)
-        kept = {file: len(times(file)) for file in (finished.state / "cam").iterdir()}
-        measure("kill", max(0, sent - sum(kept.values())) / RATE)
-        measure("whole", sum(not frames for file, frames in kept.items() if file.suffix == ".mp4"))

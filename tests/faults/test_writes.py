@@ -1,14 +1,14 @@
-"""Every call to the system that a recording makes fails once, in a run of its own."""
+"""Every call to the system that a recording makes fails in a run of its own, and what follows."""
 
 import errno
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import av
 import pytest
 
 from daemon.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
@@ -20,22 +20,34 @@ from daemon.sink.record import Recorder
 from daemon.sink.stage import RETRY_INTERVAL, SinkStage
 from daemon.sink.storage import Storage
 from tests.faults.conftest import Measure
+from tests.faults.house import damaged
 from tests.sinks import NOON, decode, detections, open_lane, picture, result, send
 
 FRAMES = 45
 RESULTS = [
     (number, picture(seed=number), detections((8, 8, 30, 30))) for number in range(FRAMES)
 ]  # drawn on in place: a copy for each run
-CALLS = ("write", "fdatasync", "truncate", "close", "rename", "unlink", "open", "mkdir")
+CALLS = ("write", "fdatasync", "close", "rename", "open", "mkdir")
+TIDYING = ("truncate", "unlink", "rename", "close")  # calls made when a write has failed
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The ``number``-th ``call`` fails with ``code``, and so does the next one of kind ``then``."""
+
+    call: str = "none"
+    number: int = 0
+    code: int = errno.EIO
+    then: str | None = None
 
 
 class FakeSystem:
-    """Lets the Nth call of a kind fail as a disk does: a write then takes a part of its data."""
+    """Lets calls fail as a disk does: a write then takes a part of its data."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
         self.made: Counter[str] = Counter()
-        self._fails_at = (call, number)
-        self._code = code
+        self.failed: list[str] = []
+        self._fault = fault
         monkeypatch.setattr(os, "fdatasync", self._wrapped("fdatasync", os.fdatasync))
         for name in ("rename", "unlink", "open", "mkdir"):
             monkeypatch.setattr(Path, name, self._wrapped(name, getattr(Path, name)))
@@ -72,10 +84,15 @@ class FakeSystem:
 
     def fails(self, call: str) -> bool:
         self.made[call] += 1
-        return (call, self.made[call]) == self._fails_at
+        fault = self._fault
+        first = not self.failed and (call, self.made[call]) == (fault.call, fault.number)
+        second = len(self.failed) == 1 and call == fault.then
+        if first or second:
+            self.failed.append(call)
+        return first or second
 
     def refuse(self) -> None:
-        raise OSError(self._code, os.strerror(self._code))
+        raise OSError(self._fault.code, os.strerror(self._fault.code))
 
     def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -86,18 +103,13 @@ class FakeSystem:
         return call
 
 
-class Run(NamedTuple):
-    """The calls that a run made, and the files of it that are damaged."""
+def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[FakeSystem, int]:
+    """Record a short stream in segments; returns what was called, and the files damaged by it.
 
-    made: Counter[str]
-    damaged: int
-
-
-def run(root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: int) -> Run:
-    """Record a short stream in segments, and check that what was counted is there."""
+    One fault is mended by the same daemon, two at the next start at the latest.
+    """
     storage = Storage(root)
-    limits = StorageConfig().model_copy(update={"min_free": 0})
-    house = Housekeeping(storage, limits, [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))])
+    house = housekeeping(storage)
     house.tick()
     lane = open_lane(StageName.RECORD, StageName.EVENTS)
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
@@ -108,35 +120,36 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, cod
         [result(n, image.copy(), found, wall_time=NOON + n * 0.04) for n, image, found in RESULTS],
     )
     with monkeypatch.context() as patch:
-        system = FakeSystem(patch, call, number, code)
+        system = FakeSystem(patch, fault)
         for name, sink in ((StageName.RECORD, recorder), (StageName.EVENTS, events)):
             SinkStage(lane, name, sink, lambda: 10 * RETRY_INTERVAL).run()
     house.tick()  # the disk works again
     storage.close()
-    book = lane.ledger.read()
-    assert book.balanced
-    videos, logs = sorted(root.rglob("*.mp4")), sorted(root.rglob("*.jsonl"))
-    damaged = [*root.rglob("*.part"), *filter(cut, videos), *filter(torn, logs)]
-    frames = sum(len(decode(path)) for path in videos if path not in damaged)
-    lines = sum(path.read_text().count("\n") for path in logs)
-    assert FRAMES >= frames >= book.written[StageName.RECORD]
-    assert lines >= book.written[StageName.EVENTS]
-    return Run(system.made, len(damaged))
+    if fault.then:
+        housekeeping(storage).tick()
+        storage.close()
+    assert lane.ledger.read().balanced
+    return system, look_through(root, lane.ledger.read().written)
 
 
-def cut(video: Path) -> bool:
-    """Whether a video holds nothing, or can't be read to its end."""
-    try:
-        with av.open(str(video)) as container:
-            return not list(container.decode(video=0))
-    except av.FFmpegError:
-        return True
+def housekeeping(storage: Storage) -> Housekeeping:
+    limits = StorageConfig().model_copy(update={"min_free": 0})
+    return Housekeeping(storage, limits, [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))])
 
 
-def torn(log: Path) -> bool:
-    """Whether a line of a file isn't whole."""
-    lines = log.read_text().splitlines(keepends=True)
-    return not all(line.startswith("{") and line.endswith("}\n") for line in lines)
+def look_through(root: Path, written: Any) -> int:
+    """Count the files that are torn or left; what was counted as written must be there."""
+    recordings, logs = list(root.rglob("*.mp4")), list(root.rglob("*.jsonl"))
+    lines = {path: path.read_text().splitlines(True) for path in logs}
+    torn = [path for path in logs if not all(map(is_whole, lines[path]))]
+    frames = sum(len(decode(path)) for path in recordings)
+    assert FRAMES >= frames >= written[StageName.RECORD]
+    assert sum(map(len, lines.values())) >= written[StageName.EVENTS]
+    return damaged(recordings) + len(torn) + len(list(root.rglob("*.part")))
+
+
+def is_whole(line: str) -> bool:
+    return line.startswith("{") and line.endswith("}\n")
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
@@ -144,14 +157,26 @@ def test_every_call_fails_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, code: int
 ) -> None:
     """The Nth call to the system fails, for every N of a short run, and files are looked at"""
-    usual, damaged = run(tmp_path / "usual", monkeypatch, "none", 0, code)
-    assert not damaged
-    assert usual["write"] > FRAMES
-    assert all(usual[call] for call in ("fdatasync", "close", "rename", "open", "mkdir"))
-    tried = 0
+    usual, _ = run(tmp_path / "usual", monkeypatch, Fault())
+    assert usual.made["write"] > FRAMES
+    assert all(usual.made[call] for call in CALLS)
     for call in CALLS:
-        for number in range(1, usual[call] + 1):
-            left = run(tmp_path / f"{call}{number}", monkeypatch, call, number, code)
-            measure("whole", left.damaged)
-            tried += 1
-    assert tried > FRAMES
+        for number in range(1, usual.made[call] + 1):
+            fault = Fault(call, number, code)
+            system, found = run(tmp_path / f"{call}{number}", monkeypatch, fault)
+            assert system.failed == [call]
+            measure("writes", found)
+
+
+@pytest.mark.parametrize("then", TIDYING)
+def test_what_tidies_up_after_a_write_fails_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, then: str
+) -> None:
+    """The Nth write fails, for every N of a short run, and then the call that tidies up"""
+    usual, _ = run(tmp_path / "usual", monkeypatch, Fault())
+    twice = 0
+    for number in range(1, usual.made["write"] + 1):
+        system, found = run(tmp_path / str(number), monkeypatch, Fault("write", number, then=then))
+        twice += len(system.failed) == 2
+        measure("writes", found)
+    assert twice

@@ -11,7 +11,9 @@ import pytest
 
 from daemon import fleet
 from daemon.config import load
-from daemon.flow import StageName
+from daemon.flow import Result, StageName
+from daemon.sink.accounts import Settled
+from daemon.sink.events import EventLog
 from daemon.sink.stage import SinkStage
 from daemon.supervisor import Supervisor
 from tests import clips
@@ -28,6 +30,7 @@ from tests.integration.process import (
 )
 
 FRAMES = 100  # four seconds of a paced stream
+LOSSLESS = {"source": "clip.mp4", "events": {"when": "always"}}
 PACED = {"source": "clip.mp4", "policy": "live", "max_frame_age": "100s"}
 
 
@@ -54,23 +57,35 @@ def write(folder: Path, squares: Path, streams: dict[str, Any], **sections: Any)
 
 
 def test_only_what_differs_begins_anew(
-    supervise: Callable[[dict[str, Any]], Supervisor], squares: Path, tmp_path: Path
+    supervise: Callable[[dict[str, Any]], Supervisor],
+    squares: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    supervisor = supervise({"kept": PACED, "changed": PACED, "removed": PACED})
+    supervisor = supervise({"kept": LOSSLESS, "changed": PACED, "removed": PACED})
     kept, changed, removed = supervisor.lanes
-    before = set[int]()
+    let_go = hold_events(monkeypatch, "kept")
+    before, after = set[int](), set[int]()
 
     def on_tick() -> None:
         if not before and all(lane.ledger.read().inferred for lane in supervisor.lanes):
-            before.update(thread.ident or 0 for thread in threads("kept"))
+            before.update(threads("kept"))
             blurred = {**PACED, "record": {"draw": "blur"}}
-            write(tmp_path, squares, {"kept": PACED, "changed": blurred, "added": PACED})
+            write(tmp_path, squares, {"kept": LOSSLESS, "changed": blurred, "added": PACED})
             supervisor.reload()
+        elif names(supervisor) == ["kept", "added", "changed"] and not let_go.is_set():
+            after.update(threads("kept"))
+            let_go.set()
 
     assert supervisor.run(on_tick) == 0
-    assert before
-    assert [lane.name for lane in supervisor.lanes] == ["kept", "added", "changed"]
+    assert before == after
+    assert len(before) == 3, "a capture and two sinks"
+    assert names(supervisor) == ["kept", "added", "changed"]
     assert supervisor.lanes[0] is kept
+    book = kept.ledger.read()
+    assert book.captured == book.inferred == FRAMES
+    assert set(book.written.values()) == {FRAMES}
+    assert not any(book.dropped.values())
     for lane in (*supervisor.lanes, changed, removed):
         book = lane.ledger.read()
         assert book.balanced
@@ -83,8 +98,26 @@ def test_only_what_differs_begins_anew(
     assert recordings == {f"{n}.mp4" for n in ("kept", "changed", "changed-1", "removed", "added")}
 
 
-def threads(stream: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.endswith(f":{stream}")]
+def hold_events(monkeypatch: pytest.MonkeyPatch, stream: str) -> threading.Event:
+    """Let a stream write no event until what is returned is set: a lossless one waits with it."""
+    write, let_go = EventLog.write, threading.Event()
+
+    def held(log: EventLog, result: Result) -> Settled:
+        assert log._stream != stream or let_go.wait(60)
+        return write(log, result)
+
+    monkeypatch.setattr(EventLog, "write", held)
+    return let_go
+
+
+def names(supervisor: Supervisor) -> list[str]:
+    return [lane.name for lane in supervisor.lanes]
+
+
+def threads(stream: str) -> set[int]:
+    return {
+        thread.ident or 0 for thread in threading.enumerate() if thread.name.endswith(f":{stream}")
+    }
 
 
 def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(

@@ -1,0 +1,147 @@
+"""What is deleted and what is not, and a root that isn't there yet, by a daemon that runs."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.config import StorageConfig, StreamConfig
+from daemon.config.secret import SourceUri
+from daemon.sink.fragments import FragmentedMp4
+from daemon.sink.housekeeping import Housekeeping
+from daemon.sink.recording import FROM_CAMERA
+from daemon.sink.storage import Storage
+from tests import clips
+from tests.faults.conftest import RATE, Measure
+from tests.faults.disks import (
+    SHORT,
+    TMPFS,
+    TO_THE_END,
+    inside,
+    on_a_disk,
+    seconds_until,
+    wait_for_failures,
+    wait_for_more,
+)
+from tests.faults.house import damaged
+from tests.faults.test_recordings import frames_in
+from tests.integration.process import Finished, started
+from tests.integration.telling import configure, stop
+from tests.rtsp import RtspServer
+from tests.sinks import coded
+from tests.tools import tool
+
+TORN = 16  # recordings, as of so many streams
+OTHERS = 10_000  # files that are well
+DELETED = "the oldest recording"
+
+
+def deleted(finished: Finished) -> list[str]:
+    """Return the names of the recordings that were deleted, in this order."""
+    told = [record["message"] for record in finished.log if DELETED in record["message"]]
+    return [Path(message.split()[1].rstrip(",")).name for message in told]
+
+
+def test_more_than_may_be_kept(
+    tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
+) -> None:
+    """A camera and a file are recorded, and there is more than max_bytes allows"""
+    clips.count(tmp_path / "clip.mp4", 20)
+    storage = {"max_bytes": "30kB", "min_free": "0B"}
+    streams = {
+        "clip": {"source": "clip.mp4", "record": SHORT},
+        "cam": {"source": camera.url("play"), "record": SHORT},
+    }
+    config = configure(tmp_path, squares, streams, storage=storage)
+    with started(config) as daemon:
+        daemon.wait_for_log(DELETED, 5)
+        finished = stop(daemon)
+    left = sorted(path.name for path in finished.state.glob("cam/*.mp4"))
+    gone = deleted(finished)
+    assert left
+    measure("turns", sum(name > left[0] for name in gone))
+    assert gone == sorted(gone)
+    (made_from_file,) = finished.state.glob("clip/*.mp4")
+    assert frames_in(made_from_file) == 20
+    assert not damaged(finished.state.glob("cam/*.mp4"))
+
+
+def test_a_root_that_is_mounted_later(
+    tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
+) -> None:
+    """The disk of a storage root that must be mounted comes while the daemon runs, and goes"""
+    stream = {"source": camera.url("play"), "record": SHORT}
+    storage = {**TO_THE_END, "require_mount": True}
+    config = configure(tmp_path, squares, {"cam": stream}, storage=storage)
+    if tmp_path.stat().st_dev != Path("/").stat().st_dev:
+        pytest.skip("temporary files are not on the root disk")
+    with on_a_disk(config, TMPFS, later=True) as (daemon, disk):
+        wait_for_failures(daemon, 0)
+        assert not list(disk.iterdir())
+        inside(daemon, "mount", *TMPFS.split(), str(daemon.state))
+        measure("resumes", seconds_until(lambda: wait_for_more(daemon, "record", 1)))
+        assert list(disk.glob("cam/*"))
+        inside(daemon, "umount", "--lazy", str(daemon.state))
+        daemon.wait_for_log("is on the root disk", 2)
+        wait_for_more(daemon, "inferred")
+        assert not list(disk.iterdir())
+        stop(daemon)
+
+
+def test_a_start_after_a_kill(tmp_path: Path, measure: Measure) -> None:
+    """Sixteen torn recordings among ten thousand that are whole, and a start"""
+    streams = [
+        StreamConfig(f"cam{number}", SourceUri("rtsp://192.0.2.1/")) for number in range(TORN)
+    ]
+    for stream in streams:
+        tear(tmp_path / stream.name / "2023-11-14/22-00-00.mp4")
+    for number in range(OTHERS):
+        hour, second = divmod(number // TORN, 60)
+        (tmp_path / f"cam{number % TORN}/2023-11-14/{hour:02}-00-{second:02}.mp4").touch()
+    house = Housekeeping(Storage(tmp_path), StorageConfig(), streams)
+    measure("mended", seconds_until(house.__enter__))
+    house.__exit__()
+    assert not list(tmp_path.rglob("*.part"))
+    assert not damaged(tmp_path.glob("*/2023-11-14/22-00-00.mp4"))
+
+
+def tear(path: Path) -> None:
+    """Leave a recording as a kill does."""
+    path.parent.mkdir(parents=True)
+    packets = list(coded(40))
+    file = FragmentedMp4(path, packets[0], FROM_CAMERA)
+    for packet in packets:
+        file.write(packet)
+    content = file.part.read_bytes()
+    file.close()
+    path.unlink()
+    file.part.write_bytes(content)
+
+
+def test_a_clock_that_leaps_deletes_nothing(
+    tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
+) -> None:
+    """The machine's clock is set by a day and back, and recordings are kept for an hour"""
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    (library,) = (
+        Path(tool("faketime")).resolve().parents[1].glob("lib/*/faketime/libfaketimeMT.so.1")
+    )
+    faked = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+    stream = {"source": camera.url("play"), "record": SHORT}
+    storage = {"keep_for": "1h", "min_free": "0B"}
+    config = configure(tmp_path, squares, {"cam": stream}, storage=storage)
+    with started(config, environ=faked) as daemon:
+        for offset in ("+1d", "-1d", "+0"):
+            wait_for_more(daemon, "record", 3 * RATE)
+            clock.write_text(offset)
+        wait_for_more(daemon, "record", 3 * RATE)
+        finished = stop(daemon)
+    measure("leap", len(deleted(finished)))
+    files = list(finished.state.glob("cam/*.mp4"))
+    assert sum(map(frames_in, files)) == finished.receipts["cam"].written
