@@ -60,7 +60,13 @@ def detect(
 
 def _with_progress(stills: Iterator[Still], total: int) -> Iterator[Still]:
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        console=console,
+        transient=True,
+        # what is printed goes above the bar on a terminal; elsewhere it must stay on stdout
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not console.is_terminal,
+    ) as bar:
         yield from bar.track(stills, total=total, description="images")
 
 
