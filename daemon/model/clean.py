@@ -1,6 +1,6 @@
 """Mend what real exports get wrong, so that only the network itself is left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
@@ -47,7 +47,8 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     )
     model.ir_version = max(model.ir_version, _IR_VERSION)
     for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.type.HasField("tensor_type"):  # else clearing would make it one
+            output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     if model.functions:
         model.CopyFrom(inline_local_functions(model))
@@ -80,7 +81,15 @@ def network_input(model: ModelProto) -> onnx.ValueInfoProto:
     return inputs[0]
 
 
-def prune(graph: GraphProto, outputs: list[str]) -> None:
+def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
+    """Drop, in place, all outputs but those named, and what only the others depend on."""
+    kept = [output for output in graph.output if output.name in outputs]
+    del graph.output[:]
+    graph.output.extend(kept)
+    prune(graph, outputs)
+
+
+def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
     """Drop, in place, the nodes and initialisers that `outputs` don't depend on."""
     needed = set(outputs)
     kept = []

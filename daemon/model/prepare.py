@@ -87,6 +87,7 @@ def _convert(
     clean.clean(model, size)
     network = examine(model, size, options.heads)
     layout, heads = recognise(network, options.layout)
+    clean.keep(model.graph, [head.tensor for head in heads.values()])
     manifest = _describe(layout, heads, size, digest, options)
     if manifest.precision == precision.FLOAT16:
         precision.to_float16(model, [heads[role].tensor for role in layout.peaked if role in heads])
