@@ -90,17 +90,20 @@ def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
 
 
 def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
-    """Drop, in place, the nodes and initialisers that `outputs` don't depend on."""
+    """Drop, in place, the nodes and initialisers that `outputs` don't depend on.
+
+    One by one: put together anew, the weights would be in memory twice.
+    """
     needed = set(outputs)
-    kept = []
-    for node in reversed(graph.node):
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
         if needed.intersection(node.output):
-            kept.append(node)
             needed.update(reads(node))
-    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
+        else:
+            del graph.node[index]
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
 
 
 def reads(node: NodeProto) -> Iterator[str]:
