@@ -20,6 +20,8 @@ INPUT = "frames"
 DETECTIONS = "detections"
 KEYPOINTS = "keypoints"
 
+_LONGEST = 4096  # pixels a side: more asks for memory that nobody has
+
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -45,7 +47,17 @@ def input_size(model: ModelProto) -> tuple[int, int]:
         raise ModelError(f"its input {INPUT} is not uint8 [batch, H, W, 3] with any batch")
     if not shape[1] or not shape[2]:
         raise ModelError(f"its input {INPUT} has no fixed height and width")
-    return shape[1], shape[2]
+    return limited((shape[1], shape[2]))
+
+
+def limited(size: tuple[int, int]) -> tuple[int, int]:
+    """Return an input size, or raise `ModelError` where it is too large for any use."""
+    if max(size) > _LONGEST:
+        raise ModelError(
+            f"an input size of {size[0]}x{size[1]} is too large: give it {_LONGEST}x{_LONGEST} "
+            "at most"
+        )
+    return size
 
 
 def run(model: ModelProto, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]]]:

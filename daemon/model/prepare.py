@@ -79,7 +79,7 @@ def _convert(
             "int8 is calibrated on frames: make it with `--precision int8 --calibrate VIDEO` of "
             "`centernetd prepare` (or export, or build), and use the result"
         )
-    size = options.input_size or clean.declared_size(model) or _DEFAULT_SIZE
+    size = contract.limited(options.input_size or clean.declared_size(model) or _DEFAULT_SIZE)
     if any(length % Layout.STRIDE for length in size):
         raise ModelError(
             f"an input size of {size[0]}x{size[1]} is not divisible by {Layout.STRIDE}"
