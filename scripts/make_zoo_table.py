@@ -1,6 +1,6 @@
 """Measure every architecture that can be exported, and write the table of docs/models.md.
 
-    python scripts/make_zoo_table.py [ARCHITECTURE ...]
+    python -m scripts.make_zoo_table [ARCHITECTURE ...]
 
 Networks have random weights with calibrated statistics (`tests/export/networks.py`). Each is
 exported by the command itself, in a process of its own, at 512x512, and run by ONNX Runtime with
@@ -8,7 +8,6 @@ two threads. Rows of architectures that aren't named stay as they are. Needs the
 """
 
 import dataclasses
-import json
 import os
 import re
 import subprocess
@@ -19,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnxruntime as ort
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from daemon.commands.profile import profile
 from daemon.model import manifest as manifests
 from daemon.model.export.architectures import ARCHITECTURES
 from daemon.model.export.layers import Network
@@ -44,7 +43,6 @@ CASES = [(name, "ctdet") for name in ARCHITECTURES] + [
 ]
 CLASSES = {"centernet_resnet50": 20}  # those of the published checkpoints; 80 of the others
 WIDTHS = {"dla_34": 256, "hourglass": 256}  # likewise; 64 of the others
-ROUNDS = 25
 
 # The command, which says at its end how much memory it had at most. The kernel's usage counts
 # of a child process begin with what its parent had.
@@ -83,7 +81,7 @@ def measure(name: str, task: str, folder: Path) -> Row:
     checkpoint, prepared = folder / "checkpoint.pth", folder / "prepared.onnx"
     torch.save({"state_dict": network.state_dict()}, checkpoint)
     seconds, memory = _export(name, checkpoint, prepared)
-    frame, decode = _time(prepared)
+    taken = profile(prepared, frames(1, SIZE), threads=2)
     found = difference(open_session(prepared), network, manifests.read(prepared), pictures)
     return Row(
         name=f"`{name}`" if task == "ctdet" else f"`{name}`, {task}",
@@ -91,8 +89,8 @@ def measure(name: str, task: str, folder: Path) -> Row:
         flops=f"{_flops(network) / 1e9:.1f}",
         seconds=f"{seconds:.0f} s",
         memory=f"{memory / 1e9:.1f} GB",
-        frame=f"{frame:.0f} ms",
-        decode=f"{decode:.1%}",
+        frame=f"{taken.seconds * 1e3:.0f} ms",
+        decode=f"{taken.decode:.1%}",
         pixels=f"{found.pixels:.1g}",
         scores=f"{found.scores:.1g}",
     )
@@ -105,30 +103,6 @@ def _export(name: str, checkpoint: Path, prepared: Path) -> tuple[float, float]:
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return time.monotonic() - started, int(done.stdout.split()[-2]) * 1024
-
-
-def _time(prepared: Path) -> tuple[float, float]:
-    """Return the least time of a frame in ms, and that of the decode as a share of the network's.
-
-    The share is of the times that ONNX Runtime notes of each operator, over all runs.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_profiling = True
-    options.profile_file_prefix = str(prepared.with_suffix(""))
-    session = ort.InferenceSession(prepared, options, providers=["CPUExecutionProvider"])
-    picture, taken = frames(1, SIZE), []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        session.run(None, {"frames": picture})
-        taken.append(time.perf_counter() - started)
-    spent = {"decode": 0, "network": 0}
-    for event in json.loads(Path(session.end_profiling()).read_text()):
-        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
-            part = "decode" if event["name"].startswith("decode/") else "network"
-            spent[part] += event["dur"]
-    return min(taken) * 1e3, spent["decode"] / spent["network"]
 
 
 def _flops(network: Network) -> float:

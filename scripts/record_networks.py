@@ -1,6 +1,6 @@
 """Record what the authors' own networks give, for tests/export/test_networks.py.
 
-    python scripts/record_networks.py CENTERNET CENTERNET_PYTORCH [--check]
+    python -m scripts.record_networks CENTERNET CENTERNET_PYTORCH [--check]
 
 The arguments are checkouts of xingyizhou/CenterNet and bubbliiiing/centernet-pytorch;
 docs/models.md says of which commits. Their DCNv2, which is an extension in C, is replaced by
