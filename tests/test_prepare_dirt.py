@@ -65,7 +65,7 @@ def of_opset(version: int) -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("version", [9, 11, 13, 16, 18, 20, 21, 22, 23])
+@pytest.mark.parametrize("version", range(9, onnx.defs.onnx_opset_version() + 1))
 def test_opsets_from_9_on(version: int, tmp_path: Path) -> None:
     assert_prepared(of_opset(version), of_opset(17), tmp_path)
 
