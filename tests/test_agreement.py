@@ -36,4 +36,6 @@ def test_one_box_is_not_found_twice() -> None:
 
 def test_nothing_at_all() -> None:
     compared = agreement([(found(), found((0, 0, 5, 5, 0.5, 0)))])
-    assert str(compared).startswith("0 of 0 detections found again with IoU >= 0.5, 1 besides")
+    assert str(compared).startswith(
+        "nothing could be compared, for float32 finds nothing there and "
+    )

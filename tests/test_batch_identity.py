@@ -1,5 +1,6 @@
 """A frame's detections don't depend on its batch, its row or its neighbours, in any precision."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from daemon.model.graph import Value
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.exports import Array, Pixels
 from tests.rounding import rounded
 from tests.running import open_session
-from tests.test_precision import LAYOUTS, SIZE, demo_frames, overlaps
+from tests.test_precision import HEADS, LAYOUTS, SIZE, demo_frames, overlaps
 
 MOST = 8
 PRECISIONS = ("float32", "float16", "int8")
@@ -48,6 +50,39 @@ def in_every_row(session: ort.InferenceSession, frames: Pixels) -> tuple[list[Ar
     return alone, [np.stack(kind) for kind in zip(*found, strict=True)]
 
 
+def deformable(image: Value) -> tuple[Value, Value, Value]:
+    """Reads pixels away, by offsets of its own, before the last layer."""
+    random = np.random.default_rng(4)
+    weights = [random.normal(0, 0.1, (count, 3, 3, 3)).astype(np.float32) for count in (18, 3)]
+    inner, outer = map(image.graph.constant, weights)
+    offset = image.then("Conv", inner, pads=[1, 1, 1, 1])
+    found = image.then("DeformConv", outer, offset, pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+    return HEADS(found.then("Relu"))
+
+
+def of_opset_19(model: onnx.ModelProto) -> onnx.ModelProto:
+    model.opset_import[0].version = 19
+    return model
+
+
+NETWORKS = {**LAYOUTS, "deformable": of_opset_19(exports.ctdet(deformable, SIZE))}
+
+
+def joints_matched(
+    alone: Sequence[Array], found: Sequence[Array], threshold: float
+) -> tuple[int, int]:
+    """Count the joints of the detections above ``threshold`` that are matched, and those found.
+
+    A joint is, that is no farther away than a 20th of its box's longer side.
+    """
+    best = overlaps(alone[0], found[0]).argmax(axis=1)
+    wide = (alone[0][:, 2:4] - alone[0][:, :2]).max(axis=1)
+    apart = np.abs(alone[1] - found[1][best])[..., :2].max(axis=2)
+    counted = (alone[0][:, 4] >= threshold) & (overlaps(alone[0], found[0]).max(axis=1) >= 0.9)
+    near = apart <= 0.05 * wide[:, None]
+    return near[counted].size, int(near[counted].sum())
+
+
 def matched(alone: Array, found: Array, threshold: float) -> tuple[int, int]:
     """Count detections above ``threshold`` and those matched by class and IoU >= 0.9, both ways."""
     pair = [rows[rows[:, 4] >= threshold] for rows in (alone, found)]
@@ -57,7 +92,7 @@ def matched(alone: Array, found: Array, threshold: float) -> tuple[int, int]:
 
 KINDS = [
     (layout, precision)
-    for layout in LAYOUTS
+    for layout in NETWORKS
     for precision in PRECISIONS
     if (layout, precision) != ("centerface", "int8")  # one layer deep; the real one is below
 ]
@@ -68,7 +103,7 @@ def test_every_layout_gives_the_same_in_every_row(
     layout: str, precision: str, tmp_path: Path
 ) -> None:
     frames = np.random.default_rng(3).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
-    source = exports.write(LAYOUTS[layout], tmp_path / "export.onnx")
+    source = exports.write(NETWORKS[layout], tmp_path / "export.onnx")
     session = session_of(source, SIZE, precision, frames, tmp_path)
     alone, found = in_every_row(session, frames)
     if precision == "float32":
@@ -79,6 +114,11 @@ def test_every_layout_gives_the_same_in_every_row(
     counts = np.sum([matched(alone[0], rows, threshold) for rows in found[0]], axis=0)
     assert counts[0] > 1000
     assert counts[1] >= 0.99 * counts[0]
+    if len(alone) == 2:
+        pairs = zip(*found, strict=True)
+        counts = np.sum([joints_matched(alone, pair, threshold) for pair in pairs], axis=0)
+        assert counts[0] > 1000
+        assert counts[1] >= 0.99 * counts[0]
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

@@ -322,7 +322,7 @@ def test_notices_are_logged(cli: CommandLine, tmp_path: Path) -> None:
 
 def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:
     raw = exports.write(models.squares(SIZE), tmp_path / "raw.onnx")
-    (tmp_path / "labels.txt").write_text("red\n\ngreen\nblue\n")
+    (tmp_path / "labels.txt").write_text("\ufeffred\n\ngreen\nblue\n")  # as Windows writes it
     out = tmp_path / "out.onnx"
     options = "--layout ctdet --input-size 96x160 --resize stretch --order rgb --confidence 0.25"
     more = "--nms-iou 0.6 --top-k 7 --mean 0.1 0.2 0.3 --std 1 2 3 --labels"

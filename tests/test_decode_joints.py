@@ -125,3 +125,44 @@ def test_seventeen_joints_of_one_class_are_a_person_s(tmp_path: Path) -> None:
     assert (manifest.layout, manifest.labels) == ("multi_pose", ("person",))
     assert len(manifest.joints) == 17
     assert manifest.joints[:2] == ("nose", "left_eye")
+
+
+def best_peak(heat: Array) -> tuple[int, int]:
+    """Return the cell of a frame's best score that is nowhere near the border."""
+    inner = heat[2:-2, 2:-2]
+    row, column = np.unravel_index(inner.argmax(), inner.shape)
+    return int(row) + 2, int(column) + 2
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_broken_cell_costs_no_more_than_what_is_found_there(role: str, tmp_path: Path) -> None:
+    """NaN at one place of one head: what has to do with it isn't finite, all else stays.
+
+    Where it is the offset of a joint's peak, that joint is where it was regressed.
+    """
+    maps = maps_of(peaky)
+    of_joints = role in ("hm_hp", "hp_offset")
+    where = best_peak(maps["hm_hp" if of_joints else "hm"][0, 0])
+    broken, mended = ({name: table.copy() for name, table in maps.items()} for _ in range(2))
+    broken[role][(0, 0, *where)] = np.nan
+    if role in ("hm", "hm_hp"):  # a broken score comes first: for the reference, the highest
+        mended[role][(0, 0, *where)] = 30
+    sound, found = (decoded(given, tmp_path, 20) for given in (maps, broken))
+    for before, after in zip(sound, found, strict=True):
+        np.testing.assert_array_equal(before[1:], after[1:], "another frame changed")
+
+    expected = multi_pose({name: table[0] for name, table in mended.items()}, 20)
+    rows, joints = (tensor[0] for tensor in found)
+    finite = np.isfinite(rows).all(axis=1) & np.isfinite(joints).all(axis=(1, 2))
+    assert 15 <= finite.sum() < (21 if role == "hp_offset" else 20)
+    apart = np.abs(expected.detections[None, :, :5] - rows[finite, None, :5]).max(axis=2)
+    pairs = apart.argmin(axis=1)
+    np.testing.assert_allclose(rows[finite], expected.detections[pairs], atol=1e-3)
+    wanted = expected.keypoints[pairs]
+    if role == "hp_offset":
+        there = (np.abs(wanted[..., :2] / 4 - where[::-1] - 0.5) <= 0.5).all(axis=2)
+        there &= wanted[..., 2] > 0
+        assert there.any(), "no joint has moved there"
+        wanted[there] = joints[finite][there]
+        assert not joints[finite][there][..., 2].any()
+    np.testing.assert_allclose(joints[finite], wanted, atol=1e-3)

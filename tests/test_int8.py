@@ -16,6 +16,7 @@ from daemon.model.graph import Value
 from daemon.model.int8 import Frames
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
+from tests.clips import noise, truncated
 from tests.commandline import CommandLine, clip, configuration
 from tests.exports import Pixels
 from tests.plans import real_binding
@@ -176,6 +177,19 @@ def test_what_can_not_be_calibrated(
     outcome = cli("prepare", source, "-o", "out.onnx", *arguments.split())
     assert (outcome.code, told in outcome.err) == (code, True), outcome.err
     assert not Path("out.onnx").exists()
+
+
+@pytest.mark.parametrize(("share", "code"), [(0.7, 0), (0.1, 1)])
+def test_a_video_that_breaks_off(cli: CommandLine, share: float, code: int, tmp_path: Path) -> None:
+    """Where enough came before, that is taken, and told."""
+    source = exports.write(LAYOUTS["ctdet"], tmp_path / "net.onnx")
+    video = truncated(noise(tmp_path / "gate.mkv", 100), share)
+    int8 = ["--precision", "int8", "--calibrate", str(video)]
+    outcome = cli("prepare", source, "-o", tmp_path / "int8.onnx", *int8)
+    assert outcome.code == code, outcome.err
+    said = outcome.err if code else outcome.out
+    assert "the file was cut off" in said
+    assert ("the video was read up to where it breaks off: " in said) == (code == 0)
 
 
 def test_a_plan_is_built_of_an_export_in_int8(

@@ -24,8 +24,8 @@ from daemon.model.plan.timing import kept_timings
 from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
-from tests.test_batch_identity import KINDS
-from tests.test_precision import LAYOUTS, demo_frames
+from tests.test_batch_identity import KINDS, NETWORKS
+from tests.test_precision import demo_frames
 from tests.test_prepare_dirt import resized, with_heat
 
 PRECISIONS = ("float32", "float16")
@@ -49,7 +49,7 @@ def build_file(
 def test_every_layout_can_be_built(
     layout: str, precision: str, binding: Binding, tmp_path: Path
 ) -> None:
-    source = exports.write(LAYOUTS[layout], tmp_path / "export.onnx")
+    source = exports.write(NETWORKS[layout], tmp_path / "export.onnx")
     options = PrepareOptions(input_size=SIZE, precision=precision)
     frames = np.random.default_rng(7).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
     prepare(source, tmp_path / "prepared.onnx", options, list(frames))

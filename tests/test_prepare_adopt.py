@@ -62,6 +62,11 @@ ADOPTIONS: dict[str, tuple[onnx.ModelProto, PrepareOptions, str]] = {
         "frames is not uint8 [batch, H, W, 3]",
     ),
     "fixed batch": (_foreign(shape=(1, 16, 16, 3)), PrepareOptions(), "with any batch"),
+    "a size of nobody's memory": (
+        _foreign(shape=("batch", 90000, 90000, 3)),
+        PrepareOptions(),
+        "90000x90000 is too large",
+    ),
     "any size": (_foreign(shape=("batch", "h", "w", 3)), PrepareOptions(), "no fixed height"),
     "seven columns": (
         _foreign(columns=7),

@@ -65,7 +65,7 @@ def of_opset(version: int) -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("version", [9, 11, 13, 16, 18, 20, 21, 22, 23])
+@pytest.mark.parametrize("version", range(9, onnx.defs.onnx_opset_version() + 1))
 def test_opsets_from_9_on(version: int, tmp_path: Path) -> None:
     assert_prepared(of_opset(version), of_opset(17), tmp_path)
 
@@ -119,6 +119,44 @@ def test_a_batch_in_a_shape_that_an_unsimplified_graph_puts_together(tmp_path: P
         return flat.reshape(1, 2, 16, 24)
 
     assert_prepared(with_heat(reshaped, batch=1), CLEAN, tmp_path)
+
+
+def reshaped_as_torch_dynamo_does(heat: Value) -> Value:
+    """Where a 0 means 0; what is empty, with one in its shape, adds nothing."""
+    nothing = heat.part(0, 0, axis=1)
+    nothing = nothing.then("Reshape", heat.graph.constant([1, 0, 16, 24]), allowzero=1)
+    flat = heat.then("Reshape", heat.graph.constant([1, 2, -1]), allowzero=1)
+    whole = flat.then("Reshape", heat.graph.constant([1, 2, 16, 24]), allowzero=1)
+    return heat.graph.concat(whole, nothing, axis=1)
+
+
+def test_a_batch_in_a_shape_where_0_is_no_wildcard(tmp_path: Path) -> None:
+    assert_prepared(with_heat(reshaped_as_torch_dynamo_does, batch=1), CLEAN, tmp_path)
+
+
+@pytest.mark.parametrize("declared", ["batch", 10, -1])
+def test_a_batch_of_1_that_is_not_the_declared_one(declared: int | str, tmp_path: Path) -> None:
+    """As an exporter leaves it that is told of a dynamic axis, and traces ``reshape(1, ...)``."""
+
+    def running(heat: Value) -> Value:
+        return heat.reshape(1, 2, -1).reshape(-1, 2, 24, 16).reshape(1, 2, 16, 24)
+
+    def failing(heat: Value) -> Value:
+        return heat.reshape(1, 2, 16, 24)
+
+    for change in (running, failing):
+        assert_prepared(with_heat(change, declared), CLEAN, tmp_path)
+
+
+@pytest.mark.parametrize("batch", [1, "batch"])
+def test_a_constant_that_begins_with_1_has_no_batch(batch: int | str, tmp_path: Path) -> None:
+    def scaled(heat: Value) -> Value:
+        scales = heat.graph.constant(np.array([0.5, 1.5])).reshape(1, 2, 1, 1)
+        baked = heat.reshape(1, 2, 16, 24)
+        return baked * scales
+
+    clean = with_heat(lambda heat: heat * np.array([0.5, 1.5], np.float32).reshape(1, 2, 1, 1))
+    assert_prepared(with_heat(scaled, batch), clean, tmp_path)
 
 
 def test_a_batch_in_an_expand(tmp_path: Path) -> None:

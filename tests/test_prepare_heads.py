@@ -1,10 +1,12 @@
 """Which output is which: by name, by place, or as the user says."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from daemon.errors import ModelError
 from daemon.model import labels, manifest
@@ -124,6 +126,73 @@ def test_the_named_label_sets_are_whole() -> None:
     }
     assert len(set(labels.COCO_JOINTS)) == 17
     assert tuple(sorted(labels.VOC)) == labels.VOC
+
+
+def _integers(heat: Value) -> Value:
+    return heat.cast(TensorProto.INT64)
+
+
+def _one_number(heat: Value) -> Value:
+    return heat.then("ReduceMean", keepdims=0)
+
+
+def _fixed_batch(heat: Value) -> Value:
+    return heat.part(0, 1, axis=0)
+
+
+def _sequence(heat: Value) -> Value:
+    return heat.then("SplitToSequence", axis=1)
+
+
+def beside(extra: Callable[[Value], Value], *names: str) -> onnx.ModelProto:
+    """Heat, size and offset, and an output of no use, whose type is left to the runtime."""
+
+    def build(image: Value) -> dict[str, Value]:
+        outputs = dict(zip(names, BODY(image), strict=True))
+        return {"more": extra(outputs[names[0]]), **outputs}
+
+    model = exports.export(build, SIZE)
+    kind = TensorProto.INT64 if extra is _integers else TensorProto.FLOAT
+    declared = model.graph.output[0].type
+    declared.tensor_type.elem_type = kind
+    if extra is _sequence:
+        declared.sequence_type.elem_type.tensor_type.elem_type = kind
+    return model
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("extra", [_integers, _one_number, _fixed_batch, _sequence])
+def test_an_output_that_nobody_needs_may_be_anything(
+    extra: Callable[[Value], Value], precision: str, tmp_path: Path
+) -> None:
+    frames = np.random.default_rng(2).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
+    found = []
+    for raw, heads in (
+        (named("hm", "wh", "reg"), ()),
+        (beside(extra, "hm", "wh", "reg"), ()),
+        (beside(extra, "a", "b", "c"), (("hm", "a"), ("wh", "b"), ("reg", "c"))),
+    ):
+        session = prepared_session(raw, tmp_path, PrepareOptions(heads=heads, precision=precision))
+        found.append(session.run(["detections"], {"frames": frames})[0])
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
+def test_what_can_be_no_head_is_told_where_no_layout_fits(tmp_path: Path) -> None:
+    sentence = refusal(beside(_integers, "a", "b", "c"), tmp_path)
+    assert "its output more is not float32: export it in float32; its outputs a [batch" in sentence
+
+
+def test_a_head_by_its_name_is_not_passed_over(tmp_path: Path) -> None:
+    """Without its ``hps``, a network of persons' joints would look like one of boxes."""
+    raw = exports.multi_pose(SIZE)
+    (node,) = [node for node in raw.graph.node if node.output[0] == "hps"]
+    cast = onnx.helper.make_node("Cast", ["floats"], ["hps"], to=TensorProto.INT64)
+    node.output[0] = "floats"
+    raw.graph.node.append(cast)
+    (output,) = [output for output in raw.graph.output if output.name == "hps"]
+    output.type.tensor_type.elem_type = TensorProto.INT64
+    assert "its output hps is not float32" in refusal(raw, tmp_path)
 
 
 def test_cells_other_than_a_quarter_of_the_input(tmp_path: Path) -> None:

@@ -135,6 +135,11 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
         PrepareOptions(input_size=(62, 96)),
         "62x96 is not divisible by 4",
     ),
+    "size of nobody's memory": (
+        lambda: exports.ctdet(BODY, SIZE),
+        PrepareOptions(input_size=(90000, 90000)),
+        "an input size of 90000x90000 is too large: give it 4096x4096 at most",
+    ),
     "size that the network can't take": (
         lambda: exports.flat(BODY, SIZE, batch=1),
         PrepareOptions(input_size=(64, 64)),

@@ -2,9 +2,12 @@
 
 import io
 import re
+from collections.abc import Callable
 
+import pytest
 from rich.console import Console
 
+from daemon.commands.phases import PhasesBar
 from daemon.commands.progress import FileProgress
 from daemon.flow import Reason, Result, StageName
 from tests.sinks import open_lane, result
@@ -40,3 +43,14 @@ def test_nothing_is_drawn_off_a_terminal() -> None:
     with FileProgress([open_lane()], console) as progress:
         progress.update()
     assert shown.getvalue() == ""
+
+
+@pytest.mark.parametrize("bar", [lambda console: FileProgress([open_lane()], console), PhasesBar])
+def test_what_is_printed_meanwhile_stays_on_stdout(
+    bar: Callable[[Console], FileProgress | PhasesBar], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, console = screen(terminal=True)
+    with bar(console):
+        print("the result")
+    assert capsys.readouterr().out == "the result\n"
+    assert "the result" not in shown.getvalue()

@@ -74,7 +74,8 @@ def _show(report: Report, title: str | None) -> None:
     console.print(table)
     console.print(
         f"{report.frames} frames; pipeline / bound {report.pipeline_fps / report.bound_fps:.2f}, "
-        f"pipeline / serial loop {report.pipeline_fps / report.serial_fps:.2f}"
+        f"pipeline / serial loop {report.pipeline_fps / report.serial_fps:.2f}; "
+        f"in the model, decoding takes {report.decode:.1%} of the network's time on the CPU"
     )
 
 

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from daemon.cli.options import InputSize, Json, parse_size
 from daemon.commands.detect import Still, open_detector
 from daemon.commands.images import Image, find_images, save
+from daemon.errors import SinkError
 from daemon.flow import Detections
 from daemon.sink.annotate import draw_boxes, label_of
 from daemon.sink.events import listed
@@ -53,14 +54,30 @@ def detect(
             _show(still, detector.labels, as_json)
             if output is not None and still.image is not None:
                 draw_boxes(still.image, still.detections, detector.labels)
-                save(still.image, output, still.path.name)
+                failed |= not _save(still.image, output, still.path.name)
     raise typer.Exit(int(failed))
 
 
 def _with_progress(stills: Iterator[Still], total: int) -> Iterator[Still]:
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        console=console,
+        transient=True,
+        # what is printed goes above the bar on a terminal; elsewhere it must stay on stdout
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not console.is_terminal,
+    ) as bar:
         yield from bar.track(stills, total=total, description="images")
+
+
+def _save(image: Image, folder: Path, name: str) -> bool:
+    """Write a drawn copy, or say why not: what is found in the others is wanted all the same."""
+    try:
+        save(image, folder, name)
+    except SinkError as error:
+        print(f"centernetd: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _show(still: Still, labels: Sequence[str], as_json: bool) -> None:

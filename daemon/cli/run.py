@@ -64,18 +64,18 @@ def _run(
 ) -> NoReturn:
     only_files = all(stream.source.is_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
-    with FileProgress(supervisor.lanes, console) as progress:
+    try:
+        with FileProgress(supervisor.lanes, console) as progress:
 
-        def on_tick() -> None:
-            progress.update()
-            handler.tell_repeats()
+            def on_tick() -> None:
+                progress.update()
+                handler.tell_repeats()
 
-        try:
             code = supervisor.run(on_tick)
-        except Exception:
-            _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
-            invocation.engine_failed = supervisor.engine_failed
-            raise
+    except Exception:
+        _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
+        invocation.engine_failed = supervisor.engine_failed
+        raise
     _tell(supervisor.lanes)
     if supervisor.left_behind:
         leave(code)

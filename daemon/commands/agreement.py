@@ -26,9 +26,14 @@ class Agreement:
     most_drift: float
 
     def __str__(self) -> str:
-        share = f" ({self.matched / self.expected:.1%})" if self.expected else ""
+        if not self.expected:
+            return (
+                "nothing could be compared, for float32 finds nothing there and int8 "
+                f"{self.extra}: take a video with what the model is to find"
+            )
         return (
-            f"{self.matched} of {self.expected} detections{share} found again with IoU >= {IOU}, "
+            f"{self.matched} of {self.expected} detections "
+            f"({self.matched / self.expected:.1%}) found again with IoU >= {IOU}, "
             f"{self.extra} besides; scores differ by {self.drift:.3f} on average, "
             f"{self.most_drift:.3f} at most"
         )

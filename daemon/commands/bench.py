@@ -18,6 +18,7 @@ from daemon.capture.timeline import Timeline
 from daemon.commands.bench_streams import file_stream
 from daemon.commands.clip import Clip
 from daemon.commands.overhead import overhead
+from daemon.commands.profile import profile
 from daemon.config import Config, MetricsConfig, StorageConfig, StreamConfig
 from daemon.flow import Detections
 from daemon.inference.detector import Detector
@@ -39,7 +40,7 @@ class Report:
     """One run of `bench`; ``costs`` are CPU seconds a frame of each stage alone.
 
     ``overhead`` is the CPU seconds a frame that remain when no stage has anything to do, by
-    batch size.
+    batch size; ``decode`` the time of the model's decode as a share of its network's.
     """
 
     frames: int
@@ -48,6 +49,7 @@ class Report:
     serial_fps: float
     pipeline_fps: float
     overhead: Mapping[int, float]
+    decode: float
 
     @property
     def bound_fps(self) -> float:
@@ -69,17 +71,20 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         tell("each stage alone")
         costs, frames = _stage_costs(config, stream, Path(folder))
+        tell("the decode in the model")
+        decode = _decode_share(config, stream)
         tell("a serial loop of the same parts")
         serial = _serial_loop(config, stream, Path(folder))
         tell("the pipeline")
         pipeline = _pipeline(config, stream, Path(folder))
         return Report(
             frames=frames,
-            cores=len(os.sched_getaffinity(0)),
+            cores=_cores(),
             costs=costs,
             serial_fps=frames / serial,
             pipeline_fps=frames / pipeline,
             overhead=idle,
+            decode=decode,
         )
 
 
@@ -120,6 +125,17 @@ def _stage_costs(
     return costs, frames
 
 
+def _decode_share(config: Config, stream: StreamConfig) -> float:
+    """Return what the decode takes of the network's time on the CPU, on a picture of the stream."""
+    with ThreadPoolExecutor(1) as pool:
+        detector = _detector(config, pool)
+        (slot,) = detector.engine.make_slots(1)
+        detector.fill(slot, [_sample(stream, 1)[0].image], [_wanted(detector, stream)])
+        frame = slot.rows[:1].copy()
+        detector.engine.close()
+    return profile(_model(config), frame, _cores()).decode
+
+
 def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
     """Return the seconds that the same parts take one after another in one thread.
 
@@ -129,8 +145,7 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
         detector = _detector(config, pool)
     (slot,) = detector.engine.make_slots(1)
     wanted = _wanted(detector, stream)
-    model = ModelChoice.of(config).prepared(choose_backend(config.engine.backend))
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(_model(config)), providers=["CPUExecutionProvider"])
     labels, nms_iou = detector.manifest.labels, detector.manifest.nms_iou
     first = _sample(stream, 1)[0]
     started = time.perf_counter()
@@ -181,6 +196,14 @@ class _Recording:
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
     choice = choose_backend(config.engine.backend)
     return load_detector(ModelChoice.of(config), choice, sizes_for(choice.backend, 1), pool)
+
+
+def _model(config: Config) -> Path:
+    return ModelChoice.of(config).prepared(choose_backend(config.engine.backend))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _wanted(detector: Detector, stream: StreamConfig) -> Wanted:

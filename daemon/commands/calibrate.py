@@ -1,7 +1,7 @@
 """Int8 models: calibrated on some frames of a video, and tried on others of it."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,6 +31,7 @@ Make = Callable[[Path, PrepareOptions, Frames], Manifest]
 
 _FRAMES = 64  # taken at least, where there are as many: one half calibrates, the other is kept
 _FEWEST = 2
+_ENOUGH = 16  # of a video that breaks off
 _MOST_READ = 9000  # pictures: five minutes at 30 a second, and a live source has no end
 _TIMEOUT = 10.0  # seconds, for opening a source and each of its pictures
 
@@ -39,7 +40,8 @@ _TIMEOUT = 10.0  # seconds, for opening a source and each of its pictures
 class Calibrated:
     """An int8 model, and how it does on ``held_out`` frames that it was not calibrated on.
 
-    ``before`` and ``after`` are the seconds that a frame takes in float32 and int8, on this CPU.
+    ``before`` and ``after`` are the seconds that a frame takes in float32 and int8, on this CPU;
+    ``broken`` says why the video could not be read to its end.
     """
 
     manifest: Manifest
@@ -48,12 +50,15 @@ class Calibrated:
     agreement: Agreement
     before: float
     after: float
+    broken: str = ""
 
     def __str__(self) -> str:
+        until = f"; the video was read up to where it breaks off: {self.broken}"
         return (
             f"calibrated on {self.frames} frames; on {self.held_out} others {self.agreement}; "
             f"on this CPU {self.before * 1000:.0f} ms a frame in float32 and "
             f"{self.after * 1000:.0f} in int8 ({self.before / self.after:.2f} times as fast)"
+            f"{until if self.broken else ''}"
         )
 
 
@@ -76,7 +81,7 @@ def calibrate(
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
         exact = Path(folder) / "float32.onnx"
         manifest = make(exact, replace(options, precision=FLOAT32), ())
-        rows = _sample(video, manifest, progress)
+        rows, broken = _sample(video, manifest, progress)
         used, held_out = rows[::2], rows[1::2]
         quantized = make(output, options, used)
         with closing(_Trial(exact, manifest)) as first, closing(_Trial(output, manifest)) as second:
@@ -85,39 +90,47 @@ def calibrate(
                 pairs.append((first.detect(row), second.detect(row)))
                 progress("comparing", number, len(held_out))
     compared = agreement(pairs)
-    seconds = [float(np.median(trial.seconds)) for trial in (first, second)]
-    return Calibrated(quantized, len(used), len(held_out), compared, *seconds)
+    before, after = (float(np.median(trial.seconds)) for trial in (first, second))
+    return Calibrated(quantized, len(used), len(held_out), compared, before, after, broken)
 
 
-def _sample(video: str, manifest: Manifest, progress: Progress) -> list[Rows]:
-    """Return frames spread evenly over a video, as the network will see them."""
+def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Rows], str]:
+    """Return frames spread evenly over a video, as the network will see them.
+
+    Of one that breaks off, what came before is taken where it is enough, with a word on it.
+    """
+    rows, broken = list[Rows](), ""
     try:
         source = open_source(SourceUri(video), _TIMEOUT)
         total = min(source.info.total_frames or _MOST_READ, _MOST_READ)
         try:
-            rows = _spread(
-                source, _Fitted(manifest), lambda step: progress("reading", min(step, total), total)
-            )
+            for number in _spread(source, _Fitted(manifest), rows):
+                progress("reading", min(number, total), total)
         finally:
+            progress("reading", total, total)  # an estimate may have been too high
             source.close()
     except (SourceError, ValueError) as error:
-        raise SourceError(f"--calibrate {redact(video)}: {error}") from None
+        if len(rows) < _ENOUGH:
+            raise SourceError(f"--calibrate {redact(video)}: {error}") from None
+        broken = str(error)
     if len(rows) < _FEWEST:
         raise SourceError(f"--calibrate {redact(video)}: one picture is not enough")
-    return rows
+    return rows, broken
 
 
-def _spread(source: Source, fitted: "_Fitted", tell: Callable[[int], bool]) -> list[Rows]:
-    """Take from `_FRAMES` to twice as many pictures, evenly spaced; all of a shorter video."""
-    kept, stride = list[Rows](), 1
+def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int]:
+    """Keep from `_FRAMES` to twice as many pictures, evenly spaced; all of a shorter video.
+
+    Yields the number of each picture that was read.
+    """
+    stride = 1
     for number, picture in enumerate(islice(source, _MOST_READ)):
         if number % stride == 0:
             kept.append(fitted(picture.image))
         if len(kept) == 2 * _FRAMES:
-            kept, stride = kept[::2], 2 * stride
-        tell(number)
-    tell(_MOST_READ)  # an estimate may have been too high
-    return kept
+            del kept[1::2]
+            stride *= 2
+        yield number
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Image files: finding, reading and writing them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -15,6 +16,7 @@ Image = NDArray[np.uint8]
 
 # Of the names that a folder holds; a file named by itself may be called anything.
 _IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_LONGEST = 32766  # OpenCV 4's warpAffine counts pixels in 16 bits
 _WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
@@ -60,12 +62,26 @@ def read_image(path: Path) -> Image:
     if not content:
         raise SourceError("the file is empty")
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        with _silence():
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:  # such as more pixels than OpenCV takes
         image = None
     if image is None:
         raise SourceError("is no image that can be decoded")
+    height, width, _ = image.shape
+    if max(height, width) > _LONGEST:
+        raise SourceError(f"has {width}x{height} pixels: at most {_LONGEST} a side can be run")
     return np.asarray(image, np.uint8)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Have OpenCV not log meanwhile: it doesn't know the file's name, and we tell."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def save(image: Image, folder: Path, name: str) -> Path:

@@ -25,6 +25,7 @@ class PhasesBar:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            redirect_stdout=False,
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}

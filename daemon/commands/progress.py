@@ -34,6 +34,7 @@ class FileProgress:
             TimeRemainingColumn(),
             console=console,
             auto_refresh=False,
+            redirect_stdout=False,
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}

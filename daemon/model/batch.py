@@ -21,37 +21,53 @@ def free(model: ModelProto, batch: int) -> None:
     """Let every Reshape, Expand and Resize to ``[batch, ...]`` keep the batch that it is given.
 
     Shapes that an unsimplified export makes from constants by nodes of their own are seen
-    through. A constant that is reshaped is left alone: it has no batch.
+    through. What doesn't depend on the picture is left alone: it has no batch.
     """
     graph = model.graph
-    constants = _shapes(model)
+    shapes, constants = _shapes(model), _constants(model)
     nodes: list[NodeProto] = []
-    for index, node in enumerate(graph.node):
+    for node in graph.node:
         place = _SHAPE_INPUT.get(node.op_type, len(node.input))
-        shape = constants.get(node.input[place]) if place < len(node.input) else None
-        if shape is None or shape.ndim != 1 or node.input[0] in constants:
-            nodes.append(node)
-        elif len(shape) and shape[0] == batch:
-            mended = Graph(f"batch_free_{index}")
+        shape = shapes.get(node.input[place]) if place < len(node.input) else None
+        if shape is not None and node.input[0] not in constants and _begins(shape, batch):
+            mended = Graph(f"{node.output[0]}/batch")
             node.input[place] = _freed(mended, node, shape)
             graph.initializer.extend(mended.constants)
-            nodes.extend([*mended.nodes, node])
-        else:
-            nodes.append(node)
+            nodes.extend(mended.nodes)
+        nodes.append(node)
     kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)
 
 
+def _begins(shape: npt.NDArray[np.int64], batch: int) -> bool:
+    """Tell whether `shape` is that of a batch; a single number is no map's."""
+    return shape.ndim == 1 and len(shape) > 1 and shape[0] == batch
+
+
 def _freed(graph: Graph, node: NodeProto, shape: npt.NDArray[np.int64]) -> str:
     """Return the name of a shape whose first dimension is that of what the node reads."""
     rest = [int(length) for length in shape[1:]]
-    if node.op_type == "Reshape":
+    if node.op_type == "Reshape" and not (_takes_zero_literally(node) and 0 in rest):
+        del node.attribute[:]  # it has no other than allowzero
         return graph.constant([0, *rest]).name
     if node.op_type == "Expand":  # 1 broadcasts
         return graph.constant([1, *rest]).name
     given = graph.tensor(node.input[0]).then("Shape").part(0, 1, axis=0)
     return graph.concat(given, graph.constant(rest), axis=0).name
+
+
+def _takes_zero_literally(node: NodeProto) -> bool:
+    return any(item.name == "allowzero" and item.i for item in node.attribute)
+
+
+def _constants(model: ModelProto) -> set[str]:
+    """Return the names of all tensors that don't depend on the picture."""
+    found = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if all(not name or name in found for name in node.input):
+            found.update(node.output)
+    return found
 
 
 def _shapes(model: ModelProto) -> Constants:

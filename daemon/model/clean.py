@@ -1,6 +1,6 @@
 """Mend what real exports get wrong, so that only the network itself is left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
@@ -47,7 +47,8 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     )
     model.ir_version = max(model.ir_version, _IR_VERSION)
     for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.type.HasField("tensor_type"):  # else clearing would make it one
+            output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     if model.functions:
         model.CopyFrom(inline_local_functions(model))
@@ -80,18 +81,29 @@ def network_input(model: ModelProto) -> onnx.ValueInfoProto:
     return inputs[0]
 
 
-def prune(graph: GraphProto, outputs: list[str]) -> None:
-    """Drop, in place, the nodes and initialisers that `outputs` don't depend on."""
+def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
+    """Drop, in place, all outputs but those named, and what only the others depend on."""
+    kept = [output for output in graph.output if output.name in outputs]
+    del graph.output[:]
+    graph.output.extend(kept)
+    prune(graph, outputs)
+
+
+def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
+    """Drop, in place, the nodes and initialisers that `outputs` don't depend on.
+
+    One by one: put together anew, the weights would be in memory twice.
+    """
     needed = set(outputs)
-    kept = []
-    for node in reversed(graph.node):
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
         if needed.intersection(node.output):
-            kept.append(node)
             needed.update(reads(node))
-    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
+        else:
+            del graph.node[index]
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
 
 
 def reads(node: NodeProto) -> Iterator[str]:

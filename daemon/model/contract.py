@@ -1,6 +1,9 @@
 """The tensors of a prepared model, checked by declaration and by a trial run."""
 
 import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +14,15 @@ from onnx import ModelProto, TensorProto
 
 from daemon.errors import ModelError
 from daemon.model.files import first_line
+from daemon.model.identity import is_same
 
 INPUT = "frames"
 DETECTIONS = "detections"
 KEYPOINTS = "keypoints"
 
-_TOLERANCE = 0.05  # of a score, between a frame alone and in a batch; a wrong row is far off
+_LONGEST = 4096  # pixels a side: more asks for memory that nobody has
+
+Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -41,29 +47,60 @@ def input_size(model: ModelProto) -> tuple[int, int]:
         raise ModelError(f"its input {INPUT} is not uint8 [batch, H, W, 3] with any batch")
     if not shape[1] or not shape[2]:
         raise ModelError(f"its input {INPUT} has no fixed height and width")
-    return shape[1], shape[2]
+    return limited((shape[1], shape[2]))
 
 
-def run(model: ModelProto, **inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
-    """Run `model` once on the CPU; `ModelError` with the reason if it can't."""
+def limited(size: tuple[int, int]) -> tuple[int, int]:
+    """Return an input size, or raise `ModelError` where it is too large for any use."""
+    if max(size) > _LONGEST:
+        raise ModelError(
+            f"an input size of {size[0]}x{size[1]} is too large: give it {_LONGEST}x{_LONGEST} "
+            "at most"
+        )
+    return size
+
+
+def run(model: ModelProto, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """Run `model` on the CPU, on one of `inputs` after another.
+
+    Raises
+    ------
+    ModelError
+        It can't be run; with the reason.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # it would hold the weights once more
+    options.add_session_config_entry("session.disable_prepacking", "1")
     names = [value.name for value in model.graph.output]
+    given = inputs[0]
     try:
-        session = ort.InferenceSession(
-            model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            enable_fallback=0,  # it would print and try the same once more
-        )
-        found = session.run(names, inputs)
+        with _file(model) as path:
+            session = ort.InferenceSession(
+                path,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it would print and try the same once more
+            )
+        found = []
+        for given in inputs:
+            found.append(dict(zip(names, session.run(names, given), strict=True)))
     except Exception as error:  # its exceptions have no common base
-        shapes = ", ".join(str(list(value.shape)) for value in inputs.values())
+        shapes = ", ".join(str(list(value.shape)) for value in given.values())
         reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
         raise ModelError(f"it can't run on an input {shapes}: {reason}") from None
-    return dict(zip(names, found, strict=True))
+    return found
+
+
+@contextmanager
+def _file(model: ModelProto) -> Iterator[str]:
+    """Keep `model` in a file while entered: a session would hold on to its bytes."""
+    with tempfile.NamedTemporaryFile(prefix="centernetd-", suffix=".onnx") as file:
+        file.write(model.SerializeToString())
+        file.flush()
+        yield file.name
 
 
 def verify(model: ModelProto) -> Measured:
@@ -73,16 +110,20 @@ def verify(model: ModelProto) -> Measured:
     except onnx.checker.ValidationError as error:
         raise ModelError(f"it is not valid ONNX: {first_line(error)}") from None
     noise = np.random.default_rng(0).integers(0, 256, (2, *input_size(model), 3), dtype=np.uint8)
-    both, alone = run(model, frames=noise), run(model, frames=noise[1:])
-    detections = both[DETECTIONS]
+    both, *alone = run(model, *({INPUT: frames} for frames in (noise, noise[:1], noise[1:])))
+    detections, keypoints = both[DETECTIONS], both.get(KEYPOINTS)
     if detections.dtype != np.float32 or detections.ndim != 3 or detections.shape[2] != 6:
         raise ModelError(f"its output {DETECTIONS} is not float32 [batch, K, 6]")
-    if len(detections) != 2 or alone[DETECTIONS].shape != (1, *detections.shape[1:]):
+    if len(detections) != 2 or alone[0][DETECTIONS].shape != (1, *detections.shape[1:]):
         raise ModelError("its batch size is fixed: export it with a dynamic batch")
-    scores = detections[1, :, 4]
-    if not np.allclose(scores, alone[DETECTIONS][0, :, 4], atol=_TOLERANCE, equal_nan=True):
-        raise ModelError("it finds other things in a frame that shares its batch")
-    return Measured(detections.shape[1], _joints(both.get(KEYPOINTS), detections.shape[:2]))
+    joints = _joints(keypoints, detections.shape[:2])
+    if not np.isfinite(detections[..., 4]).any():
+        raise ModelError("it gives no score that is a number: its weights are damaged")
+    for row, one in enumerate(alone):
+        joints_of = () if keypoints is None else (one[KEYPOINTS][0], keypoints[row])
+        if not is_same(one[DETECTIONS][0], detections[row], *joints_of):
+            raise ModelError("it finds other things in a frame that shares its batch")
+    return Measured(detections.shape[1], joints)
 
 
 def _joints(keypoints: npt.NDArray[np.float32] | None, leading: tuple[int, ...]) -> int:

@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[str, ...]:
         When it can't be read or holds none.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ModelError(f"{path}: the labels are not UTF-8 text") from None
     except OSError as error:

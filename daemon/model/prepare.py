@@ -79,7 +79,7 @@ def _convert(
             "int8 is calibrated on frames: make it with `--precision int8 --calibrate VIDEO` of "
             "`centernetd prepare` (or export, or build), and use the result"
         )
-    size = options.input_size or clean.declared_size(model) or _DEFAULT_SIZE
+    size = contract.limited(options.input_size or clean.declared_size(model) or _DEFAULT_SIZE)
     if any(length % Layout.STRIDE for length in size):
         raise ModelError(
             f"an input size of {size[0]}x{size[1]} is not divisible by {Layout.STRIDE}"
@@ -87,6 +87,7 @@ def _convert(
     clean.clean(model, size)
     network = examine(model, size, options.heads)
     layout, heads = recognise(network, options.layout)
+    clean.keep(model.graph, [head.tensor for head in heads.values()])
     manifest = _describe(layout, heads, size, digest, options)
     if manifest.precision == precision.FLOAT16:
         precision.to_float16(model, [heads[role].tensor for role in layout.peaked if role in heads])

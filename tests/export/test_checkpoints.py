@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,32 @@ def test_another_shape_is_told(state: State) -> None:
     wide = {**state, "wh.2.weight": torch.zeros(8, 32, 1, 1)}
     with pytest.raises(ModelError, match=r"wh.2.weight \[8, 32, 1, 1\] instead of \[2, 32, 1, 1\]"):
         checkpoint.fit(wide, "res_18")
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.char, torch.Tensor.cfloat])
+def test_what_are_no_plain_weights_is_told(
+    state: State, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    other = checkpoint.read(saved({**state, "conv1.weight": change(state["conv1.weight"])}))
+    with pytest.raises(ModelError, match=r"1 keys no plain floating-point numbers \(conv1.weight"):
+        checkpoint.fit(other, "res_18")
+
+
+@pytest.mark.parametrize("key", ["hm.0", "hm.2"])
+def test_a_head_without_channels_is_told(state: State, key: str) -> None:
+    weights = state[f"{key}.weight"]
+    empty = {**state, f"{key}.weight": weights[:0], f"{key}.bias": weights[:0, 0, 0, 0]}
+    with pytest.raises(ModelError, match=rf"of another shape \({key}.bias \[0\] instead of"):
+        checkpoint.fit(empty, "res_18")
+
+
+@pytest.mark.parametrize("where", [0.3, 0.5, 0.9])
+def test_a_damaged_file_is_told(state: State, where: float) -> None:
+    content = bytearray(saved(state))
+    at = int(where * len(content))
+    content[at : at + 64] = b"\xff" * 64
+    with pytest.raises(ModelError, match=r"it is damaged: the checksum of \S+ is wrong"):
+        checkpoint.read(bytes(content))
 
 
 class Bomb:

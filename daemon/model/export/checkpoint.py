@@ -5,6 +5,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def fit(state: State, name: str) -> Network:
 
 
 def _load(content: bytes) -> object:
+    _refuse_damaged(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old files make torch speak of its own storage classes
         try:
@@ -94,6 +96,19 @@ def _load(content: bytes) -> object:
             ) from None
         except Exception:  # what a damaged file raises has no common base
             raise ModelError("not a PyTorch checkpoint, or cut short") from None
+
+
+def _refuse_damaged(content: bytes) -> None:
+    """Compare the checksums in a checkpoint that is a zip archive, which PyTorch doesn't."""
+    if not content.startswith(b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except Exception:  # what a damaged file raises has no common base
+        raise ModelError("not a PyTorch checkpoint, or cut short") from None
+    if damaged is not None:
+        raise ModelError(f"it is damaged: the checksum of {damaged} is wrong: get it anew")
 
 
 def _as_float32(value: Tensor) -> Tensor:
@@ -114,10 +129,22 @@ def _compare(state: State, name: str) -> tuple[Network, str]:
         for key in wanted.keys() & state.keys()
         if state[key].shape != wanted[key].shape
     ]
-    parts = (("missing", missing), ("not expected", beyond), ("of another shape", shapes))
+    odd = [key for key in wanted.keys() & state.keys() if not _is_plain(state[key])]
+    parts = (
+        ("missing", missing),
+        ("not expected", beyond),
+        ("of another shape", shapes),
+        ("no plain floating-point numbers", odd),
+    )
     return network, ", ".join(
         f"{len(keys)} keys {what} ({_shortened(sorted(keys))})" for what, keys in parts if keys
     )
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Tell whether a tensor is what weights are; a count of batches is a single number."""
+    number: bool = value.is_floating_point() or value.ndim == 0
+    return number and bool(value.layout == torch.strided)
 
 
 def _heads(state: State, architecture: Architecture) -> tuple[dict[str, int], int]:
@@ -126,7 +153,7 @@ def _heads(state: State, architecture: Architecture) -> tuple[dict[str, int], in
 
     def channels(pattern: str, head: str, usual: int) -> int:
         weights = state.get(pattern.format(called.get(head, head)))
-        return len(weights) if weights is not None and weights.ndim else usual
+        return len(weights) if weights is not None and weights.ndim and len(weights) else usual
 
     names = MULTI_POSE if any(key.startswith("hps.") for key in state) else CTDET
     last, width = architecture.last, channels(architecture.first, "hm", _USUAL_WIDTH)

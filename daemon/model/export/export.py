@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from daemon.errors import ModelError, StartupError
-from daemon.model import files
+from daemon.model import contract, files
 from daemon.model.export.architectures import ARCHITECTURES
 from daemon.model.int8 import Frames
 from daemon.model.manifest import Manifest
@@ -37,7 +37,7 @@ def export(
         raise StartupError(
             "export needs PyTorch: install it with `pip install 'centernetd[export]'`"
         ) from None
-    size = options.input_size or _DEFAULT_SIZE
+    size = contract.limited(options.input_size or _DEFAULT_SIZE)
     divisor = ARCHITECTURES[arch].divisor
     if any(length % divisor for length in size):
         raise ModelError(

@@ -29,7 +29,7 @@ def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
     layout = LAYOUTS[declared] if declared else next(iter(known), None)
     heads = layout.select(network) if layout else None
     if layout is None or heads is None:
-        raise ModelError(_refusal(network, layout))
+        raise ModelError("; ".join([*network.unfit, _refusal(network, layout)]))
     return layout, heads
 
 

@@ -28,11 +28,15 @@ Heads = Mapping[str, Head]  # by role, in the order of the layout's roles
 
 @dataclass(frozen=True)
 class Network:
-    """A bare network at a given input size; `grid` is (rows, columns) of its heatmap."""
+    """A bare network at a given input size; `grid` is (rows, columns) of its heatmap.
+
+    `unfit` says of each output that can't be a head, and isn't called like one, why.
+    """
 
     model: onnx.ModelProto
     heads: tuple[Head, ...]
     grid: tuple[int, int]
+    unfit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

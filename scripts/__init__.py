@@ -1,0 +1,1 @@
+"""What is run by hand: it makes pages, records and packages."""

@@ -1,0 +1,48 @@
+"""What ``centernetd bench`` prints, and the share of the decode in it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from daemon.commands.profile import profile
+from daemon.model.prepare import PrepareOptions, prepare
+from tests import exports
+from tests.commandline import CommandLine, clip, configuration, squares_model
+from tests.test_precision import LAYOUTS, SIZE
+
+FRAME = np.zeros((1, *SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("layout", ["ctdet", "multi_pose"])
+def test_the_decode_has_a_share(layout: str, tmp_path: Path) -> None:
+    source = exports.write(LAYOUTS[layout], tmp_path / "export.onnx")
+    prepare(source, tmp_path / "prepared.onnx", PrepareOptions(input_size=SIZE))
+    found = profile(tmp_path / "prepared.onnx", FRAME, threads=1)
+    assert found.seconds > 0
+    assert found.decode > 0
+
+
+def test_a_model_whose_decode_is_not_ours_has_none(tmp_path: Path) -> None:
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", *SIZE, 3])
+    found = helper.make_tensor_value_info("detections", TensorProto.FLOAT, None)
+    cast = helper.make_node("Cast", ["frames"], ["detections"], name="body", to=TensorProto.FLOAT)
+    graph = helper.make_graph([cast], "foreign", [frames], [found])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(
+        helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "foreign.onnx"
+    )
+    assert profile(tmp_path / "foreign.onnx", FRAME, threads=1).decode == 0
+
+
+def test_bench_prints_its_figures(cli: CommandLine, tmp_path: Path) -> None:
+    clip(tmp_path / "gate.mp4")
+    config = configuration(tmp_path, squares_model(tmp_path), gate={"source": "gate.mp4"})
+    outcome = cli("bench", "-c", config)
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "10 frames; pipeline / bound " in said
+    assert re.search(r"in the model, decoding takes \d+\.\d% of the network's time", said)
