@@ -133,7 +133,7 @@ class VideoSource:
 
     def _opened(self, uri: SourceUri, transport: Transport) -> av.container.InputContainer:
         accelerator = self._decoding.accelerator()
-        self._awaits_gpu = accelerator is not None
+        self._accelerated = self._awaits_gpu = accelerator is not None
         try:
             return open_container(uri, self._timeout, accelerator, transport)
         except SourceError:
@@ -185,7 +185,8 @@ class VideoSource:
     @property
     def _on_gpu(self) -> bool:
         """Whether the GPU decodes; FFmpeg decides it anew with each change of size or codec."""
-        return self._stream.codec_context.pix_fmt == "cuda"
+        # Asked only then: PyAV 17 crashes on the format of video of which nothing is known yet.
+        return self._accelerated and self._stream.codec_context.pix_fmt == "cuda"
 
     @property
     def _decoder(self) -> str:
