@@ -170,13 +170,16 @@ def test_another_disk_in_its_place_is_claimed_and_mended(
     else:
         (root / LOCK_NAME).unlink()
     part = leave_part(root)
+    told = f"storage.root {root} is another disk or folder than"
+    with pytest.raises(SinkError, match=told):  # till the next tick, too
+        storage.place("{stream}.jsonl", "gate", NOON)
     house.tick()
-    with pytest.raises(SinkError, match=f"storage.root {root} is another disk or folder than"):
+    with pytest.raises(SinkError, match=told):
         storage.check()
     assert known_of(storage) == (None, None, None)
     assert part.exists(), "its writer may need a moment"
     house.tick()
-    storage.check()
+    assert storage.place("{stream}.jsonl", "gate", NOON) == root / "gate.jsonl"
     assert not part.exists()
     assert storage.status.size == (root / NAME).stat().st_size
     with pytest.raises(StartupError, match="another centernetd"):

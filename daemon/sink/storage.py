@@ -92,9 +92,10 @@ class Storage:
         ------
         SinkError
             When it leads out of the root, through symbolic links too, can't be made, or when
-            nothing may be written now.
+            nothing may be written now, or not here, as another disk than before is there.
         """
         self.check()
+        self._refuse_if_replaced()
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
         with telling(path):
@@ -109,6 +110,14 @@ class Storage:
         """Raise SinkError while nothing may be written."""
         if self.status.trouble is not None:
             raise SinkError(self.status.trouble)
+
+    def _refuse_if_replaced(self) -> None:
+        """See what whoever keeps house will see within a second: till then nothing may be begun."""
+        with telling(self.root):
+            replaced = self._lock is not None and not self._lock.is_in_place
+        if replaced:
+            self.bell.ring()
+            raise SinkError(f"storage.root {self.root} is another disk or folder than before")
 
     def begin(self, path: Path) -> None:
         """Note that ``path`` is being written: it is not to be removed.
