@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from daemon.flow import Backpressure, Detections, Frame, Lane, Packet, Result, StageName
 from daemon.sink.encoder import Encoder
+from daemon.sink.fragments import FragmentedMp4
+from daemon.sink.recording import FROM_CAMERA
 
 MILLISECOND = Fraction(1, 1000)
 NOON = 1_700_000_000.0 // 3600 * 3600  # some full hour
@@ -86,6 +88,20 @@ def coded(count: int, step: int = 40, start: int = 0) -> Iterator[Packet]:
     for number in range(count):
         wall_time = NOON + (start + number * step) / 1000
         yield from encoder.encode(picture(seed=number), start + number * step, wall_time)
+
+
+def tear(path: Path) -> Path:
+    """Leave a recording for ``path`` as a kill does; returns what it is called then."""
+    path.parent.mkdir(parents=True)
+    packets = list(coded(40))
+    file = FragmentedMp4(path, packets[0], FROM_CAMERA)
+    for packet in packets:
+        file.write(packet)
+    content = file.part.read_bytes()
+    file.close()
+    path.unlink()
+    file.part.write_bytes(content)
+    return file.part
 
 
 @contextmanager

@@ -14,14 +14,13 @@ from daemon.config.secret import SourceUri
 from daemon.errors import SinkError, StartupError
 from daemon.sink import housekeeping as housekeeping_module
 from daemon.sink.clock import PATIENCE
-from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.housekeeping import Housekeeping, is_mounted
 from daemon.sink.lockfile import said_in
 from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.retention import Retention
 from daemon.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
-from tests.sinks import NOON, coded, decode
+from tests.sinks import NOON, decode, tear
 
 STREAMS = [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))]
 NAME = "gate/2023-11-14/22-00-00.mp4"
@@ -52,18 +51,7 @@ def known_of(storage: Storage) -> tuple[float | None, ...]:
 
 
 def leave_part(root: Path) -> Path:
-    """Leave a recording as a kill does."""
-    packets = list(coded(40))
-    path = root / NAME
-    path.parent.mkdir(parents=True)
-    file = FragmentedMp4(path, packets[0], FROM_CAMERA)
-    for packet in packets:
-        file.write(packet)
-    content = file.part.read_bytes()
-    file.close()
-    path.unlink()
-    file.part.write_bytes(content)
-    return file.part
+    return tear(root / NAME)
 
 
 def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:

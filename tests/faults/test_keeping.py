@@ -6,9 +6,7 @@ import pytest
 
 from daemon.config import StorageConfig, StreamConfig
 from daemon.config.secret import SourceUri
-from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.housekeeping import Housekeeping
-from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.storage import Storage
 from tests import clips
 from tests.faults.conftest import RATE, Measure
@@ -27,7 +25,7 @@ from tests.faults.test_recordings import frames_in
 from tests.integration.process import Finished, started
 from tests.integration.telling import configure, stop
 from tests.rtsp import RtspServer
-from tests.sinks import coded
+from tests.sinks import tear
 from tests.tools import tool
 
 TORN = 16  # recordings, as of so many streams
@@ -102,19 +100,6 @@ def test_a_start_after_a_kill(tmp_path: Path, measure: Measure) -> None:
     house.__exit__()
     assert not list(tmp_path.rglob("*.part"))
     assert not damaged(tmp_path.glob("*/2023-11-14/22-00-00.mp4"))
-
-
-def tear(path: Path) -> None:
-    """Leave a recording as a kill does."""
-    path.parent.mkdir(parents=True)
-    packets = list(coded(40))
-    file = FragmentedMp4(path, packets[0], FROM_CAMERA)
-    for packet in packets:
-        file.write(packet)
-    content = file.part.read_bytes()
-    file.close()
-    path.unlink()
-    file.part.write_bytes(content)
 
 
 def test_a_clock_that_leaps_deletes_nothing(
