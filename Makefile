@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # How often `make faults` tries each fault, and for how many minutes it soaks.
 QUICK  ?=
 ROUNDS ?= $(if $(QUICK),1,10)
-SOAK   ?= $(if $(QUICK),0.1,22)
+SOAK   ?= $(if $(QUICK),0.3,22)
 
 .PHONY: run test test-export test-export-all faults test-systemd lint bench
 .PHONY: install uninstall rollback wheelhouse constraints clean

@@ -90,7 +90,7 @@ def rounds() -> int:
 @pytest.fixture(scope="session")
 def soak() -> float:
     """How many seconds the long runs take."""
-    return 60 * float(os.environ.get("FAULTS_SOAK", "0.1"))
+    return 60 * float(os.environ.get("FAULTS_SOAK", "0.3"))
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def observe(pid: int, seconds: float) -> list[Usage]:
 def growth(before: Sequence[Usage], after: Sequence[Usage]) -> tuple[float, int, int]:
     """Return by how many percent memory grew, and how many more threads and descriptors there are.
 
-    Medians are compared: each goes up and down with what is in hand.
+    Medians are compared: a look may fall on one of its tries.
     """
     memory, threads, descriptors = (
         [statistics.median(getattr(look, what) for look in looks) for looks in (before, after)]
