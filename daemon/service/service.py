@@ -1,5 +1,7 @@
 """Everything the daemon shows of itself, in one piece."""
 
+import faulthandler
+import logging
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -19,6 +21,9 @@ from daemon.service.progress import Progress
 from daemon.service.rates import Rates
 from daemon.service.view import ConfigState, EngineInfo, Pipeline, StreamView
 
+log = logging.getLogger(__name__)
+
+_STDERR = 2
 _LONGEST_SILENCE = 300.0
 """Seconds that a start may take without a word: a builder times one layer in many ways."""
 
@@ -42,6 +47,7 @@ class Service:
         self.progress = Progress()
         self.rates = Rates()
         self._overload = Overload()
+        self._well = True
         self._views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
         pipeline = Pipeline(
             streams=lambda: self._views,
@@ -107,13 +113,28 @@ class Service:
         now = time.monotonic()
         self.rates.tick(self._lanes, now)
         self._overload.tick(self._lanes, now)
-        if health(self._engine is not None, self.progress).ok:
-            self._notifier.watchdog()
+        self._judge()
         self._notifier.status(self._summary(now))
 
     def stopping(self) -> None:
         """Tell that the stop has begun."""
         self._notifier.stopping()
+
+    def _judge(self) -> None:
+        """Ping systemd's watchdog, or tell once what hangs and where each thread is.
+
+        Told here because no thread moves meanwhile: the traceback that SIGABRT writes at last may
+        be cut short by one that does.
+        """
+        verdict = health(self._engine is not None, self.progress)
+        if verdict.ok:
+            self._notifier.watchdog()
+        elif self._well:
+            log.error("%s; where each thread is follows", "; ".join(verdict.reasons))
+            faulthandler.dump_traceback(_STDERR)
+        if verdict.ok and not self._well:
+            log.warning("inference moves again")
+        self._well = verdict.ok
 
     def _summary(self, now: float) -> str:
         """Return the line of `systemctl status`, at monotonic ``now``."""

@@ -44,17 +44,35 @@ def test_from_start_to_stop(systemd: socket.socket, tmp_path: Path, squares: Pat
         assert daemon.finish().code == 0
 
 
-def test_the_watchdog_is_told_where_each_thread_was(
+def test_a_hung_inference_is_told_with_where_each_thread_is(
     systemd: socket.socket, tmp_path: Path, squares: Path
 ) -> None:
-    """SIGABRT is what systemd ends a hung process with."""
     source = clips.count(tmp_path / "clip.mp4", 500)
     streams = {"gate": {"source": str(source), "policy": "live"}}
     config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)
-    with started(config) as daemon:
-        heard(systemd, "READY=1")
-        daemon.send(signal.SIGABRT)
+    with started(config, module="tests.faults.hung_inference") as daemon:
+        heard(systemd, r"STATUS=1 of 1 streams up, [1-9].*")
+        daemon.send(signal.SIGUSR2)
+        daemon.wait_for_log("in harvest")
+        daemon.wait_for_log("in hang")
+        daemon.send(signal.SIGKILL)
         finished = daemon.finish()
+    assert finished.stderr.count("where each thread is follows") == 1
+    assert "inference has not moved for" in finished.stderr
+
+
+def test_a_process_that_systemd_aborts_tells_where_each_thread_was(
+    systemd: socket.socket, tmp_path: Path, squares: Path
+) -> None:
+    """With nothing to do, so that no thread moves meanwhile: that can cut the traceback short."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        streams = {"gate": {"source": f"rtsp://127.0.0.1:{silent.getsockname()[1]}/silent"}}
+        config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)
+        with started(config) as daemon:
+            heard(systemd, "READY=1")
+            with silent.accept()[0]:
+                daemon.send(signal.SIGABRT)
+                finished = daemon.finish()
     assert finished.code == -signal.SIGABRT
     assert "in harvest" in finished.stderr
     assert "in feed" in finished.stderr
