@@ -41,8 +41,7 @@ CASES = [(name, "ctdet") for name in ARCHITECTURES] + [
 ]
 CLASSES = {"centernet_resnet50": 20}  # those of the published checkpoints; 80 of the others
 WIDTHS = {"dla_34": 256, "hourglass": 256}  # likewise; 64 of the others
-# bytes of an export, 4 GB unless said here: PyTorch's exporter holds the weights five times
-MEMORY = {"hourglass": 4.5e9}
+MEMORY = 4e9  # bytes, the most that an export may have
 
 # The command, which says at its end how much memory it had at most. The kernel's usage counts
 # of a child process begin with what its parent had.
@@ -84,10 +83,10 @@ class Measured:
     taken: Profile
     found: Difference
 
-    def beyond(self, most_memory: float) -> list[str]:
+    def beyond(self) -> list[str]:
         """Return what is more than it may be; no timing is among it."""
         limits = (
-            (self.memory, most_memory, "bytes in memory"),
+            (self.memory, MEMORY, "bytes in memory"),
             (self.found.pixels, 1e-3, "pixels apart"),
             (self.found.scores, 1e-4, "of a score apart"),
         )
@@ -165,7 +164,7 @@ def main(wanted: Sequence[str]) -> None:
             measured = measure(name, task, Path(folder))
         write([row(name, task, measured)])
         print(f"{row(name, task, measured)} load {os.getloadavg()[0]:.1f}", flush=True)
-        beyond += [f"{name}, {task}: {what}" for what in measured.beyond(MEMORY.get(name, 4e9))]
+        beyond += [f"{name}, {task}: {what}" for what in measured.beyond()]
     if beyond:
         sys.exit("\n".join(beyond))
 

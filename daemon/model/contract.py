@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -60,30 +61,35 @@ def limited(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def run(model: ModelProto, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]]]:
-    """Run `model` on the CPU, on one of `inputs` after another.
+def run(model: ModelProto, inputs: Tensors) -> dict[str, npt.NDArray[np.float32]]:
+    """Run `model` on the CPU.
 
     Raises
     ------
     ModelError
         It can't be run; with the reason.
     """
+    with _file(model) as path:
+        return _run(path, inputs)[0]
+
+
+def _run(path: Path, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """Run the model in a file on one of `inputs` after another."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # it would hold the weights once more
     options.add_session_config_entry("session.disable_prepacking", "1")
-    names = [value.name for value in model.graph.output]
     given = inputs[0]
     try:
-        with _file(model) as path:
-            session = ort.InferenceSession(
-                path,
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # it would print and try the same once more
-            )
+        session = ort.InferenceSession(
+            path,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it would print and try the same once more
+        )
+        names = [value.name for value in session.get_outputs()]
         found = []
         for given in inputs:
             found.append(dict(zip(names, session.run(names, given), strict=True)))
@@ -95,22 +101,39 @@ def run(model: ModelProto, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.fl
 
 
 @contextmanager
-def _file(model: ModelProto) -> Iterator[str]:
-    """Keep `model` in a file while entered: a session would hold on to its bytes."""
+def _file(model: ModelProto) -> Iterator[Path]:
+    """Keep `model` in a file while entered: who reads it from memory holds its bytes once more."""
     with tempfile.NamedTemporaryFile(prefix="centernetd-", suffix=".onnx") as file:
         file.write(model.SerializeToString())
         file.flush()
-        yield file.name
+        yield Path(file.name)
+
+
+def _check(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"it is not valid ONNX: {first_line(error)}") from None
 
 
 def verify(model: ModelProto) -> Measured:
-    """Check a prepared model whole: valid ONNX, right shapes, rows that don't depend on others."""
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"it is not valid ONNX: {first_line(error)}") from None
-    noise = np.random.default_rng(0).integers(0, 256, (2, *input_size(model), 3), dtype=np.uint8)
-    both, *alone = run(model, *({INPUT: frames} for frames in (noise, noise[:1], noise[1:])))
+    """Check a prepared model whole, as `verify_file`, and what it declares as its input."""
+    size = input_size(model)
+    with _file(model) as path:
+        return verify_file(path, size)
+
+
+def verify_file(path: Path, size: tuple[int, int]) -> Measured:
+    """Check a prepared model whole: valid ONNX, right shapes, rows that don't depend on others.
+
+    Raises
+    ------
+    ModelError
+        It is not; the sentence doesn't name the file.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    _check(path)
+    both, *alone = _run(path, *({INPUT: frames} for frames in (noise, noise[:1], noise[1:])))
     detections, keypoints = both[DETECTIONS], both.get(KEYPOINTS)
     if detections.dtype != np.float32 or detections.ndim != 3 or detections.shape[2] != 6:
         raise ModelError(f"its output {DETECTIONS} is not float32 [batch, K, 6]")

@@ -73,7 +73,7 @@ def _run_freed(model: ModelProto, size: tuple[int, int]) -> Outcome:
 def _run(model: ModelProto, size: tuple[int, int]) -> Outcome:
     name = model.graph.input[0].name
     try:
-        return contract.run(model, {name: np.zeros((_FRAMES, 3, *size), np.float32)})[0]
+        return contract.run(model, {name: np.zeros((_FRAMES, 3, *size), np.float32)})
     except ModelError as error:
         return error
 

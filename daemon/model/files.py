@@ -65,15 +65,31 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
 
 
 def write(content: bytes, path: Path) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the whole new one."""
+    """Write `content` to `path`, as `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file to write, which becomes `path` at the end if nothing is raised inside.
+
+    So a reader sees the old file or the whole new one.
+
+    Raises
+    ------
+    StartupError
+        It can't be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        yield part
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StartupError(f"{path}: can't be written: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def first_line(error: Exception) -> str:

@@ -66,14 +66,17 @@ def prepare_model(
     else:
         manifest = _convert(model, digest, options, frames)
     manifests.embed(model, manifest)
-    files.write(model.SerializeToString(), output)
+    with files.replacing(output) as part:
+        part.write_bytes(model.SerializeToString())
+        if not adopted:
+            contract.verify_file(part, manifest.input_size)
     return manifest
 
 
 def _convert(
     model: ModelProto, digest: str, options: PrepareOptions, frames: int8.Frames
 ) -> Manifest:
-    """Turn a raw export, in place, into a prepared model without its manifest."""
+    """Turn a raw export, in place, into a prepared model, not yet run and without its manifest."""
     if options.precision == precision.INT8 and not frames:
         raise ModelError(
             "int8 is calibrated on frames: make it with `--precision int8 --calibrate VIDEO` of "
@@ -97,7 +100,6 @@ def _convert(
     wrap(network, layout, heads, manifest)
     if manifest.precision == precision.INT8:
         int8.quantize(model, layers, frames)
-    contract.verify(model)
     return manifest
 
 

@@ -8,6 +8,7 @@ import onnx
 import torch
 
 from daemon.model.clean import OPSET
+from daemon.model.export.fold import fold
 from daemon.model.export.layers import Network
 
 
@@ -15,8 +16,10 @@ def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
     """Return `network` as an export for pictures [batch, 3, *size], the batch free.
 
     The exporter that traces is taken, not the one of `torch.export`: it needs no package
-    besides torch, and folds batch normalisation into the convolutions.
+    besides torch. `network` itself is changed: its batch normalisations are folded.
     """
+    pictures = torch.zeros(2, 3, *size)
+    fold(network, pictures)
     names = ["image", *network.outputs]
     with (
         tempfile.TemporaryDirectory(prefix="centernetd-") as folder,
@@ -28,7 +31,7 @@ def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            (torch.zeros(2, 3, *size),),
+            (pictures,),
             str(path),
             input_names=names[:1],
             output_names=names[1:],
