@@ -1,4 +1,4 @@
-"""Batch normalisation, folded into the convolutions before it."""
+"""What is constant in a network, computed before it is exported."""
 
 from contextlib import ExitStack
 
@@ -15,8 +15,8 @@ def fold(network: nn.Module, pictures: Tensor) -> None:
     """Fold, in place, each batch normalisation into the convolution whose result it takes.
 
     One run on `pictures` [batch, 3, height, width] shows which that is; nothing else may take
-    that result. PyTorch's exporter also folds, but a copy of all weights, and only into plain
-    convolutions.
+    that result. Deformable convolutions become two layers. So no weights are left to be
+    computed, which PyTorch's exporter would do in a copy of all.
     """
     names = {module: name for name, module in network.named_modules()}
     for convolution, norm in _pairs(network, pictures):
@@ -31,6 +31,9 @@ def fold(network: nn.Module, pictures: Tensor) -> None:
             transpose=isinstance(convolution, nn.ConvTranspose2d),
         )
         network.set_submodule(names[norm], nn.Identity())
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, DeformableConv):
+            network.set_submodule(name, layer.in_two())
 
 
 def _pairs(network: nn.Module, pictures: Tensor) -> list[tuple[nn.Module, nn.BatchNorm2d]]:

@@ -19,26 +19,22 @@ class Network(nn.Module):
         self.outputs = tuple(outputs)
 
 
-class DeformableConv(nn.Module):
-    """Modulated deformable 3x3 convolution of stride 1, reading by `grid_sample`.
+class Taps(nn.Module):
+    """What the nine taps of a deformable 3x3 convolution of stride 1 read, by `grid_sample`.
 
-    A plain convolution gives, for each of the nine taps, an offset (y, x) and the logit of a
-    modulation: all offsets first. See `daemon.model.deform` for the computation.
+    A plain convolution gives, for each tap, an offset (y, x) and the logit of a modulation: all
+    offsets first. See `daemon.model.deform` for the computation.
     """
 
     WINDOW = Window(taps=(3, 3), begins=(1, 1))
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.kaiming_uniform_(self.weight)
         self.conv_offset_mask = nn.Conv2d(inputs, 27, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[batch, inputs, rows, columns] to [batch, outputs, rows, columns]."""
-        outputs, inputs, *_ = self.weight.shape
-        rows, columns = int(image.shape[2]), int(image.shape[3])
+        """[batch, inputs, rows, columns] to [batch, inputs * 9, rows, columns]."""
+        inputs, rows, columns = (int(length) for length in image.shape[1:])
         offset, modulation = self.conv_offset_mask(image).split([18, 9], dim=1)
         scale, of_taps, of_cells = map(
             torch.from_numpy, places(self.WINDOW, (rows, columns), (rows, columns))
@@ -48,8 +44,32 @@ class DeformableConv(nn.Module):
         grid = (moved * scale + of_taps + of_cells).reshape(-1, 9 * rows, columns, 2)
         found = functional.grid_sample(image, grid, align_corners=False)
         found = found * modulation.sigmoid().reshape(-1, 1, 9 * rows, columns)
-        stacked = found.reshape(-1, inputs * 9, rows, columns)
-        return functional.conv2d(stacked, self.weight.reshape(outputs, -1, 1, 1), self.bias)
+        return found.reshape(-1, inputs * 9, rows, columns)
+
+
+class DeformableConv(Taps):
+    """Modulated deformable 3x3 convolution of stride 1: a weighted sum of what its taps read."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_uniform_(self.weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[batch, inputs, rows, columns] to [batch, outputs, rows, columns]."""
+        return functional.conv2d(super().forward(image), self._of_sum(), self.bias)
+
+    def in_two(self) -> nn.Sequential:
+        """Return the same as two layers, the second a plain convolution."""
+        outputs, inputs, *_ = self.weight.shape
+        taps, total = Taps(inputs), nn.Conv2d(inputs * 9, outputs, 1)
+        taps.conv_offset_mask = self.conv_offset_mask
+        total.weight, total.bias = nn.Parameter(self._of_sum()), self.bias
+        return nn.Sequential(taps, total)
+
+    def _of_sum(self) -> Tensor:
+        return self.weight.reshape(len(self.weight), -1, 1, 1)
 
 
 class TwoConvolutions(nn.Module):

@@ -2,10 +2,12 @@
 
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor
 
 from daemon.model.clean import OPSET
 from daemon.model.export.fold import fold
@@ -33,10 +35,21 @@ def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
             network,
             (pictures,),
             str(path),
+            export_params=False,  # it would hold them four times
             input_names=names[:1],
             output_names=names[1:],
             dynamic_axes={name: {0: "batch"} for name in names},
             opset_version=OPSET,
             dynamo=False,
         )
-        return onnx.load(path)
+        model = onnx.load(path)
+    _add_weights(model.graph, network.state_dict())
+    return model
+
+
+def _add_weights(graph: onnx.GraphProto, weights: Mapping[str, Tensor]) -> None:
+    """Make initialisers of the inputs that have the names of weights."""
+    for value in [value for value in graph.input if value.name in weights]:
+        graph.input.remove(value)
+        array = weights[value.name].numpy()
+        graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
