@@ -25,7 +25,7 @@ class Patience(NamedTuple):
     stop: float
 
 
-ORDERLY = Patience(drain=2.0, capture=2.0, stop=4.5)  # 5 s are promised
+ORDERLY = Patience(drain=2.0, capture=2.0, stop=4.2)  # 5 s are promised
 WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
 
 

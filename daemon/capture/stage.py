@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds after a stall in which a library may still come back by itself."""
-_STALL = 0.92  # of stall_timeout: with a look every half second, 10 s are kept
+_STALL = 0.9  # of stall_timeout: with a look every half second, 10 s are kept on a busy machine
 
 Opener = Callable[[SourceUri, float], Source]
 
