@@ -251,21 +251,27 @@ def test_an_index_that_is_doubtful_is_soon_made_anew(
     storage.close()
 
 
+def fail(patch: pytest.MonkeyPatch, error: Exception) -> list[float]:
+    """Have retention fail; returns the times of its tries, which grow."""
+    tries: list[float] = []
+
+    def keep(_: Retention, now: float) -> None:
+        tries.append(now)
+        raise error
+
+    patch.setattr(Retention, "keep", keep)
+    return tries
+
+
 def test_a_disk_that_fails_is_told_once_and_asked_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
-    tries: list[float] = []
-
-    def fail(_: Retention, now: float) -> None:
-        tries.append(now)
-        raise OSError(5, "Input/output error")
-
     storage, house = keep_house(root)
     with house:
         wait_until(lambda: storage.status.free is not None)
         with monkeypatch.context() as patch:
-            patch.setattr(Retention, "keep", fail)
+            tries = fail(patch, OSError(5, "Input/output error"))
             wait_until(lambda: len(tries) > 5)
             assert known_of(storage) == (None, None, None)
         wait_until(lambda: storage.status.free is not None)
@@ -276,16 +282,10 @@ def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
-    tries: list[float] = []
-
-    def fail(_: Retention, now: float) -> None:
-        tries.append(now)
-        raise ZeroDivisionError
-
     storage, house = keep_house(root)
     with house:
         with monkeypatch.context() as patch:
-            patch.setattr(Retention, "keep", fail)
+            tries = fail(patch, ZeroDivisionError())
             wait_until(lambda: len(tries) > 5)
             assert known_of(storage) == (None, None, None)
         wait_until(lambda: storage.status.free is not None)
