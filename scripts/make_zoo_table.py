@@ -89,6 +89,7 @@ class Measured:
             (self.memory, MEMORY, "bytes in memory"),
             (self.found.pixels, 1e-3, "pixels apart"),
             (self.found.scores, 1e-4, "of a score apart"),
+            (self.found.decisions_apart, 0.01, "of the decisions apart"),
         )
         return [
             f"{found:.3g} {what}, above {most:g}" for found, most, what in limits if found > most
