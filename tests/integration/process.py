@@ -130,6 +130,14 @@ class Daemon:
         """Return what /status says of a stream."""
         return self.streams()[stream]
 
+    def wait_for_metrics(self, sample: str) -> str:
+        """Ask until ``sample`` is a line of /metrics, whose text may be a moment old; return it."""
+        deadline = time.monotonic() + PATIENCE
+        while sample not in (text := self.get("/metrics")[1]).splitlines():
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+        return text
+
     def wait_for_frames(self, stream: str, count: int) -> dict[str, Any]:
         """Wait until ``count`` frames have been inferred; returns the stream's status then."""
         return self.wait_for_status(stream, lambda status: status["inferred"] >= count)

@@ -37,10 +37,8 @@ def stop(daemon: Daemon) -> Finished:
     return daemon.finish(STOP_PROMISE)
 
 
-def samples(daemon: Daemon) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return what /metrics says, by name and labels."""
-    code, text = daemon.get("/metrics")
-    assert code == 200
     return {
         (sample.name.removeprefix("centernetd_"), frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -99,11 +97,14 @@ def test_what_is_told_during_and_after_a_run(tmp_path: Path, squares: Path) -> N
         status = json.loads(daemon.get("/status")[1])
         assert status["engine"]["backend"] == "onnxruntime-cpu"
         assert status["streams"]["demo"]["total_frames"] == FRAMES
-        told = samples(daemon)
-        assert check_metrics(daemon.get("/metrics")[1]) == ""
+        code, text = daemon.get("/metrics")
+        assert code == 200
+        assert check_metrics(text) == ""
+        told = samples(text)
 
         daemon.wait_for_status("demo", lambda demo: demo["written"]["record"] == FRAMES)
-        after = samples(daemon)
+        written = 'centernetd_frames_written_total{sink="record",stream="demo"}'
+        after = samples(daemon.wait_for_metrics(f"{written} {FRAMES}.0"))
         finished = stop(daemon)
     demo = ("stream", "demo")
     for sink in ("record", "events"):
