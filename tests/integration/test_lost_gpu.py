@@ -1,6 +1,7 @@
 """The whole daemon on the GPU engine, over its doubles: to the end, and when the GPU is lost."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_a_gpu_that_fails_ends_the_daemon_with_70(call: str, code: int, tmp_path
     assert done.returncode == 70, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("centernetd: ")
-    assert "TensorRT failed" in last if call == "launch" else f"{call} failed" in last
+    # both threads around the engine are told of a sticky error, at whatever each calls next
+    by_cuda = rf"cuda\w+ failed: cuda\w+ \({code}\), .*the GPU is lost to this process"
+    by_tensorrt = r"TensorRT failed in execute_async_v3 \(" if call == "launch" else by_cuda
+    assert re.match(f"centernetd: ({by_cuda}|{by_tensorrt})", last), last
     assert "gate: " in done.stdout
