@@ -122,6 +122,22 @@ def test_a_fault_while_reading_is_a_failed_reading_and_no_more(
     assert caplog.text.count("Traceback") == 1, "the same again is not told in full"
 
 
+def test_a_return_is_logged_where_its_failure_was(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the last of several tries was not logged, being the same again."""
+    caplog.set_level(logging.INFO)
+    house = House(LIVE, *(SourceError("can't be opened", "open_failed") for _ in range(4)))
+    house.openings._steps += [FakeSource([picture(0)]), FakeSource([picture(0), house.stop.set])]
+    house.run()
+    said = [record.getMessage() for record in caplog.records]
+    failures = [line for line in said if "can't be opened" in line]
+    assert len(failures) == 1, "the same is logged once a minute"
+    assert len([line for line in said if line.startswith("running: ")]) == 2, said
+    assert (house.lane.status.lost_connections, house.lane.status.reconnects["open_failed"]) == (
+        1,
+        4,
+    )
+
+
 def test_a_stream_is_reconnecting_until_its_first_picture() -> None:
     states: list[StreamState] = []
     house = House(LIVE, SourceError("can't be opened", "open_failed"))

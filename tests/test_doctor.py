@@ -11,6 +11,7 @@ import pytest
 from daemon.commands import codecs, doctor, hardware
 from daemon.commands.finding import Finding, Level
 from daemon.errors import SinkError
+from daemon.inference.engines import choose
 from tests.commandline import CommandLine
 from tests.fake_nvdec import FakeNvdec, installed
 
@@ -61,8 +62,21 @@ def test_a_gpu_told_by_its_driver(tmp_path: Path, module: str, version: str) -> 
     put(driver / "gpus/0000:01:00.0/information", "Model: \t\t NVIDIA L4\nIRQ:   \t\t 16\n")
     seen = found(hardware.gpu(tmp_path))
     assert seen["gpu"].found == "NVIDIA L4"
-    assert seen["gpu driver"].found.startswith(f"{version}; ")
-    assert seen["gpu driver"].mend == "set engine.backend: onnxruntime-cpu"
+    assert seen["gpu driver"] == Finding("gpu driver", Level.OK, version)
+
+
+def test_the_engine_is_what_the_daemon_would_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = doctor._engine()
+    assert (seen.level, seen.found) == (
+        Level.OK, "onnxruntime-cpu, because there is no NVIDIA device"
+    )  # fmt: skip
+    monkeypatch.setattr(choose, "has_nvidia_device", lambda: True)
+    monkeypatch.setattr(choose, "has_cuda_python", lambda: True)
+    monkeypatch.setattr(choose, "installed_flavour", lambda: "tensorrt")
+    assert doctor._engine().found.startswith("tensorrt, because there is an NVIDIA device")
+    monkeypatch.setattr(choose, "has_cuda_python", lambda: False)
+    assert doctor._engine().level is Level.MISSING
+    assert "cuda-python is not installed" in doctor._engine().found
 
 
 def test_a_gpu_told_by_nvidia_smi(tmp_path: Path, no_programs: Path) -> None:

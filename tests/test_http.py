@@ -135,7 +135,7 @@ def test_ready_when_any_stream_is_fresh(site: Site) -> None:
     code, _, body = site.ask("/readyz")
     assert code == 200
     assert re.fullmatch(
-        r"ok\nyard: reconnecting, last frame 1[2-9]\.\d s ago: yard: connection refused\n", body
+        r"ok\nyard: reconnecting for 1[2-9]\.\d s: yard: connection refused\n", body
     )
     assert site.ask("/readyz?stream=gate")[::2] == (200, "ok\n")
     code, _, body = site.ask("/readyz?stream=yard")
@@ -176,6 +176,11 @@ def test_status(site: Site) -> None:
     )
     assert (gate["last_error"], gate["output"]) == ("once lost", "/videos/gate.mp4")
     assert 0 <= gate["frame_age"] < 60
+
+
+def test_a_frame_that_never_was_has_no_age(site: Site) -> None:
+    site.streams = [stream("gate", state=StreamState.RECONNECTING)]
+    assert json.loads(site.ask("/status")[2])["streams"]["gate"]["frame_age"] is None
 
 
 def test_status_before_the_engine_is_loaded(site: Site) -> None:
@@ -316,12 +321,15 @@ def test_readiness() -> None:
     assert readiness(False, [stream("gate")], now) == Verdict(False, (NOT_LOADED,))
     assert readiness(True, [], now) == Verdict(False, ("there is no stream",))
     connecting = stream("gate", state=StreamState.CONNECTING)
-    verdict = readiness(True, [connecting], connecting.lane.status.last_frame_at + 3)
-    assert verdict == Verdict(False, ("gate: connecting for 3.0 s",))
+    asked_at = connecting.lane.status.last_frame_at + 3
+    assert readiness(True, [connecting], asked_at).reasons == ("gate: connecting for 3.0 s",)
+    connecting.lane.status.state = StreamState.RECONNECTING
+    assert readiness(True, [connecting], asked_at).reasons == ("gate: reconnecting for 3.0 s",)
 
 
 def test_a_stalled_stream_is_not_ready_before_capture_says_so() -> None:
     view = stream("gate")
+    view.lane.skip()
     last = view.lane.status.last_frame_at
     assert readiness(True, [view], last + 10.0).ok
     verdict = readiness(True, [view], last + 10.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.commands.ask import USUAL, find_daemon
-from daemon.config import Address
+from daemon.config import Address, storage_root_of
 from daemon.errors import CenternetdError, ConfigError, StartupError
 from daemon.flow import Reason, StageName, StorageStatus, StreamState
 from daemon.service import HttpServer
@@ -45,6 +45,7 @@ def config(folder: Path, listen: str) -> Path:
 def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
     yard = stream("yard", age=200, state=StreamState.RECONNECTING)
     yard.lane.status.last_error = "can't be opened: connection refused"
+    yard.lane.status.lost_connections, yard.lane.status.reconnects["unreachable"] = 4, 900
     yard.lane.skip()
     yard.lane.ledger.capture()
     yard.lane.ledger.drop(StageName.CAPTURE, Reason.OVERFLOW)
@@ -58,9 +59,9 @@ def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
     gate, yards, hall = (row.split() for row in rows)
     assert gate[:3] == ["gate", "running", "0.0"]
     assert yards[:6] == ["yard", "reconnecting", "0.0", "3", "min", "ago"]
-    assert yards[6:9] == ["2", "1", "capture/overflow"]
+    assert yards[6:10] == ["2", "1", "capture/overflow", "4"]
     assert rows[1].endswith("can't be opened: connection refused")
-    assert hall[:2] == ["hall", "silent"]
+    assert hall[:4] == ["hall", "silent", "0.0", "never"]
 
 
 def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
@@ -68,8 +69,11 @@ def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
     site.progress.tick(waiting=3)
     site.clock.now += 11
     site.progress.tick(waiting=3)
-    said = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
-    assert "NOT HEALTHY: the engine is not loaded yet; inference has not moved" in said
+    for form in ([], ["--json"]):
+        outcome = cli("status", *form, "--url", f"http://127.0.0.1:{site.server.port}")
+        assert outcome.code == 1
+        assert "the engine is not loaded yet" in outcome.out
+        assert "inference has not moved" in outcome.out
 
 
 def test_json_is_what_the_daemon_answered(cli: CommandLine, site: Site) -> None:
@@ -125,6 +129,21 @@ def test_what_speaks_something_else() -> None:
 )
 def test_the_configuration_says_where(tmp_path: Path, listen: str, address: str) -> None:
     assert str(find_daemon(config(tmp_path, listen), None).address) == address
+
+
+def test_the_variables_of_these_keys_alone_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config(tmp_path, '"127.0.0.1:${PORT}"')
+    path.write_text(path.read_text() + 'storage: {root: "${ROOT}/videos", min_free: "${OTHER}"}\n')
+    for ask, key in ((lambda: find_daemon(path, None), "metrics.listen"),
+                     (lambda: storage_root_of(path), "storage.root")):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"{key}: \$\{{(PORT|ROOT)\}} is neither in the"):
+            ask()
+    monkeypatch.setenv("PORT", "1234")
+    monkeypatch.setenv("ROOT", str(tmp_path))
+    assert find_daemon(path, None).address.port == 1234
+    assert storage_root_of(path) == tmp_path / "videos"
 
 
 def test_without_any_word_of_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,16 +181,18 @@ class CaptureStage:
             return
         self._status.state = StreamState.RUNNING
         self._status.last_error = None
-        if self._failure_told:  # of a source that comes and goes, each coming is not told either
+        if self._failure_told:  # a return is logged where its failure was
+            self._failure_told = False
             height, width, _ = picture.image.shape
             self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
 
     def _note_failure(self, error: SourceError, what_next: str) -> None:
+        self._status.lost_connections += self._status.state is StreamState.RUNNING
         self._status.state = StreamState.RECONNECTING
         self._status.last_error = str(error)
         self._status.reconnects[error.reason] += 1
         times = self._reminder.count(error.reason, str(error))
-        self._failure_told = times > 0
+        self._failure_told |= times > 0
         if times:
             again = f" ({times} times)" if times > 1 else ""
             message = "%s: %s%s; %s"
@@ -204,6 +206,7 @@ class CaptureStage:
     def _note_loss(self, waited: float) -> None:
         """Tell that the thread is lost, in its place."""
         error = f"nothing has come back from the library that reads it for {waited:.0f} s"
+        self._status.lost_connections += self._status.state is StreamState.RUNNING
         self._status.state = StreamState.STUCK
         self._status.last_error = error
         self._failure_told = True

@@ -1,5 +1,7 @@
 """``centernetd status``: a running daemon's table."""
 
+import typer
+
 from daemon.cli.options import ConfigFile, Json, Url
 from daemon.cli.table import print_table
 from daemon.commands.ask import find_daemon
@@ -7,11 +9,12 @@ from daemon.commands.status import HEADING, headline, read, rows
 
 
 def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Tell what a running daemon does."""
+    """Show what a running daemon does; the exit code is 1 where it is not healthy."""
     body = find_daemon(config, url).page("/status")
     document = read(body)
     if as_json:
         print(body, end="")
-        return
-    print(headline(document))
-    print_table(HEADING, rows(document))
+    else:
+        print(headline(document))
+        print_table(HEADING, rows(document))
+    raise typer.Exit(int(not document["healthy"]))

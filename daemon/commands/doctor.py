@@ -15,6 +15,8 @@ from daemon.commands.finding import Finding, Level
 from daemon.commands.hardware import hardware
 from daemon.commands.plans import plans
 from daemon.config import cache_dir, state_dir
+from daemon.errors import EngineError
+from daemon.inference.engines import choose_backend
 from daemon.model import zoo
 
 ROOT = Path("/")
@@ -38,6 +40,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
     yield from hardware(root)
     for module, distributions, install in _PACKAGES:
         yield _package(module, distributions, install)
+    yield _engine()
     yield from codecs()
     yield from _models()
     yield from plans(cache_dir() / "plans")
@@ -69,6 +72,15 @@ def _is_there(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # of what the module is in
         return False
+
+
+def _engine() -> Finding:
+    """Return what ``engine.backend: auto`` chooses here, or why it can't."""
+    try:
+        choice = choose_backend("auto")
+    except EngineError as error:
+        return Finding("engine", Level.MISSING, str(error))
+    return Finding("engine", Level.OK, f"{choice.backend}, because {choice.reason}")
 
 
 def _models() -> Iterator[Finding]:

@@ -38,12 +38,7 @@ def gpu(root: Path) -> Iterator[Finding]:
         yield Finding("video engine", Level.NOTE, found)
     if names or driver or (root / _DEVICE_NODE).exists():
         yield Finding("gpu", Level.OK, "; ".join(names) or "NVIDIA, of unknown name")
-        yield Finding(
-            "gpu driver",
-            Level.NOTE,
-            f"{driver or 'of unknown version'}; this version of centernetd can't use the GPU yet",
-            "set engine.backend: onnxruntime-cpu",
-        )
+        yield Finding("gpu driver", Level.OK, driver or "of unknown version")
     elif _has_nvidia_card(root):
         yield Finding("gpu", Level.OK, "an NVIDIA card")
         mend = "sudo apt install nvidia-driver (Ubuntu: sudo ubuntu-drivers install), then reboot"

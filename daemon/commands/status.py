@@ -44,10 +44,10 @@ def _row(name: str, stream: Document) -> tuple[str, ...]:
         name,
         stream["state"] if stream["fresh"] or stream["state"] != "running" else "silent",
         f"{stream['fps']:.1f}",
-        f"{_span(stream['frame_age'])} ago",
+        "never" if stream["frame_age"] is None else f"{_span(stream['frame_age'])} ago",
         str(stream["captured"]),
         ", ".join(_lost(stream["dropped"])) or "0",
-        str(stream["reconnects"]),
+        str(stream["lost_connections"]),
         stream["last_error"] or "",
     )
 

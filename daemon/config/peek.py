@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from daemon.config import document
+from daemon.config import document, variables
 from daemon.config.address import Address
 from daemon.config.folders import state_dir
 from daemon.config.loader import CAMERA_FOLDER, camera_files, read_file
@@ -20,10 +20,8 @@ def listen_of(path: Path) -> Address | None:
 
     Raises ConfigError when the file or the key can't be read.
     """
-    data = _parse(path)
-    section = data.get("metrics") if isinstance(data, dict) else None
     try:
-        return MetricsConfig.model_validate({} if section is None else section).listen
+        return MetricsConfig.model_validate(_section(path, "metrics", "listen")).listen
     except ValidationError:
         raise ConfigError(
             f"{path}: metrics.listen can't be read; `centernetd check -c {path}` says why"
@@ -32,9 +30,7 @@ def listen_of(path: Path) -> Address | None:
 
 def storage_root_of(path: Path) -> Path:
     """Return where the daemon of a configuration file writes; otherwise as `listen_of`."""
-    data = _parse(path)
-    section = data.get("storage") if isinstance(data, dict) else None
-    root = section.get("root") if isinstance(section, dict) else None
+    root = _section(path, "storage", "root").get("root")
     return state_dir() / (root if isinstance(root, str) else StorageConfig().root)
 
 
@@ -60,6 +56,19 @@ def inline_secrets(path: Path) -> frozenset[str]:
     except ConfigError:
         pass
     return found
+
+
+def _section(path: Path, name: str, key: str) -> dict[str, Any]:
+    """Return ``key`` alone of a section, where it is set, with the variables that it names."""
+    data = _parse(path)
+    section = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(section, dict) or key not in section:
+        return {}
+    value = section[key]
+    try:
+        return {key: variables.expand(value) if isinstance(value, str) else value}
+    except ValueError as error:
+        raise ConfigError(f"{path}: {name}.{key}: {error}") from None
 
 
 def _parse(path: Path) -> Any:  # noqa: ANN401 - a document may be anything

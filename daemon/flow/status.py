@@ -38,7 +38,8 @@ class StreamStatus:
     ``hung_sinks`` names the sinks that hang in a write, ``lost_threads`` counts the capture
     threads that hang in a library. ``last_frame_at`` is monotonic and starts at the stream's
     creation. ``total_frames`` is the source's own estimate, where it has one. ``damaged``
-    counts what was passed over before it could become a frame.
+    counts what was passed over before it could become a frame; ``reconnects`` counts every try by
+    the reason of the failure before it, ``lost_connections`` only those that had given frames.
     """
 
     state: StreamState = StreamState.CONNECTING
@@ -49,6 +50,7 @@ class StreamStatus:
     source_lag: float = 0.0
     frozen: bool = False
     damaged: int = 0
+    lost_connections: int = 0
     lost_threads: int = 0
     hung_sinks: tuple[str, ...] = ()
     codec: str = ""

@@ -70,9 +70,8 @@ class StreamView:
         """Return in one line why the stream is not fresh, or None when it is."""
         if self.fresh(now):
             return None
-        said = f"{self.state.value}, last frame {self.age(now):.1f} s ago"
-        if self.state is StreamState.CONNECTING:
-            said = f"{self.state.value} for {self.age(now):.1f} s"
+        said, age = self.state.value, f"{self.age(now):.1f} s"
+        said += f", last frame {age} ago" if self.lane.ledger.read().captured else f" for {age}"
         return f"{said}: {self.last_error}" if self.last_error else said
 
 
