@@ -11,7 +11,7 @@ from daemon.commands import capacity, look
 from daemon.commands.capacity import Costs, measure
 from daemon.commands.disk import disk_of
 from daemon.commands.look import Look, look_at
-from daemon.config import load
+from daemon.config import StorageConfig, load
 from daemon.errors import SourceError
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
@@ -160,6 +160,20 @@ def test_the_rate_is_told_by_the_source_s_own_times(
     assert source.closed == 1
 
 
+def test_pictures_without_times_are_timed_by_arrival(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GStreamer server's first pictures have no time: the two clocks are never mixed."""
+    config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
+    for pts, fps in (([None, None, 0, 40, 80, 120], 25), ([None] * 4, 2), ([None, 7, None], 2)):
+        clock = iter(range(1000))
+        monkeypatch.setattr(look.time, "monotonic", lambda clock=clock: 0.5 * next(clock))
+        source = FakeSource([picture(value) for value in pts])
+        monkeypatch.setattr(look, "open_source", lambda *_, source=source, **__: source)
+        (seen,) = look_at(config.streams.values())
+        assert seen.fps == pytest.approx(fps)
+
+
 def test_a_source_that_gives_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
     for script, problem in (
@@ -190,7 +204,8 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
         Look("silent", width=1000, height=500, fps=10),
         Look("dead", problem="can't be opened"),
     ]
-    found = measure(config.streams, looks, None, 10**9)  # type: ignore[arg-type]
+    disk = StorageConfig(min_free=10**9)
+    found = measure(config.streams, looks, None, disk, 2 * 10**9)  # type: ignore[arg-type]
     assert found is not None
     assert (found.stream, found.fps, found.cores) == ("big", 10, 2)
     assert found.fits == 5  # 1.8 / 0.32
@@ -199,7 +214,25 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.load == pytest.approx(needs / 1.8)
     assert found.bytes_per_second == pytest.approx(10 * 4000 + 5 * 2000)
     assert found.days == pytest.approx(10**9 / 50_000 / 86400)
-    assert measure(config.streams, looks[3:], None, 0) is None  # type: ignore[arg-type]
+    assert found.limit == "the disk"
+    assert measure(config.streams, looks[3:], None, disk, 0) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("storage", "days", "limit"),
+    [
+        ({"min_free": 0}, 10.0, "the disk"),
+        ({"min_free": 5 * 86400 * 1000}, 5.0, "the disk"),
+        ({"min_free": 11 * 86400 * 1000}, 0.0, "the disk"),
+        ({"min_free": 0, "max_bytes": 2 * 86400 * 1000}, 2.0, "storage.max_bytes"),
+        ({"min_free": 0, "keep_for": 3 * 86400.0}, 3.0, "storage.keep_for"),
+    ],
+)
+def test_recordings_are_kept_as_long_as_the_tightest_limit_allows(
+    storage: dict[str, Any], days: float, limit: str
+) -> None:
+    config = StorageConfig.model_validate({"max_bytes": None, "keep_for": None, **storage})
+    assert capacity._kept(1000.0, config, 10 * 86400 * 1000) == (pytest.approx(days), limit)
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

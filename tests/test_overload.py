@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from daemon.flow import Backpressure, Lane, Reason, Result, StageName
-from daemon.service.overload import PERIOD, Overload
+from daemon.service.overload import CALM, PERIOD, REMINDER, Overload
 from tests.fakes import detections, frame
 
 
@@ -36,6 +36,15 @@ class House:
         assert {getattr(record, "stream", None) for record in self._caplog.records} <= {"gate"}
         return [f"{r.levelname} {r.getMessage()}" for r in self._caplog.records]
 
+    def hear_for(self, seconds: float) -> list[str]:
+        """Let time pass period by period; returns all that is said."""
+        return [line for _ in range(round(seconds / PERIOD)) for line in self.hear()]
+
+    def lose(self, count: int) -> None:
+        """Have ``count`` frames dropped before inference."""
+        for number in range(count + 2 - self.lane.ledger.waiting):
+            self.lane.offer(frame(number))
+
     def infer(self, count: int) -> None:
         for number in range(count):
             self.lane.offer(frame(number))
@@ -49,17 +58,42 @@ def house(caplog: pytest.LogCaptureFixture) -> House:
     return House(caplog)
 
 
-def test_a_line_a_period_tells_the_rates(house: House) -> None:
-    for number in range(52):
-        house.lane.offer(frame(number))
+def test_a_loss_is_logged_once_and_its_end_after_a_while(house: House) -> None:
+    house.lose(50)
     assert house.hear(PERIOD / 2) == []
-    said = (
-        "WARNING detection can't keep up: 5.0 of 5.2 frames/s dropped; "
-        "set detect.max_fps, or run fewer streams"
-    )
-    assert house.hear(PERIOD / 2) == [said]
+    assert house.hear(PERIOD / 2) == [
+        "WARNING detection can't keep up: 50 of 52 frames dropped in 10 s; "
+        "set a lower detect.max_fps, or run fewer streams"
+    ]
+    assert house.hear_for(CALM - PERIOD) == []
     assert house.hear() == ["INFO detection keeps up again"]
-    assert house.hear() == []
+    assert house.hear_for(2 * REMINDER) == []
+
+
+def test_losses_that_come_and_go_are_logged_once_an_hour_and_none_is_left_out(
+    house: House,
+) -> None:
+    """8,640 periods, in every second of which frames are lost: a day of one slow camera."""
+    said = []
+    for _ in range(4320):
+        house.lose(2)
+        said += [*house.hear(), *house.hear()]
+    assert len(said) == 24
+    assert all("WARNING detection can't keep up" in line for line in said)
+    dropped = [int(line.split(": ")[1].split(" of ")[0]) for line in said]
+    assert dropped == [2, *[360] * 23]
+    assert " in 60 min; " in said[1]
+
+
+@pytest.mark.parametrize("pause", [CALM + PERIOD, REMINDER / 2, 2 * REMINDER])
+def test_a_return_to_normal_is_logged_once_per_warning(house: House, pause: float) -> None:
+    said = []
+    for _ in range(20):
+        house.lose(2)
+        said += house.hear_for(pause)
+    levels = [line.split()[0] for line in said]
+    assert levels == ["WARNING", "INFO"] * (len(levels) // 2)
+    assert len(levels) // 2 == min(20, round(20 * pause / REMINDER + 0.5))
 
 
 def test_frames_that_grew_too_old_count_as_well(house: House) -> None:
@@ -68,13 +102,13 @@ def test_frames_that_grew_too_old_count_as_well(house: House) -> None:
         house.lane.take()
         house.lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
     (said,) = house.hear()
-    assert "detection can't keep up: 2.0 of 2.0 frames/s dropped" in said
+    assert "detection can't keep up: 20 of 20 frames dropped" in said
 
 
 def test_a_slow_sink_is_told_from_slow_detection(house: House) -> None:
     house.infer(12)
     assert house.hear() == [
-        "WARNING record can't keep up: 1.0 of 1.2 frames/s dropped; "
+        "WARNING record can't keep up: 10 of 12 frames dropped in 10 s; "
         "its encoder or its disk is too slow"
     ]
 

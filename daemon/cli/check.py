@@ -115,6 +115,6 @@ def _sentences(found: Probe) -> Iterator[str]:
     )
     if capacity.days is not None:
         yield (
-            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: the disk of "
-            f"{found.disk.folder} lasts about {capacity.days:.1f} days"
+            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: those of about "
+            f"{capacity.days:.1f} days are kept, as {capacity.limit} allows ({found.disk.folder})"
         )

@@ -17,7 +17,7 @@ from daemon.capture.decoding import Decoding
 from daemon.capture.open import open_source
 from daemon.capture.source import Picture, Source
 from daemon.commands.look import Look
-from daemon.config import StreamConfig
+from daemon.config import StorageConfig, StreamConfig
 from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
 from daemon.inference.detector import Detector
 from daemon.inference.wanted import resolve
@@ -45,8 +45,9 @@ class Capacity:
     """What ``cores`` cores manage, measured on ``stream`` and scaled to the others by pixels.
 
     ``fits`` is how many streams like it keep up at ``fps``; ``load`` is the share of this box
-    that all configured streams need, 1 being all of it. Where nothing is recorded,
-    ``bytes_per_second`` is 0 and ``days`` None.
+    that all configured streams need, 1 being all of it. ``days`` of recordings are kept, which is
+    what ``limit`` allows: a key of `storage`, or the disk. Where nothing is recorded,
+    ``bytes_per_second`` is 0, ``days`` and ``limit`` are None.
     """
 
     stream: str
@@ -58,16 +59,21 @@ class Capacity:
     load: float
     bytes_per_second: float
     days: float | None
+    limit: str | None
 
 
 def measure(
-    streams: Mapping[str, StreamConfig], looks: Sequence[Look], detector: Detector, free: int
+    streams: Mapping[str, StreamConfig],
+    looks: Sequence[Look],
+    detector: Detector,
+    storage: StorageConfig,
+    free: int,
 ) -> Capacity | None:
     """Run the stages one after another for two seconds, on the stream with the most pixels.
 
     The process's CPU time is what counts, so the waiting for a camera costs nothing and other
-    programs disturb little; it holds for networks that run on the CPU. ``free`` is in bytes.
-    None where no source gave enough pictures to tell its rate.
+    programs disturb little; it holds for networks that run on the CPU. ``free`` is what the disk
+    of ``storage`` has left, in bytes. None where no source gave enough pictures to tell its rate.
 
     Raises
     ------
@@ -87,6 +93,7 @@ def measure(
         for stream, fps in rates.items()
     }
     written = sum(need.bytes for need in needs.values())
+    days, limit = _kept(written, storage, free) if written else (None, None)
     return Capacity(
         stream=name,
         fps=rates[name],
@@ -96,8 +103,20 @@ def measure(
         fits=int(usable / needs[name].cores),
         load=sum(need.cores for need in needs.values()) / usable,
         bytes_per_second=written,
-        days=free / written / 86400 if written else None,
+        days=days,
+        limit=limit,
     )
+
+
+def _kept(rate: float, storage: StorageConfig, free: int) -> tuple[float, str]:
+    """Return for how many days recordings of ``rate`` bytes per second stay, and by what limit."""
+    seconds = {"the disk": max(0, free - storage.min_free) / rate}
+    if storage.max_bytes is not None:
+        seconds["storage.max_bytes"] = storage.max_bytes / rate
+    if storage.keep_for is not None:
+        seconds["storage.keep_for"] = storage.keep_for
+    limit = min(seconds, key=lambda name: seconds[name])
+    return seconds[limit] / 86400, limit
 
 
 @dataclass(frozen=True)

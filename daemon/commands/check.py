@@ -103,7 +103,7 @@ def probe(config: Config) -> Probe:
                 with closing(detector.engine):
                     model = _describe(detector.manifest, choice, None)
                     _check_labels(config, detector.manifest)
-                    capacity = measure(config.streams, looks, detector, disk.free)
+                    capacity = measure(config.streams, looks, detector, config.storage, disk.free)
     except CenternetdError as error:
         problems.append(str(error))
     return Probe(looks, model, disk, capacity, problems)

@@ -57,20 +57,27 @@ def _look(stream: StreamConfig) -> Look:
 
 
 def _describe(stream: str, source: Source) -> Look:
-    times: list[float] = []
+    stamps: list[float] = []  # some sources, as GStreamer's, give their first pictures none
+    arrivals: list[float] = []
     size = (0, 0)
     for picture in source:
         size = picture.image.shape[:2]
-        now = time.monotonic()
-        times.append(now if picture.pts is None else float(picture.pts * picture.time_base))
-        if len(times) == _PICTURES or times[-1] - times[0] > _SECONDS:
+        arrivals.append(time.monotonic())
+        if picture.pts is not None:
+            stamps.append(float(picture.pts * picture.time_base))
+        if len(arrivals) == _PICTURES or max(map(_span, (stamps, arrivals))) > _SECONDS:
             break
-    if not times:
+    if not arrivals:
         raise SourceError("holds no picture that can be decoded")
     height, width = size
-    return Look(stream, codec=source.info.codec, width=width, height=height, fps=_rate(times))
+    rate = _rate(stamps) or _rate(arrivals)
+    return Look(stream, codec=source.info.codec, width=width, height=height, fps=rate)
+
+
+def _span(times: Sequence[float]) -> float:
+    return times[-1] - times[0] if times else 0.0
 
 
 def _rate(times: Sequence[float]) -> float | None:
-    span = times[-1] - times[0]
+    span = _span(times)
     return (len(times) - 1) / span if span > 0 else None
