@@ -18,7 +18,7 @@ class Box:
         self.cuda_python = True
         self.flavour: str | None = None
         self.providers = PROVIDERS
-        patch.setattr(choose, "_NVIDIA_NODES", (folder / "other", self.node))
+        patch.setattr("daemon.cuda.device.NVIDIA_NODES", (folder / "other", self.node))
         patch.setattr(choose, "has_cuda_python", lambda: self.cuda_python)
         patch.setattr(choose, "installed_flavour", lambda: self.flavour)
         patch.setattr("onnxruntime.get_available_providers", lambda: self.providers)

@@ -8,7 +8,7 @@ import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from daemon.config.stream import Decode
-from daemon.cuda import Device
+from daemon.cuda import Device, has_nvidia_device
 from daemon.errors import EngineError, SourceError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def try_gpu(device: int) -> str:
 def probe(device: int) -> str:
     """Return what `try_gpu` finds the first time; a GPU that comes later needs a restart."""
     problem = try_gpu(device)
-    if problem:
+    if problem and has_nvidia_device():
         log.info("video is decoded on the CPU: %s", problem)
     return problem
 

@@ -5,7 +5,7 @@ needs a GPU, a driver or cuda-python before it is used.
 """
 
 from daemon.cuda.calls import CudaError
-from daemon.cuda.device import Device
+from daemon.cuda.device import Device, has_nvidia_device
 from daemon.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
 from daemon.cuda.order import Event, Stream
 from daemon.cuda.owned import live
@@ -19,5 +19,6 @@ __all__ = [
     "Stream",
     "copy_async",
     "copy_rows_out",
+    "has_nvidia_device",
     "live",
 ]

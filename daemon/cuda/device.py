@@ -1,7 +1,17 @@
 """The GPU itself."""
 
+from pathlib import Path
+
 from daemon.cuda.calls import call, runtime
 from daemon.errors import EngineError
+
+# Present where the kernel driver of a discrete card or of a Jetson is loaded.
+NVIDIA_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
+
+
+def has_nvidia_device() -> bool:
+    """Return whether an NVIDIA GPU's driver has made its device node."""
+    return any(node.exists() for node in NVIDIA_NODES)
 
 
 class Device:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from daemon.cuda import has_nvidia_device
 from daemon.errors import EngineError
 from daemon.inference.engines import ort_cuda
 from daemon.inference.engines.engine import Engine
 from daemon.inference.engines.ort import OrtCpuEngine
 from daemon.inference.engines.trt import installed_flavour, open_tensorrt
 from daemon.model.plan import PlanFile, load_binding
-
-# Present where the kernel driver of a discrete card or of a Jetson is loaded.
-_NVIDIA_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,6 @@ def choose_backend(wanted: str) -> Choice:
         "engine.backend: auto found an NVIDIA GPU, but neither TensorRT nor onnxruntime-gpu is "
         "installed: pip install 'centernetd[gpu]', or set engine.backend: onnxruntime-cpu"
     )
-
-
-def has_nvidia_device() -> bool:
-    """Return whether a NVIDIA GPU's driver has made its device node."""
-    return any(node.exists() for node in _NVIDIA_NODES)
 
 
 def has_cuda_python() -> bool:
