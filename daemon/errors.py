@@ -1,5 +1,7 @@
 """The errors of the program, grouped by what is done about them."""
 
+from collections.abc import Sequence
+
 
 class CenternetdError(Exception):
     """A failure told to the user in one sentence; ``exit_code`` is the process's.
@@ -15,9 +17,22 @@ class StartupError(CenternetdError):
 
 
 class ConfigError(CenternetdError):
-    """The configuration is refused; systemd does not restart (exit 78)."""
+    """The configuration is refused; systemd does not restart (exit 78).
+
+    ``others`` are further sentences, where it has several mistakes.
+    """
 
     exit_code = 78
+
+    def __init__(self, message: str, others: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.others = tuple(others)
+
+    @classmethod
+    def joined(cls, errors: "Sequence[ConfigError]") -> "ConfigError":
+        """Return one error that holds the sentences of all of ``errors``."""
+        first, *rest = [sentence for error in errors for sentence in (str(error), *error.others)]
+        return cls(first, rest)
 
 
 class ModelError(CenternetdError):

@@ -292,3 +292,44 @@ def test_a_folder_that_is_none_adds_nothing(path: Path) -> None:
     (path.parent / "streams.d").write_text("")
     path.write_text(f"version: 1{STREAM}")
     assert list(load(path).streams) == ["a"]
+
+
+def test_every_mistake_is_named_in_the_order_of_the_file(path: Path) -> None:
+    """Of the file and of streams.d; a file that can't be read at all hides no other's mistakes."""
+    folder = path.parent / "streams.d"
+    folder.mkdir()
+    (folder / "gate.yaml").write_text("a: [")
+    (folder / "yard.yaml").write_text("source: yard.mp4\npolicy: fast\n")
+    path.write_text(
+        "version: 2\nmetrics: {listen: here}\nbatching: {max_sise: 3, max_delay: 4}\n"
+        "streams: {a: {detect: {confidence: 7}}}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    keys = [
+        "config.yaml:1: version: ",
+        "config.yaml:2: metrics.listen: ",
+        "config.yaml:3: batching.max_delay: ",
+        "config.yaml:3: batching.max_sise: ",
+        "config.yaml:4: streams.a.detect.confidence: ",
+        "streams.d/yard.yaml:2: streams.yard.policy: ",
+        "config.yaml:4: streams.a.source: is missing",
+        "streams.d/gate.yaml:1: is not YAML: ",
+    ]
+    sentences = (str(caught.value), *caught.value.others)
+    said = [sentence.removeprefix(f"{path.parent}/") for sentence in sentences]
+    assert len(said) == len(keys), said
+    assert all(map(str.startswith, said, keys)), said
+
+
+def test_every_contradiction_is_named(path: Path) -> None:
+    path.write_text(
+        "version: 1\nmodels: {a: {}, b: {}}\nstreams:\n"
+        "  x: {source: x.mp4, model: c}\n  y: {source: y.mp4, model: a, transport: udp}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    sentences = (str(caught.value), *caught.value.others)
+    keys = ("streams.x.model: ", "streams.y.transport: ", "models: ")
+    assert len(sentences) == len(keys)
+    assert all(key in sentence for key, sentence in zip(keys, sentences, strict=True)), sentences

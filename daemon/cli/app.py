@@ -21,7 +21,7 @@ from daemon.cli.reload import reload
 from daemon.cli.run import run
 from daemon.cli.status import status
 from daemon.config import redact
-from daemon.errors import CenternetdError
+from daemon.errors import CenternetdError, ConfigError
 from daemon.service import logs
 
 app = typer.Typer(
@@ -43,17 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if invocation.debug:
             print(redact(traceback.format_exc()), end="", file=sys.stderr)
         else:
-            print(f"centernetd: {redact(_sentence(error))}", file=sys.stderr)
+            for sentence in _sentences(error):
+                print(f"centernetd: {redact(sentence)}", file=sys.stderr)
         code = error.exit_code if isinstance(error, CenternetdError) else 1
         if invocation.engine_failed:
             leave(code)
         sys.exit(code)
 
 
-def _sentence(error: Exception) -> str:
+def _sentences(error: Exception) -> Sequence[str]:
+    if isinstance(error, ConfigError):
+        return str(error), *error.others
     if isinstance(error, CenternetdError):
-        return str(error)
-    return f"a fault in centernetd: {error!r}; run it with --debug and report what it prints"
+        return (str(error),)
+    return (f"a fault in centernetd: {error!r}; run it with --debug and report what it prints",)
 
 
 def _print_version(wanted: bool) -> None:

@@ -35,7 +35,8 @@ def check(
         settings = read_config(config, base_dir)
     except ConfigError as error:
         if as_json:
-            print(json.dumps({"valid": False, "error": redact(str(error))}))
+            sentences = [redact(sentence) for sentence in (str(error), *error.others)]
+            print(json.dumps({"valid": False, "error": sentences[0], "errors": sentences}))
         raise
     streams, notices = summarize(settings), settings.notices()
     found = try_out(settings) if probe else None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from daemon.config import document, variables
 from daemon.config.config import Config
 from daemon.config.places import Places
-from daemon.config.problems import refuse, sentence
+from daemon.config.problems import refusals, sentence
 from daemon.config.resolve import resolve
 from daemon.config.secret import SourceUri, redact
 from daemon.config.sections import FileConfig, MetricsConfig, StorageConfig
@@ -24,8 +24,8 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
     """Read a configuration file and the ``streams.d`` beside it.
 
     With ``base_dir`` the file is read as if it stood in that folder: so a copy can be judged
-    before it takes the place of the original. Raises ConfigError: one sentence with file, line
-    and key.
+    before it takes the place of the original. Raises ConfigError: a sentence with file, line and
+    key for each mistake.
     """
     base_dir = base_dir or path.parent
     places = Places()
@@ -34,15 +34,21 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
     data = _mapping(raw, path, places, ())
     if data.get("streams") is None:
         data["streams"] = {}
+    mistakes: list[ConfigError] = []
     for camera in camera_files(base_dir / CAMERA_FOLDER):
-        raw = read_file(camera)
-        digest.update(camera.name.encode() + b"\0" + raw)
-        _add_camera(data["streams"], camera, raw, places)
+        try:
+            raw = read_file(camera)
+            digest.update(camera.name.encode() + b"\0" + raw)
+            _add_camera(data["streams"], camera, raw, places)
+        except ConfigError as error:  # noqa: PERF203
+            mistakes.append(error)
     _merge_defaults(data)
     try:
         file = FileConfig.model_validate(data, context={"units": "required"})
     except ValidationError as error:
-        raise refuse(error, places) from None
+        mistakes = [*refusals(error, places), *mistakes]
+    if mistakes:
+        raise ConfigError.joined(mistakes)
     return resolve(file, places, base_dir.absolute(), digest.hexdigest())
 
 

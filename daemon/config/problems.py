@@ -23,16 +23,17 @@ _EXPECTED = {
 }
 
 
-def refuse(error: ValidationError, places: Places) -> ConfigError:
-    """Return the error to raise for the problem that stands first in the file.
+def refusals(error: ValidationError, places: Places) -> list[ConfigError]:
+    """Return an error for each key that has a problem, in the order of the file.
 
     What is missing comes last: most often it is there, under a key that is misspelt.
     """
     every = error.errors(include_url=False)
-    wrong = [details for details in every if details["type"] != "missing"]
-    problems = [_translate(details) for details in wrong or every]
-    first = min(problems, key=lambda problem: places.find(problem[0])[1])
-    return places.error(*first)
+    every.sort(key=lambda details: (details["type"] == "missing", *places.find(details["loc"])))
+    problems: dict[Location, str] = {}
+    for location, problem in map(_translate, every):
+        problems.setdefault(location, problem)
+    return [places.error(location, problem) for location, problem in problems.items()]
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

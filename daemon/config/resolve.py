@@ -12,6 +12,7 @@ from daemon.config.places import Location, Places
 from daemon.config.problems import nearest
 from daemon.config.sections import FileConfig, ModelConfig
 from daemon.config.stream import EventsConfig, RecordConfig, StreamConfig, StreamEntry
+from daemon.errors import ConfigError
 
 
 def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Config:
@@ -21,8 +22,9 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
     """
     device = file.engine.devices[0]
     streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
-    for location, sentence in chain(_contradictions(file, streams), future.refusals(file)):
-        raise places.error(location, sentence)
+    problems = chain(_contradictions(file, streams), future.refusals(file))
+    if mistakes := [places.error(location, sentence) for location, sentence in problems]:
+        raise ConfigError.joined(mistakes)
     return Config(
         streams=MappingProxyType(streams),
         base_dir=base_dir,
