@@ -42,20 +42,20 @@ def test_an_export_is_built_in_float16(cli: CommandLine, tmp_path: Path) -> None
     assert (plan.profile, plan.manifest.precision) == (Profile(1, 2, 4), "float16")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_the_precision_is_the_one_asked_for(
     precision: str, cli: CommandLine, tmp_path: Path
 ) -> None:
     exports.write(models.squares(SIZE, reach=2), tmp_path / "squares.onnx")
     outcome = cli("build", "squares.onnx", "-o", "a.plan", "--precision", precision)
     assert outcome.code == 0
-    assert f" float{precision[2:]}, batches of 1 to 8, best at 8, " in outcome.out
+    assert f" {precision}, batches of 1 to 8, best at 8, " in outcome.out
 
 
 def test_a_prepared_model_is_built_in_what_it_is_in(cli: CommandLine, tmp_path: Path) -> None:
     prepared_squares(tmp_path)
     assert " float32, " in cli("build", "squares.onnx", "-o", "a.plan").out
-    outcome = cli("build", "squares.onnx", "-o", "a.plan", "--precision", "fp16")
+    outcome = cli("build", "squares.onnx", "-o", "a.plan", "--precision", "float16")
     assert outcome.code == 78
     assert outcome.err.endswith(
         "squares.onnx: it is prepared already, in float32: for float16, prepare the export that "
@@ -65,7 +65,7 @@ def test_a_prepared_model_is_built_in_what_it_is_in(cli: CommandLine, tmp_path: 
 
 def test_a_model_can_be_prepared_in_float16(cli: CommandLine, tmp_path: Path) -> None:
     exports.write(models.squares(SIZE, reach=2), tmp_path / "raw.onnx")
-    assert cli("prepare", "raw.onnx", "-o", "half.onnx", "--precision", "fp16").code == 0
+    assert cli("prepare", "raw.onnx", "-o", "half.onnx", "--precision", "float16").code == 0
     assert cli("prepare", "half.onnx", "--show").json["precision"] == "float16"
     assert " float16, " in cli("build", "half.onnx", "-o", "a.plan").out
 

@@ -31,7 +31,7 @@ def build(
 ) -> None:
     """Build the TensorRT plan of a model, for the GPU of this box.
 
-    An export is built in fp16, and a prepared model in what it is in, unless told otherwise.
+    An export is built in float16, and a prepared model in what it is in, unless told otherwise.
     """
     refuse_half_of_int8(precision, calibrate)
     started = time.monotonic()
@@ -40,7 +40,7 @@ def build(
             model,
             output,
             _profile(batch),
-            precision.full_name if precision else None,
+            precision.value if precision else None,
             calibrate,
             _bytes(workspace) if workspace else None,
             lambda: find_gpu(0),

@@ -53,7 +53,7 @@ def export(
         std=std,
         resize=resize,
         labels=label_sets.find(labels) if labels else None,
-        precision=precision.full_name if precision else None,
+        precision=precision.value if precision else None,
     )
     refuse_half_of_int8(precision, calibrate)
     write(partial(export_checkpoint, arch, weights), output, options, calibrate)

@@ -42,16 +42,11 @@ Url = Annotated[
 
 
 class Precision(str, Enum):
-    """What a network may compute in, as it is typed."""
+    """What a network may compute in."""
 
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-    @property
-    def full_name(self) -> str:
-        """What the rest of the program calls it."""
-        return {Precision.FP32: FLOAT32, Precision.FP16: FLOAT16, Precision.INT8: INT8}[self]
+    FLOAT32 = FLOAT32
+    FLOAT16 = FLOAT16
+    INT8 = INT8
 
 
 PrecisionOption = Annotated[

@@ -84,7 +84,7 @@ def prepare(
         confidence=confidence,
         nms_iou=nms_iou,
         top_k=top_k,
-        precision=precision.full_name if precision else None,
+        precision=precision.value if precision else None,
     )
     refuse_half_of_int8(precision, calibrate)
     write(partial(prepare_model, source), output, options, calibrate)
