@@ -12,6 +12,7 @@ from daemon.config import StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.wanted import Wanted, resolve
 from daemon.loading import Sizes
+from daemon.sink.blur import Blur
 from daemon.sink.copy import PacketRecorder
 from daemon.sink.events import EventLog
 from daemon.sink.record import Recorder
@@ -71,14 +72,14 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
         When it asks for a label that the model hasn't.
     """
     detect, stop = stream.detect, threading.Event()
-    wanted = resolve(stream.name, around.labels, detect.confidence, detect.labels)
+    wanted = resolve(stream.name, around.labels, detect.confidence, detect.labels, stream.blur)
     lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
     return StreamStages(
         stream=stream,
         lane=lane,
         wanted=wanted,
         capture=CaptureStage(stream, lane, around.meters, stop, _opener(stream)),
-        sinks=make_sinks(stream, lane, around),
+        sinks=make_sinks(stream, lane, around, wanted),
         stop=stop,
     )
 
@@ -91,31 +92,42 @@ def _opener(stream: StreamConfig) -> Opener:
 
 
 def make_sinks(
-    stream: StreamConfig, lane: Lane, around: Surroundings
+    stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
 ) -> Mapping[StageName, SinkStage]:
     """Return the sinks that ``lane`` has outlets for."""
     stages: dict[StageName, SinkStage] = {}
     if StageName.RECORD in lane.outlets:
-        stages[StageName.RECORD] = _make_recorder(stream, lane, around)
+        stages[StageName.RECORD] = _make_recorder(stream, lane, around, wanted)
     if StageName.EVENTS in lane.outlets:
         log = EventLog(
             stream.name,
             stream.events,
             around.storage,
             around.labels,
+            shows=wanted,
             from_file=stream.source.is_file,
         )
         stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, log)
     return stages
 
 
-def _make_recorder(stream: StreamConfig, lane: Lane, around: Surroundings) -> SinkStage:
+def _make_recorder(
+    stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
+) -> SinkStage:
     name, record, storage, status = stream.name, stream.record, around.storage, lane.status
     from_file = stream.source.is_file
     if lane.packets is not None:
-        copier = PacketRecorder(name, record, storage, status, from_file=from_file)
+        copier = PacketRecorder(name, record, storage, status, shows=wanted, from_file=from_file)
         return PacketStage(lane, StageName.RECORD, copier, lane.packets)
     recorder = Recorder(
-        name, record, storage, around.labels, status, around.meters, from_file=from_file
+        name,
+        record,
+        storage,
+        around.labels,
+        status,
+        around.meters,
+        shows=wanted,
+        blur=Blur(name, stream.blur, wanted.blur),
+        from_file=from_file,
     )
     return SinkStage(lane, StageName.RECORD, recorder)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from daemon.config import future
 from daemon.config.schema import render
-from daemon.config.section import Section
+from daemon.config.section import Section, section_in
 from daemon.config.sections import FileConfig
 from daemon.config.stream import StreamDefaults, StreamEntry
 from daemon.config.units import format_duration
@@ -28,6 +28,7 @@ ORDER = (
     "streams",
     "defaults",
     "defaults.detect",
+    "defaults.blur",
     "defaults.record",
     "defaults.events",
     "models",
@@ -55,8 +56,7 @@ def parts() -> dict[str, Part]:
     found = {"models": "ModelConfig", "streams": "StreamEntry", "defaults": "StreamDefaults"}
     for prefix, model in (("", FileConfig), ("defaults.", StreamDefaults)):
         for key, field in model.model_fields.items():
-            kind = field.annotation
-            if isinstance(kind, type) and issubclass(kind, Section):
+            if kind := section_in(field.annotation):
                 found[prefix + key] = kind.__name__
     return {key: Part(models[name], schema["$defs"][name]) for key, name in found.items()}
 
@@ -79,8 +79,9 @@ def section(name: str, part: Part) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key, value in part.schema["properties"].items():
         inherited = name == "streams" and key in StreamDefaults.model_fields
-        if "$ref" not in value and not inherited:
-            limits = bounds(part.model.model_fields[key])
+        field = part.model.model_fields[key]
+        if not section_in(field.annotation) and not inherited:
+            limits = bounds(field)
             default = code(value["default"]) if "default" in value else "required"
             meaning = value["description"] + not_yet(name, key)
             yield f"| `{key}` | {kind(value, limits)} | {default} | {cell(meaning)} |"

@@ -27,7 +27,7 @@ STEPS = {
     "copy_in": "a batch copied to the GPU",
     "execute": "a batch in the network",
     "copy_out": "its detections copied back",
-    "annotate": "one picture drawn into or blurred",
+    "annotate": "one picture blurred and drawn into",
     "encode": "one picture encoded and written",
 }
 DROPPED = {

@@ -28,6 +28,7 @@ from daemon.config import RecordConfig, StorageConfig, StreamConfig, expand
 from daemon.config.secret import SourceUri
 from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
 from daemon.sink import file as file_module
+from daemon.sink.blur import Blur
 from daemon.sink.copy import PacketRecorder
 from daemon.sink.encoder import Encoder
 from daemon.sink.outputs import outputs_of
@@ -81,7 +82,9 @@ def _decode(record: Callable[[Picture, int], None] | None) -> None:
 
 
 def _annotating(folder: Path) -> Callable[[Picture, int], None]:
-    recorder = Recorder("x", ONE_FILE, Storage(folder), (), StreamStatus(), Meters())
+    recorder = Recorder(
+        "x", ONE_FILE, Storage(folder), (), StreamStatus(), Meters(), blur=Blur("x")
+    )
     return lambda picture, number: _discard(recorder.write(_result(picture.image, number)))
 
 
@@ -147,7 +150,9 @@ def _record_all(folder: Path, images: Sequence[NDArray[np.uint8]]) -> list[Strea
 
     def record(number: int) -> None:
         status = statuses[number]
-        recorder = Recorder(f"s{number}", ONE_FILE, Storage(folder), (), status, Meters())
+        recorder = Recorder(
+            f"s{number}", ONE_FILE, Storage(folder), (), status, Meters(), blur=Blur("x")
+        )
         started, pause = time.monotonic(), threading.Event()
         for count in range(RATE * SECONDS):
             pause.wait(max(0.0, started + count / RATE - time.monotonic()))

@@ -1,19 +1,149 @@
-"""Blurring: irreversible, everywhere it must be, nowhere else."""
+"""Blurring: everywhere it must be, nowhere else, and for as long as it must be held."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from daemon.sink.blur import CELLS, blur
-from tests.sinks import detections, picture
+from daemon.config import BlurConfig
+from daemon.flow import Filter
+from daemon.sink import blur as blur_module
+from daemon.sink.blur import CELLS, GREY, MOST_FRAMES, Blur, cover, fill, mosaic
+from tests.sinks import detections, picture, result
+
+Style = Callable[[NDArray[np.uint8]], None]
+STYLES = pytest.mark.parametrize("style", [fill, mosaic])
+SIZE = (80, 80)
 
 
-def test_every_pixel_of_the_box_and_its_margin_is_replaced() -> None:
+def boxes(*of: Sequence[float]) -> NDArray[np.float32]:
+    return detections(*of).xyxy
+
+
+def place(number: int) -> tuple[int, int, int, int]:
+    """The box of a frame, apart from that of every other."""
+    return (20 * number, 0, 20 * number + 4, 4)
+
+
+def covered(image: NDArray[np.uint8], count: int) -> set[int]:
+    """The numbers of the frames whose boxes are covered in a picture that was black."""
+    return {number for number in range(count) if (image[0:4, place(number)[0] + 2] == GREY).all()}
+
+
+def run(times: Sequence[int], hold: float) -> list[tuple[int, set[int], int]]:
+    """Send frames at these ms; returns which came out, what is covered, and after which frame."""
+    blur, out = Blur("gate", BlurConfig(hold=hold), Filter(0.2)), []
+    count = len(times)
+
+    def take(after: int, *, last: bool = False) -> None:
+        while blur.due(last=last):
+            done = blur.take()
+            out.append((done.frame.frame_id, covered(done.frame.image, count), after))
+
+    for number, pts in enumerate(times):
+        image = np.zeros((8, 20 * count, 3), np.uint8)
+        blur.add(result(number, image, detections(place(number), score=0.2), pts=pts))
+        take(number)
+    take(count, last=True)
+    return out
+
+
+@given(
+    steps=st.lists(st.sampled_from([1, 17, 33, 40, 100, 200, 201, 5000]), min_size=1, max_size=30),
+    start=st.integers(0, 10**9),
+    hold=st.sampled_from([0, 40, 100, 200, 1000]),
+)
+def test_every_frame_has_what_was_found_shortly_before_and_after_it(
+    steps: list[int], start: int, hold: int
+) -> None:
+    times = list(accumulate(steps, initial=start))
+    found = run(times, hold / 1000)
+    assert [number for number, _, _ in found] == list(range(len(times)))
+    for number, covers, after in found:
+        near = {other for other, at in enumerate(times) if abs(at - times[number]) <= hold}
+        assert covers == near
+        waited = [other for other, at in enumerate(times) if at >= times[number] + hold]
+        assert after == min(waited, default=len(times)), "no longer than it must"
+
+
+def test_without_a_hold_no_frame_waits() -> None:
+    assert run([0, 40, 80], 0.0) == [(0, {0}, 0), (1, {1}, 1), (2, {2}, 2)]
+
+
+@pytest.mark.parametrize("rate", [5, 15, 24, 25, 30, 50, 60])
+@pytest.mark.parametrize("ticks", [1000, 90000])
+def test_a_hold_of_whole_frames_reaches_the_last_of_them(rate: int, ticks: int) -> None:
+    """However the clock of the stream rounds."""
+    blur, reach = Blur("gate", BlurConfig(hold=0.2), Filter(0.2)), rate // 5
+    black = np.zeros((8, 8, 3), np.uint8)
+    for number in range(3 * reach + 3):
+        found = detections((0, 0, 8, 8)) if number == reach + 1 else detections()
+        pts, base = round(number * ticks / rate), Fraction(1, ticks)
+        blur.add(result(number, black.copy(), found, pts=10**9 + pts, time_base=base))
+    seen = []
+    while blur.due(last=True):
+        seen.append(bool(blur.take().frame.image.any()))
+    assert seen == [abs(number - reach - 1) <= reach for number in range(3 * reach + 3)]
+
+
+def test_only_what_passes_is_covered() -> None:
+    blur = Blur("gate", BlurConfig(hold=0), Filter(0.2, frozenset({0})))
+    for number, score in enumerate([0.19, 0.2, 0.9]):
+        found = detections((20, 20, 40, 40), score=score)
+        found.class_id[:] = number == 2
+        blur.add(result(number, np.zeros((*SIZE, 3), np.uint8), found))
+        assert blur.take().frame.image.any() == (number == 1)
+
+
+def test_boxes_follow_a_change_of_size() -> None:
+    blur = Blur("gate", BlurConfig(), Filter(0.2))
+    blur.add(result(0, np.zeros((80, 80, 3), np.uint8), detections((40, 20, 60, 30))))
+    blur.add(result(1, np.zeros((160, 40, 3), np.uint8)))
+    first, second = ((blur.due(last=True), blur.take().frame.image)[1] for _ in range(2))
+    assert (first[20:30, 40:60] == GREY).all()
+    assert (second[40:60, 20:30] == GREY).all()
+    assert not second[100:].any()
+    assert not second[:, :15].any()
+
+
+def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
+    blur, sent = Blur("gate"), result(0, found=detections((0, 0, 9, 9)))
+    blur.add(sent)
+    assert blur.due()
+    assert blur.take() is sent
+    assert np.array_equal(sent.frame.image, picture())
+
+
+@pytest.mark.parametrize("bound", ["MOST_FRAMES", "MOST_BYTES"])
+def test_what_waits_is_bounded_in_frames_and_bytes(
+    bound: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A camera may say that no time passes. What is known by then is covered all the same."""
+    image = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(blur_module, bound, 10 if bound == "MOST_FRAMES" else 10 * image.nbytes)
+    blur, out, most = Blur("gate", BlurConfig(hold=1), Filter(0.2)), 0, 0
+    for number in range(50):
+        blur.add(result(number, image.copy(), detections((0, 0, 8, 8)), pts=number))
+        while blur.due():
+            assert (blur.take().frame.image == GREY).all()
+            out += 1
+        most = max(most, number + 1 - out)
+    assert most == 10
+    assert "blur.hold" in caplog.text
+    assert MOST_FRAMES >= 60
+
+
+@STYLES
+def test_every_pixel_of_the_box_and_its_margin_is_replaced(style: Style) -> None:
     before = np.zeros((200, 200, 3), np.uint8)
     before[::2] = 255
     image = before.copy()
-    blur(image, detections((80, 80, 120, 120)))
+    cover(image, boxes((80, 80, 120, 120)), style)
     changed = (image != before).any(axis=2)
     assert changed[66:134, 66:134].all()
     changed[66:134, 66:134] = False
@@ -29,7 +159,7 @@ def test_only_mean_colours_are_left() -> None:
     shuffled = cells.transpose(0, 2, 1, 3, 4).reshape(240, 240, 3).copy()
     assert (shuffled != image).mean() > 0.9
     for each in (image, shuffled):
-        blur(each, detections((40, 40, 200, 200)))  # with its margin, the whole picture
+        cover(each, boxes((40, 40, 200, 200)), mosaic)  # with its margin, the whole picture
     assert np.array_equal(image, shuffled)
 
 
@@ -39,31 +169,33 @@ def test_only_mean_colours_are_left() -> None:
     width=st.floats(0, 2000),
     height=st.floats(0, 2000),
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    style=st.sampled_from([fill, mosaic]),
 )
 def test_any_box_in_any_picture(
-    x: float, y: float, width: float, height: float, shape: tuple[int, int]
+    x: float, y: float, width: float, height: float, shape: tuple[int, int], style: Style
 ) -> None:
     rows, columns = np.indices(shape)
     before = np.repeat(((rows + columns) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
     image = before.copy()
-    blur(image, detections((x, y, x + width, y + height)))
+    cover(image, boxes((x, y, x + width, y + height)), style)
     inside = (columns + 1 > x) & (columns < x + width) & (rows + 1 > y) & (rows < y + height)
-    assert min(shape) < 2 or not (image == before)[inside].all(axis=-1).any()
+    assert (style is mosaic and min(shape) < 2) or not (image == before)[inside].all(axis=-1).any()
 
 
-def test_boxes_beyond_all_numbers_cover_the_picture() -> None:
+@STYLES
+def test_boxes_beyond_all_numbers_cover_the_picture(style: Style) -> None:
     image = picture()
-    blur(image, detections((-3e38, -3e38, 3e38, 3e38)))
+    cover(image, boxes((-3e38, -3e38, 3e38, 3e38)), style)
     assert len(np.unique(image)) < 256
 
 
 @pytest.mark.parametrize("box", [(np.nan, 0, 9, 9), (0, 0, np.inf, 9)])
 def test_a_box_that_is_not_finite_is_refused(box: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="not finite"):
-        blur(picture(), detections(box))
+        cover(picture(), boxes(box), fill)
 
 
 def test_no_detections_change_nothing() -> None:
     image = picture()
-    blur(image, detections())
+    cover(image, boxes(), fill)
     assert np.array_equal(image, picture())

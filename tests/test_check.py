@@ -37,6 +37,22 @@ def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: Path) -> None:
+    streams = {
+        "bold": {"source": "a.mp4", "blur": {"confidence": 0.26}},
+        "careful": {"source": "a.mp4", "blur": {"confidence": 0.25}},
+        "short": {"source": "a.mp4", "record": {"draw": "blur"}, "detect": {"confidence": 0.5}},
+        "shown": {"source": "a.mp4", "detect": {"confidence": 0.9}},
+    }
+    path = configuration(tmp_path, "centerface", **streams)
+    outcome = cli("check", "-c", path)
+    (note,) = [line for line in outcome.out.splitlines() if line.startswith("note:")]
+    assert note.startswith("note: streams.bold.blur.confidence is 0.26: above 0.25")
+    assert outcome.code == 0
+    draws = [stream["draw"] for stream in cli("check", "-c", path, "--json").json["streams"]]
+    assert draws == ["blur, boxes", "blur, boxes", "blur", "boxes"]
+
+
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     path = configuration(tmp_path, "centerface", yard={"source": "yard.mp4"})
     settings = json.loads(path.read_text())

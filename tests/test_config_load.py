@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import Address, Config, StreamConfig, cache_dir, from_source, load, state_dir
+from daemon.config import (
+    Address,
+    BlurConfig,
+    Config,
+    RecordConfig,
+    SourceUri,
+    StreamConfig,
+    cache_dir,
+    from_source,
+    load,
+    state_dir,
+)
 from daemon.errors import ConfigError
 
 Loader = Callable[[str], Config]
@@ -54,6 +65,26 @@ streams:
     assert (b.detect.confidence, b.detect.labels) == (0.5, ())
     assert (a.record.draw, a.record.segment) == ("blur", 3600.0)
     assert (b.record.draw, b.record.segment) == ("blur", 300.0)
+
+
+def test_what_is_blurred(read: Loader) -> None:
+    config = read("""
+defaults: {blur: {labels: [face], hold: 0s}}
+streams:
+  a: {source: a.mp4}
+  b: {source: a.mp4, record: {path: b.mp4, draw: none}, blur: {confidence: 0.1, hold: 40ms}}
+  c: {source: a.mp4, record: {path: c.mp4}, blur: null}
+  d: {source: a.mp4, record: {path: d.mp4, draw: blur}, blur: null}
+""")
+    found = {name: stream.blur for name, stream in config.streams.items()}
+    assert found == {
+        "a": BlurConfig(labels=("face",), hold=0.0),
+        "b": BlurConfig(confidence=0.1, labels=("face",), hold=0.04),
+        "c": None,
+        "d": BlurConfig(),
+    }
+    made = StreamConfig("x", SourceUri("x.mp4"), record=RecordConfig(draw="blur"))
+    assert made.blur == BlurConfig(), "however it was made"
 
 
 @pytest.mark.parametrize(

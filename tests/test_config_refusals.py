@@ -135,8 +135,19 @@ def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> Non
         ("defaults: {record: {segment: 1ms}}", "2: defaults.record.segment: must be greater than"),
         (
             "defaults:\n  record: {video: source, draw: blur}",
-            "3: defaults.record: draw: blur can't be had with video: source",
+            "3: streams.a.record.video: source is copied unseen and can't be blurred",
         ),
+        (
+            "defaults:\n  blur: {}\n  record: {video: source}",
+            "4: streams.a.record.video: source is copied unseen and can't be blurred",
+        ),
+        (
+            "defaults:\n  blur: {confidance: 0.1}",
+            "3: defaults.blur.confidance: no such key; did you mean 'confidence'?",
+        ),
+        ("defaults: {blur: {hold: 2s}}", "2: defaults.blur.hold: must be less than or equal to 1"),
+        ("defaults: {blur: {style: pixels}}", "2: defaults.blur.style: 'pixels' is none of"),
+        ("defaults: {blur: true}", "2: defaults.blur: must be a mapping of keys"),
         (
             "batching: {max_size: 65}",
             "2: batching.max_size: must be auto or a whole number from 1 ",

@@ -37,6 +37,31 @@ def test_extras_that_are_named_exist() -> None:
     assert set(named) <= set(re.findall(r"^(\w+) = \[\"", PROJECT.read_text("utf-8"), re.M))
 
 
+NEVER_CLAIMED = re.compile(
+    r"anonymous|anonymi[sz]ed|gdpr.compliant|\bno faces?\b|provabl|irreversib|unrecogni[sz]able",
+    re.I,
+)
+CLAIMED_IN = [
+    *PAGES,
+    ROOT / "config.yaml",
+    *ROOT.glob("daemon/**/*.py"),
+    *ROOT.glob("scripts/*.py"),
+]
+
+
+def test_blur_promises_no_more_than_it_keeps() -> None:
+    found = {path: NEVER_CLAIMED.findall(path.read_text("utf-8")) for path in CLAIMED_IN}
+    assert not {path: words for path, words in found.items() if words}
+
+
+def test_what_blur_is_stands_where_it_is_looked_for() -> None:
+    text = " ".join((ROOT / "docs" / "security.md").read_text("utf-8").split())
+    assert (
+        "Blur is data minimisation, not anonymisation: it depends on a detector that misses faces. "
+        "Where nobody may be recognisable, use masks or a box that only counts."
+    ) in text
+
+
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text("utf-8")):
         assert (page.parent / target).exists(), target

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from daemon.config import BlurConfig
 from daemon.errors import ConfigError
 from daemon.flow import Detections
 from daemon.inference.letterbox import Geometry
@@ -154,3 +157,41 @@ def test_without_labels_every_class_is_kept_and_20_of_them_counted_by_name() -> 
 def test_a_label_that_the_model_has_not_is_refused_by_key() -> None:
     with pytest.raises(ConfigError, match=r"streams\.gate\.detect\.labels.*'cot'.*cat, dog"):
         resolve("gate", ["cat", "dog"], 0.3, ["cot"])
+    with pytest.raises(ConfigError, match=r"streams\.gate\.blur\.labels.*'cot'.*cat, dog"):
+        resolve("gate", ["cat", "dog"], 0.3, [], BlurConfig(labels=("cot",)))
+
+
+CLASSES = st.sampled_from([(), ("cat",), ("dog",), ("cat", "dog")])
+
+
+@given(
+    scores=st.lists(
+        st.tuples(st.floats(0, 1, width=32), st.integers(0, 1)), min_size=1, max_size=20
+    ),
+    detect=st.tuples(st.floats(0, 1), CLASSES),
+    blur=st.tuples(st.floats(0, 1), CLASSES),
+    suppress=st.booleans(),
+)
+def test_what_is_kept_for_one_consumer_changes_nothing_for_another(
+    scores: list[tuple[float, int]],
+    detect: tuple[float, tuple[str, ...]],
+    blur: tuple[float, tuple[str, ...]],
+    suppress: bool,
+) -> None:
+    """Each gets what it would get if it were the only one."""
+    scores.sort(reverse=True)
+    found = rows(*((n, n, n + 9, n + 9, *score) for n, score in enumerate(scores)))
+    both = resolve("x", ["cat", "dog"], *detect, BlurConfig(confidence=blur[0], labels=blur[1]))
+    assert both.blur is not None
+    for filtered, (confidence, labels) in ((both, detect), (both.blur, blur)):
+        alone = resolve("x", ["cat", "dog"], confidence, labels)
+        kept, together = (
+            postprocess(
+                found[None], None, [View((50, 50), SAME, wanted)], 0.5 if suppress else None
+            )
+            for wanted in (alone, both)
+        )
+        expected, mine = kept[0][0], filtered(together[0][0])
+        np.testing.assert_array_equal(mine.xyxy, expected.xyxy)
+        np.testing.assert_array_equal(mine.confidence, expected.confidence)
+        np.testing.assert_array_equal(mine.class_id, expected.class_id)

@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from daemon.config import RecordConfig
+from daemon.config import BlurConfig, RecordConfig
 from daemon.errors import SinkError
-from daemon.flow import Meters, StreamStatus
+from daemon.flow import Detections, Filter, Meters, StreamStatus
+from daemon.sink import blur as blur_module
 from daemon.sink import record as record_module
 from daemon.sink.accounts import Settled
+from daemon.sink.blur import Blur
 from daemon.sink.record import Recorder
-from daemon.sink.stage import FrameLostError
 from daemon.sink.storage import Storage
 from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
 
@@ -31,10 +32,12 @@ class FakeMeters(Meters):
         self.stages.append(stage)
 
 
-def open_recorder(root: Path, **config: Any) -> Recorder:
+def open_recorder(root: Path, blur: BlurConfig | None = None, **config: Any) -> Recorder:
     config = {"path": "{stream}.mp4", "segment": None, "codec": "libx264", **config}
-    status, meters = StreamStatus(), FakeMeters()
-    return Recorder("gate", RecordConfig(**config), Storage(root), ["face"], status, meters)
+    status, meters, storage = StreamStatus(), FakeMeters(), Storage(root)
+    return Recorder(
+        "gate", RecordConfig(**config), storage, ["face"], status, meters, blur=Blur("gate", blur)
+    )
 
 
 def recordings(root: Path) -> dict[str, int]:
@@ -99,7 +102,7 @@ def test_a_change_of_size_begins_a_file_and_nothing_else_does(tmp_path: Path) ->
 def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
     status, meters = StreamStatus(), FakeMeters()
     config = RecordConfig(path="{stream}.mp4", segment=None)
-    recorder = Recorder("gate", config, Storage(tmp_path), [], status, meters)
+    recorder = Recorder("gate", config, Storage(tmp_path), [], status, meters, blur=Blur("gate"))
     assert recorder.close() == Settled()
     for number in range(30):
         recorder.write(result(number))
@@ -113,42 +116,92 @@ def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
     assert meters.stages == ["annotate", "encode"] * 30
 
 
-@pytest.mark.parametrize("draw", ["boxes", "blur", "none"])
-def test_what_is_drawn(tmp_path: Path, draw: str) -> None:
-    recorder = open_recorder(tmp_path, draw=draw)
-    stripes = np.zeros((96, 96, 3), np.uint8)
-    stripes[:, ::2] = 255
-    recorder.write(result(0, stripes, detections((32, 32, 64, 64))))
+STRIPES = np.zeros((96, 96, 3), np.uint8)
+STRIPES[:, ::2] = 255
+BOX = (32, 32, 64, 64)
+
+
+@pytest.mark.parametrize("draw", ["boxes", "none"])
+@pytest.mark.parametrize("style", ["fill", "mosaic", None])
+def test_what_is_drawn(tmp_path: Path, draw: str, style: Any) -> None:
+    recorder = open_recorder(tmp_path, style and BlurConfig(style=style), draw=draw)
+    recorder.write(result(0, STRIPES.copy(), detections(BOX)))
     recorder.close()
     (frame,) = decode(tmp_path / "gate.mp4")
     image = frame.to_ndarray(format="bgr24").astype(int)
     green = image[32:64, 32, 1] - image[32:64, 32, 2]
     assert (green.mean() > 60) == (draw == "boxes")
-    assert (np.ptp(image[40:60, 40:60]) < 40) == (draw == "blur")
+    assert (np.ptp(image[40:60, 40:60]) < 40) == (style is not None)
 
 
-@pytest.mark.parametrize("draw", ["boxes", "blur"])
-def test_a_frame_that_can_not_be_drawn_on_is_never_written(
-    tmp_path: Path, draw: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorder = open_recorder(tmp_path, draw=draw)
-    draws = {"boxes": "draw_boxes", "blur": "blur"}
-    recorder.write(result(0))
-    with monkeypatch.context() as patch:
-        patch.setattr(record_module, draws[draw], lambda *_: 1 / 0)
-        with pytest.raises(FrameLostError, match=rf"frame 1 .*\({draw}\)"):
-            recorder.write(result(1))
-    recorder.write(result(2))
+def test_only_what_counts_is_drawn_and_all_that_blur_wants_is_covered(tmp_path: Path) -> None:
+    weak, strong = detections((8, 8, 24, 24), score=0.2), detections((64, 64, 88, 88), score=0.5)
+    both = Detections(
+        np.concatenate([strong.xyxy, weak.xyxy]),
+        np.concatenate([strong.confidence, weak.confidence]),
+        np.concatenate([strong.class_id, weak.class_id]),
+        np.full((2, 1, 3), (40, 40, 1), np.float32),
+    )
+    config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264", when="detection")
+    blur, status = Blur("gate", BlurConfig(), Filter(0.2)), StreamStatus()
+    recorder = Recorder(
+        "gate", config, Storage(tmp_path), [], status, FakeMeters(), shows=Filter(0.4), blur=blur
+    )
+    for number, found in enumerate([detections(), weak]):
+        recorder.write(result(number, STRIPES.copy(), found))
+    assert not (tmp_path / "gate.mp4.part").exists(), "nothing is recorded for its sake"
+    recorder.write(result(2, STRIPES.copy(), both))
     recorder.close()
-    assert times(tmp_path / "gate.mp4") == [0, Fraction(80, 1000)]
+    *_, last = decode(tmp_path / "gate.mp4")
+    image = last.to_ndarray(format="bgr24").astype(int)
+    for box in (weak, strong):
+        x1, y1, x2, y2 = box.xyxy[0].astype(int)
+        drawn = image[y1:y2, x1 : x1 + 2, 1] - image[y1:y2, x1 : x1 + 2, 2]
+        assert (drawn.max(axis=1).mean() > 60) == (box is strong)
+        assert np.abs(image[y1 + 6 : y2 - 6, x1 + 6 : x2 - 6] - 128).max() < 24
+    assert np.ptp(image[36:44, 36:44]) > 200, "keypoints of a stream with blur are not drawn"
+
+
+@pytest.mark.parametrize("broken", ["draw_boxes", "cover"])
+def test_a_frame_that_can_not_be_drawn_on_is_never_written(
+    tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And only that one: those that become due with it are."""
+    recorder = open_recorder(tmp_path, BlurConfig(hold=0.05))
+    module: Any = {"draw_boxes": record_module, "cover": blur_module}[broken]
+    draw, calls = getattr(module, broken), count()
+
+    def fail_once(*arguments: object) -> None:
+        if next(calls) == 1:
+            raise RuntimeError("out of memory")
+        draw(*arguments)
+
+    monkeypatch.setattr(module, broken, fail_once)
+    settled = [recorder.write(result(number)) for number in (0, 1, 2, 9)]
+    settled.append(recorder.close())
+    assert times(tmp_path / "gate.mp4") == [0, Fraction(80, 1000), Fraction(360, 1000)]
+    assert sum(one.written for one in settled) == 3
+    assert sum(one.failed for one in settled) == 1
+    assert "a frame is lost, as it could not be drawn on: out of memory" in caplog.text
 
 
 def test_a_box_that_is_not_finite_is_never_written_unblurred(tmp_path: Path) -> None:
-    recorder = open_recorder(tmp_path, draw="blur")
-    with pytest.raises(FrameLostError, match="not finite"):
-        recorder.write(result(0, found=detections((np.nan, 0, 5, 5))))
-    recorder.close()
+    recorder = open_recorder(tmp_path, BlurConfig())
+    assert recorder.write(result(0, found=detections((np.nan, 0, 5, 5)))) == Settled()
+    assert recorder.close() == Settled(failed=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_loses_the_frames_that_wait_and_no_others(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path, BlurConfig(), path="{stream}/a.mp4")
+    (tmp_path / "gate").write_bytes(b"a file")
+    for number in range(5):
+        assert recorder.write(result(number)) == Settled()
+    with pytest.raises(SinkError):
+        recorder.write(result(5))
+    (tmp_path / "gate").unlink()
+    recorder.write(result(7))
+    assert recorder.close() == Settled(1)
 
 
 def test_after_a_failure_a_new_file_is_begun(tmp_path: Path) -> None:

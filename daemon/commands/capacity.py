@@ -20,7 +20,8 @@ from daemon.commands.look import Look
 from daemon.config import StorageConfig, StreamConfig
 from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
 from daemon.inference.detector import Detector
-from daemon.inference.wanted import resolve
+from daemon.inference.wanted import Wanted, resolve
+from daemon.sink.blur import Blur
 from daemon.sink.copy import PacketRecorder
 from daemon.sink.record import Recorder
 from daemon.sink.storage import Storage
@@ -154,12 +155,14 @@ def _run_serially(
 ) -> Costs:
     status = StreamStatus()
     labels = detector.manifest.labels
-    infer = _inference(stream, detector)
+    detect = stream.detect
+    wanted = resolve(stream.name, labels, detect.confidence, detect.labels, stream.blur)
+    infer = _inference(detector, wanted)
     ends_at = time.monotonic() + _SECONDS
     decode = inference = record = 0.0
     count = 0
     mark = time.process_time()
-    with _recording(stream, storage, labels, status) as store:
+    with _recording(stream, storage, labels, status, wanted) as store:
         for count, picture in enumerate(source, 1):
             decoded = time.process_time()
             detections = infer(picture.image)
@@ -179,12 +182,19 @@ def _run_serially(
 
 @contextmanager
 def _recording(
-    stream: StreamConfig, storage: Storage, labels: Sequence[str], status: StreamStatus
+    stream: StreamConfig,
+    storage: Storage,
+    labels: Sequence[str],
+    status: StreamStatus,
+    wanted: Wanted,
 ) -> Iterator[Callable[[Picture, Result], object]]:
     """Give a function that records a picture as the stream would, whatever is found in it."""
     config = stream.record.model_copy(update={"when": "always"})
     if not stream.copies:
-        recorder = Recorder(stream.name, config, storage, labels, status, Meters())
+        blur = Blur(stream.name, stream.blur, wanted.blur)
+        recorder = Recorder(
+            stream.name, config, storage, labels, status, Meters(), blur=blur, shows=wanted
+        )
         yield lambda _, result: recorder.write(result)
         recorder.close()
         return
@@ -200,13 +210,9 @@ def _recording(
     copier.close()
 
 
-def _inference(
-    stream: StreamConfig, detector: Detector
-) -> Callable[[NDArray[np.uint8]], Detections]:
+def _inference(detector: Detector, wanted: Wanted) -> Callable[[NDArray[np.uint8]], Detections]:
     """Return a function that detects in one picture; it has run once, so nothing is new to it."""
     (slot,) = detector.engine.make_slots(1)
-    detect = stream.detect
-    wanted = resolve(stream.name, detector.manifest.labels, detect.confidence, detect.labels)
 
     def infer(image: NDArray[np.uint8]) -> Detections:
         views = detector.fill(slot, [image], [wanted])

@@ -67,7 +67,7 @@ def _summary(stream: StreamConfig) -> StreamSummary:
         source=str(stream.source),
         policy=stream.policy,
         record=None if record.when == "never" else _named(record.path, stream.name),
-        draw=record.draw,
+        draw="blur, boxes" if stream.blur and record.draw == "boxes" else record.draw,
         events=None if events.when == "never" else _named(events.path, stream.name),
     )
 
@@ -124,4 +124,4 @@ def _check_labels(config: Config, described: Manifest) -> None:
     """Raise ConfigError for a label that some stream wants and the model hasn't."""
     for stream in config.streams.values():
         detect = stream.detect
-        resolve(stream.name, described.labels, detect.confidence, detect.labels)
+        resolve(stream.name, described.labels, detect.confidence, detect.labels, stream.blur)

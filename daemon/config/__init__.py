@@ -15,12 +15,20 @@ from daemon.config.sections import (
     PageConfig,
     StorageConfig,
 )
-from daemon.config.stream import DetectConfig, EventsConfig, Policy, RecordConfig, StreamConfig
+from daemon.config.stream import (
+    BlurConfig,
+    DetectConfig,
+    EventsConfig,
+    Policy,
+    RecordConfig,
+    StreamConfig,
+)
 from daemon.config.template import expand
 
 __all__ = [
     "Address",
     "BatchingConfig",
+    "BlurConfig",
     "Config",
     "DetectConfig",
     "EngineConfig",

@@ -15,7 +15,7 @@ from daemon.config.sections import (
     PageConfig,
     StorageConfig,
 )
-from daemon.config.stream import StreamConfig
+from daemon.config.stream import CAUTIOUS, StreamConfig
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,11 @@ class Config:
         return frozenset().union(*(stream.source.secrets() for stream in self.streams.values()))
 
     def notices(self) -> tuple[str, ...]:
-        """Return a sentence for each key that the file sets and this version doesn't act on."""
-        return future.notices(self)
+        """Return a sentence for each key that has no effect yet, and each that hides too little."""
+        hides_little = (
+            f"streams.{name}.blur.confidence is {stream.blur.confidence:g}: above {CAUTIOUS:g}, "
+            "more of what should be covered stays open"
+            for name, stream in self.streams.items()
+            if stream.blur and stream.blur.confidence > CAUTIOUS
+        )
+        return (*future.notices(self), *hides_little)

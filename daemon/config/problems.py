@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from daemon.config.places import Location, Places, show
-from daemon.config.section import Section
+from daemon.config.section import Section, section_in
 from daemon.config.sections import FileConfig
 from daemon.errors import ConfigError
 
@@ -83,4 +83,5 @@ def _section_at(location: Location) -> type[Section]:
     for part in location:
         is_section = isinstance(kind, type) and issubclass(kind, Section)
         kind = kind.model_fields[part].annotation if is_section else get_args(kind)[1]
+        kind = section_in(kind) or kind
     return kind  # type: ignore[no-any-return]

@@ -59,6 +59,7 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
         decode=entry.decode,
         device=device,
         detect=entry.detect,
+        blur=entry.blur,
         record=record,
         events=events,
     )
@@ -86,6 +87,9 @@ def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
 def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
     """Yield what is asked of a source that can't be had of its kind."""
     scheme, name = stream.source.scheme, stream.name
+    if stream.blur and stream.record.video == "source":
+        why = "source is copied unseen and can't be blurred: set it to annotated, or don't blur"
+        yield ("streams", name, "record", "video"), why
     if stream.copies and scheme == "v4l2":
         why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
         yield ("streams", name, "record", "video"), why

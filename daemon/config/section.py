@@ -1,5 +1,8 @@
 """What every part of the configuration has in common."""
 
+from types import NoneType
+from typing import Any, get_args
+
 from pydantic import BaseModel, ConfigDict, model_validator
 
 
@@ -22,3 +25,10 @@ class Section(BaseModel):
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if not str(key).startswith("x-")}
+
+
+def section_in(annotation: Any) -> type[Section] | None:  # noqa: ANN401 - whatever a field has
+    """Return the section that a key holds, be it null or not; None where it holds none."""
+    first, *others = [kind for kind in get_args(annotation) or [annotation] if kind is not NoneType]
+    is_section = not others and isinstance(first, type) and issubclass(first, Section)
+    return first if is_section else None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from daemon.config import template
 from daemon.config.secret import SourceUri
@@ -14,6 +14,8 @@ from daemon.config.variables import Expanded
 Policy = Literal["live", "lossless"]
 Decode = Literal["auto", "cuda", "cpu"]
 Transport = Literal["tcp", "udp"]
+
+CAUTIOUS = 0.25  # a blur with a higher threshold is warned of
 
 
 def source_uri(value: object) -> SourceUri:
@@ -47,6 +49,19 @@ class DetectConfig(Section):
     """Detect on at most so many frames a second; null for every frame."""
 
 
+class BlurConfig(Section):
+    """What is covered in every picture that is stored, as far as the detector finds it."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """The lowest score that is covered, 0 to 1; whatever detect.confidence is."""
+    hold: Annotated[Duration, Field(ge=0, le=1)] = 0.2
+    """What is found is covered for this long before and after it too."""
+    labels: tuple[str, ...] = ()
+    """The labels that are covered; an empty list covers all."""
+    style: Literal["fill", "mosaic"] = "fill"
+    """fill (one colour, nothing is left) or mosaic (at most 4 by 4 mean colours)."""
+
+
 class RecordConfig(Section):
     """The video that is written."""
 
@@ -59,19 +74,13 @@ class RecordConfig(Section):
     video: Literal["annotated", "source"] = "annotated"
     """annotated, or source: the camera's own packets, copied; nothing is drawn then."""
     draw: Literal["boxes", "blur", "none"] = "boxes"
-    """boxes, blur (what is detected is made unrecognisable) or none."""
+    """boxes, none, or blur: short for `blur: {}` of the stream, with no boxes drawn."""
     path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
     """Where, under storage.root: strftime (UTC) and {stream}."""
     segment: Annotated[Duration, Field(ge=1)] | None = 300.0
     """A new file starts after this long; null for one file."""
     codec: Literal["auto", "libx264", "h264_nvenc", "hevc_nvenc"] = "auto"
     """The encoder; auto takes the best that works here."""
-
-    @model_validator(mode="after")
-    def _blur_needs_encoding(self) -> "RecordConfig":
-        if self.video == "source" and self.draw == "blur":
-            raise ValueError("draw: blur can't be had with video: source, which is copied unseen")
-        return self
 
 
 class EventsConfig(Section):
@@ -99,6 +108,8 @@ class StreamDefaults(Section):
     decode: Decode = "auto"
     """auto (the GPU where it can, else the CPU), cuda (the GPU or not at all) or cpu."""
     detect: DetectConfig = DetectConfig()
+    blur: BlurConfig | None = None
+    """Covers what is detected in every picture that is stored; null for none."""
     record: RecordConfig = RecordConfig()
     events: EventsConfig = EventsConfig()
 
@@ -118,7 +129,8 @@ class StreamConfig:
     """A stream with everything decided: ``policy`` is no longer auto, paths are those to use.
 
     Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
-    unsegmented file. ``device`` is the number of the GPU that decodes it, if one does.
+    unsegmented file, ``blur`` is set where ``record.draw`` is blur. ``device`` is the number of the
+    GPU that decodes it, if one does.
     """
 
     name: str
@@ -131,8 +143,13 @@ class StreamConfig:
     decode: Decode = _DEFAULT.decode
     device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)
+    blur: BlurConfig | None = None
     record: RecordConfig = field(default_factory=RecordConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+
+    def __post_init__(self) -> None:
+        if self.blur is None and self.record.draw == "blur":
+            object.__setattr__(self, "blur", BlurConfig())
 
     @property
     def copies(self) -> bool:

@@ -2,7 +2,7 @@
 
 from daemon.flow.bell import Bell
 from daemon.flow.channel import Channel, ChannelClosedError
-from daemon.flow.frame import Detections, Frame, Result
+from daemon.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
 from daemon.flow.lane import Backpressure, Lane
 from daemon.flow.ledger import Ledger, Reason, StageName
 from daemon.flow.meters import Meters
@@ -11,12 +11,14 @@ from daemon.flow.status import StorageStatus, StreamState, StreamStatus
 from daemon.flow.worker import Worker
 
 __all__ = [
+    "EVERYTHING",
     "Backpressure",
     "Bell",
     "Channel",
     "ChannelClosedError",
     "Coding",
     "Detections",
+    "Filter",
     "Frame",
     "Lane",
     "Ledger",

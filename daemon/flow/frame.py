@@ -49,10 +49,33 @@ class Detections:
     def __len__(self) -> int:
         return len(self.confidence)
 
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "Detections":
+        """Return those of ``rows``, bool [N]."""
+        keypoints = None if self.keypoints is None else self.keypoints[rows]
+        return Detections(self.xyxy[rows], self.confidence[rows], self.class_id[rows], keypoints)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which detections one consumer of a stream takes; ``class_ids`` None means every class."""
+
+    confidence: float = 0.0
+    class_ids: frozenset[int] | None = None
+
+    def __call__(self, found: Detections) -> Detections:
+        """Return those of ``found`` that pass."""
+        taken = found.confidence >= np.float32(self.confidence)
+        if self.class_ids is not None:
+            taken &= np.isin(found.class_id, list(self.class_ids))
+        return found if taken.all() else found[taken]
+
+
+EVERYTHING = Filter()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A frame with its detections, on its way to the sinks."""
+    """A frame on its way to the sinks, with all that any of them may take of what was found."""
 
     frame: Frame
     detections: Detections

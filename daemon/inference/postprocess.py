@@ -28,15 +28,16 @@ def postprocess(
 ) -> tuple[list[Detections], int]:
     """Turn a batch's rows [B, K, 6] and keypoints [B, K, J, 3] into detections, one a view.
 
-    Boxes are clipped to their picture, and dropped where nothing of them is left. Returns the
-    detections and how many rows were thrown away because they held NaN, infinity or no class
-    of the model's, which only a broken model gives.
+    All that any consumer of a stream takes is kept. Boxes are clipped to their picture, and
+    dropped where nothing of them is left. Returns the detections and how many rows were thrown away
+    because they held NaN, infinity or no class of the model's, which only a broken model gives.
     """
-    keep = rows[:, :, 4] >= np.array([[view.wanted.confidence] for view in views], np.float32)
+    floors = [view.wanted.floor for view in views]
+    keep = rows[:, :, 4] >= np.array([[floor.confidence] for floor in floors], np.float32)
     broken = _drop_broken(keep, rows, keypoints, len(views[0].wanted.counted_as))
-    for kept, found, view in zip(keep, rows, views, strict=True):
-        if view.wanted.class_ids is not None:
-            kept &= np.isin(found[:, 5], list(view.wanted.class_ids))
+    for kept, found, floor in zip(keep, rows, floors, strict=True):
+        if floor.class_ids is not None:
+            kept &= np.isin(found[:, 5], list(floor.class_ids))
     frame, row = np.nonzero(keep)
     best = rows[frame, row]
     boxes, inside = _to_source(best[:, :4], frame, views)

@@ -193,7 +193,7 @@ class InferenceStage:
         self._meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         for (lane, frame), view, detections in zip(batch.frames, batch.views, found, strict=True):
-            for class_id in detections.class_id.tolist():
+            for class_id in view.wanted(detections).class_id.tolist():
                 lane.status.detections[view.wanted.counted_as[class_id]] += 1
             self._meters.frame_latency(lane.name, now - frame.captured_at)
         # A lane's frames are delivered together: its sinks are woken once, not for each.

@@ -3,44 +3,69 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from daemon.config import BlurConfig
 from daemon.errors import ConfigError
+from daemon.flow import Filter
 
 OTHER = "other"
 _LABELS_COUNTED = 20
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What one stream asks of the detections; ``class_ids`` None means every class.
+class Wanted(Filter):
+    """What counts as a detection of one stream; ``blur`` is what is blurred in it, if anything.
 
     ``counted_as`` gives each class id's label in the metric ``detections_total``, whose number
     of series must stay bounded however many classes a model has.
     """
 
-    confidence: float
-    class_ids: frozenset[int] | None
-    counted_as: tuple[str, ...]
+    counted_as: tuple[str, ...] = ()
+    blur: Filter | None = None
+
+    @property
+    def floor(self) -> Filter:
+        """What inference keeps: all that any consumer takes, and each filters for itself."""
+        if self.blur is None:
+            return self
+        mine, blurred = self.class_ids, self.blur.class_ids
+        return Filter(
+            min(self.confidence, self.blur.confidence),
+            None if mine is None or blurred is None else mine | blurred,
+        )
 
 
 def resolve(
-    stream: str, model_labels: Sequence[str], confidence: float, only: Sequence[str]
+    stream: str,
+    model_labels: Sequence[str],
+    confidence: float,
+    only: Sequence[str],
+    blur: BlurConfig | None = None,
 ) -> Wanted:
-    """Return what ``stream`` wants, given its ``detect.labels`` (empty: all).
+    """Return what ``stream`` wants, given its ``detect.labels`` (empty: all) and its ``blur``.
 
     Raises
     ------
     ConfigError
         When a label isn't one of the model's.
     """
+    named = set(only or model_labels[:_LABELS_COUNTED])
+    blurred = None
+    if blur is not None:
+        key = f"streams.{stream}.blur.labels"
+        blurred = Filter(blur.confidence, _class_ids(key, model_labels, blur.labels))
+    return Wanted(
+        confidence=confidence,
+        class_ids=_class_ids(f"streams.{stream}.detect.labels", model_labels, only),
+        counted_as=tuple(label if label in named else OTHER for label in model_labels),
+        blur=blurred,
+    )
+
+
+def _class_ids(key: str, model_labels: Sequence[str], only: Sequence[str]) -> frozenset[int] | None:
     for label in only:
         if label not in model_labels:
             raise ConfigError(
-                f"streams.{stream}.detect.labels: the model has no label {label!r}; "
+                f"{key}: the model has no label {label!r}; "
                 f"it has {', '.join(model_labels[:8])}{', ...' if len(model_labels) > 8 else ''}"
             )
-    named = set(only or model_labels[:_LABELS_COUNTED])
-    return Wanted(
-        confidence=confidence,
-        class_ids=frozenset(model_labels.index(label) for label in only) or None,
-        counted_as=tuple(label if label in named else OTHER for label in model_labels),
-    )
+    return frozenset(model_labels.index(label) for label in only) or None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from daemon.config import RecordConfig
 from daemon.errors import SinkError
-from daemon.flow import Packet, Result, StreamStatus
+from daemon.flow import EVERYTHING, Filter, Packet, Result, StreamStatus
 from daemon.sink.accounts import Settled
 from daemon.sink.recording import Recording
 from daemon.sink.storage import Storage
@@ -24,8 +24,10 @@ class PacketRecorder:
         storage: Storage,
         status: StreamStatus,
         *,
+        shows: Filter = EVERYTHING,
         from_file: bool,
     ) -> None:
+        self._shows = shows
         self._recording = Recording(stream, config, storage, status, from_file=from_file)
         status.encoder = "copy"
 
@@ -39,7 +41,7 @@ class PacketRecorder:
 
     def write(self, result: Result) -> Settled:
         """Take the verdict on a frame; see `stage.Sink`."""
-        frame, found = result.frame, len(result.detections) > 0
+        frame, found = result.frame, len(self._shows(result.detections)) > 0
         return self._settled_after(
             lambda: self._recording.judge(frame.time, frame.packet, found=found)
         )

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from daemon.config import EventsConfig
 from daemon.errors import SinkError
-from daemon.flow import Detections, Result
+from daemon.flow import EVERYTHING, Detections, Filter, Result
 from daemon.sink.accounts import Settled
 from daemon.sink.annotate import label_of
 from daemon.sink.file import OutputFile, telling, unused
@@ -49,9 +50,11 @@ class EventLog:
         storage: Storage,
         labels: Sequence[str],
         *,
+        shows: Filter = EVERYTHING,
         from_file: bool = False,
     ) -> None:
         self._stream = stream
+        self._shows = shows
         self._config = config
         self._storage = storage
         self._labels = labels
@@ -63,11 +66,12 @@ class EventLog:
 
     def wants(self, result: Result) -> bool:
         """Whether the frame has detections, or the configuration asks for all frames."""
-        return self._config.when == "always" or len(result.detections) > 0
+        return self._config.when == "always" or len(self._shows(result.detections)) > 0
 
     def write(self, result: Result) -> Settled:
         """Append the frame's line; see `stage.Sink`."""
-        told = event(self._stream, result, self._labels, from_file=self._from_file)
+        shown = replace(result, detections=self._shows(result.detections))
+        told = event(self._stream, shown, self._labels, from_file=self._from_file)
         line = json.dumps(told, separators=(", ", ": "))
         try:
             self._storage.check()

@@ -2,17 +2,17 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from daemon.config import RecordConfig
 from daemon.errors import SinkError
-from daemon.flow import Frame, Meters, Packet, Result, StreamStatus
+from daemon.flow import EVERYTHING, Filter, Frame, Meters, Packet, Result, StreamStatus
 from daemon.sink.accounts import Settled
 from daemon.sink.annotate import draw_boxes
-from daemon.sink.blur import blur
+from daemon.sink.blur import Blur
 from daemon.sink.encoder import Encoder, EncoderError, choose_encoder
 from daemon.sink.recording import Recording
-from daemon.sink.stage import FrameLostError
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Draws into the frames of one stream, encodes and stores them; a `stage.Sink`.
 
-    The frames' images are drawn on in place. Every frame is encoded once, also where it is only
-    kept if something is detected soon after it.
+    ``shows`` are the detections that are drawn, and for whose sake a recording is kept. ``blur``
+    gives each picture, covered, as soon as it may be stored. Pictures are drawn on in place. Every
+    frame is encoded once, also where it is only kept if something is detected soon after it.
     """
 
     def __init__(
@@ -34,9 +35,13 @@ class Recorder:
         status: StreamStatus,
         meters: Meters,
         *,
+        blur: Blur,
+        shows: Filter = EVERYTHING,
         from_file: bool = False,
     ) -> None:
         self._stream = stream
+        self._shows = shows
+        self._blur = blur
         self._config = config
         self._recording = Recording(stream, config, storage, status, from_file=from_file)
         self._labels = labels
@@ -51,46 +56,61 @@ class Recorder:
         return True
 
     def write(self, result: Result) -> Settled:
-        """Record a frame; see `stage.Sink`."""
-        started = time.perf_counter()
-        self._annotate(result)
-        annotated = time.perf_counter()
-        frame = result.frame
-        try:
-            packets = self._encode(frame)
-            found = len(result.detections) > 0
-            self._recording.judge(frame.time, self._frames, found=found)
-            for packet in packets:
-                self._recording.add(packet)
-        except SinkError as error:
-            self._abandon(error)
-            raise
-        self._meters.stage_duration("annotate", annotated - started)
-        self._meters.stage_duration("encode", time.perf_counter() - annotated)
-        return self._recording.settle()
+        """Record the frames that are due by this one; see `stage.Sink`."""
+        self._blur.add(result)
+        return self._settled_after(self._record)
 
     def close(self) -> Settled:
-        """Complete the file; see `stage.Sink`."""
+        """Record the frames that are left, complete the file; see `stage.Sink`."""
+        return self._settled_after(self._finish)
+
+    def _settled_after(self, step: Callable[[], int]) -> Settled:
+        """Take a step, which returns how many frames can't be stored."""
         try:
-            for packet in self._flush():
-                self._recording.add(packet)
-            self._recording.close()
+            lost = step()
         except SinkError as error:
             self._abandon(error)
             raise
-        return self._recording.settle()
+        settled = self._recording.settle()
+        return settled._replace(failed=settled.failed + lost)
 
-    def _annotate(self, result: Result) -> None:
-        """Draw, or raise FrameLostError: a frame that could not be blurred is never stored."""
-        image, detections = result.frame.image, result.detections
-        try:
-            if self._config.draw == "boxes":
-                draw_boxes(image, detections, self._labels)
-            elif self._config.draw == "blur":
-                blur(image, detections)
-        except Exception as error:
-            what = f"frame {result.frame.frame_id} could not be drawn on ({self._config.draw})"
-            raise FrameLostError(f"{what}: {error}") from error
+    def _record(self, *, last: bool = False) -> int:
+        lost = 0
+        while self._blur.due(last=last):
+            started = time.perf_counter()
+            try:
+                result = self._draw()
+            except Exception as error:  # whatever it is: the frame is never stored
+                lost += 1
+                message = "a frame is lost, as it could not be drawn on: %s"
+                log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
+                continue
+            self._meters.stage_duration("annotate", time.perf_counter() - started)
+            self._store(result)
+        return lost
+
+    def _draw(self) -> Result:
+        result = self._blur.take()
+        shown = replace(result, detections=self._shows(result.detections))
+        if self._config.draw == "boxes":
+            draw_boxes(result.frame.image, shown.detections, self._labels)
+        return shown
+
+    def _store(self, result: Result) -> None:
+        started = time.perf_counter()
+        packets = self._encode(result.frame)
+        found = len(result.detections) > 0
+        self._recording.judge(result.frame.time, self._frames, found=found)
+        for packet in packets:
+            self._recording.add(packet)
+        self._meters.stage_duration("encode", time.perf_counter() - started)
+
+    def _finish(self) -> int:
+        lost = self._record(last=True)
+        for packet in self._flush():
+            self._recording.add(packet)
+        self._recording.close()
+        return lost
 
     def _encode(self, frame: Frame) -> list[Packet]:
         packets = self._flush() if frame.image.shape != self._shape else []
@@ -119,4 +139,5 @@ class Recorder:
         if isinstance(error, EncoderError):
             self._shape = ()  # so that the encoder is chosen anew
         self._encoder = None
+        self._blur.forget()
         self._recording.abandon()

@@ -14,10 +14,6 @@ log = logging.getLogger(__name__)
 RETRY_INTERVAL = 1.0  # seconds between attempts to write again
 
 
-class FrameLostError(Exception):
-    """One frame can't be written; the output goes on without it."""
-
-
 class Sink(Protocol):
     """Where results are written.
 
@@ -32,8 +28,6 @@ class Sink(Protocol):
 
         Raises
         ------
-        FrameLostError
-            When only this frame is lost.
         SinkError
             When every frame that was not settled is lost. The sink has put away what it
             had open; the next `write` starts anew.
@@ -107,9 +101,6 @@ class SinkStage:
         self._busy_since = self._clock()
         try:
             self._settle(write())
-        except FrameLostError as error:
-            self._drop(1, Reason.FAILED)
-            self._log(logging.ERROR, "a frame is lost: %s", error)
         except SinkError as error:
             self._fail(error)
             self._retry_at = self._clock() + RETRY_INTERVAL

@@ -14,6 +14,7 @@ import pytest
 from daemon.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.flow import Meters, StageName, StreamStatus
+from daemon.sink.blur import Blur
 from daemon.sink.events import EventLog
 from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.record import Recorder
@@ -113,7 +114,9 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     house.tick()
     lane = open_lane(StageName.RECORD, StageName.EVENTS)
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
-    recorder = Recorder("gate", record, storage, ["face"], StreamStatus(), Meters())
+    recorder = Recorder(
+        "gate", record, storage, ["face"], StreamStatus(), Meters(), blur=Blur("gate")
+    )
     events = EventLog("gate", EventsConfig(), storage, ["face"])
     send(
         lane,
