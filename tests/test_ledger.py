@@ -118,6 +118,23 @@ def test_a_capture_that_comes_back_after_the_end_leaves_nothing_in_flight() -> N
     assert (book.captured, book.balanced, any(book.in_flight.values())) == (1, True, False)
 
 
+def test_what_inference_brings_after_it_was_written_off_is_not_posted() -> None:
+    ledger = a_ledger(captured=3, taken=2, inferred=1)
+    ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+    written_off = ledger.read()
+    ledger.drop(StageName.INFERENCE, Reason.TOO_OLD)
+    ledger.drop(StageName.CAPTURE, Reason.OVERFLOW)
+    ledger.capture()
+    ledger.take_up()
+    ledger.infer()
+    assert ledger.read() == written_off
+    ledger.write(StageName.RECORD)
+    ledger.drop(StageName.EVENTS, Reason.FAILED)
+    book = ledger.read()
+    assert book.balanced, "the sinks' places are open still"
+    assert not any(book.in_flight.values())
+
+
 class FakeLock:
     """A lock; whoever waits for it acts as soon as it is let go for the first time."""
 

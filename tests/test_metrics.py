@@ -53,6 +53,11 @@ def test_every_counter_exists_at_zero_from_the_start(house: House) -> None:
         assert house.value("stage_duration_seconds_count", stage=stage_name) == 0
 
 
+def test_a_step_that_only_one_engine_has_is_exported_too(house: House) -> None:
+    house.meters.stage_duration("dequantize", 0.1)
+    assert house.value("stage_duration_seconds_count", stage="dequantize") == 1
+
+
 def test_statuses_are_exported(house: House) -> None:
     status = house.add("gate").status
     status.detections["face"] = 7

@@ -56,13 +56,13 @@ class Ledger:
     A frame enters at `capture`, is taken up by inference, and once inferred is owed to every
     sink. Each posting takes it out of one place and into another, so that at any moment
     captured = inferred + dropped + waiting, and for each sink inferred = written + dropped +
-    pending. Taking out what was never put in is a programming error and raises. Once everything
-    is written off the book is closed: a thread that comes back then posts nothing.
+    pending. Taking out what was never put in is a programming error and raises. Once a place is
+    written off it is closed: a thread that comes back to it posts nothing.
     """
 
     def __init__(self, sinks: Sequence[StageName]) -> None:
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed: set[StageName] = set()
         self._sinks = tuple(sinks)
         self._captured = 0
         self._inferred = 0
@@ -73,19 +73,22 @@ class Ledger:
     def capture(self) -> None:
         """Post a decoded frame: it waits for inference."""
         with self._lock:
-            if not self._closed:
+            if StageName.CAPTURE not in self._closed:
                 self._captured += 1
                 self._in_flight[StageName.CAPTURE] += 1
 
     def take_up(self) -> None:
         """Post a frame that inference took out of the channel."""
         with self._lock:
-            self._leave(StageName.CAPTURE, 1)
-            self._in_flight[StageName.INFERENCE] += 1
+            if not {StageName.CAPTURE, StageName.INFERENCE} & self._closed:
+                self._leave(StageName.CAPTURE, 1)
+                self._in_flight[StageName.INFERENCE] += 1
 
     def infer(self, count: int = 1) -> None:
         """Post ``count`` frames whose detections are there: they are owed to every sink."""
         with self._lock:
+            if StageName.INFERENCE in self._closed:
+                return
             self._leave(StageName.INFERENCE, count)
             self._inferred += count
             for sink in self._sinks:
@@ -94,27 +97,28 @@ class Ledger:
     def write(self, sink: StageName, count: int = 1) -> None:
         """Post ``count`` frames that ``sink`` has written."""
         with self._lock:
-            if not self._closed:
+            if sink not in self._closed:
                 self._leave(sink, count)
                 self._written[sink] += count
 
     def drop(self, stage: StageName, reason: Reason, count: int = 1) -> None:
         """Post ``count`` frames lost at ``stage``."""
         with self._lock:
-            if not self._closed:
+            if stage not in self._closed:
                 self._leave(stage, count)
                 self._dropped[stage, reason] += count
 
     def write_off(self, *stages: StageName) -> None:
-        """Post what is still at ``stages`` as dropped by the shutdown."""
-        with self._lock:
-            self._write_off(stages)
+        """Post what is still at ``stages`` as dropped by the shutdown, and close them."""
+        with self._lock:  # as one: whoever posts in between would find its frames gone
+            for stage in stages:
+                self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
+                self._in_flight[stage] = 0
+            self._closed.update(stages)
 
     def close(self) -> None:
-        """Write off what is still anywhere; a sink that comes back later posts nothing."""
-        with self._lock:  # as one: a sink that posts in between would find its frames gone
-            self._write_off(tuple(self._in_flight))
-            self._closed = True
+        """Write off what is still anywhere."""
+        self.write_off(*self._in_flight)
 
     @property
     def waiting(self) -> int:
@@ -132,11 +136,6 @@ class Ledger:
                 written=dict(self._written),
                 in_flight=dict(self._in_flight),
             )
-
-    def _write_off(self, stages: Sequence[StageName]) -> None:
-        for stage in stages:
-            self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
-            self._in_flight[stage] = 0
 
     def _leave(self, stage: StageName, count: int) -> None:
         if not 0 <= count <= self._in_flight[stage]:

@@ -59,7 +59,8 @@ class PrometheusMeters(Meters):
         self._durations = STAGE_DURATION.make(registry)
         self._latencies = FRAME_LATENCY.make(registry)
         self._builds = PLAN_BUILD.make(registry)
-        self._stages = {stage: self._durations.labels(stage) for stage in STAGES}
+        for stage in STAGES:
+            self._durations.labels(stage)
         self._streams: dict[str, Histogram] = {}
 
     def add_stream(self, name: str) -> None:
@@ -72,8 +73,8 @@ class PrometheusMeters(Meters):
         self._latencies.remove(name)
 
     def stage_duration(self, stage: str, seconds: float) -> None:
-        """Report how long one step took; ``stage`` is one of `STAGES`."""
-        self._stages[stage].observe(seconds)
+        """Report how long one step took: one of `STAGES`, or another that an engine has."""
+        self._durations.labels(stage).observe(seconds)
 
     def frame_latency(self, stream: str, seconds: float) -> None:
         """Report the time from decoding a frame to handing its detections to the sinks."""
