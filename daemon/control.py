@@ -15,19 +15,21 @@ _LONGEST = 600  # characters of a sentence: at most six bytes each, and there is
 class Control:
     """What a daemon says: its process, how many reloads began and ended, how the last one did.
 
-    ``refusal`` is the sentence that says why nothing was changed, ``outcome`` what was.
+    ``follows`` is False where it has no configuration to read again. ``refusal`` is the sentence
+    that says why nothing was changed, ``outcome`` what was.
     """
 
     pid: int
+    follows: bool = True
     begun: int = 0
     ended: int = 0
     outcome: str = ""
     refusal: str = ""
 
     @classmethod
-    def of_this_process(cls) -> "Control":
+    def of_this_process(cls, *, follows: bool) -> "Control":
         """Return what a daemon says at first."""
-        return cls(os.getpid())
+        return cls(os.getpid(), follows)
 
     def to_text(self) -> str:
         """Return one line that `from_text` takes, of less than 4,000 bytes."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 
+from daemon.errors import StartupError
 from daemon.flow import StreamState, Worker
 from daemon.pipeline import StreamStages
 
@@ -30,6 +31,8 @@ class StreamCrew:
         self._make_worker = make_worker
         self.capture_name = f"capture:{self.name}"
         self._vacant = True
+        self._next: Worker | None = None  # reads when the place is vacant
+        self._short_of_threads = False
         self.captures: list[Worker] = []
         """Threads of the capture, lost ones included."""
         self.sinks = [
@@ -51,6 +54,18 @@ class StreamCrew:
         """Take over, before the start, what the captures of this stream have lost before."""
         self.captures += lost
 
+    def prepare(self) -> None:
+        """Get every thread that `start` needs.
+
+        Raises
+        ------
+        StartupError
+            When the system gives no more threads; `stop` ends those that were got.
+        """
+        self._next = self._make_worker(self.capture_name, self.stages.capture.run)
+        for thread in (*self.sinks, self._next):
+            thread.prepare()
+
     def start(self) -> None:
         """Start the sinks, then the capture."""
         for thread in self.sinks:
@@ -61,6 +76,8 @@ class StreamCrew:
         """Have the capture end and the sinks finish what is on its way."""
         self.stages.stop.set()
         self.lane.close()
+        for thread in self.threads if self._next is None else (*self.threads, self._next):
+            thread.cancel()
 
     def look(self) -> None:
         """Look after every thread once."""
@@ -75,14 +92,26 @@ class StreamCrew:
             status.lost_threads = max(0, lost - 1)
             return
         if lost < MOST_LOST:
-            self.captures.append(self._make_capture())
-            self.captures[-1].start()
-            self._vacant = False
+            self._vacant = not self._begin_capture()
         elif status.lost_threads < lost:
             message = "%d of its capture's threads are lost: it stays stuck until one comes back"
             log.error(message, lost, extra={"stream": self.name})
             status.state = StreamState.STUCK
         status.lost_threads = lost
+
+    def _begin_capture(self) -> bool:
+        """Start a thread that reads; returns whether there is one, or it is to be tried again."""
+        capture = self._next or self._make_worker(self.capture_name, self.stages.capture.run)
+        try:
+            capture.start()
+        except StartupError as error:
+            if not self._short_of_threads:
+                log.error("it waits: %s", error, extra={"stream": self.name})  # noqa: TRY400
+            self._short_of_threads = True
+            return False
+        self.captures.append(capture)
+        self._next, self._short_of_threads = None, False
+        return True
 
     def _look_at_sinks(self) -> None:
         status = self.lane.status
@@ -94,6 +123,3 @@ class StreamCrew:
             log.error(message, sink, busy[sink], extra={"stream": self.name})
         for sink in set(before) - set(hung):
             log.warning("%s has come back from a write", sink, extra={"stream": self.name})
-
-    def _make_capture(self) -> Worker:
-        return self._make_worker(self.capture_name, self.stages.capture.run)

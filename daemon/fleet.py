@@ -74,6 +74,11 @@ class Fleet:
         """Whether every change is through."""
         return not self._farewells
 
+    def prepare(self) -> None:
+        """Get every thread that `start` needs; raises StartupError as `StreamCrew.prepare` does."""
+        for crew in self._running.values():
+            crew.prepare()
+
     def start(self) -> None:
         """Start every stream."""
         for crew in self._running.values():
@@ -102,12 +107,21 @@ class Fleet:
         Raises
         ------
         ConfigError
-            When one of them can't be made; nothing has changed then.
+            When one of them can't be made; nothing has changed then, as also with
+        StartupError
+            when there are too few threads for them, or inference has ended.
         """
-        names = (*change.added, *change.changed)
-        made = {name: StreamCrew(make_stages(streams[name]), self._make_worker) for name in names}
-        for crew in made.values():  # before others are closed: inference ends when all of them are
-            self._inference.serve(crew.lane, crew.stages.wanted)
+        made: dict[str, StreamCrew] = {}
+        try:
+            for name in (*change.added, *change.changed):
+                made[name] = StreamCrew(make_stages(streams[name]), self._make_worker)
+                made[name].prepare()
+            # Before others are closed: inference ends when all of them are.
+            self._inference.serve({crew.lane: crew.stages.wanted for crew in made.values()})
+        except Exception:
+            for crew in made.values():
+                crew.stop()
+            raise
         deadline = time.monotonic() + PATIENCE
         for name in (*change.removed, *change.changed):
             crew = self._running.pop(name)
@@ -144,6 +158,7 @@ class Fleet:
         crew, lane = farewell.crew, farewell.crew.lane
         if crew.alive:
             lane.abandon()
+            lane.cut_short()
             self._left += [thread for thread in crew.threads if thread.alive]
             log.warning("didn't end in time and is left behind", extra={"stream": crew.name})
         lane.ledger.close()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from daemon.config import Config, StreamConfig
 from daemon.config.difference import difference
 from daemon.control import Control
-from daemon.errors import ConfigError
+from daemon.errors import CenternetdError
 from daemon.fleet import Fleet
 from daemon.pipeline import StreamStages
 from daemon.service.service import Service
@@ -27,7 +27,7 @@ class Reloader:
     def __init__(
         self,
         config: Config,
-        reread: Callable[[], Config],
+        reread: Callable[[], Config] | None,
         asked: Callable[[], bool],
         fleet: Fleet,
         make_stages: Callable[[StreamConfig], StreamStages],
@@ -35,7 +35,7 @@ class Reloader:
         service: Service,
         storage: Storage,
     ) -> None:
-        """Start from ``config``; once ``asked`` returns True, ``reread`` is called."""
+        """Start from ``config``; once ``asked`` returns True, ``reread``, if any, is called."""
         self._config = config
         self._reread = reread
         self._asked = asked
@@ -44,28 +44,28 @@ class Reloader:
         self._keeper = keeper
         self._service = service
         self._storage = storage
-        self._says = Control.of_this_process()
+        self._says = Control.of_this_process(follows=reread is not None)
         self._say(self._says)
 
     def look(self) -> None:
         """Begin what is asked for, end what is through; called about twice a second."""
         if self._under_way and self._fleet.settled:
             self._end(self._config.sha256)
-        if not self._under_way and self._asked():
-            self._begin()
+        if self._reread is not None and not self._under_way and self._asked():
+            self._begin(self._reread)
 
     @property
     def _under_way(self) -> bool:
         return self._says.begun > self._says.ended
 
-    def _begin(self) -> None:
+    def _begin(self, reread: Callable[[], Config]) -> None:
         self._service.reloading()
         self._say(replace(self._says, begun=self._says.begun + 1, outcome="", refusal=""))
         try:
-            config = self._reread()
+            config = reread()
             change = difference(self._config, config)
             self._fleet.follow(change, config.streams, self._make_stages)
-        except ConfigError as error:
+        except CenternetdError as error:
             log.error("the configuration is not followed, nothing has changed: %s", error)  # noqa: TRY400
             self._end(None, str(error))
             return

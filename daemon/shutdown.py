@@ -17,16 +17,18 @@ class Patience(NamedTuple):
     """Seconds from the start of a stop until what has not ended is left behind.
 
     ``drain`` is for what waits for inference; ``capture`` for sources to be closed, as one
-    that hangs has nothing more to give; ``stop`` for everything, such as finishing files.
+    that hangs has nothing more to give; ``write`` for what waits for a sink, as the rest is for
+    the frame in hand and the end of its file; ``stop`` for everything.
     """
 
     drain: float
     capture: float
+    write: float
     stop: float
 
 
-ORDERLY = Patience(drain=2.0, capture=2.0, stop=4.2)  # 5 s are promised
-WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, stop=0.7)  # 1 s is promised
+ORDERLY = Patience(drain=2.0, capture=2.0, write=2.8, stop=4.2)  # 5 s are promised
+WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, write=0.5, stop=0.7)  # 1 s is promised
 
 
 def shut_down(inference: Sequence[Worker], fleet: Fleet, patience: Patience) -> list[str]:
@@ -36,6 +38,8 @@ def shut_down(inference: Sequence[Worker], fleet: Fleet, patience: Patience) -> 
     """
     began = time.monotonic()
     fleet.close()
+    for worker in inference:
+        worker.cancel()
     if not _join(inference, began + patience.drain):
         for lane in fleet.lanes:
             lane.discard()
@@ -44,6 +48,9 @@ def shut_down(inference: Sequence[Worker], fleet: Fleet, patience: Patience) -> 
         lane.abandon()
     _join(fleet.captures, began + patience.capture)
     everyone = [*inference, *fleet.threads]
+    if not _join(fleet.threads, began + patience.write):
+        for lane in fleet.lanes:
+            lane.cut_short()
     _join(everyone, began + patience.stop)
     left_behind = [worker.name for worker in everyone if worker.alive]
     for name in left_behind:

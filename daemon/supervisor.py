@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,16 +13,15 @@ from daemon.errors import CenternetdError, EngineError
 from daemon.fleet import Fleet
 from daemon.flow import Bell, Lane, Meters, Reason, Worker
 from daemon.inference.detector import SHARES, Detector
-from daemon.inference.engines import Engine, choose_backend
+from daemon.inference.engines import Choice, Engine, choose_backend
 from daemon.inference.stage import Batching, InferenceStage
-from daemon.loading import ModelChoice, load_detector, sizes_for
+from daemon.loading import ModelChoice, Sizes, load_detector, sizes_for
 from daemon.model.plan import BuildStoppedError, Onlooker
 from daemon.pipeline import StreamStages, Surroundings, make_lane, make_stages
 from daemon.reloader import Reloader
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
 from daemon.shutdown import ORDERLY, WITHOUT_ENGINE, shut_down
-from daemon.signals import on_signals
 from daemon.sink.housekeeping import Housekeeping
 from daemon.sink.storage import Storage
 
@@ -37,7 +36,7 @@ class Crew:
     """What runs: the inference with its threads, the streams with theirs."""
 
     stage: InferenceStage
-    inference: list[Worker]
+    inference: Sequence[Worker]
     fleet: Fleet
     reloader: Reloader
     engine: EngineInfo
@@ -51,9 +50,9 @@ class Crew:
 class Supervisor:
     """Builds the stages, owns every thread, and stops them in order.
 
-    The main thread calls `run` and from then on only waits, so that signals are heard.
-    ``started_at`` is the monotonic time from which every stage ran; ``left_behind`` names the
-    threads that a stop could not end.
+    The main thread calls `run` and from then on only waits, so that signals are heard. ``lanes``
+    are those of the streams, from the beginning of the run. ``started_at`` is the monotonic time
+    from which every stage ran; ``left_behind`` names the threads that a stop could not end.
     """
 
     def __init__(
@@ -62,27 +61,15 @@ class Supervisor:
         meters: Meters | None = None,
         reread: Callable[[], Config] | None = None,
     ) -> None:
-        """Make the lanes and take the HTTP address.
+        """Take what `run` needs.
 
         ``meters`` hear what the stages report, instead of those that are scraped. ``reread``
-        gives the configuration anew at a SIGHUP; it may raise ConfigError.
-
-        Raises
-        ------
-        EngineError
-            When this box has a GPU that can't be used.
-        StartupError
-            When ``metrics.listen`` can't be bound.
+        gives the configuration anew after a `reload`; it may raise ConfigError.
         """
         self._config = config
+        self._meters = meters
         self._reread = reread
-        self._choice = choose_backend(config.engine.backend)
-        self._sizes = sizes_for(self._choice.backend, config.batching.max_size)
-        self._ready = threading.Condition()
-        self.lanes = [self._make_lane(stream) for stream in config.streams.values()]
-        self._storage = Storage(config.storage_root)
-        self._service = Service(config, self.lanes, self._storage.status)
-        self._meters = meters or self._service.meters
+        self.lanes: list[Lane] = []
         # Set in signal handlers, which may wait for no lock: not even for that of an Event.
         self._asked_to_stop = self._asked_to_reload = False
         self._warm = threading.Event()
@@ -92,26 +79,27 @@ class Supervisor:
         self.left_behind: list[str] = []
 
     def run(self, on_tick: Callable[[], None]) -> int:
-        """Run until every source is a file and done, or a signal comes; returns the exit code.
+        """Run until every source is a file and done, or `stop` is called; returns the exit code.
 
-        ``on_tick`` is called in this thread about twice a second.
+        ``on_tick`` is called in this thread about twice a second. Whatever is raised, here or by
+        it, what runs is stopped in order first.
 
         Raises
         ------
         CenternetdError
             When the daemon can't start, or a stage fails that nothing can run without.
         """
-        with on_signals(self.stop, self.reload if self._reread else None), ExitStack() as house:
-            house.enter_context(self._service)
+        with ExitStack() as house:
             try:
-                crew = self._build(house)
+                service, crew = self._build(house)
             except BuildStoppedError:
                 return 0
-            self._start(crew)
-            self._watch(crew, on_tick)
-            self._service.stopping()
-            patience = WITHOUT_ENGINE if self.engine_failed else ORDERLY
-            self.left_behind = shut_down(crew.inference, crew.fleet, patience)
+            try:
+                if self._warm_up(crew):
+                    self._start(crew, service)
+                    self._watch(crew, service, on_tick)
+            finally:
+                self._end(crew, service)
         return self._outcome()
 
     def stop(self) -> None:
@@ -124,85 +112,74 @@ class Supervisor:
         self._asked_to_reload = True
         self._bell.ring()
 
-    def _build(self, house: ExitStack) -> Crew:
-        self._service.starting("loading the model")
-        streams = self._config.streams
-        keeper = Housekeeping(self._storage, self._config.storage, streams.values())
-        house.enter_context(keeper)
-        pool = ThreadPoolExecutor(SHARES, "letterbox")
-        house.callback(pool.shutdown, wait=False)
-        detector = load_detector(
-            ModelChoice.of(self._config),
-            self._choice,
-            self._sizes,
-            pool,
-            Onlooker(lambda: self._asked_to_stop, self._service.starting),
-            self._service.meters,
-        )
-        house.callback(self._close, detector.engine)
-        around = Surroundings(detector.manifest.labels, self._storage, self._meters)
+    def _build(self, house: ExitStack) -> tuple[Service, Crew]:
+        """Make all that runs; what must be closed is closed with ``house``."""
+        config, streams, ready = self._config, self._config.streams, threading.Condition()
+        choice = choose_backend(config.engine.backend)
+        sizes = sizes_for(choice.backend, config.batching.max_size)
+        self.lanes += [make_lane(stream, sizes, ready) for stream in streams.values()]
+        storage = Storage(config.storage_root)
+        service = house.enter_context(Service(config, self.lanes, storage.status))
+        meters = self._meters or service.meters
+        service.starting("loading the model")
+        keeper = house.enter_context(Housekeeping(storage, config.storage, streams.values()))
+        detector = self._load(house, service, choice, sizes)
+        around = Surroundings(detector.manifest.labels, storage, meters)
         stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]
-        inference = self._make_inference(detector, stages)
-        fleet = Fleet(self.lanes, stages, inference, self._worker, self._service)
+        wanted = {made.lane: made.wanted for made in stages}
+        batching = Batching(sizes.max_batch, config.batching.max_delay)
+        beat = service.progress.beat
+        inference = InferenceStage(detector, wanted, ready, batching, meters, beat, sizes.slots)
+        fleet = Fleet(self.lanes, stages, inference, self._worker, service)
 
         def make_anew(stream: StreamConfig) -> StreamStages:
-            return make_stages(stream, self._make_lane(stream), around)
+            return make_stages(stream, make_lane(stream, sizes, ready), around)
 
         reloader = Reloader(
-            self._config,
-            self._reread or (lambda: self._config),
-            self._take_reload,
-            fleet,
-            make_anew,
-            keeper,
-            self._service,
-            self._storage,
+            config, self._reread, self._take_reload, fleet, make_anew, keeper, service, storage
         )
-        ran, why = detector.engine.info, self._choice.reason
-        engine = EngineInfo(ran.backend, ran.precision, ran.device, detector.manifest.layout, why)
-        return Crew(inference, self._inference_workers(inference), fleet, reloader, engine)
-
-    def _make_lane(self, stream: StreamConfig) -> Lane:
-        return make_lane(stream, self._sizes, self._ready)
-
-    def _make_inference(self, detector: Detector, stages: Iterable[StreamStages]) -> InferenceStage:
-        return InferenceStage(
-            detector,
-            {made.lane: made.wanted for made in stages},
-            self._ready,
-            Batching(self._sizes.max_batch, self._config.batching.max_delay),
-            self._meters,
-            self._service.progress.beat,
-            self._sizes.slots,
-        )
-
-    def _inference_workers(self, inference: InferenceStage) -> list[Worker]:
+        ran = detector.engine.info
+        layout = detector.manifest.layout
+        engine = EngineInfo(ran.backend, ran.precision, ran.device, layout, choice.reason)
         runs = (lambda: self._feed(inference), inference.harvest)
-        return [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
+        workers = [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
+        return service, Crew(inference, workers, fleet, reloader, engine)
+
+    def _load(self, house: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
+        pool = ThreadPoolExecutor(SHARES, "letterbox")
+        house.callback(pool.shutdown, wait=False)
+        onlooker = Onlooker(lambda: self._must_stop, service.starting)
+        model = ModelChoice.of(self._config)
+        detector = load_detector(model, choice, sizes, pool, onlooker, service.meters)
+        house.callback(self._close, detector.engine)
+        return detector
 
     def _close(self, engine: Engine) -> None:
         """Close ``engine``, unless a thread is lost in it: freeing what it uses would crash."""
         if not set(_INFERENCE) & set(self.left_behind):
             engine.close()
 
-    def _start(self, crew: Crew) -> None:
+    def _warm_up(self, crew: Crew) -> bool:
+        """Get every thread and start inference; returns whether to go on, now that it is warm."""
+        for worker in crew.inference:
+            worker.prepare()
+        crew.fleet.prepare()
         for worker in crew.inference:
             worker.start()
-        self._await(self._warm)
+        while not self._warm.is_set() and not self._must_stop:
+            self._bell.wait()
+        return not self._must_stop
+
+    def _start(self, crew: Crew, service: Service) -> None:
         crew.fleet.start()
         self.started_at = time.monotonic()
-        self._service.running(crew.engine, lambda: crew.stage.slots_busy)
+        service.running(crew.engine, lambda: crew.stage.slots_busy)
 
     def _feed(self, inference: InferenceStage) -> None:
         inference.warm_up()
         self._warm.set()
         self._bell.ring()
         inference.feed()
-
-    def _await(self, event: threading.Event) -> None:
-        """Wait for ``event``, or for a reason to stop."""
-        while not event.is_set() and not self._must_stop:
-            self._bell.wait()
 
     @property
     def _must_stop(self) -> bool:
@@ -223,16 +200,19 @@ class Supervisor:
             self._failed = self._failed or worker
         self._bell.ring()
 
-    def _watch(self, crew: Crew, on_tick: Callable[[], None]) -> None:
+    def _watch(self, crew: Crew, service: Service, on_tick: Callable[[], None]) -> None:
         """Wait until there is nothing more to do, or a reason to stop."""
-        while crew.alive:
-            if self._must_stop:
-                return
+        while crew.alive and not self._must_stop:
             crew.fleet.look()
             crew.reloader.look()
-            self._service.tick()
+            service.tick()
             on_tick()
             self._bell.wait(_TICK)
+
+    def _end(self, crew: Crew, service: Service) -> None:
+        service.stopping()
+        patience = WITHOUT_ENGINE if self.engine_failed else ORDERLY
+        self.left_behind = shut_down(crew.inference, crew.fleet, patience)
 
     @property
     def engine_failed(self) -> bool:

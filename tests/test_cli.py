@@ -247,6 +247,11 @@ class FakeSupervisor:
         self.lanes: list[Lane] = [open_lane(StageName.RECORD), open_lane()]
         self.lanes[1].name = "yard"
 
+    def stop(self) -> None:
+        raise AssertionError("no signal came")
+
+    reload = stop
+
     def run(self, on_tick: Callable[[], None]) -> int:
         self.lanes[0].ledger.capture()
         self.lanes[0].ledger.close()
@@ -276,6 +281,38 @@ def test_receipts_come_last(cli: CommandLine, supervisor: type[FakeSupervisor]) 
         "gate: 1 captured = 0 written + 1 dropped",
         "yard: 0 captured = 0 inferred + 0 dropped",
     ]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "captured", "code"), [(True, 0, 1), (False, 0, 0), (True, 1, 0)]
+)
+def test_a_wrong_password_ends_a_run_at_a_terminal(
+    cli: CommandLine,
+    supervisor: type[FakeSupervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    terminal: bool,
+    captured: int,
+    code: int,
+) -> None:
+    """A service goes on trying, and so does a run that had pictures: it may be mended there."""
+
+    class Refused(supervisor):  # type: ignore[misc, valid-type]
+        def run(self, on_tick: Callable[[], None]) -> int:
+            (lane,) = self.lanes = [open_lane()]
+            lane.status.reconnects["unauthorized"] = 1
+            lane.status.last_error = "the name or password is wrong"
+            for _ in range(captured):
+                lane.ledger.capture()
+            on_tick()
+            return 0
+
+    monkeypatch.setattr(run_module, "Supervisor", Refused)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    outcome = cli("run", "rtsp://127.0.0.1:1/cam")
+    assert outcome.code == code
+    sentence = "centernetd: gate: the name or password is wrong\n"
+    assert outcome.err == (sentence if code else "")
 
 
 def test_a_failure_gives_receipts_of_what_was_captured(

@@ -134,6 +134,37 @@ def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture
     assert house.lost_threads == MOST_LOST - 1
 
 
+def test_a_lost_capture_waits_for_a_thread_to_be_had(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        house.lose(started=1)
+        house.crew.look()
+    assert caplog.text.count("it waits: no thread for capture:gate: can't start new thread") == 1
+    assert (len(house.crew.captures), house.lost_threads) == (1, 1)
+    house.crew.look()
+    wait_until(lambda: len(house.capture.gates) == 2)
+
+
+def test_a_crew_that_is_stopped_before_its_start_leaves_no_thread(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = stages_around(house.lane, house.capture, {})
+    other = StreamCrew(stages, house._make)
+    other.prepare()
+    prepared = other._next
+    assert prepared is not None
+    assert prepared.alive
+    other.stop()
+    assert prepared.join(time.monotonic() + PATIENCE)
+    assert len(house.capture.gates) <= 1, "it never read"
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_an_ended_capture_is_not_replaced(house: House) -> None:
     wait_until(lambda: len(house.capture.gates) == 1)
     house.come_back(0)

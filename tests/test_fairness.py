@@ -195,7 +195,7 @@ def run(
             ready,
             Batching(4, 0.0),
             RecordingMeters(),
-            lambda: None,
+            lambda _: None,
             slots=2,
         )
         stage._clock = engine.clock  # type: ignore[assignment]

@@ -302,9 +302,35 @@ def test_slow_inference_is_healthy() -> None:
     progress = Progress(clock)
     for _ in range(20):
         clock.now += 9
-        progress.beat()
+        progress.beat(0.0)
         progress.tick(waiting=1)
     assert health(True, progress) == Verdict(True)
+
+
+@pytest.mark.parametrize(("took", "limit"), [(0.05, 9), (10.0, 30)])
+def test_a_batch_may_take_a_multiple_of_what_batches_took(took: float, limit: int) -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    progress.beat(took)
+    clock.now += limit
+    progress.tick(waiting=3)
+    assert health(True, progress) == Verdict(True)
+    clock.now += 1
+    progress.tick(waiting=3)
+    trouble = f"inference has not moved for {limit + 1}.0 s while 3 frames wait"
+    assert health(True, progress) == Verdict(False, (trouble,))
+    for _ in range(16):  # a slow batch is forgotten
+        progress.beat(0.05)
+    clock.now += 9.5
+    progress.tick(waiting=3)
+    assert not health(True, progress).ok
+
+
+def test_only_what_is_loaded_can_hang() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    clock.now += 100
+    assert health(False, progress) == Verdict(False, (NOT_LOADED,))
 
 
 def test_a_hung_supervisor_is_unhealthy() -> None:

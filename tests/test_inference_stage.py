@@ -67,7 +67,8 @@ class House:
             Worker("harvest", self.stage.harvest, lambda _: None),
         ]
 
-    def _beat(self) -> None:
+    def _beat(self, took: float) -> None:
+        assert took >= 0
         self.beats += 1
 
     def start(self) -> None:

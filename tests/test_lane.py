@@ -183,6 +183,35 @@ def test_abandoning_writes_off_what_inference_held_and_lets_the_sinks_finish() -
     assert not any(book.in_flight.values())
 
 
+def test_a_lane_that_is_cut_short_drops_what_waits_for_its_sinks() -> None:
+    lane = a_lane(BLOCK)
+    for n in range(3):
+        lane.offer(frame(n))
+        infer(lane)
+    assert lane.outlets[StageName.RECORD].take(), "the frame in hand"
+    lane.abandon()
+    lane.cut_short()
+    assert [len(outlet) for outlet in lane.outlets.values()] == [0, 0]
+    dropped = lane.ledger.read().dropped
+    assert [dropped[sink, Reason.SHUTDOWN] for sink in SINKS] == [2, 3]
+    lane.ledger.write(StageName.RECORD)
+    book = lane.ledger.read()
+    assert book.balanced
+    assert not any(book.in_flight.values())
+
+
+@pytest.mark.parametrize("reason", [Reason.TOO_OLD, Reason.FAILED])
+def test_what_inference_drops_after_it_was_written_off_is_lost(reason: Reason) -> None:
+    lane = a_lane()
+    lane.offer(frame(0))
+    lane.take()
+    lane.abandon()
+    before = lane.ledger.read()
+    lane.drop(INFERENCE, reason)
+    lane.skip()
+    assert lane.ledger.read() == before
+
+
 def test_what_inference_delivers_after_it_was_written_off_is_lost() -> None:
     """An inference that was only slow comes back when the stop has gone on without it."""
     lane = a_lane()

@@ -1,10 +1,13 @@
 """The file with which a daemon holds its storage root and speaks of itself."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from daemon.commands.reload import reload
 from daemon.control import Control
+from daemon.errors import StartupError
 from daemon.sink.lockfile import LockFile, said_in
 from daemon.sink.storage import LOCK_NAME, Storage
 
@@ -54,6 +57,18 @@ def test_however_much_there_is_to_say_it_is_read_back(tmp_path: Path, letter: st
     assert read.ended == 2
     assert read.refusal.startswith(letter * 500)
     assert read.refusal.endswith("(the daemon's log has it all)")
+    holder.close()
+
+
+def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its SIGHUP is that of a terminal that closes, and would stop it."""
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("it was sent a signal"))
+    holder = LockFile(tmp_path / LOCK_NAME)
+    holder.say(Control.of_this_process(follows=False).to_text())
+    with pytest.raises(StartupError, match="runs one source from its command line"):
+        reload(tmp_path)
     holder.close()
 
 

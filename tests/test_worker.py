@@ -3,6 +3,9 @@
 import threading
 import time
 
+import pytest
+
+from daemon.errors import StartupError
 from daemon.flow import Worker
 from tests.fakes import PATIENCE
 
@@ -37,6 +40,43 @@ def test_what_it_raises_is_kept_and_told_in_its_thread() -> None:
     ((found, thread),) = told
     assert found is error
     assert thread is not threading.current_thread()
+
+
+def test_a_prepared_worker_waits_for_its_start() -> None:
+    ran: list[int] = []
+    worker = Worker("w", lambda: ran.append(threading.get_ident()), lambda _: None)
+    worker.prepare()
+    assert worker.alive
+    assert ran == []
+    worker.start()
+    assert worker.join(soon())
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_cancelled_worker_never_works(prepared: bool) -> None:
+    worker = Worker("w", lambda: pytest.fail("it ran"), lambda _: pytest.fail("it told"))
+    if prepared:
+        worker.prepare()
+    worker.cancel()
+    assert worker.join(soon())
+    assert worker.error is None
+
+
+def test_a_thread_that_is_not_to_be_had_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = Worker("capture:gate", lambda: None, lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StartupError, match=r"no thread for capture:gate: .*TasksMax="):
+            worker.start()
+    assert worker.join(soon())
+    worker.start()
+    assert worker.join(soon()), "it can be tried again"
 
 
 def test_even_an_exit_is_told() -> None:

@@ -1,6 +1,7 @@
 """``centernetd run``: the daemon."""
 
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,9 +13,11 @@ from daemon.cli.leave import leave
 from daemon.cli.options import ConfigFile, Invocation, read_config
 from daemon.commands.progress import FileProgress
 from daemon.config import Config, from_source
+from daemon.errors import SourceError
 from daemon.flow import Lane
 from daemon.receipt import receipt
 from daemon.service import LogHandler, logs
+from daemon.signals import on_signals
 from daemon.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,8 @@ def run(
         return again
 
     supervisor = Supervisor(settings, reread=reread if source is None else None)
-    _run(supervisor, settings, handler, context.obj)
+    with on_signals(supervisor.stop, supervisor.reload if source is None else None):
+        _run(supervisor, settings, handler, context.obj, alone=source is not None)
 
 
 def _tell_notices(settings: Config) -> None:
@@ -60,8 +64,14 @@ def _tell_notices(settings: Config) -> None:
 
 
 def _run(
-    supervisor: Supervisor, settings: Config, handler: LogHandler, invocation: Invocation
+    supervisor: Supervisor,
+    settings: Config,
+    handler: LogHandler,
+    invocation: Invocation,
+    *,
+    alone: bool,
 ) -> NoReturn:
+    waited_for = alone and sys.stderr.isatty()
     only_files = all(stream.source.is_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
     try:
@@ -70,6 +80,8 @@ def _run(
             def on_tick() -> None:
                 progress.update()
                 handler.tell_repeats()
+                if waited_for:
+                    _refuse_wrong_password(supervisor.lanes)
 
             code = supervisor.run(on_tick)
     except Exception:
@@ -80,6 +92,13 @@ def _run(
     if supervisor.left_behind:
         leave(code)
     raise typer.Exit(code)
+
+
+def _refuse_wrong_password(lanes: Iterable[Lane]) -> None:
+    """Raise SourceError where somebody waits at a terminal for a source that refuses them."""
+    for lane in lanes:
+        if lane.status.reconnects["unauthorized"] and not lane.ledger.read().captured:
+            raise SourceError(f"{lane.name}: {lane.status.last_error}", "unauthorized")
 
 
 def _tell(lanes: Iterable[Lane]) -> None:

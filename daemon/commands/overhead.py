@@ -88,18 +88,22 @@ def _run(batch: int) -> float:
             ready,
             Batching(batch, 0.01),
             Meters(),
-            lambda: None,
+            lambda _: None,
             slots=3,
         )
         runs = [inference.feed, inference.harvest]
         runs += [SinkStage(lane, sink, _IdleSink()).run for sink in sinks]
-        threads = [threading.Thread(target=run) for run in runs]
+        threads = [threading.Thread(target=run, daemon=True) for run in runs]
         started = time.process_time()
-        for thread in threads:
-            thread.start()
-        _offer(lane)
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.start()
+            _offer(lane)
+        finally:
+            lane.close()  # also where this thread is interrupted, so that all of them end
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join()
     return (time.process_time() - started) / _FRAMES
 
 
@@ -108,7 +112,6 @@ def _offer(lane: Lane) -> None:
     for number in range(_FRAMES):
         now = time.monotonic()
         lane.offer(Frame(number, image, number, Fraction(1, 25), now, now))
-    lane.close()
 
 
 def _manifest() -> Manifest:

@@ -27,6 +27,11 @@ def reload(storage_root: Path) -> str:
         When it doesn't answer.
     """
     before = _find(storage_root)
+    if not before.follows:
+        raise StartupError(
+            f"the centernetd that writes to {storage_root} (process {before.pid}) runs one source "
+            "from its command line: it has no configuration to reload"
+        )
     try:
         os.kill(before.pid, signal.SIGHUP)
     except OSError as error:

@@ -158,6 +158,14 @@ class Lane:
             self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
             self._finish_if_drained()
 
+    def cut_short(self) -> None:
+        """Drop what waits for the sinks of an abandoned lane: there is time to end their files."""
+        while self._packets is not None and self._packets.take() is not None:
+            pass
+        for sink, outlet in self._outlets.items():
+            while outlet.take() is not None:
+                self.ledger.drop(sink, Reason.SHUTDOWN)
+
     @property
     def closed(self) -> bool:
         """Whether nothing more comes in."""

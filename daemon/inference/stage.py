@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from weakref import WeakKeyDictionary
 
-from daemon.errors import EngineError
+from daemon.errors import StartupError
 from daemon.flow import Backpressure, Channel, Frame, Lane, Meters, Reason, Result, StageName
 from daemon.inference.collect import SystemClock, Taken, collect, in_turn
 from daemon.inference.detector import Detector
@@ -50,12 +50,13 @@ class InferenceStage:
         ready: threading.Condition,
         batching: Batching,
         meters: Meters,
-        beat: Callable[[], None],
+        beat: Callable[[float], None],
         slots: int,
     ) -> None:
         """Serve the lanes of ``wanted``, whose inboxes announce frames on ``ready``.
 
-        ``beat`` is called with every batch that is taken up or finished.
+        ``beat`` is called with every batch that is taken up, with 0, and finished, with the
+        seconds that it took.
         """
         self._detector = detector
         self._lanes = list(wanted)
@@ -72,17 +73,26 @@ class InferenceStage:
         for slot in self._slots:
             self._free.put(slot)
         self._fed = self._harvested = 0  # batches; each is counted by one thread
+        self._ended = False
 
     @property
     def slots_busy(self) -> int:
         """Slots that hold a batch: being filled, computed or harvested."""
         return self._fed - self._harvested
 
-    def serve(self, lane: Lane, wanted: Wanted) -> None:
-        """Serve one lane more; from any thread, before the others are all closed."""
+    def serve(self, lanes: Mapping[Lane, Wanted]) -> None:
+        """Serve these lanes too; from any thread.
+
+        Raises
+        ------
+        StartupError
+            When every lane has been closed and drained, which ends inference.
+        """
         with self._ready:
-            self._wanted[lane] = wanted
-            self._lanes.append(lane)
+            if self._ended and lanes:
+                raise StartupError("every stream has ended, and so does the daemon: start it again")
+            self._wanted.update(lanes)
+            self._lanes.extend(lanes)
 
     def forget(self, lane: Lane) -> None:
         """Serve ``lane``, which is closed, no more; from any thread."""
@@ -92,7 +102,7 @@ class InferenceStage:
     def warm_up(self) -> None:
         """Run an empty batch of each size in each slot: the first frames find all allocated.
 
-        To be called before `feed`, in the same thread.
+        To be called before `feed`, in the same thread. It ends early when every lane is closed.
 
         Raises
         ------
@@ -103,9 +113,13 @@ class InferenceStage:
         sizes = sorted({engine.bucket(n + 1) for n in range(self._batching.max_size)})
         try:
             for slot, size in product(self._slots, sizes):
+                if self._all_closed:
+                    return
+                began = self._clock.now()
                 engine.enqueue(slot, size)
                 engine.wait(slot)
-        except EngineError:
+                self._beat(self._clock.now() - began)
+        except BaseException:
             self._running.close()
             raise
 
@@ -113,8 +127,9 @@ class InferenceStage:
         """Keep the engine fed until every lane is closed and drained."""
         try:
             for slot in self._free:
-                if not self._feed(slot):
-                    return
+                while not self._feed(slot):
+                    if self._end():
+                        return
         finally:
             self._running.close()
 
@@ -125,9 +140,18 @@ class InferenceStage:
                 self._deliver(batch)
                 self._free.put(batch.slot)
                 self._harvested += 1
-                self._beat()
         finally:
             self._free.close()
+
+    @property
+    def _all_closed(self) -> bool:
+        return all(lane.closed for lane in tuple(self._lanes))
+
+    def _end(self) -> bool:
+        """End unless a lane has come meanwhile; returns whether it ends."""
+        with self._ready:
+            self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
+        return self._ended
 
     def _limit(self, lane: Lane, frame: Frame) -> int:
         """Return the largest batch in which ``frame`` would still be in time; 0: too late."""
@@ -150,10 +174,10 @@ class InferenceStage:
                 self._lanes[:] = in_turn(self._lanes, frames)
             self._fed += 1
             if self._enqueue(slot, frames):
-                self._beat()
+                self._beat(0.0)
                 return True
             self._fed -= 1
-            self._beat()
+            self._beat(0.0)
         return False
 
     def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> bool:
@@ -192,6 +216,7 @@ class InferenceStage:
             self._meters.stage_duration(step, seconds)
         self._meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
+        self._beat(now - batch.collected_at)
         for (lane, frame), view, detections in zip(batch.frames, batch.views, found, strict=True):
             for class_id in view.wanted(detections).class_id.tolist():
                 lane.status.detections[view.wanted.counted_as[class_id]] += 1

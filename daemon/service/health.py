@@ -22,8 +22,7 @@ def health(engine_ready: bool, progress: Progress) -> Verdict:
 
     A dead camera is no reason: restarting the daemon would not mend it.
     """
-    reasons: tuple[str, ...] = () if engine_ready else (NOT_LOADED,)
-    reasons += tuple(progress.troubles())
+    reasons = tuple(progress.troubles()) if engine_ready else (NOT_LOADED,)
     return Verdict(not reasons, reasons)
 
 

@@ -85,6 +85,7 @@ class Service:
 
     def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
         """Tell that the engine is loaded and every stage runs."""
+        self.progress.tick(waiting=0)  # the start may have taken minutes, which count for nothing
         self._engine, self._slots_busy = engine, slots_busy
         self._notifier.ready()
 

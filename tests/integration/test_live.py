@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -77,15 +78,15 @@ def supervise(
 
 
 @contextmanager
-def sampled(lanes: list[Lane]) -> Iterator[list[list[Book]]]:
+def sampled(supervisor: Supervisor) -> Iterator[dict[str, list[Book]]]:
     """Read every lane's book over and over from another thread."""
-    books: list[list[Book]] = [[] for _ in lanes]
+    books: dict[str, list[Book]] = defaultdict(list)
     done = threading.Event()
 
     def sample() -> None:
         while not done.wait(0.001):
-            for lane, seen in zip(lanes, books, strict=True):
-                seen.append(lane.ledger.read())
+            for lane in supervisor.lanes:
+                books[lane.name].append(lane.ledger.read())
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -113,10 +114,10 @@ def test_a_slow_detector_drops_frames_and_keeps_up(
     supervise: Callable[..., Supervisor], slow: None, latencies: list[float], tmp_path: Path
 ) -> None:
     supervisor = supervise(cam={"policy": "live", "max_frame_age": f"{MAX_AGE * 1000:.0f}ms"})
-    (lane,) = supervisor.lanes
-    with sampled(supervisor.lanes) as books:
+    with sampled(supervisor) as books:
         assert supervisor.run(lambda: None) == 0
-    check_books(books[0], lane)
+    (lane,) = supervisor.lanes
+    check_books(books["cam"], lane)
     book = lane.ledger.read()
     assert book.captured == FRAMES
     assert 0 < book.inferred < FRAMES / 2
@@ -143,13 +144,13 @@ def test_the_books_balance_while_streams_of_both_policies_run(
         cam={"policy": "live"},
         bare={"policy": "live", "record": {"when": "never"}, "events": {"when": "never"}},
     )
-    with sampled(supervisor.lanes) as books:
+    with sampled(supervisor) as books:
         assert supervisor.run(lambda: None) == 0
     file, cam, bare = supervisor.lanes
-    assert all(book.balanced for book in books[0])
+    assert all(book.balanced for book in books["file"])
     assert [lane.ledger.read().captured for lane in supervisor.lanes] == [FRAMES] * 3
-    check_books(books[1], cam)
-    check_books(books[2], bare)
+    check_books(books["cam"], cam)
+    check_books(books["bare"], bare)
     assert file.ledger.read().inferred == FRAMES * 10 // RATE
 
 
@@ -183,15 +184,15 @@ def test_a_gpu_that_is_demanded_and_missing_fails_its_stream_alone(
 def test_the_books_balance_through_a_stop(supervise: Callable[..., Supervisor], slow: None) -> None:
     """The slow engine leaves frames waiting everywhere when the stop comes."""
     supervisor = supervise(file={"policy": "lossless"}, cam={"policy": "live"})
-    file, cam = supervisor.lanes
 
     def stop_midway() -> None:
         if min(lane.ledger.read().inferred for lane in supervisor.lanes) >= 6:
             supervisor.stop()
 
-    with sampled(supervisor.lanes) as books:
+    with sampled(supervisor) as books:
         assert supervisor.run(stop_midway) == 0
-    check_books(books[0], file)
-    check_books(books[1], cam)
+    file, cam = supervisor.lanes
+    check_books(books["file"], file)
+    check_books(books["cam"], cam)
     assert file.ledger.read().captured < FRAMES
     assert supervisor.left_behind == []

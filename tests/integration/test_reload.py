@@ -11,7 +11,7 @@ import pytest
 
 from daemon import fleet
 from daemon.config import load
-from daemon.flow import Result, StageName
+from daemon.flow import Lane, Result, StageName
 from daemon.sink.accounts import Settled
 from daemon.sink.events import EventLog
 from daemon.sink.stage import SinkStage
@@ -63,11 +63,12 @@ def test_only_what_differs_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     supervisor = supervise({"kept": LOSSLESS, "changed": PACED, "removed": PACED})
-    kept, changed, removed = supervisor.lanes
+    began_with: list[Lane] = []
     let_go = hold_events(monkeypatch, "kept")
     before, after = set[int](), set[int]()
 
     def on_tick() -> None:
+        began_with[:] = began_with or supervisor.lanes
         if not before and all(lane.ledger.read().inferred for lane in supervisor.lanes):
             before.update(threads("kept"))
             blurred = {**PACED, "record": {"draw": "blur"}}
@@ -78,6 +79,7 @@ def test_only_what_differs_begins_anew(
             let_go.set()
 
     assert supervisor.run(on_tick) == 0
+    kept, changed, removed = began_with
     assert before == after
     assert len(before) == 3, "a capture and two sinks"
     assert names(supervisor) == ["kept", "added", "changed"]
@@ -139,10 +141,12 @@ def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
 
     monkeypatch.setattr(SinkStage, "run", hang)
     supervisor = supervise({"gate": PACED})
-    (first,) = supervisor.lanes
+    began_with: list[Lane] = []
     asked: list[bool] = []
 
     def on_tick() -> None:
+        began_with[:] = began_with or supervisor.lanes
+        (first,) = began_with
         if not asked and first.ledger.read().inferred:
             asked.append(True)
             write(tmp_path, squares, {"gate": {**PACED, "record": {"draw": "none"}}})
@@ -151,7 +155,7 @@ def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
             let_go.set()
 
     assert supervisor.run(on_tick) == 0
-    (second,) = supervisor.lanes
+    (first,), (second,) = began_with, supervisor.lanes
     assert second is not first
     assert second.ledger.read().captured == FRAMES
     for lane in (first, second):

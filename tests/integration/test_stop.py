@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,13 +157,25 @@ def test_while_reconnecting(tmp_path: Path, squares: Path, number: signal.Signal
     assert finished.receipts["cam"].captured == 0
 
 
-def test_a_second_signal_forces_the_exit(tmp_path: Path, squares: Path, camera: RtspServer) -> None:
+def test_two_signals_at_once_cost_no_recording(
+    tmp_path: Path, squares: Path, camera: RtspServer
+) -> None:
+    """As GNU timeout sends them: to its child, and to the group that it is in."""
+    with started(config(tmp_path, squares, camera_stream(camera.url("play")))) as daemon:
+        daemon.wait_for_frames("cam", STARTED)
+        daemon.send(signal.SIGTERM)
+        finished = stopped(daemon, signal.SIGTERM)
+    assert finished.receipts["cam"].written > 0
+
+
+def test_a_third_signal_forces_the_exit(tmp_path: Path, squares: Path, camera: RtspServer) -> None:
     """A stop that has to wait, here for a connection that hangs, is cut short."""
     with started(config(tmp_path, squares, camera_stream(camera.url("silent")))) as daemon:
         camera.wait_for_connections(1)
         daemon.wait_for_log("runs on")
-        daemon.send(signal.SIGTERM)
-        daemon.send(signal.SIGINT)
+        while daemon.process.poll() is None:  # those that come before one is heard count as one
+            daemon.send(signal.SIGTERM)
+            threading.Event().wait(0.05)
         finished = daemon.finish(STOP_PROMISE)
     assert finished.code == 1
     assert finished.receipts == {}

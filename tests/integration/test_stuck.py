@@ -8,6 +8,7 @@ import pytest
 from daemon import crew
 from daemon.config import load
 from daemon.flow import Result, StageName
+from daemon.service import Progress, service
 from daemon.service.health import health
 from daemon.service.view import StreamView
 from daemon.sink.accounts import Settled
@@ -45,18 +46,21 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
         return write(recorder, result)
 
     monkeypatch.setattr(Recorder, "write", hang)
-    hanging, well = supervisor.lanes
-    view = StreamView(hanging, stall_timeout=10.0)
+    progress = Progress()
+    monkeypatch.setattr(service, "Progress", lambda: progress)
     states: list[str] = []
 
     def look() -> None:
+        hanging, well = supervisor.lanes
+        view = StreamView(hanging, stall_timeout=10.0)
         states.append(view.state.value)
-        assert health(engine_ready=True, progress=supervisor._service.progress).ok
+        assert health(engine_ready=True, progress=progress).ok
         inferred = hanging.ledger.read().inferred
         if states[-1] == "stuck" and inferred > 40 and well.ledger.read().inferred == FRAMES:
             let_go.set()
 
     assert supervisor.run(look) == 0
+    hanging, well = supervisor.lanes
     assert "stuck" in states
     assert states[-1] != "stuck"
     book = hanging.ledger.read()
