@@ -45,6 +45,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "run --fast",
         "run video.mp4 -c config.yaml",
         "run -o out.mp4",
+        "run --labels face",
+        "run -m centerface -c config.yaml",
+        "run --events",
+        "run video.mp4 --draw blur",
+        "run video.mp4 -o out.mp4 --draw mosaic",
+        "run video.mp4 --confidence 2",
         "check video.mp4",
         "detect",
         "detect a.png --confidence 2",
@@ -335,6 +341,30 @@ def test_a_process_whose_engine_failed_is_not_ended_in_order(
     supervisor.engine_failed = True
     assert cli("run", "video.mp4").err == "centernetd: the GPU is lost\n"
     assert left == [70]
+
+
+def test_sources_without_an_output_say_what_was_found(
+    cli: CommandLine, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("gate", "yard"):
+        clip(tmp_path / "clips" / f"{name}.mp4", 5)
+    asked = ("-m", model, "--confidence", "0.5")
+    outcome = cli("run", "clips", *asked)
+    assert outcome.code == 0, outcome.err
+    found = ["gate: found red 5 times", "yard: found red 5 times"]
+    assert outcome.out.splitlines()[:2] == found
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["clips"], "nothing is written"
+    assert "found nothing" in cli("run", "clips/gate.mp4", *asked, "--labels", "green").out
+
+
+def test_sources_record_as_they_are_asked_to(cli: CommandLine, model: Path, tmp_path: Path) -> None:
+    clip(tmp_path / "gate.mp4", 5)
+    outcome = cli("run", "gate.mp4", "-m", model, "-o", "out/a.mp4", "--draw", "blur", "--events")
+    assert outcome.code == 0, outcome.err
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["a.jsonl", "a.mp4"]
+    assert len((tmp_path / "out" / "a.jsonl").read_text().splitlines()) == 5
+    assert "found" not in outcome.out
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -12,7 +12,7 @@ from daemon.config import (
     SourceUri,
     StreamConfig,
     cache_dir,
-    from_source,
+    from_sources,
     load,
     state_dir,
 )
@@ -234,7 +234,7 @@ def test_one_source_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATE_DIRECTORY", "/elsewhere")
     monkeypatch.setenv("GATE_PW", "hunter2")
-    config = from_source("rtsp://u:${GATE_PW}@h/x", Path("out/Gate 100%.mp4"))
+    config = from_sources(["rtsp://u:${GATE_PW}@h/x"], Path("out/Gate 100%.mp4"))
     stream = config.streams["gate-100-"]
     assert (stream.policy, stream.events.when) == ("live", "never")
     assert (stream.record.path, stream.record.segment) == ("Gate 100%%.mp4", None)
@@ -247,9 +247,32 @@ def test_one_source_without_output_only_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    stream = from_source("x.mp4", None).streams["stream"]
+    stream = from_sources(["x.mp4"]).streams["x"]
     assert (stream.record.when, stream.events.when) == ("never", "never")
     assert stream.source.reveal() == str(tmp_path / "x.mp4")
+
+
+def test_several_sources_record_into_a_folder_under_their_names(tmp_path: Path) -> None:
+    sources = ["a/Hall.mp4", "b/hall.mkv", "rtsp://h/1", "rtsp://h/2"]
+    config = from_sources(sources, tmp_path / "out")
+    assert list(config.streams) == ["hall", "hall-2", "stream", "stream-2"]
+    assert {stream.record.path for stream in config.streams.values()} == {"{stream}.mp4"}
+    assert config.storage_root == tmp_path / "out"
+    assert from_sources(["a.mp4"], tmp_path).streams["a"].record.path == "{stream}.mp4"
+
+
+def test_what_is_set_besides_holds_for_each_source() -> None:
+    defaults = {
+        "detect": {"confidence": 0.7, "labels": ("face",)},
+        "record": {"draw": "blur"},
+        "events": {"when": "detections"},
+    }
+    config = from_sources(["a.mp4", "b.mp4"], Path("out"), "net.onnx", defaults)
+    assert config.models["default"].path == str(Path.cwd() / "net.onnx")
+    for stream in config.streams.values():
+        assert (stream.detect.confidence, stream.detect.labels) == (0.7, ("face",))
+        assert (stream.record.draw, stream.record.when) == ("blur", "always")
+        assert (stream.events.when, stream.events.path) == ("detections", "{stream}.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -257,14 +280,14 @@ def test_one_source_without_output_only_counts(
     [
         ("ftp://u:hunter2@h", "a.mp4", "source ftp://u:***@h: has a scheme that isn't read here"),
         ("rtsp://u:${UNSET_PW}@h", "a.mp4", "${UNSET_PW} is neither in the environment"),
-        ("x", "a.mkv", "output a.mkv: must end in .mp4"),
+        ("x", "a.avi", "output a.avi: must end in .mp4"),
         ("x", "{a}.mp4", "output {a}.mp4: only {stream} may stand in braces"),
         ("x", "\udcff.mp4", "output \udcff.mp4: "),
     ],
 )
 def test_a_wrong_source_or_output_is_told(source: str, output: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        from_source(source, Path(output))
+        from_sources([source], Path(output))
     assert sentence in str(caught.value)
     assert "hunter2" not in str(caught.value)
 

@@ -12,7 +12,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from daemon.cli.options import InputSize, Json, parse_size
+from daemon.cli.options import (
+    DEFAULT_MODEL,
+    Confidence,
+    InputSize,
+    Json,
+    Model,
+    parse_size,
+)
 from daemon.commands.detect import Still, open_detector
 from daemon.commands.images import Image, find_images, save
 from daemon.errors import SinkError
@@ -30,17 +37,13 @@ class Backend(str, Enum):
 
 def detect(
     images: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A built-in name or an ONNX file.")
-    ] = "centerface",
+    model: Model = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Draw the boxes into copies here."),
     ] = None,
     as_json: Json = False,
-    confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The lowest score; else the model's.")
-    ] = None,
+    confidence: Confidence = None,
     input_size: InputSize = None,
     backend: Annotated[Backend, typer.Option(help="What the network runs on.")] = Backend.AUTO,
 ) -> None:
@@ -48,7 +51,7 @@ def detect(
     paths = find_images(images)
     failed = False
     size = parse_size(input_size) if input_size else None
-    with open_detector(model, size, backend.value, confidence) as detector:
+    with open_detector(model or DEFAULT_MODEL, size, backend.value, confidence) as detector:
         for still in _with_progress(detector.run(paths), len(paths)):
             failed |= still.image is None
             _show(still, detector.labels, as_json)

@@ -108,6 +108,18 @@ InputSize = Annotated[
     ),
 ]
 
+DEFAULT_MODEL = "centerface"
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help=f"A built-in name or a file [{DEFAULT_MODEL}]."
+    ),
+]
+Confidence = Annotated[
+    float | None, typer.Option(min=0, max=1, help="The lowest score; else the default.")
+]
+
 Three = tuple[float, float, float]
 Mean = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
 Std = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]

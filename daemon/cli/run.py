@@ -3,16 +3,25 @@
 import logging
 import sys
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from daemon.cli.leave import leave
-from daemon.cli.options import ConfigFile, Invocation, read_config
+from daemon.cli.options import (
+    DEFAULT_MODEL,
+    Confidence,
+    ConfigFile,
+    Invocation,
+    Model,
+    read_config,
+)
+from daemon.commands.find import find_sources
 from daemon.commands.progress import FileProgress
-from daemon.config import Config, from_source
+from daemon.config import Config, from_sources
 from daemon.errors import SourceError
 from daemon.flow import Lane
 from daemon.receipt import receipt
@@ -23,26 +32,63 @@ from daemon.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 
+class Draw(str, Enum):
+    """What is drawn into a recording."""
+
+    BOXES = "boxes"
+    BLUR = "blur"
+    NONE = "none"
+
+
 def run(
     context: typer.Context,
-    source: Annotated[
-        str | None, typer.Argument(help="One source instead of a configuration file.")
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Cameras, URLs, files, folders or patterns, instead of a configuration file.",
+        ),
     ] = None,
     config: ConfigFile = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where SOURCE's recording goes."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The recording of one SOURCE; of several, a folder.",
+        ),
     ] = None,
+    model: Model = None,
+    confidence: Confidence = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of SOURCE, only these labels.")
+    ] = None,
+    draw: Annotated[Draw | None, typer.Option(help="What is drawn into its recording.")] = None,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events", help="Also write STREAM.jsonl: a line for each frame with detections."
+        ),
+    ] = False,
 ) -> None:
-    """Run the daemon.
+    """Run the daemon, or try sources without any configuration.
 
     It ends by itself when all sources are files and done.
     """
-    if source is None and output is not None:
-        raise typer.BadParameter("-o goes with a SOURCE; a configuration names its own outputs")
-    if source is not None and config is not None:
+    asked = _asked(confidence, labels, draw, events)
+    if not sources and (output or model or any(asked.values())):
+        raise typer.BadParameter(
+            "these options go with a SOURCE; a configuration has keys for them"
+        )
+    if draw and output is None:
+        raise typer.BadParameter("--draw goes with -o: nothing is recorded without it")
+    if sources and config is not None:
         raise typer.BadParameter("give either a SOURCE or a configuration file, not both")
-    settings = read_config(config) if source is None else from_source(source, output)
+    if sources:
+        settings = from_sources(find_sources(sources), output, model or DEFAULT_MODEL, asked)
+    else:
+        settings = read_config(config)
     level = "debug" if context.obj.debug else settings.logging.level
     handler = logs.configure(level, settings.logging.format, settings.secrets())
     _tell_notices(settings)
@@ -53,9 +99,25 @@ def run(
         _tell_notices(again)
         return again
 
-    supervisor = Supervisor(settings, reread=reread if source is None else None)
-    with on_signals(supervisor.stop, supervisor.reload if source is None else None):
-        _run(supervisor, settings, handler, context.obj, alone=source is not None)
+    supervisor = Supervisor(settings, reread=None if sources else reread)
+    with on_signals(supervisor.stop, None if sources else supervisor.reload):
+        _run(supervisor, settings, handler, context.obj, alone=bool(sources))
+
+
+def _asked(
+    confidence: float | None, labels: str | None, draw: Draw | None, events: bool
+) -> dict[str, dict[str, Any]]:
+    """Return what the options set, as the sections of a stream have it."""
+    asked: dict[str, dict[str, Any]] = {"detect": {}, "record": {}, "events": {}}
+    if confidence is not None:
+        asked["detect"]["confidence"] = confidence
+    if labels:
+        asked["detect"]["labels"] = tuple(labels.split(","))
+    if draw is not None:
+        asked["record"]["draw"] = draw.value
+    if events:
+        asked["events"]["when"] = "detections"
+    return asked
 
 
 def _tell_notices(settings: Config) -> None:
@@ -102,10 +164,17 @@ def _refuse_wrong_password(lanes: Iterable[Lane]) -> None:
 
 
 def _tell(lanes: Iterable[Lane]) -> None:
-    """Print where each stream's recording is, and then each stream's receipt."""
+    """Print where each stream's recording is or what was found, then each stream's receipt."""
     lanes = list(lanes)
     for lane in lanes:
         if lane.status.output is not None:
             print(f"{lane.name}: recorded in {lane.status.output}")
+        elif not lane.ledger.read().written:
+            print(f"{lane.name}: found {_counts(lane) or 'nothing'}")
     for lane in lanes:
         print(receipt(lane), flush=True)
+
+
+def _counts(lane: Lane) -> str:
+    found = lane.status.detections.most_common()
+    return ", ".join(f"{label} {count} times" for label, count in found if count)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from glob import glob, has_magic
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.commands.find import find_files
 from daemon.errors import SinkError, SourceError
 from daemon.sink.file import unused
 
@@ -21,28 +21,8 @@ _WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """Return the files that ``names`` mean, each once: files, patterns, and folders' images.
-
-    What means no file is returned as it is, so that reading it tells why.
-    """
-    return list(dict.fromkeys(path for name in names for path in _expand(name)))
-
-
-def _expand(name: str) -> Sequence[Path]:
-    path = Path(name)
-    if path.is_dir():
-        return _inside(path) or [path]
-    if has_magic(name) and not path.exists():
-        # Path.glob would want the folder and the pattern apart
-        return [Path(found) for found in sorted(glob(name, recursive=True))] or [path]  # noqa: PTH207
-    return [path]
-
-
-def _inside(folder: Path) -> Sequence[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
-    except OSError:
-        return []
+    """Return the image files that ``names`` mean, as `find_files` does."""
+    return find_files(names, _IMAGE_SUFFIXES)
 
 
 def read_image(path: Path) -> Image:

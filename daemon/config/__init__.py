@@ -1,9 +1,10 @@
 """The configuration: the only package that knows YAML and pydantic."""
 
 from daemon.config.address import Address
+from daemon.config.adhoc import from_sources
 from daemon.config.config import Config
 from daemon.config.folders import cache_dir, state_dir
-from daemon.config.loader import from_source, load
+from daemon.config.loader import load
 from daemon.config.peek import inline_secrets, listen_of, shareable, storage_root_of
 from daemon.config.secret import SourceUri, redact
 from daemon.config.sections import (
@@ -44,7 +45,7 @@ __all__ = [
     "StreamConfig",
     "cache_dir",
     "expand",
-    "from_source",
+    "from_sources",
     "inline_secrets",
     "listen_of",
     "load",

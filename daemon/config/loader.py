@@ -1,20 +1,18 @@
-"""From a file, or from one source named on the command line, to a Config."""
+"""From a file and the folder beside it to a Config."""
 
 import hashlib
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from daemon.config import document, variables
+from daemon.config import document
 from daemon.config.config import Config
 from daemon.config.places import Places
-from daemon.config.problems import refusals, sentence
+from daemon.config.problems import refusals
 from daemon.config.resolve import resolve
-from daemon.config.secret import SourceUri, redact
-from daemon.config.sections import FileConfig, MetricsConfig, StorageConfig
-from daemon.config.stream import EventsConfig, RecordConfig, StreamEntry, source_uri
+from daemon.config.sections import FileConfig
 from daemon.errors import ConfigError
 
 CAMERA_FOLDER = "streams.d"
@@ -50,42 +48,6 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
     if mistakes:
         raise ConfigError.joined(mistakes)
     return resolve(file, places, base_dir.absolute(), digest.hexdigest())
-
-
-def from_source(source: str, output: Path | None) -> Config:
-    """Make the configuration of one stream that records to ``output``, or only counts.
-
-    It serves no metrics. ``source`` may hold ``${NAME}``; relative paths are taken from the
-    working directory. Raises ConfigError.
-    """
-    try:
-        uri = source_uri(variables.expand(source))
-    except ValueError as error:
-        raise ConfigError(f"source {redact(source)}: {error}") from None
-    try:
-        file = _one_stream(uri, output)
-    except ValidationError as error:
-        details = error.errors()[0]
-        raise ConfigError(f"output {output}: {sentence(details['type'], details)}") from None
-    return resolve(file, Places({(): ("command line", 1)}), Path.cwd(), "")
-
-
-def _one_stream(source: SourceUri, output: Path | None) -> FileConfig:
-    name, record, root = "stream", RecordConfig(when="never"), Path.cwd()
-    if output is not None:
-        name, root = _slug(output.stem), output.absolute().parent
-        record = RecordConfig(path=output.name.replace("%", "%%"), segment=None)
-    entry = StreamEntry(source=source, record=record, events=EventsConfig(when="never"))
-    return FileConfig(
-        version=1,
-        storage=StorageConfig(root=str(root)),
-        streams={name: entry},
-        metrics=MetricsConfig(listen=None),  # so that it runs beside a daemon that has the port
-    )
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:63] or "stream"
 
 
 def read_file(path: Path) -> bytes:
@@ -135,17 +97,17 @@ def _merge_defaults(data: dict[str, Any]) -> None:
     defaults, streams = data.get("defaults"), data["streams"]
     if isinstance(defaults, dict) and isinstance(streams, dict):
         data["streams"] = {
-            name: _merged(defaults, own) if isinstance(own, dict) else own
+            name: merged(defaults, own) if isinstance(own, dict) else own
             for name, own in streams.items()
         }
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with the keys of ``over`` set, section by section."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            value = _merged(below, value)
+            value = merged(below, value)
         result[key] = value
     return result

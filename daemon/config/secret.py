@@ -12,6 +12,11 @@ from daemon.config.camera import CameraAddress
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 LONGEST = 2048
 MASK = "***"
+CONTAINERS = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
+)
+"""The suffixes of video files."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.,-]*):")
 # Greedy up to the last "@", so that an unescaped "@" or "/" in a password stays hidden too; with
