@@ -6,7 +6,7 @@ read there and to send the daemon a signal.
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 _LONGEST = 600  # characters of a sentence: at most six bytes each, and there is one of the two
 
@@ -38,11 +38,16 @@ class Control:
 
     @classmethod
     def from_text(cls, text: str) -> "Control":
-        """Read it back; raises ValueError while it is being written."""
+        """Read it back; raises ValueError while it is being written, or where it makes no sense."""
         try:
-            return cls(**json.loads(text))
-        except TypeError as error:
+            control = cls(**json.loads(text))
+        except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from None
+        if any(type(getattr(control, field.name)) is not field.type for field in fields(cls)):
+            raise ValueError("a field is of another type")
+        if not 0 < control.pid < 2**31:
+            raise ValueError("it names no process")
+        return control
 
 
 def _shortened(sentence: str) -> str:

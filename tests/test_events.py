@@ -1,6 +1,7 @@
 """The event log: its lines, its files, and what it does when they fail."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_a_name_without_a_time_is_never_continued(tmp_path: Path) -> None:
 def test_a_full_disk_tears_no_line_and_the_same_file_goes_on(tmp_path: Path) -> None:
     log = open_log(tmp_path, path="{stream}.jsonl")
     log.write(result(0))
-    told = r"gate\.jsonl can't be written: File too large"
+    told = r"gate\.jsonl can't be written: .*allows no larger file"
     with file_size_limit(100), pytest.raises(SinkError, match=told):
         log.write(result(1))
     log.write(result(2))
@@ -169,6 +170,52 @@ def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) ->
     log.close()
     places = (tmp_path / "moved", tmp_path / "another-disk" / path.name, path)
     assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
+
+
+def test_a_file_that_others_cut_goes_on_with_whole_lines(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for number in range(3):
+        log.write(result(number))
+    (path,) = tmp_path.glob("gate/*")
+    whole = len(path.read_bytes()) // 3
+    os.truncate(path, whole + 5)
+    log.write(result(3, wall_time=NOON + 1.5))
+    log.close()
+    assert [line["frame"] for line in lines(path)] == [0, 3]
+
+
+def test_a_link_or_a_pipe_in_its_place_is_not_written_to(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    (root / "gate.jsonl").touch()
+    log = open_log(root, path="{stream}.jsonl")
+    log.write(result(0))
+    (root / "gate-1.jsonl").unlink()
+    (root / "gate-1.jsonl").symlink_to(outside)
+    with pytest.raises(SinkError, match=r"gate-1.jsonl can't be written: it is not a regular"):
+        log.write(result(2, wall_time=NOON + 1.5))
+    (root / "gate-1.jsonl").unlink()
+    os.mkfifo(root / "gate-1.jsonl")
+    with pytest.raises(SinkError, match=r"gate-1.jsonl can't be written: it is not a regular"):
+        log.write(result(3, wall_time=NOON + 2.5))
+    log.close()
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize("template", ["{stream}.jsonl", "{stream}/%Y-%m-%d-%H.jsonl"])
+def test_a_file_is_never_too_large_for_a_file_system(
+    tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.sink.events.LARGEST", 150)
+    log = open_log(tmp_path, path=template)
+    for number in range(5):
+        log.write(result(number, wall_time=NOON + number))
+    log.close()
+    files = sorted(path for path in tmp_path.rglob("*.jsonl"))
+    assert len(files) == 3
+    found = [line["frame"] for path in files for line in lines(path)]
+    assert len(found) == 5
+    assert set(found) == set(range(5))
 
 
 def test_a_folder_that_goes_away_is_made_again(tmp_path: Path) -> None:

@@ -1,15 +1,26 @@
 """The file with which a daemon holds its storage root and speaks of itself."""
 
+import errno
+import fcntl
 import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from daemon.commands import reload as reload_module
 from daemon.commands.reload import reload
 from daemon.control import Control
-from daemon.errors import StartupError
-from daemon.sink.lockfile import LockFile, said_in
+from daemon.errors import CenternetdError, StartupError
+from daemon.sink.lockfile import LockFile, is_held_by, said_in
 from daemon.sink.storage import LOCK_NAME, Storage
+from tests.fakes import PATIENCE
 
 
 def test_only_a_holder_is_heard(tmp_path: Path) -> None:
@@ -75,6 +86,126 @@ def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
 def test_what_a_daemon_says_is_read_back() -> None:
     control = Control(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
     assert Control.from_text(control.to_text()) == control
-    for torn in ("", "{", '{"pid": 1, "more": 2}', control.to_text()[:-3]):
+    torn = ["", "{", '{"pid": 1, "more": 2}', control.to_text()[:-3]]
+    forged = ["7", "[7]", "[" * 4000, "{}", '{"pid": "7"}', '{"pid": -1}', '{"pid": 0}']
+    forged += [f'{{"pid": {2**31}}}', '{"pid": 7, "begun": null}', '{"pid": 7, "outcome": 1}']
+    for text in torn + forged:
         with pytest.raises(ValueError):  # noqa: PT011
-            Control.from_text(torn)
+            Control.from_text(text)
+
+
+@pytest.fixture
+def victim() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that SIGHUP ends."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_a_process_that_does_not_hold_the_lock_is_not_signalled(
+    tmp_path: Path, victim: "subprocess.Popen[bytes]"
+) -> None:
+    with closing(LockFile(tmp_path / LOCK_NAME)) as forger:
+        forger.say(Control(victim.pid).to_text())
+        with pytest.raises(StartupError, match=f"names process {victim.pid}, which does not hold"):
+            reload(tmp_path)
+        forger.say(Control(2**22 + 1).to_text())  # there is no such process
+        with pytest.raises(StartupError, match="No such process"):
+            reload(tmp_path)
+    assert victim.poll() is None
+
+
+def test_having_the_file_open_is_not_holding_it(tmp_path: Path) -> None:
+    path = tmp_path / LOCK_NAME
+    with closing(LockFile(path)), path.open("rb") as opened:
+        script = f"import os, sys; os.fstat({opened.fileno()}); print(1, flush=True); input()"
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[opened.fileno()],
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"1\n"
+            assert is_held_by(path, os.getpid())
+            assert not is_held_by(path, other.pid)
+            other.communicate(b"\n")
+    path.unlink()
+    path.touch()
+    assert not is_held_by(path, os.getpid())
+
+
+def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None:
+    control = Control.of_this_process(follows=True)
+    with closing(LockFile(tmp_path / LOCK_NAME)) as holder:
+        holder.say(control.to_text())
+
+        def answer(*_: object) -> None:
+            holder.say(replace(control, begun=1, ended=1, outcome="added gate").to_text())
+
+        before = signal.signal(signal.SIGHUP, answer)
+        try:
+            assert reload(tmp_path) == "added gate"
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+def test_a_disk_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+
+    def hang(_: Path) -> None:
+        let_go.wait(PATIENCE)
+
+    monkeypatch.setattr(reload_module, "said_in", hang)
+    monkeypatch.setattr(reload_module, "_PATIENCE", 0.1)
+    with pytest.raises(CenternetdError, match=r"has not reloaded .* its disk may hang"):
+        reload(tmp_path)
+    let_go.set()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
+def test_only_a_file_is_written_to_and_read(tmp_path: Path, kind: str) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.write_bytes(b"untouched")
+    lock = root / LOCK_NAME
+    if kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.symlink_to(outside if kind == "link" else tmp_path / "none")
+    with pytest.raises(StartupError, match=rf"{lock} is not a regular file: remove it"):
+        Storage(root).open()
+    with pytest.raises(StartupError, match=r"can't be read: it is not a regular file"):
+        reload(root)
+    assert outside.read_bytes() == b"untouched"
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_of_another_user_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_bytes(b"untouched")
+    with pytest.raises(StartupError, match=rf"{path} is another user's file: remove it"):
+        LockFile(path, owner=os.getuid() + 1)
+    assert path.read_bytes() == b"untouched"
+    LockFile(path, owner=os.getuid()).close()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (errno.ENOLCK, r"lock can't be locked \(No locks available\), .* shares refuse locks"),
+        (errno.EOPNOTSUPP, r"can't be locked \(Operation not supported\)"),
+        (errno.ENOSYS, r"can't be locked \(Function not implemented\)"),
+        (errno.EACCES, "another centernetd writes to"),
+        (errno.EAGAIN, "another centernetd writes to"),
+    ],
+)
+def test_shares_that_refuse_locks_are_told_from_those_that_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, told: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StartupError, match=told):
+        Storage(tmp_path).open()

@@ -1,5 +1,6 @@
 """What is kept of a stream, and what the book is told of it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from daemon.config import RecordConfig
 from daemon.errors import SinkError
 from daemon.flow import Coding, StreamStatus
 from daemon.sink.accounts import Accounts, Fate, Settled
+from daemon.sink.file import OutputFile
 from daemon.sink.preroll import PreRoll
 from daemon.sink.recording import Recording
 from daemon.sink.storage import Storage
@@ -149,6 +151,35 @@ def test_after_a_failure_only_a_key_frame_begins_a_file(tmp_path: Path) -> None:
     recording.close()
     assert recording.settle() == Settled(written=15, failed=4)
     assert len(decode(tmp_path / "gate/a.mp4")) == 15
+
+
+@pytest.mark.parametrize("deed", ["delete", "move", "truncate", "cut", "replace"])
+def test_a_file_that_others_take_away_is_given_up_within_a_second_and_another_begun(
+    tmp_path: Path, deed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = open_recording(tmp_path, when="always")
+    for packet in PACKETS[:10]:
+        recording.add(packet)
+    part, elsewhere = tmp_path / "gate.mp4.part", tmp_path / "elsewhere"
+    if deed in ("delete", "replace"):
+        part.unlink()
+    if deed == "move":
+        part.rename(elsewhere)
+    if deed == "replace":
+        part.write_bytes(b"another's")
+    if deed in ("truncate", "cut"):
+        os.truncate(part, 0 if deed == "truncate" else 5000)
+    monkeypatch.setattr(OutputFile.sync, "__defaults__", (0.0,))
+    with pytest.raises(SinkError, match=r"gate.mp4.part was deleted, moved or cut by others"):
+        recording.add(PACKETS[10])
+    recording.abandon()
+    for packet in PACKETS[15:25]:
+        recording.add(packet)
+    recording.close()
+    if deed == "replace":
+        assert part.read_bytes() == b"another's"
+    name = "gate.mp4" if deed in ("delete", "move") else "gate-1.mp4"  # till it is mended or not
+    assert len(decode(tmp_path / name)) == 10
 
 
 def test_the_ring_is_bounded_by_its_bytes() -> None:

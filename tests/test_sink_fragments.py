@@ -96,7 +96,7 @@ def test_a_disk_that_fills_at_the_end_fails_the_close(tmp_path: Path) -> None:
     for packet in coded(11):
         file.write(packet)
     counted = file.safe
-    with file_size_limit(file.size + 10), pytest.raises(SinkError, match="File too large"):
+    with file_size_limit(file.size + 10), pytest.raises(SinkError, match="allows no larger file"):
         file.close()
     assert file.abandon()
     assert 0 < len(decode(file.path)) == counted < 11

@@ -1,17 +1,21 @@
 """The storage root: made, tried, locked, and never left."""
 
+import os
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from daemon.errors import SinkError, StartupError
-from daemon.sink.file import OutputFile, part_of, unused
+from daemon.sink.file import OutputFile, open_regular, part_of, unused
 from daemon.sink.storage import Storage
 from tests.fakes import PATIENCE
-from tests.sinks import NOON
+from tests.sinks import NOON, file_size_limit
 
 
 def test_creates_the_root(tmp_path: Path) -> None:
@@ -61,16 +65,17 @@ def test_a_folder_that_cannot_be_made_is_a_sink_error(tmp_path: Path) -> None:
         Storage(tmp_path).place("{stream}/a.mp4", "gate", NOON)
 
 
-@pytest.mark.parametrize("hung", ["resolve", "mkdir", "unlink", "rmdir"])
+@pytest.mark.parametrize("hung", ["realpath", "mkdir", "unlink", "rmdir"])
 def test_a_call_that_hangs_holds_up_its_own_stream_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hung: str
 ) -> None:
     storage, let_go, called = Storage(tmp_path), threading.Event(), threading.Event()
     old = tmp_path / "hung/old.mp4"
-    real = getattr(Path, hung)
+    owner: Any = os.path if hung == "realpath" else Path
+    real = getattr(owner, hung)
 
     def hang(path: Path, *args: Any, **kwargs: Any) -> Any:
-        if "hung" in path.parts:
+        if "hung" in Path(path).parts:
             called.set()
             assert let_go.wait(PATIENCE)
         return real(path, *args, **kwargs)
@@ -81,7 +86,7 @@ def test_a_call_that_hangs_holds_up_its_own_stream_alone(
         use: Callable[[], Any] = lambda: storage.remove(old)  # noqa: E731
     else:
         use = lambda: storage.place("{stream}/a.mp4", "hung", NOON)  # noqa: E731
-    monkeypatch.setattr(Path, hung, hang)
+    monkeypatch.setattr(owner, hung, hang)
     user = threading.Thread(target=use, daemon=True)
     user.start()
     assert called.wait(PATIENCE)
@@ -142,13 +147,71 @@ def test_a_name_that_exists_or_is_begun_is_not_used(tmp_path: Path) -> None:
     assert unused(path) == tmp_path / "gate-2.mp4"
 
 
-def test_a_full_disk_is_told_at_once_in_the_systems_words() -> None:
-    file = OutputFile(Path("/dev/full"), "a")
-    with pytest.raises(SinkError, match="/dev/full can't be written: No space left on device"):
+def test_a_full_disk_is_told_at_once_in_the_systems_words(tmp_path: Path) -> None:
+    file = OutputFile(tmp_path / "file", "a")
+    file._file.close()
+    file._file = FileIO("/dev/full", "w")
+    with pytest.raises(SinkError, match="file can't be written: No space left on device"):
         file.write(b"x")
     file.abandon()
     file.abandon()
     assert file.closed
+
+
+def test_a_limit_of_the_file_system_is_told_as_such(tmp_path: Path) -> None:
+    file = OutputFile(tmp_path / "file", "x")
+    with (
+        file_size_limit(10),
+        pytest.raises(SinkError, match=r"can't be written: its file system, or a limit .* larger"),
+    ):
+        file.write(bytes(11))
+    file.close()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "read pipe", "folder", "socket"])
+@pytest.mark.parametrize("mode", ["rb", "r+b", "ab"])
+def test_nothing_but_a_file_is_opened_and_nothing_blocks(
+    tmp_path: Path, kind: str, mode: Literal["rb", "r+b", "ab"]
+) -> None:
+    path, outside = tmp_path / "path", tmp_path / "outside"
+    outside.write_bytes(b"untouched")
+    with ExitStack() as kept:
+        if kind in ("link", "dangling"):
+            path.symlink_to(outside if kind == "link" else tmp_path / "none")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "socket":
+            listening = kept.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(os.path.relpath(path))
+        else:
+            os.mkfifo(path)
+            if kind == "read pipe":
+                reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+                kept.callback(os.close, reader)
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+            open_regular(path, mode)
+    assert outside.read_bytes() == b"untouched"
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_others_do_to_an_open_file_is_seen(tmp_path: Path) -> None:
+    def written(name: str) -> OutputFile:
+        file = OutputFile(tmp_path / name, "x")
+        file.write(b"12345")
+        file.keep()
+        assert file.is_intact
+        return file
+
+    deleted, moved, cut, replaced = map(written, ("deleted", "moved", "cut", "replaced"))
+    deleted.path.unlink()
+    moved.path.rename(tmp_path / "elsewhere")
+    os.truncate(cut.path, 3)
+    replaced.path.unlink()
+    replaced.path.symlink_to(tmp_path / "elsewhere")
+    for file in (deleted, moved, cut, replaced):
+        assert not file.is_intact
+        assert not file.abandon()
+    assert cut.path.read_bytes() == b"123", "nothing is put in the place of what is gone"
 
 
 def test_an_abandoned_file_is_cut_back_to_what_is_whole(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from daemon.errors import SinkError
 from daemon.flow import EVERYTHING, Detections, Filter, Result
 from daemon.sink.accounts import Settled
 from daemon.sink.annotate import label_of
-from daemon.sink.file import OutputFile, telling, unused
+from daemon.sink.file import LARGEST, OutputFile, open_regular, telling, unused
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -98,15 +98,17 @@ class EventLog:
         """Return the file for a time; that it is the right one is looked into once a second."""
         if self._file is None or int(wall_time) != self._second:
             place = self._storage.place(self._config.path, self._stream, wall_time)
-            if self._file is None or place != self._place or not self._file.is_in_place:
+            full = self._file is not None and self._file.size >= LARGEST
+            if self._file is None or place != self._place or full or not self._file.is_intact:
                 self.close()
-                self._file = self._open(place)
+                self._file = self._open(place, full=full)
             self._second = int(wall_time)
         return self._file
 
-    def _open(self, place: Path) -> OutputFile:
-        if place != self._place:
-            self._path = place if self._template_has_time else unused(place)
+    def _open(self, place: Path, *, full: bool) -> OutputFile:
+        if place != self._place or full:
+            continued = self._template_has_time and not full
+            self._path = place if continued else unused(place)
             self._place = place
         self._storage.begin(self._path)
         try:
@@ -136,7 +138,7 @@ def cut_torn_line(path: Path) -> bool:
     """
     if not path.exists():
         return False
-    with path.open("r+b") as file:
+    with open_regular(path, "r+b") as file:
         head, size = file.read(len(_BEGINNING)), file.seek(0, os.SEEK_END)
         whole = _last_line_end(file, size)
         if whole == size or not _BEGINNING.startswith(head):

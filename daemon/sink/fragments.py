@@ -10,7 +10,7 @@ from av.stream import Stream
 
 from daemon.errors import SinkError
 from daemon.flow import Packet
-from daemon.sink.file import OutputFile, part_of, unused
+from daemon.sink.file import OutputFile, part_of, reason, unused
 
 MUXER = {
     # The header is put off until the first key frame has told its parameter sets.
@@ -86,7 +86,8 @@ class FragmentedMp4:
             self.safe = self._last
             self._file.keep()
         self._last = packet.number
-        self._file.sync()
+        if self._file.sync():
+            self._refuse_if_changed()
 
     def close(self) -> None:
         """Complete the file and give it its name: every packet is in it.
@@ -98,6 +99,7 @@ class FragmentedMp4:
         """
         with _telling(self._file.path):
             self._container.close()
+            self._refuse_if_changed()
             self._file.close()
             self.safe = self._last
             self._rename()
@@ -112,11 +114,15 @@ class FragmentedMp4:
         with suppress(av.FFmpegError, OSError, SinkError):
             self._container.close()
         with suppress(OSError):
-            if not self.safe:
+            if cut and not self.safe:
                 self._file.path.unlink()
             elif cut and not self._named:
                 self._rename()
         return self._named
+
+    def _refuse_if_changed(self) -> None:
+        if not self._file.is_intact:
+            raise SinkError(f"{self.part} was deleted, moved or cut by others")
 
     def _muxable(self, packet: Packet) -> "av.Packet[Stream]":
         muxable = av.Packet(packet.data)
@@ -153,4 +159,5 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError) as error:
-        raise SinkError(f"{path} can't be written: {error.strerror}") from error
+        why = reason(error.errno, error.strerror)
+        raise SinkError(f"{path} can't be written: {why}") from error

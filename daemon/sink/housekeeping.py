@@ -165,7 +165,7 @@ class Housekeeping:
         for _ in range(len(self._storage.left)):
             path = self._storage.left.popleft()
             try:
-                mended = any(
+                mended = self._storage.has(path.parent) and any(
                     output.is_video and recover_recording(path, output) for output in self._outputs
                 )
             except OSError as error:

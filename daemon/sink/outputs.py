@@ -10,7 +10,7 @@ from re import Pattern
 from daemon.config import StreamConfig
 from daemon.config.template import patterns
 from daemon.sink.events import made_from_file
-from daemon.sink.file import PART
+from daemon.sink.file import PART, NotRegularError, open_regular
 from daemon.sink.recording import FROM_CAMERA, FROM_FILE
 
 _HEAD = 4096  # bytes in which a file says what it is
@@ -46,8 +46,11 @@ class Output:
         OSError
             When it can't be read.
         """
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
+        try:
+            with open_regular(path, "rb") as file:
+                head = file.read(_HEAD)
+        except NotRegularError:  # somebody put it in the place of a file
+            return False
         if self.is_video:
             return (FROM_FILE if self.from_file else FROM_CAMERA).encode() in head
         return made_from_file(head) is self.from_file

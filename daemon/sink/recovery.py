@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from daemon.sink.events import cut_torn_line
-from daemon.sink.file import PART, unused
+from daemon.sink.file import PART, open_regular, unused
 from daemon.sink.outputs import Output, walk
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ def recover_recording(part: Path, output: Output) -> bool:
     """
     if not part.exists():
         return False
-    status = part.stat()
-    with part.open("r+b") as file:
+    with open_regular(part, "r+b") as file:
+        status = os.fstat(file.fileno())
         whole = whole_fragments(file, status.st_size)
         if not output.made(part) and (whole or not _is_header(file, status.st_size)):
             return False
@@ -76,7 +76,7 @@ def recover_recording(part: Path, output: Output) -> bool:
         part.unlink()
         log.warning("%s was cut off before its first picture: removed", part)
         return True
-    os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))  # its age is what it was
+    _set_back(part, status)  # its age is what it was
     final = unused_beside(part)
     part.rename(final)
     log.warning("%s was cut off: %d bytes of it are kept", final, whole)
@@ -118,5 +118,10 @@ def _recover_events(path: Path, output: Output) -> bool:
     status = path.stat()
     torn = cut_torn_line(path)
     if torn:
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        _set_back(path, status)
     return torn
+
+
+def _set_back(path: Path, status: os.stat_result) -> None:
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    os.utime(path, ns=times, follow_symlinks=False)

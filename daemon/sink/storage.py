@@ -11,7 +11,7 @@ from pathlib import Path
 from daemon.config import expand
 from daemon.errors import SinkError, StartupError
 from daemon.flow import Bell, StorageStatus
-from daemon.sink.file import PART, telling
+from daemon.sink.file import LARGEST, PART, telling
 from daemon.sink.lockfile import LockFile
 
 LOCK_NAME = ".centernetd.lock"
@@ -28,6 +28,8 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.status = StorageStatus()
+        self.largest = LARGEST
+        """Bytes from which on a recording is continued in another file."""
         self.completed: deque[Path] = deque()
         self.left: deque[Path] = deque()
         self._writing: set[Path] = set()
@@ -44,12 +46,13 @@ class Storage:
         Raises
         ------
         StartupError
-            When it can't be written to, or another daemon holds it.
+            When it can't be written to, another daemon holds it, or it can't be locked.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.root).close()
-            self._lock = LockFile(self.root / LOCK_NAME)
+            with tempfile.TemporaryFile(dir=self.root) as ours:
+                owner = os.fstat(ours.fileno()).st_uid  # on network shares it may be anybody
+            self._lock = LockFile(self.root / LOCK_NAME, owner)
             self.tell()
         except BlockingIOError:
             self.close()
@@ -99,12 +102,17 @@ class Storage:
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
         with telling(path):
-            if not path.resolve().is_relative_to(self.root.resolve()):
+            if not self.has(path):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
             with self._busy:
                 self._folders[template, stream] = path.parent  # before it is made: see `remove`
             _make(path.parent)
         return path
+
+    def has(self, path: Path) -> bool:
+        """Whether ``path`` is under the root, wherever symbolic links lead."""
+        real = Path(os.path.realpath(path))  # unlike `resolve`, it takes links that go in circles
+        return real.is_relative_to(os.path.realpath(self.root))
 
     def check(self) -> None:
         """Raise SinkError while nothing may be written."""
@@ -148,7 +156,9 @@ class Storage:
             return frozenset(self._writing)
 
     def remove(self, path: Path) -> bool:
-        """Delete a file and the folders that this leaves empty; False if it is being written.
+        """Delete a file and the folders that this leaves empty.
+
+        Returns False if it is being written, or not under the root any more.
 
         Raises
         ------
@@ -160,6 +170,8 @@ class Storage:
                 return False
             self._removing = path
         try:
+            if not self.has(path.parent):
+                return False
             path.unlink(missing_ok=True)
         finally:
             self._removing = None
