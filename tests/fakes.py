@@ -101,10 +101,12 @@ class FakeSource:
         *,
         time_base: Fraction = TIME_BASE,
         damaged: int = 0,
+        held_back: int = 0,
         in_bursts: bool = False,
     ) -> None:
         self.info = SourceInfo("fake", "fakedec", time_base, len(script), in_bursts)
         self.damaged = damaged
+        self.held_back = held_back
         self.closed = 0
         self._script = script
         self._read = False

@@ -29,13 +29,22 @@ class Rate(TypedDict, total=False):
 
 
 def encoded(
-    images: Iterable[Image], rate: int, *, key_interval: int, codec: str = "h264", keeps: Rate
+    images: Iterable[Image],
+    rate: int,
+    *,
+    key_interval: int,
+    codec: str = "h264",
+    keeps: Rate,
+    parameters: str = "",
 ) -> Iterator["Packet[VideoStream]"]:
-    """Encode pictures of one size, ``rate`` a second, as cameras do: without delay."""
+    """Encode pictures of one size, ``rate`` a second, as cameras do: without delay.
+
+    ``parameters`` are x264's or x265's own.
+    """
     encoder = None
     for index, image in enumerate(images):
         if encoder is None:
-            encoder = _encoder(image.shape, rate, key_interval, codec, keeps)
+            encoder = _encoder(image.shape, rate, key_interval, codec, keeps, parameters)
         frame = av.VideoFrame.from_ndarray(image, format="bgr24")
         frame.pts = index
         yield from encoder.encode(frame)
@@ -44,7 +53,7 @@ def encoded(
 
 
 def _encoder(
-    shape: tuple[int, ...], rate: int, key_interval: int, codec: str, keeps: Rate
+    shape: tuple[int, ...], rate: int, key_interval: int, codec: str, keeps: Rate, parameters: str
 ) -> av.VideoCodecContext:
     encoder = av.CodecContext.create(_ENCODERS[codec], "w")
     assert isinstance(encoder, av.VideoCodecContext)
@@ -57,7 +66,9 @@ def _encoder(
     encoder.gop_size, encoder.max_b_frames = key_interval, 0
     options = {"tune": "zerolatency", "preset": "ultrafast"}
     if codec == "hevc":
-        options["x265-params"] = "log-level=none"
+        options["x265-params"] = f"log-level=none:{parameters}"
+    elif parameters:
+        options["x264-params"] = parameters
     if "crf" in keeps:
         options["crf"] = str(keeps["crf"])
     if "bit_rate" in keeps:
@@ -79,10 +90,13 @@ def moving_square(
     rate: int = 25,
     key_interval: int = 10,
     codec: str = "h264",
+    parameters: str = "",
 ) -> Video:
     """Encode a red square that goes down the picture."""
     images = (_square(size, 24 + index % 50) for index in range(count))
-    packets = encoded(images, rate, key_interval=key_interval, codec=codec, keeps={})
+    packets = encoded(
+        images, rate, key_interval=key_interval, codec=codec, keeps={}, parameters=parameters
+    )
     return _video(packets, rate, codec)
 
 

@@ -15,6 +15,11 @@ _FU = 49  # in H.265
 _IDR = 5
 
 
+def kind_of(unit: bytes, codec: str) -> int:
+    """Return the kind of a NAL unit."""
+    return unit[0] & 0x1F if codec == "h264" else unit[0] >> 1 & 0x3F
+
+
 @dataclass(frozen=True)
 class Video:
     """A closed loop of pictures: each is the list of its NAL units.
@@ -36,6 +41,21 @@ class Video:
         return Video(
             [p for p in self.pictures if not any(u[0] & 0x1F == _IDR for u in p)], self.rate
         )
+
+    @property
+    def with_sets_everywhere(self) -> "Video":
+        """The same with the parameter sets before each slice of a key frame, as GStreamer does."""
+        sets, keys = {"h264": ((7, 8), (5,)), "hevc": ((32, 33, 34), (19, 20, 21))}[self.codec]
+        own = [unit for unit in self.pictures[0] if kind_of(unit, self.codec) in sets]
+        pictures = [
+            [
+                u
+                for unit in picture
+                for u in ([*own, unit] if kind_of(unit, self.codec) in keys else [unit])
+            ]
+            for picture in self.pictures
+        ]
+        return Video(pictures, self.rate, self.codec)
 
 
 class Packets:

@@ -35,7 +35,7 @@ class CameraSource:
         address = CameraAddress.parse(uri.reveal())
         self._device = Path(address.device)
         self._timeout = timeout
-        self.damaged = 0
+        self.damaged = self.held_back = 0
         self._refuse_if_absent()
         self._capture = cv2.VideoCapture(address.device, cv2.CAP_V4L2)
         try:

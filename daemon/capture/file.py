@@ -39,6 +39,11 @@ class FileSource:
         """Packets that could not be decoded, in the last reading."""
         return self._source.damaged
 
+    @property
+    def held_back(self) -> int:
+        """Always 0: of a file, every picture is given out."""
+        return self._source.held_back
+
     def __iter__(self) -> Iterator[Picture]:
         """Yield each picture once.
 

@@ -61,8 +61,8 @@ class SourceInfo:
 class Source(Protocol):
     """An open source: iterate it for its pictures, then close it.
 
-    ``damaged`` counts what was passed over because it is broken. ``info`` may change
-    with any picture.
+    ``damaged`` counts what was passed over because it is broken, ``held_back`` what of that was
+    broken only by what came before. ``info`` may change with any picture.
     """
 
     @property
@@ -72,6 +72,10 @@ class Source(Protocol):
     @property
     def damaged(self) -> int:
         """Packets and pictures passed over: not decodable, or decoded from damaged data."""
+
+    @property
+    def held_back(self) -> int:
+        """Pictures among these that aren't damaged, but that no whole one preceded."""
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.

@@ -173,7 +173,7 @@ class CaptureStage:
             source.close()
             turn.resume()
             self._status.damaged = damaged + source.damaged
-            self._note_damage(source.damaged)
+            self._note_damage(source.damaged - source.held_back, source.held_back)
 
     def _note_picture(self, picture: Picture, source: Source) -> None:
         self._status.decoder = source.info.decoder
@@ -198,10 +198,14 @@ class CaptureStage:
             message = "%s: %s%s; %s"
             self._log(logging.WARNING, message, self._stream.source, error, again, what_next)
 
-    def _note_damage(self, count: int) -> None:
-        if count and self._reminder.count("damage", ""):
+    def _note_damage(self, damaged: int, held_back: int) -> None:
+        if damaged and self._reminder.count("damage", ""):
             message = "%s: %d damaged packets or pictures were passed over"
-            self._log(logging.WARNING, message, self._stream.source, count)
+            self._log(logging.WARNING, message, self._stream.source, damaged)
+        if held_back and self._reminder.count("held back", ""):
+            message = "%s: %d pictures were held back, as no key frame or recovery point %s"
+            when = "had come since the damage" if damaged else "had come yet"
+            self._log(logging.WARNING, message, self._stream.source, held_back, when)
 
     def _note_loss(self, waited: float) -> None:
         """Tell that the thread is lost, in its place."""

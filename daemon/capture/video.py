@@ -9,11 +9,13 @@ from typing import cast
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags2
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from daemon.capture.access_units import WholePictures
 from daemon.capture.container import (
     SHARE,
     announced_end,
@@ -26,7 +28,7 @@ from daemon.capture.container import (
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
-from daemon.capture.gate import KeyFrameGate, is_key
+from daemon.capture.gate import DamageGate, is_key
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
@@ -90,14 +92,16 @@ class VideoSource:
             total_frames=total_frames(self._container, self._stream),
             in_bursts=comes_in_bursts(self._container),
         )
-        self._gate = KeyFrameGate()
+        self._whole = WholePictures(self._stream, live=self._live)
+        self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())
+        self._fruitless = 0  # packets since the last whole picture
         self.damaged = 0
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.
 
         Packets that can't be decoded are passed over; so are, on a network, pictures up to the
-        first key frame and from a damaged one to the next.
+        first whole one and from a damaged one to the next that is whole (`DamageGate`).
 
         Raises
         ------
@@ -112,15 +116,15 @@ class VideoSource:
             for any_packet in self._container.demux():  # sound too: it may outlive the pictures
                 started = time.monotonic()
                 if self._live and started - pictured_at > SHARE * self._timeout:
-                    raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
+                    raise SourceError(self._why_no_picture, "stalled")
                 if any_packet.stream is not self._stream:
                     continue
-                packet = cast("Packet[VideoStream]", any_packet)
-                for frame in self._decode_and_copy(packet):
-                    if not self._is_whole(frame):
-                        continue
-                    yield self._picture(frame, started)
-                    pictured_at = started = time.monotonic()
+                for packet in self._whole.add(cast("Packet[VideoStream]", any_packet)):
+                    for frame in self._decode_and_copy(packet):
+                        if not self._is_whole(frame):
+                            continue
+                        yield self._picture(frame, started)
+                        pictured_at = started = time.monotonic()
         except av.error.ExitError:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
@@ -148,16 +152,38 @@ class VideoSource:
         return frames
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        self._fruitless += 1
+        if packet.is_keyframe:  # to a parser, a recovery point is one
+            self._gate.reach_recovery_point()
+        if self._live and self._gate.overrules_decoder(time.monotonic()):
+            self._stream.codec_context.flags2 |= Flags2.show_all
         try:
             return packet.decode()
         except av.error.InvalidDataError:
             self.damaged += 1
-            self._gate.shut()
+            self._gate.shut(time.monotonic())
             return []
         except av.FFmpegError as error:
             if not self._on_gpu:
                 raise
             raise self._gpu_failed(said(error)) from None
+
+    @property
+    def held_back(self) -> int:
+        """Of what is damaged: pictures that are only so because no whole one preceded them."""
+        return self._gate.held_back
+
+    @property
+    def _why_no_picture(self) -> str:
+        sentence = f"no picture for {self._timeout:g} s"
+        if not self._fruitless:
+            return sentence
+        if self.damaged > self.held_back:
+            return f"{sentence} that is whole: what came was damaged, or built on what was"
+        return (
+            f"{sentence}: video came, but neither a key frame nor a recovery point to begin with; "
+            "have the camera send key frames more often"
+        )
 
     def _in_memory(self, frame: VideoFrame) -> VideoFrame:
         """Return ``frame``, fetched from the GPU if it is there."""
@@ -178,8 +204,9 @@ class VideoSource:
 
     def _is_whole(self, frame: VideoFrame) -> bool:
         """Whether a picture is to be given out; of a file, all that can be decoded are."""
-        whole = not self._live or self._gate.admits(frame)
+        whole = not self._live or self._gate.admits(frame, time.monotonic())
         self.damaged += not whole
+        self._fruitless *= not whole
         return whole
 
     @property
