@@ -95,7 +95,7 @@ def test_it_holds_what_helps_and_no_password(config: Path, site: Site, tmp_path:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for secret in (SENTINEL, ENCODED, ENCODED.lower(), "s3nt", "and more"):
         assert not [name for name, text in told.items() if secret in text], secret
-    assert "gate: can't open rtsp://viewer:***@192.0.2.1/live; *** is wrong" in told["journal.txt"]
+    assert "gate: can't open rtsp://***@192.0.2.1/live; *** is wrong" in told["journal.txt"]
     assert "centernetd_stream_up" in told["metrics.txt"]
     assert json.loads(told["status.txt"])["streams"].keys() == {"gate", "yard"}
     assert told["healthz.txt"] == "ok\n"
@@ -104,7 +104,7 @@ def test_it_holds_what_helps_and_no_password(config: Path, site: Site, tmp_path:
     assert any(finding["topic"] == "onnxruntime" for finding in json.loads(told["doctor.json"]))
     assert told["service.txt"] == "not collected: systemctl is not on this machine\n"
     files = json.loads(told["config.json"])
-    assert files["config.yaml"]["streams"]["gate"] == {"source": "rtsp://viewer:***@192.0.2.1/live"}
+    assert files["config.yaml"]["streams"]["gate"] == {"source": "rtsp://***@192.0.2.1/live"}
     assert files["hall.yaml"] == {"source": "http://192.0.2.3/?token=***"}
     assert "is not YAML" in files["shed.yaml"]
 

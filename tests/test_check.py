@@ -32,7 +32,7 @@ def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> Non
     heading, first, second = (line.split() for line in outcome.out.splitlines())
     assert heading == ["stream", "source", "policy", "record", "events"]
     recording = "gate/%Y-%m-%d/%H-%M-%S.mp4"
-    assert first == ["gate", "rtsp://viewer:***@192.0.2.1/s", "live", recording, "(boxes)", "never"]
+    assert first == ["gate", "rtsp://***@192.0.2.1/s", "live", recording, "(boxes)", "never"]
     assert second == ["yard", "yard.mp4", "lossless", "yard.mp4", "(blur)", "yard.jsonl"]
     assert not (tmp_path / "out").exists()
 

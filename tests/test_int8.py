@@ -159,7 +159,7 @@ def test_the_way_from_an_export_to_a_run(cli: CommandLine, tmp_path: Path) -> No
         ("--calibrate gate.mp4", 2, "--calibrate is for --precision int8"),
         ("--precision float16 --calibrate x.mp4", 2, "--calibrate is for --precision int8"),
         ("--precision int8 --calibrate no.mp4", 1, "--calibrate no.mp4: can't be opened"),
-        ("--precision int8 --calibrate ftp://a:b@c/d", 1, "--calibrate ftp://a:***@c/d: "),
+        ("--precision int8 --calibrate ftp://a:b@c/d", 1, "--calibrate ftp://***@c/d: "),
         ("--precision int8 --calibrate one.mp4", 1, "one.mp4: one picture is not enough"),
     ],
 )

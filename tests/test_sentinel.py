@@ -59,4 +59,4 @@ def test_a_configuration_that_is_refused(
 def test_the_needle_is_found(cli: CommandLine) -> None:
     assert found_in("text", f"x{PASSWORD}")
     assert found_in("text", f"x{ENCODED.lower().replace('sentinel', 'Sentinel')}")
-    assert not found_in("text", "rtsp://viewer:***@127.0.0.1/play")
+    assert not found_in("text", "rtsp://***@127.0.0.1/play")

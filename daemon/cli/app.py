@@ -20,7 +20,6 @@ from daemon.cli.prepare import fetch, prepare
 from daemon.cli.reload import reload
 from daemon.cli.run import run
 from daemon.cli.status import status
-from daemon.config import redact
 from daemon.errors import CenternetdError, ConfigError
 from daemon.service import logs
 
@@ -40,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, obj=invocation)
     except Exception as error:
+        hide = logs.redactor()
         if invocation.debug:
-            print(redact(traceback.format_exc()), end="", file=sys.stderr)
+            print(hide(traceback.format_exc()), end="", file=sys.stderr)
         else:
             for sentence in _sentences(error):
-                print(f"centernetd: {redact(sentence)}", file=sys.stderr)
+                print(f"centernetd: {hide(sentence)}", file=sys.stderr)
         code = error.exit_code if isinstance(error, CenternetdError) else 1
         if invocation.engine_failed:
             leave(code)

@@ -13,8 +13,8 @@ from daemon.cli.table import print_table
 from daemon.commands.check import Probe, StreamSummary, summarize
 from daemon.commands.check import probe as try_out
 from daemon.commands.look import Look
-from daemon.config import redact
 from daemon.errors import ConfigError
+from daemon.service import logs
 
 
 def check(
@@ -35,7 +35,7 @@ def check(
         settings = read_config(config, base_dir)
     except ConfigError as error:
         if as_json:
-            sentences = [redact(sentence) for sentence in (str(error), *error.others)]
+            sentences = [logs.redactor()(sentence) for sentence in (str(error), *error.others)]
             print(json.dumps({"valid": False, "error": sentences[0], "errors": sentences}))
         raise
     streams, notices = summarize(settings), settings.notices()
@@ -86,7 +86,7 @@ def _print_probe(found: Probe) -> None:
     for sentence in _sentences(found):
         print(sentence)
     for problem in found.problems:
-        print(f"problem: {redact(problem)}")
+        print(f"problem: {logs.redactor()(problem)}")
 
 
 def _seen(look: Look) -> str:

@@ -11,6 +11,7 @@ import typer
 from daemon.config import Config, load
 from daemon.errors import ConfigError
 from daemon.model.precision import FLOAT16, FLOAT32, INT8
+from daemon.service import logs
 
 _DEFAULT_CONFIG = Path("config.yaml")
 
@@ -73,7 +74,9 @@ def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
     ConfigError
         When it is missing or refused.
     """
-    return load(config_path(path), base_dir)
+    config = load(config_path(path), base_dir)
+    logs.redactor().learn(config.secrets())
+    return config
 
 
 def config_path(path: Path | None) -> Path:

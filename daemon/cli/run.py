@@ -95,7 +95,6 @@ def run(
 
     def reread() -> Config:
         again = read_config(config)
-        handler.redactor.learn(again.secrets())
         _tell_notices(again)
         return again
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from daemon.capture.open import open_source
 from daemon.capture.source import Source
 from daemon.commands.agreement import Agreement, agreement
-from daemon.config import SourceUri, redact
+from daemon.config import SourceUri, shown
 from daemon.errors import SourceError
 from daemon.flow import Detections
 from daemon.inference.engines.ort import OrtCpuEngine
@@ -111,10 +111,10 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Ro
             source.close()
     except (SourceError, ValueError) as error:
         if len(rows) < _ENOUGH:
-            raise SourceError(f"--calibrate {redact(video)}: {error}") from None
+            raise SourceError(f"--calibrate {shown(video)}: {error}") from None
         broken = str(error)
     if len(rows) < _FEWEST:
-        raise SourceError(f"--calibrate {redact(video)}: one picture is not enough")
+        raise SourceError(f"--calibrate {shown(video)}: one picture is not enough")
     return rows, broken
 
 

@@ -6,7 +6,7 @@ from daemon.config.config import Config
 from daemon.config.folders import cache_dir, state_dir
 from daemon.config.loader import load
 from daemon.config.peek import inline_secrets, listen_of, shareable, storage_root_of
-from daemon.config.secret import SourceUri, redact
+from daemon.config.secret import Redactor, SourceUri, redact, shown
 from daemon.config.sections import (
     BatchingConfig,
     EngineConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "PageConfig",
     "Policy",
     "RecordConfig",
+    "Redactor",
     "SourceUri",
     "StorageConfig",
     "StreamConfig",
@@ -51,6 +52,7 @@ __all__ = [
     "load",
     "redact",
     "shareable",
+    "shown",
     "state_dir",
     "storage_root_of",
 ]

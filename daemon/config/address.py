@@ -6,6 +6,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
+from daemon.config.places import show
+
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
 
 
@@ -21,7 +23,7 @@ class Address(NamedTuple):
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match[3]) > 65535:
             raise ValueError(
-                f"{text!r} is no address: write HOST:PORT, as in 127.0.0.1:10864 or [::1]:10864"
+                f"{show(text)} is no address: write HOST:PORT, as in 127.0.0.1:10864 or [::1]:10864"
             )
         if match[1]:
             ipaddress.IPv6Address(match[1])  # raises ValueError with a sentence of its own

@@ -13,7 +13,7 @@ from daemon.config.loader import merged
 from daemon.config.places import Places
 from daemon.config.problems import refusals, sentence
 from daemon.config.resolve import resolve
-from daemon.config.secret import SourceUri, redact
+from daemon.config.secret import SourceUri, shown
 from daemon.config.sections import FileConfig
 from daemon.config.stream import source_uri
 from daemon.errors import ConfigError
@@ -70,7 +70,7 @@ def _uri(source: str) -> SourceUri:
     try:
         return source_uri(variables.expand(source))
     except ValueError as error:
-        raise ConfigError(f"source {redact(source)}: {error}") from None
+        raise ConfigError(f"source {shown(source)}: {error}") from None
 
 
 def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:

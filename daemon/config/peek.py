@@ -10,7 +10,7 @@ from daemon.config.address import Address
 from daemon.config.folders import state_dir
 from daemon.config.loader import CAMERA_FOLDER, camera_files, read_file
 from daemon.config.places import Places
-from daemon.config.secret import MASK, redact, secrets_in
+from daemon.config.secret import MASK, redact, secrets_in, shown
 from daemon.config.sections import MetricsConfig, StorageConfig
 from daemon.errors import ConfigError
 
@@ -85,9 +85,9 @@ def _parsed_or_sentence(path: Path) -> Any:  # noqa: ANN401
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401
     """Return ``value`` with each text masked, also where only its key tells a secret."""
     if isinstance(value, dict):
-        return {redact(name): _masked(inner, name) for name, inner in value.items()}
+        return {shown(name): _masked(inner, name) for name, inner in value.items()}
     if isinstance(value, tuple):
         return [_masked(inner, key) for inner in value]
     if not isinstance(value, str):
         return value
-    return redact(value) if redact(f"{key}=x") == f"{key}=x" else MASK
+    return shown(value) if redact(f"{key}=x") == f"{key}=x" else MASK

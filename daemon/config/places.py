@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from daemon.config.secret import MASK, redact
+from daemon.config.secret import Redactor, shown
 from daemon.errors import ConfigError
 
 Location = tuple[str | int, ...]
@@ -17,7 +17,7 @@ def show(value: object) -> str:
         return "a mapping"
     if isinstance(value, tuple):
         return "a list"
-    text = repr(value) if isinstance(value, str) else str(value).lower()
+    text = repr(shown(value)) if isinstance(value, str) else str(value).lower()
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
@@ -29,7 +29,7 @@ def dotted(location: Location) -> str:
             text += f"[{part}]"
         else:
             plain = part.isprintable() and 0 < len(part) <= LONGEST_SHOWN
-            text += f".{part if plain else show(part)}"
+            text += f".{shown(part) if plain else show(part)}"
     return text.removeprefix(".")
 
 
@@ -53,6 +53,4 @@ class Places:
         """Return the error to raise about a key: file, line, key, sentence, and no secret."""
         file, line = self.find(location)
         name = f"{dotted(location)}: " if location else ""
-        for value in sorted(self.taken, key=len, reverse=True):
-            sentence = sentence.replace(value, MASK)
-        return ConfigError(f"{file}:{line}: {redact(name + sentence)}")
+        return ConfigError(f"{file}:{line}: {Redactor(self.taken)(name + sentence)}")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from daemon.config import future
 from daemon.config.config import Config
 from daemon.config.folders import cache_dir, state_dir
-from daemon.config.places import Location, Places
+from daemon.config.places import Location, Places, show
 from daemon.config.problems import nearest
 from daemon.config.sections import FileConfig, ModelConfig
 from daemon.config.stream import EventsConfig, RecordConfig, StreamConfig, StreamEntry
@@ -108,7 +108,7 @@ def _contradictions(
     for name, stream in streams.items():
         if stream.model not in file.models:
             hint = nearest(stream.model, file.models)
-            yield ("streams", name, "model"), f"no model {stream.model!r} under models; {hint}"
+            yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
         yield from _unfit(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = "is less than twice batching.max_delay: frames would grow old by waiting"

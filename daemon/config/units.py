@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
+from daemon.config.places import show
+
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {
     "B": 1,
@@ -23,7 +25,7 @@ def parse_duration(text: str) -> float:
     """
     seconds = _parse(text, SECONDS, "500ms, 10s, 5min, 14d")
     if seconds > LONGEST:
-        raise ValueError(f"{text!r} is more than {format_duration(LONGEST)}")
+        raise ValueError(f"{show(text)} is more than {format_duration(LONGEST)}")
     return seconds
 
 
@@ -52,10 +54,10 @@ def format_size(count: int) -> str:
 def _parse(text: str, factors: dict[str, Any], examples: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no such quantity; write one as in {examples}")
+        raise ValueError(f"{show(text)} is no such quantity; write one as in {examples}")
     number, unit = match.groups()
     if not unit:
-        raise ValueError(f"{text!r} needs a unit, as in {examples}")
+        raise ValueError(f"{show(text)} needs a unit, as in {examples}")
     if unit not in factors:
         raise ValueError(f"{unit!r} is no known unit; write one of {', '.join(factors)}")
     return float(number) * float(factors[unit])

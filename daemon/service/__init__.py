@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
+from daemon.config import Redactor
 from daemon.service.http import HttpServer
 from daemon.service.logs import LogHandler, configure
 from daemon.service.meters import PrometheusMeters
@@ -10,7 +11,6 @@ from daemon.service.notify import Notifier, watchdog_interval
 from daemon.service.pages import Pages
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
-from daemon.service.redaction import Redactor
 from daemon.service.view import EngineInfo, Pipeline, StreamView
 
 __all__ = [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import Literal
 
-from daemon.service.redaction import Redactor
+from daemon.config import Redactor
 from daemon.service.repeats import Repeats
 
 LogFormat = Literal["auto", "text", "json"]
@@ -139,10 +139,10 @@ def configure(
     ``auto`` is JSON where standard error goes to the systemd journal, and text elsewhere. Called
     again, it replaces what it set up.
     """
-    redactor = Redactor(secrets)
+    mask = Redactor(secrets)
     journal = _goes_to_journal(environ)
     structured = journal if format == "auto" else format == "json"
-    formatter = JsonFormatter(redactor) if structured else TextFormatter(redactor)
+    formatter = JsonFormatter(mask) if structured else TextFormatter(mask)
     handler = LogHandler(formatter, journal)
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, LogHandler)]:
@@ -151,6 +151,12 @@ def configure(
     root.addHandler(handler)
     root.setLevel(level.upper())
     return handler
+
+
+def redactor() -> Redactor:
+    """Return what masks the log, and should mask all else that is printed."""
+    handlers = logging.getLogger().handlers
+    return next((old.redactor for old in handlers if isinstance(old, LogHandler)), Redactor())
 
 
 def _goes_to_journal(environ: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.config import redact
 from daemon.flow import Lane, StorageStatus, StreamState
 from daemon.service.progress import Progress
 from daemon.service.rates import Rates
@@ -51,7 +52,7 @@ class StreamView:
         status = self.lane.status
         if status.hung_sinks:
             return f"hung in a write: {', '.join(status.hung_sinks)}"
-        return status.last_error
+        return redact(status.last_error) if status.last_error else None
 
     @property
     def finished(self) -> bool:

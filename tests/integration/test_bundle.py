@@ -47,5 +47,5 @@ def test_a_daemon_that_runs_and_one_that_hangs(tmp_path: Path, squares: Path) ->
     assert hung["status.txt"].startswith("not collected: ")
     for content in (healthy, hung):
         assert json.loads(content["doctor.json"])
-        assert "viewer:***@" in content["config.json"]
+        assert "://***@" in content["config.json"]
         assert not [name for name, text in content.items() if SENTINEL in text]

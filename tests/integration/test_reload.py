@@ -231,5 +231,5 @@ def test_a_new_password_is_masked_too(daemon_folder: Path, squares: Path) -> Non
         daemon.wait_for_status("cam", lambda status: bool(status["last_error"]))
         daemon.send(signal.SIGTERM)
         finished = daemon.finish()
-    assert "viewer:***@" in finished.stderr
+    assert "://***@" in finished.stderr
     assert "brand-new-secret" not in finished.stderr + json.dumps(finished.log)
