@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import resource
 import sys
 
 from daemon.signals import before_the_run
@@ -12,6 +13,8 @@ _STDERR = 2
 def main() -> None:
     """Run the command line; a signal while it is still being loaded is no fault."""
     _open_standard_streams()
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core would hold passwords and pictures
     faulthandler.enable(_STDERR)  # a crash, or systemd's watchdog, tells where each thread was
     if "run" in sys.argv:
         before_the_run()

@@ -2,7 +2,9 @@
 
 import difflib
 import re
+import resource
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,6 +135,27 @@ def test_the_promised_times_are_kept() -> None:
     noticed = STALL_LIMIT + seconds("WatchdogSec") + seconds("TimeoutAbortSec")
     assert noticed + seconds("RestartSec") < RESTART_PROMISE
     assert seconds("TimeoutStopSec") > STOP_PROMISE
+
+
+def test_no_core_is_left_that_holds_passwords() -> None:
+    assert settings("LimitCORE") == ["0"]
+
+
+def test_the_program_forbids_cores_wherever_it_runs() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    if most == 0:
+        pytest.skip("cores are forbidden here, whatever a program does")
+    script = (
+        "import resource, sys; sys.argv[1:] = ['--version']\n"
+        f"resource.setrlimit(resource.RLIMIT_CORE, ({most}, {most}))\n"
+        "from daemon.__main__ import main\n"
+        "try: main()\n"
+        "finally: print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
 
 
 def test_every_group_is_made(tmp_path: Path) -> None:
