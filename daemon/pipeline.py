@@ -1,7 +1,7 @@
 """The stages of a stream, built and connected but not yet running."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +10,9 @@ from daemon.capture.open import open_source
 from daemon.capture.stage import CaptureStage, Opener
 from daemon.config import StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
-from daemon.inference.wanted import Wanted, resolve
+from daemon.inference.wanted import Wanted, wanted_by
 from daemon.loading import Sizes
+from daemon.model.manifest import Manifest
 from daemon.sink.blur import Blur
 from daemon.sink.copy import PacketRecorder
 from daemon.sink.events import EventLog
@@ -40,9 +41,9 @@ class StreamStages:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the stages of every stream are connected to, and the ``labels`` of the model."""
+    """What the stages of every stream are connected to."""
 
-    labels: Sequence[str]
+    model: Manifest
     storage: Storage
     meters: Meters
 
@@ -71,8 +72,7 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
     ConfigError
         When it asks for a label that the model hasn't.
     """
-    detect, stop = stream.detect, threading.Event()
-    wanted = resolve(stream.name, around.labels, detect.confidence, detect.labels, stream.blur)
+    wanted, stop = wanted_by(stream, around.model), threading.Event()
     lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
     return StreamStages(
         stream=stream,
@@ -103,7 +103,7 @@ def make_sinks(
             stream.name,
             stream.events,
             around.storage,
-            around.labels,
+            around.model.labels,
             shows=wanted,
             from_file=stream.source.is_file,
         )
@@ -123,7 +123,7 @@ def _make_recorder(
         name,
         record,
         storage,
-        around.labels,
+        around.model.labels,
         status,
         around.meters,
         shows=wanted,

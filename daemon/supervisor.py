@@ -124,7 +124,7 @@ class Supervisor:
         service.starting("loading the model")
         keeper = house.enter_context(Housekeeping(storage, config.storage, streams.values()))
         detector = self._load(house, service, choice, sizes)
-        around = Surroundings(detector.manifest.labels, storage, meters)
+        around = Surroundings(detector.manifest, storage, meters)
         stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]
         wanted = {made.lane: made.wanted for made in stages}
         batching = Batching(sizes.max_batch, config.batching.max_delay)

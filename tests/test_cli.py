@@ -358,6 +358,18 @@ def test_sources_without_an_output_say_what_was_found(
     assert "found nothing" in cli("run", "clips/gate.mp4", *asked, "--labels", "green").out
 
 
+def test_a_model_s_own_threshold_holds_unless_another_is_set(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    exports.write(models.squares(SIZE, reach=2), tmp_path / "raw.onnx")
+    clip(tmp_path / "gate.mp4", 5)
+    prepared = cli("prepare", "raw.onnx", "-o", "strict.onnx", "--confidence", "1")
+    assert prepared.code == 0, prepared.err
+    assert "gate: found nothing" in cli("run", "gate.mp4", "-m", "./strict.onnx").out
+    found = cli("run", "gate.mp4", "-m", "./strict.onnx", "--confidence", "0.5").out
+    assert found.startswith("gate: found class_0 "), found
+
+
 def test_sources_record_as_they_are_asked_to(cli: CommandLine, model: Path, tmp_path: Path) -> None:
     clip(tmp_path / "gate.mp4", 5)
     outcome = cli("run", "gate.mp4", "-m", model, "-o", "out/a.mp4", "--draw", "blur", "--events")

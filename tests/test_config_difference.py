@@ -26,7 +26,7 @@ def read(folder: Path, text: str) -> Config:
         ("streams: {yard: {source: 'rtsp://h/y'}}", Difference((), ("gate",), ())),
         (TWO.replace("one", "two"), Difference((), (), ("gate",))),
         (f"{TWO}defaults: {{detect: {{confidence: 0.7}}}}", Difference((), (), ("gate", "yard"))),
-        (f"{TWO}defaults: {{detect: {{confidence: 0.4}}}}", Difference((), (), ())),
+        (f"{TWO}defaults: {{detect: {{confidence: null}}}}", Difference((), (), ())),
         (TWO.replace("h/y'", "h/y', record: {draw: blur}"), Difference((), (), ("yard",))),
         (TWO.replace("h/y'", "h/y', blur: {hold: 0s}"), Difference((), (), ("yard",))),
         (f"{TWO}defaults: {{blur: {{}}}}", Difference((), (), ("gate", "yard"))),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -172,6 +172,7 @@ CLASSES = st.sampled_from([(), ("cat",), ("dog",), ("cat", "dog")])
     blur=st.tuples(st.floats(0, 1), CLASSES),
     suppress=st.booleans(),
 )
+@example(scores=[(0.0, 1), (0.0, 0)], detect=(0.0, ()), blur=(0.0, ("cat",)), suppress=True)
 def test_what_is_kept_for_one_consumer_changes_nothing_for_another(
     scores: list[tuple[float, int]],
     detect: tuple[float, tuple[str, ...]],

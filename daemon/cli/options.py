@@ -120,7 +120,7 @@ Model = Annotated[
     ),
 ]
 Confidence = Annotated[
-    float | None, typer.Option(min=0, max=1, help="The lowest score; else the default.")
+    float | None, typer.Option(min=0, max=1, help="The lowest score; else the model's.")
 ]
 
 Three = tuple[float, float, float]

@@ -24,7 +24,7 @@ from daemon.flow import Detections
 from daemon.inference.detector import Detector
 from daemon.inference.engines import choose_backend
 from daemon.inference.postprocess import postprocess
-from daemon.inference.wanted import Wanted, resolve
+from daemon.inference.wanted import Wanted, wanted_by
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.sink.annotate import draw_boxes
 from daemon.sink.encoder import choose_encoder
@@ -207,8 +207,7 @@ def _cores() -> int:
 
 
 def _wanted(detector: Detector, stream: StreamConfig) -> Wanted:
-    detect = stream.detect
-    return resolve(stream.name, detector.manifest.labels, detect.confidence, detect.labels)
+    return wanted_by(stream, detector.manifest)
 
 
 def _sample(stream: StreamConfig, count: int = SAMPLE) -> Sequence[Picture]:

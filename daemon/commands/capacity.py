@@ -20,7 +20,7 @@ from daemon.commands.look import Look
 from daemon.config import StorageConfig, StreamConfig
 from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
 from daemon.inference.detector import Detector
-from daemon.inference.wanted import Wanted, resolve
+from daemon.inference.wanted import Wanted, wanted_by
 from daemon.sink.blur import Blur
 from daemon.sink.copy import PacketRecorder
 from daemon.sink.record import Recorder
@@ -155,8 +155,7 @@ def _run_serially(
 ) -> Costs:
     status = StreamStatus()
     labels = detector.manifest.labels
-    detect = stream.detect
-    wanted = resolve(stream.name, labels, detect.confidence, detect.labels, stream.blur)
+    wanted = wanted_by(stream, detector.manifest)
     infer = _inference(detector, wanted)
     ends_at = time.monotonic() + _SECONDS
     decode = inference = record = 0.0

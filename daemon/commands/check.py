@@ -11,7 +11,7 @@ from daemon.commands.look import Look, look_at
 from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError
 from daemon.inference.engines import Choice, choose_backend
-from daemon.inference.wanted import resolve
+from daemon.inference.wanted import wanted_by
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.model import manifest
 from daemon.model.manifest import Manifest
@@ -123,5 +123,4 @@ def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> Model
 def _check_labels(config: Config, described: Manifest) -> None:
     """Raise ConfigError for a label that some stream wants and the model hasn't."""
     for stream in config.streams.values():
-        detect = stream.detect
-        resolve(stream.name, described.labels, detect.confidence, detect.labels, stream.blur)
+        wanted_by(stream, described)

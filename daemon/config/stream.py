@@ -41,8 +41,8 @@ Source = Annotated[SourceUri, PlainValidator(source_uri), WithJsonSchema({"type"
 class DetectConfig(Section):
     """What counts as a detection."""
 
-    confidence: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """The lowest score that is kept, 0 to 1."""
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The lowest score that counts, 0 to 1; null for the model's own (centerface: 0.4)."""
     labels: tuple[str, ...] = ()
     """The labels that are kept; an empty list keeps all."""
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None

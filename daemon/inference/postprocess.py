@@ -93,10 +93,10 @@ def _nms(rows: Rows, iou: float) -> NDArray[np.intp]:
     """Return the indices of ``rows`` that greedy suppression within each class keeps."""
     xywh = rows[:, :4].copy()
     xywh[:, 2:] -= xywh[:, :2]
-    kept = cv2.dnn.NMSBoxesBatched(
-        xywh.tolist(), rows[:, 4].tolist(), rows[:, 5].astype(int).tolist(), 0.0, iou
-    )
-    return np.sort(np.asarray(kept, np.intp).reshape(-1))  # rows come best first
+    # Rows come best first; their ranks serve as scores, as OpenCV drops a score of 0.
+    ranks = [float(rank) for rank in range(len(rows), 0, -1)]
+    kept = cv2.dnn.NMSBoxesBatched(xywh.tolist(), ranks, rows[:, 5].astype(int).tolist(), 0.0, iou)
+    return np.sort(np.asarray(kept, np.intp).reshape(-1))
 
 
 def _part(points: Rows | None, start: int, end: int) -> Rows | None:

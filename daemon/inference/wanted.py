@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from daemon.config import BlurConfig
+from daemon.config import BlurConfig, StreamConfig
 from daemon.errors import ConfigError
 from daemon.flow import Filter
+from daemon.model.manifest import Manifest
 
 OTHER = "other"
 _LABELS_COUNTED = 20
@@ -32,6 +33,19 @@ class Wanted(Filter):
             min(self.confidence, self.blur.confidence),
             None if mine is None or blurred is None else mine | blurred,
         )
+
+
+def wanted_by(stream: StreamConfig, model: Manifest) -> Wanted:
+    """Return what ``stream`` wants of ``model``, whose threshold it takes unless it has its own.
+
+    Raises
+    ------
+    ConfigError
+        When a label isn't one of the model's.
+    """
+    detect = stream.detect
+    confidence = model.confidence if detect.confidence is None else detect.confidence
+    return resolve(stream.name, model.labels, confidence, detect.labels, stream.blur)
 
 
 def resolve(
