@@ -43,6 +43,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came about")
 
 
+class MisuseError(BaseException):
+    """A fake was used as the real thing may not be; nobody who catches errors catches this."""
+
+
+def refuse_if(misused: bool, what: str = "misuse") -> None:
+    if misused:
+        raise MisuseError(what)
+
+
 class FakeClock:
     """A clock that moves when somebody waits for it; ``script`` acts during those waits.
 

@@ -9,7 +9,7 @@ from daemon.errors import SinkError
 from daemon.flow import Backpressure, Channel, Frame, Lane, Packet, Reason, Result, StageName
 from daemon.sink.accounts import Settled
 from daemon.sink.stage import RETRY_INTERVAL, PacketStage
-from tests.fakes import PATIENCE, detections, image, wait_until
+from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
 PACKETS = list(coded(12))
@@ -28,14 +28,14 @@ class FakeRecorder:
         return True
 
     def feed(self, packet: Packet) -> Settled:
-        assert packet.number > max(self.fed, default=0), "out of order"
+        refuse_if(packet.number <= max(self.fed, default=0), "out of order")
         self.fed.append(packet.number)
         if packet.number in self._failing:
             raise SinkError("the disk is full")
         return Settled()
 
     def write(self, result: Result) -> Settled:
-        assert result.frame.packet <= max(self.fed), "a frame before its packets"
+        refuse_if(result.frame.packet > max(self.fed), "a frame before its packets")
         self.judged.append(result.frame.frame_id)
         return Settled(written=1)
 

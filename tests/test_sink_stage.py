@@ -1,5 +1,6 @@
 """The sink stage: every frame is posted once, whatever the sink does."""
 
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -10,10 +11,14 @@ from daemon.errors import SinkError
 from daemon.flow import Lane, Reason, Result, StageName
 from daemon.sink.accounts import Settled
 from daemon.sink.stage import RETRY_INTERVAL, SinkStage
+from tests.fakes import refuse_if
 from tests.sinks import open_lane, result, send
 
 RECORD = StageName.RECORD
-ACTIONS = ["hold", "flush", "lose", "fail", "unwanted"]
+ACTIONS = ["hold", "flush", "lose", "fail", "fault", "unwanted"]
+
+
+FAULT = ZeroDivisionError("a fault")
 
 
 class FakeSink:
@@ -28,32 +33,32 @@ class FakeSink:
         self.closed = False
 
     def wants(self, result: Result) -> bool:
-        assert not self.closed
+        refuse_if(self.closed)
         return self.script[result.frame.frame_id] != "unwanted"
 
     def write(self, result: Result) -> Settled:
-        assert not self.closed
+        refuse_if(self.closed)
         number = result.frame.frame_id
-        assert number > max([-1, *self.held, *self.written, *self.lost]), "out of order"
+        refuse_if(number <= max([-1, *self.held, *self.written, *self.lost]), "out of order")
         match self.script[number]:
             case "lose":
                 self.lost.append(number)
                 return Settled(failed=1)
-            case "bug":
-                raise ZeroDivisionError
-            case "fail":
+            case "fail" | "fault" as how:
                 self.lost += [*self.held, number]
                 self.held = []
-                raise SinkError("the disk is full")
+                raise SinkError("the disk is full") if how == "fail" else FAULT
+            case "exit":
+                raise SystemExit
             case action:
                 self.held.append(number)
                 return self._flush() if action == "flush" else Settled()
 
     def close(self) -> Settled:
-        assert not self.closed
+        refuse_if(self.closed)
         self.closed = True
-        if self.at_close == "fail":
-            raise SinkError("the disk is full")
+        if self.at_close in ("fail", "fault"):
+            raise SinkError("the disk is full") if self.at_close == "fail" else FAULT
         return self._flush() if self.at_close == "flush" else Settled()
 
     def _flush(self) -> Settled:
@@ -89,7 +94,7 @@ def dropped(lane: Lane, reason: Reason) -> int:
 
 @given(
     script=st.lists(st.sampled_from(ACTIONS), max_size=60),
-    at_close=st.sampled_from(["flush", "forget", "fail"]),
+    at_close=st.sampled_from(["flush", "forget", "fail", "fault"]),
     step=st.sampled_from([0.01, 0.3, 2.0]),
 )
 def test_conservation(script: list[str], at_close: str, step: float) -> None:
@@ -106,7 +111,7 @@ def test_conservation(script: list[str], at_close: str, step: float) -> None:
 
 def test_a_broken_output_is_tried_again_after_a_while_and_nobody_waits() -> None:
     sink = FakeSink(["flush", "fail", *["flush"] * 8])
-    lane = run(sink, step=RETRY_INTERVAL / 4)
+    lane = run(sink, step=RETRY_INTERVAL / 8)
     assert sink.lost == [1]
     assert sink.written[:2] == [0, 1 + 4]
     assert dropped(lane, Reason.FAILED) == 4
@@ -128,13 +133,39 @@ def test_a_lost_frame_stops_nothing() -> None:
     assert dropped(lane, Reason.FAILED) == 1
 
 
-def test_an_unexpected_failure_still_finishes_the_output() -> None:
-    sink = FakeSink(["hold", "hold", "bug"])
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+def test_a_fault_is_an_outage_like_any_other(caplog: pytest.LogCaptureFixture, level: int) -> None:
+    """It is tried again, and told once; where it comes from is for who looks for it."""
+    caplog.set_level(level)
+    run(FakeSink(["flush", "fault", "hold", "fault", "fault", "hold", "flush", "flush"]))
+    debug = ["where it comes from"] if level == logging.DEBUG else []
+    assert [record.getMessage() for record in caplog.records] == [
+        "a fault in centernetd while writing record: ZeroDivisionError('a fault'); frames are "
+        "dropped until it works again",
+        *debug,
+        "record is written again",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [False, *map(bool, debug), False]
+
+
+def test_a_fault_in_judging_a_frame_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = FakeSink(["flush"] * 3)
+
+    def fail(_: Result) -> bool:
+        raise FAULT
+
+    monkeypatch.setattr(sink, "wants", fail)
+    lane = run(sink)
+    assert dropped(lane, Reason.FAILED) == 3
+
+
+def test_who_is_interrupted_still_finishes_the_output() -> None:
+    sink = FakeSink(["hold", "hold", "hold", "exit"])
     lane = open_lane(RECORD)
-    send(lane, [result(number) for number in range(3)])
-    with pytest.raises(ZeroDivisionError):
+    send(lane, [result(number) for number in range(4)])
+    with pytest.raises(SystemExit):
         SinkStage(lane, RECORD, sink, FakeClock(10)).run()
     assert sink.closed
     book = lane.ledger.read()
     assert book.balanced
-    assert (book.written[RECORD], book.dropped_at(RECORD), book.in_flight[RECORD]) == (2, 1, 0)
+    assert (book.written[RECORD], book.dropped_at(RECORD), book.in_flight[RECORD]) == (3, 1, 0)

@@ -21,7 +21,9 @@ from daemon.reloader import Reloader
 from daemon.service import Notifier
 from daemon.service.service import Service
 from daemon.shutdown import Patience
+from daemon.sink import events, record
 from daemon.sink.accounts import Settled
+from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.record import Recorder
 from daemon.supervisor import Supervisor
 from tests.fakes import PATIENCE, FakeEngine, FakeSource, picture, wait_until
@@ -288,6 +290,54 @@ def test_an_engine_that_fails_while_it_runs(house: House) -> None:
     with pytest.raises(EngineError):
         house.supervisor.run(lambda: None)
     assert house.supervisor.engine_failed
+    house.assert_in_order()
+
+
+def break_encoder(house: House) -> None:
+    house.patch.setattr(record, "choose_encoder", fail)
+
+
+def break_muxer(house: House) -> None:
+    mux = FragmentedMp4.write
+    bad = lambda file, packet: fail() if file.path.name == "bad.mp4" else mux(file, packet)  # noqa: E731
+    house.patch.setattr(FragmentedMp4, "write", bad)
+
+
+def break_events(house: House) -> None:
+    house.patch.setattr(events, "event", fail)
+
+
+def loop_of_links(house: House) -> None:
+    (house.folder / "state").mkdir()
+    (house.folder / "state/loop").symlink_to("loop")
+
+
+@pytest.mark.parametrize(
+    ("arrange", "stream"),
+    [
+        (break_muxer, {}),
+        (break_encoder, {"events": {"when": "never"}}),
+        (break_events, {"record": {"when": "never"}}),
+        (loop_of_links, {"record": {"path": "loop/{stream}.mp4"}}),
+        (loop_of_links, {"events": {"when": "always", "path": "loop/{stream}.jsonl"}}),
+    ],
+)
+def test_a_fault_in_a_sink_stays_in_its_stream(
+    house: House,
+    caplog: pytest.LogCaptureFixture,
+    arrange: Callable[[House], None],
+    stream: dict[str, Any],
+) -> None:
+    arrange(house)
+    neither = {"record": {"when": "never"}, "events": {"when": "never"}}
+    other = FILE if arrange in (break_muxer, loop_of_links) else {**FILE, **neither}
+    house.supervise(bad={**FILE, **stream}, other=other)
+    assert house.supervisor.run(lambda: None) == 1
+    bad, well = (lane.ledger.read() for lane in house.supervisor.lanes)
+    assert (bad.inferred, well.inferred) == (FRAMES, FRAMES)
+    assert [n for (_, why), n in bad.dropped.items() if why is Reason.FAILED and n] == [FRAMES]
+    assert all(count == FRAMES for count in well.written.values())
+    assert caplog.text.count("frames are dropped until it works again") == 1
     house.assert_in_order()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from daemon.config import RecordConfig
-from daemon.errors import SinkError
 from daemon.flow import EVERYTHING, Filter, Packet, Result, StreamStatus
 from daemon.sink.accounts import Settled
 from daemon.sink.recording import Recording
@@ -53,7 +52,7 @@ class PacketRecorder:
     def _settled_after(self, step: Callable[[], None]) -> Settled:
         try:
             step()
-        except SinkError:
+        except Exception:
             self._recording.abandon()
             raise
         return self._recording.settle()

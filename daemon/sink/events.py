@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.config import EventsConfig
-from daemon.errors import SinkError
 from daemon.flow import EVERYTHING, Detections, Filter, Result
 from daemon.sink.accounts import Settled
 from daemon.sink.annotate import label_of
@@ -79,7 +78,7 @@ class EventLog:
             file.write(line.encode() + b"\n")
             file.keep()
             file.sync()
-        except SinkError:
+        except Exception:
             self._abandon()
             raise
         return Settled(written=1)
@@ -115,7 +114,7 @@ class EventLog:
             with telling(self._path):
                 cut_torn_line(self._path)
             return OutputFile(self._path, "a")
-        except SinkError:
+        except Exception:
             self._storage.end(self._path, None)
             raise
 

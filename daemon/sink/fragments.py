@@ -50,14 +50,19 @@ class FragmentedMp4:
         self._named = False
         self.safe = self._last = 0
         self._origin = first.pts
-        self._container = av.open(self._file, "w", format="mp4", options=MUXER)
-        self._container.metadata["comment"] = mark
-        self._stream = self._container.add_mux_stream(
-            first.coding.codec,
-            width=first.coding.width,
-            height=first.coding.height,
-            time_base=first.time_base,
-        )
+        try:
+            self._container = av.open(self._file, "w", format="mp4", options=MUXER)
+            self._container.metadata["comment"] = mark
+            self._stream = self._container.add_mux_stream(
+                first.coding.codec,
+                width=first.coding.width,
+                height=first.coding.height,
+                time_base=first.time_base,
+            )
+        except BaseException:
+            self._file.abandon()
+            self._file.path.unlink(missing_ok=True)
+            raise
 
     @property
     def size(self) -> int:
@@ -111,7 +116,7 @@ class FragmentedMp4:
         raises. Where the disk doesn't let that be done the file is left, as ``part``.
         """
         cut = self._file.abandon()
-        with suppress(av.FFmpegError, OSError, SinkError):
+        with suppress(Exception):
             self._container.close()
         with suppress(OSError):
             if cut and not self.safe:

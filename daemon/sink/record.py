@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from daemon.config import RecordConfig
-from daemon.errors import SinkError
 from daemon.flow import EVERYTHING, Filter, Frame, Meters, Packet, Result, StreamStatus
 from daemon.sink.accounts import Settled
 from daemon.sink.annotate import draw_boxes
@@ -68,7 +67,7 @@ class Recorder:
         """Take a step, which returns how many frames can't be stored."""
         try:
             lost = step()
-        except SinkError as error:
+        except Exception as error:
             self._abandon(error)
             raise
         settled = self._recording.settle()
@@ -135,7 +134,7 @@ class Recorder:
         encoder, self._encoder = self._encoder, None
         return encoder.flush() if encoder is not None else []
 
-    def _abandon(self, error: SinkError) -> None:
+    def _abandon(self, error: Exception) -> None:
         if isinstance(error, EncoderError):
             self._shape = ()  # so that the encoder is chosen anew
         self._encoder = None

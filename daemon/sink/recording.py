@@ -85,7 +85,8 @@ class Recording:
         self._reject(self._last)
 
     def abandon(self) -> None:
-        """Forget all that waits: it has been counted as lost."""
+        """Put away the file, and forget all that waits: it has been counted as lost."""
+        self._segments.abandon()
         self._ring.release()
         self._accounts.decide(self._last, Fate.FAILED)
         self._accounts.forget()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from daemon.config import RecordConfig
-from daemon.errors import SinkError
 from daemon.flow import Packet, StreamStatus
 from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.storage import Storage
@@ -54,19 +53,15 @@ class Segments:
         Raises
         ------
         SinkError
-            When every packet not told to be safe is lost; the file has been put away.
+            When every packet not told to be safe is lost; only `abandon` makes sense then.
         """
+        self._storage.check()
+        file = self._file or self._open(packet)
+        before = file.size
         try:
-            self._storage.check()
-            file = self._file or self._open(packet)
-            before = file.size
-            try:
-                file.write(packet)
-            finally:
-                self._status.bytes_written += file.size - before
-        except SinkError:
-            self._abandon()
-            raise
+            file.write(packet)
+        finally:
+            self._status.bytes_written += file.size - before
         self._last = packet.number
         return file.safe
 
@@ -76,11 +71,7 @@ class Segments:
         if file is None:
             return 0
         before = file.size
-        try:
-            file.close()
-        except SinkError:
-            self._abandon()
-            raise
+        file.close()
         self._status.bytes_written += file.size - before
         self._complete(file, file.part)
         return file.safe
@@ -99,7 +90,8 @@ class Segments:
         self._status.output = str(self._file.path)
         return self._file
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Put away the file after a failure; there may be none."""
         if self._file is not None:
             part = self._file.part
             if self._file.abandon():

@@ -30,7 +30,7 @@ class Sink(Protocol):
         ------
         SinkError
             When every frame that was not settled is lost. The sink has put away what it
-            had open; the next `write` starts anew.
+            had open; the next `write` starts anew. So it does whatever else it raises.
         """
 
     def close(self) -> Settled:
@@ -47,7 +47,8 @@ class PacketSink(Sink, Protocol):
 class SinkStage:
     """Writes what comes out of one outlet, and posts every frame once.
 
-    It never waits to try again: while an output is broken its frames are dropped.
+    It never waits to try again: while an output is broken its frames are dropped. Whatever a sink
+    raises breaks that output and no other.
     """
 
     def __init__(
@@ -85,12 +86,12 @@ class SinkStage:
 
     def _take(self, result: Result) -> None:
         self._pending += 1
+        self._attempt(lambda: self._write(result))
+
+    def _write(self, result: Result) -> Settled:
         if not self._sink.wants(result):
-            self._drop(1, Reason.UNWANTED)
-        elif self._resting:
-            self._drop(1, Reason.FAILED)
-        else:
-            self._attempt(lambda: self._sink.write(result))
+            return Settled(unwanted=1)
+        return Settled(failed=1) if self._resting else self._sink.write(result)
 
     @property
     def _resting(self) -> bool:
@@ -101,7 +102,7 @@ class SinkStage:
         self._busy_since = self._clock()
         try:
             self._settle(write())
-        except SinkError as error:
+        except Exception as error:
             self._fail(error)
             self._retry_at = self._clock() + RETRY_INTERVAL
         finally:
@@ -111,7 +112,7 @@ class SinkStage:
         self._busy_since = self._clock()
         try:
             self._settle(self._sink.close())
-        except SinkError as error:
+        except Exception as error:
             self._fail(error)
         finally:
             self._busy_since = None
@@ -130,11 +131,18 @@ class SinkStage:
         self._pending -= count
         self._lane.ledger.drop(self._name, reason, count)
 
-    def _fail(self, error: SinkError) -> None:
+    def _fail(self, error: Exception) -> None:
         self._drop(self._pending, Reason.FAILED)
-        if not self._failing:
-            self._failing = True
-            self._log(logging.ERROR, "%s; frames are dropped until it works again", error)
+        if self._failing:
+            return
+        self._failing = True
+        what = "%s; frames are dropped until it works again"
+        if isinstance(error, SinkError):
+            self._log(logging.ERROR, what, error)
+            return
+        fault = f"a fault in centernetd while writing {self._name.value}: {error!r}"
+        self._log(logging.ERROR, what, fault)
+        log.debug("where it comes from", exc_info=error, extra={"stream": self._lane.name})
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._lane.name})
