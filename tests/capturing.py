@@ -7,7 +7,7 @@ from daemon.capture.source import Source
 from daemon.capture.stage import CaptureStage
 from daemon.config import StreamConfig
 from daemon.config.secret import SourceUri
-from daemon.config.stream import DetectConfig, Policy
+from daemon.config.stream import DetectConfig, Policy, Timestamps
 from daemon.errors import SourceError
 from daemon.flow import Backpressure, Lane, Result, StreamState
 from tests.fakes import FakeSource, RecordingMeters, detections
@@ -45,6 +45,7 @@ class House:
         max_fps: float | None = None,
         depth: int = 1000,
         stall_timeout: float = 5.0,
+        timestamps: Timestamps = "auto",
     ) -> None:
         self.stop = threading.Event()
         self.meters = RecordingMeters()
@@ -62,6 +63,7 @@ class House:
             source=SourceUri(uri),
             policy=policy,
             stall_timeout=stall_timeout,
+            timestamps=timestamps,
             detect=DetectConfig(max_fps=max_fps),
         )
         self.stage = CaptureStage(config, self.lane, self.meters, self.stop, self.openings)

@@ -134,6 +134,28 @@ def audio_only(path: Path) -> Path:
     return path
 
 
+def with_sound(path: Path, frames: int, seconds: float) -> Path:
+    """Write numbered pictures, 25 a second, with sound that lasts as long as is said."""
+    silent = count(path.with_name(f"silent{path.suffix}"), frames)
+    codec = "aac"
+    with av.open(str(silent)) as pictures, av.open(str(path), "w") as output:
+        video = output.add_stream_from_template(pictures.streams.video[0])
+        sound = output.add_stream(codec, rate=8000, layout="mono")
+        assert isinstance(sound, AudioStream)
+        packets = [packet for packet in pictures.demux() if packet.size]
+        for packet in packets:
+            packet.stream = video
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        heard.rate = 8000
+        for number in range(round(seconds * 8000 / 1024)):
+            heard.pts = number * 1024
+            packets += sound.encode(heard)
+        packets += sound.encode()
+        for packet in sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
+            output.mux(packet)
+    return path
+
+
 def song_with_cover(path: Path) -> Path:
     """Write an MP4 with sound and a picture that is attached to it."""
     parts = audio_only(path.with_suffix(".m4a")), path.with_suffix(".mkv")

@@ -5,12 +5,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from daemon.capture.open import open_source
 from daemon.capture.pacing import Backoff
+from daemon.capture.source import Picture
+from daemon.capture.turn import Turn
+from daemon.config.stream import Policy
 from daemon.errors import SourceError
 from daemon.flow import Reason, StageName, StreamState
 from tests import clips
@@ -218,7 +222,7 @@ def test_a_late_live_source_is_opened_anew(
     def pass_time(seconds: float) -> Callable[[], None]:
         return lambda: now.__setitem__(0, now[0] + seconds)
 
-    late = FakeSource([picture(0), pass_time(4.9), picture(0), pass_time(0.2), picture(0)])
+    late = FakeSource([picture(0), pass_time(4.9), picture(10), pass_time(0.2), picture(20)])
     house = House(LIVE, late, policy="live", stall_timeout=5.0)
     house.openings._steps += [FakeSource([picture(0), house.stop.set])]
     house.run()
@@ -226,6 +230,98 @@ def test_a_late_live_source_is_opened_anew(
     assert house.lane.status.source_lag == 0.0
     assert house.lane.ledger.read().captured == 4, "the one that came too late is counted too"
     assert "more than 5 s late" in caplog.text
+
+
+def sent(
+    clock: list[float], stamped: float, every: float, seconds: float, busy: float = 0.0
+) -> list[Picture | SourceError | Callable[[], None]]:
+    """Return pictures that come ``every`` s of a clock and are stamped at another interval.
+
+    A share of that time is ``busy`` with decoding them.
+    """
+    script: list[Picture | SourceError | Callable[[], None]] = []
+    for n in range(round(seconds / every)):
+        script.append(replace(picture(round(n * stamped * 1000)), decode_seconds=busy * every))
+        script.append(lambda: clock.__setitem__(0, clock[0] + every))
+    return script
+
+
+@pytest.mark.parametrize("policy", ["live", "lossless"])
+@pytest.mark.parametrize("stamped", [0.0, 0.0001, 0.1, 0.18, 0.21, 0.4, 30.0])
+def test_a_camera_whose_stamps_do_not_keep_pace_stays_connected_and_is_timed_by_arrival(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stamped: float,
+    policy: Policy,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    house = House(LIVE, policy=policy, max_fps=1)
+    house.openings._steps += [FakeSource([*sent(now, stamped, 0.2, 400), house.stop.set])]
+    house.run()
+    assert sum(house.lane.status.reconnects.values()) == 0
+    assert house.lane.status.source_lag < 5
+    if 0.1 <= stamped < 1:
+        assert caplog.text.count("timed by arrival instead") == 1
+    if policy == "lossless":
+        seconds = [pts / 90_000 for _, pts in house.take()][-100:]
+        assert seconds[-1] - seconds[0] == pytest.approx(99, abs=2)
+
+
+def test_a_machine_that_is_too_slow_to_decode_is_late_whatever_the_stamps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    house = House(LIVE, policy="live")
+    script = [*sent(now, 0.16, 0.2, 60, busy=0.95), house.stop.set]
+    house.openings._steps += [FakeSource(script), FakeSource([picture(0), house.stop.set])]
+    house.run()
+    assert house.lane.status.reconnects["lagging"] == 1
+
+
+def test_a_stream_may_be_timed_by_arrival_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    house = House(LIVE, timestamps="arrival")
+    house.openings._steps += [FakeSource([*sent(now, 0.1, 0.2, 2), house.stop.set])]
+    house.run()
+    assert [pts for _, pts in house.take()] == [n * 18_000 for n in range(10)]
+    assert "timed by arrival" not in caplog.text
+
+
+def test_what_was_held_back_and_why_is_said_apart_from_damage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    house = House(LIVE, FakeSource([picture(0)], damaged=5, held_back=3))
+    house.openings._steps += [FakeSource([picture(0)], damaged=7, held_back=7), house.stop.set]
+    house.run()
+    told = [record.getMessage() for record in caplog.records if "pictures were" in record.message]
+    assert "2 damaged packets or pictures were passed over" in told[0]
+    assert "3 pictures were held back, as no key frame or recovery point had come" in told[1]
+    assert house.lane.status.damaged == 12
+    assert len(told) == 2
+
+
+def test_a_file_that_hangs_is_stuck_and_keeps_its_thread(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    house = House("/etc/hostname", stall_timeout=10.0)
+    house.stage._turn = turn = Turn(lambda: now[0])
+    turn.wait()
+    for seconds in (8.9, 9.1, 14.9):
+        now[0] = seconds
+        assert not house.stage.watch()
+        assert house.status is not StreamState.STUCK
+    for seconds in (15.0, 30.0, 90.0):
+        now[0] = seconds
+        assert not house.stage.watch()
+        assert house.status is StreamState.STUCK
+    assert caplog.text.count("stuck: nothing has come back") == 1
+    assert house.lane.status.last_error == (
+        "nothing has come back from the library that reads it for 15 s"
+    )
 
 
 def test_a_lossless_lane_holds_the_source_back_and_loses_nothing() -> None:

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from daemon.flow import Backpressure, Frame, Lane, Reason, Result, StageName
-from tests.fakes import PATIENCE, detections, frame, wait_until
+from daemon.flow import Backpressure, Coding, Frame, Lane, Packet, Reason, Result, StageName
+from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
 SINKS = (StageName.RECORD, StageName.EVENTS)
@@ -19,9 +19,22 @@ def a_lane(
     inbox: int = 2,
     sinks: tuple[StageName, ...] = SINKS,
     ready: threading.Condition | None = None,
+    copies: bool = False,
 ) -> Lane:
-    ready = ready or threading.Condition()
-    return Lane("lane", backpressure, depth=depth, inbox=inbox, ready=ready, sinks=sinks)
+    return Lane(
+        "lane",
+        backpressure,
+        depth=depth,
+        inbox=inbox,
+        ready=ready or threading.Condition(),
+        sinks=sinks,
+        copies=copies,
+    )
+
+
+def packet(number: int) -> Packet:
+    coding = Coding("h264", 64, 48)
+    return Packet(number, b"x", number, number, 1, TIME_BASE, True, 0.0, coding)
 
 
 def infer(lane: Lane) -> int:
@@ -247,3 +260,34 @@ def test_a_skipped_frame_is_captured_and_dropped() -> None:
     book = lane.ledger.read()
     assert (book.captured, book.dropped[CAPTURE, Reason.UNWANTED]) == (1, 1)
     assert book.balanced
+
+
+def test_packets_go_past_inference_where_they_are_recorded() -> None:
+    lane = a_lane(copies=True)
+    assert lane.packets is not None
+    for number in (1, 2, 3):
+        lane.copy(packet(number))
+    assert len(lane.packets) == 3
+    taken = [lane.packets.take() for _ in range(2)]
+    assert [kept.number for kept in taken if kept is not None] == [1, 2]
+    lane.close()
+    lane.copy(packet(4))
+    assert [kept.number for kept in lane.packets] == [3]
+    assert lane.ledger.read().captured == 0
+
+
+def test_packets_that_nobody_records_go_nowhere() -> None:
+    lane = a_lane()
+    lane.copy(packet(1))
+    assert lane.packets is None
+
+
+def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
+    lane = a_lane(BLOCK, depth=2, copies=True)
+    assert lane.packets is not None
+    for number in (1, 2):
+        lane.copy(packet(number))
+    thread, answers = offered_in_a_thread(lane, frame(0))
+    lane.packets.take()
+    thread.join(PATIENCE)
+    assert answers == [True]

@@ -1,6 +1,7 @@
 """One strictly increasing timeline, whatever the source's clock does."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -43,13 +44,6 @@ def test_repeated_backward_and_missing_pts_of_a_file_are_moved_just_behind_the_l
 def test_a_file_without_any_pts_starts_at_0() -> None:
     timeline = Timeline(MILLISECONDS)
     assert [timeline.stamp(None, MILLISECONDS, 9.0) for _ in range(3)] == [0, 1, 2]
-
-
-def test_a_second_recording_in_a_file_keeps_its_pace_behind_the_first() -> None:
-    timeline = Timeline(MILLISECONDS)
-    pts = [5000, 5040, 5080, 0, 40, 80]
-    stamped = [timeline.stamp(p, MILLISECONDS, 0.0) for p in pts]
-    assert stamped == [5000, 5040, 5080, 5120, 5160, 5200]
 
 
 def test_a_live_stream_starts_at_0_and_keeps_the_sources_differences() -> None:
@@ -121,12 +115,130 @@ def test_pictures_that_come_ever_earlier_take_the_clock_in_the_end() -> None:
     assert times[-1] - 0.04 * (25 * 120 - 1) == pytest.approx(10, abs=0.1)
 
 
-def test_pictures_that_come_ever_later_are_late_all_the_same() -> None:
-    """A source that gives 24 seconds of pictures in 25 is 10 s late after some 4 minutes."""
+@pytest.mark.parametrize("rate", [1.1, 1.25, 2.0, 8.0])
+def test_stamps_that_run_ahead_for_long_are_not_believed_any_more(rate: float) -> None:
+    timeline = Timeline()
+    arrivals = iter(n * 0.04 for n in range(25 * 150))
+    for now in arrivals:
+        timeline.stamp(round(now * rate / TB), TB, now)
+        if timeline.by_arrival:
+            break
+    assert timeline.by_arrival
+    assert timeline.lag == 0
+    steps = list(pairwise(timeline.stamp(round(now * rate / TB), TB, now) for now in arrivals))
+    assert {b - a for a, b in steps} <= {3599, 3600, 3601}
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.5, 21 / 25, 0.96])
+def test_a_lag_that_builds_up_evenly_is_the_stamps_fault(rate: float) -> None:
+    """A camera that stamps 25 pictures a second and sends 21 is 10 s late after a minute."""
+    timeline = Timeline()
+    arrivals = iter(n * 0.04 for n in range(25 * 400))
+    for now in arrivals:
+        last = timeline.stamp(round(now * rate / TB) + 777, TB, now)
+        if timeline.lag > 10:
+            break
+    assert timeline.lag == pytest.approx(10, abs=0.1)
+    assert timeline.distrust()
+    assert timeline.lag == 0
+    for now in arrivals:
+        stamped = timeline.stamp(round(now * rate / TB) + 777, TB, now)
+        assert stamped - last == pytest.approx(3600, abs=1)
+        last = stamped
+        assert abs(timeline.lag) < 0.01
+
+
+@pytest.mark.parametrize("pauses", [[10.5], [6.0, 5.0], [4.0, 4.0, 4.0]])
+def test_a_lag_of_a_few_pauses_is_a_lag(pauses: list[float]) -> None:
+    timeline, now = Timeline(), 0.0
+    for n in range(25 * 60):
+        now += 0.04 + (pauses[n // 25 - 1] if n % 25 == 0 and 0 < n // 25 <= len(pauses) else 0)
+        timeline.stamp(n * 3600, TB, now)
+    assert timeline.lag == pytest.approx(sum(pauses), abs=0.05)
+    assert not timeline.distrust()
+    assert timeline.lag == pytest.approx(sum(pauses), abs=0.05)
+    assert not timeline.by_arrival
+
+
+def test_what_is_found_of_the_stamps_counts_for_one_connection() -> None:
     timeline = Timeline()
     for second in range(300):
-        timeline.stamp(round(second * 24 / 25 / TB), TB, float(second))
-    assert timeline.lag == pytest.approx(12, abs=0.1)
+        timeline.stamp(round(second * 0.9 / TB), TB, float(second))
+    assert timeline.distrust()
+    timeline.reconnected()
+    assert not timeline.by_arrival
+    start = timeline.stamp(5, TB, 400.0)
+    assert timeline.stamp(3605, TB, 400.06) == start + 3600
+
+
+def test_the_largest_slip_counts_for_one_connection() -> None:
+    timeline = Timeline()
+    timeline.stamp(0, TB, 0.0)
+    timeline.stamp(3600, TB, 9.0)
+    timeline.reconnected()
+    for n in range(1000):
+        timeline.stamp(n * 3600, TB, 100 + n * 0.05)
+    assert timeline.lag == pytest.approx(9.8, abs=0.2)
+    assert timeline.distrust()
+
+
+def test_stamps_that_stand_still_are_no_time() -> None:
+    assert live(*((7.0, n * 0.1) for n in range(50))) == pytest.approx([n * 0.1 for n in range(50)])
+
+
+def test_each_stamp_twice_gives_the_clock_between_them() -> None:
+    times = live(*((n // 2 * 0.08, n * 0.04) for n in range(100)))
+    assert times == pytest.approx([n * 0.04 for n in range(100)], abs=1e-4)
+
+
+def test_stamps_that_go_on_after_standing_still_are_believed_from_there() -> None:
+    stood = [(7.0, n * 0.1) for n in range(50)]
+    times = live(*stood, *((7.1 + n * 0.1, 5 + n * 0.1) for n in range(50)))
+    assert times == pytest.approx([n * 0.1 for n in range(100)])
+
+
+def test_a_burst_of_more_than_is_believed_takes_the_clock_and_then_the_stamps_again() -> None:
+    """A server that sends 15 s of the past on connecting has good stamps."""
+    timeline = Timeline()
+    for n in range(15 * 25):
+        timeline.stamp(n * 3600, TB, n * 0.001)
+    start = timeline.stamp(15 * 25 * 3600, TB, 0.4)
+    for n in range(1, 25 * 60):
+        assert timeline.stamp((15 * 25 + n) * 3600, TB, 0.4 + n * 0.04) == start + n * 3600
+    assert not timeline.by_arrival
+
+
+@pytest.mark.parametrize("jitter", [0.03, 0.5, 1.5])
+def test_pictures_that_come_in_bursts_keep_their_stamps(jitter: float) -> None:
+    """Half as many bursts a second as Wi-Fi or a busy camera makes."""
+    arrivals = [n * 0.04 + jitter * (1 - n % 25 / 25) for n in range(25 * 60)]
+    times = live(*((n * 0.04, max(arrivals[: n + 1])) for n in range(25 * 60)))
+    assert times == pytest.approx([n * 0.04 for n in range(25 * 60)])
+
+
+def test_time_by_arrival_asks_no_stamps() -> None:
+    timeline = Timeline(by_arrival=True)
+    steps = [(500.0, 10.0), (None, 10.1), (0.0, 10.2), (0.0, 10.3), (1e6, 10.4)]
+    pts = [timeline.stamp(None if p is None else round(p / TB), TB, now) for p, now in steps]
+    assert pts == pytest.approx([n * 9000 for n in range(5)], abs=2)
+    timeline.reconnected()
+    assert timeline.by_arrival
+    assert timeline.stamp(3, TB, 11.4) == pytest.approx(14 * 9000, abs=2)
+    assert timeline.lag == 0
+
+
+def test_drift_that_is_made_up_for_is_no_more_than_two_hundred_ppm() -> None:
+    """A clock 2,000 ppm slow is 18 s late in 10,000 s, and 1.8 s less after another 9,000."""
+    timeline = Timeline()
+    for second in range(0, 10_000, 10):
+        timeline.stamp(round(second * 0.998 / TB), TB, float(second))
+    assert timeline.lag == pytest.approx(18, abs=0.1)
+
+
+def test_time_that_a_file_announces_in_another_unit_is_the_same() -> None:
+    timeline = Timeline(Fraction(1, 25))
+    assert [timeline.stamp(n * 3600, TB, 5.0) for n in range(4)] == [0, 1, 2, 3]
+    assert timeline.stamp(None, TB, 5.0) == 4
 
 
 PTS = st.one_of(st.none(), st.integers(-(2**40), 2**40), st.integers(0, 5))

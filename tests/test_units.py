@@ -3,8 +3,16 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from daemon.config.units import format_duration, format_size, parse_duration, parse_size
+from daemon.config.units import (
+    Duration,
+    Size,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +61,42 @@ def test_durations_are_written_as_they_are_read(milliseconds: int) -> None:
 @given(st.integers(0, 10**14))
 def test_sizes_are_written_as_they_are_read(count: int) -> None:
     assert parse_size(format_size(count)) == count
+
+
+def test_ten_years_are_the_longest_duration() -> None:
+    assert parse_duration("3650d") == 3650 * 86_400
+    with pytest.raises(ValueError, match="is more than 3650d"):
+        parse_duration("3650.000001d")
+
+
+FROM_FILE = {"from": "a file"}
+
+
+@pytest.mark.parametrize(("kind", "unit"), [(Duration, "s"), (Size, "kB")])
+@pytest.mark.parametrize("number", [5, 1.5])
+def test_a_number_in_a_file_needs_a_unit_and_one_from_code_has_none(
+    kind: type[float], unit: str, number: float
+) -> None:
+    adapter = TypeAdapter(kind)
+    with pytest.raises(ValidationError, match="needs a unit"):
+        adapter.validate_python(number, context=FROM_FILE)
+    with pytest.raises(ValidationError, match="needs a unit"):
+        adapter.validate_python(str(number))
+    assert adapter.validate_python(2, context=None) == 2
+    for context in (None, FROM_FILE):
+        factor = {"s": 1, "kB": 1000}[unit]
+        assert adapter.validate_python(f"{number}{unit}", context=context) == number * factor
+
+
+@pytest.mark.parametrize("kind", [Duration, Size])
+@pytest.mark.parametrize("context", [None, FROM_FILE])
+def test_what_is_neither_text_nor_number_is_left_to_be_refused(
+    kind: type[float], context: object
+) -> None:
+    with pytest.raises(ValidationError, match="valid"):
+        TypeAdapter(kind).validate_python([], context=context)
+
+
+def test_quantities_are_written_with_their_units() -> None:
+    assert TypeAdapter(Duration).dump_json(90.0) == b'"90s"'
+    assert TypeAdapter(Size).dump_json(5000) == b'"5kB"'

@@ -206,6 +206,73 @@ def test_a_file_that_was_cut_off_says_so(name: str, muxing: dict[str, str], tmp_
     opened.close()
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4", "a.ts", "a.avi", "a.mov"])
+def test_a_file_whose_sound_lasts_longer_is_not_cut_off(name: str, tmp_path: Path) -> None:
+    opened = source(clips.with_sound(tmp_path / name, 25, 4))
+    assert len(list(opened)) == 25
+    opened.close()
+
+
+def test_a_file_whose_subtitles_last_longer_is_not_cut_off(tmp_path: Path) -> None:
+    text = tmp_path / "a.srt"
+    text.write_text(
+        "1\n00:00:00,100 --> 00:00:00,500\nhere\n\n2\n00:00:08,000 --> 00:00:09,000\nend\n"
+    )
+    path = tmp_path / "b.mkv"
+    with (
+        av.open(str(clips.count(tmp_path / "a.mkv", 10))) as pictures,
+        av.open(str(text)) as subtitles,
+        av.open(str(path), "w") as output,
+    ):
+        seen, read = pictures.streams.video[0], subtitles.streams.subtitles[0]
+        shown, written = (
+            output.add_stream_from_template(seen),
+            output.add_stream_from_template(read),
+        )
+        for packet in pictures.demux(seen):
+            if packet.size:
+                packet.stream = shown
+                output.mux(packet)
+        for line in subtitles.demux(read):
+            if line.size:
+                line.stream = written
+                output.mux(line)
+    opened = source(path)
+    assert len(list(opened)) == 10
+    opened.close()
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_a_file_with_sound_that_was_cut_off_says_so(name: str, tmp_path: Path) -> None:
+    opened = source(clips.truncated(clips.with_sound(tmp_path / name, 250, 10), 0.5))
+    with pytest.raises(SourceError, match="cut off"):
+        list(opened)
+    opened.close()
+
+
+def test_a_header_that_announces_more_than_there_is_in_the_index_is_no_cut(tmp_path: Path) -> None:
+    path = clips.count(tmp_path / "a.mp4", 25)
+    content = bytearray(path.read_bytes())
+    for box, skip in ((b"mvhd", 20), (b"mdhd", 20), (b"tkhd", 24)):  # version 0: the duration
+        at = content.index(box) + skip
+        content[at : at + 4] = (10 * int.from_bytes(content[at : at + 4], "big")).to_bytes(4, "big")
+    path.write_bytes(content)
+    opened = source(path)
+    assert len(list(opened)) == 25
+    opened.close()
+
+
+def test_an_edit_list_that_trims_the_end_is_no_cut(tmp_path: Path) -> None:
+    path = clips.count(tmp_path / "a.mp4", 100, encoding={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12  # its first entry: segment_duration, in units of the movie's
+    content[at : at + 4] = (1000).to_bytes(4, "big")
+    path.write_bytes(content)
+    opened = source(path)
+    assert 25 <= len(list(opened)) <= 30
+    opened.close()
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
 def test_a_file_that_starts_late_is_not_cut_off(name: str, tmp_path: Path) -> None:
     opened = source(clips.count(tmp_path / name, 8, pts=range(100, 108)))

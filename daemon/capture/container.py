@@ -132,14 +132,15 @@ def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
     return None
 
 
-def announced_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the second at which the pictures should end, or None where that isn't told.
+def announced_ends(
+    container: InputContainer, stream: VideoStream
+) -> tuple[Fraction | None, Fraction]:
+    """Return the second at which the pictures should end, if known, and that of the longest track.
 
     Formats differ in whether they count from 0 or from the first picture: the earlier is taken.
     """
-    if stream.duration and stream.time_base:
-        return stream.duration * stream.time_base
-    return Fraction(container.duration, av.time_base) if container.duration else None
+    own = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    return own, Fraction(container.duration or 0, av.time_base)
 
 
 def said(error: OSError | av.FFmpegError) -> str:

@@ -6,6 +6,8 @@ from fractions import Fraction
 from daemon.capture.source import Picture, SourcePacket
 from daemon.flow import Packet
 
+_FARTHEST = 10  # seconds that a packet may be from the picture with which it came
+
 
 class Copying:
     """Numbers the packets of a stream and gives them their place beside its frames.
@@ -27,7 +29,10 @@ class Copying:
         def moved(time: int | None, unit: Fraction) -> int | None:
             if own is None:
                 return pts
-            return None if time is None else pts + round((time * unit - own) / time_base)
+            away = None if time is None else time * unit - own
+            if away is None or abs(away) > _FARTHEST:  # the source's clock was set in between
+                return None
+            return pts + round(away / time_base)
 
         for packet in picture.packets:
             shown, decoded = (moved(time, packet.time_base) for time in (packet.pts, packet.dts))

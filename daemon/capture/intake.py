@@ -6,7 +6,7 @@ import time
 
 from daemon.capture.copying import Copying
 from daemon.capture.frozen import AFTER, FrozenPicture
-from daemon.capture.pacing import Pacer, Thinner
+from daemon.capture.pacing import Idle, Pacer, Thinner
 from daemon.capture.source import Picture, SourceInfo
 from daemon.capture.timeline import Timeline
 from daemon.config import StreamConfig
@@ -14,6 +14,9 @@ from daemon.errors import SourceError
 from daemon.flow import Frame, Lane, Meters
 
 log = logging.getLogger(__name__)
+
+_DISAGREES = 10.0  # seconds of lag at which stamps are doubted
+_IDLE = 0.1  # of the time is spent waiting for the source, where that sets the pace
 
 
 class Intake:
@@ -37,7 +40,9 @@ class Intake:
         self._pacer = Pacer(stop)
         self._paced = False
         self._frozen = FrozenPicture()
-        self._timeline = Timeline()
+        self._by_arrival = stream.timestamps == "arrival"
+        self._timeline = Timeline(by_arrival=self._by_arrival)
+        self._idle = Idle()
         self._copying = Copying()
 
     def connected(self, info: SourceInfo) -> None:
@@ -60,6 +65,7 @@ class Intake:
             When the pictures come so late that the source should be opened anew.
         """
         timeline, decoded_at = self._timeline, time.monotonic()
+        self._idle.came(decoded_at, picture.decode_seconds)
         pts = timeline.stamp(picture.pts, picture.time_base, decoded_at)
         at = float(pts * timeline.time_base)
         if self._paced:
@@ -86,14 +92,27 @@ class Intake:
         else:
             self._lane.skip()
         if self._live_source:
-            self._refuse_if_late()
+            self._judge_time()
+        self._idle.left(time.monotonic())
 
-    def _refuse_if_late(self) -> None:
-        lag, most = self._timeline.lag, self._stream.stall_timeout
-        self._status.source_lag = lag
+    def _judge_time(self) -> None:
+        """Decide what to think of pictures that come later than their stamps say."""
+        timeline, most = self._timeline, self._stream.stall_timeout
+        # Who never waits for the source can't tell how fast it sends: that is lag of our own.
+        if timeline.lag > min(most, _DISAGREES) and self._idle.share > _IDLE:
+            timeline.distrust()
+        self._note_timing()
+        self._status.source_lag = lag = timeline.lag
         # A lossless stream lags by waiting for us, which opening it anew would not mend.
         if self._stream.policy == "live" and lag > most:
             raise SourceError(f"its pictures come more than {most:g} s late", "lagging")
+
+    def _note_timing(self) -> None:
+        by_arrival = self._timeline.by_arrival
+        if by_arrival and not self._by_arrival:
+            message = "its timestamps don't keep pace with its pictures: timed by arrival instead"
+            log.warning(message, extra={"stream": self._stream.name})
+        self._by_arrival = by_arrival
 
     def _look_at(self, picture: Picture, now: float) -> None:
         """Note whether the picture of a live source stands still."""

@@ -7,6 +7,7 @@ import time
 _FIRST_WAIT = 0.5  # seconds
 _LONGEST_WAIT = 5.0
 _LATEST = 0.5  # seconds a frame may be late before the pace is set anew
+_MEMORY = 10.0  # seconds that count in the share of time that is spent waiting
 _ROUNDING = 1e-3  # pts are rounded to their time base
 
 
@@ -43,6 +44,26 @@ class Pacer:
         if self._offset is None or now - at > self._offset + _LATEST:
             self._offset = now - at
         self._stop.wait(max(0.0, self._offset + at - now))
+
+
+class Idle:
+    """Measures which ``share`` of the last seconds was spent waiting for pictures."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._came_at = self._left_at = time.monotonic()
+
+    def came(self, now: float, took: float) -> None:
+        """Note a picture that came at the monotonic time ``now`` and took ``took`` s to decode."""
+        passed = now - self._came_at
+        if passed > 0:
+            waited = max(0.0, now - self._left_at - took)
+            self.share += (waited / passed - self.share) * min(1.0, passed / _MEMORY)
+        self._came_at = now
+
+    def left(self, now: float) -> None:
+        """Note that the next one is waited for from now on."""
+        self._left_at = now
 
 
 class Backoff:

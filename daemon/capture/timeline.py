@@ -6,57 +6,77 @@ _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
 _LARGEST_JUMP = 2.0  # seconds: what strays farther is no longer the same clock
 _LARGEST_LEAD = 10.0  # seconds in all: what servers keep of the past comes at once on connecting
 _DRIFT = 2e-4  # by which a camera's clock may run slow or fast; crystals stay under 1e-4
+_STEPS = 4  # slips, each as large as the largest, that show that stamps run at another rate
 
 
 class Timeline:
     """Maps a source's pts onto the stream's timeline.
 
-    A file keeps its own pts and time base, and is only corrected where they don't increase;
-    where they start anew (recordings joined end to end), what follows is moved behind what was.
-    A live stream is counted in 1/90000 s from its first frame; where its pts are missing, go
-    back or run ahead of the monotonic clock, by 2 s at once or by 10 s in all, and after
-    `reconnected`, it continues by that clock. Pts that fall behind it are kept: such pictures
-    are late, which `lag` tells. What two clocks drift apart is no lag: 50 ppm would come to
-    10 s in two days.
+    A file keeps its own pts and time base, and is only corrected where they don't increase.
+    A live stream is counted in 1/90000 s from its first frame; where its pts are missing, stand
+    still, go back or run ahead of the monotonic clock, by 2 s at once or by 10 s in all, and
+    after `reconnected`, it continues by that clock. Pts that fall behind it are kept: such
+    pictures are late, which `lag` measures. What two clocks drift apart is no lag: 50 ppm would
+    come to 10 s in two days. Pts that steadily run at another rate than their pictures arrive
+    are wrong: see `distrust`.
     """
 
-    def __init__(self, time_base: Fraction | None = None) -> None:
-        """Start a file's timeline in its ``time_base``, or a live one without."""
+    def __init__(self, time_base: Fraction | None = None, *, by_arrival: bool = False) -> None:
+        """Start a file's timeline in its ``time_base``, or a live one without.
+
+        A live one is timed ``by_arrival`` of its pictures where that is asked for.
+        """
         self.time_base = time_base or _LIVE_TIME_BASE
+        self.by_arrival = by_arrival
+        self._always_by_arrival = by_arrival
         self._live = time_base is None
         self._last: int | None = None
         self._last_at = 0.0
-        self._step = 1  # between the last two frames
-        self._shift = 0  # added to a file's own pts
         self._source_start: Fraction | None = None  # the source's time that is our time 0
-        self._source_last = Fraction(0)
+        self._source_last: Fraction | None = None
         self._anchor: tuple[int, float] | None = None  # where and when this connection began
         self._drift = 0.0  # seconds of what seems to be lag, on this connection
+        self._largest_slip = 0.0  # seconds by which one picture came late or early, on it
 
     def reconnected(self) -> None:
         """Forget the source's clock: the next frame begins a new one."""
-        self._source_start = None
+        self.by_arrival = self._always_by_arrival
+        self._source_start = self._source_last = None
         self._anchor = None
-        self._drift = 0.0
+        self._drift = self._largest_slip = 0.0
 
     @property
     def lag(self) -> float:
         """Seconds by which the last frame came later than its pts says, on this connection."""
-        if self._anchor is None or self._last is None:
-            return 0.0
-        start, started_at = self._anchor
-        behind = self._last_at - started_at - float((self._last - start) * self.time_base)
-        return behind - self._drift
+        return 0.0 if self._last is None else self._behind(self._last, self._last_at)
+
+    def distrust(self) -> bool:
+        """Time what follows by its arrival if the present lag built up evenly; return whether.
+
+        A network or camera that pauses makes some pictures very late; stamps that run at
+        another rate make each a little later.
+        """
+        if self._is_even(self.lag):
+            self._take_clock()
+        return self.by_arrival
+
+    def _is_even(self, off: float) -> bool:
+        return off > _STEPS * self._largest_slip
+
+    def _take_clock(self) -> None:
+        self.by_arrival = True
+        self._anchor, self._drift = None, 0.0  # what was late is so no more
 
     def stamp(self, pts: int | None, time_base: Fraction, now: float) -> int:
         """Return the timeline's pts for a picture decoded at the monotonic time ``now``."""
         stamped = (
             self._live_pts(pts, time_base, now) if self._live else self._file_pts(pts, time_base)
         )
+        passed = now - self._last_at
         if self._last is not None:
             stamped = max(stamped, self._last + 1)
-            self._step = stamped - self._last
-        passed = now - self._last_at
+            slip = passed - float((stamped - self._last) * self.time_base)
+            self._largest_slip = max(self._largest_slip, abs(slip))
         self._last, self._last_at = stamped, now
         self._anchor = self._anchor or (stamped, now)
         most = _DRIFT * passed
@@ -66,29 +86,38 @@ class Timeline:
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
             return 0 if self._last is None else self._last + 1
-        stamped = round(pts * time_base / self.time_base) + self._shift
-        if self._last is not None and (self._last - stamped) * self.time_base > _LARGEST_JUMP:
-            anew = self._last + self._step
-            self._shift += anew - stamped
-            return anew
-        return stamped
+        return round(pts * time_base / self.time_base)
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
         by_clock = 0
         if self._last is not None:
             by_clock = self._last + round((now - self._last_at) / self.time_base)
-        if pts is None:
+        if pts is None or self.by_arrival:
             return by_clock
         source_time = pts * time_base
-        went_back = source_time < self._source_last
-        self._source_last = source_time
-        if self._source_start is not None and self._anchor is not None and not went_back:
+        repeated, self._source_last = source_time == self._source_last, source_time
+        if repeated:
+            return by_clock
+        if self._source_start is not None and self._last is not None:
             by_source = round((source_time - self._source_start) / self.time_base)
-            start, started_at = self._anchor  # a late source that catches up doesn't run ahead
-            expected = start + round((now - started_at) / self.time_base)
-            jump = (by_source - max(by_clock, expected)) * self.time_base
-            lead = (by_source - expected) * self.time_base + self._drift
-            if jump <= _LARGEST_JUMP and lead <= _LARGEST_LEAD:
+            if by_source > self._last and self._is_believed(by_source, by_clock, now):
                 return by_source
         self._source_start = source_time - by_clock * self.time_base
         return by_clock
+
+    def _is_believed(self, by_source: int, by_clock: int, now: float) -> bool:
+        """Return whether a picture may be so early; a late source that catches up is not early."""
+        lead = -self._behind(by_source, now)
+        if lead > _LARGEST_LEAD:
+            started_at = now if self._anchor is None else self._anchor[1]
+            if now - started_at > _LARGEST_LEAD and self._is_even(lead):
+                self._take_clock()
+            return False
+        return min(float((by_source - by_clock) * self.time_base), lead) <= _LARGEST_JUMP
+
+    def _behind(self, pts: int, now: float) -> float:
+        """Return by how many seconds a picture with this place in time is late."""
+        if self._anchor is None:
+            return 0.0
+        start, started_at = self._anchor
+        return now - started_at - float((pts - start) * self.time_base) - self._drift

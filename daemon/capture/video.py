@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from av.codec.context import Flags2
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from daemon.capture.access_units import WholePictures
 from daemon.capture.container import (
     SHARE,
-    announced_end,
+    announced_ends,
     comes_in_bursts,
     open_container,
     said,
@@ -32,6 +33,7 @@ from daemon.capture.gate import DamageGate, is_key
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr
 from daemon.capture.source import Picture, SourceInfo
+from daemon.capture.splice import Splice
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
@@ -84,6 +86,7 @@ class VideoSource:
         self._download: Download | None = None
         self._to_bgr = ToBgr()
         self._expected_pts = 0
+        self._end = Fraction(0)  # in seconds, of all that was read
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
             codec=context.codec.canonical_name,
@@ -94,6 +97,7 @@ class VideoSource:
         )
         self._whole = WholePictures(self._stream, live=self._live)
         self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())
+        self._splice = Splice(self.info.time_base)
         self._fruitless = 0  # packets since the last whole picture
         self.damaged = 0
 
@@ -117,6 +121,7 @@ class VideoSource:
                 started = time.monotonic()
                 if self._live and started - pictured_at > SHARE * self._timeout:
                     raise SourceError(self._why_no_picture, "stalled")
+                self._note_end(any_packet)
                 if any_packet.stream is not self._stream:
                     continue
                 for packet in self._whole.add(cast("Packet[VideoStream]", any_packet)):
@@ -145,6 +150,12 @@ class VideoSource:
                 raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
             raise
 
+    def _place(self, packet: "Packet[VideoStream]") -> None:
+        """Move a file's packet to where it belongs, before it is decoded or copied."""
+        if shift := self._splice.shift(packet.dts, packet.pts):
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+
     def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         before, frames = self.damaged, self._decode(packet)
         if self._copier is not None and not self._copier.add(packet):
@@ -152,6 +163,8 @@ class VideoSource:
         return frames
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        if not self._live:
+            self._place(packet)
         self._fruitless += 1
         if packet.is_keyframe:  # to a parser, a recovery point is one
             self._gate.reach_recovery_point()
@@ -248,14 +261,25 @@ class VideoSource:
         self._expected_pts = pts + (frame.duration or 1)
         return pts
 
+    def _note_end(self, packet: "Packet[Stream]") -> None:
+        if packet.pts is not None and packet.time_base:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            self._end = max(self._end, end)
+
     def _check_end(self) -> None:
-        """Raise SourceError where a file ends long before the end that it announces."""
-        announced = announced_end(self._container, self._stream)
-        if self._live or announced is None:
+        """Raise SourceError where a file ends long before the end that it announces.
+
+        Some formats announce that of the longest track alone, which may be sound or subtitles.
+        """
+        if self._live or self._splice.cuts:
             return
-        missing = float(announced - self._expected_pts * self.info.time_base)
+        own, longest = announced_ends(self._container, self._stream)
+        pictured = self._expected_pts * self.info.time_base
+        missing = float(longest - max(self._end, pictured) if own is None else own - pictured)
         if missing > _LONGEST_GAP:
-            raise SourceError(f"the file was cut off {missing:.1f} s before its end")
+            raise SourceError(
+                f"the file was cut off {missing:.1f} s before its end, or announces a wrong one"
+            )
 
 
 def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:

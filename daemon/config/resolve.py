@@ -56,6 +56,7 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
         max_frame_age=entry.max_frame_age,
         stall_timeout=entry.stall_timeout,
         transport=entry.transport,
+        timestamps=entry.timestamps,
         decode=entry.decode,
         device=device,
         detect=entry.detect,

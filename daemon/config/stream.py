@@ -14,6 +14,7 @@ from daemon.config.variables import Expanded
 Policy = Literal["live", "lossless"]
 Decode = Literal["auto", "cuda", "cpu"]
 Transport = Literal["tcp", "udp"]
+Timestamps = Literal["auto", "arrival"]
 
 CAUTIOUS = 0.25  # a blur with a higher threshold is warned of
 
@@ -105,6 +106,8 @@ class StreamDefaults(Section):
     """A source that gives no frame for this long is opened anew."""
     transport: Transport = "tcp"
     """How rtsp:// sends its pictures: tcp, or udp (for cameras that know nothing else)."""
+    timestamps: Timestamps = "auto"
+    """auto (a camera's own, while they keep pace) or arrival: when its pictures come."""
     decode: Decode = "auto"
     """auto (the GPU where it can, else the CPU), cuda (the GPU or not at all) or cpu."""
     detect: DetectConfig = DetectConfig()
@@ -140,6 +143,7 @@ class StreamConfig:
     max_frame_age: float = _DEFAULT.max_frame_age
     stall_timeout: float = _DEFAULT.stall_timeout
     transport: Transport = _DEFAULT.transport
+    timestamps: Timestamps = _DEFAULT.timestamps
     decode: Decode = _DEFAULT.decode
     device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)
