@@ -3,8 +3,10 @@
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,13 +16,13 @@ from daemon.cli.check import check
 from daemon.cli.detect import detect
 from daemon.cli.doctor import doctor
 from daemon.cli.export import export
-from daemon.cli.leave import leave
+from daemon.cli.leave import StandardOutput, discard_unwritten, leave
 from daemon.cli.options import Invocation
 from daemon.cli.prepare import fetch, prepare
 from daemon.cli.reload import reload
 from daemon.cli.run import run
 from daemon.cli.status import status
-from daemon.errors import CenternetdError, ConfigError
+from daemon.errors import CenternetdError, ConfigError, StartupError
 from daemon.service import logs
 
 app = typer.Typer(
@@ -33,22 +35,40 @@ app = typer.Typer(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; an error is one sentence on stderr and an exit code."""
     invocation = Invocation()
     try:
-        app(args=arguments, obj=invocation)
+        with redirect_stdout(StandardOutput(sys.stdout)):
+            code = _run(arguments, invocation)
     except Exception as error:
-        hide = logs.redactor()
-        if invocation.debug:
-            print(hide(traceback.format_exc()), end="", file=sys.stderr)
-        else:
-            for sentence in _sentences(error):
-                print(f"centernetd: {hide(sentence)}", file=sys.stderr)
         code = error.exit_code if isinstance(error, CenternetdError) else 1
-        if invocation.engine_failed:
-            leave(code)
-        sys.exit(code)
+        with suppress(OSError):
+            _tell(error, debug=invocation.debug)
+    if invocation.engine_failed:
+        leave(code)
+    discard_unwritten()
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None, invocation: Invocation) -> int:
+    """Return the exit code, once everything is written out."""
+    try:
+        app(args=arguments, obj=invocation)
+    except SystemExit as ended:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        return int(ended.code or 0)
+    return 0
+
+
+def _tell(error: Exception, *, debug: bool) -> None:
+    hide = logs.redactor()
+    if debug:
+        print(hide("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        return
+    for sentence in _sentences(error):
+        print(f"centernetd: {hide(sentence)}", file=sys.stderr)
 
 
 def _sentences(error: Exception) -> Sequence[str]:
@@ -76,6 +96,12 @@ def options(
     ] = False,
 ) -> None:
     """Note the options of every command."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise StartupError(
+            f"the working directory can't be used ({error.strerror}): change to another"
+        ) from None
     context.obj.debug = debug
     logs.configure("debug" if debug else "info")
 

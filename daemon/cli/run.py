@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,7 +23,7 @@ from daemon.cli.options import (
 from daemon.commands.find import find_sources
 from daemon.commands.progress import FileProgress
 from daemon.config import Config, from_sources
-from daemon.errors import SourceError
+from daemon.errors import SourceError, StartupError
 from daemon.flow import Lane
 from daemon.receipt import receipt
 from daemon.service import LogHandler, logs
@@ -146,8 +147,9 @@ def _run(
 
             code = supervisor.run(on_tick)
     except Exception:
-        _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
-        invocation.engine_failed = supervisor.engine_failed
+        invocation.engine_failed = supervisor.engine_failed or bool(supervisor.left_behind)
+        with suppress(StartupError):  # what is raised says more than that nobody could be told
+            _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
         raise
     _tell(supervisor.lanes)
     if supervisor.left_behind:
@@ -155,10 +157,12 @@ def _run(
     raise typer.Exit(code)
 
 
-def _refuse_wrong_password(lanes: Iterable[Lane]) -> None:
+def _refuse_wrong_password(lanes: Sequence[Lane]) -> None:
     """Raise SourceError where somebody waits at a terminal for a source that refuses them."""
+    if any(lane.ledger.read().captured for lane in lanes):
+        return
     for lane in lanes:
-        if lane.status.reconnects["unauthorized"] and not lane.ledger.read().captured:
+        if lane.status.reconnects["unauthorized"]:
             raise SourceError(f"{lane.name}: {lane.status.last_error}", "unauthorized")
 
 
