@@ -1,5 +1,6 @@
 """The recorder: times, segments, drawing, and failures."""
 
+import logging
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate, count
@@ -11,12 +12,14 @@ import pytest
 
 from daemon.config import BlurConfig, RecordConfig
 from daemon.errors import SinkError
-from daemon.flow import Detections, Filter, Meters, StreamStatus
+from daemon.flow import Detections, Filter, Meters, Result, StreamStatus
 from daemon.sink import blur as blur_module
 from daemon.sink import record as record_module
+from daemon.sink import segments as segments_module
 from daemon.sink.accounts import Settled
 from daemon.sink.blur import Blur
 from daemon.sink.record import Recorder
+from daemon.sink.segments import MOST, TOO_OFTEN
 from daemon.sink.storage import Storage
 from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
 
@@ -32,11 +35,20 @@ class FakeMeters(Meters):
         self.stages.append(stage)
 
 
-def open_recorder(root: Path, blur: BlurConfig | None = None, **config: Any) -> Recorder:
+def open_recorder(
+    root: Path, blur: BlurConfig | None = None, *, from_file: bool = False, **config: Any
+) -> Recorder:
     config = {"path": "{stream}.mp4", "segment": None, "codec": "libx264", **config}
     status, meters, storage = StreamStatus(), FakeMeters(), Storage(root)
     return Recorder(
-        "gate", RecordConfig(**config), storage, ["face"], status, meters, blur=Blur("gate", blur)
+        "gate",
+        RecordConfig(**config),
+        storage,
+        ["face"],
+        status,
+        meters,
+        blur=Blur("gate", blur),
+        from_file=from_file,
     )
 
 
@@ -243,3 +255,49 @@ def test_an_encoder_that_fails_is_chosen_anew(
     recorder.write(result(1))
     assert recorder.close() == Settled(1)
     assert recordings(tmp_path) == {"gate.mp4": 1}
+
+
+def changing_sizes(count: int) -> list[Result]:
+    """Frames of which each has another size than the one before."""
+    sizes = ((48, 64), (96, 128))
+    return [result(number, picture(*sizes[number % 2], seed=number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("when", ["always", "detection"])
+def test_a_camera_that_changes_its_size_again_and_again_gets_no_file_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    monkeypatch.setattr(segments_module, "WITHIN", 1e9)
+    caplog.set_level(logging.INFO)
+    recorder = open_recorder(tmp_path, when=when)
+    book = [recorder.write(item) for item in changing_sizes(50)]
+    settled = Settled(*(sum(counts) for counts in zip(*book, recorder.close(), strict=True)))
+    files = recordings(tmp_path)
+    begun = MOST if when == "always" else 0
+    assert files == dict.fromkeys(files, 1)
+    assert len(files) == settled.written == begun
+    assert sum(settled) <= 50, "what isn't settled, the stage counts as failed"
+    lines = [line for line in caplog.messages if line.startswith("recording ")]
+    assert len(lines) == MOST, "nor an encoder, nor a line of the log"
+    assert caplog.messages.count(TOO_OFTEN) == 50 - MOST
+
+
+def test_it_goes_on_when_the_size_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = open_recorder(tmp_path)
+    book = [recorder.write(item) for item in changing_sizes(30)]
+    monkeypatch.setattr(segments_module, "WITHIN", 0.0)
+    book += [recorder.write(result(number)) for number in range(30, 60)]
+    book.append(recorder.close())
+    files = recordings(tmp_path)
+    assert sum(files.values()) == sum(settled.written for settled in book)
+    assert max(files.values()) == 30
+    assert sum(settled.failed for settled in book) == 60 - sum(files.values())
+
+
+def test_a_file_as_source_may_change_its_size_at_every_frame(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path, from_file=True)
+    written = sum(recorder.write(item).written for item in changing_sizes(30))
+    assert written + recorder.close().written == 30
+    assert len(recordings(tmp_path)) == 30

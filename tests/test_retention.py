@@ -5,6 +5,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from daemon.config import StorageConfig, StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.sink import retention as retention_module
 from daemon.sink.clock import DRIFT, PATIENCE, BelievedClock
+from daemon.sink.file import LARGEST
 from daemon.sink.outputs import outputs_of
 from daemon.sink.recording import FROM_CAMERA, FROM_FILE
-from daemon.sink.retention import Retention
+from daemon.sink.retention import SPARE_FILES, Retention
 from daemon.sink.storage import Storage
 
 OUTPUTS = outputs_of(
@@ -82,23 +84,94 @@ def test_by_size_oldest_first_across_streams(storage: Storage) -> None:
 def test_by_free_space(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     for hour in range(5):
         put(storage.root, video(hour), age=50 - hour)
-    used: Callable[[Path], int] = lambda _: 10_000 - 1000 * len(listed(storage))  # noqa: E731
-    monkeypatch.setattr(retention_module, "_free", used)
+    leave(monkeypatch, lambda: 10_000 - 1000 * len(listed(storage)))
     assert kept(storage, min_free=7000) == [video(2), video(3), video(4)]
     assert storage.status.trouble is None
     assert storage.status.free == 7000
+
+
+def leave(
+    monkeypatch: pytest.MonkeyPatch,
+    size: Callable[[], int] = lambda: 10**12,
+    files: Callable[[], int] = lambda: 10**6,
+    of_files: int = 10**7,
+) -> None:
+    """Have the disk say how much room is left on it, in blocks of 10 bytes and in files."""
+
+    def statvfs(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(
+            f_frsize=10, f_bsize=7, f_bavail=size() // 10, f_favail=files(), f_files=of_files
+        )
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+
+
+@pytest.mark.parametrize(("of_files", "spared"), [(10**7, SPARE_FILES), (800, 80)])
+def test_by_free_files(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, of_files: int, spared: int
+) -> None:
+    for hour in range(5):
+        put(storage.root, video(hour), age=50 - hour)
+    leave(monkeypatch, files=lambda: spared + 3 - len(listed(storage)), of_files=of_files)
+    assert kept(storage) == [video(2), video(3), video(4)]
+    assert storage.status.trouble is None
+
+
+def test_a_disk_without_files_to_spare_is_told(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage.root, "notes")
+    leave(monkeypatch, files=lambda: 79, of_files=800)
+    assert kept(storage) == ["notes"]
+    assert storage.status.trouble is not None
+    assert "room for hardly any more files (inodes)" in storage.status.trouble
+    leave(monkeypatch, files=lambda: 80, of_files=800)
+    kept(storage)
+    assert storage.status.trouble is None
+
+
+def test_a_disk_that_counts_no_files_has_room_for_any(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage.root, video(1))
+    leave(monkeypatch, files=lambda: 0, of_files=0)
+    assert kept(storage) == [video(1)]
+    assert storage.status.trouble is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "largest"),
+    [
+        ({}, 12_000 // 10),  # what is left, and what is taken already
+        ({"min_free": 4000}, 8000 // 10),
+        ({"max_bytes": 6000}, 6000 // 10),
+        ({"max_bytes": 9000, "min_free": 4000}, 8000 // 10),
+        ({"max_bytes": 10**12}, 12_000 // 10),
+    ],
+)
+def test_a_recording_takes_its_share_of_the_room_and_no_more(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], largest: int
+) -> None:
+    assert storage.largest == LARGEST
+    put(storage.root, video(1), size=2000)
+    leave(monkeypatch, size=lambda: 10_000)
+    kept(storage, **limits)
+    assert storage.largest == largest
+    leave(monkeypatch)
+    kept(storage)
+    assert storage.largest == LARGEST < 2**32
 
 
 def test_a_disk_that_others_fill_is_told_and_so_is_its_end(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(storage.root, "holiday/2023-11-14/01-00-00.mp4", head=b"another's")
-    monkeypatch.setattr(retention_module, "_free", lambda _: 10**9)
+    leave(monkeypatch, size=lambda: 10**9)
     assert kept(storage, min_free=2 * 10**9) == ["holiday/2023-11-14/01-00-00.mp4"]
     assert storage.status.trouble is not None
     assert "only 1.0 GB are free" in storage.status.trouble
     assert "storage.min_free (2.0 GB)" in storage.status.trouble
-    monkeypatch.setattr(retention_module, "_free", lambda _: 3 * 10**9)
+    leave(monkeypatch, size=lambda: 2 * 10**9)
     kept(storage, min_free=2 * 10**9)
     assert storage.status.trouble is None
 
@@ -191,6 +264,32 @@ def test_a_file_that_is_completed_again_and_again_is_one_file(storage: Storage) 
         "gate/2023-11-14-01.jsonl",
         *(video(hour) for hour in (1, 2, 3)),
     ], "its age is that of its last line"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "outside"])
+def test_what_others_put_in_the_place_of_a_recording_is_neither_waited_for_nor_deleted(
+    storage: Storage, tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    path, outside = put(storage.root, video(1)), tmp_path_factory.mktemp("other")
+    other = put(outside, "2023-11-14/01-00-00.mp4")
+    put(storage.root, video(2, "door"))
+    retention = Retention(storage, limited(max_bytes=0), OUTPUTS)
+    retention.scan()
+    path.unlink()
+    if kind == "link":
+        path.symlink_to(other)
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "folder":
+        path.mkdir()
+    if kind == "outside":
+        path.parent.rmdir()
+        path.parent.symlink_to(other.parent)
+    retention.keep(NOW)
+    assert other.exists()
+    assert os.path.lexists(path)
+    assert not (storage.root / video(2, "door")).exists(), "the rest is deleted all the same"
+    assert storage.status.size == 0
 
 
 def test_folders_that_become_empty_go_unless_they_are_in_use(storage: Storage) -> None:

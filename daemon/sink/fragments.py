@@ -27,7 +27,7 @@ class FragmentedMp4:
     The muxer holds packets back until their fragment is full. It writes that fragment, whole,
     when it is given the packet that begins the next one: so when the file has grown, exactly
     the packets before the present one are in it. ``safe`` is the number of the last packet in
-    the file, 0 for none.
+    the file, ``last`` that of the last one written, 0 for none; ``first`` is what it was made for.
     """
 
     def __init__(self, path: Path, first: Packet, mark: str = "") -> None:
@@ -48,7 +48,8 @@ class FragmentedMp4:
         self._wanted = path
         self.path, self._file = _create(path)
         self._named = False
-        self.safe = self._last = 0
+        self.safe = self.last = 0
+        self.first = first
         self._origin = first.pts
         try:
             self._container = av.open(self._file, "w", format="mp4", options=MUXER)
@@ -88,9 +89,9 @@ class FragmentedMp4:
         with _telling(self._file.path):
             self._container.mux(self._muxable(packet))
         if self._file.size > size:
-            self.safe = self._last
+            self.safe = self.last
             self._file.keep()
-        self._last = packet.number
+        self.last = packet.number
         if self._file.sync():
             self._refuse_if_changed()
 
@@ -106,7 +107,7 @@ class FragmentedMp4:
             self._container.close()
             self._refuse_if_changed()
             self._file.close()
-            self.safe = self._last
+            self.safe = self.last
             self._rename()
 
     def abandon(self) -> bool:

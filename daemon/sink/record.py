@@ -12,6 +12,7 @@ from daemon.sink.annotate import draw_boxes
 from daemon.sink.blur import Blur
 from daemon.sink.encoder import Encoder, EncoderError, choose_encoder
 from daemon.sink.recording import Recording
+from daemon.sink.segments import TOO_OFTEN, Floor
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Recorder:
         self._status = status
         self._meters = meters
         self._encoder: Encoder | None = None
+        self._floor = Floor(limited=not from_file)  # of encoders
         self._shape: tuple[int, ...] = ()
         self._frames = 0  # encoded so far, which numbers the packets
 
@@ -113,13 +115,17 @@ class Recorder:
 
     def _encode(self, frame: Frame) -> list[Packet]:
         packets = self._flush() if frame.image.shape != self._shape else []
+        self._frames += 1  # one that isn't encoded is a gap in the packets' numbers
+        if self._encoder is None and not (self._floor.passed and self._recording.may_begin):
+            log.warning(TOO_OFTEN, extra={"stream": self._stream})
+            return packets
         if self._encoder is None:
             self._encoder = self._open(frame)
-        self._frames += 1
         key = self._recording.due(frame.wall_time)
         return packets + self._encoder.encode(frame.image, frame.pts, frame.wall_time, key=key)
 
     def _open(self, frame: Frame) -> Encoder:
+        self._floor.begin()
         height, width = frame.image.shape[:2]
         if frame.image.shape != self._shape:
             self._status.encoder = choose_encoder(self._config.codec, width, height)
@@ -127,7 +133,8 @@ class Recorder:
             message = "recording %dx%d, encoded by %s"
             about = {"stream": self._stream}
             log.info(message, width, height, self._status.encoder, extra=about)
-        return Encoder(self._status.encoder, width, height, frame.time_base, number=self._frames)
+        number = self._frames - 1
+        return Encoder(self._status.encoder, width, height, frame.time_base, number=number)
 
     def _flush(self) -> list[Packet]:
         """Close the encoder; returns what it still held."""

@@ -4,7 +4,7 @@ from daemon.config import RecordConfig
 from daemon.flow import Packet, StreamStatus
 from daemon.sink.accounts import Accounts, Fate, Settled
 from daemon.sink.preroll import PreRoll
-from daemon.sink.segments import Segments
+from daemon.sink.segments import Floor, Segments
 from daemon.sink.storage import Storage
 
 FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by it
@@ -29,7 +29,8 @@ class Recording:
     ) -> None:
         self._config = config
         mark = FROM_FILE if from_file else FROM_CAMERA
-        self._segments = Segments(stream, config, storage, status, mark)
+        floor = Floor(limited=not from_file)
+        self._segments = Segments(stream, config, storage, status, mark, floor)
         self._accounts = Accounts()
         self._ring = PreRoll()
         self._wanted = config.when == "always"
@@ -39,6 +40,11 @@ class Recording:
     def due(self, wall_time: float) -> bool:
         """Whether a new file is to begin at a Unix time: a key frame is welcome."""
         return self._wanted and self._segments.due(wall_time)
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a new file may begin now: see `Segments`."""
+        return self._segments.may_begin
 
     def judge(self, time: float, number: int, *, found: bool) -> None:
         """Tell what was found at ``time`` (seconds) in the frame of packet ``number``.

@@ -2,17 +2,22 @@
 
 import heapq
 import logging
+import math
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from daemon.config import StorageConfig
-from daemon.sink.file import PART
+from daemon.sink.file import LARGEST, PART
 from daemon.sink.outputs import Output, walk
 from daemon.sink.storage import Storage
 
 log = logging.getLogger(__name__)
+
+SPARE_FILES = 1000  # that can still be made on the disk, or a tenth of all it can hold
+SHARE = 10  # recordings, at least, find room: each ends when it has taken its part of it
 
 
 class Entry(NamedTuple):
@@ -21,6 +26,13 @@ class Entry(NamedTuple):
     written_at: float
     size: int
     path: str
+
+
+class Room(NamedTuple):
+    """What is left on a disk: bytes, and files (inodes) less those that are to be spared."""
+
+    size: int
+    files: float
 
 
 class Retention:
@@ -53,9 +65,10 @@ class Retention:
         unseen: list[OSError] = []
         writing = self._storage.writing
         # By path, so that a file that two outputs name is there once.
+        walked = walk(self._storage.root, self._outputs, unseen.append)
         found = {
             str(path): Entry(status.st_mtime, status.st_size, str(path))
-            for path, status, _ in walk(self._storage.root, self._outputs, unseen.append)
+            for path, status, _ in self._storage.moving(walked)
             if path.suffix != PART and path not in writing
         }
         self.doubtful = bool(unseen)
@@ -81,12 +94,18 @@ class Retention:
         writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
         while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
-            free += self._delete(oldest)
-        self.doubtful |= oldest is None and self._is_short(self._total(writing), free)
+            self._storage.busy_since = time.monotonic()
+            if self._delete(oldest):
+                free = Room(free.size + oldest.size, free.files + 1)
+        size = self._total(writing)
+        self.doubtful |= oldest is None and self._is_short(size, free)
         status = self._storage.status
-        status.size, status.free = self._total(writing), free
+        status.size, status.free = size, free.size
         status.oldest = oldest.written_at if oldest else None
         status.trouble = self._trouble(free)
+        room = size + free.size - self._limits.min_free
+        limit = room if self._limits.max_bytes is None else min(room, self._limits.max_bytes)
+        self._storage.largest = min(LARGEST, limit // SHARE)
 
     def _take_in(self) -> None:
         while self._storage.completed:
@@ -124,18 +143,19 @@ class Retention:
             for path, size in writing.items()
         )
 
-    def _is_over(self, oldest: Entry, now: float, size: int, free: int) -> bool:
+    def _is_over(self, oldest: Entry, now: float, size: int, free: Room) -> bool:
         keep_for = self._limits.keep_for
         too_old = keep_for is not None and oldest.written_at < now - keep_for
         return too_old or self._is_short(size, free)
 
-    def _is_short(self, size: int, free: int) -> bool:
+    def _is_short(self, size: int, free: Room) -> bool:
         """Whether there is too little room, for others or for us."""
         limit = self._limits.max_bytes
-        return free < self._limits.min_free or (limit is not None and size > limit)
+        over = limit is not None and size > limit
+        return over or free.size < self._limits.min_free or free.files < 0
 
-    def _delete(self, entry: Entry) -> int:
-        """Take the oldest file out of the index and, if it is ours, away; returns its bytes."""
+    def _delete(self, entry: Entry) -> bool:
+        """Take the oldest file out of the index and, if it is ours, away: whether it went."""
         path = Path(entry.path)
         heapq.heappop(self._queue)
         try:
@@ -147,10 +167,9 @@ class Retention:
             raise
         del self._index[entry.path]
         self._size -= entry.size
-        if not gone:
-            return 0
-        log.info("deleted %s, the oldest recording, for storage's limits", path)
-        return entry.size
+        if gone:
+            log.info("deleted %s, the oldest recording, for storage's limits", path)
+        return gone
 
     def _fits(self, path: Path) -> bool:
         return any(output.fits(path.relative_to(self._storage.root)) for output in self._outputs)
@@ -159,14 +178,20 @@ class Retention:
         relative = path.relative_to(self._storage.root)
         return any(output.fits(relative) and output.made(path) for output in self._outputs)
 
-    def _trouble(self, free: int) -> str | None:
-        if free >= self._limits.min_free:
-            return None
-        return (
-            f"only {free / 1e9:.1f} GB are free on the disk of {self._storage.root}, less than "
-            f"storage.min_free ({self._limits.min_free / 1e9:.1f} GB), and there is no recording "
-            "that may be deleted"
-        )
+    def _trouble(self, free: Room) -> str | None:
+        disk = f"the disk of {self._storage.root}"
+        if free.size < self._limits.min_free:
+            return (
+                f"only {free.size / 1e9:.1f} GB are free on {disk}, less than storage.min_free "
+                f"({self._limits.min_free / 1e9:.1f} GB), and there is no recording that may be "
+                "deleted"
+            )
+        if free.files < 0:
+            return (
+                f"{disk} has room for hardly any more files (inodes), and there is no recording "
+                "that may be deleted: delete other files on it"
+            )
+        return None
 
 
 def _size(path: Path) -> int:
@@ -176,6 +201,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _free(folder: Path) -> int:
+def _free(folder: Path) -> Room:
+    """Ask the disk; one that counts no files, such as btrfs or FAT, says that it has none."""
     status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
+    spared = min(SPARE_FILES, status.f_files // 10)
+    files = status.f_favail - spared if status.f_files else math.inf
+    return Room(status.f_bavail * status.f_frsize, files)

@@ -3,10 +3,13 @@
 import os
 import tempfile
 import threading
+import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from daemon.config import expand
 from daemon.errors import SinkError, StartupError
@@ -15,6 +18,8 @@ from daemon.sink.file import LARGEST, PART, telling
 from daemon.sink.lockfile import LockFile
 
 LOCK_NAME = ".centernetd.lock"
+
+Item = TypeVar("Item")
 
 
 class Storage:
@@ -37,6 +42,8 @@ class Storage:
         self._removing: Path | None = None
         self._busy = threading.Lock()  # held for a moment only: never while the disk is asked
         self._lock: LockFile | None = None
+        self.busy_since: float | None = None
+        """Since when whoever keeps house is at one thing (monotonic); None while it rests."""
         self.bell = Bell()
         self._says = ""
 
@@ -148,6 +155,12 @@ class Storage:
             self.completed.append(final)
         elif path.suffix == PART and os.path.lexists(path):
             self.left.append(path)
+
+    def moving(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield ``items``, noting with each that whoever keeps house moves."""
+        for item in items:
+            self.busy_since = time.monotonic()
+            yield item
 
     @property
     def writing(self) -> frozenset[Path]:
