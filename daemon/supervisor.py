@@ -39,6 +39,7 @@ class Crew:
     inference: Sequence[Worker]
     fleet: Fleet
     reloader: Reloader
+    keeper: Housekeeping
     engine: EngineInfo
 
     @property
@@ -143,7 +144,7 @@ class Supervisor:
         engine = EngineInfo(ran.backend, ran.precision, ran.device, layout, choice.reason)
         runs = (lambda: self._feed(inference), inference.harvest)
         workers = [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
-        return service, Crew(inference, workers, fleet, reloader, engine)
+        return service, Crew(inference, workers, fleet, reloader, keeper, engine)
 
     def _load(self, house: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
@@ -205,6 +206,7 @@ class Supervisor:
         while crew.alive and not self._must_stop:
             crew.fleet.look()
             crew.reloader.look()
+            crew.keeper.look()
             service.tick()
             on_tick()
             self._bell.wait(_TICK)

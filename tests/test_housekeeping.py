@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from daemon.config import StorageConfig, StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.errors import SinkError, StartupError
 from daemon.sink import housekeeping as housekeeping_module
+from daemon.sink import outputs, retention
 from daemon.sink.clock import PATIENCE
-from daemon.sink.housekeeping import Housekeeping, is_mounted
+from daemon.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
 from daemon.sink.lockfile import said_in
 from daemon.sink.recording import FROM_CAMERA
 from daemon.sink.retention import Retention
@@ -291,6 +293,75 @@ def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
         wait_until(lambda: storage.status.free is not None)
     assert caplog.messages == ["a fault in centernetd while keeping house"]
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_thread_that_hangs_in_the_disk_is_told_and_so_is_its_return(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(housekeeping_module, "HUNG_AFTER", 0.1)
+    called, let_go = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> bool:
+        called.set()
+        assert let_go.wait(60)
+        return True
+
+    storage, house = keep_house(root, max_bytes=0)
+    (root / NAME).parent.mkdir(parents=True)
+    (root / NAME).write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+
+    def is_hung() -> bool:
+        house.look()
+        return storage.status.hung
+
+    monkeypatch.setattr(Storage, "remove", hang)
+    with house:
+        assert called.wait(60)
+        wait_until(is_hung)
+        assert is_hung()
+        assert known_of(storage) == (None, None, None), "what was known may be so no more"
+        let_go.set()
+        wait_until(lambda: not is_hung())
+    assert [line.partition(" has ")[2] for line in caplog.messages] == [
+        f"hung in {root} for 0 s: nothing is deleted meanwhile",
+        "come back",
+    ]
+
+
+def test_a_thread_that_looks_at_many_files_does_not_hang(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, house = keep_house(root, max_bytes=0)
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    walk, remove = outputs.walk, Storage.remove
+    seen: list[bool] = []
+
+    def take_long() -> None:
+        now[0] += HUNG_AFTER - 1
+        house.look()
+        seen.append(storage.status.hung)
+
+    def walk_slowly(*args: Any) -> Iterator[Any]:
+        for found in walk(*args):
+            take_long()
+            yield found
+
+    def remove_slowly(storage: Storage, path: Path) -> bool:
+        take_long()
+        return remove(storage, path)
+
+    monkeypatch.setattr(retention, "walk", walk_slowly)
+    monkeypatch.setattr(Storage, "remove", remove_slowly)
+    folder = (root / NAME).parent
+    folder.mkdir(parents=True)
+    for minute in range(9):
+        path = folder / f"22-{minute:02}-00.mp4"
+        path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+    storage.busy_since = now[0]
+    house.tick()
+    assert seen == [False] * 18
+    storage.close()
 
 
 def test_a_mount_is_told_by_its_file_system(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from daemon.service import (
     Rates,
     StreamView,
 )
-from daemon.service.health import NOT_LOADED, Verdict, health, readiness
+from daemon.service.health import NOT_LOADED, STORAGE_HUNG, Verdict, health, readiness
 from daemon.service.view import ConfigState
 
 ANY_PORT = Address("127.0.0.1", 0)
@@ -165,7 +165,8 @@ def test_status(site: Site) -> None:
     assert document["uptime"] >= 60
     assert document["healthy"] is True
     assert document["engine"]["backend"] == "onnxruntime-cpu"
-    assert document["storage"] == {"size": 5, "free": 7, "oldest": None, "trouble": "is full"}
+    known = {"size": 5, "free": 7, "oldest": None, "trouble": "is full", "hung": False}
+    assert document["storage"] == known
     gate = document["streams"]["gate"]
     assert gate["state"] == "running"
     assert gate["fps"] == 5.0
@@ -294,7 +295,7 @@ def test_idle_inference_is_healthy() -> None:
         progress.tick(waiting=0)
     clock.now += 1
     progress.tick(waiting=1)  # the first frame in 100 s: inference had no reason to beat
-    assert health(True, progress) == Verdict(True)
+    assert health(True, progress, StorageStatus()) == Verdict(True)
 
 
 def test_slow_inference_is_healthy() -> None:
@@ -304,7 +305,7 @@ def test_slow_inference_is_healthy() -> None:
         clock.now += 9
         progress.beat(0.0)
         progress.tick(waiting=1)
-    assert health(True, progress) == Verdict(True)
+    assert health(True, progress, StorageStatus()) == Verdict(True)
 
 
 @pytest.mark.parametrize(("took", "limit"), [(0.05, 9), (10.0, 30)])
@@ -314,30 +315,34 @@ def test_a_batch_may_take_a_multiple_of_what_batches_took(took: float, limit: in
     progress.beat(took)
     clock.now += limit
     progress.tick(waiting=3)
-    assert health(True, progress) == Verdict(True)
+    assert health(True, progress, StorageStatus()) == Verdict(True)
     clock.now += 1
     progress.tick(waiting=3)
     trouble = f"inference has not moved for {limit + 1}.0 s while 3 frames wait"
-    assert health(True, progress) == Verdict(False, (trouble,))
+    assert health(True, progress, StorageStatus()) == Verdict(False, (trouble,))
     for _ in range(16):  # a slow batch is forgotten
         progress.beat(0.05)
     clock.now += 9.5
     progress.tick(waiting=3)
-    assert not health(True, progress).ok
+    assert not health(True, progress, StorageStatus()).ok
 
 
 def test_only_what_is_loaded_can_hang() -> None:
     clock = FakeClock()
     progress = Progress(clock)
     clock.now += 100
-    assert health(False, progress) == Verdict(False, (NOT_LOADED,))
+    assert health(False, progress, StorageStatus()) == Verdict(False, (NOT_LOADED,))
+
+
+def test_a_disk_that_hangs_is_told_and_no_reason_to_be_restarted() -> None:
+    assert health(True, Progress(), StorageStatus(hung=True)) == Verdict(True, (STORAGE_HUNG,))
 
 
 def test_a_hung_supervisor_is_unhealthy() -> None:
     clock = FakeClock()
     progress = Progress(clock)
     clock.now += 11
-    verdict = health(True, progress)
+    verdict = health(True, progress, StorageStatus())
     assert verdict == Verdict(False, ("the supervisor has not moved for 11.0 s",))
 
 

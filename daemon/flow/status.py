@@ -67,17 +67,19 @@ class StreamStatus:
 
 @dataclass(slots=True)
 class StorageStatus:
-    """What is known of the disk, written by one thread, read by anyone; None: not known (yet).
+    """What is known of the disk, read by anyone; None: not known (yet).
 
     ``size`` is that of the recordings and events on it, ``free`` what is left to them, both in
     bytes; ``oldest`` is the Unix time of the oldest. ``trouble`` says why nothing may be
-    written.
+    written. All of that is written by one thread; ``hung`` says that it has not moved for long,
+    so that nothing is deleted, and is written by the supervisor.
     """
 
     size: int | None = None
     free: int | None = None
     oldest: float | None = None
     trouble: str | None = None
+    hung: bool = False
 
     def forget(self) -> None:
         """Know nothing of the disk any more, but what is wrong."""

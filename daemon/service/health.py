@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from daemon.flow import StorageStatus
 from daemon.service.progress import Progress
 from daemon.service.view import StreamView
 
 NOT_LOADED = "the engine is not loaded yet"
+STORAGE_HUNG = "the storage thread hangs in the disk: nothing is deleted until it comes back"
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,15 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def health(engine_ready: bool, progress: Progress) -> Verdict:
+def health(engine_ready: bool, progress: Progress, storage: StorageStatus) -> Verdict:
     """Judge whether engine and supervisor progress or are rightly idle.
 
-    A dead camera is no reason: restarting the daemon would not mend it.
+    A dead camera or disk is no reason: restarting the daemon would not mend it. A thread that
+    hangs in the disk is reported, though.
     """
     reasons = tuple(progress.troubles()) if engine_ready else (NOT_LOADED,)
-    return Verdict(not reasons, reasons)
+    hung = (STORAGE_HUNG,) if storage.hung else ()
+    return Verdict(not reasons, reasons + hung)
 
 
 def readiness(engine_ready: bool, streams: Sequence[StreamView], now: float) -> Verdict:

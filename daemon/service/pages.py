@@ -65,7 +65,8 @@ class Pages:
         return page(query)
 
     def _healthz(self, _query: str) -> Answer:
-        return _told(health(self._pipeline.engine() is not None, self._pipeline.progress))
+        known = self._pipeline
+        return _told(health(known.engine() is not None, known.progress, known.storage))
 
     def _readyz(self, query: str) -> Answer:
         streams = self._pipeline.streams()

@@ -40,6 +40,7 @@ class Service:
     def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
         """Show the streams of ``config``, whose ``lanes`` are a list that changes with `show`."""
         self._lanes = lanes
+        self._storage = storage
         self._engine: EngineInfo | None = None
         self._slots_busy: Callable[[], int] = lambda: 0
         self._notifier = Notifier()
@@ -127,7 +128,7 @@ class Service:
         Told here because no thread moves meanwhile: the traceback that SIGABRT writes at last may
         be cut short by one that does.
         """
-        verdict = health(self._engine is not None, self.progress)
+        verdict = health(self._engine is not None, self.progress, self._storage)
         if verdict.ok:
             self._notifier.watchdog()
         elif self._well:

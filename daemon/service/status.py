@@ -13,7 +13,7 @@ def status(pipeline: Pipeline) -> Document:
     """Describe the daemon and each stream, ready for JSON; times are seconds."""
     now = time.monotonic()
     engine = pipeline.engine()
-    verdict = health(engine is not None, pipeline.progress)
+    verdict = health(engine is not None, pipeline.progress, pipeline.storage)
     return {
         "version": pipeline.version,
         "uptime": round(now - pipeline.started_at, 1),

@@ -20,6 +20,7 @@ INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so
 SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
 RETRY_INTERVAL = 60.0  # seconds until that is done again if it failed, or a file is mended
 REST = 100  # times as long as it took, at least: 100,000 files take seconds of CPU
+HUNG_AFTER = 20.0  # seconds at one file after which the thread counts as hung
 PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
 
 
@@ -71,6 +72,18 @@ class Housekeeping:
         """Look after what ``streams`` write too, from the next tick; from any thread."""
         self._wanted = tuple(dict.fromkeys((*self._wanted, *outputs_of(streams))))
 
+    def look(self) -> None:
+        """See whether the thread hangs; called in another one, about twice a second."""
+        since, status = self._storage.busy_since, self._storage.status
+        hung = since is not None and time.monotonic() - since >= HUNG_AFTER
+        if hung and not status.hung:
+            message = "the storage thread has hung in %s for %.0f s: nothing is deleted meanwhile"
+            log.error(message, self._storage.root, HUNG_AFTER)
+            status.forget()
+        if status.hung and not hung:
+            log.warning("the storage thread has come back")
+        status.hung = hung
+
     def tick(self) -> None:
         """Do what is due.
 
@@ -106,6 +119,7 @@ class Housekeeping:
 
     def _run(self) -> None:
         while not self._over:
+            self._storage.busy_since = time.monotonic()
             try:
                 self.tick()
                 self._failing = False
@@ -113,6 +127,7 @@ class Housekeeping:
                 self._fail(f"storage.root {self._storage.root}: {_told(error)}")
             except Exception as error:
                 self._fail("a fault in centernetd while keeping house", error)
+            self._storage.busy_since = None
             self._storage.bell.wait(INTERVAL)
 
     def _fail(self, message: str, fault: Exception | None = None) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from daemon import crew
 from daemon.config import load
-from daemon.flow import Result, StageName
+from daemon.flow import Result, StageName, StorageStatus
 from daemon.service import Progress, service
 from daemon.service.health import health
 from daemon.service.view import StreamView
@@ -54,7 +54,7 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
         hanging, well = supervisor.lanes
         view = StreamView(hanging, stall_timeout=10.0)
         states.append(view.state.value)
-        assert health(engine_ready=True, progress=progress).ok
+        assert health(True, progress, StorageStatus()).ok
         inferred = hanging.ledger.read().inferred
         if states[-1] == "stuck" and inferred > 40 and well.ledger.read().inferred == FRAMES:
             let_go.set()
