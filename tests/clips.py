@@ -8,9 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -18,9 +19,11 @@ Image = NDArray[np.uint8]
 RED, GREEN, BLUE, WHITE = (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)  # BGR
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-_LUMA = {  # of red, green, blue: ITU-R BT.601 and BT.709
+BT2020 = 9  # AVCOL_SPC_BT2020_NCL
+_LUMA: dict[int, tuple[float, float, float]] = {  # of red, green, blue: ITU-R BT.601, 709, 2020
     Colorspace.ITU601: (0.299, 0.587, 0.114),
     Colorspace.ITU709: (0.2126, 0.7152, 0.0722),
+    BT2020: (0.2627, 0.678, 0.0593),
 }
 
 
@@ -51,14 +54,17 @@ def write(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     container: str | None = None,
-    matrix: Colorspace = Colorspace.ITU601,
+    matrix: int = Colorspace.ITU601,
     tagged: bool = False,
+    full_range: bool = False,
+    aspect: Fraction | None = None,
     muxing: dict[str, str] | None = None,
     encoding: dict[str, str] | None = None,
 ) -> Path:
     """Encode pictures of one size; ``pts`` counts ``time_base`` seconds, 0, 1, 2 ... by default.
 
-    They are converted with ``matrix``, which the file names if it is ``tagged``.
+    They are converted with ``matrix``, which the file names if it is ``tagged``. ``aspect`` is the
+    width of a pixel over its height.
     """
     images = list(images)
     height, width, _ = images[0].shape
@@ -68,8 +74,12 @@ def write(
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.time_base = stream.codec_context.time_base = time_base
         stream.codec_context.colorspace = named = int(matrix) if tagged else _UNSPECIFIED
+        if full_range:
+            stream.codec_context.color_range = ColorRange.JPEG
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         for number, image in enumerate(images):
-            frame = _to_yuv(image, matrix).reformat(format=pix_fmt)
+            frame = _to_yuv(image, matrix, full_range).reformat(format=pix_fmt)
             frame.colorspace = named
             frame.pts, frame.time_base = number if pts is None else pts[number], time_base
             output.mux(stream.encode(frame))
@@ -77,14 +87,19 @@ def write(
     return path
 
 
-def _to_yuv(image: Image, matrix: Colorspace) -> VideoFrame:
+def _to_yuv(image: Image, matrix: int, full_range: bool) -> VideoFrame:
     """Convert by the book: FFmpeg's own conversion is off by up to 3 levels."""
     blue, green, red = np.moveaxis(image / 255.0, 2, 0)
     of_red, of_green, of_blue = _LUMA[matrix]
     luma = of_red * red + of_green * green + of_blue * blue
     chroma = [(blue - luma) / (1 - of_blue), (red - luma) / (1 - of_red)]
-    planes = np.stack([16 + 219 * luma, *(128 + 112 * part for part in chroma)])
-    return VideoFrame.from_ndarray(planes.round().astype(np.uint8), format="yuv444p")
+    least, luma_span, chroma_span = (0, 255, 127.5) if full_range else (16, 219, 112)
+    planes = np.stack([least + luma_span * luma, *(128 + chroma_span * part for part in chroma)])
+    planes = planes.round().clip(0, 255).astype(np.uint8)
+    frame = VideoFrame.from_ndarray(planes, format="yuv444p")
+    frame.colorspace = int(matrix)
+    frame.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
+    return frame
 
 
 def count(path: Path, frames: int, size: tuple[int, int] = (48, 64), **options: object) -> Path:
@@ -180,14 +195,52 @@ _MATRICES = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1
 
 
 def rotate(path: Path, angle: int) -> Path:
-    """Have an MP4 say that its pictures are to be turned counter-clockwise by ``angle``.
+    """Have an MP4 say that its pictures are to be turned counter-clockwise by ``angle``."""
+    return orient(path, _MATRICES[angle])
 
-    Rewrites the matrix in the video's track header: ISO/IEC 14496-12, 8.3.2.
+
+def orient(path: Path, matrix: Sequence[float]) -> Path:
+    """Have an MP4 say how its pictures are to be shown: a, b, c, d of the matrix.
+
+    Rewrites that in the video's track header: ISO/IEC 14496-12, 8.3.2.
     """
     content = bytearray(path.read_bytes())
     box = content.index(b"tkhd")
-    matrix = box + 4 + (52 if content[box + 4] else 40)  # version 1 has longer times
-    a, b, c, d = (n << 16 for n in _MATRICES[angle])
-    struct.pack_into(">9i", content, matrix, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    start = box + 4 + (52 if content[box + 4] else 40)  # version 1 has longer times
+    a, b, c, d = (round(n * (1 << 16)) for n in matrix)
+    struct.pack_into(">9i", content, start, a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
+    return path
+
+
+def trim(path: Path, start: Fraction, end: Fraction) -> Path:
+    """Have an MP4 say that only what is between two times (seconds) is to be shown.
+
+    Rewrites its edit list: ISO/IEC 14496-12, 8.6.6.
+    """
+    with av.open(str(path)) as container:
+        time_base = Fraction(container.streams.video[0].time_base or 0)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"elst") + 12
+    _, media_time = struct.unpack_from(">Ii", content, entry)
+    times = round((end - start) * 1000), media_time + round(start / time_base)
+    struct.pack_into(">Ii", content, entry, *times)
+    path.write_bytes(content)
+    return path
+
+
+def remuxed(
+    path: Path, source: Path, *, aspect: Fraction | None = None, filtered: str = "null"
+) -> Path:
+    """Write the packets of ``source`` through a bitstream filter, and what a container tells."""
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        stream = container.streams.video[0]
+        copy = output.add_stream_from_template(stream, opaque=True)
+        through = BitStreamFilterContext(filtered, stream, copy)
+        if aspect is not None:
+            copy.codec_context.sample_aspect_ratio = aspect
+        for packet in container.demux(stream):
+            for each in through.filter(packet if packet.size else None):
+                each.stream = copy
+                output.mux(each)
     return path

@@ -122,7 +122,7 @@ class FakeNvenc:
         self._sessions = sessions
 
     def _open(
-        self, name: str, width: int, height: int, time_base: Fraction
+        self, name: str, width: int, height: int, time_base: Fraction, aspect: Fraction
     ) -> av.VideoCodecContext:
         if name == "h264_nvenc":
             if width < self.LEAST[0] or height < self.LEAST[1]:
@@ -131,7 +131,7 @@ class FakeNvenc:
                 raise av.error.MemoryError(12, "Cannot allocate memory")
             self.opened += 1
             name = "libx264"
-        return self._really(name, width, height, time_base)
+        return self._really(name, width, height, time_base, aspect)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A source's packets, moved onto its stream's timeline."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from daemon.capture.source import Picture, SourcePacket
@@ -34,9 +34,11 @@ class Copying:
                 return None
             return pts + round(away / time_base)
 
-        for packet in picture.packets:
-            shown, decoded = (moved(time, packet.time_base) for time in (packet.pts, packet.dts))
-            yield self._placed(packet, shown, decoded, time_base, wall_time)
+        for packet, dts in zip(picture.packets, _decoding(picture.packets, moved), strict=True):
+            shown = moved(packet.pts, packet.time_base)
+            if packet.hidden:
+                shown = pts if shown is None else max(shown, pts)
+            yield self._placed(packet, shown, dts, time_base, wall_time)
 
     def _placed(
         self,
@@ -63,4 +65,19 @@ class Copying:
             is_keyframe=packet.is_keyframe,
             wall_time=wall_time,
             coding=packet.coding,
+            hidden=packet.hidden,
         )
+
+
+def _decoding(
+    packets: Sequence[SourcePacket], moved: Callable[[int | None, Fraction], int | None]
+) -> Sequence[int | None]:
+    """Return when packets are decoded: what is hidden has a tick each, right before the next."""
+    times = [moved(packet.dts, packet.time_base) for packet in packets]
+    hidden = [number for number, packet in enumerate(packets) if packet.hidden]
+    if hidden:  # the last packet is not
+        after = hidden[-1] + 1
+        end = times[after]
+        for number in range(hidden[0], after):
+            times[number] = None if end is None else end - (after - number)
+    return times

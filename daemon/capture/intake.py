@@ -82,6 +82,7 @@ class Intake:
             captured_at=time.monotonic() if self._paced else decoded_at,
             wall_time=wall_time,
             packet=self._copying.passed,
+            aspect=picture.aspect,
         )
         self.count += 1
         self._status.last_frame_at = frame.captured_at

@@ -1,6 +1,7 @@
 """A source's own packets: as they came, in the one form that recordings take."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -10,7 +11,7 @@ from av.video.stream import VideoStream
 
 from daemon.capture.source import SourcePacket
 from daemon.errors import SourceError
-from daemon.flow import Coding
+from daemon.flow import UPRIGHT, Coding, Orientation
 
 # What brings packets into NAL units with start codes, as a camera on the network sends them.
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
@@ -64,16 +65,44 @@ class PacketCopier:
             data = bytes(whole)
             if whole.is_keyframe:
                 data = self._with_parameters(data)
-                context = self._context
-                self._coding = Coding(self._codec, context.width, context.height, self._parameters)
+                self._coding = self._present_coding()
+                while self._packets and self._packets[-1].hidden:  # nothing that is shown needs it
+                    self._packets.pop()
             if self._coding is not None:
-                self._packets.append(self._copied(whole, data, self._coding))
+                self._packets.append(self._copied(whole, data, self._coding, whole.is_discard))
         return True
 
-    def take(self) -> Sequence[SourcePacket]:
-        """Return what was kept, and forget it."""
-        taken, self._packets = self._packets, []
+    def take(
+        self, orientation: Orientation = UPRIGHT, aspect: Fraction = Fraction(1)
+    ) -> Sequence[SourcePacket]:
+        """Return what was kept, up to the last that is shown, and forget it.
+
+        It is shown as the picture with which it is taken.
+        """
+        last = len(self._packets)
+        while last and self._packets[last - 1].hidden:
+            last -= 1
+        taken, self._packets = self._packets[:last], self._packets[last:]
+        for number, packet in enumerate(taken):
+            coding = replace(packet.coding, orientation=orientation, aspect=aspect)
+            if coding != packet.coding:
+                taken[number] = replace(packet, coding=coding)
         return taken
+
+    def _present_coding(self) -> Coding:
+        context = self._context
+        return Coding(
+            self._codec,
+            context.width,
+            context.height,
+            self._parameters,
+            colours=(
+                context.color_range,
+                context.colorspace,
+                context.color_primaries,
+                context.color_trc,
+            ),
+        )
 
     def _with_parameters(self, data: bytes) -> bytes:
         is_parameter_set = _IS_PARAMETER_SET.get(self._codec)
@@ -89,7 +118,9 @@ class PacketCopier:
             self._parameters = told
         return self._parameters + data
 
-    def _copied(self, packet: "Packet[VideoStream]", data: bytes, coding: Coding) -> SourcePacket:
+    def _copied(
+        self, packet: "Packet[VideoStream]", data: bytes, coding: Coding, hidden: bool
+    ) -> SourcePacket:
         in_order = not self._context.has_b_frames
         return SourcePacket(
             data=data,
@@ -99,6 +130,7 @@ class PacketCopier:
             time_base=packet.time_base or self._time_base,
             is_keyframe=packet.is_keyframe,
             coding=coding,
+            hidden=hidden,
         )
 
 

@@ -22,6 +22,7 @@ class SourcePacket:
     time_base: Fraction
     is_keyframe: bool
     coding: Coding
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,7 @@ class Picture:
     it is None where the source has no time of its own worth keeping. ``decode_seconds`` is
     what decoding and converting took, without the waiting. ``packets`` are those that were
     read since the picture before, where they were asked for. ``is_key`` tells that it was
-    coded by itself.
+    coded by itself. ``aspect`` is the width of a pixel over its height.
     """
 
     image: NDArray[np.uint8]
@@ -41,6 +42,7 @@ class Picture:
     decode_seconds: float
     packets: Sequence[SourcePacket] = ()
     is_key: bool = True
+    aspect: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True)

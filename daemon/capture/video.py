@@ -7,14 +7,11 @@ from fractions import Fraction
 from typing import cast
 
 import av
-import cv2
-import numpy as np
 from av.codec.context import Flags2
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from daemon.capture.access_units import WholePictures
 from daemon.capture.container import (
@@ -31,18 +28,14 @@ from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
 from daemon.capture.gate import DamageGate, is_key
 from daemon.capture.packets import PacketCopier
-from daemon.capture.pixels import ToBgr
+from daemon.capture.pixels import ToBgr, orientation_of, upright
 from daemon.capture.source import Picture, SourceInfo
 from daemon.capture.splice import Splice
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
+from daemon.flow import UPRIGHT
 
-_ROTATIONS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
 _LONGEST_GAP = 1.0  # seconds that a file may end before the end it announces
 # Formats that number their frames at a made-up rate: the moment of arrival tells more.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
@@ -85,6 +78,10 @@ class VideoSource:
         context = self._stream.codec_context
         self._download: Download | None = None
         self._to_bgr = ToBgr()
+        # What the container says of the pixels' shape goes before what is said in the video.
+        told = self._stream.sample_aspect_ratio
+        self._told_aspect = None if told == context.sample_aspect_ratio else told
+        self._orientation = UPRIGHT
         self._expected_pts = 0
         self._end = Fraction(0)  # in seconds, of all that was read
         self._untimed = self._live and self._container.format.name in _UNTIMED
@@ -244,14 +241,26 @@ class VideoSource:
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
         self._note_decoder(frame)
+        told = orientation_of(frame)
+        if told is not None or frame.key_frame:  # a camera says it once for what follows
+            self._orientation = told or UPRIGHT
+        orientation, aspect = self._orientation, self._aspect
+        turned = orientation[0] == 0
         return Picture(
-            image=_upright(self._to_bgr(self._in_memory(frame)), frame.rotation),
+            image=upright(self._to_bgr(self._in_memory(frame)), orientation),
             pts=self._pts(frame),
             time_base=frame.time_base or self.info.time_base,
             decode_seconds=time.monotonic() - started,
-            packets=() if self._copier is None else self._copier.take(),
+            packets=() if self._copier is None else self._copier.take(orientation, aspect),
             is_key=is_key(frame),
+            aspect=1 / aspect if turned else aspect,
         )
+
+    @property
+    def _aspect(self) -> Fraction:
+        """Width over height of a pixel of the picture that was decoded last."""
+        told = self._told_aspect or self._stream.codec_context.sample_aspect_ratio
+        return told or Fraction(1)
 
     def _pts(self, frame: VideoFrame) -> int | None:
         if self._live:
@@ -280,9 +289,3 @@ class VideoSource:
             raise SourceError(
                 f"the file was cut off {missing:.1f} s before its end, or announces a wrong one"
             )
-
-
-def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
-    """Turn ``image`` by the display matrix's counter-clockwise angle."""
-    turn = _ROTATIONS.get(rotation % 360)
-    return image if turn is None else np.asarray(cv2.rotate(image, turn), np.uint8)

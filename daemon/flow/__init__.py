@@ -6,12 +6,13 @@ from daemon.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
 from daemon.flow.lane import Backpressure, Lane
 from daemon.flow.ledger import Ledger, Reason, StageName
 from daemon.flow.meters import Meters
-from daemon.flow.packet import Coding, Packet
+from daemon.flow.packet import UPRIGHT, Coding, Orientation, Packet
 from daemon.flow.status import StorageStatus, StreamState, StreamStatus
 from daemon.flow.worker import Worker
 
 __all__ = [
     "EVERYTHING",
+    "UPRIGHT",
     "Backpressure",
     "Bell",
     "Channel",
@@ -23,6 +24,7 @@ __all__ = [
     "Lane",
     "Ledger",
     "Meters",
+    "Orientation",
     "Packet",
     "Reason",
     "Result",

@@ -15,7 +15,7 @@ class Frame:
     ``time_base`` seconds on the stream's own strictly increasing timeline. ``captured_at`` is
     monotonic, ``wall_time`` Unix time, both in seconds and taken when the frame was decoded.
     ``packet`` is the number of the last source packet that was passed on before the frame, 0
-    where packets aren't passed on.
+    where packets aren't passed on. ``aspect`` is the width of a pixel over its height.
     """
 
     frame_id: int
@@ -25,6 +25,7 @@ class Frame:
     captured_at: float
     wall_time: float
     packet: int = 0
+    aspect: Fraction = Fraction(1)
 
     @property
     def time(self) -> float:

@@ -3,19 +3,32 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+Orientation = tuple[int, int, int, int]
+"""How a picture is to be shown: a, b, c, d, of which two are 0 and two are 1 or -1.
+
+What is ``x`` to the right and ``y`` down in it is shown a*x + c*y to the right and b*x + d*y
+down (ISO/IEC 14496-12, 8.3.2).
+"""
+UPRIGHT: Orientation = (1, 0, 0, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """How a run of packets is coded; a file holds packets of one coding.
+    """How a run of packets is coded and shown; a file holds packets of one coding.
 
     ``codec`` is FFmpeg's name (h264, hevc), ``width`` and ``height`` are in pixels.
     ``parameters`` are the codec's parameter sets, as far as they are told beside the packets.
+    ``aspect`` is a pixel's width over its height, before ``orientation``. ``colours`` are range,
+    matrix, primaries and transfer, numbered as FFmpeg and ITU-T H.273 do.
     """
 
     codec: str
     width: int
     height: int
     parameters: bytes = b""
+    aspect: Fraction = Fraction(1)
+    orientation: Orientation = UPRIGHT
+    colours: tuple[int, int, int, int] = (0, 2, 2, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +38,9 @@ class Packet:
     Key frames carry their parameter sets. ``number`` counts a stream's packets from 1 on, so
     that a gap can be seen. ``pts``, ``dts`` and ``duration`` count ``time_base`` seconds on the
     stream's timeline; ``dts`` increases strictly. ``wall_time`` is Unix time in seconds.
+
+    A ``hidden`` packet is never shown, but others are predicted from it. One that comes before
+    what is shown has the ``pts`` of the first picture after it.
     """
 
     number: int
@@ -36,6 +52,7 @@ class Packet:
     is_keyframe: bool
     wall_time: float
     coding: Coding
+    hidden: bool = False
 
     @property
     def time(self) -> float:

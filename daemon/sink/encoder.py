@@ -67,15 +67,29 @@ class Encoder:
     """
 
     def __init__(
-        self, name: str, width: int, height: int, time_base: Fraction, *, number: int = 0
+        self,
+        name: str,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        *,
+        number: int = 0,
+        aspect: Fraction = Fraction(1),
     ) -> None:
-        """Open the encoder, or raise EncoderError; ``number`` is that of the packet before."""
+        """Open the encoder, or raise EncoderError.
+
+        ``number`` is that of the packet before, ``aspect`` a pixel's width over its height.
+        """
         with _telling(name):
-            self._context = _open(name, width, height, time_base)
+            self._context = _open(name, width, height, time_base, aspect)
         self._name = name
         self._time_base = time_base
         self.coding = Coding(
-            self._context.codec.canonical_name, width + width % 2, height + height % 2
+            self._context.codec.canonical_name,
+            self._context.width,
+            self._context.height,
+            aspect=aspect,
+            colours=(ColorRange.MPEG, Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709),
         )
         self._reformatter = VideoReformatter()
         self._walls: deque[float] = deque()  # the wall times of the frames that are held
@@ -142,11 +156,14 @@ class Encoder:
         )
 
 
-def _open(name: str, width: int, height: int, time_base: Fraction) -> av.VideoCodecContext:
+def _open(
+    name: str, width: int, height: int, time_base: Fraction, aspect: Fraction
+) -> av.VideoCodecContext:
     context = av.CodecContext.create(name, "w")
     if not isinstance(context, av.VideoCodecContext):
         raise ValueError("it is no video encoder")  # noqa: TRY004 (told by _telling)
     context.width, context.height = width + width % 2, height + height % 2
+    context.sample_aspect_ratio = aspect
     context.pix_fmt = "yuv420p"
     context.time_base = time_base
     context.framerate = Fraction(NOMINAL_RATE)

@@ -14,6 +14,7 @@ from typing import Literal
 from daemon.errors import SinkError
 
 PART = ".part"  # ends the name of a file that isn't complete
+_HEADER = 1024  # bytes in which there may be something to amend
 SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
 LARGEST = 4_000_000_000  # bytes of a file that FAT, too, can hold: it has room for a second more
 
@@ -153,6 +154,18 @@ class OutputFile:
                 self.size += count
                 rest = rest[count:]
         return len(data)
+
+    def amend(self, mark: bytes, at: int, data: bytes) -> None:
+        """Overwrite with ``data`` what is ``at`` bytes behind the first ``mark`` in the file.
+
+        Raises
+        ------
+        SinkError
+            When it can't be written.
+        """
+        with telling(self.path), open_regular(self.path, "r+b") as file:  # ours only appends
+            file.seek(file.read(_HEADER).index(mark) + at)
+            file.write(data)
 
     def keep(self) -> None:
         """Declare all that was written so far to be whole."""

@@ -1,23 +1,25 @@
 """Fragmented MP4: a recording that loses nothing but its last moment when it is cut off."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import av
+from av.container import OutputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from daemon.errors import SinkError
-from daemon.flow import Packet
+from daemon.flow import UPRIGHT, Coding, Packet
 from daemon.sink.file import OutputFile, part_of, reason, unused
 
-MUXER = {
-    # The header is put off until the first key frame has told its parameter sets.
-    "movflags": "frag_keyframe+empty_moov+delay_moov+default_base_moof",
-    "frag_duration": "250000",  # microseconds
-    "flush_packets": "1",
-}
+_FRAGMENT = 250_000  # microseconds
+_TICKS = 1000  # a second, of a movie's time as FFmpeg's muxer counts it
 CODECS = ("h264", "hevc")
 
 
@@ -50,16 +52,13 @@ class FragmentedMp4:
         self._named = False
         self.safe = self.last = 0
         self.first = first
-        self._origin = first.pts
+        self._end = first.pts
+        self._hides = False
         try:
-            self._container = av.open(self._file, "w", format="mp4", options=MUXER)
+            self._container = av.open(self._file, "w", format="mp4", options=_options(first))
             self._container.metadata["comment"] = mark
-            self._stream = self._container.add_mux_stream(
-                first.coding.codec,
-                width=first.coding.width,
-                height=first.coding.height,
-                time_base=first.time_base,
-            )
+            self._stream = _add_stream(self._container, first.coding)
+            self._stream.time_base = first.time_base
         except BaseException:
             self._file.abandon()
             self._file.path.unlink(missing_ok=True)
@@ -88,9 +87,10 @@ class FragmentedMp4:
         size = self._file.size
         with _telling(self._file.path):
             self._container.mux(self._muxable(packet))
-        if self._file.size > size:
-            self.safe = self.last
-            self._file.keep()
+            if self._file.size > size:
+                self._complete_header()
+                self.safe = self.last
+                self._file.keep()
         self.last = packet.number
         if self._file.sync():
             self._refuse_if_changed()
@@ -106,6 +106,11 @@ class FragmentedMp4:
         with _telling(self._file.path):
             self._container.close()
             self._refuse_if_changed()
+            self._complete_header()
+            if self._hides:
+                # FFmpeg's muxer leaves open when the edit ends; its demuxer takes that for empty.
+                lasts = (self._end - self.first.pts) * self.first.time_base
+                self._amend(b"elst", 12, lasts * _TICKS)
             self._file.close()
             self.safe = self.last
             self._rename()
@@ -131,14 +136,30 @@ class FragmentedMp4:
             raise SinkError(f"{self.part} was deleted, moved or cut by others")
 
     def _muxable(self, packet: Packet) -> "av.Packet[Stream]":
+        origin = self.first.pts
+        before = packet.hidden and packet.dts < origin
+        if packet.hidden:
+            self._hides = True
+        else:
+            self._end = max(self._end, packet.pts + packet.duration)
         muxable = av.Packet(packet.data)
-        muxable.pts = packet.pts - self._origin
-        muxable.dts = packet.dts - self._origin
+        muxable.pts = (packet.dts if before else packet.pts) - origin
+        muxable.dts = packet.dts - origin
         muxable.duration = packet.duration
         muxable.time_base = packet.time_base
         muxable.is_keyframe = packet.is_keyframe
         muxable.stream = self._stream
         return muxable
+
+    def _complete_header(self) -> None:
+        """Tell the width that pictures are shown with, which PyAV hides from the muxer."""
+        coding = self.first.coding
+        if self.last and not self.safe and coding.aspect != 1:
+            self._amend(b"tkhd", 80, coding.width * coding.aspect * (1 << 16))
+
+    def _amend(self, box: bytes, at: int, number: Fraction) -> None:
+        """Write a 32-bit number at byte ``at`` of a box of the header: ISO/IEC 14496-12, 8."""
+        self._file.amend(box, at, min(math.ceil(number), 0xFFFFFFFF).to_bytes(4, "big"))
 
     def _rename(self) -> None:
         taken = os.path.lexists(self.path)  # it came while we wrote
@@ -146,6 +167,46 @@ class FragmentedMp4:
         self._file.path.rename(path)
         self.path = path
         self._named = True
+
+
+def _options(first: Packet) -> dict[str, str]:
+    """Return how the muxer is to write a file that begins with ``first``.
+
+    Its header is put off until the first key frame has told the parameter sets. What is hidden is
+    listed in it, in one piece: only of that does FFmpeg's demuxer heed where an edit begins.
+    """
+    if not first.hidden:
+        movflags, fragment, edit = "+empty_moov+delay_moov", _FRAGMENT, {}
+    else:
+        hidden = (first.pts - first.dts) * first.time_base
+        movflags, fragment = "", _FRAGMENT + math.ceil(hidden * 1_000_000)
+        edit = {"use_editlist": "1", "avoid_negative_ts": "disabled"}
+    return {
+        "movflags": f"frag_keyframe+default_base_moof{movflags}",
+        "frag_duration": str(fragment),
+        "flush_packets": "1",
+        **edit,
+    }
+
+
+def _add_stream(container: OutputContainer, coding: Coding) -> VideoStream:
+    """Add a stream for packets of ``coding``, which the header is to tell.
+
+    PyAV leaves that untold where there is no encoder, and opens an encoder, but for a stream
+    made like another's: that one's container is never written.
+    """
+    with av.open(BytesIO(), "w", format="mp4") as unwritten:
+        model = unwritten.add_stream(coding.codec)
+        stream = cast(VideoStream, container.add_stream_from_template(model, opaque=True))
+    stream.width, stream.height = coding.width, coding.height
+    stream.sample_aspect_ratio = coding.aspect
+    stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc = coding.colours
+    if coding.codec == "hevc":
+        stream.codec_tag = "hvc1"  # parameter sets are in the header only, as Apple wants them
+    if coding.orientation != UPRIGHT:
+        a, b, c, d = (number << 16 for number in coding.orientation)
+        stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
+    return stream
 
 
 def _create(wanted: Path) -> tuple[Path, OutputFile]:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from daemon.config import RecordConfig
 from daemon.flow import EVERYTHING, Filter, Frame, Meters, Packet, Result, StreamStatus
@@ -49,7 +50,7 @@ class Recorder:
         self._meters = meters
         self._encoder: Encoder | None = None
         self._floor = Floor(limited=not from_file)  # of encoders
-        self._shape: tuple[int, ...] = ()
+        self._shape: tuple[tuple[int, ...], Fraction] | None = None  # of pictures, of their pixels
         self._frames = 0  # encoded so far, which numbers the packets
 
     def wants(self, result: Result) -> bool:
@@ -114,7 +115,7 @@ class Recorder:
         return lost
 
     def _encode(self, frame: Frame) -> list[Packet]:
-        packets = self._flush() if frame.image.shape != self._shape else []
+        packets = self._flush() if (frame.image.shape, frame.aspect) != self._shape else []
         self._frames += 1  # one that isn't encoded is a gap in the packets' numbers
         if self._encoder is None and not (self._floor.passed and self._recording.may_begin):
             log.warning(TOO_OFTEN, extra={"stream": self._stream})
@@ -127,14 +128,21 @@ class Recorder:
     def _open(self, frame: Frame) -> Encoder:
         self._floor.begin()
         height, width = frame.image.shape[:2]
-        if frame.image.shape != self._shape:
+        shape = frame.image.shape, frame.aspect
+        if shape != self._shape:
             self._status.encoder = choose_encoder(self._config.codec, width, height)
-            self._shape = frame.image.shape
+            self._shape = shape
             message = "recording %dx%d, encoded by %s"
             about = {"stream": self._stream}
             log.info(message, width, height, self._status.encoder, extra=about)
-        number = self._frames - 1
-        return Encoder(self._status.encoder, width, height, frame.time_base, number=number)
+        return Encoder(
+            self._status.encoder,
+            width,
+            height,
+            frame.time_base,
+            number=self._frames - 1,
+            aspect=frame.aspect,
+        )
 
     def _flush(self) -> list[Packet]:
         """Close the encoder; returns what it still held."""
@@ -143,7 +151,7 @@ class Recorder:
 
     def _abandon(self, error: Exception) -> None:
         if isinstance(error, EncoderError):
-            self._shape = ()  # so that the encoder is chosen anew
+            self._shape = None  # so that the encoder is chosen anew
         self._encoder = None
         self._blur.forget()
         self._recording.abandon()

@@ -49,6 +49,7 @@ class Segments:
     - after the wall clock has passed a multiple of ``config.segment``,
     - after the present one has grown to ``storage.largest``,
     - of another coding, such as another size,
+    - that is hidden: only at a file's beginning can pictures be,
     - after a gap or a failure,
 
     but no sooner than ``floor`` allows: till then the present one is continued, and where that
@@ -93,7 +94,7 @@ class Segments:
         if packet.number != file.last + 1:
             return True
         other = packet.coding != file.first.coding
-        return packet.is_keyframe and (other or self.due(packet.wall_time))
+        return packet.is_keyframe and (other or packet.hidden or self.due(packet.wall_time))
 
     def takes(self, packet: Packet) -> bool:
         """Whether ``packet`` has a file that it can come into, once `ends_before` was obeyed."""
