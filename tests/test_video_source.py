@@ -2,12 +2,14 @@
 
 import os
 import threading
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
 from daemon.capture.source import Picture
@@ -271,6 +273,81 @@ def test_an_edit_list_that_trims_the_end_is_no_cut(tmp_path: Path) -> None:
     opened = source(path)
     assert 25 <= len(list(opened)) <= 30
     opened.close()
+
+
+def tracks(path: Path, *sizes: tuple[int, int], default: int | None = None) -> Path:
+    """Write a video that has a track of each size (height, width), and the number of each."""
+    parts = [clips.count(path.with_name(f"{n}.mkv"), 10, size=size) for n, size in enumerate(sizes)]
+    with ExitStack() as stack:
+        inputs = [stack.enter_context(av.open(str(part))) for part in parts]
+        output = stack.enter_context(av.open(str(path), "w"))
+        streams = [output.add_stream_from_template(i.streams.video[0]) for i in inputs]
+        for number, stream in enumerate(streams):
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+        packets = [
+            (p, s) for i, s in zip(inputs, streams, strict=True) for p in i.demux() if p.size
+        ]
+        for packet, stream in sorted(packets, key=lambda pair: pair[0].dts or 0):
+            packet.stream = stream
+            output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("default", "height"), [(None, 96), (0, 48), (1, 96), (2, 64)], ids=["none", "0", "1", "2"]
+)
+def test_of_several_videos_the_default_one_is_read_else_the_largest(
+    tmp_path: Path, default: int | None, height: int
+) -> None:
+    path = tracks(tmp_path / "a.mkv", (48, 64), (96, 128), (64, 80), default=default)
+    found = pictures(path)
+    assert {picture.image.shape[0] for picture in found} == {height}
+    assert len(found) == 10
+
+
+def test_video_that_goes_on_under_another_pid_is_read_on(tmp_path: Path) -> None:
+    parts = [
+        clips.count(
+            tmp_path / f"{pid}.ts",
+            20,
+            muxing={"mpegts_start_pid": str(pid)},
+            encoding={"bf": "0"},
+        )
+        for pid in (256, 300)
+    ]
+    found = numbers(clips.joined(tmp_path / "all.ts", *parts))
+    # The last picture before the change comes at the end: FFmpeg can't know that it is whole.
+    assert len(found) >= 39
+    assert found[:19] == list(range(19))
+    assert found[19:39] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"mpegts_service_id": "7"}, {"mpegts_pmt_start_pid": "0x500"}], ids=str
+)
+def test_video_that_goes_on_where_it_is_not_followed_is_told(
+    tmp_path: Path, elsewhere: dict[str, str]
+) -> None:
+    first = clips.count(tmp_path / "a.ts", 20)
+    second = clips.count(tmp_path / "b.ts", 20, muxing={"mpegts_start_pid": "300", **elsewhere})
+    opened = source(clips.joined(tmp_path / "all.ts", first, second))
+    with pytest.raises(SourceError, match="its video goes on in another track"):
+        list(opened)
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tag", "codec"), [("avi", b"FMP4", "mpeg4"), ("mov", b"avc1", "libx264")]
+)
+def test_a_coding_that_has_no_decoder_is_named(
+    tmp_path: Path, suffix: str, tag: bytes, codec: str
+) -> None:
+    path = clips.count(tmp_path / f"a.{suffix}", 5, codec=codec)
+    content = path.read_bytes()
+    assert tag in content
+    path.write_bytes(content.replace(tag, b"HKVZ"))
+    with pytest.raises(SourceError, match="its video is coded as HKVZ, which can't be decoded"):
+        source(path)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])

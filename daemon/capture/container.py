@@ -1,6 +1,7 @@
 """Opening files and network streams with FFmpeg, and saying why that failed."""
 
 import errno
+import re
 import time
 from collections.abc import Mapping
 from fractions import Fraction
@@ -34,6 +35,7 @@ SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
 TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
 SHARE = 0.9
 """Of a timeout is the library's, which takes a while to notice that it is over."""
+_NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
     {
@@ -64,6 +66,8 @@ def open_container(
     limit = SHARE * timeout
     options = {
         "protocol_whitelist": _PROTOCOLS[uri.scheme],
+        # In a transport stream: video that goes on under another PID is the same video.
+        "merge_pmt_versions": "1",
         **SIZE_LIMIT,  # of what is decoded to find out what the streams are
         **_network_options(uri, limit, transport),
     }
@@ -93,19 +97,31 @@ def open_container(
 def video_of(container: InputContainer) -> VideoStream:
     """Return the video to be read, its decoder bounded.
 
-    Of a playlist's variants it is the best, the rest not being fetched.
+    Of several it is the one that is meant to be shown by default, else the largest; of a
+    playlist's variants the rest isn't fetched.
 
     Raises
     ------
     SourceError
-        When there is none, the picture on the cover of a song being none, or it is too large.
+        When there is none (the picture on the cover of a song and thumbnails aren't), when there
+        is no decoder for it, or it is too large.
     """
-    found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    found = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
     if not found:
         raise SourceError("has no video in it", "open_failed")
-    read = found[0]
+    # PyAV makes no context where FFmpeg has no decoder, whatever its types say.
+    decodable = [stream for stream in found if stream.codec_context is not None]
+    if not decodable:
+        coding = _coding_of(container, found[0])
+        raise SourceError(f"its video is coded as {coding}, which can't be decoded", "open_failed")
+    read = max(
+        decodable,
+        key=lambda stream: (
+            bool(stream.disposition & Disposition.default),
+            stream.height * stream.width,
+        ),
+    )
     if comes_in_bursts(container):
-        read = max(found, key=lambda stream: stream.height * stream.width)
         for stream in container.streams:
             if stream is not read:
                 stream.discard = Discard.all
@@ -114,6 +130,18 @@ def video_of(container: InputContainer) -> VideoStream:
     read.codec_context.thread_count = 1
     read.codec_context.options = SIZE_LIMIT
     return read
+
+
+def _coding_of(container: InputContainer, stream: VideoStream) -> str:
+    """Return what FFmpeg calls a coding that it knows no decoder for: nothing else tells."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        listed = container.dumps_format()  # type: ignore[attr-defined]
+    finally:
+        av.logging.set_level(level)
+    named = re.search(rf"Stream #0:{stream.index}\b.*?Video: (?:none \((\w+)|(\w+))", listed)
+    return "something unknown" if named is None else named[1] or named[2]
 
 
 def comes_in_bursts(container: InputContainer) -> bool:

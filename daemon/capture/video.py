@@ -16,7 +16,6 @@ from av.video.stream import VideoStream
 from daemon.capture.access_units import WholePictures
 from daemon.capture.container import (
     SHARE,
-    announced_ends,
     comes_in_bursts,
     open_container,
     said,
@@ -26,6 +25,7 @@ from daemon.capture.container import (
 )
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
+from daemon.capture.ending import GOES_ON, Ending
 from daemon.capture.gate import DamageGate, is_key
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr, orientation_of, upright
@@ -36,7 +36,6 @@ from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
 from daemon.flow import UPRIGHT
 
-_LONGEST_GAP = 1.0  # seconds that a file may end before the end it announces
 # Formats that number their frames at a made-up rate: the moment of arrival tells more.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
@@ -83,7 +82,6 @@ class VideoSource:
         self._told_aspect = None if told == context.sample_aspect_ratio else told
         self._orientation = UPRIGHT
         self._expected_pts = 0
-        self._end = Fraction(0)  # in seconds, of all that was read
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
             codec=context.codec.canonical_name,
@@ -94,6 +92,7 @@ class VideoSource:
         )
         self._whole = WholePictures(self._stream, live=self._live)
         self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())
+        self._ending = Ending(self._container, self._stream)
         self._splice = Splice(self.info.time_base)
         self._fruitless = 0  # packets since the last whole picture
         self.damaged = 0
@@ -114,11 +113,11 @@ class VideoSource:
         """
         pictured_at = time.monotonic()
         try:
-            for any_packet in self._container.demux():  # sound too: it may outlive the pictures
+            for any_packet in self._packets():
                 started = time.monotonic()
                 if self._live and started - pictured_at > SHARE * self._timeout:
                     raise SourceError(self._why_no_picture, "stalled")
-                self._note_end(any_packet)
+                self._ending.note(any_packet)
                 if any_packet.stream is not self._stream:
                     continue
                 for packet in self._whole.add(cast("Packet[VideoStream]", any_packet)):
@@ -131,7 +130,16 @@ class VideoSource:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
             raise SourceError(f"reading stopped: {why_decoding_failed(error)}") from None
-        self._check_end()
+        if not self._live:
+            pictured = self._expected_pts * self.info.time_base
+            self._ending.check(pictured, cut=self._splice.cuts > 0)
+
+    def _packets(self) -> "Iterator[Packet[Stream]]":
+        """Yield the packets of every track: sound may outlive the pictures."""
+        try:
+            yield from self._container.demux()
+        except IndexError:  # PyAV's word for a track that wasn't there when the file was opened
+            raise SourceError(GOES_ON) from None
 
     def close(self) -> None:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
@@ -269,23 +277,3 @@ class VideoSource:
         pts = self._expected_pts if frame.pts is None else frame.pts
         self._expected_pts = pts + (frame.duration or 1)
         return pts
-
-    def _note_end(self, packet: "Packet[Stream]") -> None:
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            self._end = max(self._end, end)
-
-    def _check_end(self) -> None:
-        """Raise SourceError where a file ends long before the end that it announces.
-
-        Some formats announce that of the longest track alone, which may be sound or subtitles.
-        """
-        if self._live or self._splice.cuts:
-            return
-        own, longest = announced_ends(self._container, self._stream)
-        pictured = self._expected_pts * self.info.time_base
-        missing = float(longest - max(self._end, pictured) if own is None else own - pictured)
-        if missing > _LONGEST_GAP:
-            raise SourceError(
-                f"the file was cut off {missing:.1f} s before its end, or announces a wrong one"
-            )
