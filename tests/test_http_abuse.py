@@ -1,11 +1,11 @@
 """The server of the pages against clients that mean no good, or are broken."""
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,21 +87,20 @@ def test_two_hundred_idle_clients_cost_nothing(site: Site) -> None:
         assert threading.active_count() == threads
 
 
-def test_beyond_the_limit_clients_wait_until_others_leave(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_beyond_the_limit_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LIMITS, "connection_limit", 10)
     site = Site(StorageStatus())
     site.server.start()
-    idle = [connect(site.server.port) for _ in range(10)]
+    idle = [connect(site.server.port) for _ in range(30)]
     try:
         late = connect(site.server.port)
         late.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-        for connection in idle:
-            connection.close()
         assert late.recv(100).startswith(b"HTTP/1.0 200")
         late.close()
+        assert ended(idle[0])
     finally:
+        for connection in idle:
+            connection.close()
         site.server.close()
 
 
@@ -140,11 +139,66 @@ def test_an_answer_that_is_never_read_is_given_up(hasty: HttpServer) -> None:
     assert 0 < received < LARGE
 
 
+SLOW: dict[str, Callable[[socket.socket], object]] = {
+    "reads nothing": lambda _client: None,
+    "reads a byte now and then": lambda client: client.recv(1),
+    "says it will say no more": lambda client: client.shutdown(socket.SHUT_WR),
+}
+
+
+@pytest.mark.parametrize("behave", SLOW.values(), ids=SLOW)
+@pytest.mark.parametrize("http", [b"HTTP/1.1", b"HTTP/1.0\r\nConnection: keep-alive"])
+def test_clients_that_ask_much_and_read_nothing_keep_nobody_waiting(
+    hasty: HttpServer, http: bytes, behave: Callable[[socket.socket], object]
+) -> None:
+    """More of them than there are workers, each with more requests than buffers hold answers."""
+    with ExitStack() as clients:
+        for _ in range(6):
+            client = clients.enter_context(connect(hasty.port))
+            client.sendall(b"GET / %b\r\nHost: x\r\n\r\n" % http * 300)
+            assert client.recv(8, socket.MSG_WAITALL)[:7] == b"HTTP/1."
+            behave(client)
+        for _ in range(3):
+            assert code(answer_to(hasty.port, b"GET / HTTP/1.0\r\n\r\n")) == 200
+        deadline = time.monotonic() + 60
+        while hasty._server.active_channels:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+ASKED = (
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+    b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\na\r\n\r\nb"
+)
+ANSWERED = [b"200 OK", b"404 Not Found", b"405 Method Not Allowed"]
+
+
+@pytest.mark.parametrize("size", [10**6, 1000, 37])
+def test_requests_that_come_together_are_answered_in_turn(site: Site, size: int) -> None:
+    """However they are cut, with bodies and without."""
+    said, answer = ASKED * 200, b""
+    with connect(site.server.port) as connection:
+
+        def say() -> None:
+            for at in range(0, len(said), size):
+                connection.sendall(said[at : at + size])
+
+        sender = threading.Thread(target=say)
+        sender.start()
+        while answer.count(b"HTTP/1.1 ") < 600:
+            part = connection.recv(65536)
+            assert part
+            answer += part
+        sender.join()
+    assert re.findall(rb"HTTP/1\.1 ([^\r]+)", answer) == ANSWERED * 200
+
+
 class FakeChannel:
     """A connection as the server sees it that lets go of those whose time is over."""
 
-    def __init__(self, since: float, busy: bool = False) -> None:
-        self.since, self.requests, self.closed = since, [1] * busy, False
+    def __init__(self, since: float) -> None:
+        self.since, self.closed = since, False
 
     def handle_close(self) -> None:
         self.closed = True
@@ -154,7 +208,6 @@ def test_time_runs_from_the_last_whole_request() -> None:
     channels = {
         "new": FakeChannel(since=80),
         "silent": FakeChannel(since=69),
-        "being served": FakeChannel(since=0, busy=True),
     }
     connections: dict[int, Any] = {}
     server = _Server(lambda _environ, _start: [], socket.create_server((LOCAL, 0)), connections)
@@ -162,7 +215,6 @@ def test_time_runs_from_the_last_whole_request() -> None:
     server._let_go(overdue=70.0)
     assert channels["silent"].closed
     assert not channels["new"].closed
-    assert not channels["being served"].closed
     server.task_dispatcher.shutdown()
     asking: Any = FakeChannel(since=0)
     server.add_task(asking)

@@ -37,22 +37,51 @@ _ADVICE = {
 }
 
 
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of each request that waits
+# It logs requests that wait and clients that leave, as many as anybody likes.
+logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
 class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A client; ``since`` is when it came, or said its last whole request (monotonic)."""
+    """A client; ``since`` is when it came, or sent its last whole request (monotonic).
+
+    Of several requests that come together, each is looked at when the answer to the one before has
+    been sent: waitress would answer them all, and have a worker wait until the client reads.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's own
         self.since = time.monotonic()
+        self._unseen = b""
         super().__init__(*args, **kwargs)
+
+    def received(self, data: bytes) -> bool:
+        """Take ``data`` up to the first end of a request's head."""
+        head, end, self._unseen = data.partition(b"\r\n\r\n")
+        return bool(super().received(head + end))
+
+    def readable(self) -> bool:
+        """Whether to receive; asked at each turn of the I/O thread, even where just closed.
+
+        To say yes then would have the next client closed, who gets the same descriptor.
+        """
+        return bool(self.connected and not self._unseen and super().readable())
+
+    def writable(self) -> bool:
+        """Whether to call `handle_write`; asked at each turn of the I/O thread."""
+        waiting = super().writable() or (self._unseen and super().readable())
+        return bool(self.connected and waiting)
+
+    def handle_write(self) -> None:
+        """Send what there is, and then look at the next request."""
+        super().handle_write()
+        if self._unseen and super().readable():
+            self.received(self._unseen)
 
 
 class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
-    """waitress with a deadline for a request and its answer as a whole.
+    """waitress with a deadline for a request and its answer as a whole, and room for newcomers.
 
-    Its own counts from the last byte, and lets nobody go who reads nothing: one byte now and
-    then, or none, would keep a client's place for ever. And it goes by the wall clock, which
+    Its own deadline counts from the last byte, and lets nobody go who reads nothing: one byte now
+    and then, or none, would keep a client's place for ever. And it goes by the wall clock, which
     may be set: forward, that would end every connection, and backward none any more.
     """
 
@@ -81,15 +110,14 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     def readable(self) -> bool:
         """Whether to accept connections; asked at each turn of the I/O thread, once a second."""
         self._let_go(time.monotonic() - self.adj.channel_timeout)
-        return bool(super().readable())
-
-    def maintenance(self, now: float) -> None:
-        """Leave to `readable` what waitress would do here by the wall clock."""
+        return bool(self.accepting)
 
     def _let_go(self, overdue: float) -> None:
-        """Close the connections that have had time since before ``overdue`` (monotonic)."""
-        for channel in list(self.active_channels.values()):
-            if not channel.requests and channel.since < overdue:
+        """Close the connections of before ``overdue`` (monotonic), and the oldest for a new one."""
+        oldest_first = sorted(self.active_channels.values(), key=lambda channel: channel.since)
+        too_many = len(oldest_first) + 1 - self.adj.connection_limit
+        for place, channel in enumerate(oldest_first):
+            if place < too_many or channel.since < overdue:
                 channel.handle_close()
 
 

@@ -93,6 +93,7 @@ PROMISES: Mapping[str, Promise] = {
         "s after it hung",
         "no systemd runs here: the time is that of the last ping plus the unit's `WatchdogSec`",
     ),
+    "pages": Promise("Clients that read nothing take no page away", 0, "pages lost"),
     "memory": Promise(
         "After warm-up, memory stays flat over 100,000 frames and 200 reconnections",
         2.0,

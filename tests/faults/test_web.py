@@ -1,6 +1,10 @@
-"""Web cameras and playlists that go away and come back."""
+"""Web cameras and playlists that go away and come back; and clients of our own pages."""
 
-from collections.abc import Callable
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,7 @@ import pytest
 from tests import playlists, web
 from tests.faults.conftest import Measure
 from tests.faults.test_return import until_decoded
-from tests.integration.process import free_port, started
+from tests.integration.process import Daemon, free_port, nobody, started
 from tests.integration.telling import configure, stop
 from tests.integration.test_rtsp import an_http_camera
 
@@ -38,4 +42,55 @@ def test_a_web_server_that_goes_away(
             with web.serving(pages, port):
                 measure("return", until_decoded(daemon, "cam"))
             daemon.wait_for_status("cam", lambda status: status["state"] == "reconnecting")
+        stop(daemon)
+
+
+PAGES = ("/metrics", "/healthz", "/readyz", "/status")
+
+
+@contextmanager
+def clients(port: int, count: int, said: bytes) -> Iterator[None]:
+    """Hold connections over which ``said`` was sent, as much of it as is taken."""
+    with ExitStack() as held:
+        for _ in range(count):
+            client = held.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port))
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.send(said)
+        yield
+
+
+def answers(daemon: Daemon, page: str) -> bool:
+    """Ask for a page, and return whether it was answered in 10 s."""
+    try:
+        daemon.get(page)
+    except (OSError, HTTPException):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        *((count, b"GET %s HTTP/1.1\r\n\r\n" * 327) for count in (2, 40)),
+        (300, b"GET %s HTTP/1.1\r\nX: "),
+    ],
+    ids=["two that ask 327 times", "40 that ask 327 times", "300 that don't end their request"],
+)
+def test_clients_that_read_nothing(
+    tmp_path: Path, squares: Path, count: int, said: bytes, rounds: int, measure: Measure
+) -> None:
+    """Clients ask for pages, over and over, and read nothing"""
+    streams = {f"cam-{number}": {"source": nobody()} for number in range(16)}
+    config = configure(tmp_path, squares, streams)
+    with started(config) as daemon:
+        daemon.wait_until_reachable()
+        port = int(json.loads(config.read_text())["metrics"]["listen"].rpartition(":")[2])
+        for asked in ("/metrics", "/status"):
+            with clients(port, count, said.replace(b"%s", asked.encode())):
+                # all in a row: it takes a moment until what is sent to them fills every buffer
+                every = all(answers(daemon, page) for page in PAGES * 25 * min(rounds, 4))
+                measure("pages", int(not every))
         stop(daemon)
