@@ -3,11 +3,9 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from daemon.capture.decoding import Decoding
-from daemon.capture.open import open_source
-from daemon.capture.stage import CaptureStage, Opener
+from daemon.capture.open import stream_opener
+from daemon.capture.stage import CaptureStage
 from daemon.config import StreamConfig
 from daemon.flow import Backpressure, Lane, Meters, StageName
 from daemon.inference.wanted import Wanted, wanted_by
@@ -73,21 +71,15 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
         When it asks for a label that the model hasn't.
     """
     wanted, stop = wanted_by(stream, around.model), threading.Event()
+    opener = stream_opener(stream, packets=stream.copies)
     lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
     return StreamStages(
         stream=stream,
         lane=lane,
         wanted=wanted,
-        capture=CaptureStage(stream, lane, around.meters, stop, _opener(stream)),
+        capture=CaptureStage(stream, lane, around.meters, stop, opener),
         sinks=make_sinks(stream, lane, around, wanted),
         stop=stop,
-    )
-
-
-def _opener(stream: StreamConfig) -> Opener:
-    decoding = Decoding(stream.decode, stream.device, stream.name)
-    return partial(
-        open_source, decoding=decoding, packets=stream.copies, transport=stream.transport
     )
 
 
@@ -105,7 +97,7 @@ def make_sinks(
             around.storage,
             around.model.labels,
             shows=wanted,
-            from_file=stream.source.is_file,
+            from_file=stream.from_file,
         )
         stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, log)
     return stages
@@ -115,7 +107,7 @@ def _make_recorder(
     stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
 ) -> SinkStage:
     name, record, storage, status = stream.name, stream.record, around.storage, lane.status
-    from_file = stream.source.is_file
+    from_file = stream.from_file
     if lane.packets is not None:
         copier = PacketRecorder(name, record, storage, status, shows=wanted, from_file=from_file)
         return PacketStage(lane, StageName.RECORD, copier, lane.packets)

@@ -47,6 +47,7 @@ RECONNECTED = {
     "stuck": "the library that reads it didn't come back either: another thread took over",
     "ended": "a live source ended its stream",
     "lagging": "its timeline fell too far behind the clock",
+    "over_limit": "it sent more than is taken from one source: see [security.md](security.md)",
 }
 STATES = {
     "connecting": "opened for the first time, no frame yet",

@@ -169,7 +169,7 @@ def test_the_rate_is_told_by_the_source_s_own_times(
     pts: list[int], fps: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = FakeSource([picture(value) for value in pts])
-    monkeypatch.setattr(look, "open_source", lambda *_, **__: source)
+    monkeypatch.setattr(look, "open_stream", lambda *_, **__: source)
     config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
     (seen,) = look_at(config.streams.values())
     assert seen.fps == (fps if fps is None else pytest.approx(fps))
@@ -185,7 +185,7 @@ def test_pictures_without_times_are_timed_by_arrival(
         now = iter(range(1000))
         monkeypatch.setattr("time.monotonic", lambda now=now: 0.5 * next(now))
         source = FakeSource([picture(value) for value in pts])
-        monkeypatch.setattr(look, "open_source", lambda *_, source=source, **__: source)
+        monkeypatch.setattr(look, "open_stream", lambda *_, source=source, **__: source)
         (seen,) = look_at(config.streams.values())
         assert seen.fps == pytest.approx(fps)
 
@@ -197,7 +197,7 @@ def test_a_source_that_gives_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ([SourceError("nothing came for 10 s", "stalled")], "nothing came for 10 s"),
     ):
         source = FakeSource(script)
-        monkeypatch.setattr(look, "open_source", lambda *_, source=source, **__: source)
+        monkeypatch.setattr(look, "open_stream", lambda *_, source=source, **__: source)
         (seen,) = look_at(config.streams.values())
         assert seen.problem == problem
         assert source.closed == 1

@@ -92,7 +92,7 @@ streams:
     [
         ("clip.mp4", "lossless"),
         ("rtsp://h/x", "live"),
-        ("http://h/clip.mp4", "live"),
+        ("http://h/clip.mp4", "lossless"),
         ("v4l2:0", "live"),
     ],
 )

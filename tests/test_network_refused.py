@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from daemon.capture.open import stream_opener
 from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
 from daemon.config import StreamConfig
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Transport
 from daemon.errors import SourceError
-from daemon.pipeline import _opener
 from tests import clips, web
-from tests.rtsp import RtspServer, moving_square, serving
+from tests.rtsp import Request, RtspServer, Video, moving_square, serving
 
 TIMEOUT = 20.0
 
@@ -139,6 +139,28 @@ def test_rtsp_is_sent_as_the_configuration_says(
     uri = SourceUri(camera.url("close/1"))
     camera.visits.clear()
     with suppress(SourceError):  # the scripted server sends over TCP whatever it is asked
-        _opener(StreamConfig("cam", uri, transport=transport))(uri, 1.0).close()
+        stream_opener(StreamConfig("cam", uri, transport=transport))(uri, 1.0).close()
     (visit,) = camera.visits
     assert visit.transport.startswith(asked)
+
+
+@pytest.mark.parametrize(("asked", "other"), [("tcp", "udp"), ("udp", "tcp")])
+def test_a_camera_that_sends_another_way_only_is_told(
+    camera: RtspServer,
+    asked: Transport,
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = RtspServer._answer
+
+    def refuse(server: RtspServer, request: Request, video: Video) -> bytes:
+        found = answer(server, request, video)
+        if f"RTP/AVP/{asked.upper()}" not in request.headers.get("Transport", ""):
+            return found
+        return found.replace(b"200 OK", b"461 Unsupported Transport")
+
+    monkeypatch.setattr(RtspServer, "_answer", refuse)
+    with pytest.raises(SourceError) as caught:
+        VideoSource(SourceUri(camera.url("play")), TIMEOUT, transport=asked)
+    why = f"it does not send its video over {asked.upper()}: set transport: {other}"
+    assert str(caught.value) == f"can't be opened: {why}"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from daemon import pipeline
 from daemon import supervisor as supervising
+from daemon.capture import open as opening
 from daemon.config import Config, load
 from daemon.config.secret import SourceUri
 from daemon.errors import CenternetdError, ConfigError, EngineError, ModelError, StartupError
@@ -61,7 +61,7 @@ class House:
         self.sources: list[FakeSource] = []
         monkeypatch.setattr(supervising, "load_detector", self._load)
         monkeypatch.setattr(Notifier, "_send", lambda _, message: self._said.append(message))
-        monkeypatch.setattr(pipeline, "open_source", self._open)
+        monkeypatch.setattr(opening, "open_source", self._open)
         self.supervise(cam=CAMERA)
 
     def supervise(self, **streams: dict[str, Any]) -> None:

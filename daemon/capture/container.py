@@ -1,6 +1,8 @@
 """Opening files and network streams with FFmpeg, and saying why that failed."""
 
+import ctypes
 import errno
+import functools
 import re
 import time
 from collections.abc import Mapping
@@ -10,31 +12,32 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from daemon.capture.feed import Feed
+from daemon.capture.web import SHARE
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Transport
-from daemon.errors import SourceError
+from daemon.errors import SourceError, StartupError
 
-_WEB = "http,https,tls,tcp,crypto"
-# What a URL may make FFmpeg open besides itself: never the local files of a hostile playlist.
-_PROTOCOLS = {
-    "file": "file",
-    "rtsp": "rtsp,rtp,udp,tcp",
-    "rtsps": "rtsps,rtsp,tls,rtp,tcp",
-    "http": _WEB,
-    "https": _WEB,
-}
+# What a source may make FFmpeg open: never the local files of a hostile playlist, and nothing at
+# all where `Feed` brings the bytes.
+_PROTOCOLS = {"file": "file", "rtsp": "rtsp,rtp,udp,tcp", "rtsps": "rtsps,rtsp,tls,rtp,tcp"}
+# What a server may send: containers of video, none of which opens anything else.
+_CONTAINERS = (
+    "asf,avi,flv,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,ogg,rtsp,webm"
+)
 # Files that make FFmpeg open other files.
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
+MOST_BYTES = 128 << 20
+"""That FFmpeg may allocate in one piece. A picture of the most pixels has 113 MB as BGR."""
 MOST_PIXELS = 8192 * 4608
 """Of a picture that is decoded: a little more than 8K. Else a few bytes could ask for gigabytes."""
+TOO_MUCH = f"what it sends needs more than {MOST_BYTES >> 20} MB in one piece"
 SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
 """What tells a decoder so."""
 TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
-SHARE = 0.9
-"""Of a timeout is the library's, which takes a while to notice that it is over."""
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
@@ -50,22 +53,50 @@ _UNREACHABLE = frozenset(
 )
 
 
+@functools.cache
+def bound_allocations() -> None:
+    """Have FFmpeg refuse to allocate more than `MOST_BYTES` in one piece, in this whole process.
+
+    Without it a picture or packet that never ends takes all memory there is.
+
+    Raises
+    ------
+    StartupError
+        When PyAV's FFmpeg doesn't offer it.
+    """
+    try:
+        # A symbol is looked up in what a library is linked to, too: so this is PyAV's own FFmpeg.
+        limit = ctypes.CDLL(av.logging.__file__).av_max_alloc
+    except (OSError, AttributeError):
+        raise StartupError(
+            "the FFmpeg that PyAV brings has no av_max_alloc, without which a camera could take "
+            "all memory: install PyAV's own wheel (pip install --force-reinstall av)"
+        ) from None
+    limit.argtypes, limit.restype = [ctypes.c_size_t], None
+    limit(MOST_BYTES)
+
+
 def open_container(
-    uri: SourceUri, timeout: float, accelerator: HWAccel | None, transport: Transport
+    uri: SourceUri,
+    timeout: float,
+    accelerator: HWAccel | None,
+    transport: Transport = "tcp",
+    feed: Feed | None = None,
 ) -> InputContainer:
     """Open ``uri``; ``timeout`` seconds limit that and, on a network, each read.
 
     ``accelerator`` is what its video is to be decoded by, None for software; ``transport`` is
-    how RTSP sends it.
+    how RTSP sends it; ``feed`` is what brings that of an http(s) URL.
 
     Raises
     ------
     SourceError
         When it can't be opened, or is a playlist on this machine.
     """
+    bound_allocations()
     limit = SHARE * timeout
     options = {
-        "protocol_whitelist": _PROTOCOLS[uri.scheme],
+        "protocol_whitelist": _PROTOCOLS.get(uri.scheme, "none"),
         # In a transport stream: video that goes on under another PID is the same video.
         "merge_pmt_versions": "1",
         **SIZE_LIMIT,  # of what is decoded to find out what the streams are
@@ -74,7 +105,9 @@ def open_container(
     started = time.monotonic()
     try:
         container = av.open(
-            uri.reveal(),
+            uri.reveal() if feed is None else feed,
+            "r",
+            format=None if feed is None else feed.format,
             options=options,
             # A named pipe may rightly have nothing to say for long.
             timeout=None if uri.is_file else (limit, limit),
@@ -82,11 +115,13 @@ def open_container(
             hwaccel=accelerator,
         )
     except (av.FFmpegError, OSError) as error:
+        if feed is not None:
+            feed.check()
         # FFmpeg takes a server's silence for invalid data.
         if not uri.is_file and time.monotonic() - started >= limit:
             why = f"can't be opened: no answer for {timeout:g} s"
             raise SourceError(why, "unreachable") from None
-        why, reason = _why_file(error, uri) if uri.is_file else _why_network(error, uri)
+        why, reason = _why_file(error, uri) if uri.is_file else _why_network(error, uri, transport)
         raise SourceError(f"can't be opened: {why}", reason) from None
     if uri.is_file and container.format.name in _PLAYLISTS:
         container.close()
@@ -97,8 +132,7 @@ def open_container(
 def video_of(container: InputContainer) -> VideoStream:
     """Return the video to be read, its decoder bounded.
 
-    Of several it is the one that is meant to be shown by default, else the largest; of a
-    playlist's variants the rest isn't fetched.
+    Of several it is the one that is meant to be shown by default, else the largest.
 
     Raises
     ------
@@ -121,10 +155,6 @@ def video_of(container: InputContainer) -> VideoStream:
             stream.height * stream.width,
         ),
     )
-    if comes_in_bursts(container):
-        for stream in container.streams:
-            if stream is not read:
-                stream.discard = Discard.all
     if read.width * read.height > MOST_PIXELS:
         raise SourceError(f"is {read.width}x{read.height}, and {TOO_LARGE}", "open_failed")
     read.codec_context.thread_count = 1
@@ -142,11 +172,6 @@ def _coding_of(container: InputContainer, stream: VideoStream) -> str:
         av.logging.set_level(level)
     named = re.search(rf"Stream #0:{stream.index}\b.*?Video: (?:none \((\w+)|(\w+))", listed)
     return "something unknown" if named is None else named[1] or named[2]
-
-
-def comes_in_bursts(container: InputContainer) -> bool:
-    """Whether the source is fetched in pieces of many seconds."""
-    return container.format.name in _PLAYLISTS
 
 
 def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
@@ -178,6 +203,8 @@ def said(error: OSError | av.FFmpegError) -> str:
 
 def why_decoding_failed(error: av.FFmpegError) -> str:
     """Return what to tell of a packet that can't be decoded."""
+    if error.errno == errno.ENOMEM:
+        return TOO_MUCH
     # What FFmpeg says of a picture that only turns out to be too large when it is decoded.
     return TOO_LARGE if isinstance(error, av.error.ArgumentError) else said(error)
 
@@ -186,10 +213,10 @@ def _network_options(uri: SourceUri, limit: float, transport: Transport) -> Mapp
     if uri.is_file:
         return {}
     # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
-    options = {"fpsprobesize": "0"}
-    if uri.scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": transport, "timeout": str(int(limit * 1e6))}
-    return options | {"rw_timeout": str(int(limit * 1e6))}
+    options = {"fpsprobesize": "0", "format_whitelist": _CONTAINERS, "max_streams": "32"}
+    if uri.is_web:
+        return options
+    return options | {"rtsp_transport": transport, "timeout": str(int(limit * 1e6))}
 
 
 def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str]:
@@ -198,12 +225,20 @@ def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str
     return said(error), "open_failed"
 
 
-def _why_network(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str]:
+def _why_network(
+    error: OSError | av.FFmpegError, uri: SourceUri, transport: Transport
+) -> tuple[str, str]:
     """Return why a server can't be read and the kind of it, so that people know what to mend."""
     if isinstance(error, _REFUSED):
         return f"the name or password is wrong, or not allowed this: {said(error)}", "unauthorized"
     if isinstance(error, av.error.HTTPNotFoundError):
         return f"there is nothing at this path: {said(error)}", "not_found"
+    if error.errno == errno.ENOMEM:
+        return TOO_MUCH, "over_limit"
+    if error.errno == errno.EPROTONOSUPPORT and not uri.is_web:
+        other = "udp" if transport == "tcp" else "tcp"
+        why = f"it does not send its video over {transport.upper()}: set transport: {other}"
+        return why, "open_failed"
     if error.errno in _UNREACHABLE:
         return said(error), "unreachable"
     if error.errno == errno.EIO:  # what FFmpeg says of a host that has no address

@@ -1,33 +1,29 @@
 """Files that can be read twice."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
-from daemon.capture.decoding import Decoding, GpuDecoderError
+from daemon.capture.decoding import GpuDecoderError
 from daemon.capture.source import Picture, SourceInfo
 from daemon.capture.video import VideoSource
-from daemon.config.secret import SourceUri
 
 
 class FileSource:
     """A file that is read anew by software where the GPU's decoder fails: no picture is lost."""
 
-    def __init__(
-        self, uri: SourceUri, timeout: float, decoding: Decoding, *, packets: bool = False
-    ) -> None:
-        """Open ``uri``, a regular file.
+    def __init__(self, opener: Callable[[], VideoSource]) -> None:
+        """Open with ``opener`` what will be the same when it is opened again.
 
         Raises
         ------
         SourceError
             When it can't be opened or has no video.
         """
-        self._uri, self._timeout, self._decoding = uri, timeout, decoding
-        self._packets = packets
+        self._open = opener
         try:
-            self._source = self._open()
+            self._source = opener()
         except GpuDecoderError:
-            self._source = self._open()
+            self._source = opener()
 
     @property
     def info(self) -> SourceInfo:
@@ -65,6 +61,3 @@ class FileSource:
     def close(self) -> None:
         """Close the file."""
         self._source.close()
-
-    def _open(self) -> VideoSource:
-        return VideoSource(self._uri, self._timeout, self._decoding, packets=self._packets)

@@ -32,7 +32,7 @@ class Intake:
         self.count = 0
         """Pictures taken in."""
         self._stream = stream
-        self._live_source = not stream.source.is_file
+        self._live_source = not stream.from_file
         self._lane = lane
         self._status = lane.status
         self._meters = meters

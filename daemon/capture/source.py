@@ -50,7 +50,8 @@ class SourceInfo:
     """What is known of an open source.
 
     ``total_frames`` is its own estimate, if it has one. ``in_bursts`` tells that its pictures
-    come many at a time, long before their own.
+    come many at a time, long before their own; ``complete`` that it is a playlist to which
+    nothing is added any more.
     """
 
     codec: str
@@ -58,6 +59,7 @@ class SourceInfo:
     time_base: Fraction
     total_frames: int | None = None
     in_bursts: bool = False
+    complete: bool = False
 
 
 class Source(Protocol):

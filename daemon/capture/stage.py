@@ -30,7 +30,8 @@ class CaptureStage:
     """Reads one stream into its lane: a file once, anything live for ever.
 
     A live source that can't be opened, ends, stalls or lags is opened anew after a wait that
-    ``stop`` cuts short. A file that can't be read ends its stream and marks it as failed.
+    ``stop`` cuts short; only a playlist that was complete from the beginning isn't. A file that
+    can't be read ends its stream and marks it as failed.
 
     A thread that doesn't come back from the library it reads with can't be ended. So `watch`,
     called from outside, takes its turn away, and `run` goes on in another one; if the lost one
@@ -55,6 +56,7 @@ class CaptureStage:
         self._reminder = Reminder()
         self._failure_told = True
         self._patient = False
+        self._finished = False  # once what is being read was
         self._turn = Turn()
         self._stalls_at = _STALL * stream.stall_timeout
         self._lost_at = stream.stall_timeout + GRACE
@@ -66,7 +68,7 @@ class CaptureStage:
         """
         turn = self._turn
         try:
-            if self._stream.source.is_file:
+            if self._stream.from_file:
                 self._read_file(turn)
             else:
                 self._read_live(turn)
@@ -86,7 +88,7 @@ class CaptureStage:
         waited = self._turn.waited
         if self._patient or waited < self._stalls_at:
             return False
-        if self._stream.source.is_file:
+        if self._stream.from_file:
             if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
                 self._note_loss(waited)
             return False
@@ -118,6 +120,8 @@ class CaptureStage:
             before, began = self._intake.count, time.monotonic()
             try:
                 self._read(turn)
+                if self._finished:
+                    return
                 error = SourceError("the source ended", "ended")
             except SourceError as raised:
                 error = raised
@@ -154,6 +158,9 @@ class CaptureStage:
         source = self._opener(self._stream.source, self._stream.stall_timeout)
         try:
             turn.resume()
+            self._finished = source.info.complete and not self._stream.never_ends
+            if source.info.complete and self._intake.count:
+                raise SourceError("nothing is added to its playlist any more", "ended")
             self._intake.connected(source.info)
             turn.wait(since=began)
             for picture in source:

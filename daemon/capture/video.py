@@ -1,7 +1,7 @@
 """Files and network streams, through PyAV."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import cast
@@ -15,8 +15,6 @@ from av.video.stream import VideoStream
 
 from daemon.capture.access_units import WholePictures
 from daemon.capture.container import (
-    SHARE,
-    comes_in_bursts,
     open_container,
     said,
     total_frames,
@@ -26,11 +24,13 @@ from daemon.capture.container import (
 from daemon.capture.decoding import Decoding, GpuDecoderError
 from daemon.capture.download import Download
 from daemon.capture.ending import GOES_ON, Ending
+from daemon.capture.feed import Feed, open_feed
 from daemon.capture.gate import DamageGate, is_key
 from daemon.capture.packets import PacketCopier
 from daemon.capture.pixels import ToBgr, orientation_of, upright
 from daemon.capture.source import Picture, SourceInfo
 from daemon.capture.splice import Splice
+from daemon.capture.web import Allowance
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
@@ -51,11 +51,14 @@ class VideoSource:
         *,
         packets: bool = False,
         transport: Transport = "tcp",
+        follow_hosts: Sequence[str] = (),
+        once: bool | None = None,
     ) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
 
         ``decoding`` decides what decodes it: software, if it is left out. The pictures bring
-        their ``packets`` along where that is asked for. ``transport`` is that of rtsp://.
+        their ``packets`` along where that is asked for. ``transport`` is that of rtsp://,
+        ``follow_hosts`` and ``once`` are as in `open_source`.
 
         Raises
         ------
@@ -64,9 +67,13 @@ class VideoSource:
         SourceError
             When it can't be opened or has no video.
         """
-        self._live = not uri.is_file
+        self._live = not (uri.is_file if once is None else once)
         self._timeout = timeout
         self._decoding = decoding or Decoding()
+        self._allowance = Allowance(timeout)
+        self._feed: Feed | None = None
+        if uri.is_web:
+            self._feed = open_feed(uri, self._allowance, follow_hosts, once=not self._live)
         self._container = self._opened(uri, transport)
         try:
             self._stream = video_of(self._container)
@@ -88,7 +95,8 @@ class VideoSource:
             decoder=self._decoder,
             time_base=self._stream.time_base or Fraction(1, 90_000),
             total_frames=total_frames(self._container, self._stream),
-            in_bursts=comes_in_bursts(self._container),
+            in_bursts=self._feed is not None and self._feed.in_bursts,
+            complete=self._feed is not None and self._feed.complete,
         )
         self._whole = WholePictures(self._stream, live=self._live)
         self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())
@@ -111,11 +119,11 @@ class VideoSource:
             When the source can't be read on, sends packets for too long that make no picture, or
             is a file that was cut off.
         """
-        pictured_at = time.monotonic()
+        self._allowance.renew()
         try:
             for any_packet in self._packets():
                 started = time.monotonic()
-                if self._live and started - pictured_at > SHARE * self._timeout:
+                if self._live and self._allowance.is_over:
                     raise SourceError(self._why_no_picture, "stalled")
                 self._ending.note(any_packet)
                 if any_packet.stream is not self._stream:
@@ -125,11 +133,13 @@ class VideoSource:
                         if not self._is_whole(frame):
                             continue
                         yield self._picture(frame, started)
-                        pictured_at = started = time.monotonic()
+                        started = time.monotonic()
+                        self._allowance.renew()
         except av.error.ExitError:
             raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
-            raise SourceError(f"reading stopped: {why_decoding_failed(error)}") from None
+            reason = "over_limit" if isinstance(error, MemoryError) else "read_failed"
+            raise SourceError(f"reading stopped: {why_decoding_failed(error)}", reason) from None
         if not self._live:
             pictured = self._expected_pts * self.info.time_base
             self._ending.check(pictured, cut=self._splice.cuts > 0)
@@ -140,17 +150,29 @@ class VideoSource:
             yield from self._container.demux()
         except IndexError:  # PyAV's word for a track that wasn't there when the file was opened
             raise SourceError(GOES_ON) from None
+        except av.FFmpegError:
+            self._check_feed()
+            raise
+        self._check_feed()
 
     def close(self) -> None:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
+        if self._feed is not None:
+            self._feed.close()
+
+    def _check_feed(self) -> None:
+        if self._feed is not None:
+            self._feed.check()
 
     def _opened(self, uri: SourceUri, transport: Transport) -> av.container.InputContainer:
         accelerator = self._decoding.accelerator()
         self._accelerated = self._awaits_gpu = accelerator is not None
         try:
-            return open_container(uri, self._timeout, accelerator, transport)
+            return open_container(uri, self._timeout, accelerator, transport, self._feed)
         except SourceError:
+            if self._feed is not None:
+                self._feed.close()
             if self._awaits_gpu and self._decoding.open_failed():
                 raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
             raise

@@ -134,7 +134,7 @@ def _run(
     alone: bool,
 ) -> NoReturn:
     waited_for = alone and sys.stderr.isatty()
-    only_files = all(stream.source.is_file for stream in settings.streams.values())
+    only_files = all(stream.from_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
     try:
         with FileProgress(supervisor.lanes, console) as progress:

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.capture.copying import Copying
-from daemon.capture.decoding import Decoding
-from daemon.capture.open import open_source
+from daemon.capture.open import open_stream
 from daemon.capture.source import Picture, Source
 from daemon.commands.look import Look
 from daemon.config import StorageConfig, StreamConfig
@@ -138,11 +137,7 @@ def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Nee
 
 
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
-    decoding = Decoding(stream.decode, stream.device, stream.name)
-    timeout = stream.stall_timeout
-    source = open_source(
-        stream.source, timeout, decoding, packets=stream.copies, transport=stream.transport
-    )
+    source = open_stream(stream, packets=stream.copies)
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
             return _run_serially(stream, fps, source, detector, Storage(Path(folder)))

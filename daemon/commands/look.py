@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.capture.decoding import Decoding
-from daemon.capture.open import open_source
+from daemon.capture.open import open_stream
 from daemon.capture.source import Source
 from daemon.config import StreamConfig
 from daemon.errors import SourceError
@@ -44,10 +43,7 @@ def _look(stream: StreamConfig) -> Look:
     if stream.source.is_file and Path(stream.source.reveal()).is_fifo():
         return Look(stream.name, skipped="a named pipe: looking would take pictures out of it")
     try:
-        decoding = Decoding(stream.decode, stream.device, stream.name)
-        source = open_source(
-            stream.source, stream.stall_timeout, decoding, transport=stream.transport
-        )
+        source = open_stream(stream)
         try:
             return _describe(stream.name, source)
         finally:

@@ -1,6 +1,7 @@
 """What the file leaves open is decided here, and what contradicts itself refused."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -44,11 +45,8 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
 def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> StreamConfig:
     policy = entry.policy
     if policy == "auto":
-        policy = "lossless" if entry.source.is_file else "live"
-    record, events = entry.record, entry.events
-    if entry.source.is_file:
-        record, events = _unsegmented(record, events)
-    return StreamConfig(
+        policy = "lossless" if entry.source.is_recording else "live"
+    stream = StreamConfig(
         name=name,
         source=entry.source.under(base_dir),
         model=entry.model,
@@ -57,13 +55,19 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
         stall_timeout=entry.stall_timeout,
         transport=entry.transport,
         timestamps=entry.timestamps,
+        follow_hosts=entry.follow_hosts,
+        never_ends=entry.policy == "live",
         decode=entry.decode,
         device=device,
         detect=entry.detect,
         blur=entry.blur,
-        record=record,
-        events=events,
+        record=entry.record,
+        events=entry.events,
     )
+    if stream.from_file:
+        record, events = _unsegmented(entry.record, entry.events)
+        stream = replace(stream, record=record, events=events)
+    return stream
 
 
 def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConfig, EventsConfig]:

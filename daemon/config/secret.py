@@ -30,6 +30,8 @@ _SCHEME_OF_URL = re.compile(rf"{_SCHEME.pattern}//")
 _URL = re.compile(rf"://(?:(\S{{0,{LONGEST}}})@)?([^\s/?#]{{0,{LONGEST}}})(\S{{0,{LONGEST}}})")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:@\[\]\\]+)(?::([0-9]{0,5}))?")
 _HOST_IN_TEXT = re.compile(rf"(?:{_HOST.pattern})?\W*")
+_LOGIN = re.compile(rf"://\S{{0,{LONGEST}}}@")
+_BEHIND_PATH = re.compile(r"[?#]")
 _BEHIND_HOST = re.compile(r"[/?#]")
 _PIECE = re.compile(r"[^?&#]+")
 _IN_PATH = re.compile(r"(?<=/)[^/=]*=[^/]*")
@@ -121,6 +123,30 @@ class SourceUri:
         """True for a path: a regular file or a named pipe."""
         return self.scheme == "file"
 
+    @property
+    def is_web(self) -> bool:
+        """True for an ``http[s]://`` URL."""
+        return self.scheme in ("http", "https")
+
+    @property
+    def is_recording(self) -> bool:
+        """True for what has an end by its name: a path, or a URL that ends as video files do."""
+        url = _URL.search(self._raw) if self.is_web else None
+        path = "" if url is None else unquote(_BEHIND_PATH.split(url[3])[0])
+        return self.is_file or Path(path).suffix.lower() in CONTAINERS
+
+    def login(self) -> tuple[str, str] | None:
+        """Return user and password of a URL, decoded; None where there are none."""
+        url = _URL.search(self._raw)
+        if self.is_file or url is None or not url[1]:
+            return None
+        user, _, password = url[1].partition(":")
+        return unquote(user), unquote(password)
+
+    def without_login(self) -> str:
+        """Return a URL without user and password; it may still hold secrets elsewhere."""
+        return self._raw if self.is_file else _LOGIN.sub("://", self._raw, 1)
+
     def reveal(self) -> str:
         """Return what is to be opened, password and all: for the call that opens it only."""
         return self._raw
@@ -142,11 +168,8 @@ class SourceUri:
 
     def _basic(self) -> Iterator[str]:
         """Yield user and password as an Authorization header has them (RFC 7617)."""
-        for url in _URL.finditer(self._raw):
-            if url[1]:
-                user, _, password = url[1].partition(":")
-                pair = f"{unquote(user)}:{unquote(password)}".encode(errors="surrogateescape")
-                yield base64.b64encode(pair).decode()
+        if login := self.login():
+            yield base64.b64encode(":".join(login).encode(errors="surrogateescape")).decode()
 
     def __str__(self) -> str:
         return self._shown

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
@@ -34,6 +35,18 @@ def _mp4(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    parts = urlsplit(f"//{value}")
+    try:
+        whole = parts.hostname and (value.endswith("]") or parts.port or ":" not in parts.netloc)
+    except ValueError:
+        whole = False
+    if not whole or parts.netloc != value or "@" in value:
+        raise ValueError("is not a host: write it as in media.example.com or 192.0.2.7:8080")
+    return value
+
+
+HostAndPort = Annotated[str, AfterValidator(_host)]
 EventsPath = Annotated[str, AfterValidator(template.check)]
 RecordingPath = Annotated[EventsPath, AfterValidator(_mp4)]
 Source = Annotated[SourceUri, PlainValidator(source_uri), WithJsonSchema({"type": "string"})]
@@ -108,6 +121,8 @@ class StreamDefaults(Section):
     """How rtsp:// sends its pictures: tcp, or udp (for cameras that know nothing else)."""
     timestamps: Timestamps = "auto"
     """auto (a camera's own, while they keep pace) or arrival: when its pictures come."""
+    follow_hosts: tuple[HostAndPort, ...] = ()
+    """Other hosts (`host` or `host:port`) to which redirects and playlists may lead."""
     decode: Decode = "auto"
     """auto (the GPU where it can, else the CPU), cuda (the GPU or not at all) or cpu."""
     detect: DetectConfig = DetectConfig()
@@ -132,8 +147,9 @@ class StreamConfig:
     """A stream with everything decided: ``policy`` is no longer auto, paths are those to use.
 
     Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
-    unsegmented file, ``blur`` is set where ``record.draw`` is blur. ``device`` is the number of the
-    GPU that decodes it, if one does.
+    unsegmented file, ``blur`` is set where ``record.draw`` is blur. ``never_ends`` means `policy:
+    live` was asked for: then a playlist that is complete ends no stream. ``device`` is the number
+    of the GPU that decodes it, if one does.
     """
 
     name: str
@@ -144,6 +160,8 @@ class StreamConfig:
     stall_timeout: float = _DEFAULT.stall_timeout
     transport: Transport = _DEFAULT.transport
     timestamps: Timestamps = _DEFAULT.timestamps
+    follow_hosts: tuple[str, ...] = ()
+    never_ends: bool = False
     decode: Decode = _DEFAULT.decode
     device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)
@@ -154,6 +172,11 @@ class StreamConfig:
     def __post_init__(self) -> None:
         if self.blur is None and self.record.draw == "blur":
             object.__setattr__(self, "blur", BlurConfig())
+
+    @property
+    def from_file(self) -> bool:
+        """Whether its source is read once, to its end: a path, or a lossless http(s) URL."""
+        return self.source.is_file or (self.source.is_web and self.policy == "lossless")
 
     @property
     def copies(self) -> bool:

@@ -26,6 +26,7 @@ RECONNECT_REASONS = (
     "stuck",
     "ended",
     "lagging",
+    "over_limit",
 )
 
 

@@ -59,7 +59,7 @@ class Output:
 def outputs_of(streams: Iterable[StreamConfig]) -> tuple[Output, ...]:
     """Return what these streams write, each kind once."""
     found = {
-        Output(path, is_video, stream.source.is_file): None
+        Output(path, is_video, stream.from_file): None
         for stream in streams
         for path, is_video in ((stream.record.path, True), (stream.events.path, False))
     }
