@@ -119,7 +119,7 @@ def _make_recorder(
         status,
         around.meters,
         shows=wanted,
-        blur=Blur(name, stream.blur, wanted.blur),
+        blur=Blur(name, stream.blur, wanted.blur, lambda: lane.hurried),
         from_file=from_file,
     )
     return SinkStage(lane, StageName.RECORD, recorder)

@@ -2,17 +2,22 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.config import BlurConfig, RecordConfig
 from daemon.errors import SinkError
-from daemon.flow import Lane, Reason, Result, StageName
+from daemon.flow import EVERYTHING, Lane, Meters, Reason, Result, StageName
 from daemon.sink.accounts import Settled
+from daemon.sink.blur import Blur
+from daemon.sink.record import Recorder
 from daemon.sink.stage import RETRY_INTERVAL, SinkStage
+from daemon.sink.storage import Storage
 from tests.fakes import refuse_if
-from tests.sinks import open_lane, result, send
+from tests.sinks import decode, open_lane, result, send
 
 RECORD = StageName.RECORD
 ACTIONS = ["hold", "flush", "lose", "fail", "fault", "unwanted"]
@@ -169,3 +174,52 @@ def test_who_is_interrupted_still_finishes_the_output() -> None:
     book = lane.ledger.read()
     assert book.balanced
     assert (book.written[RECORD], book.dropped_at(RECORD), book.in_flight[RECORD]) == (3, 1, 0)
+
+
+def test_frames_that_wait_to_be_blurred_are_dropped_where_time_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = open_lane(RECORD)
+    config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264")
+    blur = Blur("gate", BlurConfig(hold=1), EVERYTHING, lambda: lane.hurried)
+    recorder = Recorder("gate", config, Storage(tmp_path), [], lane.status, Meters(), blur=blur)
+    stage = SinkStage(lane, RECORD, recorder)
+    take = Blur.take
+
+    def take_slowly(self: Blur) -> Result:
+        lane.cut_short()  # while the first is covered
+        return take(self)
+
+    monkeypatch.setattr(Blur, "take", take_slowly)
+    send(lane, [result(number) for number in range(10)])
+    stage.run()
+    book = lane.ledger.read()
+    assert (book.written[RECORD], book.dropped[RECORD, Reason.SHUTDOWN]) == (1, 9)
+    assert book.balanced
+    assert len(decode(tmp_path / "gate.mp4")) == 1
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = open_lane(RECORD)
+    config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264")
+    blur = Blur("gate", BlurConfig(), EVERYTHING)
+    recorder = Recorder("gate", config, Storage(tmp_path), [], lane.status, Meters(), blur=blur)
+    seen: list[tuple[int, int]] = []
+    write = recorder.write
+
+    def watch(item: Result) -> Settled:
+        book = lane.ledger.read()
+        assert book.balanced
+        seen.append((book.written[RECORD], book.in_flight[RECORD]))
+        return write(item)
+
+    monkeypatch.setattr(recorder, "write", watch)
+    send(lane, [result(number) for number in range(50)])
+    SinkStage(lane, RECORD, recorder).run()
+    assert seen[5] == (0, 50)
+    assert seen[-1][0] > 0
+    book = lane.ledger.read()
+    assert (book.written[RECORD], book.in_flight[RECORD], book.balanced) == (50, 0, True)

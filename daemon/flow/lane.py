@@ -54,7 +54,7 @@ class Lane:
         self.status = StreamStatus()
         self._ready = ready  # where both are held, it is taken before _lock
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
-        self._abandoned = False
+        self._abandoned = self.hurried = False
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         told = {sink: threading.Condition(self._lock) for sink in sinks}
@@ -159,7 +159,11 @@ class Lane:
             self._finish_if_drained()
 
     def cut_short(self) -> None:
-        """Drop what waits for the sinks of an abandoned lane: there is time to end their files."""
+        """Drop what waits for the sinks of an abandoned lane: there is time to end their files.
+
+        A sink that holds frames back itself is to look at ``hurried``, and drop them too.
+        """
+        self.hurried = True
         while self._packets is not None and self._packets.take() is not None:
             pass
         for sink, outlet in self._outlets.items():

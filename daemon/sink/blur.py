@@ -48,13 +48,18 @@ class Blur:
     """
 
     def __init__(
-        self, stream: str, config: BlurConfig | None = None, covers: Filter | None = None
+        self,
+        stream: str,
+        config: BlurConfig | None = None,
+        covers: Filter | None = None,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Cover what passes ``covers`` in the frames of ``stream``."""
+        """Cover what passes ``covers`` in ``stream``; once ``hurried``, the last are forgotten."""
         self._stream = stream
         self._style = STYLES[config.style] if config else None
         self._hold = round(1000 * config.hold) if config else 0  # milliseconds
         self._covers = covers or EVERYTHING
+        self._hurried = hurried
         self._waiting: deque[Result] = deque()
         self._seen: deque[_Seen] = deque()
 
@@ -66,6 +71,8 @@ class Blur:
 
     def due(self, *, last: bool = False) -> bool:
         """Whether `take` may be called: the oldest frame waits for no other, or the last came."""
+        if last and self._hurried():
+            self.forget()
         if not self._waiting or last:
             return bool(self._waiting)
         oldest, newest = self._waiting[0].frame, self._waiting[-1].frame

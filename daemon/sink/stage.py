@@ -116,7 +116,7 @@ class SinkStage:
             self._fail(error)
         finally:
             self._busy_since = None
-        self._drop(self._pending, Reason.FAILED)
+        self._drop(self._pending, Reason.SHUTDOWN if self._lane.hurried else Reason.FAILED)
 
     def _settle(self, settled: Settled) -> None:
         self._pending -= settled.written

@@ -106,6 +106,12 @@ PROMISES: Mapping[str, Promise] = {
     ),
     "signals": Promise("Signals, however many, cost no recording", 0, "files damaged"),
     "writes": Promise("A call to the system that fails damages no file", 0, "files damaged"),
+    "open": Promise(
+        "`blur: {}` leaves few faces open that are visible to 30 % (one face, frontal, whole)",
+        1.0,
+        "% of the faces in all frames",
+        "people, poses and cameras differ: docs/benchmarks.md has what else was tried",
+    ),
     "resumes": Promise(
         "Recording resumes by itself when the disk can be written to again",
         5.0,
