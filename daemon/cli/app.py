@@ -25,6 +25,8 @@ from daemon.cli.status import status
 from daemon.errors import CenternetdError, ConfigError, StartupError
 from daemon.service import logs
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="centernetd",
     help="Runs CenterNet on cameras, RTSP streams and video files.",
@@ -45,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = error.exit_code if isinstance(error, CenternetdError) else 1
         with suppress(OSError):
             _tell(error, debug=invocation.debug)
-    if invocation.engine_failed:
-        leave(code)
+    if invocation.engine_failed or code == _INTERRUPTED:
+        leave(code)  # threads may hang, in a library or for a camera: nobody waits for them
     discard_unwritten()
     sys.exit(code)
 

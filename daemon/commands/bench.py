@@ -107,8 +107,9 @@ def _stage_costs(
             detector.fill(slot, [picture.image], [wanted])
 
         def infer(picture: Picture) -> None:
+            views = detector.fill(slot, [picture.image], [wanted])
             detector.engine.enqueue(slot, 1)
-            found.extend(detector.read(slot, detector.fill(slot, [picture.image], [wanted])))
+            found.extend(detector.read(slot, views))
 
         costs["preprocess"], _ = _cpu_seconds(fill, pictures)
         infer(pictures[0])

@@ -96,16 +96,18 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
     harvester.start()
     cpu = wall = 0.0
     started = time.perf_counter()
-    for slot in free:
-        begun, used = time.perf_counter(), time.thread_time()
-        engine.enqueue(slot, batch)
-        cpu += time.thread_time() - used
-        wall += time.perf_counter() - begun
-        busy.put(slot)
-        if time.perf_counter() - started >= seconds:
-            break
-    busy.close()
-    harvester.join()
+    try:
+        for slot in free:
+            begun, used = time.perf_counter(), time.thread_time()
+            engine.enqueue(slot, batch)
+            cpu += time.thread_time() - used
+            wall += time.perf_counter() - begun
+            busy.put(slot)
+            if time.perf_counter() - started >= seconds:
+                break
+    finally:
+        busy.close()  # also where this thread is interrupted: the engine is closed next
+        harvester.join()
     took, batches = time.perf_counter() - started, len(durations)
     return Rate(
         batch,

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -69,17 +70,24 @@ def bench_streams(
             ) as pool:
                 pid = pool.submit(os.getpid).result()
                 running = pool.submit(run, plan)
-                while not sign.exists() and not wait([running], 0.1).done:
-                    pass
-                watch(count, pid)
                 try:
-                    yield running.result()
+                    while not sign.exists() and not wait([running], 0.1).done:
+                        pass
+                    watch(count, pid)
+                    done = running.result()
                 except BrokenProcessPool:
                     raise EngineError(f"the process that ran {count} streams died") from None
+                except KeyboardInterrupt:
+                    os.kill(pid, signal.SIGTERM)
+                    raise
+                yield done
 
 
 def _begin(prepare: Callable[[], None] | None) -> None:
     logging.disable(logging.WARNING)  # what is lost stands in the table
+    # A Ctrl-C reaches both processes, or only the other, which passes it on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if prepare is not None:
         prepare()
 

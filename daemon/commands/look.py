@@ -35,8 +35,11 @@ class Look:
 
 def look_at(streams: Iterable[StreamConfig]) -> list[Look]:
     """Open the source of each stream and decode a little, several at once."""
-    with ThreadPoolExecutor(_AT_ONCE, "look") as pool:
+    pool = ThreadPoolExecutor(_AT_ONCE, "look")
+    try:
         return list(pool.map(_look, streams))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who is interrupted waits for no source
 
 
 def _look(stream: StreamConfig) -> Look:

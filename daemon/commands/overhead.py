@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from daemon.flow import Backpressure, Frame, Lane, Meters, Result, StageName
+from daemon.flow import Backpressure, Frame, Lane, Meters, Result, StageName, Worker
 from daemon.inference.detector import Detector
 from daemon.inference.engines import EngineInfo, Slot, Tensors
 from daemon.inference.stage import Batching, InferenceStage
@@ -19,6 +19,7 @@ from daemon.sink.stage import SinkStage
 
 _FRAMES = 1000
 _RUNS = 5
+_LONGEST = 60.0  # seconds
 _SIZE = (16, 16)
 
 
@@ -31,7 +32,8 @@ class _IdleEngine:
         self._max_batch = max_batch
         rows = np.zeros((max_batch, 100, 6), np.float32)
         rows[:, :3] = (1, 1, 9, 9, 0.9, 0)
-        self._tensors = {"detections": rows}
+        self._rows = rows
+        self._sizes: dict[int, int] = {}
 
     def make_slots(self, count: int) -> Sequence[Slot]:
         return [Slot(np.zeros((self._max_batch, *_SIZE, 3), np.uint8)) for _ in range(count)]
@@ -40,10 +42,10 @@ class _IdleEngine:
         return size
 
     def enqueue(self, slot: Slot, size: int) -> None:
-        pass
+        self._sizes[id(slot)] = size
 
     def wait(self, slot: Slot) -> Tensors:
-        return self._tensors
+        return {"detections": self._rows[: self._sizes[id(slot)]]}
 
     def durations(self, slot: Slot) -> Mapping[str, float]:
         return {}
@@ -93,18 +95,26 @@ def _run(batch: int) -> float:
         )
         runs = [inference.feed, inference.harvest]
         runs += [SinkStage(lane, sink, _IdleSink()).run for sink in sinks]
-        threads = [threading.Thread(target=run, daemon=True) for run in runs]
+        workers = [Worker("idle", run, lambda worker: _give_up(lane, worker)) for run in runs]
         started = time.process_time()
         try:
-            for thread in threads:
-                thread.start()
+            for worker in workers:
+                worker.start()
             _offer(lane)
         finally:
             lane.close()  # also where this thread is interrupted, so that all of them end
-            for thread in threads:
-                if thread.is_alive():
-                    thread.join()
+            for worker in workers:
+                worker.join(time.monotonic() + _LONGEST)
+    for worker in workers:
+        if worker.error is not None:
+            raise worker.error
     return (time.process_time() - started) / _FRAMES
+
+
+def _give_up(lane: Lane, worker: Worker) -> None:
+    """Have the others end too where a thread failed."""
+    if worker.error is not None:
+        lane.abandon()
 
 
 def _offer(lane: Lane) -> None:

@@ -1,6 +1,7 @@
 """The measurement of many streams: real runs, too short to tell how fast anything is."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,30 @@ def test_each_number_of_streams_is_run(tmp_path: Path, squares: Path) -> None:
         assert load.fullest in load.busy
         assert load.document()["streams"] == count
     assert not list((tmp_path / "state").glob("*"))
+
+
+def test_an_interrupt_ends_the_process_that_runs(
+    tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent to this one only, and what both made for a while is gone."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    stream = {"source": str(DEMO), "record": {"when": "never"}}
+    config = write_config(tmp_path, {"demo": stream}, model=squares, size=SQUARES_SIZE)
+    running: list[int] = []
+
+    def interrupt(_count: int, pid: int) -> None:
+        running.append(pid)
+        raise KeyboardInterrupt
+
+    workload = Workload((96, 128), 1, 300)  # frames a second, seconds
+    with pytest.raises(KeyboardInterrupt):
+        next(bench_streams(config, [1], workload, lambda _: None, watch=interrupt))
+    with pytest.raises(ProcessLookupError):
+        os.kill(running[0], 0)
+    assert not list(folder.glob("centernetd-bench-*"))
 
 
 def test_it_needs_a_file(tmp_path: Path, squares: Path) -> None:

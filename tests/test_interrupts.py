@@ -1,0 +1,110 @@
+"""Ctrl-C in commands: no thread of theirs waits for ever, and nobody waits for a source."""
+
+import _thread
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.cli import app as app_module
+from daemon.commands import bench, look
+from daemon.commands.bench_gpu import SLOTS, measure
+from daemon.commands.overhead import overhead
+from daemon.config import SourceUri, StreamConfig, load
+from daemon.flow import Lane
+from daemon.inference.detector import Detector
+from tests.commandline import CommandLine, clip, configuration
+from tests.fakes import PATIENCE, FakeEngine, wait_until
+from tests.manifests import plain
+
+
+def on_call(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what is ``real``, but for an interrupt in place of the call of that number."""
+    calls = iter(range(number, -1, -1))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if next(calls, 1) == 0:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("number", [0, 1, 30, 999])
+def test_the_pipeline_with_nothing_to_do(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    threads = set(threading.enumerate())
+    monkeypatch.setattr(Lane, "offer", on_call(number, Lane.offer))
+    with pytest.raises(KeyboardInterrupt):
+        overhead(8)
+    wait_until(lambda: set(threading.enumerate()) <= threads)
+
+
+def test_a_thread_of_it_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Detector, "read", fail)
+    with pytest.raises(ZeroDivisionError):
+        overhead(1)
+
+
+def test_the_engine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may wait in an engine that is closed next."""
+    threads = set(threading.enumerate())
+    engine = FakeEngine()
+    slots = engine.make_slots(SLOTS)
+    monkeypatch.setattr(engine, "enqueue", on_call(40, engine.enqueue))
+    with pytest.raises(KeyboardInterrupt):
+        measure(engine, slots, 4, 60.0)
+    assert set(threading.enumerate()) <= threads
+
+
+def test_a_look_at_sources_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, looked = threading.Event(), list[str]()
+
+    def hang(stream: StreamConfig) -> look.Look:
+        looked.append(stream.name)
+        if len(looked) == 1:
+            _thread.interrupt_main()
+        assert let_go.wait(PATIENCE)
+        return look.Look(stream.name)
+
+    monkeypatch.setattr(look, "_look", hang)
+    streams = [StreamConfig(str(n), SourceUri("rtsp://192.0.2.1/s")) for n in range(40)]
+    with pytest.raises(KeyboardInterrupt):
+        look.look_at(streams)
+    let_go.set()
+    assert len(looked) < len(streams), "those that it had not begun with are left out"
+
+
+def test_the_process_waits_for_no_thread(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    left: list[int] = []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app_module, "leave", left.append)
+    monkeypatch.setattr("daemon.cli.check.try_out", interrupt)
+    path = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
+    assert cli("check", "--probe", "-c", path).code == 130
+    assert left == [130]
+
+
+def test_bench_fills_before_it_enqueues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU would copy rows while they are written, which the fake engine refuses."""
+    clip(tmp_path / "gate.mp4")
+    config = load(configuration(tmp_path, "centerface", gate={"source": "gate.mp4"}))
+    (stream,) = config.streams.values()
+
+    def detector(_config: object, pool: ThreadPoolExecutor) -> Detector:
+        return Detector(FakeEngine(), plain(), pool)
+
+    monkeypatch.setattr(bench, "_detector", detector)
+    costs, frames = bench._stage_costs(config, stream, tmp_path)
+    assert frames == 10
+    assert set(costs) == {"decode", "preprocess", "infer", "annotate", "encode"}
