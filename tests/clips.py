@@ -37,6 +37,34 @@ def corners(size: tuple[int, int]) -> Image:
     return image
 
 
+_FARTHEST = 9  # levels between a colour that went in and the one that came out
+_COLOURS = {"R": RED, "G": GREEN, "B": BLUE, "W": WHITE}
+# a, b, c, d of the matrix of each way to show a picture, and what `quarters` are of `corners` then.
+ORIENTATIONS: dict[str, tuple[tuple[int, int, int, int], str]] = {
+    "upright": ((1, 0, 0, 1), "RG BW"),
+    "mirrored": ((-1, 0, 0, 1), "GR WB"),
+    "upside-down": ((-1, 0, 0, -1), "WB GR"),
+    "flipped": ((1, 0, 0, -1), "BW RG"),
+    "left": ((0, -1, 1, 0), "GW RB"),
+    "right": ((0, 1, -1, 0), "BR WG"),
+    "transposed": ((0, 1, 1, 0), "RB GW"),
+    "transversed": ((0, -1, -1, 0), "WG BR"),
+}
+
+
+def quarters(image: Image) -> str:
+    """Return the initials of the colours of a picture's quarters: upper row, lower row."""
+    height, width, _ = image.shape
+
+    def colour(y: int, x: int) -> str:
+        seen = image[y, x].astype(int)
+        near = [n for n, bgr in _COLOURS.items() if np.abs(seen - bgr).max() <= _FARTHEST]
+        return near[0] if near else str(seen)
+
+    rows = ([colour(y, x) for x in (width // 4, -width // 4)] for y in (height // 4, -height // 4))
+    return " ".join("".join(row) for row in rows)
+
+
 def numbered(number: int, size: tuple[int, int]) -> Image:
     """Return a grey picture whose brightness tells its number: see `number_of`."""
     return np.full((*size, 3), 20 + 8 * (number % 25), np.uint8)
@@ -190,12 +218,12 @@ def song_with_cover(path: Path) -> Path:
     return path
 
 
-_MATRICES = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+_TURNS = {0: "upright", 90: "left", 180: "upside-down", 270: "right"}
 
 
 def rotate(path: Path, angle: int) -> Path:
     """Have an MP4 say that its pictures are to be turned counter-clockwise by ``angle``."""
-    return orient(path, _MATRICES[angle])
+    return orient(path, ORIENTATIONS[_TURNS[angle]][0])
 
 
 def orient(path: Path, matrix: Sequence[float]) -> Path:
@@ -212,18 +240,29 @@ def orient(path: Path, matrix: Sequence[float]) -> Path:
     return path
 
 
-def trim(path: Path, start: Fraction, end: Fraction) -> Path:
-    """Have an MP4 say that only what is between two times (seconds) is to be shown.
+def trim(path: Path, *shown: tuple[Fraction, Fraction]) -> Path:
+    """Have an MP4 say that only what is between these times (seconds) is to be shown.
 
-    Rewrites its edit list: ISO/IEC 14496-12, 8.6.6.
+    Rewrites its edit list: ISO/IEC 14496-12, 8.6.6. Its pictures must precede its header.
     """
     with av.open(str(path)) as container:
         time_base = Fraction(container.streams.video[0].time_base or 0)
     content = bytearray(path.read_bytes())
-    entry = content.index(b"elst") + 12
-    _, media_time = struct.unpack_from(">Ii", content, entry)
-    times = round((end - start) * 1000), media_time + round(start / time_base)
-    struct.pack_into(">Ii", content, entry, *times)
+    box = content.index(b"elst") - 4
+    (size, media_time) = struct.unpack_from(">I16xi", content, box)
+    edits = b"".join(
+        struct.pack(
+            ">IiI", round((end - start) * 1000), media_time + round(start / time_base), 1 << 16
+        )
+        for start, end in shown
+    )
+    content[box : box + size] = (
+        struct.pack(">I4sII", 16 + len(edits), b"elst", 0, len(shown)) + edits
+    )
+    for parent in (b"edts", b"trak", b"moov"):
+        at = content.index(parent) - 4
+        (before,) = struct.unpack_from(">I", content, at)
+        struct.pack_into(">I", content, at, before + 16 + len(edits) - size)
     path.write_bytes(content)
     return path
 

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -109,6 +111,19 @@ def test_a_change_of_size_begins_a_file_and_nothing_else_does(tmp_path: Path) ->
         recorder.write(result(number, picture(*size), pts=number * 10**6, wall_time=when))
     recorder.close()
     assert recordings(tmp_path) == {"gate.mp4": 2, "gate-1.mp4": 1, "gate-2.mp4": 1}
+
+
+def test_a_change_of_the_pixels_shape_begins_a_file(tmp_path: Path) -> None:
+    recorder = open_recorder(tmp_path)
+    aspects = [Fraction(1)] * 3 + [Fraction(64, 45)] * 2
+    for number, aspect in enumerate(aspects):
+        made = result(number)
+        recorder.write(replace(made, frame=replace(made.frame, aspect=aspect)))
+    recorder.close()
+    assert recordings(tmp_path) == {"gate.mp4": 3, "gate-1.mp4": 2}
+    for name, expected in (("gate.mp4", 1), ("gate-1.mp4", Fraction(64, 45))):
+        with av.open(str(tmp_path / name)) as container:
+            assert container.streams.video[0].sample_aspect_ratio == expected
 
 
 def test_the_status_tells_what_was_written(tmp_path: Path) -> None:

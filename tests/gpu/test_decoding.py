@@ -1,6 +1,7 @@
 """Decoding on a real GPU: the demo's pictures are those of the software decoder."""
 
 import os
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -41,25 +42,32 @@ def test_every_picture_is_that_of_software() -> None:
         source.close()
 
 
+@pytest.mark.parametrize("orientation", clips.ORIENTATIONS)
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_what_is_tagged_and_turned_stays_so(codec: str, tmp_path: Path) -> None:
-    path = clips.rotate(
+def test_what_is_tagged_and_shaped_and_turned_stays_so(
+    codec: str, orientation: str, tmp_path: Path
+) -> None:
+    (matrix, seen), aspect = clips.ORIENTATIONS[orientation], Fraction(64, 45)
+    path = clips.orient(
         clips.write(
             tmp_path / "turned.mp4",
             [clips.corners((256, 320))] * 5,
             codec=codec,
             matrix=Colorspace.ITU709,
             tagged=True,
+            aspect=aspect,
         ),
-        90,
+        matrix,
     )
     own, software = (
         list(open_source(SourceUri(str(path)), 5, Decoding(wanted))) for wanted in ("cuda", "cpu")
     )
-    assert [picture.image.shape for picture in own] == [(320, 256, 3)] * 5
+    assert len(own) == 5
     for mine, theirs in zip(own, software, strict=True):
         away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
         assert away <= FARTHEST
+        assert clips.quarters(mine.image) == seen
+        assert mine.aspect == theirs.aspect == (aspect if matrix[0] else 1 / aspect)
 
 
 def test_a_video_that_the_gpu_does_not_know_is_left_to_software(tmp_path: Path) -> None:
