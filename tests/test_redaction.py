@@ -117,6 +117,8 @@ def test_of_path_and_query_what_tells_cameras_apart_is_shown(tail: str, seen: st
         ("connect to rtsp://admin:TopSecr", "connect to rtsp://***"),
         ("moved to https://other:hunter2@h2/a?sig=x now", "moved to https://***@h2/a?sig=*** now"),
         ("(rtsp://TOKEN@h)", "(rtsp://***@h)"),
+        ("rtsp:/u:hunter2@h/x.jpg: no such file", "rtsp:/***@h/x.jpg: no such file"),
+        ("in /usr/bin:/bin:/sbin", "in /usr/bin:/bin:/sbin"),
         *[(text, text) for text in ("ask http://127.0.0.1:10864/x, or", "(http://[::1]:80).")],
         ("GET /live?loginpas=hunter2 HTTP/1.1", "GET /live?loginpas=*** HTTP/1.1"),
         ("me@home.mp4: size=3", "me@home.mp4: size=3"),

@@ -79,7 +79,9 @@ def _address_in(url: str) -> Address:
     except ValueError:
         host, port = None, None
     if not host or parts.scheme != "http":
-        raise StartupError(f"{url} is no address of a daemon: write http://HOST:PORT")
+        raise StartupError(
+            f"{url} is no address of a daemon: write it as in http://127.0.0.1:10864"
+        )
     return Address(host, port or USUAL.port)
 
 

@@ -24,10 +24,12 @@ Span = tuple[int, int]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.,-]*):")
 _SCHEME_OF_URL = re.compile(rf"{_SCHEME.pattern}//")
-# A URL in any text: user and password, host and port, the rest. User and password reach to the last
-# "@" of what holds no space; `_check_url` accepts no URL in which that could be wrong. Bounds keep
-# every text to linear time.
-_URL = re.compile(rf"://(?:(\S{{0,{LONGEST}}})@)?([^\s/?#]{{0,{LONGEST}}})(\S{{0,{LONGEST}}})")
+# A URL in any text, even where it was taken for a path: user and password, host and port, the rest.
+# User and password reach to the last "@" of what holds no space; `_check_url` accepts no URL in
+# which that could be wrong. Bounds keep every text to linear time.
+_URL = re.compile(
+    rf":/{{1,2}}(?:(\S{{0,{LONGEST}}})@)?([^\s/?#]{{0,{LONGEST}}})(\S{{0,{LONGEST}}})"
+)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:@\[\]\\]+)(?::([0-9]{0,5}))?")
 _HOST_IN_TEXT = re.compile(rf"(?:{_HOST.pattern})?\W*")
 _LOGIN = re.compile(rf"://\S{{0,{LONGEST}}}@")
@@ -270,7 +272,7 @@ def _scheme_of(text: str) -> str:
 
 def _check_url(url: re.Match[str] | None) -> None:
     """Raise ValueError for a URL that isn't one, or of which `redact` might hide too little."""
-    if url is None or url.end() < len(url.string) or not url[2]:
+    if url is None or not url[0].startswith("://") or url.end() < len(url.string) or not url[2]:
         raise ValueError("is no full URL: write it as in rtsp://host:554/path, and a space as %20")
     if _BEHIND_HOST.search(url[1] or ""):
         raise ValueError(
