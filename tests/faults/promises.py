@@ -86,6 +86,16 @@ PROMISES: Mapping[str, Promise] = {
         "the suite has no GPU: it fails a double of CUDA's runtime",
     ),
     "stuck": Promise("A hung capture or sink makes its stream `stuck`", 30.0, "s after it hung"),
+    "flood": Promise(
+        "A camera that would have a file begun for each picture ends no other stream's recordings",
+        0,
+        "frames elsewhere not recorded",
+    ),
+    "storage": Promise(
+        "A storage thread that hangs in the disk is reported by /healthz and the log",
+        30.0,
+        "s after it hung",
+    ),
     "unhurt": Promise("A hung capture or sink costs no other stream", 0, "frames lost elsewhere"),
     "watchdog": Promise(
         "When inference hangs, the watchdog's pings stop and systemd restarts the daemon",

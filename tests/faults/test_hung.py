@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from tests.faults.conftest import RATE, Measure, Neighbours
 from tests.faults.hanging import ServiceManager, file_system, name_server
 from tests.faults.house import UNRECORDED
 from tests.integration import test_systemd_unit as unit
-from tests.integration.process import PATIENCE, Daemon, started
-from tests.integration.telling import Stream, configure
+from tests.integration.process import PATIENCE, Daemon, run_command, started
+from tests.integration.telling import Stream, configure, stop
 from tests.rtsp import RtspServer, Video, serving
 
 RECORDED = RATE  # frames before anything hangs
@@ -85,6 +86,36 @@ def test_a_capture_and_a_sink_hang(
     assert finished.code == 0, finished.stderr
     for name, neighbour in neighbours.items():
         measure("unhurt", neighbour.lost(finished, name))
+
+
+def test_the_storage_thread_hangs(
+    tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
+) -> None:
+    """The file system of the storage root stops, and goes on"""
+    mount = tmp_path / "state" / "mount"
+    stream = {"source": camera.url("play"), "record": {"path": "{stream}.mp4", "segment": None}}
+    config = configure(tmp_path, squares, {"cam": stream}, storage={"root": "mount"})
+    with (
+        file_system(mount, tmp_path / "backing") as disk,
+        started(config) as daemon,
+    ):
+        for number in range(1, rounds + 1):
+            daemon.wait_for_frames("cam", RECORDED * number)
+            disk.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            while "the storage thread hangs" not in daemon.get("/healthz")[1]:
+                assert time.monotonic() < began + PATIENCE
+                time.sleep(0.05)
+            measure("storage", time.monotonic() - began)
+            daemon.wait_for_log("the storage thread has hung", number)
+            assert daemon.get("/healthz")[0] == HTTPStatus.OK
+            if number == 1:
+                code, _, err = run_command("reload", config)
+                assert (code, "its disk may hang" in err) == (1, True)
+            disk.send_signal(signal.SIGCONT)
+            daemon.wait_for_log("the storage thread has come back", number)
+        finished = stop(daemon)
+    assert finished.code == 0
 
 
 def test_inference_hangs(manager: ServiceManager, measure: Measure) -> None:

@@ -24,9 +24,10 @@ from tests.faults.disks import (
 )
 from tests.faults.house import Neighbour, events
 from tests.faults.test_recordings import frames_in
+from tests.footage import moving_square
 from tests.integration.process import started
 from tests.integration.telling import configure, stop
-from tests.rtsp import RtspServer
+from tests.rtsp import RtspServer, Video, serving
 from tests.tools import tool
 
 ONE_FILE = {"path": "{stream}.mp4", "segment": None}
@@ -87,6 +88,30 @@ def test_a_disk_that_turns_read_only(
         inside(daemon, "mount", *TMPFS.split(), state)
         measure("resumes", seconds_until(lambda: wait_for_more(daemon, "record", 1)))
         stop(daemon)
+
+
+def test_a_camera_that_floods_the_disk_with_files(
+    tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
+) -> None:
+    """On a disk for 80 files, two cameras change their size with each picture, all key frames"""
+    videos = (moving_square(size, key_interval=1) for size in ((128, 160), (96, 128)))
+    pictures = [
+        picture for pair in zip(*(v.pictures for v in videos), strict=True) for picture in pair
+    ]
+    with serving(Video(pictures, RATE)) as flooding:
+        flood = {"source": flooding.url("play"), "policy": "live"}
+        streams = {
+            "cam": {"source": camera.url("play"), "policy": "lossless", "record": SHORT},
+            "drawn": {**flood, "record": SHORT},
+            "copied": {**flood, "record": {**SHORT, "video": "source"}},
+        }
+        config = configure(tmp_path, squares, streams, storage=TO_THE_END)
+        with on_a_disk(config, "-t tmpfs -o size=64m,nr_inodes=80 none") as (daemon, disk):
+            daemon.wait_for_log("the oldest recording", 20 * rounds)
+            assert os.statvfs(disk).f_ffree > 0
+            finished = stop(daemon)
+    measure("flood", finished.receipts["cam"].dropped)
+    assert all(finished.receipts[name].dropped for name in ("drawn", "copied"))
 
 
 def test_a_slow_disk(
