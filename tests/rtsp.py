@@ -76,6 +76,7 @@ class RtspServer:
     - ``/frozen/N``: repeats one picture after N pictures, at a constant bit rate;
     - ``/jump/N``: has its clock an hour ahead every other N pictures;
     - ``/keyless``: plays no key frame;
+    - ``/still``: gives every picture the same time;
     - ``/locked/...``: does what follows for viewer with the password Hemlig/7, else answers 401;
     - ``/silent``: takes the connection and never answers; ``/rubbish``: answers noise;
     - any other: answers 404.

@@ -104,6 +104,12 @@ def _jump(reel: Reel) -> Iterator[Sent]:
     return (Sent(due, b"".join(packets)) for due, packets in shown)
 
 
+def _still(reel: Reel) -> Iterator[Sent]:
+    """Give every picture the same time."""
+    shown = reel.shown(timestamp=lambda index: -(index * CLOCK // reel.video.rate))
+    return (Sent(due, b"".join(packets)) for due, packets in shown)
+
+
 def _keyless(reel: Reel) -> Iterator[Sent]:
     return _play(Reel(reel.video.without_keys, reel.other, 0))
 
@@ -122,4 +128,5 @@ SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "recode": _cut,
     "jump": _jump,
     "keyless": _keyless,
+    "still": _still,
 }

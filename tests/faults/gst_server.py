@@ -1,6 +1,7 @@
 """A real RTSP server, for Debian's own Python: `/usr/bin/python3 gst_server.py PORT`.
 
-It serves the same moving ball as /h264 and as /h265 at ten frames a second.
+It serves the same moving ball as /h264 and as /h265 at ten frames a second; as /sliced with
+parameter sets before each slice of a key frame, and as /refreshed without key frames.
 """
 
 import sys
@@ -16,6 +17,9 @@ PICTURES = (
 )
 ENCODERS = {
     "h264": "x264enc tune=zerolatency key-int-max=10 ! rtph264pay name=pay0",
+    "sliced": "x264enc tune=zerolatency key-int-max=10 ! rtph264pay config-interval=-1 name=pay0",
+    "refreshed": "x264enc tune=zerolatency key-int-max=10 intra-refresh=true sliced-threads=false"
+    " ! rtph264pay name=pay0",
     "h265": "x265enc tune=zerolatency key-int-max=10 ! rtph265pay name=pay0",
 }
 

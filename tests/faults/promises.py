@@ -30,6 +30,20 @@ PROMISES: Mapping[str, Promise] = {
     "frozen": Promise(
         "A picture that stands still while its stream goes on is told", 40.0, "s after it froze"
     ),
+    "shown": Promise(
+        "A stream that FFmpeg shows is shown: pictures in pieces, or without key frames",
+        10.0,
+        "s after connecting",
+    ),
+    "pieces": Promise("Pictures in pieces are no damage", 0, "pictures passed over"),
+    "stamps": Promise(
+        "A camera whose timestamps are wrong is timed by arrival, not reconnected",
+        0,
+        "reconnections",
+    ),
+    "joined": Promise(
+        "Recordings joined end to end are read as one, whatever their times", 0, "frames lost"
+    ),
     "survive": Promise(
         "What a camera changes or garbles costs no reconnection it doesn't need",
         0,
