@@ -67,7 +67,7 @@ def test_what_is_too_deep(path: Path, opening: str) -> None:
 
 def test_what_is_too_large(path: Path) -> None:
     sentence = refusal(path, "a: " + "b" * 10_000_000)
-    assert sentence == "config.yaml: is larger than 256 KiB; split it up"
+    assert sentence == "config.yaml: can't be read: it is larger than 256 KiB"
 
 
 @pytest.mark.parametrize(

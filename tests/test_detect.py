@@ -227,7 +227,7 @@ def test_names_mean_files_folders_and_patterns(tmp_path: Path) -> None:
 def test_a_folder_without_images_and_a_device_are_no_images(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no image"):
         read_image(tmp_path)
-    with pytest.raises(SourceError, match="is no file"):
+    with pytest.raises(SourceError, match="can't be read: it is not a regular file"):
         read_image(Path("/dev/zero"))
 
 

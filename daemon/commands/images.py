@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon import regular
 from daemon.commands.find import find_files
 from daemon.errors import SinkError, SourceError
 from daemon.sink.file import unused
@@ -16,6 +17,7 @@ Image = NDArray[np.uint8]
 
 # Of the names that a folder holds; a file named by itself may be called anything.
 _IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_LARGEST_FILE = 2**30  # bytes
 _LONGEST = 32766  # OpenCV 4's warpAffine counts pixels in 16 bits
 _WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -33,12 +35,12 @@ def read_image(path: Path) -> Image:
     SourceError
         When it can't be read; the sentence doesn't name it.
     """
+    if path.is_dir():
+        raise SourceError("holds no image")
     try:
-        content = path.read_bytes() if path.is_file() or not path.exists() else None
+        content = regular.read(path, _LARGEST_FILE)
     except OSError as error:
         raise SourceError(f"can't be read: {(error.strerror or '').lower()}") from None
-    if content is None:
-        raise SourceError("holds no image" if path.is_dir() else "is no file")
     if not content:
         raise SourceError("the file is empty")
     try:

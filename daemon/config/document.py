@@ -16,7 +16,6 @@ from daemon.config.places import Location, Places
 from daemon.config.secret import redact
 from daemon.errors import ConfigError
 
-LARGEST_FILE = 256 * 1024
 DEEPEST = 16
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -38,8 +37,6 @@ def parse(
     with its location under ``prefix``. Raises ConfigError naming file and line.
     """
     places.lines[prefix] = (file, 1)
-    if len(raw) > LARGEST_FILE:
-        raise ConfigError(f"{file}: is larger than {LARGEST_FILE // 1024} KiB; split it up")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from daemon import regular
 from daemon.config import document
 from daemon.config.config import Config
 from daemon.config.places import Places
@@ -16,6 +17,8 @@ from daemon.config.sections import FileConfig
 from daemon.errors import ConfigError
 
 CAMERA_FOLDER = "streams.d"
+
+_LARGEST_FILE = 256 * 1024
 
 
 def load(path: Path, base_dir: Path | None = None) -> Config:
@@ -51,10 +54,9 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's content, or the part that shows it to be too large; or ConfigError."""
+    """Return the content of a regular file of at most 256 KiB, or raise ConfigError."""
     try:
-        with path.open("rb") as file:
-            return file.read(document.LARGEST_FILE + 1)
+        return regular.read(path, _LARGEST_FILE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no file name"
         raise ConfigError(f"{path}: can't be read: {reason}") from None

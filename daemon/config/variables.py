@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from daemon import regular
+
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LONGEST_VALUE = 65536
@@ -52,8 +54,7 @@ def _credential(name: str) -> str | None:
     if not folder:
         return None
     try:
-        with (Path(folder) / name).open("rb") as file:
-            return file.read(_LONGEST_VALUE).decode().rstrip("\r\n")
+        return regular.read(Path(folder) / name, _LONGEST_VALUE).decode().rstrip("\r\n")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from daemon import regular
 from daemon.errors import ModelError
+
+_LARGEST_FILE = 2**20  # bytes
 
 # Microsoft COCO, 2014 and 2017: the 80 classes with boxes, in the order of their category ids.
 COCO = (
@@ -68,7 +71,7 @@ def read(path: Path) -> tuple[str, ...]:
         When it can't be read or holds none.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = regular.read(path, _LARGEST_FILE).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ModelError(f"{path}: the labels are not UTF-8 text") from None
     except OSError as error:
