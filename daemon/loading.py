@@ -103,13 +103,15 @@ class ModelChoice:
             device,
         )
 
-    def prepared(self, choice: Choice) -> Path:
+    def prepared(self, choice: Choice, onlooker: Onlooker = _NOBODY) -> Path:
         """Return the prepared model's file, preparing it if that is still to be done.
 
         Raises
         ------
         ModelError
             When the model is missing or refused.
+        BuildStoppedError
+            When ``onlooker`` wanted the preparation stopped.
         """
         return store.resolve(
             self.path,
@@ -119,6 +121,7 @@ class ModelChoice:
             labels=self.labels,
             precision=self.precision,
             precision_of_exports=FLOAT16 if choice.on_gpu else FLOAT32,
+            onlooker=onlooker,
         )
 
     def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:
@@ -131,13 +134,14 @@ class ModelChoice:
         EngineError
             When there is no TensorRT or no GPU.
         BuildStoppedError
-            When ``onlooker`` wanted a build stopped.
+            When ``onlooker`` wanted the preparation or a build stopped.
         """
         binding, gpu = load_binding(), find_gpu(self.device)
         if self.path.endswith(_PLAN):
             return load_plan(self.base_dir / self.path, binding, gpu)
-        job = self._job(self.prepared(choice), sizes, binding, gpu)
-        return resolve_plan(job, self.plans, LoggedProgress(job.prepared.name, onlooker))
+        job = self._job(self.prepared(choice, onlooker), sizes, binding, gpu)
+        progress = LoggedProgress(f"building {job.prepared.name}", onlooker)
+        return resolve_plan(job, self.plans, progress)
 
     def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
         """Say in half a sentence why a plan must be built first; None where none must.
@@ -184,7 +188,7 @@ def load_engine(
     EngineError
         When the backend can't run here.
     BuildStoppedError
-        When ``onlooker`` wanted the building of a plan stopped.
+        When ``onlooker`` wanted the preparation, or the building of a plan, stopped.
     """
     engine: Engine
     if choice.backend == "tensorrt":
@@ -194,7 +198,7 @@ def load_engine(
         path, described = plan.path, plan.manifest
         engine = open_plan(plan, model.device, sizes.max_batch)
     else:
-        path = model.prepared(choice)
+        path = model.prepared(choice, onlooker)
         described = manifest.read(path)
         engine = open_onnx(
             choice, path, described.precision, model.device, sizes.max_batch, sizes.concurrency

@@ -9,7 +9,7 @@ colour, or a part of one, marks nothing.
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from daemon.model.graph import Value
 from daemon.model.layouts import LAYOUTS
@@ -71,6 +71,30 @@ def squares(
         )
 
     return exports.ctdet(body, size, activated=activated)
+
+
+def endless(size: tuple[int, int] = (64, 64)) -> ModelProto:
+    """Return `squares` with heat that is negated for ever: no run of it ends."""
+    model = squares(size, reach=2)
+    last = next(node for node in model.graph.node if "hm" in node.output)
+    last.output[0] = "hm/before"
+    kinds = {"turn": TensorProto.INT64, "going": TensorProto.BOOL, "goes_on": TensorProto.BOOL}
+    turn, going, goes_on = (
+        helper.make_tensor_value_info(name, kind, []) for name, kind in kinds.items()
+    )
+    before, after = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("before", "after")
+    )
+    nodes = [
+        helper.make_node("Identity", ["going"], ["goes_on"]),
+        helper.make_node("Neg", ["before"], ["after"]),
+    ]
+    body = helper.make_graph(nodes, "body", [turn, going, before], [goes_on, after])
+    for name, value in {"times": np.array(2**62), "always": np.array(True)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    inputs = ["times", "always", "hm/before"]
+    model.graph.node.append(helper.make_node("Loop", inputs, ["hm"], body=body))
+    return model
 
 
 def _masks(image: Value) -> Value:

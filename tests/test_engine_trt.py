@@ -2,13 +2,17 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from daemon.errors import EngineError, ModelError
 from daemon.inference.engines.ort import OrtCpuEngine
-from tests import fake_plan, fake_tensorrt
+from daemon.inference.engines.trt_cache import RuntimeCache
+from daemon.model import sealed
+from tests import damages, fake_plan, fake_tensorrt
+from tests.damages import Damage
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_tensorrt import FLAVOURS
@@ -156,12 +160,39 @@ def test_what_rtx_compiled_is_kept_beside_the_plan(house: House) -> None:
         engine.enqueue(slot, 1)
         del slot
         engine.close()
-        assert kept.read_bytes().startswith(RTX.encode())
-        kept.write_bytes(RTX.encode() + b" of before")
-    kept.write_bytes(b"of another version")
+        assert sealed.read(kept)[0].startswith(RTX.encode())
+        sealed.write(kept, RTX.encode() + b" of before", {})
+    sealed.write(kept, b"of another version", {})
     engine = house.open()
     engine.close()
-    assert kept.read_bytes() == b"of another version", "nothing ran, so nothing was compiled"
+    assert sealed.read(kept)[0] == b"of another version", "nothing ran, so nothing was compiled"
+
+
+def writable_by_others(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def flipped(path: Path) -> None:
+    """Change a byte behind the first, by which TensorRT knows its own."""
+    content = bytearray(path.read_bytes())
+    content[len(RTX) + 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [*damages.ANY, writable_by_others, flipped])
+def test_compiled_kernels_that_are_damaged_or_within_others_reach_are_not_loaded(
+    damage: Damage, tmp_path: Path
+) -> None:
+    sealed.write(tmp_path / "squares.runtime-cache", RTX.encode() + b": of before", {})
+    loaded: list[bytes] = []
+    cache = SimpleNamespace(deserialize=loaded.append)
+    config = SimpleNamespace(create_runtime_cache=lambda: cache, set_runtime_cache=id)
+    engine = SimpleNamespace(create_runtime_config=lambda: config, create_execution_context=id)
+    RuntimeCache(tmp_path / "squares.plan").create_context(engine)
+    assert loaded.pop() == RTX.encode() + b": of before"
+    damage(tmp_path / "squares.runtime-cache")
+    RuntimeCache(tmp_path / "squares.plan").create_context(engine)
+    assert not loaded
 
 
 @pytest.mark.parametrize("house", [FULL], indirect=True)

@@ -1,7 +1,6 @@
-"""Whatever stands in a model's manifest or beside a plan: it is read, or refused in a sentence."""
+"""Whatever a model's manifest or a plan's seal says: it is read, or refused in a sentence."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 
 from daemon.errors import ModelError
 from daemon.model import manifest as manifests
+from daemon.model import sealed
 from daemon.model.manifest import Manifest
-from daemon.model.plan.file import beside, read_plan
+from daemon.model.plan.file import read_plan
 from tests import exports, models
 from tests.test_manifest import MANIFEST
 
@@ -42,8 +42,7 @@ FINGERPRINT = {
     "gpu": {"name": "Orin", "compute_capability": "8.7"},
 }
 DOCUMENT: dict[str, Any] = {
-    "format": 1,
-    "plan_sha256": hashlib.sha256(PLAN).hexdigest(),
+    "format": 2,
     "fingerprint": FINGERPRINT,
     "manifest": dataclasses.asdict(MANIFEST),
 }
@@ -96,20 +95,22 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-def describe(plan: Path, content: bytes) -> None:
-    beside(plan).write_bytes(content)
-    beside(plan).chmod(0o600)
-
-
-def test_the_description_that_the_others_are_made_of_is_right(plan: Path) -> None:
-    describe(plan, json.dumps(DOCUMENT).encode())
+def test_the_seal_that_the_others_are_made_of_is_right(plan: Path) -> None:
+    sealed.write(plan, PLAN, DOCUMENT)
     assert read_plan(plan).manifest == MANIFEST
 
 
 @few
-@given(content=st.binary(max_size=100) | st.just(b"[" * 100_000))
-def test_any_bytes_beside_a_plan(plan: Path, content: bytes) -> None:
-    describe(plan, content)
+@given(said=TEXTS | st.just("[" * 100_000))
+def test_any_text_in_a_seal(plan: Path, said: str) -> None:
+    plan.write_bytes(PLAN + sealed.seal(PLAN, said))
+    read_or_refused(lambda: read_plan(plan))
+
+
+@few
+@given(seal=st.binary(max_size=100), kept=st.integers(0, 200))
+def test_any_bytes_at_the_end_of_a_plan(plan: Path, seal: bytes, kept: int) -> None:
+    plan.write_bytes(PLAN + sealed.seal(PLAN, json.dumps(DOCUMENT))[:kept] + seal)
     read_or_refused(lambda: read_plan(plan))
 
 
@@ -121,11 +122,11 @@ def test_any_bytes_beside_a_plan(plan: Path, content: bytes) -> None:
     key=st.sampled_from([*DOCUMENT, *FINGERPRINT, "minimum", "maximum", "name"]) | FIELDS,
     value=VALUES,
 )
-def test_any_value_beside_a_plan(plan: Path, place: str, key: str, value: object) -> None:
+def test_any_value_in_a_seal(plan: Path, place: str, key: str, value: object) -> None:
     document = json.loads(json.dumps(DOCUMENT))
     branch = document
     for name in filter(None, place.split(".")):
         branch = branch[name]
     branch[key] = value
-    describe(plan, json.dumps(document).encode())
+    sealed.write(plan, PLAN, document)
     read_or_refused(lambda: read_plan(plan))

@@ -137,7 +137,7 @@ def test_a_line_is_logged_now_and_then(
     monkeypatch.setattr("daemon.model.plan.progress.time.monotonic", lambda: now[0])
     stopping = [False]
     told: list[str] = []
-    progress = LoggedProgress("gate.plan", Onlooker(lambda: stopping[0], told.append))
+    progress = LoggedProgress("building gate.plan", Onlooker(lambda: stopping[0], told.append))
     with caplog.at_level(logging.INFO):
         for now[0] in (100.0, 109.9, 110.0, 115.0, 121.0):
             assert progress("Timing", 3, 7)

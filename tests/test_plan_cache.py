@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from daemon.errors import ModelError, StartupError
 from daemon.model import manifest as manifests
+from daemon.model import sealed
 from daemon.model.plan import (
     BuildStoppedError,
     Gpu,
@@ -28,7 +28,6 @@ from daemon.model.plan import (
 )
 from daemon.model.plan.binding import FULL
 from daemon.model.plan.cache import place
-from daemon.model.plan.file import beside
 from tests.plans import PROFILE, heedless, never, prepared_squares
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +41,7 @@ def test_a_plan_is_built_once(job: Job, plans: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages[0].endswith(", because there is none for it yet")
     assert caplog.messages[1].startswith("built the plan in ")
     assert first.path.parent == plans
-    assert first.path.read_bytes() == first.content
+    assert sealed.read(first.path)[0] == first.content
     assert first.manifest == manifests.read(job.prepared)
     assert first.profile == PROFILE
     assert why_build(job, plans) is None
@@ -96,12 +95,14 @@ def test_the_reason_for_building_again_is_told(
 
 def test_a_plan_of_the_full_tensorrt_is_for_one_gpu(built: PlanFile, job: Job, plans: Path) -> None:
     full = the_full_tensorrt(job)
-    document = json.loads(beside(built.path).read_text())
-    document["fingerprint"] |= {
-        "flavour": "tensorrt",
-        "gpu": {"name": "Orin (nvgpu)", "compute_capability": "8.7"},
-    }
-    beside(built.path).write_text(json.dumps(document))
+    content, about = sealed.read(built.path)
+    about["fingerprint"].update(
+        {
+            "flavour": "tensorrt",
+            "gpu": {"name": "Orin (nvgpu)", "compute_capability": "8.7"},
+        }
+    )
+    sealed.write(built.path, content, about)
     assert why_build(full, plans) is None
     moved = replace(full, gpu=Gpu("NVIDIA L4", "8.9"))
     assert why_build(moved, plans) == (
@@ -132,14 +133,14 @@ def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(
     built: PlanFile, job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(job, profile=Profile(1, 1, 1))
-    opened = Path.open
+    opened = os.open
 
-    def read_only(path: Path, mode: str = "r") -> object:
-        if mode != "rb":
+    def read_only(path: str | Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return opened(path, mode)
+        return opened(path, flags, *mode)
 
-    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr(os, "open", read_only)
     assert resolve_plan(job, plans, never) == built
     with pytest.raises(StartupError, match=f"^{plans}: can't be written: Read-only .*plan_cache"):
         resolve_plan(other, plans, never)
@@ -242,7 +243,7 @@ def test_a_lax_umask_does_not_make_plans_unusable(job: Job, plans: Path) -> None
 
 def test_nothing_else_is_left_in_the_cache(built: PlanFile, plans: Path) -> None:
     names = {path.name for path in plans.iterdir()}
-    assert names == {built.path.name, f"{built.path.name}.json", f"{built.path.name}.lock"}
+    assert names == {built.path.name, f"{built.path.name}.lock"}
 
 
 def test_the_way_of_the_full_tensorrt(

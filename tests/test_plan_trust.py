@@ -1,6 +1,5 @@
 """Plans that are spoilt, somebody else's or within others' reach: never loaded."""
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import ModelError
+from daemon.model import sealed
 from daemon.model.plan import (
     Binding,
     Job,
@@ -19,12 +19,8 @@ from daemon.model.plan import (
     resolve_plan,
     why_build,
 )
-from daemon.model.plan.file import beside
+from tests.damages import a_folder, a_link_to_nothing, a_pipe, cut, empty, unreadable, unsealed
 from tests.plans import heedless, never
-
-
-def cut_short(plan: Path) -> None:
-    plan.write_bytes(plan.read_bytes()[:-1])
 
 
 def tampered(plan: Path) -> None:
@@ -33,35 +29,31 @@ def tampered(plan: Path) -> None:
     plan.write_bytes(content)
 
 
-def undescribed(plan: Path) -> None:
-    beside(plan).unlink()
-
-
-def misdescribed(plan: Path) -> None:
-    beside(plan).write_text('{"format": 1, "fingerprint": {}}')
+def missealed(plan: Path) -> None:
+    sealed.write(plan, sealed.read(plan)[0], {"format": 2, "fingerprint": {}})
 
 
 def of_the_future(plan: Path) -> None:
-    document = json.loads(beside(plan).read_text())
-    beside(plan).write_text(json.dumps(document | {"format": 99}))
+    content, about = sealed.read(plan)
+    sealed.write(plan, content, {**about, "format": 99})
 
 
 def writable_by_others(plan: Path) -> None:
     plan.chmod(0o666)
 
 
-def described_by_others(plan: Path) -> None:
-    beside(plan).chmod(0o602)
-
-
 SPOILT: dict[Callable[[Path], None], str] = {
-    cut_short: "it is not the file that was built, or not all of it",
-    tampered: "it is not the file that was built",
-    undescribed: r"its description \S+\.plan\.json: there is no such file",
-    misdescribed: r"its description \S+\.plan\.json is damaged",
+    cut: "it is not the file that was written, or not all of it",
+    tampered: "it is not the file that was written",
+    unsealed: "its seal is missing",
+    missealed: "its seal doesn't say what it was built from and for",
+    empty: "its seal is missing",
+    a_folder: "it can't be read: Is a directory",
+    a_pipe: "it can't be read: it is not a regular file",
+    unreadable: "it can't be read: Input/output error",
+    a_link_to_nothing: "there is no such file",
     of_the_future: "it was built by another version of centernetd",
     writable_by_others: "others can write to it",
-    described_by_others: r"its description \S+\.plan\.json: others can write to it",
 }
 
 

@@ -1,15 +1,23 @@
 """What a config's model path stands for."""
 
+import errno
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from daemon.errors import ModelError
+from daemon.errors import ModelError, StartupError
+from daemon.model import apart, store, zoo
 from daemon.model import manifest as manifests
-from daemon.model import store, zoo
+from daemon.model.plan import BuildStoppedError, Onlooker
 from daemon.model.prepare import PrepareOptions, prepare
-from tests import exports, models
+from tests import damages, exports, models
+from tests.damages import Damage, holed
 
 SIZE = (64, 64)
 
@@ -106,3 +114,172 @@ def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
     assert precision_of("prepared.onnx", precision_of_exports="float16") == "float32"
     with pytest.raises(ModelError, match=r"prepared\.onnx: it is prepared already, in float32"):
         precision_of("prepared.onnx", precision="float16")
+
+
+@pytest.mark.parametrize("damage", damages.OF_MODELS)
+def test_a_damaged_model_in_the_cache_is_prepared_again(damage: Damage, house: Path) -> None:
+    prepared = resolve(house, "raw.onnx")
+    before = prepared.read_bytes()
+    damage(prepared)
+    assert resolve(house, "raw.onnx") == prepared
+    assert prepared.read_bytes() == before
+    assert list(prepared.parent.iterdir()) == [prepared]
+    written = prepared.stat()
+    resolve(house, "raw.onnx")
+    assert prepared.stat() == written, "it is whole now"
+
+
+def test_a_full_disk_is_one_sentence(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(apart, "_start", full)
+    with pytest.raises(
+        StartupError, match=r"cache/prepared/raw-\w+\.onnx: can't be written: No sp"
+    ):
+        resolve(house, "raw.onnx")
+    assert list((house / "cache/prepared").iterdir()) == []
+
+
+def test_a_disk_that_is_full_in_the_other_process_is_one_sentence(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_size(monkeypatch)
+    with pytest.raises(
+        StartupError, match=r"cache/prepared/raw-\w+\.onnx: can't be written: File t"
+    ):
+        resolve(house, "raw.onnx")
+    assert list((house / "cache/prepared").iterdir()) == []
+
+
+def limit_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process that prepares write no file of more than 100 bytes."""
+    popen = subprocess.Popen
+
+    def limited(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        return popen(["prlimit", "--fsize=100", *command], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+
+
+def test_a_preparation_can_be_stopped_and_leaves_nothing(house: Path) -> None:
+    looks = iter([False, False, True])
+    with pytest.raises(BuildStoppedError):
+        prepare_under(house, Onlooker(lambda: next(looks)))
+    assert list((house / "cache/prepared").iterdir()) == []
+    assert list((house / "temporary").iterdir()) == []
+
+
+def test_a_preparation_that_is_killed_is_one_sentence_and_leaves_nothing(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = apart._start
+
+    def killed(temporary: Path) -> "subprocess.Popen[bytes]":
+        process = start(temporary)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(apart, "_start", killed)
+    with pytest.raises(StartupError, match=r"raw\.onnx: preparing it was ended by SIGKILL"):
+        prepare_under(house, Onlooker())
+    assert list((house / "cache/prepared").iterdir()) == []
+
+
+def prepare_under(house: Path, onlooker: Onlooker) -> Path:
+    """Resolve with a temporary folder of its own, in which nothing may be left."""
+    (house / "temporary").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(house / "temporary"))
+        return store.resolve(
+            "raw.onnx", base_dir=house, cache_dir=house / "cache", input_size=None, labels=None,
+            onlooker=onlooker,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_to_the_whole_group_are_left_to_the_parent(
+    number: signal.Signals, house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = apart._start
+
+    def told(temporary: Path) -> "subprocess.Popen[bytes]":
+        process = start(temporary)
+        process.send_signal(number)
+        return process
+
+    monkeypatch.setattr(apart, "_start", told)
+    assert manifests.read(resolve(house, "raw.onnx")).layout == "ctdet"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & apart._SIGNALS, "here they are heard"
+
+
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+from daemon.model import store
+from daemon.model.plan import Onlooker
+house = Path(sys.argv[1])
+def stopping():
+    if list(house.glob("cache/prepared/.*/*.onnx")):  # the network runs
+        os.kill(os.getpid(), signal.SIGKILL)
+    return False
+store.resolve(
+    "endless.onnx", base_dir=house, cache_dir=house / "cache", input_size=None, labels=None,
+    onlooker=Onlooker(stopping),
+)
+"""
+
+
+def test_a_preparation_ends_with_its_parent_and_the_next_start_removes_what_is_left(
+    house: Path,
+) -> None:
+    exports.write(models.endless(SIZE), house / "endless.onnx")
+    parent = [sys.executable, "-c", PARENT, str(house)]
+    # Its output ends when both processes have ended.
+    done = subprocess.run(parent, capture_output=True, timeout=100, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list((house / "cache/prepared").iterdir())
+    prepared = resolve(house, "raw.onnx")
+    assert list(prepared.parent.iterdir()) == [prepared]
+
+
+def test_other_options_never_share_a_file(house: Path) -> None:
+    prepared = resolve(house, "raw.onnx")
+    larger = resolve(house, "raw.onnx", input_size=(128, 96))
+    shutil.copy(larger, prepared)  # a whole file, and the wrong one
+    assert manifests.read(resolve(house, "raw.onnx")).input_size == SIZE
+
+
+FETCHED = [damage for damage in damages.OF_MODELS if damage is not damages.unsealed]  # it has none
+
+
+@pytest.fixture
+def fetched(house: Path, centerface: Path) -> Path:
+    """The built-in model as it was fetched."""
+    path = zoo.location("centerface", house / "cache")
+    path.parent.mkdir(parents=True)
+    shutil.copy(centerface, path)
+    return path
+
+
+@pytest.mark.parametrize("damage", FETCHED)
+def test_a_damaged_built_in_model_is_never_prepared_and_not_a_refusal_for_good(
+    damage: Damage, house: Path, fetched: Path
+) -> None:
+    damage(fetched)
+    with pytest.raises(StartupError, match=r"centerface: .* damaged .*run `centernetd fetch"):
+        resolve(house, "centerface", input_size=(96, 64))
+    assert not list((house / "cache").glob("prepared/*"))
+
+
+def test_a_built_in_model_that_is_prepared_needs_no_fetched_file(
+    house: Path, fetched: Path
+) -> None:
+    prepared = resolve(house, "centerface", input_size=(96, 64))
+    fetched.write_bytes(bytes(100))
+    assert resolve(house, "centerface", input_size=(96, 64)) == prepared
+    fetched.unlink()
+    assert resolve(house, "centerface", input_size=(96, 64)) == prepared
+    holed(prepared)
+    with pytest.raises(ModelError, match="run `centernetd fetch centerface`"):
+        resolve(house, "centerface", input_size=(96, 64))

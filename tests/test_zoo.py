@@ -10,6 +10,8 @@ import pytest
 from daemon.errors import ModelError, StartupError
 from daemon.model import zoo
 from daemon.model.zoo import Builtin
+from tests import damages
+from tests.damages import Damage
 
 CONTENT = b"weights" * 1000
 
@@ -58,11 +60,14 @@ def test_the_file_alone_is_stored_and_then_kept(
 
 
 @pytest.mark.usefixtures("builtin")
-def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
-    path = zoo.location("toy", tmp_path)
-    path.parent.mkdir()
-    path.write_bytes(CONTENT[:-1])
+@pytest.mark.parametrize(
+    "damage", [damage for damage in damages.ANY if damage is not damages.unsealed]
+)
+def test_a_damaged_file_is_fetched_again(damage: Damage, tmp_path: Path) -> None:
+    path = zoo.fetch("toy", tmp_path)
+    damage(path)
     assert zoo.fetch("toy", tmp_path).read_bytes() == CONTENT
+    assert zoo.fetched("toy", tmp_path) == path
 
 
 @pytest.mark.usefixtures("builtin")

@@ -1,16 +1,23 @@
-"""Model files on disk: read whole, hashed, written atomically."""
+"""Model files on disk: read whole, and hashed."""
 
+import errno
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import (
+    ExternalDataInfo,
+    load_external_data_for_model,
+    uses_external_data,
+)
 
-from daemon.errors import ModelError, StartupError
+from daemon import regular
+from daemon.errors import ModelError
+
+LARGEST_MODEL = 2**31 - 1  # bytes; protobuf holds no more
 
 _CHECKPOINTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive, and a pickle as before torch 1.6
 
@@ -24,10 +31,10 @@ def naming(path: Path) -> Iterator[None]:
         raise ModelError(f"{path}: {error}") from error
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, limit: int = LARGEST_MODEL) -> bytes:
     """Return the content of `path`, or raise a `ModelError` without its name."""
     try:
-        return path.read_bytes()
+        return regular.read(path, limit)
     except FileNotFoundError:
         raise ModelError("no such model file") from None
     except OSError as error:
@@ -56,6 +63,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
         raise ModelError("not an ONNX file: it holds no network")
     external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     try:
+        _refuse_endless(external, path.parent)
         load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"its external weights can't be read: {first_line(error)}") from None
@@ -64,32 +72,12 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
     return model, digest.hexdigest()
 
 
-def write(content: bytes, path: Path) -> None:
-    """Write `content` to `path`, as `replacing`."""
-    with replacing(path) as part:
-        part.write_bytes(content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, which becomes `path` at the end if nothing is raised inside.
-
-    So a reader sees the old file or the whole new one.
-
-    Raises
-    ------
-    StartupError
-        It can't be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise StartupError(f"{path}: can't be written: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+def _refuse_endless(tensors: Sequence[onnx.TensorProto], folder: Path) -> None:
+    """Raise an `OSError` where external weights are not in regular files, or are too large."""
+    infos = [ExternalDataInfo(tensor) for tensor in tensors]
+    sizes = [regular.size_of(folder / info.location, regular.LARGEST) for info in infos]
+    if sum(info.length or size for info, size in zip(infos, sizes, strict=True)) > LARGEST_MODEL:
+        raise OSError(errno.EFBIG, "they are larger than 2 GiB")
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from daemon.errors import ModelError
-from daemon.model import files
+from daemon.model import files, sealed
 from daemon.model.precision import FLOAT32, PRECISIONS
 
 KEY = "centernetd.manifest"
@@ -100,9 +100,10 @@ def find(model: onnx.ModelProto) -> Manifest | None:
 
 
 def embed(model: onnx.ModelProto, manifest: Manifest) -> None:
-    """Put `manifest` into `model`, in place of the one that it may have."""
-    others = {entry.key: entry.value for entry in model.metadata_props if entry.key != KEY}
-    onnx.helper.set_model_props(model, {**others, KEY: manifest.to_json()})
+    """Put `manifest` into `model`, in place of the one that it may have, and break its seal."""
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    props.pop(sealed.KEY, None)
+    onnx.helper.set_model_props(model, {**props, KEY: manifest.to_json()})
 
 
 def read(path: Path) -> Manifest:

@@ -1,12 +1,15 @@
 """From an export to a prepared model: pre- and post-processing become part of the graph."""
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from onnx import ModelProto
 
 from daemon.errors import ModelError
-from daemon.model import clean, contract, files, int8, precision
+from daemon.model import clean, contract, files, int8, precision, sealed
 from daemon.model import manifest as manifests
 from daemon.model.adopt import adopt
 from daemon.model.examine import examine
@@ -15,7 +18,7 @@ from daemon.model.manifest import Manifest
 from daemon.model.options import PrepareOptions
 from daemon.model.wrap import wrap
 
-__all__ = ["VERSION", "PrepareOptions", "prepare", "prepare_model"]
+__all__ = ["VERSION", "PrepareOptions", "about", "prepare", "prepare_model"]
 
 VERSION = 3  # counted up when the same export would be prepared otherwise
 
@@ -61,16 +64,22 @@ def prepare_model(
         `output` can't be written.
     """
     adopted = contract.is_met_by(model)
-    if adopted:
-        manifest = adopt(model, digest, options)
-    else:
-        manifest = _convert(model, digest, options, frames)
-    manifests.embed(model, manifest)
-    with files.replacing(output) as part:
+    with sealed.replacing(output, about(digest, options)) as part:
+        if adopted:
+            manifest = adopt(model, digest, options)
+        else:
+            manifest = _convert(model, digest, options, frames)
+        manifests.embed(model, manifest)
         part.write_bytes(model.SerializeToString())
         if not adopted:
             contract.verify_file(part, manifest.input_size)
     return manifest
+
+
+def about(digest: str, options: PrepareOptions) -> dict[str, str]:
+    """Return what the seal of a prepared model says: what makes it differ from others."""
+    said = json.dumps([VERSION, digest, dataclasses.asdict(options)], sort_keys=True)
+    return {"key": hashlib.sha256(said.encode()).hexdigest()[:16]}
 
 
 def _convert(

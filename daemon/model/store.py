@@ -1,17 +1,23 @@
 """What a config names as a model, and the prepared file that stands for it."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from daemon.errors import ModelError
-from daemon.model import contract, files, zoo
+from daemon.model import contract, durable, files, sealed, zoo
 from daemon.model import manifest as manifests
+from daemon.model.apart import prepare_apart
 from daemon.model.manifest import Manifest
+from daemon.model.plan.progress import Onlooker
 from daemon.model.precision import FLOAT32
-from daemon.model.prepare import VERSION, PrepareOptions, prepare
+from daemon.model.prepare import PrepareOptions, about
+
+log = logging.getLogger(__name__)
+
+_NOBODY = Onlooker()
 
 
 def resolve(
@@ -23,36 +29,62 @@ def resolve(
     labels: Sequence[str] | None,
     precision: str | None = None,
     precision_of_exports: str = FLOAT32,
+    onlooker: Onlooker = _NOBODY,
 ) -> Path:
     """Return the prepared ONNX file for `path`: a built-in name, an export, or a prepared model.
 
     A relative path is seen from `base_dir`. An export is prepared at its first use and kept in
-    `cache_dir`; a prepared model that is what is asked for is returned itself. Nothing is
-    downloaded. Without a `precision`, a prepared model keeps its own and an export is prepared
-    in `precision_of_exports`.
+    `cache_dir`, and again if what is there is damaged; a prepared model that is what is asked for
+    is returned itself. Nothing is downloaded. Without a `precision`, a prepared model keeps its
+    own and an export is prepared in `precision_of_exports`.
 
     Raises
     ------
     ModelError
         The model is missing, refused, or not what `input_size`, `labels` and `precision` ask for.
     StartupError
-        The cache can't be written.
+        The cache can't be written, or the built-in model in it is damaged.
+    BuildStoppedError
+        When `onlooker` wanted the preparation stopped.
     """
-    source = locate(path, base_dir, cache_dir)
     options = PrepareOptions(
         input_size=input_size, labels=tuple(labels) if labels else None, precision=precision
     )
+    builtin = zoo.BUILTINS.get(path)
+    if builtin is not None:
+        source, digest, adopted = zoo.location(path, cache_dir), builtin.sha256, False
+    else:
+        source = locate(path, base_dir, cache_dir)
+        digest, adopted, manifest = _examine(source)
+        if manifest is not None and _is_wanted(manifest, options):
+            return source
+    if precision is None and not adopted:
+        options = dataclasses.replace(options, precision=precision_of_exports)
+    wanted = about(digest, options)
+    prepared = cache_dir / "prepared" / f"{source.stem}-{wanted['key']}.onnx"
+    durable.sweep(prepared.parent)
+    if reason := _fault(prepared, wanted):
+        if os.path.lexists(prepared):
+            log.warning("preparing %s again, because %s", prepared, reason)
+        durable.make_way(prepared)
+        prepare_apart(locate(path, base_dir, cache_dir), prepared, options, onlooker)
+    return prepared
+
+
+def _examine(source: Path) -> tuple[str, bool, Manifest | None]:
+    """Return a model's digest, whether it has the tensors of a prepared one, and its manifest."""
     with files.naming(source):
         model, digest = files.load(source)
-        manifest = manifests.find(model)
-    if manifest is not None and _is_wanted(manifest, options):
-        return source
-    if precision is None and not contract.is_met_by(model):
-        options = dataclasses.replace(options, precision=precision_of_exports)
-    prepared = cache_dir / "prepared" / f"{source.stem}-{_key(digest, options)}.onnx"
-    if not prepared.exists():
-        prepare(source, prepared, options)
-    return prepared
+        return digest, contract.is_met_by(model), manifests.find(model)
+
+
+def _fault(prepared: Path, wanted: Mapping[str, str]) -> str | None:
+    """Say in half a sentence why what is in the cache can't be used; None if it can."""
+    try:
+        _, found = sealed.read(prepared)
+    except ModelError as error:
+        return str(error)
+    return None if found == wanted else "it was prepared from or as something else"
 
 
 def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
@@ -62,15 +94,12 @@ def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
     ------
     ModelError
         The built-in model has not been fetched.
+    StartupError
+        It is damaged.
     """
-    if path not in zoo.BUILTINS:
-        return base_dir / Path(path).expanduser()
-    source = zoo.location(path, cache_dir)
-    if not source.exists():
-        raise ModelError(
-            f"{path}: this built-in model is not in {cache_dir}: run `centernetd fetch {path}`"
-        )
-    return source
+    if path in zoo.BUILTINS:
+        return zoo.fetched(path, cache_dir)
+    return base_dir / Path(path).expanduser()
 
 
 def _is_wanted(manifest: Manifest, options: PrepareOptions) -> bool:
@@ -78,8 +107,3 @@ def _is_wanted(manifest: Manifest, options: PrepareOptions) -> bool:
         getattr(options, name) in (None, getattr(manifest, name))
         for name in ("input_size", "labels", "precision")
     )
-
-
-def _key(digest: str, options: PrepareOptions) -> str:
-    said = json.dumps([VERSION, digest, dataclasses.asdict(options)], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]

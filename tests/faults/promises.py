@@ -93,6 +93,21 @@ PROMISES: Mapping[str, Promise] = {
     ),
     "stop": Promise("SIGTERM ends the daemon with code 0 and complete files", 5.0, "s"),
     "finished": Promise("No file is left incomplete by SIGTERM", 0, "files incomplete"),
+    "prepared": Promise(
+        "SIGTERM ends the daemon with code 0 while a model is prepared, however long that takes",
+        5.0,
+        "s",
+    ),
+    "tidy": Promise(
+        "A preparation that was stopped or killed leaves nothing behind the next start",
+        0,
+        "files or folders left",
+    ),
+    "cached": Promise(
+        "A model in the cache that is empty, cut off, swapped or has a hole is prepared again",
+        0,
+        "starts refused, or with a damaged model",
+    ),
     "sticky": Promise(
         "A sticky CUDA error ends the daemon with code 70",
         1.0,

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import CenternetdError
-from daemon.model import files
+from daemon.model import sealed
+from daemon.model.plan import trust
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +37,15 @@ class RuntimeCache:
         if self._cache is None:
             return
         try:
-            files.write(bytes(self._cache.serialize()), self._path)
+            sealed.write(self._path, bytes(self._cache.serialize()), {})
         except CenternetdError as error:
             log.warning("the compiled kernels are not kept: %s", error)
 
     def _load(self) -> None:
         try:
-            content = self._path.read_bytes()
-        except OSError:
+            content, _ = sealed.read(self._path, trust.refuse_foreign_file)
+        except CenternetdError as error:
+            log.info("the compiled kernels of the last run are not used: %s: %s", self._path, error)
             return
         if not self._cache.deserialize(content):
             log.info("%s is of another version and is made anew", self._path)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from daemon import regular
 from daemon.errors import ModelError
 from daemon.model import files
 from daemon.model.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE, Architecture
@@ -34,7 +35,7 @@ def load(path: Path, name: str) -> tuple[Network, str]:
     ModelError
         The file can't be read, or as `read` and `fit`; the sentence doesn't name it.
     """
-    content = files.read(path)
+    content = files.read(path, regular.LARGEST)
     return fit(read(content), name), hashlib.sha256(content).hexdigest()
 
 

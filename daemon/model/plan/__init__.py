@@ -1,7 +1,7 @@
 """TensorRT plans: built from prepared models, kept in a cache, and verified before they load.
 
-A plan is native code for one TensorRT, and mostly for one kind of GPU. Beside ``x.plan`` lies
-``x.plan.json``, which says what it was built from and for; without it a plan is refused.
+A plan is native code for one TensorRT, and mostly for one kind of GPU. It ends with a seal, which
+says what it was built from and for; without it a plan is refused.
 """
 
 from daemon.model.plan.binding import Binding, load_binding, shared_logger

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daemon.errors import ModelError, StartupError
-from daemon.model import files
+from daemon.model import durable, files
 from daemon.model import manifest as manifests
 from daemon.model.manifest import Manifest
 from daemon.model.plan import trust
@@ -73,11 +74,13 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     with _writing(folder):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         trust.refuse_open_folder(folder)
+        durable.sweep(folder)
         with _locked(plan.with_name(f"{plan.name}.lock"), progress):
             found = _look(plan, source)
             if isinstance(found, PlanFile):
                 return found
             log.info("building the plan %s, because %s", plan, found)
+            durable.make_way(plan)
             built = _build(job, source, plan, folder, progress)
             log.info("built the plan in %.1f s", built.build_seconds)
             return built
@@ -130,7 +133,7 @@ def _read(job: Job) -> _Source:
 
 def _look(plan: Path, source: _Source) -> PlanFile | str:
     """Return the plan that lies there if it fits, else why not."""
-    if not plan.exists():
+    if not os.path.lexists(plan):
         return "there is none for it yet"
     trust.refuse_open_folder(plan.parent)
     try:
@@ -175,14 +178,18 @@ def _writing(folder: Path) -> Iterator[None]:
 @contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock ``path``, which goes with the process; waits as long as ``progress`` lets."""
-    with path.open("a") as lock:
-        while not _lock(lock.fileno()):
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.open(path, flags, 0o644)
+    try:
+        while not _lock(lock):
             if not progress("waiting for another process that builds it", 0, 1):
                 raise BuildStoppedError(
                     "the wait for another process that builds the plan was stopped"
                 )
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         yield
+    finally:
+        os.close(lock)
 
 
 def _lock(descriptor: int) -> bool:

@@ -1,19 +1,18 @@
-"""A plan on disk: ``x.plan``, and ``x.plan.json`` that says what it is."""
+"""A plan on disk, and the seal in it that says what it is."""
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.errors import ModelError
-from daemon.model import files
+from daemon.model import sealed
 from daemon.model.manifest import Manifest
 from daemon.model.plan import trust
 from daemon.model.plan.binding import Binding
 from daemon.model.plan.fingerprint import Fingerprint, Gpu, Profile
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,6 @@ class PlanFile:
     def profile(self) -> Profile:
         """The batch sizes that it can run."""
         return self.fingerprint.profile
-
-
-def beside(plan: Path) -> Path:
-    """Return where the description of ``plan`` lies."""
-    return plan.with_name(f"{plan.name}.json")
 
 
 def load_plan(path: Path, binding: Binding, gpu: Gpu | None) -> PlanFile:
@@ -73,40 +67,28 @@ def read_plan(path: Path) -> PlanFile:
     ModelError
         It is not; half a sentence without the name of the plan.
     """
-    content = trust.read(path)
+    content, about = sealed.read(path, trust.refuse_foreign_file)
     try:
-        said = trust.read(beside(path))
-    except ModelError as error:
-        raise ModelError(f"its description {beside(path).name}: {error}") from None
-    try:
-        document = json.loads(said)
-        if document["format"] != _FORMAT:
+        if about["format"] != _FORMAT:
             raise ModelError("it was built by another version of centernetd")
-        fingerprint = Fingerprint.from_dict(document["fingerprint"])
-        manifest = Manifest.from_json(json.dumps(document["manifest"]))
-        digest = document["plan_sha256"]
+        fingerprint = Fingerprint.from_dict(about["fingerprint"])
+        manifest = Manifest.from_json(json.dumps(about["manifest"]))
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ModelError(f"its description {beside(path).name} is damaged") from None
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise ModelError("it is not the file that was built, or not all of it (SHA-256 differs)")
+        raise ModelError("its seal doesn't say what it was built from and for") from None
     return PlanFile(path, manifest, fingerprint, content)
 
 
 def write_plan(path: Path, content: bytes, manifest: Manifest, fingerprint: Fingerprint) -> None:
-    """Write a plan and its description, each whole or not at all.
+    """Write a plan, whole or not at all.
 
     Raises
     ------
     StartupError
-        When they can't be written.
+        When it can't be written.
     """
-    document = {
+    about = {
         "format": _FORMAT,
-        "plan_sha256": hashlib.sha256(content).hexdigest(),
         "fingerprint": dataclasses.asdict(fingerprint),
         "manifest": dataclasses.asdict(manifest),
     }
-    said = json.dumps(document, indent=2).encode()
-    for part, where in ((content, path), (said, beside(path))):
-        files.write(part, where)
-        trust.keep_from_others(where)
+    sealed.write(path, content, about)

@@ -41,19 +41,20 @@ class Onlooker:
 class LoggedProgress:
     """Logs a line now and then, and tells it ``onlooker``, who may stop the build."""
 
-    def __init__(self, name: str, onlooker: Onlooker) -> None:
-        """Begin to follow the build of ``name``."""
-        self._name = name
+    def __init__(self, doing: str, onlooker: Onlooker) -> None:
+        """Begin to follow what is being done, such as building a plan."""
+        self._doing = doing
         self._onlooker = onlooker
         self._started = self._logged = time.monotonic()
 
-    def __call__(self, phase: str, step: int, of: int) -> bool:
+    def __call__(self, phase: str = "", step: int = 0, of: int = 0) -> bool:
         """Log if the last line is some time ago."""
         now = time.monotonic()
         if now - self._logged >= _SECONDS_BETWEEN_LINES:
             self._logged = now
-            took = now - self._started
-            line = f"building {self._name} for {took:.0f} s: {phase}, {step} of {of}"
+            line = f"{self._doing} for {now - self._started:.0f} s"
+            if phase:
+                line += f": {phase}, {step} of {of}"
             log.info("%s", line)
             self._onlooker.tell(line)
         return not self._onlooker.stopping()

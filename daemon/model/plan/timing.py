@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import CenternetdError
-from daemon.model import files
+from daemon.model import sealed
 from daemon.model.plan import trust
 
 log = logging.getLogger(__name__)
@@ -28,17 +28,18 @@ def kept_timings(config: Any, path: Path) -> Iterator[None]:  # noqa: ANN401 - a
     if content is None:
         return
     try:
-        files.write(bytes(memoryview(content)), path)
+        sealed.write(path, bytes(memoryview(content)), {})
     except CenternetdError as error:
         log.warning("%s", error)
 
 
 def _stored(path: Path) -> bytes:
     try:
-        return trust.read(path)
+        content, _ = sealed.read(path, trust.refuse_foreign_file)
     except CenternetdError as error:
         log.debug("%s: %s", path, error)
         return b""
+    return content
 
 
 def _attach(config: Any, content: bytes) -> bool:  # noqa: ANN401

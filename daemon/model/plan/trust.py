@@ -8,29 +8,6 @@ from daemon.errors import ModelError
 from daemon.model import files
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a file that only this user, or root, can have written.
-
-    Raises
-    ------
-    ModelError
-        The file is missing or unreadable, or others could have written it; without its name.
-    """
-    try:
-        with path.open("rb") as file:
-            refuse_foreign_file(os.fstat(file.fileno()))
-            return file.read()
-    except FileNotFoundError:
-        raise ModelError("there is no such file") from None
-    except OSError as error:
-        raise ModelError(f"it can't be read: {error.strerror}") from None
-
-
-def keep_from_others(path: Path) -> None:
-    """Take from a new file the rights that a lax umask gave to others."""
-    path.chmod(stat.S_IMODE(path.stat().st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
-
-
 def refuse_foreign_file(found: os.stat_result) -> None:
     """Raise a `ModelError` if somebody else owns the file or can write to it."""
     if found.st_uid not in (0, os.geteuid()):
