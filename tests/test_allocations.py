@@ -1,6 +1,7 @@
 """The largest picture that is accepted, in every kind of memory that a decoder asks for."""
 
 import ctypes
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from daemon.capture import container
 from daemon.capture.open import open_source
 from daemon.config.secret import SourceUri
 from daemon.errors import SourceError, StartupError
+from tests import clips
 
 WIDTH, HEIGHT = 8192, container.MOST_PIXELS // 8192
 # Made by another process, since encoders allocate more than is allowed in one that decodes. FFV1
@@ -114,3 +116,17 @@ def test_an_ffmpeg_that_cannot_be_limited_is_told(
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     with pytest.raises(StartupError, match="av_max_alloc"):
         container.bound_allocations.__wrapped__()
+
+
+def test_no_picture_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    """One of 8K has 159 MB with what it is converted from, and the collector comes late."""
+    clip = clips.count(tmp_path / "a.mp4", 30)
+    gc.collect()
+    gc.disable()
+    try:
+        with closing(open_source(SourceUri(str(clip)), 60.0)) as opened:
+            assert sum(1 for _ in opened) == 30
+        frames = [thing for thing in gc.get_objects() if isinstance(thing, VideoFrame)]
+    finally:
+        gc.enable()
+    assert not [frame for frame in frames if frame.width > 16]

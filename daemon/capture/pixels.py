@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from av.sidedata import sidedata
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from daemon.flow import Orientation
@@ -68,7 +68,12 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
 
     What is none of the eight ways gets the nearest.
     """
-    told: Any = frame.side_data.get("DISPLAYMATRIX")
+    if frame.format.name == "cuda" and not frame.key_frame:  # a copy of it costs a download
+        return None
+    # PyAV's frames and their side data hold each other until the garbage collector comes, which is
+    # late: pictures would pile up. So a copy is asked, which is as good as empty.
+    tiny = frame.reformat(width=16, height=16, interpolation=Interpolation.POINT)
+    told: Any = tiny.side_data.get("DISPLAYMATRIX")
     if told is None:
         return None
     a, b, _, c, d, *_ = np.frombuffer(memoryview(told), np.int32).tolist()
