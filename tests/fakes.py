@@ -112,8 +112,11 @@ class FakeSource:
         damaged: int = 0,
         held_back: int = 0,
         in_bursts: bool = False,
+        has_sound: bool = False,
     ) -> None:
-        self.info = SourceInfo("fake", "fakedec", time_base, len(script), in_bursts)
+        self.info = SourceInfo(
+            "fake", "fakedec", time_base, len(script), in_bursts, has_sound=has_sound
+        )
         self.damaged = damaged
         self.held_back = held_back
         self.closed = 0

@@ -142,6 +142,14 @@ def test_a_return_is_logged_where_its_failure_was(caplog: pytest.LogCaptureFixtu
     )
 
 
+def test_that_sound_is_dropped_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    house = House(LIVE, *(FakeSource([picture(0)], has_sound=sound) for sound in (True, True)))
+    house.openings._steps += [FakeSource([picture(0), house.stop.set])]
+    house.run()
+    assert caplog.text.count("its sound is not recorded") == 1
+
+
 def test_a_stream_is_reconnecting_until_its_first_picture() -> None:
     states: list[StreamState] = []
     house = House(LIVE, SourceError("can't be opened", "open_failed"))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from daemon.cli import app as app_module
@@ -377,6 +378,19 @@ def test_sources_record_as_they_are_asked_to(cli: CommandLine, model: Path, tmp_
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["a.jsonl", "a.mp4"]
     assert len((tmp_path / "out" / "a.jsonl").read_text().splitlines()) == 5
     assert "found" not in outcome.out
+
+
+def test_a_recording_may_be_matroska(cli: CommandLine, model: Path, tmp_path: Path) -> None:
+    clip(tmp_path / "gate.mp4", 5)
+    for name in ("a.mkv", "a-1.mkv"):
+        outcome = cli("run", "gate.mp4", "-m", model, "-o", "out/a.mkv")
+        assert outcome.code == 0, outcome.err
+        recording = tmp_path / "out" / name
+        assert outcome.out.startswith(f"a: recorded in {recording}\n"), outcome.out
+        with av.open(recording) as video:
+            assert video.format.name.startswith("matroska")
+            assert len(list(video.decode(video=0))) == 5
+    assert list((tmp_path / "out").glob("*.mp4*")) == []
 
 
 @pytest.mark.usefixtures("supervisor")

@@ -44,11 +44,15 @@ class Intake:
         self._timeline = Timeline(by_arrival=self._by_arrival)
         self._idle = Idle()
         self._copying = Copying()
+        self._sound_noted = False
 
     def connected(self, info: SourceInfo) -> None:
         """Prepare for the pictures of a source that was just opened."""
         self._status.codec, self._status.decoder = info.codec, info.decoder
         self._status.total_frames = info.total_frames
+        if info.has_sound and not self._sound_noted and self._stream.record.when != "never":
+            self._sound_noted = True
+            log.info("its sound is not recorded", extra={"stream": self._stream.name})
         as_live = not self._live_source and self._stream.policy == "live"
         self._paced = info.in_bursts or as_live
         if self._live_source:

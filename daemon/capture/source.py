@@ -60,6 +60,7 @@ class SourceInfo:
     total_frames: int | None = None
     in_bursts: bool = False
     complete: bool = False
+    has_sound: bool = False
 
 
 class Source(Protocol):

@@ -97,6 +97,7 @@ class VideoSource:
             total_frames=total_frames(self._container, self._stream),
             in_bursts=self._feed is not None and self._feed.in_bursts,
             complete=self._feed is not None and self._feed.complete,
+            has_sound=bool(self._container.streams.audio),
         )
         self._whole = WholePictures(self._stream, live=self._live)
         self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())

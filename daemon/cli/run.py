@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,6 +28,7 @@ from daemon.flow import Lane
 from daemon.receipt import receipt
 from daemon.service import LogHandler, logs
 from daemon.signals import on_signals
+from daemon.sink.matroska import to_matroska
 from daemon.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,13 @@ def run(
 
     supervisor = Supervisor(settings, reread=None if sources else reread)
     with on_signals(supervisor.stop, None if sources else supervisor.reload):
-        _run(supervisor, settings, handler, context.obj, alone=bool(sources))
+        code = _run(supervisor, settings, handler, context.obj, alone=bool(sources))
+    if output is not None and output.suffix == ".mkv":
+        _convert(supervisor.lanes)
+    _tell(supervisor.lanes)
+    if supervisor.left_behind:
+        leave(code)
+    raise typer.Exit(code)
 
 
 def _asked(
@@ -132,7 +139,8 @@ def _run(
     invocation: Invocation,
     *,
     alone: bool,
-) -> NoReturn:
+) -> int:
+    """Run to the end and return the exit code; print what was captured where that fails."""
     waited_for = alone and sys.stderr.isatty()
     only_files = all(stream.from_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
@@ -145,16 +153,18 @@ def _run(
                 if waited_for:
                     _refuse_wrong_password(supervisor.lanes)
 
-            code = supervisor.run(on_tick)
+            return supervisor.run(on_tick)
     except Exception:
         invocation.engine_failed = supervisor.engine_failed or bool(supervisor.left_behind)
         with suppress(StartupError):  # what is raised says more than that nobody could be told
             _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
         raise
-    _tell(supervisor.lanes)
-    if supervisor.left_behind:
-        leave(code)
-    raise typer.Exit(code)
+
+
+def _convert(lanes: Iterable[Lane]) -> None:
+    for lane in lanes:
+        if lane.status.output is not None:
+            lane.status.output = str(to_matroska(Path(lane.status.output)))
 
 
 def _refuse_wrong_password(lanes: Sequence[Lane]) -> None:

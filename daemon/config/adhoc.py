@@ -30,9 +30,9 @@ def from_sources(
     """Make the configuration of streams that record to ``output``, or else only count.
 
     For one source ``output`` is a file, unless it is a folder that exists; for several it is a
-    folder. ``defaults`` holds what is set besides, as that section of a file would. No metrics are
-    served, so that it runs next to a daemon that has the port. A source may hold ``${NAME}``;
-    relative paths are taken from the working directory.
+    folder. What is to be .mkv is recorded as .mp4 first. ``defaults`` holds what is set besides, as
+    that section of a file would. No metrics are served, so that it runs next to a daemon that has
+    the port. A source may hold ``${NAME}``; relative paths are taken from the working directory.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:
     if output is None:
         return Path.cwd(), None
     if alone and not output.is_dir():
-        return output.absolute().parent, output.name
+        name = output.with_suffix(".mp4") if output.suffix == ".mkv" else output
+        return output.absolute().parent, name.name
     return output.absolute(), None
 
 
