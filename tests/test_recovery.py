@@ -1,8 +1,11 @@
 """What a kill left behind is mended at the start, and nothing else is touched."""
 
 import os
+import struct
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from daemon.sink.file import part_of
 from daemon.sink.fragments import FragmentedMp4
 from daemon.sink.outputs import outputs_of
 from daemon.sink.recording import FROM_CAMERA, FROM_FILE
-from daemon.sink.recovery import recover, whole_fragments
+from daemon.sink.recovery import recover, recover_recording, unused_beside, whole_fragments
 from tests.sinks import NOON, coded, decode
 
 OUTPUTS = outputs_of(
@@ -172,9 +175,141 @@ def test_a_file_that_can_not_be_mended_is_told_of(
     assert "22-00-00.mp4.part was cut off and can't be mended: Read-only file" in caplog.text
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\0\0\0\4ftyp", b"\xff" * 64])
-def test_what_is_no_mp4_has_no_fragments(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(content)
-    with path.open("rb") as file:
-        assert whole_fragments(file, len(content)) == 0
+def box(kind: bytes, size: int = 8, *, long: bool = False) -> bytes:
+    """Return a box of ISO/IEC 14496-12 of so many bytes, its size told in 32 bits or in 64."""
+    head = struct.pack(">I4sQ", 1, kind, size) if long else struct.pack(">I4s", size, kind)
+    return head + bytes(size - len(head))
+
+
+HEAD = box(b"ftyp", 16) + box(b"moov", 40)
+FRAGMENT = box(b"moof", 24) + box(b"mdat", 30)
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [
+        (HEAD, 0),
+        (HEAD + FRAGMENT, 110),
+        (HEAD + FRAGMENT + FRAGMENT[:-1], 110),
+        (HEAD + FRAGMENT + box(b"moof", 24), 110),
+        (HEAD + FRAGMENT * 2 + bytes(7), 164),
+        (HEAD + box(b"mdat"), 64),
+        (HEAD + box(b"mdat", 16, long=True), 72),
+        (HEAD + box(b"mdat", 24, long=True)[:-1], 0),
+        (HEAD + struct.pack(">I4s", 1, b"mdat"), 0),  # the size is cut off
+        (HEAD + box(b"mdat") + struct.pack(">I4s", 7, b"mdat") + box(b"mdat"), 64),
+        (HEAD + box(b"mdat") + struct.pack(">I4s", 0, b"mdat"), 64),
+        (box(b"free", 16) + FRAGMENT, 0),
+        (FRAGMENT, 0),
+        (b"", 0),
+        (bytes(100), 0),
+        (b"\xff" * 64, 0),
+        (HEAD + FRAGMENT + box(b"ftyp", 16) + FRAGMENT, 180),
+    ],
+)
+def test_where_the_last_whole_fragment_ends(content: bytes, whole: int) -> None:
+    assert whole_fragments(BytesIO(content), len(content)) == whole
+    assert whole_fragments(BytesIO(content + FRAGMENT), len(content)) == whole, "what is beyond"
+
+
+@pytest.mark.parametrize(
+    ("content", "goes"),
+    [
+        (b"", True),
+        (box(b"ftyp", 4095), True),
+        (box(b"ftyp", 4096), False),
+        (box(b"moov", 100), False),
+        (HEAD + FRAGMENT, False),  # somebody else's
+    ],
+)
+def test_only_a_header_of_ours_is_removed(tmp_path: Path, content: bytes, goes: bool) -> None:
+    part = part_of(tmp_path / GATE)
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content)
+    assert recover(tmp_path, OUTPUTS) == goes
+    assert part.exists() != goes
+    assert recover(tmp_path, OUTPUTS) == 0
+
+
+def test_a_file_that_is_gone_is_not_mended(tmp_path: Path) -> None:
+    assert not recover_recording(part_of(tmp_path / GATE), OUTPUTS[0])
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_others_put_in_the_place_of_a_torn_file_is_not_touched(
+    tmp_path: Path, kind: str
+) -> None:
+    elsewhere = torn(tmp_path / "elsewhere.mp4")
+    content = elsewhere.read_bytes()
+    part = part_of(tmp_path / GATE)
+    part.parent.mkdir(parents=True)
+    if kind == "link":
+        part.symlink_to(elsewhere)
+    else:
+        os.mkfifo(part)
+    with pytest.raises(OSError, match="not a regular file"):
+        recover_recording(part, OUTPUTS[0])
+    assert elsewhere.read_bytes() == content
+
+
+def test_events_of_the_last_hour_are_looked_into_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    for age, hour in ((0, 1), (3599, 2), (3600, 3)):
+        path = tmp_path / f"gate/2023-11-14-{hour:02}.jsonl"
+        path.write_bytes(b'{"stream": "gate", "frame": 1}\n{"str')
+        os.utime(path, (NOON - age, NOON - age))
+    assert recover(tmp_path, OUTPUTS) == 2
+    torn = sorted(p.name for p in tmp_path.rglob("*.jsonl") if p.read_bytes().endswith(b"tr"))
+    assert torn == ["2023-11-14-03.jsonl"]
+
+
+def test_events_that_are_being_written_are_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "gate/2023-11-14-22.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b'{"stream": "gate", "frame": 1}\n{"str')
+    assert recover(tmp_path, OUTPUTS, writing=[path]) == 0
+    assert path.read_bytes().endswith(b"str")
+
+
+def test_only_recordings_have_parts(tmp_path: Path) -> None:
+    part = part_of(tmp_path / "gate/2023-11-14-22.jsonl")
+    part.parent.mkdir()
+    part.write_bytes(b"")
+    assert recover(tmp_path, OUTPUTS) == 0
+    assert part.exists()
+
+
+def test_a_torn_file_that_is_in_its_place_already_is_told_from_the_next(tmp_path: Path) -> None:
+    part = part_of(tmp_path / GATE)
+    assert unused_beside(part) == tmp_path / GATE
+    (tmp_path / GATE).parent.mkdir(parents=True)
+    (tmp_path / GATE).symlink_to("nowhere")
+    assert unused_beside(part) == (tmp_path / GATE).with_stem("22-00-00-1")
+
+
+def test_a_folder_that_can_not_be_listed_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(tmp_path / GATE)
+    listing = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if Path(path).name == "gate":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert recover(tmp_path, OUTPUTS) == 0
+    assert caplog.messages == [f"{tmp_path / 'gate'} can't be looked at: Permission denied"]
+
+
+def test_what_is_mended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part = torn(tmp_path / GATE)
+    recover(tmp_path, OUTPUTS)
+    kept = (tmp_path / GATE).stat().st_size
+    part.write_bytes(b"")
+    recover(tmp_path, OUTPUTS)
+    assert caplog.messages == [
+        f"{tmp_path / GATE} was cut off: {kept} bytes of it are kept",
+        f"{part} was cut off before its first picture: removed",
+    ]

@@ -1,5 +1,6 @@
 """Retention: the oldest goes first, and only what a camera's recorder wrote."""
 
+import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -290,6 +291,104 @@ def test_what_others_put_in_the_place_of_a_recording_is_neither_waited_for_nor_d
     assert os.path.lexists(path)
     assert not (storage.root / video(2, "door")).exists(), "the rest is deleted all the same"
     assert storage.status.size == 0
+
+
+def test_what_is_exactly_at_a_limit_stays(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage.root, video(1), age=3600)
+    put(storage.root, video(2), size=500)
+    leave(monkeypatch, size=lambda: 7000)
+    assert kept(storage, keep_for=3600.0, max_bytes=1500, min_free=7000) == [video(1), video(2)]
+    assert kept(storage, max_bytes=1499) == [video(2)]
+    assert kept(storage, min_free=7001) == []
+
+
+@pytest.mark.parametrize("loss", ["another's", "gone", "written"])
+def test_what_was_not_deleted_made_no_room(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    first = put(storage.root, video(1), age=9, head=b"another's" if loss == "another's" else VIDEO)
+    put(storage.root, video(2), age=8)
+    put(storage.root, video(3), age=7)
+    retention = Retention(storage, limited(min_free=3000), OUTPUTS)
+    retention.scan()
+    if loss == "gone":
+        first.unlink()
+    if loss == "written":
+        storage.begin(first)
+    leave(monkeypatch, size=lambda: 2000)
+    retention.keep(NOW)
+    assert first.exists() == (loss != "gone")
+    assert not (storage.root / video(2)).exists()
+    assert (storage.root / video(3)).exists()
+    assert storage.status.free == 3000
+    assert storage.status.size == 1000 + 1000 * (loss == "written")
+    assert storage.status.oldest == NOW - 7
+    assert not retention.doubtful
+
+
+def test_a_file_that_is_written_and_in_the_index_counts_once(storage: Storage) -> None:
+    events = put(storage.root, "gate/2023-11-14-01.jsonl", head=EVENT)
+    put(storage.root, video(1))
+    retention = Retention(storage, limited(), OUTPUTS)
+    retention.scan()
+    storage.begin(events)
+    storage.begin(storage.root / "gate/2023-11-14/02-00-00.mp4.part")  # not made yet
+    put(storage.root, "gate/2023-11-14-01.jsonl", size=1500, head=EVENT)
+    retention.keep(NOW)
+    assert storage.status.size == 2500
+
+
+def test_the_newest_and_the_oldest_are_told(storage: Storage) -> None:
+    retention = Retention(storage, limited(), OUTPUTS)
+    assert retention.doubtful, "nothing has been looked at"
+    retention.scan()
+    retention.keep(NOW)
+    assert (retention.newest, storage.status.oldest, retention.doubtful) == (None, None, False)
+    for hour, age in ((1, 5), (2, 9), (3, 7)):
+        put(storage.root, video(hour), age=age)
+    retention.scan()
+    retention.keep(NOW)
+    assert (retention.newest, storage.status.oldest) == (NOW - 5, NOW - 9)
+
+
+def test_a_file_that_is_completed_and_gone_or_unseen_is_not_in_the_index(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = Retention(storage, limited(), OUTPUTS)
+    retention.scan()
+    storage.completed.extend([storage.root / video(1), put(storage.root, video(2))])
+    retention.keep(NOW)
+    assert storage.status.size == 1000
+    assert not retention.doubtful
+    unseen, lstat = put(storage.root, video(3)), Path.lstat
+
+    def refuse(path: Path) -> os.stat_result:
+        if path == unseen:
+            raise PermissionError(13, "Permission denied")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    storage.completed.extend([unseen, put(storage.root, video(4))])
+    retention.keep(NOW)
+    assert storage.status.size == 2000
+    assert retention.doubtful
+
+
+def test_what_is_deleted_is_logged(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = put(storage.root, video(1))
+    put(storage.root, video(2), head=b"another's")
+    kept(storage, max_bytes=0)
+    assert caplog.messages == [f"deleted {path}, the oldest recording, for storage's limits"]
+
+
+def test_a_scan_forgets_what_was_completed_before(storage: Storage) -> None:
+    retention = Retention(storage, limited(), OUTPUTS)
+    storage.completed.append(put(storage.root, video(1)))
+    retention.scan()
+    assert not storage.completed
 
 
 def test_folders_that_become_empty_go_unless_they_are_in_use(storage: Storage) -> None:

@@ -113,7 +113,7 @@ class Retention:
             if not self._fits(path):
                 continue
             try:
-                status = path.stat()
+                status = path.lstat()
             except FileNotFoundError:
                 continue
             except OSError:
@@ -196,7 +196,7 @@ class Retention:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except OSError:
         return 0
 
