@@ -113,15 +113,30 @@ class ModelChoice:
         BuildStoppedError
             When ``onlooker`` wanted the preparation stopped.
         """
-        return store.resolve(
+        return store.resolve(self._request(choice), onlooker)
+
+    def described(self, choice: Choice) -> Manifest | None:
+        """Return the manifest of the prepared model, None where it is still to be prepared.
+
+        Raises
+        ------
+        ModelError
+            When the model is missing or refused.
+        """
+        if self.path.endswith(_PLAN):
+            return None
+        prepared = store.at_hand(self._request(choice))
+        return None if prepared is None else manifest.read(prepared)
+
+    def _request(self, choice: Choice) -> store.Request:
+        return store.Request(
             self.path,
-            base_dir=self.base_dir,
-            cache_dir=self.cache_dir,
-            input_size=self.input_size,
-            labels=self.labels,
-            precision=self.precision,
-            precision_of_exports=FLOAT16 if choice.on_gpu else FLOAT32,
-            onlooker=onlooker,
+            self.base_dir,
+            self.cache_dir,
+            self.input_size,
+            self.labels,
+            self.precision,
+            FLOAT16 if choice.on_gpu else FLOAT32,
         )
 
     def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from daemon.commands.disk import disk_of
 from daemon.commands.look import Look, look_at
 from daemon.config import StorageConfig, load
 from daemon.errors import SourceError
+from daemon.sink.lockfile import LockFile
+from daemon.sink.storage import LOCK_NAME
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
 
@@ -23,13 +26,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "yard.mp4").touch()
     gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"when": "never"}}
     yard = {"source": "yard.mp4", "record": {"draw": "blur"}}
     path = configuration(tmp_path, "centerface", gate=gate, yard=yard)
     outcome = cli("check", "-c", path)
     assert outcome.code == 0
     assert "hunter2" not in outcome.out + outcome.err
-    heading, first, second = (line.split() for line in outcome.out.splitlines())
+    heading, first, second, *_ = (line.split() for line in outcome.out.splitlines())
     assert heading == ["stream", "source", "policy", "record", "events"]
     recording = "gate/%Y-%m-%d/%H-%M-%S.mp4"
     assert first == ["gate", "rtsp://***@192.0.2.1/s", "live", recording, "(boxes)", "never"]
@@ -44,9 +48,10 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
         "short": {"source": "a.mp4", "record": {"draw": "blur"}, "detect": {"confidence": 0.5}},
         "shown": {"source": "a.mp4", "detect": {"confidence": 0.9}},
     }
+    (tmp_path / "a.mp4").touch()
     path = configuration(tmp_path, "centerface", **streams)
     outcome = cli("check", "-c", path)
-    (note,) = [line for line in outcome.out.splitlines() if line.startswith("note:")]
+    note, _ = [line for line in outcome.out.splitlines() if line.startswith("note:")]
     assert note.startswith("note: streams.bold.blur.confidence is 0.26: above 0.25")
     assert outcome.code == 0
     draws = [stream["draw"] for stream in cli("check", "-c", path, "--json").json["streams"]]
@@ -54,6 +59,7 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
 
 
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "yard.mp4").touch()
     path = configuration(tmp_path, "centerface", yard={"source": "yard.mp4"})
     settings = json.loads(path.read_text())
     settings["page"] = {"listen": None}
@@ -61,8 +67,10 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     outcome = cli("check", "-c", path, "--json")
     assert outcome.code == 0
     assert outcome.json["valid"] is True
-    (notice,) = outcome.json["notices"]
+    notice, unsure = outcome.json["notices"]
     assert notice.startswith("page.listen is set, but")
+    assert unsure.startswith("labels are not compared: the model is not prepared in")
+    assert outcome.json["problems"] == []
     assert outcome.json["streams"] == [
         {
             "name": "yard",
@@ -110,7 +118,7 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
     assert (seen["codec"], seen["width"], seen["height"]) == ("h264", 128, 128)
     assert seen["fps"] == pytest.approx(25)
     assert (probe["model"]["layout"], probe["model"]["labels"]) == ("ctdet", 3)
-    assert probe["problems"] == []
+    assert outcome.json["problems"] == []
     measured = probe["capacity"]
     assert measured["stream"] == "gate"
     assert all(measured["costs"][part] > 0 for part in ("decode", "infer", "record", "bytes"))
@@ -130,8 +138,8 @@ def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: P
     streams["good"]["detect"] = {"labels": ["purple"]}
     path = configuration(tmp_path, model, **streams)
     outcome = cli("check", "-c", path, "--probe", "--json")
-    assert outcome.code == 1
-    problems = outcome.json["probe"]["problems"]
+    assert outcome.code == 78
+    problems = outcome.json["problems"]
     starts = (
         "missing: can't be opened: no such file",
         "text: can't be opened: ",
@@ -141,16 +149,69 @@ def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: P
     assert len(problems) == len(starts)
     assert all(map(str.startswith, problems, starts)), problems
     told = cli("check", "-c", path, "--probe")
-    assert told.code == 1
+    assert told.code == 78
     assert [line.removeprefix("problem: ") for line in told.out.splitlines()[-4:]] == problems
+
+
+def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(
+    cli: CommandLine, model: Path, tmp_path: Path
+) -> None:
+    clip(tmp_path / "good.mp4")
+
+    def judged(model: Path, **streams: dict[str, Any]) -> tuple[int, list[str]]:
+        path = configuration(tmp_path, model, **streams)
+        outcome = cli("check", "-c", path, "--json")
+        assert outcome.code == cli("run", "-c", path).code, "one mistake, one exit code"
+        lines = cli("check", "-c", path).out.splitlines()
+        problems = outcome.json["problems"]
+        assert [f"problem: {problem}" for problem in problems] == [
+            line for line in lines if line.startswith("problem: ")
+        ]
+        assert lines[-1].startswith("OK; --probe also ") is not bool(problems)
+        return outcome.code, problems
+
+    good: dict[str, Any] = {"source": "good.mp4"}
+    assert judged(model, good=good) == (0, [])
+    missing = "lost: lost.mp4: there is no such file"
+    assert judged(model, good=good, lost={"source": "lost.mp4"}) == (1, [missing])
+    assert judged(tmp_path / "no.onnx", good=good) == (
+        78, [f"{tmp_path / 'no.onnx'}: no such model file"]
+    )  # fmt: skip
+    wrong = {"source": "good.mp4", "detect": {"labels": ["purple"]}}
+    code, problems = judged(model, good=good, one=wrong, two=wrong)
+    assert code == 78
+    assert [problem.split(":")[0] for problem in problems] == [
+        "streams.one.detect.labels",
+        "streams.two.detect.labels",
+    ]
+
+
+def test_a_port_that_another_has_is_a_problem_and_the_daemon_s_own_is_none(
+    cli: CommandLine, model: Path, tmp_path: Path
+) -> None:
+    clip(tmp_path / "good.mp4")
+    path = configuration(tmp_path, model, good={"source": "good.mp4"})
+    settings = json.loads(path.read_text())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings["metrics"] = {"listen": f"127.0.0.1:{taken.getsockname()[1]}"}
+        path.write_text(json.dumps(settings))
+        outcome = cli("check", "-c", path, "--json")
+        assert outcome.code == cli("run", "-c", path).code == 1
+        (problem,) = outcome.json["problems"]
+        assert problem.startswith("metrics.listen 127.0.0.1:")
+        root = load(path).storage_root
+        root.mkdir(exist_ok=True)
+        lock = LockFile(root / LOCK_NAME)  # as a running daemon holds it
+        assert cli("check", "-c", path, "--json").json["problems"] == []
+        lock.close()
 
 
 def test_a_probe_without_a_model(cli: CommandLine, tmp_path: Path) -> None:
     clip(tmp_path / "good.mp4")
     path = configuration(tmp_path, tmp_path / "no.onnx", good={"source": "good.mp4"})
     outcome = cli("check", "-c", path, "--probe", "--json")
-    assert outcome.code == 1
-    assert outcome.json["probe"]["problems"] == [f"{tmp_path / 'no.onnx'}: no such model file"]
+    assert outcome.code == 78
+    assert outcome.json["problems"] == [f"{tmp_path / 'no.onnx'}: no such model file"]
     assert outcome.json["probe"]["capacity"] is None
 
 

@@ -36,9 +36,7 @@ def resolve(
     input_size: tuple[int, int] | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Path:
-    return store.resolve(
-        path, base_dir=house, cache_dir=house / "cache", input_size=input_size, labels=labels
-    )
+    return store.resolve(store.Request(path, house, house / "cache", input_size, labels))
 
 
 def test_an_export_is_prepared_once(house: Path) -> None:
@@ -48,6 +46,20 @@ def test_an_export_is_prepared_once(house: Path) -> None:
     written = prepared.stat()
     assert resolve(house, str(house / "raw.onnx")) == prepared
     assert prepared.stat() == written
+
+
+def test_what_is_at_hand_is_found_and_nothing_is_made(house: Path) -> None:
+    asked = store.Request("raw.onnx", house, house / "cache")
+    assert store.at_hand(asked) is None
+    assert not (house / "cache").exists()
+    prepared = store.resolve(asked)
+    assert store.at_hand(asked) == prepared
+    prepared.write_bytes(prepared.read_bytes()[:-1])
+    assert store.at_hand(asked) is None, "cut off"
+    assert store.at_hand(store.Request("prepared.onnx", house, house)) == house / "prepared.onnx"
+    assert store.at_hand(store.Request("centerface", house, house)) is None
+    with pytest.raises(ModelError, match=r"no\.onnx"):
+        store.at_hand(store.Request("no.onnx", house, house))
 
 
 def test_other_options_or_another_export_are_prepared_apart(house: Path) -> None:
@@ -102,9 +114,9 @@ def test_a_built_in_model_is_prepared_from_the_cache(house: Path, centerface: Pa
 
 def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
     def precision_of(path: str, **asked: str) -> str:
-        folders = {"base_dir": house, "cache_dir": house / "cache"}
-        found = store.resolve(path, **folders, input_size=None, labels=None, **asked)  # type: ignore[arg-type]
-        return manifests.read(found).precision
+        return manifests.read(
+            store.resolve(store.Request(path, house, house / "cache", **asked))  # type: ignore[arg-type]
+        ).precision
 
     assert precision_of("raw.onnx") == "float32"
     assert precision_of("raw.onnx", precision_of_exports="float16") == "float16"
@@ -191,10 +203,7 @@ def prepare_under(house: Path, onlooker: Onlooker) -> Path:
     (house / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(house / "temporary"))
-        return store.resolve(
-            "raw.onnx", base_dir=house, cache_dir=house / "cache", input_size=None, labels=None,
-            onlooker=onlooker,
-        )  # fmt: skip
+        return store.resolve(store.Request("raw.onnx", house, house / "cache"), onlooker)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -223,10 +232,7 @@ def stopping():
     if list(house.glob("cache/prepared/.*/*.onnx")):  # the network runs
         os.kill(os.getpid(), signal.SIGKILL)
     return False
-store.resolve(
-    "endless.onnx", base_dir=house, cache_dir=house / "cache", input_size=None, labels=None,
-    onlooker=Onlooker(stopping),
-)
+store.resolve(store.Request("endless.onnx", house, house / "cache"), Onlooker(stopping))
 """
 
 

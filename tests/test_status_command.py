@@ -65,15 +65,16 @@ def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
-    site.engine = None
     site.progress.tick(waiting=3)
     site.clock.now += 11
     site.progress.tick(waiting=3)
     for form in ([], ["--json"]):
         outcome = cli("status", *form, "--url", f"http://127.0.0.1:{site.server.port}")
         assert outcome.code == 1
-        assert "the engine is not loaded yet" in outcome.out
         assert "inference has not moved" in outcome.out
+    site.engine = None
+    said = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
+    assert "NOT HEALTHY: the engine is not loaded yet" in said
 
 
 def test_json_is_what_the_daemon_answered(cli: CommandLine, site: Site) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from daemon.cli.options import ConfigFile, Json, read_config
 from daemon.cli.table import print_table
-from daemon.commands.check import Probe, StreamSummary, summarize
+from daemon.commands.check import Probe, StreamSummary, summarize, survey
 from daemon.commands.check import probe as try_out
 from daemon.commands.look import Look
 from daemon.errors import ConfigError
@@ -38,26 +38,39 @@ def check(
             sentences = [logs.redactor()(sentence) for sentence in (str(error), *error.others)]
             print(json.dumps({"valid": False, "error": sentences[0], "errors": sentences}))
         raise
-    streams, notices = summarize(settings), settings.notices()
-    found = try_out(settings) if probe else None
+    streams, notices, found = summarize(settings), settings.notices(), None
+    if probe:
+        found, problems = try_out(settings)
+    else:
+        problems, unsure = survey(settings)
+        notices = (*notices, *unsure)
+    sentences = [logs.redactor()(str(problem)) for problem in problems]
     if as_json:
-        print(json.dumps(_document(streams, notices, found), indent=2))
+        print(json.dumps(_document(streams, notices, found, sentences), indent=2))
     else:
         _print_streams(streams)
         for notice in notices:
             print(f"note: {notice}")
         if found is not None:
             _print_probe(found)
-    raise typer.Exit(int(found is not None and bool(found.problems)))
+        for sentence in sentences:
+            print(f"problem: {sentence}")
+        if not problems:
+            print("OK" if probe else "OK; --probe also opens the sources and runs the model")
+    raise typer.Exit(max((problem.exit_code for problem in problems), default=0))
 
 
 def _document(
-    streams: Sequence[StreamSummary], notices: Sequence[str], found: Probe | None
+    streams: Sequence[StreamSummary],
+    notices: Sequence[str],
+    found: Probe | None,
+    problems: Sequence[str],
 ) -> dict[str, Any]:
     document: dict[str, Any] = {
         "valid": True,
         "streams": [dataclasses.asdict(stream) for stream in streams],
         "notices": notices,
+        "problems": problems,
     }
     if found is not None:
         document["probe"] = dataclasses.asdict(found)
@@ -85,8 +98,6 @@ def _print_probe(found: Probe) -> None:
     print_table(("stream", "found"), ((look.stream, _seen(look)) for look in found.looks))
     for sentence in _sentences(found):
         print(sentence)
-    for problem in found.problems:
-        print(f"problem: {logs.redactor()(problem)}")
 
 
 def _seen(look: Look) -> str:

@@ -43,15 +43,10 @@ def build(
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
         calibrated = None
         if calibration is None:
-            prepared = store.resolve(
-                model,
-                base_dir=Path.cwd(),
-                cache_dir=cache_dir(),
-                input_size=None,
-                labels=None,
-                precision=precision,
-                precision_of_exports=FLOAT16,
+            asked = store.Request(
+                model, Path.cwd(), cache_dir(), precision=precision, precision_of_exports=FLOAT16
             )
+            prepared = store.resolve(asked)
         else:
             source = store.locate(model, Path.cwd(), cache_dir())
             prepared = Path(folder) / f"{source.stem}.onnx"

@@ -1,20 +1,24 @@
 """What a configuration asks for, and whether this box can do it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from daemon.commands.capacity import Capacity, measure
 from daemon.commands.disk import Disk, disk_of
 from daemon.commands.look import Look, look_at
 from daemon.config import Config, StreamConfig
-from daemon.errors import CenternetdError
+from daemon.errors import CenternetdError, ConfigError, SourceError, StartupError
 from daemon.inference.engines import Choice, choose_backend
 from daemon.inference.wanted import wanted_by
 from daemon.loading import ModelChoice, load_detector, sizes_for
 from daemon.model import manifest
 from daemon.model.manifest import Manifest
+from daemon.service.http import bind
+from daemon.sink.lockfile import said_in
+from daemon.sink.storage import LOCK_NAME
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,12 @@ class ModelProbe:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found out by trying; ``problems`` are sentences that name their stream or file."""
+    """What was found out by trying."""
 
     looks: Sequence[Look]
     model: ModelProbe | None
     disk: Disk
     capacity: Capacity | None
-    problems: Sequence[str]
 
 
 def summarize(config: Config) -> list[StreamSummary]:
@@ -76,18 +79,23 @@ def _named(template: str, stream: str) -> str:
     return template.replace("{stream}", stream)
 
 
-def probe(config: Config) -> Probe:
+def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     """Try everything that ``config`` names but its outputs: nothing is written there.
+
+    Returns what was found, and the problems, each of which names its stream, file or key.
 
     A model that isn't prepared yet is, and kept in the cache; a plan, which can take many
     minutes, isn't built, and nothing is measured without it. Nothing is raised for what fails: it
     is among the problems.
     """
     looks = look_at(config.streams.values())
-    problems = [f"{look.stream}: {look.problem}" for look in looks if look.problem]
+    problems: list[CenternetdError] = [
+        SourceError(f"{look.stream}: {look.problem}") for look in looks if look.problem
+    ]
+    problems += _taken_port(config)
     disk = disk_of(config.storage_root)
     if not disk.writable:
-        problems.append(f"storage.root {disk.folder} can't be written to")
+        problems.append(StartupError(f"storage.root {disk.folder} can't be written to"))
     model, capacity = None, None
     try:
         chosen = ModelChoice.of(config)
@@ -96,17 +104,20 @@ def probe(config: Config) -> Probe:
         if unbuilt := chosen.why_build(choice, sizes):
             described = manifest.read(chosen.prepared(choice))
             model = _describe(described, choice, unbuilt)
-            _check_labels(config, described)
+            problems += _unknown_labels(config, described)
         else:
             with ThreadPoolExecutor(1) as pool:
                 detector = load_detector(chosen, choice, sizes, pool)
                 with closing(detector.engine):
                     model = _describe(detector.manifest, choice, None)
-                    _check_labels(config, detector.manifest)
-                    capacity = measure(config.streams, looks, detector, config.storage, disk.free)
+                    problems += (unknown := _unknown_labels(config, detector.manifest))
+                    if not unknown:
+                        capacity = measure(
+                            config.streams, looks, detector, config.storage, disk.free
+                        )
     except CenternetdError as error:
-        problems.append(str(error))
-    return Probe(looks, model, disk, capacity, problems)
+        problems.append(error)
+    return Probe(looks, model, disk, capacity), problems
 
 
 def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> ModelProbe:
@@ -120,7 +131,47 @@ def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> Model
     )
 
 
-def _check_labels(config: Config, described: Manifest) -> None:
-    """Raise ConfigError for a label that some stream wants and the model hasn't."""
+def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
+    """Return what a start would stumble over, as far as looking tells: nothing is tried or made.
+
+    Also returns a sentence for what a look can't tell here.
+    """
+    problems = [*_missing_files(config), *_taken_port(config)]
+    try:
+        described = ModelChoice.of(config).described(choose_backend(config.engine.backend))
+    except CenternetdError as error:
+        return [*problems, error], ()
+    if described is None:
+        unsure = f"labels are not compared: the model is not prepared in {config.cache_dir} yet"
+        return problems, (f"{unsure}; --probe prepares it",)
+    return [*problems, *_unknown_labels(config, described)], ()
+
+
+def _missing_files(config: Config) -> Iterator[CenternetdError]:
     for stream in config.streams.values():
-        wanted_by(stream, described)
+        if stream.source.is_file and not Path(stream.source.reveal()).exists():
+            yield SourceError(f"{stream.name}: {stream.source}: there is no such file")
+
+
+def _taken_port(config: Config) -> Sequence[CenternetdError]:
+    """Return why ``metrics.listen`` can't be bound, unless it is the daemon itself that has it."""
+    try:
+        if config.metrics.listen is None or said_in(config.storage_root / LOCK_NAME) is not None:
+            return ()
+        bind(config.metrics.listen, "metrics.listen").close()
+    except StartupError as error:
+        return (error,)
+    except OSError:  # somebody else's folder: whether a daemon runs there can't be seen
+        return ()
+    return ()
+
+
+def _unknown_labels(config: Config, described: Manifest) -> Sequence[CenternetdError]:
+    """Return an error for each stream that names a label which the model doesn't have."""
+    problems: list[CenternetdError] = []
+    for stream in config.streams.values():
+        try:
+            wanted_by(stream, described)
+        except ConfigError as error:  # noqa: PERF203
+            problems.append(error)
+    return problems

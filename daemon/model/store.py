@@ -20,55 +20,77 @@ log = logging.getLogger(__name__)
 _NOBODY = Onlooker()
 
 
-def resolve(
-    path: str,
-    *,
-    base_dir: Path,
-    cache_dir: Path,
-    input_size: tuple[int, int] | None,
-    labels: Sequence[str] | None,
-    precision: str | None = None,
-    precision_of_exports: str = FLOAT32,
-    onlooker: Onlooker = _NOBODY,
-) -> Path:
-    """Return the prepared ONNX file for `path`: a built-in name, an export, or a prepared model.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A model that is asked for: `path` is a built-in name, an export, or a prepared model.
 
-    A relative path is seen from `base_dir`. An export is prepared at its first use and kept in
-    `cache_dir`, and again if what is there is damaged; a prepared model that is what is asked for
-    is returned itself. Nothing is downloaded. Without a `precision`, a prepared model keeps its
-    own and an export is prepared in `precision_of_exports`.
+    A relative path is seen from `base_dir`. Without a `precision`, a prepared model keeps its own
+    and an export is prepared in `precision_of_exports`.
+    """
+
+    path: str
+    base_dir: Path
+    cache_dir: Path
+    input_size: tuple[int, int] | None = None
+    labels: Sequence[str] | None = None
+    precision: str | None = None
+    precision_of_exports: str = FLOAT32
+
+
+def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
+    """Return the prepared ONNX file for what is asked for.
+
+    An export is prepared at its first use and kept in the cache, and again if what is there is
+    damaged; a prepared model that is what is asked for is returned itself. Nothing is downloaded.
 
     Raises
     ------
     ModelError
-        The model is missing, refused, or not what `input_size`, `labels` and `precision` ask for.
+        The model is missing, refused, or not what is asked for.
     StartupError
         The cache can't be written, or the built-in model in it is damaged.
     BuildStoppedError
         When `onlooker` wanted the preparation stopped.
     """
-    options = PrepareOptions(
-        input_size=input_size, labels=tuple(labels) if labels else None, precision=precision
-    )
-    builtin = zoo.BUILTINS.get(path)
-    if builtin is not None:
-        source, digest, adopted = zoo.location(path, cache_dir), builtin.sha256, False
-    else:
-        source = locate(path, base_dir, cache_dir)
-        digest, adopted, manifest = _examine(source)
-        if manifest is not None and _is_wanted(manifest, options):
-            return source
-    if precision is None and not adopted:
-        options = dataclasses.replace(options, precision=precision_of_exports)
-    wanted = about(digest, options)
-    prepared = cache_dir / "prepared" / f"{source.stem}-{wanted['key']}.onnx"
+    prepared, options, wanted = _find(request)
+    if wanted is None:
+        return prepared
     durable.sweep(prepared.parent)
     if reason := _fault(prepared, wanted):
         if os.path.lexists(prepared):
             log.warning("preparing %s again, because %s", prepared, reason)
         durable.make_way(prepared)
-        prepare_apart(locate(path, base_dir, cache_dir), prepared, options, onlooker)
+        source = locate(request.path, request.base_dir, request.cache_dir)
+        prepare_apart(source, prepared, options, onlooker)
     return prepared
+
+
+def at_hand(request: Request) -> Path | None:
+    """Return the prepared file if it is there already; otherwise as `resolve`."""
+    prepared, _, wanted = _find(request)
+    return None if wanted is not None and _fault(prepared, wanted) else prepared
+
+
+def _find(request: Request) -> tuple[Path, PrepareOptions, Mapping[str, str] | None]:
+    """Return the prepared file, and how and from what it is made; None where it is the model."""
+    labels = tuple(request.labels) if request.labels else None
+    options = PrepareOptions(
+        input_size=request.input_size, labels=labels, precision=request.precision
+    )
+    builtin = zoo.BUILTINS.get(request.path)
+    if builtin is not None:
+        source = zoo.location(request.path, request.cache_dir)
+        digest, adopted = builtin.sha256, False
+    else:
+        source = locate(request.path, request.base_dir, request.cache_dir)
+        digest, adopted, manifest = _examine(source)
+        if manifest is not None and _is_wanted(manifest, options):
+            return source, options, None
+    if request.precision is None and not adopted:
+        options = dataclasses.replace(options, precision=request.precision_of_exports)
+    wanted = about(digest, options)
+    prepared = request.cache_dir / "prepared" / f"{source.stem}-{wanted['key']}.onnx"
+    return prepared, options, wanted
 
 
 def _examine(source: Path) -> tuple[str, bool, Manifest | None]:

@@ -137,7 +137,7 @@ class HttpServer:
         self, listen: Address, app: "WSGIApplication", key: str = "metrics.listen"
     ) -> None:
         self._app = app
-        self._socket = _bind(listen, key)
+        self._socket = bind(listen, key)
         self._connections: dict[int, Any] = {}
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -165,7 +165,8 @@ class HttpServer:
         self._socket.close()
 
 
-def _bind(listen: Address, key: str) -> socket.socket:
+def bind(listen: Address, key: str) -> socket.socket:
+    """Return a socket that listens there; raises StartupError naming ``key``."""
     try:
         found = socket.getaddrinfo(*listen, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
