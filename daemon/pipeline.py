@@ -121,5 +121,6 @@ def _make_recorder(
         shows=wanted,
         blur=Blur(name, stream.blur, wanted.blur, lambda: lane.hurried),
         from_file=from_file,
+        device=stream.device,
     )
     return SinkStage(lane, StageName.RECORD, recorder)

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from daemon.config import RecordConfig
+from daemon.flow import Meters, StreamStatus
 from daemon.sink import encoder as encoder_module
+from daemon.sink.blur import Blur
 from daemon.sink.encoder import Encoder, EncoderError, choose_encoder
 from daemon.sink.fragments import FragmentedMp4
-from tests.sinks import MILLISECOND, decode, picture
+from daemon.sink.record import Recorder
+from daemon.sink.storage import Storage
+from tests.sinks import MILLISECOND, decode, picture, result
 
 
 def encode(
@@ -119,11 +124,19 @@ class FakeNvenc:
         monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
         monkeypatch.setattr(encoder_module, "_open", self._open)
         self.opened = 0
+        self.devices: list[int] = []
         self._sessions = sessions
 
     def _open(
-        self, name: str, width: int, height: int, time_base: Fraction, aspect: Fraction
+        self,
+        name: str,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        aspect: Fraction,
+        device: int,
     ) -> av.VideoCodecContext:
+        self.devices.append(device)
         if name == "h264_nvenc":
             if width < self.LEAST[0] or height < self.LEAST[1]:
                 raise av.error.ArgumentError(22, "Invalid argument")
@@ -131,7 +144,7 @@ class FakeNvenc:
                 raise av.error.MemoryError(12, "Cannot allocate memory")
             self.opened += 1
             name = "libx264"
-        return self._really(name, width, height, time_base, aspect)
+        return self._really(name, width, height, time_base, aspect, device)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +165,28 @@ def test_nvenc_is_chosen_where_it_encodes_a_picture_of_this_size_now(
 ) -> None:
     FakeNvenc(monkeypatch, tmp_path, sessions)
     assert choose_encoder("auto", *size) == expected
+
+
+def test_the_gpu_that_is_configured_encodes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpu = FakeNvenc(monkeypatch, tmp_path)
+    config = RecordConfig(path="gate.mp4", segment=None)
+    recorder = Recorder(
+        "gate",
+        config,
+        Storage(tmp_path),
+        [],
+        StreamStatus(),
+        Meters(),
+        blur=Blur("gate"),
+        device=3,
+    )
+    recorder.write(result(0, picture(96, 160)))
+    recorder.close()
+    assert gpu.devices == [3, 3], "when it was tried, and for the recording"
+    assert encoder_module._options("h264_nvenc", 3)["gpu"] == "3"
+    assert "gpu" not in encoder_module._options("libx264", 3)
 
 
 def test_a_named_encoder_is_not_second_guessed() -> None:

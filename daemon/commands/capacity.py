@@ -187,7 +187,15 @@ def _recording(
     if not stream.copies:
         blur = Blur(stream.name, stream.blur, wanted.blur)
         recorder = Recorder(
-            stream.name, config, storage, labels, status, Meters(), blur=blur, shows=wanted
+            stream.name,
+            config,
+            storage,
+            labels,
+            status,
+            Meters(),
+            blur=blur,
+            shows=wanted,
+            device=stream.device,
         )
         yield lambda _, result: recorder.write(result)
         recorder.close()

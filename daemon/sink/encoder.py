@@ -46,15 +46,15 @@ class EncoderError(SinkError):
     """The encoder doesn't open, or failed; another may do."""
 
 
-def choose_encoder(codec: str, width: int, height: int) -> str:
+def choose_encoder(codec: str, width: int, height: int, device: int = 0) -> str:
     """Return the encoder's name for ``codec``, a name or "auto".
 
-    "auto" is the GPU's encoder where it proves to encode pictures of this size now (there may
+    "auto" is that of GPU ``device`` where it proves to encode pictures of this size now (there may
     be none, or all its sessions may be taken), else x264.
     """
     if codec != "auto":
         return codec
-    if NVIDIA_DEVICE.exists() and _encodes("h264_nvenc", width, height):
+    if NVIDIA_DEVICE.exists() and _encodes("h264_nvenc", width, height, device):
         return "h264_nvenc"
     return "libx264"
 
@@ -75,13 +75,15 @@ class Encoder:
         *,
         number: int = 0,
         aspect: Fraction = Fraction(1),
+        device: int = 0,
     ) -> None:
         """Open the encoder, or raise EncoderError.
 
-        ``number`` is that of the packet before, ``aspect`` a pixel's width over its height.
+        ``number`` is that of the packet before, ``aspect`` a pixel's width over its height,
+        ``device`` the number of the GPU that encodes, if one does.
         """
         with _telling(name):
-            self._context = _open(name, width, height, time_base, aspect)
+            self._context = _open(name, width, height, time_base, aspect, device)
         self._name = name
         self._time_base = time_base
         self.coding = Coding(
@@ -157,7 +159,7 @@ class Encoder:
 
 
 def _open(
-    name: str, width: int, height: int, time_base: Fraction, aspect: Fraction
+    name: str, width: int, height: int, time_base: Fraction, aspect: Fraction, device: int
 ) -> av.VideoCodecContext:
     context = av.CodecContext.create(name, "w")
     if not isinstance(context, av.VideoCodecContext):
@@ -167,7 +169,7 @@ def _open(
     context.pix_fmt = "yuv420p"
     context.time_base = time_base
     context.framerate = Fraction(NOMINAL_RATE)
-    context.options = NVENC if name.endswith("nvenc") else X264
+    context.options = _options(name, device)
     context.thread_count = THREADS
     context.thread_type = "SLICE"  # frame threads would hold frames back
     context.max_b_frames = 0
@@ -177,6 +179,10 @@ def _open(
     context.color_trc = ColorTrc.BT709
     context.open()
     return context
+
+
+def _options(name: str, device: int) -> dict[str, str]:
+    return {**NVENC, "gpu": str(device)} if name.endswith("nvenc") else X264
 
 
 @contextmanager
@@ -195,10 +201,10 @@ def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(padded, np.uint8)
 
 
-def _encodes(name: str, width: int, height: int) -> bool:
+def _encodes(name: str, width: int, height: int, device: int) -> bool:
     black = np.zeros((height, width, 3), np.uint8)
     try:
-        encoder = Encoder(name, width, height, Fraction(1, NOMINAL_RATE))
+        encoder = Encoder(name, width, height, Fraction(1, NOMINAL_RATE), device=device)
         return bool(encoder.encode(black, 0) + encoder.flush())
     except EncoderError as error:
         log.info("%dx%d: %s", width, height, error)

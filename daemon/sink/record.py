@@ -24,7 +24,8 @@ class Recorder:
 
     ``shows`` are the detections that are drawn, and for whose sake a recording is kept. ``blur``
     gives each picture, covered, as soon as it may be stored. Pictures are drawn on in place. Every
-    frame is encoded once, also where it is only kept if something is detected soon after it.
+    frame is encoded once, also where it is only kept if something is detected soon after it, by
+    GPU ``device`` if by one.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Recorder:
         blur: Blur,
         shows: Filter = EVERYTHING,
         from_file: bool = False,
+        device: int = 0,
     ) -> None:
         self._stream = stream
+        self._device = device
         self._shows = shows
         self._blur = blur
         self._config = config
@@ -130,7 +133,7 @@ class Recorder:
         height, width = frame.image.shape[:2]
         shape = frame.image.shape, frame.aspect
         if shape != self._shape:
-            self._status.encoder = choose_encoder(self._config.codec, width, height)
+            self._status.encoder = choose_encoder(self._config.codec, width, height, self._device)
             self._shape = shape
             message = "recording %dx%d, encoded by %s"
             about = {"stream": self._stream}
@@ -142,6 +145,7 @@ class Recorder:
             frame.time_base,
             number=self._frames - 1,
             aspect=frame.aspect,
+            device=self._device,
         )
 
     def _flush(self) -> list[Packet]:
