@@ -108,6 +108,11 @@ PROMISES: Mapping[str, Promise] = {
         0,
         "starts refused, or with a damaged model",
     ),
+    "starved": Promise(
+        "Where no more threads are to be had, nothing begins or changes, and files are completed",
+        0,
+        "files incomplete",
+    ),
     "sticky": Promise(
         "A sticky CUDA error ends the daemon with code 70",
         1.0,
