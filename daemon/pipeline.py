@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from daemon.capture.open import stream_opener
 from daemon.capture.stage import CaptureStage
 from daemon.config import StreamConfig
-from daemon.flow import Backpressure, Lane, Meters, StageName
+from daemon.flow import Backpressure, Budget, Lane, Meters, StageName
 from daemon.inference.wanted import Wanted, wanted_by
 from daemon.loading import Sizes
 from daemon.model.manifest import Manifest
@@ -20,6 +20,8 @@ from daemon.sink.storage import Storage
 
 _LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
 _LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
+LOSSLESS_BYTES = 2_000_000_000
+"""What the pictures of all lossless streams may take: 320 of 1080p, or five batches of 64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,9 @@ class Surroundings:
     meters: Meters
 
 
-def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) -> Lane:
+def make_lane(
+    stream: StreamConfig, sizes: Sizes, ready: threading.Condition, budget: Budget
+) -> Lane:
     """Return the lane of ``stream``, announcing its frames on ``ready``."""
     sinks = {StageName.RECORD: stream.record.when, StageName.EVENTS: stream.events.when}
     live = stream.policy == "live"
@@ -59,6 +63,7 @@ def make_lane(stream: StreamConfig, sizes: Sizes, ready: threading.Condition) ->
         sinks=[sink for sink, when in sinks.items() if when != "never"],
         max_frame_age=stream.max_frame_age if live else None,
         copies=stream.copies,
+        budget=budget,
     )
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError, EngineError
 from daemon.fleet import Fleet
-from daemon.flow import Bell, Lane, Meters, Reason, Worker
+from daemon.flow import Bell, Budget, Lane, Meters, Reason, Worker
 from daemon.inference.detector import SHARES, Detector
 from daemon.inference.engines import Choice, Engine, choose_backend
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.loading import ModelChoice, Sizes, load_detector, sizes_for
 from daemon.model.plan import BuildStoppedError, Onlooker
-from daemon.pipeline import StreamStages, Surroundings, make_lane, make_stages
+from daemon.pipeline import LOSSLESS_BYTES, StreamStages, Surroundings, make_lane, make_stages
 from daemon.reloader import Reloader
 from daemon.service.service import Service
 from daemon.service.view import EngineInfo
@@ -118,7 +118,8 @@ class Supervisor:
         config, streams, ready = self._config, self._config.streams, threading.Condition()
         choice = choose_backend(config.engine.backend)
         sizes = sizes_for(choice.backend, config.batching.max_size)
-        self.lanes += [make_lane(stream, sizes, ready) for stream in streams.values()]
+        budget = Budget(LOSSLESS_BYTES)
+        self.lanes += [make_lane(stream, sizes, ready, budget) for stream in streams.values()]
         storage = Storage(config.storage_root)
         service = house.enter_context(Service(config, self.lanes, storage.status))
         meters = self._meters or service.meters
@@ -134,7 +135,7 @@ class Supervisor:
         fleet = Fleet(self.lanes, stages, inference, self._worker, service)
 
         def make_anew(stream: StreamConfig) -> StreamStages:
-            return make_stages(stream, make_lane(stream, sizes, ready), around)
+            return make_stages(stream, make_lane(stream, sizes, ready, budget), around)
 
         reloader = Reloader(
             config, self._reread, self._take_reload, fleet, make_anew, keeper, service, storage

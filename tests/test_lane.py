@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from daemon.flow import Backpressure, Coding, Frame, Lane, Packet, Reason, Result, StageName
+from daemon.flow import Backpressure, Budget, Coding, Frame, Lane, Packet, Reason, Result, StageName
 from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
@@ -109,6 +109,57 @@ def test_a_blocking_lane_never_drops_and_waits_for_its_slowest_sink(
     thread.join(PATIENCE)
     assert answers == [True]
     assert lane.ledger.read().dropped_at(CAPTURE, INFERENCE, *sinks) == 0
+
+
+def lanes_on(budget: Budget, *names: str, depth: int = 8) -> list[Lane]:
+    ready = threading.Condition()
+    return [
+        Lane(name, BLOCK, depth=depth, inbox=2, ready=ready, sinks=SINKS, budget=budget)
+        for name in names
+    ]
+
+
+def test_blocking_lanes_share_a_budget_of_bytes() -> None:
+    size = frame(0).image.nbytes
+    first, second = lanes_on(Budget(6 * size), "first", "second")
+    for lane in (first, second):
+        for n in range(3):
+            assert lane.offer(frame(n))
+    thread, answers = offered_in_a_thread(first, frame(3))
+    second.close()
+    assert answers == [], "it holds its share, and whoever goes first makes no room at once"
+    infer(first)
+    read(first, StageName.RECORD)
+    read(first, StageName.EVENTS)
+    thread.join(PATIENCE)
+    assert answers == [True]
+    for n in range(4, 7):
+        assert first.offer(frame(n)), "the other's share is there for the taking"
+    thread, answers = offered_in_a_thread(first, frame(7))
+    first.close()
+    thread.join(PATIENCE)
+    assert answers == [False]
+
+
+def test_a_picture_larger_than_a_share_comes_alone() -> None:
+    first, _ = lanes_on(Budget(1), "first", "second")
+    assert first.offer(frame(0))
+    thread, answers = offered_in_a_thread(first, frame(1))
+    infer(first)
+    read(first, StageName.RECORD)
+    read(first, StageName.EVENTS)
+    thread.join(PATIENCE)
+    assert answers == [True]
+
+
+def test_a_live_lane_takes_nothing_of_the_budget() -> None:
+    budget = Budget(1000)
+    ready = threading.Condition()
+    Lane("cam", DROP, depth=8, inbox=2, ready=ready, sinks=SINKS, budget=budget)
+    (lane,) = lanes_on(budget, "file")
+    assert budget.share == 1000
+    lane.close()
+    assert budget.share == 1000
 
 
 def test_a_frame_dropped_before_the_sinks_makes_room() -> None:

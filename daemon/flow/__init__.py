@@ -3,7 +3,7 @@
 from daemon.flow.bell import Bell
 from daemon.flow.channel import Channel, ChannelClosedError
 from daemon.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
-from daemon.flow.lane import Backpressure, Lane
+from daemon.flow.lane import Backpressure, Budget, Lane
 from daemon.flow.ledger import Ledger, Reason, StageName
 from daemon.flow.meters import Meters
 from daemon.flow.packet import UPRIGHT, Coding, Orientation, Packet
@@ -15,6 +15,7 @@ __all__ = [
     "UPRIGHT",
     "Backpressure",
     "Bell",
+    "Budget",
     "Channel",
     "ChannelClosedError",
     "Coding",

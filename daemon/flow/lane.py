@@ -22,16 +22,34 @@ class Backpressure(str, Enum):
     DROP_OLDEST = "drop_oldest"  # the oldest waiting frame makes room: a camera can't wait
 
 
+class Budget:
+    """The bytes of pictures that all lanes that block may hold; each may hold the same share."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._lanes: list[Lane] = []
+
+    def join(self, lane: "Lane") -> None:
+        """Give ``lane`` a share, until it closes."""
+        self._lanes = [other for other in self._lanes if not other.closed] + [lane]
+
+    @property
+    def share(self) -> int:
+        """Bytes that each may hold now; an empty lane takes one picture, however large."""
+        return self._total // max(1, sum(not lane.closed for lane in self._lanes))
+
+
 class Lane:
     """Carries the frames of one stream, in order, and keeps their book.
 
     Capture offers frames, inference takes them and delivers detections, and each sink reads
     its own outlet. The only place where anybody waits for room is `offer`: on a lane that
     blocks it lets a new frame in when fewer than ``depth`` are between capture and the hands
-    of the slowest sink. So inference never waits for a sink, and one stream never waits for
-    another. On a lane that drops, ``inbox`` frames may wait for inference (few: what waits
-    grows old) and ``depth`` for each sink. Where the source's own packets are recorded they go
-    past inference, in ``packets``, so that what inference passes over is recorded too.
+    of the slowest sink, and their pictures keep to its share of the ``budget``. So inference never
+    waits for a sink, and one stream never waits for another. On a lane that drops, ``inbox``
+    frames may wait for inference (few: what waits grows old) and ``depth`` for each sink. Where
+    the source's own packets are recorded they go past inference, in ``packets``, so that what
+    inference passes over is recorded too.
     """
 
     def __init__(
@@ -45,6 +63,7 @@ class Lane:
         sinks: Sequence[StageName],
         max_frame_age: float | None = None,
         copies: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         self.name = name
         self.backpressure = backpressure
@@ -67,6 +86,9 @@ class Lane:
             if copies
             else None
         )
+        self._budget = budget if self._blocks else None
+        if self._budget is not None:
+            self._budget.join(self)
 
     @property
     def outlets(self) -> Mapping[StageName, Channel[Result]]:
@@ -86,7 +108,7 @@ class Lane:
 
     def offer(self, frame: Frame) -> bool:
         """Let ``frame`` in, after waiting for room if the lane blocks; False once closed."""
-        if not self._wait_for_room():
+        if not self._wait_for_room(frame.image.nbytes):
             return False
         with self._ready:  # no step of `abandon` or of inference comes between the postings
             try:
@@ -180,11 +202,16 @@ class Lane:
         """Frames in the inbox."""
         return len(self._inbox)
 
-    def _wait_for_room(self) -> bool:
+    def _wait_for_room(self, size: int) -> bool:
         if self._blocks:
             with self._room:
-                self._room.wait_for(lambda: self.closed or self._held() < self.depth)
+                self._room.wait_for(lambda: self.closed or self._has_room(size))
         return not self.closed
+
+    def _has_room(self, size: int) -> bool:
+        frames = self._frames()
+        affordable = not frames or not self._budget or (frames + 1) * size <= self._budget.share
+        return affordable and self._held() < self.depth
 
     def _tell_of_room(self) -> None:
         # Not for every single frame: waking a thread costs more than passing a frame on.
@@ -195,10 +222,11 @@ class Lane:
     def _blocks(self) -> bool:
         return self.backpressure is Backpressure.BLOCK
 
+    def _frames(self) -> int:
+        return self.ledger.waiting + max(map(len, self._outlets.values()), default=0)
+
     def _held(self) -> int:
-        behind = max(map(len, self._outlets.values()), default=0)
-        copied = 0 if self._packets is None else len(self._packets)
-        return max(self.ledger.waiting + behind, copied)
+        return max(self._frames(), 0 if self._packets is None else len(self._packets))
 
     def _finish_if_drained(self) -> None:
         if self.closed and self.ledger.waiting == 0:
