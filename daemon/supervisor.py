@@ -135,7 +135,12 @@ class Supervisor:
         fleet = Fleet(self.lanes, stages, inference, self._worker, service)
 
         def make_anew(stream: StreamConfig) -> StreamStages:
-            return make_stages(stream, make_lane(stream, sizes, ready, budget), around)
+            lane = make_lane(stream, sizes, ready, budget)
+            try:
+                return make_stages(stream, lane, around)
+            except Exception:
+                lane.close()  # it gives back its share
+                raise
 
         reloader = Reloader(
             config, self._reread, self._take_reload, fleet, make_anew, keeper, service, storage
