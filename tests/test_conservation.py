@@ -50,7 +50,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule()
     def skip(self) -> None:
         self.lane.skip()
-        self.captured += 1
+        self.captured += not self.gone
 
     @rule()
     def take(self) -> None:
@@ -63,6 +63,8 @@ class LaneMachine(RuleBasedStateMachine):
     def deliver(self) -> None:
         delivered = self.held.pop(0)
         self.lane.deliver(Result(delivered, detections()))
+        if self.gone:
+            return
         for owed in self.owed.values():
             owed.append(delivered.frame_id)
             if len(owed) > 3:
@@ -91,8 +93,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.closed = True
         if end is not Lane.close:
             self.inbox.clear()
-        if end is Lane.abandon:
-            self.held.clear()
+        self.gone |= end is Lane.abandon  # what inference still brings is lost
 
     @invariant()
     def adds_up(self) -> None:
@@ -100,13 +101,13 @@ class LaneMachine(RuleBasedStateMachine):
         assert book.balanced
         assert book.captured == self.captured
         assert book.in_flight[CAPTURE] == len(self.inbox) == self.lane.waiting
-        assert book.in_flight[INFERENCE] == len(self.held)
+        assert book.in_flight[INFERENCE] == (0 if self.gone else len(self.held))
         for sink, owed in self.owed.items():
             assert book.in_flight[sink] == len(owed)
 
     @invariant()
     def outlets_close_with_the_last_frame(self) -> None:
-        drained = self.closed and not self.inbox and not self.held
+        drained = self.closed and not self.inbox and (self.gone or not self.held)
         assert all(outlet.closed == drained for outlet in self.lane.outlets.values())
 
     @invariant()
