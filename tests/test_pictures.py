@@ -55,6 +55,7 @@ class Codec:
 CODECS = {
     "h264": Codec("libx264", tags=tuple(TAGS), copied=True),
     "h264-b": Codec("libx264", copied=True, encoding={"bf": "2"}),
+    "h264-interlaced": Codec("libx264", copied=True, encoding={"x264-params": "tff=1"}),
     "h264-10": Codec("libx264", "yuv420p10le", ("bt709",), copied=True),
     "h264-444": Codec("libx264", "yuv444p", ("bt709", "full-bt601"), copied=True),
     "h264-rgb": Codec("libx264rgb", "bgr24", copied=True),

@@ -1,5 +1,9 @@
 """Pictures that a GPU decoded, fetched into memory."""
 
+from fractions import Fraction
+from typing import cast
+
+from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from daemon.cuda import Device, copy_rows_out
@@ -32,7 +36,7 @@ class Download:
         CudaError
             When the GPU fails.
         """
-        fetched = self._place(frame.width, frame.height, pixel_format)
+        fetched = self._place(frame, pixel_format)
         self._device.use()
         for here, there in zip(fetched.planes, frame.planes, strict=True):
             copy_rows_out(
@@ -41,13 +45,32 @@ class Download:
         fetched.colorspace, fetched.color_range = frame.colorspace, frame.color_range
         return fetched
 
-    def _place(self, width: int, height: int, pixel_format: str) -> VideoFrame:
-        """Return a picture of this size and format, the last one if it fits."""
+    def _place(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
+        """Return a picture of the size and scan of ``frame``, the last one if it fits."""
+        wanted = (frame.width, frame.height, pixel_format, frame.interlaced_frame)
         last = self._fetched
-        if last is None or (last.width, last.height, last.format.name) != (
-            width,
-            height,
-            pixel_format,
+        if last is None or wanted != (
+            last.width,
+            last.height,
+            last.format.name,
+            last.interlaced_frame,
         ):
-            last = self._fetched = VideoFrame(width, height, pixel_format)
+            last = VideoFrame(frame.width, frame.height, pixel_format)
+            if frame.interlaced_frame:
+                last = _of_two_fields(last)
+            self._fetched = last
         return last
+
+
+def _of_two_fields(frame: VideoFrame) -> VideoFrame:
+    """Return ``frame`` marked as interlaced, which decides how its chroma is converted.
+
+    PyAV can't set that, but a filter can, and leaves the memory.
+    """
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+    )
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return cast("VideoFrame", graph.pull())
