@@ -126,7 +126,9 @@ class _Container(_Proxy):
         super().__init__(real)
         self._gpu = gpu
         self.closed = False
-        self.streams = SimpleNamespace(video=[_Stream(each) for each in real.streams.video])
+        self.streams = SimpleNamespace(
+            video=[_Stream(each) for each in real.streams.video], audio=real.streams.audio
+        )
 
     def demux(self) -> "Iterator[_Packet]":
         for packet in self._real.demux():

@@ -278,6 +278,30 @@ def test_shape_and_orientation_may_change_midway(tmp_path: Path) -> None:
     )
 
 
+def test_the_gpu_turns_what_begins_in_the_middle(tmp_path: Path) -> None:
+    path = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 9, encoding={"g": "12"})
+    clips.orient(clips.trim(path, (Fraction(5, 25), Fraction(9, 25))), (0, 1, 1, 0))
+    with installed(FakeNvdec()):
+        assert [clips.quarters(picture.image) for picture in read(path, "cuda")] == ["RB GW"] * 4
+
+
+def test_colours_may_come_from_a_palette(tmp_path: Path) -> None:
+    frame = VideoFrame(64, 48, "pal8")
+    indices = np.zeros((48, 64), np.uint8)
+    indices[:24, 32:], indices[24:, :32], indices[24:, 32:] = 1, 2, 3
+    frame.planes[0].update(indices.tobytes())
+    palette = np.zeros(256, "<u4")
+    palette[:4] = 0xFFFF0000, 0xFF00FF00, 0xFF0000FF, 0xFFFFFFFF
+    frame.planes[1].update(palette.tobytes())
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("png", rate=25, width=64, height=48, pix_fmt="pal8")
+        output.mux([*stream.encode(frame), *stream.encode()])
+    (picture,) = read(clips.orient(path, (0, 1, 1, 0)))
+    assert clips.quarters(picture.image) == "RB GW"
+
+
 @pytest.mark.parametrize("pix_fmt", ["bgr24", "bgra", "bgr0", "rgb555le"])
 def test_rows_may_come_from_the_bottom_up(pix_fmt: str, tmp_path: Path) -> None:
     path = clips.write(

@@ -68,11 +68,10 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
 
     What is none of the eight ways gets the nearest.
     """
-    if frame.format.name == "cuda" and not frame.key_frame:  # a copy of it costs a download
-        return None
     # PyAV's frames and their side data hold each other until the garbage collector comes, which is
     # late: pictures would pile up. So a copy is asked, which is as good as empty.
-    tiny = frame.reformat(width=16, height=16, interpolation=Interpolation.POINT)
+    frame.colorspace = _matrix_of(frame)
+    tiny = frame.reformat(16, 16, "gray", interpolation=Interpolation.POINT, threads=1)
     told: Any = tiny.side_data.get("DISPLAYMATRIX")
     if told is None:
         return None

@@ -34,7 +34,7 @@ from daemon.capture.web import Allowance
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
-from daemon.flow import UPRIGHT
+from daemon.flow import UPRIGHT, Orientation
 
 # Formats that number their frames at a made-up rate: the moment of arrival tells more.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
@@ -87,7 +87,7 @@ class VideoSource:
         # What the container says of the pixels' shape goes before what is said in the video.
         told = self._stream.sample_aspect_ratio
         self._told_aspect = None if told == context.sample_aspect_ratio else told
-        self._orientation = UPRIGHT
+        self._orientation: Orientation | None = None
         self._expected_pts = 0
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
@@ -272,10 +272,7 @@ class VideoSource:
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
         self._note_decoder(frame)
-        told = orientation_of(frame)
-        if told is not None or frame.key_frame:  # a camera says it once for what follows
-            self._orientation = told or UPRIGHT
-        orientation, aspect = self._orientation, self._aspect
+        orientation, aspect = self._orientation_of(frame), self._aspect
         turned = orientation[0] == 0
         return Picture(
             image=upright(self._to_bgr(self._in_memory(frame)), orientation),
@@ -286,6 +283,13 @@ class VideoSource:
             is_key=is_key(frame),
             aspect=1 / aspect if turned else aspect,
         )
+
+    def _orientation_of(self, frame: VideoFrame) -> Orientation:
+        """Return how ``frame`` is to be shown, which a camera says once for what follows."""
+        present = None if frame.key_frame else self._orientation
+        if present is None or frame.format.name != "cuda":  # from there it costs a download
+            self._orientation = orientation_of(frame) or present or UPRIGHT
+        return self._orientation or UPRIGHT
 
     @property
     def _aspect(self) -> Fraction:
