@@ -1,5 +1,6 @@
 """Int8: what is quantized, what isn't, and that nearly the same comes out."""
 
+import os
 import re
 from pathlib import Path
 
@@ -161,6 +162,7 @@ def test_the_way_from_an_export_to_a_run(cli: CommandLine, tmp_path: Path) -> No
         ("--precision int8 --calibrate no.mp4", 1, "--calibrate no.mp4: can't be opened"),
         ("--precision int8 --calibrate ftp://a:b@c/d", 1, "--calibrate ftp://***@c/d: "),
         ("--precision int8 --calibrate one.mp4", 1, "one.mp4: one picture is not enough"),
+        ("--precision int8 --calibrate pipe", 1, "--calibrate pipe: it is not a regular file"),
     ],
 )
 def test_what_can_not_be_calibrated(
@@ -174,6 +176,7 @@ def test_what_can_not_be_calibrated(
     monkeypatch.chdir(tmp_path)
     source = exports.write(LAYOUTS["ctdet"], tmp_path / "net.onnx")
     clip(tmp_path / "one.mp4", 1)
+    os.mkfifo(tmp_path / "pipe")
     outcome = cli("prepare", source, "-o", "out.onnx", *arguments.split())
     assert (outcome.code, told in outcome.err) == (code, True), outcome.err
     assert not Path("out.onnx").exists()

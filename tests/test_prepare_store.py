@@ -129,11 +129,16 @@ def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", damages.OF_MODELS)
-def test_a_damaged_model_in_the_cache_is_prepared_again(damage: Damage, house: Path) -> None:
+def test_a_damaged_model_in_the_cache_is_prepared_again(
+    damage: Damage, house: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     prepared = resolve(house, "raw.onnx")
+    assert not caplog.messages
     before = prepared.read_bytes()
     damage(prepared)
     assert resolve(house, "raw.onnx") == prepared
+    (said,) = caplog.messages
+    assert said.startswith(f"preparing {prepared} again, because ")
     assert prepared.read_bytes() == before
     assert list(prepared.parent.iterdir()) == [prepared]
     written = prepared.stat()

@@ -101,7 +101,7 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Ro
     """
     rows, broken = list[Rows](), ""
     try:
-        source = open_source(SourceUri(video), _TIMEOUT)
+        source = _open(video)
         total = min(source.info.total_frames or _MOST_READ, _MOST_READ)
         try:
             for number in _spread(source, _Fitted(manifest), rows):
@@ -116,6 +116,13 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Ro
     if len(rows) < _FEWEST:
         raise SourceError(f"--calibrate {shown(video)}: one picture is not enough")
     return rows, broken
+
+
+def _open(video: str) -> Source:
+    uri = SourceUri(video)
+    if uri.is_file and (path := Path(uri.reveal())).exists() and not path.is_file():
+        raise SourceError("it is not a regular file")  # a named pipe may keep silent for ever
+    return open_source(uri, _TIMEOUT)
 
 
 def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int]:
