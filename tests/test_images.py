@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from daemon.commands.images import read_image
+from daemon.commands.images import find_images, read_image
 from daemon.errors import SourceError
 from tests import models
 from tests.commandline import RED, CommandLine, squares_model
@@ -60,6 +60,25 @@ def test_every_exif_orientation_is_turned_upright(
     assert found.shape == PICTURE.shape
     apart = np.abs(found.astype(int) - PICTURE)
     assert apart.mean() < 2, "it is turned otherwise"
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".jpe", ".JPG", ".ppm", ".pnm", ".dib"])
+def test_every_kind_of_image_in_a_folder_is_found_and_read(suffix: str, tmp_path: Path) -> None:
+    kind = {".jfif": ".jpg", ".JPG": ".jpg"}.get(suffix, suffix)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(kind, PICTURE))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert find_images([str(tmp_path)]) == [path]
+    assert read_image(path).shape == PICTURE.shape
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".heic", ".jxl"])
+def test_an_image_in_a_folder_that_can_not_be_decoded_is_told(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"of a kind that this OpenCV doesn't know")
+    assert find_images([str(tmp_path)]) == [path]
+    with pytest.raises(SourceError, match="is no image that can be decoded"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9, 0.99])

@@ -4,6 +4,7 @@ import os
 import threading
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -348,6 +349,33 @@ def test_a_coding_that_has_no_decoder_is_named(
     path.write_bytes(content.replace(tag, b"HKVZ"))
     with pytest.raises(SourceError, match="its video is coded as HKVZ, which can't be decoded"):
         source(path)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 40])
+@pytest.mark.parametrize(
+    "encoding",
+    [{"bf": "0"}, {"bf": "1"}, {"bf": "2", "g": "12"}, {"bf": "3", "x264-params": "b-pyramid=2"}],
+    ids=str,
+)
+@pytest.mark.parametrize(("suffix", "codec"), [("avi", "libx264"), ("mkv", "libx264")])
+def test_pictures_that_are_shown_in_another_order_have_even_times(
+    tmp_path: Path, suffix: str, codec: str, encoding: dict[str, str], frames: int
+) -> None:
+    """AVI knows only when pictures are decoded."""
+    path = clips.count(tmp_path / f"a.{suffix}", frames, codec=codec, encoding=encoding)
+    found = pictures(path)
+    assert [clips.number_of(picture.image) for picture in found] == [n % 25 for n in range(frames)]
+    times = [float((picture.pts or 0) * picture.time_base) for picture in found]
+    assert [b - a for a, b in pairwise(times)] == pytest.approx([0.04] * (frames - 1), abs=0.001)
+
+
+def test_a_damaged_avi_loses_what_is_damaged(tmp_path: Path) -> None:
+    path = clips.noise(tmp_path / "a.avi", 40, encoding={"g": "10", "bf": "2"})
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = b"\xff" * 3000
+    path.write_bytes(content)
+    assert 30 <= len(pictures(path)) <= 40
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])

@@ -1,6 +1,7 @@
 """Files and network streams, through PyAV."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -36,6 +37,8 @@ from daemon.config.stream import Transport
 from daemon.errors import EngineError, SourceError
 from daemon.flow import UPRIGHT, Orientation
 
+_IN_DECODING_ORDER = frozenset({"avi"})  # formats that tell nothing of when a picture is shown
+_MOST_REORDERED = 16  # pictures that may be decoded before one that is shown before them
 # Formats that number their frames at a made-up rate: the moment of arrival tells more.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
@@ -89,6 +92,8 @@ class VideoSource:
         self._told_aspect = None if told == context.sample_aspect_ratio else told
         self._orientation: Orientation | None = None
         self._expected_pts = 0
+        self._guessed = self._container.format.name in _IN_DECODING_ORDER
+        self._decoded: deque[int] = deque(maxlen=_MOST_REORDERED + 1)  # their dts
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
             codec=context.codec.canonical_name,
@@ -198,6 +203,8 @@ class VideoSource:
             self._gate.reach_recovery_point()
         if self._live and self._gate.overrules_decoder(time.monotonic()):
             self._stream.codec_context.flags2 |= Flags2.show_all
+        if packet.dts is not None:
+            self._decoded.append(packet.dts)
         try:
             return packet.decode()
         except av.error.InvalidDataError:
@@ -302,5 +309,7 @@ class VideoSource:
             return None if self._untimed else frame.pts
         # A bare elementary stream has no pts but a rate, and that only in its durations.
         pts = self._expected_pts if frame.pts is None else frame.pts
+        if self._guessed and self._decoded:  # FFmpeg's guess is off by a picture here and there
+            pts = self._decoded.popleft()
         self._expected_pts = pts + (frame.duration or 1)
         return pts

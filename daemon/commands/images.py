@@ -16,7 +16,11 @@ from daemon.sink.file import unused
 Image = NDArray[np.uint8]
 
 # Of the names that a folder holds; a file named by itself may be called anything.
-_IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# Images that can't be decoded here are named all the same: passed over, nobody would miss them.
+_IMAGES = (
+    "avif bmp dib gif heic heif jfif jp2 jpe jpeg jpg jxl pam pbm pgm png pnm ppm tif tiff webp"
+)
+_IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _IMAGES.split())
 _LARGEST_FILE = 2**30  # bytes
 _LONGEST = 32766  # OpenCV 4's warpAffine counts pixels in 16 bits
 _WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
