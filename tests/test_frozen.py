@@ -94,6 +94,38 @@ def test_a_loop_that_lasts_a_second_is_not_frozen() -> None:
     assert frozen_after(over_and_over(*loop), 25, 2 * AFTER) is None
 
 
+def refreshed(images: Iterable[Image], rate: Rate) -> Iterator[tuple[Image, bool]]:
+    """Encode pictures without key frames but the first, and decode them again."""
+    decoder = av.CodecContext.create("h264", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    parameters = "intra-refresh=1"
+    coded = encoded(images, RATE, key_interval=RATE, keeps=rate, parameters=parameters)
+    for packet in [*coded, None]:
+        for frame in decoder.decode(packet):
+            yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), is_key(frame)
+
+
+def test_without_key_frames_any_picture_is_looked_at_in_the_end() -> None:
+    found = frozen_after(((STILL, n == 0) for n in range(1000)), 5, 200)
+    assert found is not None
+    assert 60 <= found <= 62
+    found = frozen_after(refreshed(repeat(scene(), 150 * RATE), {"crf": 23}), RATE, 150)
+    assert found is not None
+
+
+def test_where_key_frames_are_rare_only_they_are_looked_at() -> None:
+    """What a hung encoder makes between them never comes to rest."""
+    rough = [np.roll(STILL, n, axis=1) for n in range(50)]
+    rare = ((STILL if n % 250 == 0 else rough[n % 50], n % 250 == 0) for n in range(1000))
+    assert frozen_after(rare, 5, 200) is not None
+
+
+@pytest.mark.parametrize("rate", [{"bit_rate": 20_000}, {"crf": 23}, {"crf": 38}], ids=str)
+def test_a_still_scene_without_key_frames_is_not_frozen(rate: Rate) -> None:
+    count = 130 * RATE
+    assert frozen_after(refreshed(islice(with_noise(0.5), count), rate), RATE, 130) is None
+
+
 def test_a_clock_in_the_picture_is_seen_wherever_it_is() -> None:
     for top in (0, 501, 1040):
         clock = []
