@@ -9,7 +9,7 @@ import pytest
 
 from daemon.config import EventsConfig
 from daemon.errors import SinkError
-from daemon.flow import Detections
+from daemon.flow import Detections, Filter
 from daemon.sink.accounts import Settled
 from daemon.sink.events import EventLog, made_from_file
 from daemon.sink.file import OutputFile
@@ -28,6 +28,22 @@ def open_log(
 
 def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_only_what_counts_is_written(tmp_path: Path) -> None:
+    config = EventsConfig(path="{stream}.jsonl")
+    log = EventLog("gate", config, Storage(tmp_path), ["face"], shows=Filter(0.4))
+    weak, strong = (detections((0, 0, 9, 9), score=score) for score in (0.39, 0.4))
+    assert [log.wants(result(0, found=found)) for found in (weak, strong)] == [False, True]
+    every = Detections(
+        np.concatenate([strong.xyxy, weak.xyxy]),
+        np.concatenate([strong.confidence, weak.confidence]),
+        np.concatenate([strong.class_id, weak.class_id]),
+    )
+    log.write(result(0, found=every))
+    log.close()
+    (line,) = (tmp_path / "gate.jsonl").read_text().splitlines()
+    assert [seen["score"] for seen in json.loads(line)["detections"]] == [pytest.approx(0.4)]
 
 
 def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from daemon.errors import EngineError
-from daemon.flow import Backpressure, Lane, StageName, Worker
+from daemon.flow import Backpressure, Filter, Lane, StageName, Worker
 from daemon.inference.detector import Detector
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import Wanted, resolve
@@ -173,6 +173,19 @@ def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[Ho
     assert house.delivered("c") == [(0, [0]), (1, [1]), (2, [2]), (3, [])]
     counted = {name: dict(lane.status.detections) for name, lane in house.lanes.items()}
     assert counted == {"a": {"dog": 1}, "b": {}, "c": {"cat": 1, "dog": 1, "cow": 1}}
+
+
+def test_what_only_blur_asks_for_is_delivered_and_not_counted(houses: list[House]) -> None:
+    blurred = Filter(0.4, frozenset({1}))
+    house = House(FakeEngine(), wanted={"a": Wanted(0.95, frozenset({2}), LABELS, blurred)})
+    houses.append(house)
+    for n in range(3):
+        house.lanes["a"].offer(frame(n, value=n))
+    house.close()
+    house.start()
+    assert house.join() == [None, None]
+    assert house.delivered("a") == [(0, []), (1, [1]), (2, [2])]
+    assert sum(house.lanes["a"].status.detections.values()) == 0
 
 
 def test_frames_past_their_age_are_dropped(houses: list[House]) -> None:

@@ -28,7 +28,12 @@ def boxes(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finishe
 @pytest.fixture(scope="session")
 def blurred(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A run over the demo that blurs the faces."""
-    stream = {"source": str(DEMO), "record": {"draw": "blur"}, "events": {"when": "never"}}
+    stream = {
+        "source": str(DEMO),
+        "detect": {"confidence": 0.5},
+        "record": {"draw": "blur"},
+        "events": {"when": "always"},
+    }
     return run(write_config(tmp_path_factory.mktemp("blurred"), {"demo": stream}))
 
 

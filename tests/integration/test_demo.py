@@ -216,6 +216,13 @@ def test_boxes_are_drawn_and_little_else_is_changed(boxes: Finished) -> None:
         assert np.percentile(change[rest], 99.9) < 24
 
 
+def test_blur_adds_nothing_to_what_is_detected(blurred: Finished, boxes: Finished) -> None:
+    told = [event["detections"] for event in events(boxes)]
+    assert [event["detections"] for event in events(blurred)] == [
+        [seen for seen in detections if seen["score"] >= 0.5] for detections in told
+    ]
+
+
 def test_the_faces_are_filled_and_little_else_is_changed(
     blurred: Finished, boxes: Finished
 ) -> None:
