@@ -15,15 +15,16 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 
+from daemon.capture import video
 from daemon.capture.copying import Copying
 from daemon.capture.decoding import Decoding
-from daemon.capture.pixels import ToBgr
+from daemon.capture.pixels import ToBgr, orientation_of
 from daemon.capture.source import Picture
 from daemon.capture.video import VideoSource
 from daemon.config import RecordConfig
 from daemon.config.secret import SourceUri
 from daemon.config.stream import Decode
-from daemon.flow import Packet, StreamStatus
+from daemon.flow import Orientation, Packet, StreamStatus
 from daemon.sink.copy import PacketRecorder
 from daemon.sink.encoder import Encoder
 from daemon.sink.fragments import FragmentedMp4
@@ -283,6 +284,24 @@ def test_the_gpu_turns_what_begins_in_the_middle(tmp_path: Path) -> None:
     clips.orient(clips.trim(path, (Fraction(5, 25), Fraction(9, 25))), (0, 1, 1, 0))
     with installed(FakeNvdec()):
         assert [clips.quarters(picture.image) for picture in read(path, "cuda")] == ["RB GW"] * 4
+
+
+def test_pictures_on_the_gpu_are_asked_but_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(frame: VideoFrame) -> Orientation | None:
+        asked.append(frame)
+        return orientation_of(frame)
+
+    monkeypatch.setattr(video, "orientation_of", ask)
+    encoding = {"g": "3", "bf": "0"}
+    path = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 9, encoding=encoding)
+    with installed(FakeNvdec()):
+        pictures = read(clips.orient(path, (-1, 0, 0, 1)), "cuda")
+    assert [clips.quarters(picture.image) for picture in pictures] == ["GR WB"] * 9
+    assert len(asked) == 1
 
 
 def test_colours_may_come_from_a_palette(tmp_path: Path) -> None:

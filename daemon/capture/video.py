@@ -91,6 +91,7 @@ class VideoSource:
         told = self._stream.sample_aspect_ratio
         self._told_aspect = None if told == context.sample_aspect_ratio else told
         self._orientation: Orientation | None = None
+        self._angle = 0  # of what was asked last
         self._expected_pts = 0
         self._guessed = self._container.format.name in _IN_DECODING_ORDER
         self._decoded: deque[int] = deque(maxlen=_MOST_REORDERED + 1)  # their dts
@@ -292,11 +293,18 @@ class VideoSource:
         )
 
     def _orientation_of(self, frame: VideoFrame) -> Orientation:
-        """Return how ``frame`` is to be shown, which a camera says once for what follows."""
-        present = None if frame.key_frame else self._orientation
-        if present is None or frame.format.name != "cuda":  # from there it costs a download
-            self._orientation = orientation_of(frame) or present or UPRIGHT
-        return self._orientation or UPRIGHT
+        """Return how ``frame`` is to be shown, which a camera says once for what follows.
+
+        Asking a picture takes a copy, and of one on the GPU a download: there it is done when
+        the angle changes, which PyAV tells without.
+        """
+        angle, known = frame.rotation, self._orientation
+        changed = angle != self._angle and (angle or frame.key_frame)
+        if known is None or changed or (frame.key_frame and frame.format.name != "cuda"):
+            self._angle = angle
+            present = UPRIGHT if known is None or frame.key_frame else known
+            self._orientation = known = orientation_of(frame) or present
+        return known
 
     @property
     def _aspect(self) -> Fraction:
