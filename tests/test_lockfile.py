@@ -181,6 +181,15 @@ def test_only_a_file_is_written_to_and_read(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_only_its_user_may_write_to_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        LockFile(tmp_path / "lock").close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_file_of_another_user_is_not_written_to(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_bytes(b"untouched")

@@ -18,7 +18,7 @@ from daemon.sink.clock import DRIFT, PATIENCE, BelievedClock
 from daemon.sink.file import LARGEST
 from daemon.sink.outputs import outputs_of
 from daemon.sink.recording import FROM_CAMERA, FROM_FILE
-from daemon.sink.retention import SPARE_FILES, Retention
+from daemon.sink.retention import Retention
 from daemon.sink.storage import Storage
 
 OUTPUTS = outputs_of(
@@ -107,7 +107,9 @@ def leave(
     monkeypatch.setattr(os, "statvfs", statvfs)
 
 
-@pytest.mark.parametrize(("of_files", "spared"), [(10**7, SPARE_FILES), (800, 80)])
+@pytest.mark.parametrize(
+    ("of_files", "spared"), [(10**7, 1000), (10_000, 1000), (9990, 999), (800, 80)]
+)
 def test_by_free_files(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, of_files: int, spared: int
 ) -> None:
@@ -342,6 +344,8 @@ def test_a_file_that_is_written_and_in_the_index_counts_once(storage: Storage) -
 
 def test_the_newest_and_the_oldest_are_told(storage: Storage) -> None:
     retention = Retention(storage, limited(), OUTPUTS)
+    retention.keep(NOW)
+    assert storage.status.size == 0
     assert retention.doubtful, "nothing has been looked at"
     retention.scan()
     retention.keep(NOW)

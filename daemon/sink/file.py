@@ -38,10 +38,10 @@ def open_regular(path: Path, mode: Literal["rb", "r+b", "ab"], more: int = 0) ->
     return FileIO(path, mode, opener=lambda path, flags: open_descriptor(path, flags | more))
 
 
-def open_descriptor(path: str | Path, flags: int) -> int:
-    """Return a descriptor of a regular file; see `open_regular`."""
+def open_descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """Return a descriptor of a regular file, made with ``mode``; see `open_regular`."""
     try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link; a pipe nobody reads
             raise _not_regular(path) from None

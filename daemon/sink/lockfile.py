@@ -34,7 +34,7 @@ class LockFile:
         self._said: str | None = None
         self._descriptor: int | None = None
         try:
-            self._descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+            self._descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT, 0o644)
             self._lock(self._descriptor, owner)
             self.say("")
         except NotRegularError:
