@@ -50,11 +50,19 @@ class FakeSystem:
         self.failed: list[str] = []
         self._fault = fault
         monkeypatch.setattr(os, "fdatasync", self._wrapped("fdatasync", os.fdatasync))
-        for name in ("rename", "unlink", "open", "mkdir"):
+        for name in ("rename", "unlink", "mkdir"):
             monkeypatch.setattr(Path, name, self._wrapped(name, getattr(Path, name)))
         fake = self
 
         class FakeFile(FileIO):
+            """A file, of which only what is written as the sinks do fails after it is open."""
+
+            def __init__(self, path: Path, mode: str, opener: Callable[[str, int], int]) -> None:
+                self._fails = mode == "ab"
+                if fake.fails("open"):
+                    fake.refuse()
+                super().__init__(str(path), mode, opener=opener)
+
             def write(self, data: Any) -> int:
                 if fake.fails("write"):
                     super().write(memoryview(data)[: len(data) // 2])
@@ -62,26 +70,17 @@ class FakeSystem:
                 return super().write(data)
 
             def truncate(self, size: int | None = None) -> int:
-                if fake.fails("truncate"):
+                if self._fails and fake.fails("truncate"):
                     fake.refuse()
                 return super().truncate(size)
 
             def close(self) -> None:
-                failing = not self.closed and fake.fails("close")
+                failing = not self.closed and self._fails and fake.fails("close")
                 super().close()  # Linux closes a file even if it tells an error
                 if failing:
                     fake.refuse()
 
-        real = Path.open
-
-        def opened(path: Path, mode: str = "r", buffering: int = -1) -> Any:
-            file = real(path, mode, buffering)
-            if buffering:
-                return file
-            file.close()
-            return FakeFile(str(path), "ab")  # it is there now
-
-        monkeypatch.setattr(Path, "open", opened)
+        monkeypatch.setattr("daemon.sink.file.FileIO", FakeFile)
 
     def fails(self, call: str) -> bool:
         self.made[call] += 1
