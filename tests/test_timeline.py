@@ -171,6 +171,26 @@ def test_what_is_found_of_the_stamps_counts_for_one_connection() -> None:
     assert timeline.stamp(3605, TB, 400.06) == start + 3600
 
 
+def test_drift_counts_for_one_connection() -> None:
+    timeline = Timeline()
+    for second in range(0, 10_000, 10):
+        timeline.stamp(round(second * 0.9999 / TB), TB, float(second))
+    assert abs(timeline.lag) < 0.01, "1 s of drift"
+    timeline.reconnected()
+    timeline.stamp(5, TB, 11_000.0)
+    timeline.stamp(5 + 3600, TB, 11_000.04)
+    assert abs(timeline.lag) < 0.01
+
+
+def test_a_connection_may_begin_with_the_stamp_that_ended_the_last() -> None:
+    timeline = Timeline()
+    timeline.stamp(7200, TB, 0.0)
+    timeline.reconnected()
+    start = timeline.stamp(7200, TB, 5.0)
+    assert start == 5 * 90_000
+    assert timeline.stamp(10_800, TB, 5.07) == start + 3600
+
+
 def test_the_largest_slip_counts_for_one_connection() -> None:
     timeline = Timeline()
     timeline.stamp(0, TB, 0.0)

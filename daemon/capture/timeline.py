@@ -36,7 +36,7 @@ class Timeline:
         self._source_last: Fraction | None = None
         self._anchor: tuple[int, float] | None = None  # where and when this connection began
         self._drift = 0.0  # seconds of what seems to be lag, on this connection
-        self._largest_slip = 0.0  # seconds by which one picture came late or early, on it
+        self._largest_slip = 0.0  # seconds by which one picture came late, on it
 
     def reconnected(self) -> None:
         """Forget the source's clock: the next frame begins a new one."""
@@ -76,7 +76,7 @@ class Timeline:
         if self._last is not None:
             stamped = max(stamped, self._last + 1)
             slip = passed - float((stamped - self._last) * self.time_base)
-            self._largest_slip = max(self._largest_slip, abs(slip))
+            self._largest_slip = max(self._largest_slip, slip)
         self._last, self._last_at = stamped, now
         self._anchor = self._anchor or (stamped, now)
         most = _DRIFT * passed

@@ -211,6 +211,8 @@ class VideoSource:
         except av.error.InvalidDataError:
             self.damaged += 1
             self._gate.shut(time.monotonic())
+            if packet.dts is not None:
+                self._decoded.pop()
             return []
         except av.FFmpegError as error:
             if not self._on_gpu:
