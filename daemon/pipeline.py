@@ -19,7 +19,7 @@ from daemon.sink.stage import PacketStage, SinkStage
 from daemon.sink.storage import Storage
 
 _LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
-_LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
+LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
 LOSSLESS_BYTES = 2_000_000_000
 """What the pictures of all lossless streams may take: 320 of 1080p, or five batches of 64."""
 
@@ -57,7 +57,7 @@ def make_lane(
     return Lane(
         stream.name,
         Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
-        depth=_LIVE_DEPTH if live else sizes.lossless_depth,
+        depth=LIVE_DEPTH if live else sizes.lossless_depth,
         inbox=_LIVE_INBOX,
         ready=ready,
         sinks=[sink for sink, when in sinks.items() if when != "never"],

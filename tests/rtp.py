@@ -73,6 +73,12 @@ class Packets:
             for index, payload in enumerate(payloads)
         ]
 
+    def endless(self, timestamp: int) -> Iterator[bytes]:
+        """Yield the fragments of an H.264 key picture that has no end."""
+        for head in itertools.chain([0x80 | _IDR], itertools.repeat(_IDR)):
+            payload = bytes([0x60 | _FU_A, head]) + bytes(range(1, 200)) * 7
+            yield self._packet(payload, timestamp, marker=False)
+
     def _packet(self, payload: bytes, timestamp: int, *, marker: bool) -> bytes:
         kind = PAYLOAD_TYPE | (0x80 if marker else 0)
         number = next(self._numbers) & 0xFFFF

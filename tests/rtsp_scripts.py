@@ -114,6 +114,14 @@ def _keyless(reel: Reel) -> Iterator[Sent]:
     return _play(Reel(reel.video.without_keys, reel.other, 0))
 
 
+def _endless(reel: Reel) -> Iterator[Sent]:
+    """After so many pictures begin one that never ends, and send it as fast as it is taken."""
+    yield from _cut(reel)
+    due, packets = reel.number / reel.video.rate, Packets().endless(_START)
+    while True:
+        yield Sent(due, b"".join(itertools.islice(packets, 50)))
+
+
 SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "play": _play,
     "close": _cut,
@@ -129,4 +137,5 @@ SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "jump": _jump,
     "keyless": _keyless,
     "still": _still,
+    "endless": _endless,
 }

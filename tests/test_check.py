@@ -12,8 +12,10 @@ from daemon.commands import capacity, look
 from daemon.commands.capacity import Costs, measure
 from daemon.commands.disk import disk_of
 from daemon.commands.look import Look, look_at
+from daemon.commands.memory import most_memory
 from daemon.config import StorageConfig, load
 from daemon.errors import SourceError
+from daemon.loading import sizes_for
 from daemon.sink.lockfile import LockFile
 from daemon.sink.storage import LOCK_NAME
 from tests.commandline import CommandLine, clip, configuration, squares_model
@@ -123,9 +125,17 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
     assert measured["stream"] == "gate"
     assert all(measured["costs"][part] > 0 for part in ("decode", "infer", "record", "bytes"))
     assert measured["bytes_per_second"] > 0
+    depth = sizes_for("onnxruntime-cpu", "auto").lossless_depth
+    assert probe["memory"] == (16 + 3 * depth + 28) * 128 * 128
     assert not (tmp_path / "out").exists()
     told = cli("check", "-c", path, "--probe").out
-    for words in ("h264, 128x128, 25 frames/s", "runs on onnxruntime-cpu", "such streams", "days"):
+    for words in (
+        "h264, 128x128, 25 frames/s",
+        "runs on onnxruntime-cpu",
+        "such streams",
+        "days",
+        "memory:",
+    ):
         assert words in told
 
 
@@ -320,3 +330,30 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     assert not disk_of(tmp_path / "file" / "a").writable
     assert disk_of(tmp_path / "a").free > 0
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "expected"),
+    [
+        ({}, (1920, 1080), 68 * 1920 * 1080),
+        ({}, (8192, 4320), 44 * 8192 * 4320 + (256 << 20)),
+        ({"record": {"when": "never"}}, (1920, 1080), 40 * 1920 * 1080),
+        ({"record": {"video": "source"}}, (1920, 1080), 40 * 1920 * 1080),
+        (
+            {"record": {"when": "never"}, "events": {"when": "never"}},
+            (1920, 1080),
+            16 * 1920 * 1080,
+        ),
+        ({"record": {"when": "detection"}}, (1920, 1080), 68 * 1920 * 1080 + (64 << 20)),
+        ({"record": {"when": "detection"}}, (0, 0), 0),
+        ({"policy": "lossless"}, (1920, 1080), 74 * 1920 * 1080),
+        ({"policy": "lossless"}, (8192, 4320), 44 * 8192 * 4320 + 10 * 3 * 8192 * 4320),
+    ],
+)
+def test_how_much_memory_a_stream_may_take(
+    settings: dict[str, Any], size: tuple[int, int], expected: int, tmp_path: Path
+) -> None:
+    camera = {"source": "rtsp://camera/a"}
+    path = configuration(tmp_path, "centerface", gate={**camera, **settings}, other=camera)
+    looks = [Look("gate", width=size[0], height=size[1]), Look("other", problem="dead")]
+    assert most_memory(load(path).streams, looks, 10) == expected

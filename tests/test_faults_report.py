@@ -9,7 +9,7 @@ def verdicts(*rows: tuple[float, bool]) -> str:
     notebook = Notebook()
     for number, (figure, enough) in enumerate(rows):
         notebook.note("memory", f"fault {number}", figure, "", enough=enough)
-    (line,) = (line for line in table(notebook.results).splitlines() if "memory" in line)
+    (line,) = (line for line in table(notebook.results).splitlines() if "memory stays" in line)
     return line.rpartition("  ")[2]
 
 

@@ -1,7 +1,9 @@
 """Lanes: order, two kinds of backpressure, and a book that balances at every step."""
 
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from daemon.flow import Backpressure, Budget, Coding, Frame, Lane, Packet, Reason, Result, StageName
@@ -342,3 +344,30 @@ def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
     lane.packets.take()
     thread.join(PATIENCE)
     assert answers == [True]
+
+
+def of_8k(number: int) -> Frame:
+    """Return a frame that has 106 MB by its size, and none in memory."""
+    return replace(frame(number), image=np.broadcast_to(np.zeros(1, np.uint8), (4320, 8192, 3)))
+
+
+def test_of_large_pictures_fewer_wait_for_a_sink() -> None:
+    lane = a_lane(depth=8, inbox=8)
+    for number in range(6):
+        lane.offer(frame(number))
+        infer(lane)
+    for number in range(6, 9):
+        lane.offer(of_8k(number))
+        infer(lane)
+        assert len(lane.outlets[StageName.RECORD]) == 2
+    assert read(lane, StageName.RECORD) == [7, 8]
+    assert lane.ledger.read().dropped[StageName.RECORD, Reason.OVERFLOW] == 7
+
+
+def test_eight_of_4k_may_wait() -> None:
+    lane = a_lane(depth=8)
+    image = np.broadcast_to(np.zeros(1, np.uint8), (2160, 3840, 3))
+    for number in range(8):
+        lane.offer(replace(frame(number), image=image))
+        infer(lane)
+    assert read(lane, StageName.RECORD) == list(range(8))

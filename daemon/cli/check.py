@@ -114,6 +114,11 @@ def _sentences(found: Probe) -> Iterator[str]:
         yield f"model: {network}; runs on {model.backend}, because {model.reason}"
         if model.unbuilt:
             yield f"its plan is built at the next start, which can take minutes: {model.unbuilt}"
+    if found.memory:
+        yield (
+            f"memory: the streams take at most about {found.memory / 1e6:.0f} MB, when all "
+            "pictures wait that may; the daemon and its model take some 200 MB besides"
+        )
     if (capacity := found.capacity) is None:
         return
     costs = capacity.costs

@@ -9,6 +9,7 @@ from pathlib import Path
 from daemon.commands.capacity import Capacity, measure
 from daemon.commands.disk import Disk, disk_of
 from daemon.commands.look import Look, look_at
+from daemon.commands.memory import most_memory
 from daemon.config import Config, StreamConfig
 from daemon.errors import CenternetdError, ConfigError, SourceError, StartupError
 from daemon.inference.engines import Choice, choose_backend
@@ -50,12 +51,13 @@ class ModelProbe:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found out by trying."""
+    """What was found out by trying; ``memory`` is the bytes that the streams may take."""
 
     looks: Sequence[Look]
     model: ModelProbe | None
     disk: Disk
     capacity: Capacity | None
+    memory: int
 
 
 def summarize(config: Config) -> list[StreamSummary]:
@@ -96,11 +98,12 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     disk = disk_of(config.storage_root)
     if not disk.writable:
         problems.append(StartupError(f"storage.root {disk.folder} can't be written to"))
-    model, capacity = None, None
+    model, capacity, depth = None, None, 0
     try:
         chosen = ModelChoice.of(config)
         choice = choose_backend(config.engine.backend)
         sizes = sizes_for(choice.backend, config.batching.max_size)
+        depth = sizes.lossless_depth
         if unbuilt := chosen.why_build(choice, sizes):
             described = manifest.read(chosen.prepared(choice))
             model = _describe(described, choice, unbuilt)
@@ -117,7 +120,8 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
                         )
     except CenternetdError as error:
         problems.append(error)
-    return Probe(looks, model, disk, capacity), problems
+    memory = most_memory(config.streams, looks, depth)
+    return Probe(looks, model, disk, capacity, memory), problems
 
 
 def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> ModelProbe:

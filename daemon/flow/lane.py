@@ -12,6 +12,9 @@ from daemon.flow.packet import Packet
 from daemon.flow.status import StreamStatus
 
 _PACKETS = 1024  # of a source that may wait for the recorder: half a minute of video
+MOST_WAITING = 256 << 20
+"""Bytes of a live stream's pictures that may wait for a sink: eight of 4K fit."""
+_FEWEST = 2  # that may wait, however large they are
 _BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 
@@ -47,9 +50,9 @@ class Lane:
     blocks it lets a new frame in when fewer than ``depth`` are between capture and the hands
     of the slowest sink, and their pictures keep to its share of the ``budget``. So inference never
     waits for a sink, and one stream never waits for another. On a lane that drops, ``inbox``
-    frames may wait for inference (few: what waits grows old) and ``depth`` for each sink. Where
-    the source's own packets are recorded they go past inference, in ``packets``, so that what
-    inference passes over is recorded too.
+    frames may wait for inference (few: what waits grows old) and ``depth`` for each sink, fewer
+    of very large pictures. Where the source's own packets are recorded they go past inference, in
+    ``packets``, so that what inference passes over is recorded too.
     """
 
     def __init__(
@@ -145,8 +148,9 @@ class Lane:
             self.ledger.infer(len(results))
             for sink, outlet in self._outlets.items():
                 for result in results:
-                    if outlet.put(result) is not None:
+                    while len(outlet) >= self._most_like(result) and outlet.take() is not None:
                         self.ledger.drop(sink, Reason.OVERFLOW)
+                    outlet.put(result)
             self._tell_of_room()  # a lane without sinks has some again
             self._finish_if_drained()
 
@@ -201,6 +205,12 @@ class Lane:
     def waiting(self) -> int:
         """Frames in the inbox."""
         return len(self._inbox)
+
+    def _most_like(self, result: Result) -> int:
+        """Return how many such pictures may wait for a sink."""
+        if self._blocks:  # what is let in was counted then
+            return self.depth
+        return min(self.depth, max(_FEWEST, MOST_WAITING // max(1, result.frame.image.nbytes)))
 
     def _wait_for_room(self, size: int) -> bool:
         if self._blocks:

@@ -84,6 +84,12 @@ PROMISES: Mapping[str, Promise] = {
     "neighbours": Promise(
         "One dead or slow camera delays no other stream", 0, "frames lost elsewhere"
     ),
+    "hostile": Promise(
+        "A camera that sends what has no end, or asks for more than there is, takes little memory, "
+        "and is told why it was given up",
+        500.0,
+        "MB more resident memory",
+    ),
     "kill": Promise("`kill -9` at a random moment costs little video", 1.0, "s of video lost"),
     "whole": Promise("`kill -9` leaves earlier segments intact", 0, "segments damaged"),
     "disk": Promise(

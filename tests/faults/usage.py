@@ -50,3 +50,9 @@ def growth(before: Sequence[Usage], after: Sequence[Usage]) -> tuple[float, int,
         max(0, round(threads[1] - threads[0])),
         max(0, round(descriptors[1] - descriptors[0])),
     )
+
+
+def most_memory(pid: int) -> int:
+    """Return the most that was ever resident of a process, in KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -17,7 +17,7 @@ from tests.tools import tool
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 UNIT = SYSTEMD / "centernetd.service"
 INSTANCE = SYSTEMD / "centernetd@.service"
-DROP_INS = ("jetson.conf", "memory-deny-write-execute.conf")
+DROP_INS = ("jetson.conf", "memory-deny-write-execute.conf", "memory-max.conf")
 PROGRAM = "/opt/centernetd/bin/centernetd"
 LARGEST_EXPOSURE = 2.0
 RESTART_PROMISE = 30
