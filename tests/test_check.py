@@ -48,6 +48,7 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
         "bold": {"source": "a.mp4", "blur": {"confidence": 0.26}},
         "careful": {"source": "a.mp4", "blur": {"confidence": 0.25}},
         "short": {"source": "a.mp4", "record": {"draw": "blur"}, "detect": {"confidence": 0.5}},
+        "bare": {"source": "a.mp4", "record": {"draw": "none"}, "blur": {}},
         "shown": {"source": "a.mp4", "detect": {"confidence": 0.9}},
     }
     (tmp_path / "a.mp4").touch()
@@ -57,7 +58,7 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
     assert note.startswith("note: streams.bold.blur.confidence is 0.26: above 0.25")
     assert outcome.code == 0
     draws = [stream["draw"] for stream in cli("check", "-c", path, "--json").json["streams"]]
-    assert draws == ["blur, boxes", "blur, boxes", "blur", "boxes"]
+    assert draws == ["blur, boxes", "blur, boxes", "blur", "blur", "boxes"]
 
 
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:

@@ -67,12 +67,13 @@ def summarize(config: Config) -> list[StreamSummary]:
 
 def _summary(stream: StreamConfig) -> StreamSummary:
     record, events = stream.record, stream.events
+    drawn = {"boxes": "blur, boxes", "blur": "blur", "none": "blur"}
     return StreamSummary(
         name=stream.name,
         source=str(stream.source),
         policy=stream.policy,
         record=None if record.when == "never" else _named(record.path, stream.name),
-        draw="blur, boxes" if stream.blur and record.draw == "boxes" else record.draw,
+        draw=drawn[record.draw] if stream.blur else record.draw,
         events=None if events.when == "never" else _named(events.path, stream.name),
     )
 
