@@ -1,7 +1,6 @@
 """Real signals to the real command, in every state it can be in."""
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import av
 import pytest
 
+from tests import exports, models
 from tests.integration.conftest import DEMO, SQUARES_SIZE
 from tests.integration.process import (
     STOP_PROMISE,
@@ -88,15 +88,13 @@ def decoded(path: Path) -> int:
 
 @SIGNALS
 def test_while_loading(tmp_path: Path, squares: Path, number: signal.Signals) -> None:
-    labels = tmp_path / "labels.txt"  # a pipe: the daemon loads for as long as nobody writes
-    os.mkfifo(labels)
-    model = {"path": str(squares), "input_size": list(SQUARES_SIZE), "labels_file": str(labels)}
+    endless = exports.write(models.endless(SQUARES_SIZE), tmp_path / "endless.onnx")
+    model = {"path": str(endless)}
     path = config(tmp_path, squares, {"source": str(DEMO)}, models={"default": model})
     with started(path) as daemon:
         daemon.wait_until_reachable()
         assert daemon.get("/healthz") == (503, "not ok\nthe engine is not loaded yet\n")
         daemon.send(number)
-        labels.write_text("red\ngreen\nblue\n")
         finished = daemon.finish(STOP_PROMISE)
     assert finished.code == 0, finished.stderr
     assert finished.receipts["cam"].balanced
