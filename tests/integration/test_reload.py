@@ -187,7 +187,7 @@ def test_the_command_waits_for_the_outcome(daemon_folder: Path, squares: Path) -
     assert code == 1
     assert "no centernetd writes to" in err
     with started(path) as daemon:
-        daemon.wait_for_status("cam", lambda status: status["state"] == "connecting")
+        daemon.wait_for_status("cam", lambda status: status["state"] == "reconnecting")
         assert reload() == (0, "nothing has changed\n", "")
         write(daemon_folder, squares, {"cam": cam, "door": {"source": nobody()}}, port=port)
         assert reload() == (0, "added door\n", "")
