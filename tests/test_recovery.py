@@ -313,3 +313,13 @@ def test_what_is_mended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
         f"{tmp_path / GATE} was cut off: {kept} bytes of it are kept",
         f"{part} was cut off before its first picture: removed",
     ]
+
+
+def test_what_is_mended_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = torn(tmp_path / GATE)
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(part.exists()))
+    recover(tmp_path, OUTPUTS)
+    assert synced == [True]
