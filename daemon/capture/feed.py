@@ -112,7 +112,7 @@ def open_feed(uri: SourceUri, allowance: Allowance, hosts: Sequence[str], *, onc
             shown = _joined(shown, _asked_again(web))
         parts = (_PART % (len(jpeg), jpeg) for jpeg in shown)
         return Feed(parts, form="mpjpeg")
-    return Feed(content, body if body.size is not None else None)
+    return Feed(content, body if once and body.size is not None else None)
 
 
 def _joined(*parts: Iterable[bytes]) -> Generator[bytes, None, None]:

@@ -131,6 +131,15 @@ class Web:
             raise SourceError("is sent compressed, which is not read", "open_failed")
         return response
 
+    def skip(self, response: http.client.HTTPResponse, count: int) -> None:
+        """Read over ``count`` bytes, which cost time only; raises as `chunks` does."""
+        try:
+            while count and (data := response.read1(min(count, _CHUNK))):
+                count -= len(data)
+        except (OSError, http.client.HTTPException, ValueError):
+            response.close()
+            raise SourceError("the connection was lost", "read_failed") from None
+
     def chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
         """Yield the content as it comes, then close.
 
@@ -159,7 +168,7 @@ class Body:
     """What is behind a URL, or ``length`` bytes of it from ``first`` on.
 
     ``url`` is where redirects led, ``type`` its media type. ``size`` is in bytes, None where it
-    isn't known or the server sends no parts of it.
+    isn't known.
     """
 
     def __init__(
@@ -207,9 +216,10 @@ class Body:
         response = self._web.open(self._url, f"{start}-{end}")
         found = _RANGE.match(response.headers.get("Content-Range", ""))
         begins = int(found[1]) if response.status == 206 and found else 0
-        if begins != start:
+        if begins > start:
             response.close()
-            raise SourceError("the server does not send parts of it (HTTP ranges)", "open_failed")
+            raise SourceError("the server sends another part than was asked for", "open_failed")
+        self._web.skip(response, start - begins)  # all of it, from a server without ranges
         return response
 
     def _resume(self, offset: int) -> http.client.HTTPResponse:
@@ -232,7 +242,8 @@ def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None
     """Return the size of the whole and what tells one version of it from another."""
     headers = response.headers
     found = _RANGE.match(headers.get("Content-Range", ""))
-    size = int(found[2]) if found and found[2] != "*" else None
+    total = headers.get("Content-Length", "") if found is None else found[2]
+    size = int(total) if total.isdecimal() else None
     return size, headers.get("ETag") or headers.get("Last-Modified")
 
 
