@@ -56,7 +56,6 @@ class CaptureStage:
         self._reminder = Reminder()
         self._failure_told = True
         self._patient = False
-        self._finished = False  # once what is being read was
         self._turn = Turn()
         self._stalls_at = _STALL * stream.stall_timeout
         self._lost_at = stream.stall_timeout + GRACE
@@ -119,8 +118,7 @@ class CaptureStage:
         while not self._stop.is_set():
             before, began = self._intake.count, time.monotonic()
             try:
-                self._read(turn)
-                if self._finished:
+                if self._read(turn):
                     return
                 error = SourceError("the source ended", "ended")
             except SourceError as raised:
@@ -134,10 +132,13 @@ class CaptureStage:
                 self._note_failure(error, f"next try in {wait:.1f} s")
             self._stop.wait(wait)
 
-    def _read(self, turn: Turn) -> None:
-        """Open the source and read it to its end; whatever goes wrong is a SourceError."""
+    def _read(self, turn: Turn) -> bool:
+        """Open the source and read it to its end; returns whether that is the end of the stream.
+
+        Whatever goes wrong is a SourceError.
+        """
         try:
-            self._read_to_the_end(turn)
+            return self._read_to_the_end(turn)
         except (SourceError, TurnOverError):
             raise
         except Exception as error:
@@ -149,7 +150,7 @@ class CaptureStage:
         finally:
             turn.resume()
 
-    def _read_to_the_end(self, turn: Turn) -> None:
+    def _read_to_the_end(self, turn: Turn) -> bool:
         began, damaged = time.monotonic(), self._status.damaged
         turn.wait()
         self._patient = (
@@ -158,7 +159,7 @@ class CaptureStage:
         source = self._opener(self._stream.source, self._stream.stall_timeout)
         try:
             turn.resume()
-            self._finished = source.info.complete and not self._stream.never_ends
+            finished = source.info.complete and not self._stream.never_ends
             if source.info.complete and self._intake.count:
                 raise SourceError("nothing is added to its playlist any more", "ended")
             self._intake.connected(source.info)
@@ -167,7 +168,7 @@ class CaptureStage:
                 if turn.resume():
                     raise self._stalled
                 if self._stop.is_set():
-                    return
+                    return False
                 self._intake.take(picture)
                 self._status.damaged = damaged + source.damaged
                 self._note_picture(picture, source)
@@ -175,6 +176,7 @@ class CaptureStage:
             turn.resume()
             if self._intake.count == 0:
                 raise SourceError("holds no picture that can be decoded")
+            return finished
         finally:
             turn.wait()
             source.close()
@@ -184,8 +186,6 @@ class CaptureStage:
 
     def _note_picture(self, picture: Picture, source: Source) -> None:
         self._status.decoder = source.info.decoder
-        if self._status.state is StreamState.RUNNING:
-            return
         self._status.state = StreamState.RUNNING
         self._status.last_error = None
         if self._failure_told:  # a return is logged where its failure was

@@ -85,7 +85,7 @@ class Timeline:
 
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
-            return 0 if self._last is None else self._last + 1
+            return self._last or 0  # `stamp` puts it behind the last
         return round(pts * time_base / self.time_base)
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:

@@ -84,7 +84,7 @@ def _fill(
     limit: Callable[[Lane, Frame], int],
 ) -> bool:
     """Add what waits to ``batch``, in turns; returns whether the batch must not grow further."""
-    room = max(1, min([max_size, *(limit(*member) for member in batch)]))
+    room = min([max_size, *(limit(*member) for member in batch)])
     taken = True
     while taken:
         taken = False
