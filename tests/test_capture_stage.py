@@ -12,6 +12,7 @@ import pytest
 
 from daemon.capture.open import open_source
 from daemon.capture.pacing import Backoff
+from daemon.capture.reminder import Reminder
 from daemon.capture.source import Picture
 from daemon.capture.turn import Turn
 from daemon.config.stream import Policy
@@ -326,7 +327,9 @@ def test_a_file_that_hangs_is_stuck_and_keeps_its_thread(caplog: pytest.LogCaptu
         now[0] = seconds
         assert not house.stage.watch()
         assert house.status is StreamState.STUCK
-    assert caplog.text.count("stuck: nothing has come back") == 1
+    assert caplog.messages == [
+        "/etc/hostname: stuck: nothing has come back from the library that reads it for 15 s"
+    ]
     assert house.lane.status.last_error == (
         "nothing has come back from the library that reads it for 15 s"
     )
@@ -388,3 +391,134 @@ def test_a_real_file_from_end_to_end(tmp_path: Path) -> None:
     taken = house.take()
     assert [frame_id for frame_id, _ in taken] == list(range(12))
     assert {b - a for (_, a), (_, b) in itertools.pairwise(taken)} == {3600}
+
+
+def test_the_first_picture_of_a_stream_is_logged_and_each_return_after_a_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    House(FILE, FakeSource([picture(0, 48, 64), picture(40, 48, 64)])).run()
+    assert caplog.messages == ["running: fakedec, 64x48"]
+
+
+def test_a_live_source_stalls_shortly_before_its_timeout_and_is_lost_five_seconds_behind() -> None:
+    now = [0.0]
+    house = House(LIVE, stall_timeout=10.0)
+    house.lane.status.state = StreamState.RUNNING
+    house.stage._turn = turn = Turn(lambda: now[0])
+    assert not house.stage.watch()
+    turn.wait()
+    for seconds, state in [
+        (8.9, StreamState.RUNNING),
+        (9.0, StreamState.RECONNECTING),
+        (14.9, StreamState.RECONNECTING),
+    ]:
+        now[0] = seconds
+        assert not house.stage.watch()
+        assert house.status is state
+    assert house.lane.status.last_error == "no picture for 10 s"
+    assert house.lane.status.lost_connections == 1
+    now[0] = 15.0
+    assert house.stage.watch(), "another thread is wanted"
+    assert house.status is StreamState.STUCK
+    reconnects = house.lane.status.reconnects
+    assert {reason: n for reason, n in reconnects.items() if n} == {"stalled": 1, "stuck": 1}
+    assert house.lane.status.lost_connections == 1, "it was lost once"
+    assert not house.stage.watch(), "the new turn has just begun"
+
+
+def test_a_connection_whose_thread_is_lost_is_lost() -> None:
+    now = [0.0]
+    house = House(LIVE, stall_timeout=10.0)
+    house.lane.status.state = StreamState.RUNNING
+    house.stage._turn = turn = Turn(lambda: now[0])
+    turn.wait()
+    now[0] = 15.0
+    assert house.stage.watch()
+    assert house.lane.status.lost_connections == 1
+    house.stage._turn = turn = Turn(lambda: now[0])
+    turn.wait()
+    now[0] = 30.0
+    assert house.stage.watch()
+    assert house.lane.status.lost_connections == 1, "there was none"
+    assert house.lane.status.reconnects["stuck"] == 2
+
+
+def complete(source: FakeSource) -> FakeSource:
+    source.info = replace(source.info, complete=True)
+    return source
+
+
+def test_a_playlist_that_is_complete_is_read_once_and_ends() -> None:
+    house = House(LIVE, complete(FakeSource([picture(0), picture(40)]))).run()
+    assert house.openings.tries == 1
+    assert len(house.take()) == 2
+    assert sum(house.lane.status.reconnects.values()) == 0
+
+
+def test_a_live_playlist_that_was_completed_meanwhile_is_waited_for() -> None:
+    house = House(LIVE, FakeSource([picture(0)]), complete(FakeSource([picture(0)])))
+    house.openings._steps += [house.stop.set]
+    house.run()
+    assert len(house.take()) == 1, "what was seen isn't read again"
+    assert house.lane.status.reconnects["ended"] == 2
+
+
+def test_damage_is_counted_while_the_source_is_read() -> None:
+    seen: list[int] = []
+    house = House(LIVE, FakeSource([picture(0)], damaged=2))
+    house.openings._steps += [
+        FakeSource([picture(0), lambda: seen.append(house.lane.status.damaged)], damaged=3),
+        house.stop.set,
+    ]
+    house.run()
+    assert seen == [5]
+    assert house.lane.status.damaged == 5
+
+
+def test_how_long_a_try_took_counts_from_its_beginning_or_its_last_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, took = [100.0], list[float]()
+
+    def after(_: Backoff, seconds: float) -> float:
+        took.append(seconds)
+        return 0.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Backoff, "after", after)
+
+    def pass_time(seconds: float) -> Callable[[], None]:
+        return lambda: now.__setitem__(0, now[0] + seconds)
+
+    house = House(LIVE, pass_time(7.0), FakeSource([picture(0), pass_time(50.0)]))
+    house.openings._steps += [house.stop.set]
+    house.run()
+    assert took == [7.0, 0.0]
+
+
+def test_what_keeps_failing_is_logged_once_a_minute_with_its_number(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    refused = SourceError("can't be opened", "open_failed")
+    house = House(LIVE, refused, refused)
+    house.stage._reminder = Reminder(lambda: now[0])
+    house.openings._steps += [lambda: now.__setitem__(0, now[0] + 60), refused, house.stop.set]
+    house.run()
+    camera = "rtsp://***@camera/1"
+    assert caplog.messages == [
+        f"{camera}: can't be opened; next try in 0.0 s",
+        f"{camera}: stopped meanwhile; next try in 0.0 s",
+        f"{camera}: can't be opened (2 times); next try in 0.0 s",
+    ]
+
+
+def test_what_is_being_read_is_closed_whatever_goes_wrong() -> None:
+    def fault() -> None:
+        raise ZeroDivisionError
+
+    house = House(FILE, FakeSource([fault])).run()
+    assert house.openings.opened[0].closed == 1
+    assert house.lane.status.last_error == "a fault while reading: ZeroDivisionError"

@@ -186,3 +186,22 @@ def test_a_pipe_may_be_silent_for_as_long_as_it_likes(tmp_path: Path, gate: Gate
     assert house.status is StreamState.RUNNING
     gate.opened.set()
     assert ended(reading)
+
+
+def test_a_thread_that_is_lost_while_it_closes_its_source_touches_nothing(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Closing(FakeSource):
+        def close(self) -> None:
+            gate()
+            super().close()
+
+    house = impatient(House(LIVE, Closing([picture(0)], damaged=5)), lost=True)
+    lost = run(house)
+    assert gate.entered.wait(PATIENCE)
+    wait_until(house.stage.watch)
+    house.lane.status.damaged = 1  # which another thread counted
+    gate.opened.set()
+    assert ended(lost)
+    assert house.lane.status.damaged == 1
+    assert "damaged" not in caplog.text

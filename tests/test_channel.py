@@ -69,3 +69,50 @@ def test_nothing_is_lost_or_reordered(capacity: int, steps: list[int | None]) ->
         assert len(channel) <= capacity
     channel.close()
     assert came_out + list(channel) == puts
+
+
+@pytest.mark.parametrize("first_closes", [True, False])
+def test_two_channels_are_read_as_one_until_both_are_done(first_closes: bool) -> None:
+    arrived = threading.Condition()
+    first, second = Channel[str](9, arrived), Channel[str](9, arrived)
+    read: list[str] = []
+    thread = threading.Thread(target=lambda: read.extend(first.before(second)))
+    second.put("1")
+    first.put("a")
+    first.put("b")
+    thread.start()
+    (first if first_closes else second).close()
+    second.put("2") if first_closes else first.put("c")
+    (second if first_closes else first).close()
+    thread.join(PATIENCE)
+    assert read[:2] == ["a", "b"]
+    assert set(read) == {"a", "b", "1", "2" if first_closes else "c"}
+
+
+def test_nothing_waits_in_an_empty_channel() -> None:
+    channel = Channel[int](1)
+    assert channel.peek() is None
+    assert channel.take() is None
+
+
+def test_what_comes_wakes_a_reader() -> None:
+    channel, read = Channel[int](1), list[int]()
+    reader = threading.Thread(target=lambda: read.extend(channel), daemon=True)
+    reader.start()
+    wait_until(lambda: bool(channel._arrived._waiters))  # type: ignore[attr-defined]
+    channel.put(7)
+    wait_until(lambda: read == [7] or len(channel) == 0)
+    channel.close()
+    reader.join(PATIENCE)
+    assert read == [7]
+
+
+def test_each_item_that_is_taken_is_reported_and_none_that_is_not() -> None:
+    lengths: list[int] = []
+    channel = Channel[int](2, taken=lambda: lengths.append(len(channel)))
+    for number in range(3):
+        channel.put(number)
+    channel.peek()
+    assert lengths == [], "putting and looking take nothing"
+    assert list(iter(channel.take, None)) == [1, 2]
+    assert lengths == [1, 0]

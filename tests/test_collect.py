@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from daemon.flow import Backpressure, Frame, Lane, Reason, StageName
-from daemon.inference.collect import SystemClock, Taken, collect
+from daemon.inference.collect import SystemClock, Taken, collect, in_turn
 from tests.fakes import FakeClock, frame
 
 Limit = Callable[[Lane, Frame], int]
@@ -206,3 +206,12 @@ def test_the_system_clock_waits_on_the_condition() -> None:
     assert batch == [Taken(lane, offered)]
     assert clock.now() >= before
     writer.join()
+
+
+def test_whoever_waits_longest_leads_the_next_batch() -> None:
+    house = House("a", "b", "c", "d")
+    a, b, c, d = lanes = list(house.lanes.values())
+    assert in_turn(lanes, []) == lanes
+    assert in_turn(lanes, [Taken(a, frame())]) == [b, c, d, a]
+    batch = [Taken(lane, frame()) for lane in (c, a, c)]
+    assert in_turn(lanes, batch) == [b, d, a, c]

@@ -183,3 +183,51 @@ def test_a_failure_in_any_call_is_an_engine_error_and_only_a_lost_gpu_is_not_wai
     waited = set(house.cuda.count() - before) & set(WAITS)
     assert bool(waited) == (code not in STICKY)
     assert bool(lost) == (code in STICKY), "TensorRT's objects were freed on a lost GPU"
+
+
+@pytest.mark.parametrize("flavour_shapes", [False, True])
+def test_batches_are_padded_to_a_power_of_two_or_all_alike(
+    house: House, monkeypatch: pytest.MonkeyPatch, flavour_shapes: bool
+) -> None:
+    engine = house.open()
+    monkeypatch.setattr(type(engine._network), "one_shape", flavour_shapes)
+    buckets = [engine.bucket(size) for size in range(1, 6)]
+    assert buckets == ([5] * 5 if flavour_shapes else [1, 2, 4, 4, 5])
+    engine.close()
+
+
+def test_an_engine_may_be_closed_twice(house: House) -> None:
+    engine = house.open()
+    engine.make_slots(1)
+    engine.close()
+    before = house.cuda.count()
+    engine.close()
+    assert not house.cuda.count() - before
+
+
+def test_a_network_that_can_not_be_freed_is_kept_and_logged(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: list[object] = []
+    monkeypatch.setattr(gpu, "_lost", lost)
+    engine = house.open()
+    network, close = engine._network, engine._network.close
+
+    def refuse() -> None:
+        raise EngineError("it is in use")
+
+    network.close = refuse  # type: ignore[method-assign]
+    engine.close()
+    assert lost == [network]
+    assert caplog.messages == ["it is in use"]
+    close()
+
+
+def test_a_stream_that_does_not_finish_is_logged_and_the_rest_is_freed(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = house.open()
+    house.cuda.fail("cudaStreamSynchronize", 1, 999)
+    engine.close()
+    assert len(caplog.messages) == 1
+    assert "cudaStreamSynchronize" in caplog.messages[0]

@@ -2,18 +2,21 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from daemon.errors import EngineError
-from daemon.flow import Backpressure, Filter, Lane, StageName, Worker
+from daemon.errors import EngineError, StartupError
+from daemon.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
 from daemon.inference.detector import Detector
+from daemon.inference.engines import Slot, Tensors
+from daemon.inference.postprocess import View
 from daemon.inference.stage import Batching, InferenceStage
 from daemon.inference.wanted import Wanted, resolve
-from tests.fakes import PATIENCE, FakeEngine, RecordingMeters, frame, wait_until
+from tests.fakes import PATIENCE, FakeClock, FakeEngine, RecordingMeters, frame, wait_until
 from tests.manifests import plain
 
 EVENTS = StageName.EVENTS
@@ -34,7 +37,7 @@ class House:
     max_size: int = 4
 
     def __post_init__(self) -> None:
-        self.beats = 0
+        self.beats: list[float] = []
         self.meters = RecordingMeters()
         ready = threading.Condition()
         self.lanes = {
@@ -69,7 +72,7 @@ class House:
 
     def _beat(self, took: float) -> None:
         assert took >= 0
-        self.beats += 1
+        self.beats.append(took)
 
     def start(self) -> None:
         for worker in self.workers:
@@ -154,7 +157,7 @@ def test_what_it_does_is_reported(houses: list[House]) -> None:
     assert house.meters.batches == [4, 2]
     assert house.meters.latencies == ["a"] * 6
     assert sorted(house.meters.stages) == ["execute", "execute", "preprocess", "preprocess"]
-    assert house.beats == 4
+    assert len(house.beats) == 4
 
 
 def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[House]) -> None:
@@ -283,3 +286,153 @@ def test_the_end_of_all_lanes_is_the_end(houses: list[House]) -> None:
     house.close()
     assert house.join() == [None, None]
     assert house.engine.sizes == []
+
+
+class Timed(FakeEngine):
+    """Takes 3 s of a clock for each batch."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, slot: Slot) -> Tensors:
+        self._clock.time += 3
+        return super().wait(slot)
+
+
+def timed(**options: Any) -> tuple[House, FakeClock]:
+    """Return a house that is to be fed and harvested by hand, and the clock it lives by."""
+    clock = FakeClock()
+    house = House(Timed(clock), **options)
+    house.stage._clock = clock  # type: ignore[assignment]
+    return house, clock
+
+
+def test_a_warm_up_reports_how_long_each_batch_took(houses: list[House]) -> None:
+    house, _ = timed()
+    houses.append(house)
+    house.stage.warm_up()
+    assert house.beats == [3.0] * 6
+
+
+def test_a_warm_up_ends_early_when_every_lane_is_closed(houses: list[House]) -> None:
+    house = House(FakeEngine(), ("a", "b"))
+    houses.append(house)
+    house.lanes["a"].close()
+    house.stage.warm_up()
+    assert len(house.engine.sizes) == 6, "one is open"
+    house.close()
+    house.stage.warm_up()
+    assert len(house.engine.sizes) == 6
+
+
+class Seconds(RecordingMeters):
+    """Keeps the seconds that are reported too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[tuple[str, float]] = []
+
+    def stage_duration(self, stage: str, seconds: float) -> None:
+        super().stage_duration(stage, seconds)
+        self.seconds.append((stage, seconds))
+
+    def frame_latency(self, stream: str, seconds: float) -> None:
+        self.seconds.append((stream, seconds))
+
+
+def test_durations_and_latencies_are_told_in_seconds(houses: list[House]) -> None:
+    house, clock = timed()
+    houses.append(house)
+    house.stage._meters = meters = Seconds()
+    for n in range(2):
+        house.lanes["a"].offer(frame(n, captured_at=clock.now() - 5 - n))
+    fill = house.stage._detector.fill
+
+    def fill_slowly(*of: Any) -> Sequence[View]:
+        clock.time += 2
+        return fill(*of)
+
+    house.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
+    house.close()
+    house.stage.feed()
+    house.stage.harvest()
+    assert meters.seconds == [("preprocess", 2), ("execute", 0.001), ("a", 10), ("a", 11)]
+    assert house.beats == [0.0, 5.0], "taken up, and from collecting to delivering"
+    assert house.stage._forecast.predict(2) == 5
+
+
+def test_a_frame_may_be_as_old_as_is_allowed_and_no_older(houses: list[House]) -> None:
+    house, clock = timed(max_frame_age=8.0)
+    houses.append(house)
+    for n, age in enumerate((8.5, 8.0, 7.0)):
+        house.lanes["a"].offer(frame(n, captured_at=clock.now() - age))
+    house.close()
+    house.stage.feed()
+    house.stage.harvest()
+    assert [n for n, _ in house.delivered("a")] == [1, 2]
+
+
+def test_frames_that_age_while_their_batch_is_filled_are_left_out_of_it(
+    houses: list[House],
+) -> None:
+    house, clock = timed(max_frame_age=8.0)
+    houses.append(house)
+    fill = house.stage._detector.fill
+
+    def fill_slowly(*of: Any) -> Sequence[View]:
+        views = fill(*of)
+        clock.time += 6
+        return views
+
+    house.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
+    for n, age in enumerate((1, 3, 2, 3)):
+        house.lanes["a"].offer(frame(n, value=n % 3, captured_at=clock.now() - age))
+    house.close()
+    house.stage.feed()
+    house.stage.harvest()
+    assert house.delivered("a") == [(0, [0]), (2, [2])], "each with its own row"
+    assert house.engine.sizes == [2]
+    house.assert_all_accounted_for()
+    assert house.lanes["a"].ledger.read().dropped[StageName.INFERENCE, Reason.TOO_OLD] == 2
+
+
+def test_a_batch_of_which_all_aged_is_not_run_and_leaves_its_slot_free(
+    houses: list[House],
+) -> None:
+    house, clock = timed(max_frame_age=8.0, slots=1)
+    houses.append(house)
+    fill = house.stage._detector.fill
+
+    def fill_slowly(*of: Any) -> Sequence[View]:
+        clock.time += 6
+        return fill(*of)
+
+    house.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
+    house.lanes["a"].offer(frame(0, captured_at=clock.now() - 3))
+    house.close()
+    house.stage.feed()
+    assert house.engine.sizes == []
+    assert house.stage.slots_busy == 0
+    assert house.beats == [0.0]
+    house.assert_all_accounted_for()
+
+
+def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: list[House]) -> None:
+    house, late = House(FakeEngine()), House(FakeEngine(), ("late",))
+    houses += [house, late]
+    house.start()
+    lane, wanted = late.lanes["late"], resolve("late", LABELS, 0.4, [])
+    lane._inbox._arrived = house.stage._ready
+    house.stage.serve({lane: wanted})
+    lane.offer(frame(0, value=1))
+    wait_until(lambda: len(lane.outlets[EVENTS]) == 1)
+    late.close()
+    assert late.delivered("late") == [(0, [1])]
+    house.stage.forget(lane)
+    assert house.stage._lanes == list(house.lanes.values())
+    house.close()
+    assert house.join() == [None, None]
+    house.stage.serve({})
+    with pytest.raises(StartupError, match="every stream has ended"):
+        house.stage.serve({lane: wanted})

@@ -6,7 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.flow import Backpressure, Budget, Coding, Frame, Lane, Packet, Reason, Result, StageName
+from daemon.flow import (
+    Backpressure,
+    Budget,
+    Coding,
+    Frame,
+    Lane,
+    Packet,
+    Reason,
+    Result,
+    StageName,
+    StreamState,
+)
 from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
@@ -371,3 +382,61 @@ def test_eight_of_4k_may_wait() -> None:
         lane.offer(replace(frame(number), image=image))
         infer(lane)
     assert read(lane, StageName.RECORD) == list(range(8))
+
+
+def test_a_waiting_capture_is_woken_when_an_eighth_of_the_lane_is_free() -> None:
+    """Waking it for every frame would cost more than the frames do."""
+    lane = a_lane(BLOCK, depth=16, sinks=(StageName.EVENTS,))
+    for n in range(16):
+        lane.offer(frame(n))
+        infer(lane)
+    thread, answers = offered_in_a_thread(lane, frame(16))
+    lane.outlets[StageName.EVENTS].take()
+    assert lane._room._waiters, "one frame is not an eighth"  # type: ignore[attr-defined]
+    lane.outlets[StageName.EVENTS].take()
+    thread.join(PATIENCE)
+    assert answers == [True]
+
+
+def test_a_lane_that_is_cut_short_drops_its_packets_and_hurries_its_sinks() -> None:
+    lane = a_lane(copies=True)
+    assert lane.packets is not None
+    for number in (1, 2, 3):
+        lane.copy(packet(number))
+    assert not lane.hurried
+    lane.abandon()
+    lane.cut_short()
+    assert lane.hurried
+    assert len(lane.packets) == 0
+
+
+def test_a_lane_begins_open_with_nothing_in_it() -> None:
+    ready = threading.Condition()
+    lane = Lane("gate", DROP, depth=3, inbox=2, ready=ready, sinks=SINKS, max_frame_age=0.5)
+    assert (lane.name, lane.backpressure, lane.depth, lane.max_frame_age) == ("gate", DROP, 3, 0.5)
+    assert (lane.closed, lane.hurried, lane.waiting) == (False, False, 0)
+    assert lane.status.state is StreamState.CONNECTING
+    assert lane.peek() is None
+    lane.offer(frame(4))
+    waits = lane.peek()
+    assert waits is not None
+    assert (waits.frame_id, lane.waiting) == (4, 1)
+
+
+def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
+    class Watched(threading.Condition):
+        def __enter__(self) -> bool:
+            entered.set()
+            return super().__enter__()
+
+    entered, ready, answers = threading.Event(), Watched(), list[bool]()
+    lane = a_lane(ready=ready)
+    thread = threading.Thread(target=lambda: answers.append(lane.offer(frame(0))), daemon=True)
+    with ready:
+        entered.clear()
+        thread.start()
+        assert entered.wait(PATIENCE), "it found the lane open"
+        lane.close()
+    thread.join(PATIENCE)
+    assert answers == [False]
+    assert lane.ledger.read().captured == 0

@@ -155,3 +155,12 @@ def test_a_sink_that_comes_back_while_the_book_is_closed_posts_nothing() -> None
     ledger.close()
     book = ledger.read()
     assert (book.written[StageName.EVENTS], book.balanced) == (0, True)
+
+
+def test_posting_no_frames_changes_nothing_and_is_no_mistake() -> None:
+    ledger = a_ledger(1, 1, 1)
+    before = ledger.read()
+    ledger.infer(0)
+    ledger.write(StageName.RECORD, 0)
+    ledger.drop(StageName.CAPTURE, Reason.OVERFLOW, 0)
+    assert ledger.read() == before

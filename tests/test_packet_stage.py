@@ -3,10 +3,8 @@
 import threading
 from collections.abc import Sequence
 
-import pytest
-
 from daemon.errors import SinkError
-from daemon.flow import Backpressure, Channel, Frame, Lane, Packet, Reason, Result, StageName
+from daemon.flow import Backpressure, Frame, Lane, Packet, Reason, Result, StageName
 from daemon.sink.accounts import Settled
 from daemon.sink.stage import RETRY_INTERVAL, PacketStage
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
@@ -131,21 +129,3 @@ def test_a_closed_lane_takes_no_more_packets() -> None:
     lane.copy(PACKETS[0])
     assert lane.packets is not None
     assert len(lane.packets) == 0
-
-
-@pytest.mark.parametrize("first_closes", [True, False])
-def test_two_channels_are_read_as_one_until_both_are_done(first_closes: bool) -> None:
-    arrived = threading.Condition()
-    first, second = Channel[str](9, arrived), Channel[str](9, arrived)
-    read: list[str] = []
-    thread = threading.Thread(target=lambda: read.extend(first.before(second)))
-    second.put("1")
-    first.put("a")
-    first.put("b")
-    thread.start()
-    (first if first_closes else second).close()
-    second.put("2") if first_closes else first.put("c")
-    (second if first_closes else first).close()
-    thread.join(PATIENCE)
-    assert read[:2] == ["a", "b"]
-    assert set(read) == {"a", "b", "1", "2" if first_closes else "c"}

@@ -4,8 +4,10 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,8 +201,15 @@ def test_the_wait_for_another_process_can_be_stopped(job: Job, plans: Path) -> N
     plan = place(job, plans)
     with plan.with_name(f"{plan.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BuildStoppedError):
-            resolve_plan(job, plans, lambda phase, step, of: False)
+        told: list[tuple[str, int, int]] = []
+
+        def stop(phase: str, step: int, of: int) -> bool:
+            told.append((phase, step, of))
+            return False
+
+        with pytest.raises(BuildStoppedError, match="wait for another process"):
+            resolve_plan(job, plans, stop)
+    assert told == [("waiting for another process that builds it", 0, 1)]
     assert not plan.exists()
 
 
@@ -239,6 +248,9 @@ def test_a_lax_umask_does_not_make_plans_unusable(job: Job, plans: Path) -> None
     finally:
         os.umask(before)
     assert resolve_plan(job, plans, never) == built
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in (plans, *plans.iterdir())}
+    assert modes[""] == 0o755
+    assert modes[".lock"] == 0o644
 
 
 def test_nothing_else_is_left_in_the_cache(built: PlanFile, plans: Path) -> None:
@@ -262,3 +274,43 @@ def test_the_way_of_the_full_tensorrt(
     assert "for the GPU Orin (nvgpu) (8.7), and this is NVIDIA L4 (8.9)" in caplog.text
     with pytest.raises(ModelError, match=r"NVIDIA L4 \(8\.9\), and this is Orin"):
         load_plan(built.path, full.binding, ORIN)
+
+
+def test_a_plan_is_named_by_its_model_and_its_batch_sizes(job: Job, plans: Path) -> None:
+    name = place(job, plans).name
+    assert re.fullmatch(r"squares-[0-9a-f]{8}-1-2-4\.plan", name)
+    assert place(replace(job, gpu=ORIN, workspace=5), plans).name == name
+    moved = replace(job, prepared=job.prepared.parent / "elsewhere" / job.prepared.name)
+    assert place(moved, plans).name != name
+
+
+def test_how_long_the_build_took_is_known_once(job: Job, plans: Path) -> None:
+    before = time.monotonic()
+    built = resolve_plan(job, plans, heedless)
+    assert built.build_seconds is not None
+    assert 0 < built.build_seconds <= time.monotonic() - before
+    assert resolve_plan(job, plans, never).build_seconds is None
+
+
+def test_what_others_can_write_to_is_refused(built: PlanFile, job: Job, plans: Path) -> None:
+    other = replace(job, profile=Profile(1, 1, 1))
+    plans.chmod(0o777)
+    for use in (
+        lambda: resolve_plan(job, plans, never),
+        lambda: resolve_plan(other, plans, never),
+        lambda: build_plan(job, plans / "gate.plan", plans, never),
+        lambda: why_build(job, plans),
+    ):
+        with pytest.raises(ModelError, match="others can write to this folder"):
+            use()
+    assert why_build(other, plans) == "there is none for it yet"
+
+
+def test_what_a_killed_build_left_is_removed(job: Job, plans: Path) -> None:
+    left = plans / ".centernetd-killed"
+    left.mkdir(parents=True)
+    place(job, plans).mkdir()
+    assert "can't be used" in str(why_build(job, plans))
+    built = resolve_plan(job, plans, heedless)
+    assert built.path.is_file(), "a folder of its name made way"
+    assert not left.exists()

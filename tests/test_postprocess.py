@@ -196,3 +196,11 @@ def test_what_is_kept_for_one_consumer_changes_nothing_for_another(
         np.testing.assert_array_equal(mine.xyxy, expected.xyxy)
         np.testing.assert_array_equal(mine.confidence, expected.confidence)
         np.testing.assert_array_equal(mine.class_id, expected.class_id)
+
+
+def test_of_two_boxes_on_one_thing_one_is_left() -> None:
+    two = rows((0, 0, 10, 10, 0.9, 0), (1, 0, 11, 10, 0.7, 0))
+    found, _ = process(two, nms_iou=0.4, keypoints=np.zeros((2, 1, 3), np.float32))
+    assert found.confidence == pytest.approx([0.9])
+    assert found.keypoints is not None
+    assert len(found.keypoints) == 1

@@ -1,12 +1,15 @@
 import contextlib
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.config import SourceUri, redact
+from daemon.config import Redactor, SourceUri, redact, shown
+from daemon.config.secret import LONGEST, secrets_in
+from daemon.config.variables import Expanded
 
 PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4)
 
@@ -125,3 +128,183 @@ def test_compares_by_what_is_opened() -> None:
 def test_redacts_urls_within_a_sentence() -> None:
     text = "[rtsp] 'rtsp://admin:hunter2@h/x' failed; then http://h/?pwd=abc, again"
     assert redact(text) == "[rtsp] 'rtsp://***@h/x' failed; then http://h/?pwd=*** again"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_web", "is_recording"),
+    [
+        ("clip", False, True),
+        ("http://h/video", True, False),
+        ("https://h/a/clip.MP4?token=1", True, True),
+        ("http://h/clip%2Emkv#t=3", True, True),
+        ("http://h/live.m3u8?name=a.mp4", True, False),
+        ("http://h", True, False),
+        ("rtsp://h/clip.mp4", False, False),
+        ("v4l2:0", False, False),
+    ],
+)
+def test_knows_what_has_an_end_by_its_name(text: str, is_web: bool, is_recording: bool) -> None:
+    source = SourceUri(text)
+    assert (source.is_web, source.is_recording) == (is_web, is_recording)
+
+
+@pytest.mark.parametrize(
+    ("text", "login", "without"),
+    [
+        ("rtsp://me:p%40ss:x@h/a@b", None, None),
+        ("rtsp://me:p%40ss:x@h/a", ("me", "p@ss:x"), "rtsp://h/a"),
+        ("rtsp://me@h/a", ("me", ""), "rtsp://h/a"),
+        ("rtsp://@h/a", None, "rtsp://h/a"),
+        ("rtsp://h/a", None, "rtsp://h/a"),
+        ("v4l2:0", None, "v4l2:0"),
+        ("./a://u:p@h/x", None, "./a://u:p@h/x"),
+    ],
+)
+def test_gives_user_and_password_apart_from_the_url(
+    text: str, login: tuple[str, str] | None, without: str | None
+) -> None:
+    if without is None:
+        with pytest.raises(ValueError, match="%40"):
+            SourceUri(text)
+        return
+    source = SourceUri(text)
+    assert source.login() == login
+    assert source.without_login() == without
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty or holds control characters"),
+        ("a\nb", "is empty or holds control characters"),
+        ("rtsp://h/" + "x" * LONGEST, "is longer than 2048 characters"),
+        ("/dev/video0", "is a camera: write v4l2: before it"),
+        ("ftp://h/x", "has a scheme that isn't read here: give rtsp://"),
+        ("a:b.mp4", "has a scheme that isn't read here: give rtsp://"),
+        ("rtsp:/h/x", "is no full URL"),
+        ("rtsp:h/x", "is no full URL"),
+        ("rtsp://", "is no full URL"),
+        ("rtsp://u@/x", "is no full URL"),
+        ("rtsp://h/a b", "is no full URL"),
+        ("rtsp://u:a/b@h/x", "has an @ behind a / ? or #"),
+        ("rtsp://u:a?b@h/x", "has an @ behind a / ? or #"),
+        ("rtsp://u:a#b@h/x", "has an @ behind a / ? or #"),
+        ("rtsp://u:p:x", "has a host or port that can't be read"),
+        ("rtsp://h:port/x", "has a host or port that can't be read"),
+        ("rtsp://h:65536/x", "has a host or port that can't be read"),
+        ("http://[::1/x", "has a host or port that can't be read"),
+    ],
+)
+def test_says_why_it_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
+        SourceUri(text)
+
+
+def test_what_is_just_allowed_is_read() -> None:
+    for text in ("rtsp://h:65535/", "rtsp://h:/x", "rtsp://h/".ljust(LONGEST, "x"), "a" * LONGEST):
+        assert SourceUri(text).reveal() == text
+
+
+def test_of_a_variable_that_is_the_whole_url_host_and_path_are_shown() -> None:
+    url = "rtsp://u:hunter2@h/live"
+    assert str(SourceUri(url, taken=[url])) == "rtsp://***@h/live"
+    assert str(SourceUri(f"{url}/s3cr3t", taken=[url, "s3cr3t"])) == "rtsp://***@h/live/***"
+    assert str(SourceUri("http://h/http://x/1", taken=["http://x"])) == "http://h/***/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("rtsp://TOKEN9@h/x", {"TOKEN9"}),
+        ("rtsp://:hunter2@h/x", {"hunter2"}),
+        ("rtsp://admin:secret@h/x", {"secret"}),  # a password is one, were it an ordinary word
+        ("rtsp://Admin7:1234@h/x", {"Admin7", "1234"}),
+        ("http://h/x?channel=1&jwt=Abc9", {"Abc9"}),
+        ("http://h/x?mode=day&n=1234", set[str]()),
+        ("http://h/x?n=12345", {"12345"}),
+        ("http://h/x?n=abcdefghijklm", {"abcdefghijklm"}),
+        ("password=open&x=1", {"open"}),
+        ("nothing", set[str]()),
+    ],
+)
+def test_knows_what_is_secret_in_a_text(text: str, secrets: set[str]) -> None:
+    assert secrets_in(text) == secrets
+
+
+def test_a_known_secret_is_masked_however_it_is_written() -> None:
+    hide = Redactor(["p@ss w'rd\\é", "***", ""])
+    forms = [
+        "p@ss w'rd\\é",
+        "p%40ss w'rd\\é",
+        "p%40ss+w%27rd%5C%C3%A9",
+        "p%40ss%20w%27rd%5c%c3%a9",
+        "p@ss w\\'rd\\\\é",
+    ]
+    for form in forms:
+        assert hide(f"a {form} b") == "a *** b"
+    assert hide("a *** b") == "a *** b"
+    assert hide("p@ss-w'rd\\é") == "p@ss-w'rd\\é"
+    assert Redactor()("a b") == "a b"
+
+
+def test_the_longest_of_several_secrets_is_masked_whole() -> None:
+    hide = Redactor(["abc"])
+    hide.learn(["abcdef", "x%41y", "a+b"])
+    assert hide("abcdef, abc; xAy, x%41y; a+b, a b") == "***, ***; ***, ***; ***, ***"
+
+
+def test_masks_that_touch_are_one_and_text_between_others_stays() -> None:
+    hide = Redactor(["ab", "cd", "bc"])
+    assert hide("abcd") == "***"
+    assert hide("ab-cd") == "***-***"
+    assert hide("-ab-") == "-***-"
+    assert redact("a?token=x") == "a?token=***"
+    assert redact("token=x&y") == "token=***&y"
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("at rtsp://admin:TopSecr", "at rtsp://***"),
+        ("at http://127.0.0.1:10864/x, or", "at http://127.0.0.1:10864/x, or"),
+        ("(http://[::1]:80).", "(http://[::1]:80)."),
+        ("rtsp:/u:hunter2@h/x: no such file", "rtsp:/***@h/x: no such file"),
+        ("http://h/a?channel=1&jwt=x&subtype=0", "http://h/a?channel=1&jwt=***&subtype=0"),
+        ("http://h/a?x=y#z", "http://h/a?x=***#***"),
+        ("http://h/ch=1/main", "http://h/ch=1/main"),
+        ("http://h/user=a/b/c?channel=2", "http://h/user=***?channel=2"),
+        ("http://h/a=b?hunter2", "http://h/a=***?***"),
+        ("me@home.mp4: size=3", "me@home.mp4: size=3"),
+    ],
+)
+def test_redacts_what_is_not_known_to_be_harmless(text: str, seen: str) -> None:
+    assert redact(text) == seen
+
+
+def with_a_variable(text: str) -> Expanded:
+    value = Expanded(text)
+    value.taken = ("s3cr3t",)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("rtsp://u:hunter2@h/x", "rtsp://***@h/x"),
+        ("rtsp://u:hun ter2@h/x", "rtsp://***@h/x"),
+        ("rtsp:/u:hunter2@h", "***@h"),
+        ("u:hun@ter2:@h\n", "***@h\n"),
+        ("ftp://h/x?token=abc", "ftp://h/x?token=***"),
+        (with_a_variable("ftp://h/s3cr3t"), "ftp://h/***"),
+        (with_a_variable("clips/s3cr3t.mp4"), "clips/***.mp4"),
+        ("", ""),
+    ],
+)
+def test_a_value_that_was_meant_to_be_a_source_is_shown_without_its_secrets(
+    value: str, seen: str
+) -> None:
+    assert shown(value) == seen
+
+
+def test_a_source_is_no_text() -> None:
+    assert SourceUri("a.mp4") != "a.mp4"

@@ -296,3 +296,27 @@ def test_the_root_is_not_left(tmp_path: Path) -> None:
     (tmp_path / "root/gate").symlink_to(tmp_path)
     with pytest.raises(SinkError, match="leads out"):
         site.write(PACKETS[0])
+
+
+def test_a_hidden_key_frame_begins_a_file_and_other_hidden_packets_go_on(site: Site) -> None:
+    site.write(*PACKETS[:3])
+    assert not site.segments.ends_before(replace(PACKETS[3], hidden=True))
+    assert site.write(PACKETS[3], PACKETS[4]) == 2
+    assert not site.segments.ends_before(PACKETS[5])
+    assert site.segments.ends_before(replace(PACKETS[5], hidden=True))
+
+
+def test_only_a_key_frame_that_has_no_file_is_told_of(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(MOST):
+        site.floor.begin()
+    assert site.write(*PACKETS[1:5]) == 0
+    assert caplog.messages == []
+    assert site.write(PACKETS[5]) == 0
+    assert caplog.messages == [TOO_OFTEN]
+
+
+def test_without_a_period_no_time_ends_a_file(site: Site) -> None:
+    site.write(*PACKETS[:2])
+    assert not any(site.segments.due(NOON + day * 86_400) for day in range(40))

@@ -223,3 +223,27 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
     assert seen[-1][0] > 0
     book = lane.ledger.read()
     assert (book.written[RECORD], book.in_flight[RECORD], book.balanced) == (50, 0, True)
+
+
+@pytest.mark.parametrize("at_close", ["flush", "fail"])
+def test_how_long_the_write_in_hand_takes_is_known_from_outside(at_close: str) -> None:
+    class Slow(FakeSink):
+        def write(self, result: Result) -> Settled:
+            clock.now += 7
+            seen.append(stage.busy_for)
+            return super().write(result)
+
+        def close(self) -> Settled:
+            clock.now += 9
+            seen.append(stage.busy_for)
+            return super().close()
+
+    seen: list[float] = []
+    clock, lane, sink = FakeClock(0.0), open_lane(RECORD), Slow(["hold", "fail"], at_close)
+    clock.now = 100.0
+    stage = SinkStage(lane, RECORD, sink, clock)
+    send(lane, [result(number) for number in range(2)])
+    assert stage.busy_for == 0
+    stage.run()
+    assert seen == [7, 7, 9]
+    assert stage.busy_for == 0

@@ -100,3 +100,52 @@ def test_what_is_neither_text_nor_number_is_left_to_be_refused(
 def test_quantities_are_written_with_their_units() -> None:
     assert TypeAdapter(Duration).dump_json(90.0) == b'"90s"'
     assert TypeAdapter(Size).dump_json(5000) == b'"5kB"'
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0ms"),
+        (0.0005, "0.5ms"),
+        (0.25, "250ms"),
+        (1.0, "1s"),
+        (1.5, "1500ms"),
+        (90.0, "90s"),
+        (120.0, "2min"),
+        (5400.0, "90min"),
+        (3600.0, "1h"),
+        (14 * 86_400.0, "14d"),
+    ],
+)
+def test_a_duration_is_written_in_the_largest_unit_that_keeps_it_whole(
+    seconds: float, text: str
+) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0TB"), (1, "1B"), (1500, "1500B"), (2000, "2kB"), (10**9, "1GB"), (2**30, f"{2**30}B")],
+)
+def test_a_size_is_written_in_the_largest_decimal_unit_that_keeps_it_whole(
+    count: int, text: str
+) -> None:
+    assert format_size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("1MB", 10**6), ("1TB", 10**12), ("1KiB", 2**10), ("1MiB", 2**20), ("1TiB", 2**40)],
+)
+def test_prefixes_are_powers_of_1000_or_of_1024(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize(("kind", "unit"), [(Duration, "min"), (Size, "GiB")])
+def test_an_editor_is_told_what_a_quantity_looks_like(kind: type[float], unit: str) -> None:
+    schema = TypeAdapter(kind).json_schema()
+    assert schema["type"] == "string"
+    for text in (f"5{unit}", f"1.5 {unit}", "${NAME}", *schema["examples"]):
+        assert re.search(schema["pattern"], text)
+    for text in ("5", unit, f"-5{unit}", f"5{unit}s"):
+        assert not re.search(schema["pattern"], text)
