@@ -115,7 +115,7 @@ place() { # what belongs to the installed version outside its folder
 }
 
 fetch_model() { # the daemon downloads nothing
-    CACHE_DIRECTORY=$destdir/var/cache/centernetd "$program/bin/python" -I -m daemon \
+    CACHE_DIRECTORY=$destdir/var/cache/centernetd "$program/bin/python" -I "$program/bin/centernetd" \
         fetch centerface >/dev/null ||
         echo "Without a model of your own, run: umask 022;" \
             "CACHE_DIRECTORY=/var/cache/centernetd centernetd fetch centerface" >&2
@@ -139,7 +139,7 @@ install_all() {
     fetch_model
     config=$destdir/etc/centernetd/config.yaml
     [ -e "$config" ] || install -D -m 644 "$kit/deploy/config.yaml" "$config"
-    echo "Installed $("$program/bin/python" -I -m daemon --version) in $program."
+    echo "Installed $("$program/bin/python" -I "$program/bin/centernetd" --version) in $program."
     echo "Next: fill in $config, run 'centernetd check -c $config', and start or restart the service."
 }
 
@@ -148,7 +148,7 @@ rollback() {
     mv "$program.old" "$program.new"
     swap "$program.new"
     place
-    echo "Back to $("$program/bin/python" -I -m daemon --version). Now restart the service."
+    echo "Back to $("$program/bin/python" -I "$program/bin/centernetd" --version). Now restart the service."
 }
 
 uninstall() {

@@ -30,7 +30,7 @@ if [ -n "$nvidia" ] && [ ! -e "$site/nvidia" ]; then ln -s "$nvidia" "$site/nvid
 info=$site/centernetd-0.dist-info
 mkdir -p "$info"
 printf 'Metadata-Version: 2.1\nName: centernetd\nVersion: 0\n' >"$info/METADATA"
-export PYTHONPATH=$PWD:$site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=$PWD/daemon:$PWD:$site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
 {
     nvidia-smi
@@ -62,7 +62,7 @@ batching: {max_size: 32}
 streams:
   demo: {source: $PWD/assets/demo.mp4}
 YAML
-CACHE_DIRECTORY=$PWD/.cache timeout 90 "$python" -m daemon bench --gpu -c "$out/config.yaml" 2>&1 |
+CACHE_DIRECTORY=$PWD/.cache timeout 90 "$python" -m centernetd bench --gpu -c "$out/config.yaml" 2>&1 |
     tee "$out/bench_onnxruntime.txt"
 
 echo "pytest: $tests, bench: $bench"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.service.catalog import catalog
-from daemon.service.metrics import PREFIX
+from centernetd.service.catalog import catalog
+from centernetd.service.metrics import PREFIX
 
 FILE = Path(__file__).resolve().parent.parent / "systemd" / "prometheus" / "dashboard.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

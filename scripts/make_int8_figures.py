@@ -11,12 +11,13 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
-from daemon.commands.agreement import IOU
-from daemon.commands.calibrate import calibrate
-from daemon.config import cache_dir
-from daemon.model.options import PrepareOptions
-from daemon.model.prepare import prepare
-from daemon.model.zoo import fetch
+from centernetd.commands.agreement import IOU
+from centernetd.commands.calibrate import calibrate
+from centernetd.config import cache_dir
+from centernetd.model.options import PrepareOptions
+from centernetd.model.prepare import prepare
+from centernetd.model.zoo import fetch
+
 from scripts.marked import fill
 
 DEMO = Path("assets") / "demo.mp4"

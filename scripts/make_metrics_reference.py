@@ -7,10 +7,10 @@ marker in the page is written by hand and kept.
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from daemon.flow import Reason, StageName, StreamState
-from daemon.flow.status import RECONNECT_REASONS
-from daemon.service.catalog import catalog
-from daemon.service.meters import STAGES
+from centernetd.flow import Reason, StageName, StreamState
+from centernetd.flow.status import RECONNECT_REASONS
+from centernetd.service.catalog import catalog
+from centernetd.service.meters import STAGES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 MARKER = "<!-- Below: made by scripts/make_metrics_reference.py; don't edit. -->"

@@ -43,7 +43,7 @@ def record(draw: str, folder: Path) -> None:
     config = folder / "config.yaml"
     source = json.dumps(str(CLIP))
     config.write_text(CONFIG.format(source=source, draw=draw))
-    command = [sys.executable, "-m", "daemon", "run", "-c", str(config)]
+    command = [sys.executable, "-m", "centernetd", "run", "-c", str(config)]
     environment = {**os.environ, "STATE_DIRECTORY": str(folder)}
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
 

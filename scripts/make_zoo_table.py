@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from centernetd.commands.profile import Profile, profile
+from centernetd.model import manifest as manifests
+from centernetd.model.export.architectures import ARCHITECTURES
+from centernetd.model.export.layers import Network
 from torch.utils.flop_counter import FlopCounterMode
 
-from daemon.commands.profile import Profile, profile
-from daemon.model import manifest as manifests
-from daemon.model.export.architectures import ARCHITECTURES
-from daemon.model.export.layers import Network
 from scripts.marked import fill, lines_of
 from tests.export.equality import Difference, difference
 from tests.export.networks import calibrated, frames
@@ -47,7 +47,7 @@ MEMORY = 4e9  # bytes, the most that an export may have
 # of a child process begin with what its parent had.
 EXPORT = """
 import atexit, pathlib, re, sys
-from daemon.cli import main
+from centernetd.cli import main
 status = pathlib.Path("/proc/self/status")
 atexit.register(lambda: print(re.search(r"VmHWM:.*", status.read_text())[0]))
 main(sys.argv[1:])

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import av
 import cv2
 import numpy as np
+from centernetd.sink.blur import GREY
 
-from daemon.sink.blur import GREY
 from scripts.make_demo import Box, Image, Plane, backdrop, cutout
 
 NOISE = 8  # of 255: what the encoder does to one grey
@@ -259,7 +259,7 @@ def record(source: Path, folder: Path, blur: Mapping[str, Any]) -> Path:
     settings = {"version": 1, "streams": {"clip": stream}, "metrics": {"listen": None}}
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "daemon", "run", "-c", str(config)]
+    command = [sys.executable, "-m", "centernetd", "run", "-c", str(config)]
     environment = {**os.environ, "STATE_DIRECTORY": str(folder)}
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return folder / "clip.mp4"

@@ -18,12 +18,9 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
-
-from daemon.config import Address
-from daemon.flow import Backpressure, Lane, StageName, StorageStatus
-from daemon.service import (
+from centernetd.config import Address
+from centernetd.flow import Backpressure, Lane, StageName, StorageStatus
+from centernetd.service import (
     HttpServer,
     Pipeline,
     PipelineCollector,
@@ -31,9 +28,11 @@ from daemon.service import (
     PrometheusMeters,
     Rates,
 )
-from daemon.service.exposition import Exposition
-from daemon.service.scrape import ScrapePage
-from daemon.service.view import ConfigState, StreamView
+from centernetd.service.exposition import Exposition
+from centernetd.service.scrape import ScrapePage
+from centernetd.service.view import ConfigState, StreamView
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS = 64
@@ -196,7 +195,7 @@ def start(
     environ = {**os.environ, "STATE_DIRECTORY": str(folder)}
     if notify:
         environ["NOTIFY_SOCKET"] = notify
-    command = [sys.executable, "-m", "daemon", "run", "-c", str(config)]
+    command = [sys.executable, "-m", "centernetd", "run", "-c", str(config)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, env=environ, stdout=quiet, stderr=quiet)
 

@@ -19,23 +19,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from centernetd.capture.copying import Copying
+from centernetd.capture.source import Picture
+from centernetd.capture.video import VideoSource
+from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
+from centernetd.config.secret import SourceUri
+from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
+from centernetd.sink import file as file_module
+from centernetd.sink.blur import Blur
+from centernetd.sink.copy import PacketRecorder
+from centernetd.sink.encoder import Encoder
+from centernetd.sink.outputs import outputs_of
+from centernetd.sink.record import Recorder
+from centernetd.sink.recording import FROM_CAMERA
+from centernetd.sink.retention import Retention
+from centernetd.sink.storage import Storage
 from numpy.typing import NDArray
-
-from daemon.capture.copying import Copying
-from daemon.capture.source import Picture
-from daemon.capture.video import VideoSource
-from daemon.config import RecordConfig, StorageConfig, StreamConfig, expand
-from daemon.config.secret import SourceUri
-from daemon.flow import Detections, Frame, Meters, Result, StreamStatus
-from daemon.sink import file as file_module
-from daemon.sink.blur import Blur
-from daemon.sink.copy import PacketRecorder
-from daemon.sink.encoder import Encoder
-from daemon.sink.outputs import outputs_of
-from daemon.sink.record import Recorder
-from daemon.sink.recording import FROM_CAMERA
-from daemon.sink.retention import Retention
-from daemon.sink.storage import Storage
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS, RATE, SECONDS, SIZE = 16, 10, 30, (640, 360)

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from daemon.capture.source import Source
-from daemon.capture.stage import CaptureStage
-from daemon.config import StreamConfig
-from daemon.config.secret import SourceUri
-from daemon.config.stream import DetectConfig, Policy, Timestamps
-from daemon.errors import SourceError
-from daemon.flow import Backpressure, Lane, Result, StreamState
+from centernetd.capture.source import Source
+from centernetd.capture.stage import CaptureStage
+from centernetd.config import StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.config.stream import DetectConfig, Policy, Timestamps
+from centernetd.errors import SourceError
+from centernetd.flow import Backpressure, Lane, Result, StreamState
+
 from tests.fakes import FakeSource, RecordingMeters, detections
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
+from centernetd.model.graph import Graph, Value
+from centernetd.model.prepare import PrepareOptions
 from onnx import ModelProto, TensorProto, helper
-
-from daemon.model.graph import Graph, Value
-from daemon.model.prepare import PrepareOptions
 
 Array = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -168,7 +167,7 @@ def _table(maps: Sequence[Value], size: tuple[int, int], batch: int | str) -> Va
 
 
 def centerface(seed: int = 0) -> ModelProto:
-    """Four maps with all the dirt of the real file: see `daemon.model.clean`.
+    """Four maps with all the dirt of the real file: see `centernetd.model.clean`.
 
     Initialisers among the inputs, one of them unused, a fixed input of [10, 3, 32, 32], numbers
     for names, opset 9.

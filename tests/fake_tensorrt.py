@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from daemon.model.plan import Binding, Fingerprint, PlanFile, Profile
+from centernetd.model.plan import Binding, Fingerprint, PlanFile, Profile
+
 from tests.fake_plan import MAGIC, DataType, FakePlan, TensorIOMode, TensorLocation, nptype
 from tests.manifests import plain
 

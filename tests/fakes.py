@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
+from centernetd.capture.source import Picture, SourceInfo
+from centernetd.errors import EngineError, SourceError
+from centernetd.flow import Detections, Frame, Meters
+from centernetd.inference.engines import EngineInfo, Slot, Tensors
 from numpy.typing import NDArray
-
-from daemon.capture.source import Picture, SourceInfo
-from daemon.errors import EngineError, SourceError
-from daemon.flow import Detections, Frame, Meters
-from daemon.inference.engines import EngineInfo, Slot, Tensors
 
 TIME_BASE = Fraction(1, 1000)
 PATIENCE = 20.0  # seconds after which a test that waits has failed

@@ -5,8 +5,7 @@ import time
 from fractions import Fraction
 
 import numpy as np
-
-from daemon.flow import (
+from centernetd.flow import (
     Backpressure,
     Detections,
     Frame,
@@ -15,7 +14,7 @@ from daemon.flow import (
     StageName,
     StorageStatus,
 )
-from daemon.service import (
+from centernetd.service import (
     CollectorRegistry,
     EngineInfo,
     Pipeline,
@@ -25,8 +24,8 @@ from daemon.service import (
     Rates,
     StreamView,
 )
-from daemon.service.metrics import PREFIX
-from daemon.service.view import ConfigState
+from centernetd.service.metrics import PREFIX
+from centernetd.service.view import ConfigState
 
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from daemon.model.manifest import Manifest
+from centernetd.model.manifest import Manifest
 
 _PLAIN = Manifest(
     layout="prepared",

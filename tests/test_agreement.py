@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from daemon.commands.agreement import agreement
-from daemon.flow import Detections
+from centernetd.commands.agreement import agreement
+from centernetd.flow import Detections
 
 
 def found(*rows: tuple[float, ...]) -> Detections:

@@ -5,7 +5,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-from daemon.flow import Bell
+from centernetd.flow import Bell
+
 from tests.fakes import PATIENCE
 
 

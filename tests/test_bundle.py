@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from centernetd.commands import bundle as module
+from centernetd.commands.bundle import bundle
+from centernetd.commands.gather import gather
+from centernetd.config import inline_secrets, shareable
+from centernetd.errors import StartupError
+from centernetd.flow import StorageStatus, StreamState
 
-from daemon.commands import bundle as module
-from daemon.commands.bundle import bundle
-from daemon.commands.gather import gather
-from daemon.config import inline_secrets, shareable
-from daemon.errors import StartupError
-from daemon.flow import StorageStatus, StreamState
 from tests.test_http import Site, stream
 
 SENTINEL = "s3nt/inel#7"

@@ -1,9 +1,8 @@
 """Cameras as the configuration names them, and what is asked of them."""
 
 import pytest
-
-from daemon.config.camera import CameraAddress
-from daemon.config.secret import SourceUri
+from centernetd.config.camera import CameraAddress
+from centernetd.config.secret import SourceUri
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-from daemon.capture.camera import CameraSource
-from daemon.capture.open import open_source
-from daemon.config.secret import SourceUri
-from daemon.errors import SourceError
+from centernetd.capture.camera import CameraSource
+from centernetd.capture.open import open_source
+from centernetd.config.secret import SourceUri
+from centernetd.errors import SourceError
 
 MJPG, YUYV = cv2.VideoWriter.fourcc(*"MJPG"), cv2.VideoWriter.fourcc(*"YUYV")
 SIZES = [(640, 480), (1280, 720)]  # what it can do, as V4L2 takes the nearest

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from centernetd.capture.open import open_source
+from centernetd.capture.pacing import Backoff
+from centernetd.capture.reminder import Reminder
+from centernetd.capture.source import Picture
+from centernetd.capture.turn import Turn
+from centernetd.config.stream import Policy
+from centernetd.errors import SourceError
+from centernetd.flow import Reason, StageName, StreamState
 
-from daemon.capture.open import open_source
-from daemon.capture.pacing import Backoff
-from daemon.capture.reminder import Reminder
-from daemon.capture.source import Picture
-from daemon.capture.turn import Turn
-from daemon.config.stream import Policy
-from daemon.errors import SourceError
-from daemon.flow import Reason, StageName, StreamState
 from tests import clips
 from tests.capturing import House
 from tests.fakes import (

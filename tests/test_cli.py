@@ -10,14 +10,14 @@ from typing import Any
 
 import av
 import pytest
+from centernetd.cli import app as app_module
+from centernetd.cli import run as run_module
+from centernetd.config import Config
+from centernetd.errors import EngineError
+from centernetd.flow import Lane, StageName
+from centernetd.model import manifest, zoo
+from centernetd.service import LogHandler
 
-from daemon.cli import app as app_module
-from daemon.cli import run as run_module
-from daemon.config import Config
-from daemon.errors import EngineError
-from daemon.flow import Lane, StageName
-from daemon.model import manifest, zoo
-from daemon.service import LogHandler
 from tests import exports, models
 from tests.commandline import SIZE, CommandLine, clip, command_line, configuration, squares_model
 from tests.sinks import open_lane
@@ -465,7 +465,7 @@ def test_the_real_command(model: Path, tmp_path: Path) -> None:
     """In a process of its own: the receipt is the last line, and the log is text in a pipe."""
     clip(tmp_path / "gate.mp4", 5)
     path = configuration(tmp_path, model, gate={"source": "gate.mp4"})
-    command = [sys.executable, "-m", "daemon"]
+    command = [sys.executable, "-m", "centernetd"]
     done = subprocess.run([*command, "run", "-c", path], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "gate: 5 captured = 5 written + 0 dropped"
     assert " INFO gate: running: h264, 128x128\n" in done.stderr

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-
-from daemon.config import Config, load
-from daemon.config.difference import Difference, difference
-from daemon.errors import ConfigError
+from centernetd.config import Config, load
+from centernetd.config.difference import Difference, difference
+from centernetd.errors import ConfigError
 
 TWO = "streams:\n  gate: {source: 'rtsp://u:one@h/x'}\n  yard: {source: 'rtsp://h/y'}\n"
 

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from centernetd.config import load
+from centernetd.errors import ConfigError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from daemon.config import load
-from daemon.errors import ConfigError
 
 PIECES = st.sampled_from(
     [

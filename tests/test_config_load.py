@@ -3,8 +3,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-
-from daemon.config import (
+from centernetd.config import (
     Address,
     BlurConfig,
     Config,
@@ -16,7 +15,7 @@ from daemon.config import (
     load,
     state_dir,
 )
-from daemon.errors import ConfigError
+from centernetd.errors import ConfigError
 
 Loader = Callable[[str], Config]
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from daemon.config import load
-from daemon.errors import ConfigError
+from centernetd.config import load
+from centernetd.errors import ConfigError
 
 STREAM = "\nstreams: {a: {source: x.mp4}}"
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from daemon.config import Config, StreamConfig, load
-from daemon.config.document import parse
-from daemon.config.places import Places
-from daemon.config.schema import PATH, render
-from daemon.config.sections import FileConfig
+from centernetd.config import Config, StreamConfig, load
+from centernetd.config.document import parse
+from centernetd.config.places import Places
+from centernetd.config.schema import PATH, render
+from centernetd.config.sections import FileConfig
 
 SHIPPED = Path(__file__).parents[1] / "config.yaml"
 OPTIONAL = re.compile(r"^( *)#([a-z_]+:)", re.MULTILINE)
@@ -93,7 +92,7 @@ def test_says_of_each_key_without_effect_that_it_has_none(tmp_path: Path) -> Non
 
 def test_the_schema_is_current() -> None:
     shipped = json.loads(PATH.read_text())
-    assert shipped == json.loads(render()), "run python -m daemon.config.schema"
+    assert shipped == json.loads(render()), "run python -m centernetd.config.schema"
 
 
 def test_the_schema_knows_every_key_and_its_default() -> None:

@@ -1,9 +1,8 @@
 from pathlib import Path
 
 import pytest
-
-from daemon.config import load
-from daemon.config.variables import expand
+from centernetd.config import load
+from centernetd.config.variables import expand
 
 
 @pytest.fixture

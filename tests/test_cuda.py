@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-
-from daemon.cuda import (
+from centernetd.cuda import (
     CudaError,
     Device,
     DeviceBuffer,
@@ -20,7 +19,8 @@ from daemon.cuda import (
     copy_rows_out,
     live,
 )
-from daemon.errors import EngineError
+from centernetd.errors import EngineError
+
 from tests import fake_cuda
 from tests.fake_cuda import FakeCuda
 from tests.simulated_gpu import API, STICKY

@@ -8,15 +8,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from centernetd.capture import decoding
+from centernetd.capture.decoding import Decoding, GpuDecoderError, try_gpu
+from centernetd.capture.open import open_source
+from centernetd.capture.source import Source
+from centernetd.capture.video import VideoSource
+from centernetd.config.secret import SourceUri
+from centernetd.config.stream import Decode
+from centernetd.errors import SourceError
 
-from daemon.capture import decoding
-from daemon.capture.decoding import Decoding, GpuDecoderError, try_gpu
-from daemon.capture.open import open_source
-from daemon.capture.source import Source
-from daemon.capture.video import VideoSource
-from daemon.config.secret import SourceUri
-from daemon.config.stream import Decode
-from daemon.errors import SourceError
 from tests import clips
 from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.conftest import DEMO

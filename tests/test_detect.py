@@ -8,14 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from centernetd.commands.detect import StillDetector
+from centernetd.commands.images import find_images, read_image, save
+from centernetd.errors import SinkError, SourceError
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.model import manifest as manifests
 from cv2.typing import MatLike
 
-from daemon.commands.detect import StillDetector
-from daemon.commands.images import find_images, read_image, save
-from daemon.errors import SinkError, SourceError
-from daemon.inference.detector import Detector
-from daemon.inference.engines.ort import OrtCpuEngine
-from daemon.model import manifest as manifests
 from tests import exports, models
 from tests.commandline import RED, CommandLine, squares_model
 from tests.fakes import FakeEngine, image

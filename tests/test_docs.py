@@ -5,8 +5,8 @@ import runpy
 from pathlib import Path
 
 import pytest
+from centernetd.config import load
 
-from daemon.config import load
 from tests.faults import report
 from tests.faults.results import load as load_results
 
@@ -44,7 +44,7 @@ NEVER_CLAIMED = re.compile(
 CLAIMED_IN = [
     *PAGES,
     ROOT / "config.yaml",
-    *ROOT.glob("daemon/**/*.py"),
+    *ROOT.glob("daemon/centernetd/**/*.py"),
     *ROOT.glob("scripts/*.py"),
 ]
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from daemon.errors import EngineError
-from daemon.inference.engines import Choice, choose, choose_backend, ort_cuda
+from centernetd.errors import EngineError
+from centernetd.inference.engines import Choice, choose, choose_backend, ort_cuda
 
 PROVIDERS = ["CPUExecutionProvider"]
 
@@ -18,7 +17,7 @@ class Box:
         self.cuda_python = True
         self.flavour: str | None = None
         self.providers = PROVIDERS
-        patch.setattr("daemon.cuda.device.NVIDIA_NODES", (folder / "other", self.node))
+        patch.setattr("centernetd.cuda.device.NVIDIA_NODES", (folder / "other", self.node))
         patch.setattr(choose, "has_cuda_python", lambda: self.cuda_python)
         patch.setattr(choose, "installed_flavour", lambda: self.flavour)
         patch.setattr("onnxruntime.get_available_providers", lambda: self.providers)

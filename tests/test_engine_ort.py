@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from centernetd.errors import EngineError, ModelError
+from centernetd.inference.engines import Choice, open_onnx
+from centernetd.inference.engines.ort import OrtCpuEngine
 
-from daemon.errors import EngineError, ModelError
-from daemon.inference.engines import Choice, open_onnx
-from daemon.inference.engines.ort import OrtCpuEngine
 from tests.models import draw
 
 

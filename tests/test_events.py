@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from centernetd.config import EventsConfig
+from centernetd.errors import SinkError
+from centernetd.flow import Detections, Filter
+from centernetd.sink.accounts import Settled
+from centernetd.sink.events import EventLog, made_from_file
+from centernetd.sink.file import OutputFile
+from centernetd.sink.storage import Storage
 
-from daemon.config import EventsConfig
-from daemon.errors import SinkError
-from daemon.flow import Detections, Filter
-from daemon.sink.accounts import Settled
-from daemon.sink.events import EventLog, made_from_file
-from daemon.sink.file import OutputFile
-from daemon.sink.storage import Storage
 from tests.sinks import NOON, detections, file_size_limit, result
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
@@ -222,7 +222,7 @@ def test_a_link_or_a_pipe_in_its_place_is_not_written_to(tmp_path: Path) -> None
 def test_a_file_is_never_too_large_for_a_file_system(
     tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.sink.events.LARGEST", 150)
+    monkeypatch.setattr("centernetd.sink.events.LARGEST", 150)
     log = open_log(tmp_path, path=template)
     for number in range(5):
         log.write(result(number, wall_time=NOON + number))

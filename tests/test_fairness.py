@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from centernetd.flow import Backpressure, Lane, Reason, StageName, Worker
+from centernetd.inference.collect import Taken, collect, in_turn
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines import Slot
+from centernetd.inference.postprocess import View
+from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.wanted import Wanted, resolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from daemon.flow import Backpressure, Lane, Reason, StageName, Worker
-from daemon.inference.collect import Taken, collect, in_turn
-from daemon.inference.detector import Detector
-from daemon.inference.engines import Slot
-from daemon.inference.postprocess import View
-from daemon.inference.stage import Batching, InferenceStage
-from daemon.inference.wanted import Wanted, resolve
 from tests.fakes import FakeClock, FakeEngine, RecordingMeters, frame, wait_until
 from tests.test_inference_stage import MANIFEST
 

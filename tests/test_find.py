@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from daemon.commands.find import find_sources
+from centernetd.commands.find import find_sources
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,7 @@
 """How long a batch will take, and how large one may be."""
 
 import pytest
-
-from daemon.inference.forecast import Forecast
+from centernetd.inference.forecast import Forecast
 
 
 def a_forecast(**seconds: float) -> Forecast:

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from centernetd.config import StorageConfig, StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.errors import SinkError, StartupError
+from centernetd.sink import housekeeping as housekeeping_module
+from centernetd.sink import outputs, retention
+from centernetd.sink.clock import PATIENCE
+from centernetd.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
+from centernetd.sink.lockfile import said_in
+from centernetd.sink.recording import FROM_CAMERA
+from centernetd.sink.retention import Retention
+from centernetd.sink.storage import LOCK_NAME, Storage
 
-from daemon.config import StorageConfig, StreamConfig
-from daemon.config.secret import SourceUri
-from daemon.errors import SinkError, StartupError
-from daemon.sink import housekeeping as housekeeping_module
-from daemon.sink import outputs, retention
-from daemon.sink.clock import PATIENCE
-from daemon.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
-from daemon.sink.lockfile import said_in
-from daemon.sink.recording import FROM_CAMERA
-from daemon.sink.retention import Retention
-from daemon.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
 from tests.sinks import NOON, decode, tear
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 
 import pytest
-
-from daemon.config import Address
-from daemon.errors import StartupError
-from daemon.flow import Backpressure, Lane, StageName, StorageStatus, StreamState
-from daemon.service import (
+from centernetd.config import Address
+from centernetd.errors import StartupError
+from centernetd.flow import Backpressure, Lane, StageName, StorageStatus, StreamState
+from centernetd.service import (
     CollectorRegistry,
     EngineInfo,
     HttpServer,
@@ -25,8 +24,8 @@ from daemon.service import (
     Rates,
     StreamView,
 )
-from daemon.service.health import NOT_LOADED, STORAGE_HUNG, Verdict, health, readiness
-from daemon.service.view import ConfigState
+from centernetd.service.health import NOT_LOADED, STORAGE_HUNG, Verdict, health, readiness
+from centernetd.service.view import ConfigState
 
 ANY_PORT = Address("127.0.0.1", 0)
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from centernetd.errors import EngineError, StartupError
+from centernetd.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines import Slot, Tensors
+from centernetd.inference.postprocess import View
+from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.wanted import Wanted, resolve
 
-from daemon.errors import EngineError, StartupError
-from daemon.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
-from daemon.inference.detector import Detector
-from daemon.inference.engines import Slot, Tensors
-from daemon.inference.postprocess import View
-from daemon.inference.stage import Batching, InferenceStage
-from daemon.inference.wanted import Wanted, resolve
 from tests.fakes import PATIENCE, FakeClock, FakeEngine, RecordingMeters, frame, wait_until
 from tests.manifests import plain
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from centernetd.commands import calibrate
+from centernetd.errors import ModelError
+from centernetd.model import manifest as manifests
+from centernetd.model import precision
+from centernetd.model.graph import Value
+from centernetd.model.int8 import Frames
+from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import numpy_helper
 
-from daemon.commands import calibrate
-from daemon.errors import ModelError
-from daemon.model import manifest as manifests
-from daemon.model import precision
-from daemon.model.graph import Value
-from daemon.model.int8 import Frames
-from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.clips import noise, truncated
 from tests.commandline import CommandLine, clip, configuration
@@ -199,7 +199,7 @@ def test_a_plan_is_built_of_an_export_in_int8(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     binding = real_binding()
-    monkeypatch.setattr("daemon.commands.build.load_binding", lambda: binding)
+    monkeypatch.setattr("centernetd.commands.build.load_binding", lambda: binding)
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     source = exports.write(LAYOUTS["multi_pose"], tmp_path / "net.onnx")
     video = clip(tmp_path / "gate.mp4")

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from centernetd.cli import app as app_module
+from centernetd.commands import bench, look
+from centernetd.commands.bench_gpu import SLOTS, measure
+from centernetd.commands.overhead import overhead
+from centernetd.config import SourceUri, StreamConfig, load
+from centernetd.flow import Lane
+from centernetd.inference.detector import Detector
 
-from daemon.cli import app as app_module
-from daemon.commands import bench, look
-from daemon.commands.bench_gpu import SLOTS, measure
-from daemon.commands.overhead import overhead
-from daemon.config import SourceUri, StreamConfig, load
-from daemon.flow import Lane
-from daemon.inference.detector import Detector
 from tests.commandline import CommandLine, clip, configuration
 from tests.fakes import PATIENCE, FakeEngine, wait_until
 from tests.manifests import plain
@@ -89,7 +89,7 @@ def test_the_process_waits_for_no_thread(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app_module, "leave", left.append)
-    monkeypatch.setattr("daemon.cli.check.try_out", interrupt)
+    monkeypatch.setattr("centernetd.cli.check.try_out", interrupt)
     path = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
     assert cli("check", "--probe", "-c", path).code == 130
     assert left == [130]

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from daemon.flow import (
+from centernetd.flow import (
     Backpressure,
     Budget,
     Coding,
@@ -18,6 +17,7 @@ from daemon.flow import (
     StageName,
     StreamState,
 )
+
 from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST

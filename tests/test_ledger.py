@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-
-from daemon.flow import Ledger, Reason, StageName
+from centernetd.flow import Ledger, Reason, StageName
 
 SINKS = (StageName.RECORD, StageName.EVENTS)
 

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from daemon.inference.letterbox import (
+from centernetd.inference.letterbox import (
     GEOMETRIES,
     Geometry,
     fill_row,
     letterbox_geometry,
     stretch_geometry,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 SIDES = st.integers(1, 8192)
 SIZES = st.tuples(SIDES, SIDES)

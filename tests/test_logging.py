@@ -11,14 +11,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from centernetd.service import LogHandler, Redactor, configure
+from centernetd.service.logs import LogFormat, TextFormatter
+from centernetd.service.repeats import PERIOD, Repeats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.service import LogHandler, Redactor, configure
-from daemon.service.logs import LogFormat, TextFormatter
-from daemon.service.repeats import PERIOD, Repeats
-
-log = logging.getLogger("daemon.capture.test")
+log = logging.getLogger("centernetd.capture.test")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +62,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record.pop("time"))
     assert record == {
         "level": "debug",
-        "logger": "daemon.capture.test",
+        "logger": "centernetd.capture.test",
         "stream": "gate",
         "message": 'said "hello"\nand went',
     }
@@ -175,7 +174,7 @@ def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
 def record(
     message: str, *args: object, level: int = logging.WARNING, stream: str = "gate"
 ) -> logging.LogRecord:
-    made = logging.LogRecord("daemon.sink", level, __file__, 1, message, args, None)
+    made = logging.LogRecord("centernetd.sink", level, __file__, 1, message, args, None)
     made.stream = stream
     return made
 

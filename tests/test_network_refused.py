@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from centernetd.capture.open import stream_opener
+from centernetd.capture.source import Picture
+from centernetd.capture.video import VideoSource
+from centernetd.config import StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.config.stream import Transport
+from centernetd.errors import SourceError
 
-from daemon.capture.open import stream_opener
-from daemon.capture.source import Picture
-from daemon.capture.video import VideoSource
-from daemon.config import StreamConfig
-from daemon.config.secret import SourceUri
-from daemon.config.stream import Transport
-from daemon.errors import SourceError
 from tests import clips, web
 from tests.rtsp import Request, RtspServer, Video, moving_square, serving
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from daemon.service import Notifier, watchdog_interval
+from centernetd.service import Notifier, watchdog_interval
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -59,7 +58,7 @@ def test_without_a_listener_nothing_happens(address: str | None) -> None:
 def test_a_full_socket_is_waited_for_only_so_long(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.service.notify.SEND_TIMEOUT", 0.01)
+    monkeypatch.setattr("centernetd.service.notify.SEND_TIMEOUT", 0.01)
     notify = notifier(systemd)
     for _ in range(2000):  # more than a queue of datagrams holds
         notify.watchdog()

@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Sequence
 
-from daemon.errors import SinkError
-from daemon.flow import Backpressure, Frame, Lane, Packet, Reason, Result, StageName
-from daemon.sink.accounts import Settled
-from daemon.sink.stage import RETRY_INTERVAL, PacketStage
+from centernetd.errors import SinkError
+from centernetd.flow import Backpressure, Frame, Lane, Packet, Reason, Result, StageName
+from centernetd.sink.accounts import Settled
+from centernetd.sink.stage import RETRY_INTERVAL, PacketStage
+
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 

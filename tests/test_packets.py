@@ -8,14 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from centernetd.capture.copying import Copying
+from centernetd.capture.source import Picture, SourcePacket
+from centernetd.capture.video import VideoSource
+from centernetd.config.secret import SourceUri
+from centernetd.errors import SourceError
+from centernetd.flow import Coding, Packet
+from centernetd.sink.fragments import FragmentedMp4
 
-from daemon.capture.copying import Copying
-from daemon.capture.source import Picture, SourcePacket
-from daemon.capture.video import VideoSource
-from daemon.config.secret import SourceUri
-from daemon.errors import SourceError
-from daemon.flow import Coding, Packet
-from daemon.sink.fragments import FragmentedMp4
 from tests import clips
 from tests.fakes import TIME_BASE, image
 from tests.sinks import decode, times
@@ -127,7 +127,7 @@ def test_packets_that_are_not_asked_for_are_not_kept(tmp_path: Path) -> None:
 def test_what_can_not_be_decoded_is_kept_up_to_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.capture.packets._MOST", 8)
+    monkeypatch.setattr("centernetd.capture.packets._MOST", 8)
     path = clips.count(tmp_path / "a.mp4", 45, encoding={"g": "10", "bf": "0"})
     source = VideoSource(SourceUri(str(path)), 5.0, packets=True)
     assert source._copier is not None

@@ -3,13 +3,12 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
+from centernetd.config import load
+from centernetd.config.template import check
+from centernetd.errors import ConfigError, SinkError
+from centernetd.sink.storage import Storage
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-
-from daemon.config import load
-from daemon.config.template import check
-from daemon.errors import ConfigError, SinkError
-from daemon.sink.storage import Storage
 
 few = settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
+from centernetd.capture import video
+from centernetd.capture.copying import Copying
+from centernetd.capture.decoding import Decoding
+from centernetd.capture.pixels import ToBgr, orientation_of
+from centernetd.capture.source import Picture
+from centernetd.capture.video import VideoSource
+from centernetd.config import RecordConfig
+from centernetd.config.secret import SourceUri
+from centernetd.config.stream import Decode
+from centernetd.flow import Orientation, Packet, StreamStatus
+from centernetd.sink.copy import PacketRecorder
+from centernetd.sink.encoder import Encoder
+from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.storage import Storage
 
-from daemon.capture import video
-from daemon.capture.copying import Copying
-from daemon.capture.decoding import Decoding
-from daemon.capture.pixels import ToBgr, orientation_of
-from daemon.capture.source import Picture
-from daemon.capture.video import VideoSource
-from daemon.config import RecordConfig
-from daemon.config.secret import SourceUri
-from daemon.config.stream import Decode
-from daemon.flow import Orientation, Packet, StreamStatus
-from daemon.sink.copy import PacketRecorder
-from daemon.sink.encoder import Encoder
-from daemon.sink.fragments import FragmentedMp4
-from daemon.sink.storage import Storage
 from tests import clips
 from tests.fake_nvdec import FakeNvdec, installed
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
-
-from daemon.errors import EngineError, ModelError
-from daemon.model import manifest as manifests
-from daemon.model.plan import (
+from centernetd.errors import EngineError, ModelError
+from centernetd.model import manifest as manifests
+from centernetd.model.plan import (
     Binding,
     BuildStoppedError,
     LoggedProgress,
@@ -20,8 +18,10 @@ from daemon.model.plan import (
     build,
     shared_logger,
 )
-from daemon.model.plan.timing import kept_timings
-from daemon.model.prepare import PrepareOptions, prepare
+from centernetd.model.plan.timing import kept_timings
+from centernetd.model.prepare import PrepareOptions, prepare
+from onnx import helper
+
 from tests import exports
 from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
 from tests.test_batch_identity import KINDS, NETWORKS
@@ -134,7 +134,7 @@ def test_a_line_is_logged_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("daemon.model.plan.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("centernetd.model.plan.progress.time.monotonic", lambda: now[0])
     stopping = [False]
     told: list[str] = []
     progress = LoggedProgress("building gate.plan", Onlooker(lambda: stopping[0], told.append))
@@ -231,7 +231,7 @@ def test_one_logger_serves_every_build(
 ) -> None:
     """TensorRT would ignore a second one, and its errors could not be quoted any more."""
     other = binding.trt.Builder(shared_logger(binding.trt))
-    with caplog.at_level(logging.DEBUG, logger="daemon.tensorrt"):
+    with caplog.at_level(logging.DEBUG, logger="centernetd.tensorrt"):
         build_file(prepared_squares(tmp_path), binding)
     assert other.max_threads
     assert "Detected 1 inputs and 1 output" in caplog.text

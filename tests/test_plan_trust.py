@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from daemon.errors import ModelError
-from daemon.model import sealed
-from daemon.model.plan import (
+from centernetd.errors import ModelError
+from centernetd.model import sealed
+from centernetd.model.plan import (
     Binding,
     Job,
     PlanFile,
@@ -19,6 +18,7 @@ from daemon.model.plan import (
     resolve_plan,
     why_build,
 )
+
 from tests.damages import a_folder, a_link_to_nothing, a_pipe, cut, empty, unreadable, unsealed
 from tests.plans import heedless, never
 

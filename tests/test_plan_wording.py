@@ -1,8 +1,7 @@
 """TensorRT's own words, as its parsers and builders gave them, made plain."""
 
 import pytest
-
-from daemon.model.plan import wording
+from centernetd.model.plan import wording
 
 SAID = {
     "Assertion failed: creator: Plugin not found, are the plugin name, version, and namespace "

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
+from centernetd.config import BlurConfig
+from centernetd.errors import ConfigError
+from centernetd.flow import Detections
+from centernetd.inference.letterbox import Geometry
+from centernetd.inference.postprocess import View, postprocess
+from centernetd.inference.wanted import OTHER, Wanted, resolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-from daemon.config import BlurConfig
-from daemon.errors import ConfigError
-from daemon.flow import Detections
-from daemon.inference.letterbox import Geometry
-from daemon.inference.postprocess import View, postprocess
-from daemon.inference.wanted import OTHER, Wanted, resolve
 
 Array = NDArray[np.float32]
 SAME = Geometry(1.0, 1.0, 0.0, 0.0)

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from centernetd.errors import ModelError
+from centernetd.inference.letterbox import GEOMETRIES, fill_row
+from centernetd.model import manifest as manifests
+from centernetd.model import precision
+from centernetd.model.graph import Value
+from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import ModelProto, TensorProto, helper
 
-from daemon.errors import ModelError
-from daemon.inference.letterbox import GEOMETRIES, fill_row
-from daemon.model import manifest as manifests
-from daemon.model import precision
-from daemon.model.graph import Value
-from daemon.model.prepare import PrepareOptions, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
 from tests.rounding import rounded

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from centernetd.model.graph import Value
+from centernetd.model.prepare import PrepareOptions
 from onnx import TensorProto, helper
 
-from daemon.model.graph import Value
-from daemon.model.prepare import PrepareOptions
 from tests import exports, reference
 from tests.running import prepared_session, raw_outputs
 

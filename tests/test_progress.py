@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from centernetd.commands.phases import PhasesBar
+from centernetd.commands.progress import FileProgress
+from centernetd.flow import Reason, Result, StageName
 from rich.console import Console
 
-from daemon.commands.phases import PhasesBar
-from daemon.commands.progress import FileProgress
-from daemon.flow import Reason, Result, StageName
 from tests.sinks import open_lane, result
 
 

@@ -1,7 +1,8 @@
 """The last line of a run."""
 
-from daemon.flow import Lane, Reason, StageName
-from daemon.receipt import receipt
+from centernetd.flow import Lane, Reason, StageName
+from centernetd.receipt import receipt
+
 from tests.sinks import open_lane
 
 

@@ -11,18 +11,18 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from centernetd.config import BlurConfig, RecordConfig
+from centernetd.errors import SinkError
+from centernetd.flow import Detections, Filter, Meters, Result, StreamStatus
+from centernetd.sink import blur as blur_module
+from centernetd.sink import record as record_module
+from centernetd.sink import segments as segments_module
+from centernetd.sink.accounts import Settled
+from centernetd.sink.blur import Blur
+from centernetd.sink.record import Recorder
+from centernetd.sink.segments import MOST, TOO_OFTEN
+from centernetd.sink.storage import Storage
 
-from daemon.config import BlurConfig, RecordConfig
-from daemon.errors import SinkError
-from daemon.flow import Detections, Filter, Meters, Result, StreamStatus
-from daemon.sink import blur as blur_module
-from daemon.sink import record as record_module
-from daemon.sink import segments as segments_module
-from daemon.sink.accounts import Settled
-from daemon.sink.blur import Blur
-from daemon.sink.record import Recorder
-from daemon.sink.segments import MOST, TOO_OFTEN
-from daemon.sink.storage import Storage
 from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from centernetd.config import RecordConfig
+from centernetd.errors import SinkError
+from centernetd.flow import Coding, StreamStatus
+from centernetd.sink.accounts import Accounts, Fate, Settled
+from centernetd.sink.file import OutputFile
+from centernetd.sink.preroll import PreRoll
+from centernetd.sink.recording import Recording
+from centernetd.sink.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.config import RecordConfig
-from daemon.errors import SinkError
-from daemon.flow import Coding, StreamStatus
-from daemon.sink.accounts import Accounts, Fate, Settled
-from daemon.sink.file import OutputFile
-from daemon.sink.preroll import PreRoll
-from daemon.sink.recording import Recording
-from daemon.sink.storage import Storage
 from tests.sinks import coded, decode
 
 STEP = 0.2  # seconds between frames; a key frame each second

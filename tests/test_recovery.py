@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from centernetd.config import RecordConfig, StreamConfig, expand
+from centernetd.config.secret import SourceUri
+from centernetd.config.stream import EventsConfig
+from centernetd.sink.file import part_of
+from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.outputs import outputs_of
+from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
+from centernetd.sink.recovery import recover, recover_recording, unused_beside, whole_fragments
 
-from daemon.config import RecordConfig, StreamConfig, expand
-from daemon.config.secret import SourceUri
-from daemon.config.stream import EventsConfig
-from daemon.sink.file import part_of
-from daemon.sink.fragments import FragmentedMp4
-from daemon.sink.outputs import outputs_of
-from daemon.sink.recording import FROM_CAMERA, FROM_FILE
-from daemon.sink.recovery import recover, recover_recording, unused_beside, whole_fragments
 from tests.sinks import NOON, coded, decode
 
 OUTPUTS = outputs_of(

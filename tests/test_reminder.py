@@ -1,6 +1,6 @@
 """Causes that keep coming back are told once, and then once a minute."""
 
-from daemon.capture.reminder import INTERVAL, Reminder
+from centernetd.capture.reminder import INTERVAL, Reminder
 
 
 class Clock:

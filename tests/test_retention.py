@@ -10,16 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from daemon.config import StorageConfig, StreamConfig
-from daemon.config.secret import SourceUri
-from daemon.sink import retention as retention_module
-from daemon.sink.clock import DRIFT, PATIENCE, BelievedClock
-from daemon.sink.file import LARGEST
-from daemon.sink.outputs import outputs_of
-from daemon.sink.recording import FROM_CAMERA, FROM_FILE
-from daemon.sink.retention import Retention
-from daemon.sink.storage import Storage
+from centernetd.config import StorageConfig, StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.sink import retention as retention_module
+from centernetd.sink.clock import DRIFT, PATIENCE, BelievedClock
+from centernetd.sink.file import LARGEST
+from centernetd.sink.outputs import outputs_of
+from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
+from centernetd.sink.retention import Retention
+from centernetd.sink.storage import Storage
 
 OUTPUTS = outputs_of(
     [

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+from centernetd.errors import ModelError, StartupError
+from centernetd.model import durable, sealed
 
-from daemon.errors import ModelError, StartupError
-from daemon.model import durable, sealed
 from tests import models
 
 CONTENT = os.urandom(10_000)
@@ -133,7 +133,7 @@ def test_what_fails_leaves_what_was_there_and_nothing_else(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from daemon.model import durable
+from centernetd.model import durable
 with durable.replacing(Path(sys.argv[1])) as part:
     part.write_bytes(b"half")
     if sys.argv[2] == "dies":

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-
-from daemon import signals
-from daemon.signals import on_signals
+from centernetd import signals
+from centernetd.signals import on_signals
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
@@ -105,12 +104,12 @@ DURING_THE_IMPORTS = """
 import signal, sys
 class Finder:
     def find_spec(self, name, *_):
-        if name == "daemon.cli":
+        if name == "centernetd.cli":
             assert not {"numpy", "cv2", "av", "typer"} & set(sys.modules), "too late"
             signal.raise_signal(signal.Signals[sys.argv.pop()])
             sys.exit(7)
 sys.meta_path.insert(0, Finder())
-from daemon.__main__ import main
+from centernetd.__main__ import main
 main()
 """
 

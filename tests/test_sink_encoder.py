@@ -8,16 +8,16 @@ from tempfile import TemporaryDirectory
 import av
 import numpy as np
 import pytest
+from centernetd.config import RecordConfig
+from centernetd.flow import Meters, StreamStatus
+from centernetd.sink import encoder as encoder_module
+from centernetd.sink.blur import Blur
+from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
+from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.record import Recorder
+from centernetd.sink.storage import Storage
 from numpy.typing import NDArray
 
-from daemon.config import RecordConfig
-from daemon.flow import Meters, StreamStatus
-from daemon.sink import encoder as encoder_module
-from daemon.sink.blur import Blur
-from daemon.sink.encoder import Encoder, EncoderError, choose_encoder
-from daemon.sink.fragments import FragmentedMp4
-from daemon.sink.record import Recorder
-from daemon.sink.storage import Storage
 from tests.sinks import MILLISECOND, decode, picture, result
 
 

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from centernetd.config import BlurConfig, RecordConfig
+from centernetd.errors import SinkError
+from centernetd.flow import EVERYTHING, Lane, Meters, Reason, Result, StageName
+from centernetd.sink.accounts import Settled
+from centernetd.sink.blur import Blur
+from centernetd.sink.record import Recorder
+from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
+from centernetd.sink.storage import Storage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.config import BlurConfig, RecordConfig
-from daemon.errors import SinkError
-from daemon.flow import EVERYTHING, Lane, Meters, Reason, Result, StageName
-from daemon.sink.accounts import Settled
-from daemon.sink.blur import Blur
-from daemon.sink.record import Recorder
-from daemon.sink.stage import RETRY_INTERVAL, SinkStage
-from daemon.sink.storage import Storage
 from tests.fakes import refuse_if
 from tests.sinks import decode, open_lane, result, send
 

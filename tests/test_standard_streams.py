@@ -18,7 +18,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
-    program = f"{shlex.quote(sys.executable)} -m daemon"
+    program = f"{shlex.quote(sys.executable)} -m centernetd"
     line = command.replace("centernetd", f"{program}")
     return subprocess.run(
         ["sh", "-c", line], cwd=folder, capture_output=True, text=True, timeout=100, check=False

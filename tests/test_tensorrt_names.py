@@ -21,14 +21,14 @@ PYTHON_OWN = {"__init__", "__name__", "__version__"}
 
 # The variables that hold TensorRT's objects, by file; a leading underscore doesn't count.
 OBJECTS = {
-    "daemon/inference/engines/trt.py": {
+    "daemon/centernetd/inference/engines/trt.py": {
         "engine": "ICudaEngine",
         "context": "IExecutionContext",
         "runtime": "Runtime",
     },
-    "daemon/inference/engines/trt_cache.py": {"engine": "ICudaEngine"},
-    "daemon/model/plan/binding.py": {},
-    "daemon/model/plan/build.py": {
+    "daemon/centernetd/inference/engines/trt_cache.py": {"engine": "ICudaEngine"},
+    "daemon/centernetd/model/plan/binding.py": {},
+    "daemon/centernetd/model/plan/build.py": {
         "builder": "Builder",
         "network": "INetworkDefinition",
         "parser": "OnnxParser",
@@ -36,8 +36,11 @@ OBJECTS = {
         "config": "IBuilderConfig",
         "profile": "IOptimizationProfile",
     },
-    "daemon/model/plan/progress.py": {},
-    "daemon/model/plan/timing.py": {"config": "IBuilderConfig", "timings": "ITimingCache"},
+    "daemon/centernetd/model/plan/progress.py": {},
+    "daemon/centernetd/model/plan/timing.py": {
+        "config": "IBuilderConfig",
+        "timings": "ITimingCache",
+    },
 }
 
 
@@ -104,7 +107,9 @@ def test_every_name_is_in_every_binding(path: str) -> None:
 
 def test_no_file_that_uses_tensorrt_is_forgotten() -> None:
     found = {
-        str(path.relative_to(ROOT)) for path in ROOT.glob("daemon/**/*.py") if uses_tensorrt(path)
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob("daemon/centernetd/**/*.py")
+        if uses_tensorrt(path)
     }
     assert found - set(OBJECTS) == set()
 

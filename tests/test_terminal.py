@@ -17,7 +17,7 @@ def on_a_terminal(*arguments: str | Path, stdout: Path) -> tuple[str, str]:
     """Run the command with stderr on a terminal and stdout in a file; give what each got."""
     ours, terminal = pty.openpty()
     with stdout.open("wb") as file:
-        command = [sys.executable, "-m", "daemon", *map(str, arguments)]
+        command = [sys.executable, "-m", "centernetd", *map(str, arguments)]
         process = subprocess.Popen(command, stdout=file, stderr=terminal)
     os.close(terminal)
     shown = b""

@@ -1,8 +1,7 @@
 """A capture thread's turn, and who may take it away."""
 
 import pytest
-
-from daemon.capture.turn import Turn, TurnOverError
+from centernetd.capture.turn import Turn, TurnOverError
 
 
 class Clock:

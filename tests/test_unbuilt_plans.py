@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from centernetd import loading
+from centernetd.commands.finding import Finding, Level
+from centernetd.commands.plans import plans
+from centernetd.errors import EngineError
+from centernetd.inference.engines import Choice
+from centernetd.loading import ModelChoice, Sizes
+from centernetd.model.plan import Gpu, Onlooker
+from centernetd.service.meters import PrometheusMeters
 from prometheus_client import CollectorRegistry
 
-from daemon import loading
-from daemon.commands.finding import Finding, Level
-from daemon.commands.plans import plans
-from daemon.errors import EngineError
-from daemon.inference.engines import Choice
-from daemon.loading import ModelChoice, Sizes
-from daemon.model.plan import Gpu, Onlooker
-from daemon.service.meters import PrometheusMeters
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.plans import real_binding
 

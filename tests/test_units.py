@@ -1,11 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
-
-from daemon.config.units import (
+from centernetd.config.units import (
     Duration,
     Size,
     format_duration,
@@ -13,6 +9,9 @@ from daemon.config.units import (
     parse_duration,
     parse_size,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from daemon.model.export.layers import DeformableConv
+from centernetd.model.export.layers import DeformableConv
 
 RECORD = Path(__file__).parents[1] / "data" / "deform_conv.npz"
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from centernetd.model.export.fold import fold
+from centernetd.model.export.layers import DeformableConv
 from torch import nn
-
-from daemon.model.export.fold import fold
-from daemon.model.export.layers import DeformableConv
 
 PICTURES = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(1))
 

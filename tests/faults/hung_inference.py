@@ -5,11 +5,10 @@ import sys
 import threading
 
 import numpy as np
+from centernetd.cli import main
+from centernetd.inference.engines import Tensors
+from centernetd.inference.engines.ort import OrtCpuEngine
 from numpy.typing import NDArray
-
-from daemon.cli import main
-from daemon.inference.engines import Tensors
-from daemon.inference.engines.ort import OrtCpuEngine
 
 if __name__ == "__main__":
     hanging, never = threading.Event(), threading.Event()

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from daemon.cli import main
+from centernetd.cli import main
 
 if __name__ == "__main__":
     start, without = threading.Thread.start, os.environ.get("WITHOUT_THREAD")

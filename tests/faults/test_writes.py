@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from centernetd.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.flow import Meters, StageName, StreamStatus
+from centernetd.sink.blur import Blur
+from centernetd.sink.events import EventLog
+from centernetd.sink.housekeeping import Housekeeping
+from centernetd.sink.record import Recorder
+from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
+from centernetd.sink.storage import Storage
 
-from daemon.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
-from daemon.config.secret import SourceUri
-from daemon.flow import Meters, StageName, StreamStatus
-from daemon.sink.blur import Blur
-from daemon.sink.events import EventLog
-from daemon.sink.housekeeping import Housekeeping
-from daemon.sink.record import Recorder
-from daemon.sink.stage import RETRY_INTERVAL, SinkStage
-from daemon.sink.storage import Storage
 from tests.faults.conftest import Measure
 from tests.faults.house import damaged
 from tests.sinks import NOON, decode, detections, open_lane, picture, result, send
@@ -80,7 +80,7 @@ class FakeSystem:
                 if failing:
                     fake.refuse()
 
-        monkeypatch.setattr("daemon.sink.file.FileIO", FakeFile)
+        monkeypatch.setattr("centernetd.sink.file.FileIO", FakeFile)
 
     def fails(self, call: str) -> bool:
         self.made[call] += 1

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from centernetd.commands.bench_gpu import SLOTS, measure
+from centernetd.cuda import Event
+from centernetd.inference.detector import SHARES, Detector
+from centernetd.inference.engines.gpu import GpuEngine, GpuSlot
+from centernetd.inference.wanted import Wanted
 from cuda.bindings import runtime
 
-from daemon.commands.bench_gpu import SLOTS, measure
-from daemon.cuda import Event
-from daemon.inference.detector import SHARES, Detector
-from daemon.inference.engines.gpu import GpuEngine, GpuSlot
-from daemon.inference.wanted import Wanted
 from tests.gpu import network
 from tests.gpu.hardware import SIZE, TorchHardware, open_double
 from tests.manifests import plain

@@ -5,10 +5,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from daemon import loading
-from daemon.cli import main
-from daemon.inference.engines import Choice
-from daemon.inference.engines.gpu import GpuEngine
+from centernetd import loading
+from centernetd.cli import main
+from centernetd.inference.engines import Choice
+from centernetd.inference.engines.gpu import GpuEngine
+
 from tests.gpu import network
 from tests.gpu.hardware import TorchHardware, crash, open_double
 

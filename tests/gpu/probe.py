@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from daemon.cuda import Device
-from daemon.errors import EngineError
+from centernetd.cuda import Device
+from centernetd.errors import EngineError
 
 
 def _why_none() -> str:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from daemon.cli.bench_streams import show_streams
-from daemon.commands.bench_streams import Workload, bench_streams
-from daemon.commands.load import Load
+from centernetd.cli.bench_streams import show_streams
+from centernetd.commands.bench_streams import Workload, bench_streams
+from centernetd.commands.load import Load
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (8, 16, 32, 48)
@@ -36,9 +35,10 @@ _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
 
 def use_the_double() -> None:
     """Have this process run the PyTorch network where the daemon would load ONNX."""
-    from daemon import loading
-    from daemon.inference.engines import Choice
-    from daemon.inference.engines.gpu import GpuEngine
+    from centernetd import loading
+    from centernetd.inference.engines import Choice
+    from centernetd.inference.engines.gpu import GpuEngine
+
     from tests.gpu import network
     from tests.gpu.hardware import TorchHardware, open_double
 

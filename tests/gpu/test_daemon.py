@@ -10,8 +10,8 @@ from pathlib import Path
 
 import av
 import pytest
+from centernetd.model import zoo
 
-from daemon.model import zoo
 from tests.conftest import CACHE
 from tests.gpu.probe import on_gpu
 
@@ -58,7 +58,7 @@ def run(command: list[str], cache: Path) -> "tuple[subprocess.CompletedProcess[s
 def test_a_file_goes_in_and_annotated_video_comes_out(precision: str, tmp_path: Path) -> None:
     assert zoo.location("centerface", CACHE).exists()
     config = write_config(tmp_path, precision)
-    done, _ = run(["-m", "daemon", "run", "-c", str(config)], CACHE)
+    done, _ = run(["-m", "centernetd", "run", "-c", str(config)], CACHE)
     assert done.returncode == 0, done.stderr
     assert f"demo: {FRAMES} captured = {FRAMES} written + 0 dropped" in done.stdout
     assert "onnxruntime-cuda" in done.stderr

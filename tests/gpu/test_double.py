@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from centernetd.cuda import Device, DeviceBuffer, live
+from centernetd.errors import EngineError
+from centernetd.inference.engines.gpu import GpuEngine
 from numpy.typing import NDArray
 
-from daemon.cuda import Device, DeviceBuffer, live
-from daemon.errors import EngineError
-from daemon.inference.engines.gpu import GpuEngine
 from tests.fake_cuda import pageable
 from tests.gpu.probe import entries, on_gpu
 

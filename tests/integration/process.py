@@ -252,7 +252,7 @@ def environment(config: Path) -> dict[str, str]:
 def run_command(name: str, config: Path) -> tuple[int, str, str]:
     """Run another command on ``config``; returns its code and what it said: no password."""
     done = subprocess.run(
-        [sys.executable, "-m", "daemon", name, "-c", str(config)],
+        [sys.executable, "-m", "centernetd", name, "-c", str(config)],
         env=environment(config),
         capture_output=True,
         text=True,
@@ -268,7 +268,7 @@ def run_command(name: str, config: Path) -> tuple[int, str, str]:
 def started(
     config: Path,
     *,
-    module: str = "daemon",
+    module: str = "centernetd",
     prefix: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Daemon]:

@@ -18,7 +18,7 @@ SENTINEL = "hunter2"
 def pack(config: Path, file: Path) -> dict[str, str]:
     """Run the command and return the files in its bundle."""
     done = subprocess.run(
-        [sys.executable, "-m", "daemon", "doctor", "--bundle", file, "-c", config],
+        [sys.executable, "-m", "centernetd", "doctor", "--bundle", file, "-c", config],
         env={**os.environ, "STATE_DIRECTORY": str(config.parent)},
         capture_output=True,
         text=True,

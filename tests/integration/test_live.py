@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from centernetd import supervisor as supervising
+from centernetd.config import load
+from centernetd.flow import Lane, Reason, StageName
+from centernetd.flow.ledger import Book
+from centernetd.inference.engines import Tensors
+from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.loading import Sizes
+from centernetd.service.meters import PrometheusMeters
+from centernetd.supervisor import Supervisor
 from numpy.typing import NDArray
 
-from daemon import supervisor as supervising
-from daemon.config import load
-from daemon.flow import Lane, Reason, StageName
-from daemon.flow.ledger import Book
-from daemon.inference.engines import Tensors
-from daemon.inference.engines.ort import OrtCpuEngine
-from daemon.loading import Sizes
-from daemon.service.meters import PrometheusMeters
-from daemon.supervisor import Supervisor
 from tests import clips
 from tests.conftest import CACHE
 from tests.fake_nvdec import FakeNvdec, installed

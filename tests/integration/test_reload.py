@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from centernetd import fleet
+from centernetd.config import load
+from centernetd.flow import Lane, Result, StageName
+from centernetd.sink.accounts import Settled
+from centernetd.sink.events import EventLog
+from centernetd.sink.stage import SinkStage
+from centernetd.supervisor import Supervisor
 
-from daemon import fleet
-from daemon.config import load
-from daemon.flow import Lane, Result, StageName
-from daemon.sink.accounts import Settled
-from daemon.sink.events import EventLog
-from daemon.sink.stage import SinkStage
-from daemon.supervisor import Supervisor
 from tests import clips
 from tests.conftest import CACHE
 from tests.integration import sentinel

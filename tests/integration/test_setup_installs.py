@@ -17,8 +17,8 @@ from tests.tools import tool
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "opt/centernetd"
 FILES = {
-    "daemon/__init__.py": "",
-    "daemon/__main__.py": """def main():
+    "centernetd/__init__.py": "",
+    "centernetd/__main__.py": """def main():
     import sys
     print("centernetd", 7)
     if sys.argv[1] == "fetch":
@@ -32,7 +32,8 @@ if __name__ == "__main__":
     "centernetd-7.dist-info/METADATA": "Metadata-Version: 2.1\nName: centernetd\nVersion: 7\n",
     "centernetd-7.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: us\nRoot-Is-Purelib: true\n"
     "Tag: py3-none-any\n",
-    "centernetd-7.dist-info/entry_points.txt": "[console_scripts]\ncenternetd=daemon.__main__:main",
+    "centernetd-7.dist-info/entry_points.txt": "[console_scripts]\n"
+    "centernetd=centernetd.__main__:main",
 }
 
 

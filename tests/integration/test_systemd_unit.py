@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from centernetd.errors import ConfigError, ModelError
+from centernetd.service.progress import STALL_LIMIT
 
-from daemon.errors import ConfigError, ModelError
-from daemon.service.progress import STALL_LIMIT
 from tests.tools import tool
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
@@ -148,7 +148,7 @@ def test_the_program_forbids_cores_wherever_it_runs() -> None:
     script = (
         "import resource, sys; sys.argv[1:] = ['--version']\n"
         f"resource.setrlimit(resource.RLIMIT_CORE, ({most}, {most}))\n"
-        "from daemon.__main__ import main\n"
+        "from centernetd.__main__ import main\n"
         "try: main()\n"
         "finally: print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
     )

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from daemon import supervisor
-from daemon.__main__ import main
-from daemon.inference.engines.ort import OrtCpuEngine
-from daemon.loading import load_detector
+from centernetd import supervisor
+from centernetd.__main__ import main
+from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.loading import load_detector
 
 
 def hang_once() -> None:

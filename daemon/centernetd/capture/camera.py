@@ -1,0 +1,130 @@
+"""V4L2 cameras, through OpenCV."""
+
+import os
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from centernetd.capture.source import Picture, SourceInfo
+from centernetd.config.camera import FORMATS, CameraAddress
+from centernetd.config.secret import SourceUri
+from centernetd.errors import SourceError
+
+_TIME_BASE = Fraction(1, 90_000)
+# OpenCV waits so many seconds for a picture, 10 if not told; read once, at the first one. It takes
+# no other limit: its V4L2 part doesn't open at all where it is given one.
+_POLL = 1
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(_POLL))
+
+
+class CameraSource:
+    """A camera under /dev. Its pictures carry no pts: the moment of capture is the time."""
+
+    def __init__(self, uri: SourceUri, timeout: float) -> None:
+        """Open ``uri``, as in `CameraAddress`; ``timeout`` seconds limit the wait for a picture.
+
+        Raises
+        ------
+        SourceError
+            When there is no such camera, it can't be opened or doesn't do what is asked of it.
+        """
+        address = CameraAddress.parse(uri.reveal())
+        self._device = Path(address.device)
+        self._timeout = timeout
+        self.damaged = self.held_back = 0
+        self._refuse_if_absent()
+        self._capture = cv2.VideoCapture(address.device, cv2.CAP_V4L2)
+        try:
+            self._set_up(address)
+        except SourceError:
+            self.close()
+            raise
+        self.info = SourceInfo(codec=self._fourcc().lower(), decoder="v4l2", time_base=_TIME_BASE)
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield pictures for ever; those that can't be decoded are passed over.
+
+        Raises
+        ------
+        SourceError
+            When the camera gives no picture any more, or is gone.
+        """
+        pictured_at = time.monotonic()
+        while True:
+            self._grab(pictured_at)
+            started = time.monotonic()
+            decoded, image = self._capture.retrieve()
+            if not decoded:  # a cable or hub that loses bytes of a JPEG, which reopening won't mend
+                self.damaged += 1
+                continue
+            took = time.monotonic() - started
+            yield Picture(np.asarray(image, np.uint8), None, _TIME_BASE, took)
+            pictured_at = time.monotonic()
+
+    def close(self) -> None:
+        """Release the camera."""
+        self._capture.release()
+
+    def _set_up(self, address: CameraAddress) -> None:
+        """Ask for format, size and rate, in the order that V4L2 settles them."""
+        if not self._capture.isOpened():
+            raise SourceError(
+                f"can't be opened: {address.device} is in use, not this user's to read, or no "
+                "camera",
+                "open_failed",
+            )
+        # One is ours while the camera fills the other: with a single one it would have to leave
+        # every other picture out, and more of them would only hold older pictures.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
+        if address.format:
+            fourcc = cv2.VideoWriter.fourcc(*FORMATS[address.format])
+            self._capture.set(cv2.CAP_PROP_FOURCC, fourcc)
+        if address.size:
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, address.size[0])
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, address.size[1])
+        if address.fps:
+            self._capture.set(cv2.CAP_PROP_FPS, address.fps)
+        self._check_wishes(address)
+
+    def _check_wishes(self, address: CameraAddress) -> None:
+        """Refuse what the camera made of a wish that it doesn't grant: it takes the nearest."""
+        kind = self._fourcc()
+        size = (self._get(cv2.CAP_PROP_FRAME_WIDTH), self._get(cv2.CAP_PROP_FRAME_HEIGHT))
+        granted = address.size in (None, size)
+        if not granted or (address.format and kind != FORMATS[address.format]):
+            raise SourceError(
+                f"the camera gives {kind.lower()} of {size[0]}x{size[1]} instead of what is asked "
+                f"for; v4l2-ctl -d {address.device} --list-formats-ext tells what it can do",
+                "open_failed",
+            )
+
+    def _grab(self, since: float) -> None:
+        """Wait for a picture; OpenCV comes back without one when its own time is over.
+
+        ``since`` is when the last one came that could be decoded.
+        """
+        while True:
+            asked = time.monotonic()
+            # Another wait would take too long; a short timeout leaves time for one all the same.
+            if asked - since > max(self._timeout - _POLL, self._timeout / 2):
+                raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
+            if self._capture.grab():
+                return
+            self._refuse_if_absent()
+            if time.monotonic() - asked < _POLL / 2:
+                raise SourceError("the camera gives no picture any more")
+
+    def _refuse_if_absent(self) -> None:
+        if not self._device.exists():
+            raise SourceError(f"there is no camera at {self._device}", "not_found")
+
+    def _fourcc(self) -> str:
+        code = self._get(cv2.CAP_PROP_FOURCC)
+        return code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
+
+    def _get(self, prop: int) -> int:
+        return int(self._capture.get(prop))

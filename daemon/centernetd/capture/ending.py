@@ -1,0 +1,63 @@
+"""Whether a file was read to its end."""
+
+from fractions import Fraction
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from centernetd.capture.container import announced_ends
+from centernetd.errors import SourceError
+
+GOES_ON = "its video goes on in another track, which isn't read"
+_HELD = 4  # packets that a demuxer may still hold of one track when the next begins
+_LONGEST_GAP = 1.0  # seconds that a file may end before the end it announces
+
+
+class Ending:
+    """Notes the packets of a file, to judge in the end what is missing."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        """Judge the reading of ``stream``."""
+        self._stream = stream
+        self._own, self._longest = announced_ends(container, stream)
+        self._end = Fraction(0)  # in seconds, of all tracks
+        self._read = 0  # packets of the stream
+        self._others: dict[int, tuple[int, int]] = {}  # what was read before, and their own
+
+    def note(self, packet: "Packet[Stream]") -> None:
+        """Take a packet of any track into account."""
+        if packet.pts is not None and packet.time_base:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            self._end = max(self._end, end)
+        if packet.stream is self._stream:
+            self._read += 1
+        elif isinstance(packet.stream, VideoStream) and packet.size:
+            begun, count = self._others.get(packet.stream.index, (self._read, 0))
+            self._others[packet.stream.index] = (begun, count + 1)
+
+    def check(self, pictured: Fraction, *, cut: bool) -> None:
+        """Judge a file whose pictures end at the second ``pictured``.
+
+        Some formats announce only the end of the longest track, which may be sound or subtitles.
+        Where the times were ``cut``, it means nothing.
+
+        Raises
+        ------
+        SourceError
+            When the video goes on in another track, or ends long before what is announced.
+        """
+        moved = sum(
+            count
+            for begun, count in self._others.values()
+            if count > _HELD and self._read - begun <= _HELD
+        )
+        if moved:
+            raise SourceError(f"{GOES_ON}: {moved} packets of it")
+        own, end = self._own, max(self._end, pictured)
+        missing = float(self._longest - end if own is None else own - pictured)
+        if missing > _LONGEST_GAP and not cut:
+            raise SourceError(
+                f"the file was cut off {missing:.1f} s before its end, or announces a wrong one"
+            )

@@ -1,0 +1,148 @@
+"""A source's own packets: as they came, in the one form that recordings take."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+from av.bitstream import BitStreamFilterContext
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from centernetd.capture.source import SourcePacket
+from centernetd.errors import SourceError
+from centernetd.flow import UPRIGHT, Coding, Orientation
+
+# What brings packets into NAL units with start codes, as a camera on the network sends them.
+_FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+# Whether a NAL unit is a parameter set, by its first byte: ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
+_IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
+    "h264": lambda head: head & 0x1F in (7, 8),
+    "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
+}
+_START_CODE = b"\x00\x00\x01"
+_MOST = 1024  # packets that are kept while none of them makes a picture
+
+
+class PacketCopier:
+    """Keeps the packets of a stream until they are taken with the next picture.
+
+    Every key frame gets its parameter sets, and what precedes the first is left out. Other
+    codecs than H.264 and H.265 give their names and nothing to copy.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        """Keep packets of ``stream``.
+
+        Raises
+        ------
+        SourceError
+            When what it says of its coding is damaged.
+        """
+        self._context = stream.codec_context
+        self._codec = self._context.codec.canonical_name
+        self._time_base = stream.time_base or Fraction(1, 90_000)
+        self._filter = _filter_of(stream, self._codec)
+        self._parameters = b""
+        self._coding: Coding | None = None
+        self._packets: list[SourcePacket] = []
+
+    def add(self, packet: "Packet[VideoStream]") -> bool:
+        """Keep a packet, which has been decoded: its content goes.
+
+        Returns False for one so damaged that it can't be kept; then a key frame is waited for.
+        """
+        if not packet.size:
+            return True
+        if len(self._packets) == _MOST:
+            self._packets, self._coding = [], None
+        try:
+            converted = [packet] if self._filter is None else self._filter.filter(packet)
+        except av.error.InvalidDataError:
+            self._coding = None
+            return False
+        for whole in converted:
+            data = bytes(whole)
+            if whole.is_keyframe:
+                data = self._with_parameters(data)
+                self._coding = self._present_coding()
+                while self._packets and self._packets[-1].hidden:  # nothing that is shown needs it
+                    self._packets.pop()
+            if self._coding is not None:
+                self._packets.append(self._copied(whole, data, self._coding, whole.is_discard))
+        return True
+
+    def take(
+        self, orientation: Orientation = UPRIGHT, aspect: Fraction = Fraction(1)
+    ) -> Sequence[SourcePacket]:
+        """Return what was kept, up to the last that is shown, and forget it.
+
+        It is shown as the picture with which it is taken.
+        """
+        last = len(self._packets)
+        while last and self._packets[last - 1].hidden:
+            last -= 1
+        taken, self._packets = self._packets[:last], self._packets[last:]
+        for number, packet in enumerate(taken):
+            coding = replace(packet.coding, orientation=orientation, aspect=aspect)
+            if coding != packet.coding:
+                taken[number] = replace(packet, coding=coding)
+        return taken
+
+    def _present_coding(self) -> Coding:
+        context = self._context
+        return Coding(
+            self._codec,
+            context.width,
+            context.height,
+            self._parameters,
+            colours=(
+                context.color_range,
+                context.colorspace,
+                context.color_primaries,
+                context.color_trc,
+            ),
+        )
+
+    def _with_parameters(self, data: bytes) -> bytes:
+        is_parameter_set = _IS_PARAMETER_SET.get(self._codec)
+        if is_parameter_set is None:
+            return data
+        units = [unit.rstrip(b"\x00") for unit in data.split(_START_CODE)[1:]]
+        sets = [unit for unit in units if unit and is_parameter_set(unit[0])]
+        if sets:
+            self._parameters = b"".join(_START_CODE + unit for unit in sets)
+            return data
+        told = self._context.extradata or b""
+        if not self._parameters and _START_CODE in told[:4]:
+            self._parameters = told
+        return self._parameters + data
+
+    def _copied(
+        self, packet: "Packet[VideoStream]", data: bytes, coding: Coding, hidden: bool
+    ) -> SourcePacket:
+        in_order = not self._context.has_b_frames
+        return SourcePacket(
+            data=data,
+            pts=packet.pts,
+            dts=packet.pts if packet.dts is None and in_order else packet.dts,
+            duration=packet.duration or 0,
+            time_base=packet.time_base or self._time_base,
+            is_keyframe=packet.is_keyframe,
+            coding=coding,
+            hidden=hidden,
+        )
+
+
+def _filter_of(stream: VideoStream, codec: str) -> BitStreamFilterContext | None:
+    name = _FILTERS.get(codec)
+    if name is None:
+        return None
+    try:
+        return BitStreamFilterContext(name, stream)
+    except av.FFmpegError:
+        raise SourceError(
+            "what it says of its coding is damaged, so it can't be copied; "
+            "record.video: annotated may do",
+            "open_failed",
+        ) from None

@@ -1,0 +1,105 @@
+"""From what a decoder gives to BGR and upright, the same whichever decoder gave it."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from av.sidedata import sidedata
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from centernetd.flow import Orientation
+
+# A GPU interleaves the chroma planes. FFmpeg converts that to BGR by other code, whose colours
+# differ by up to 39 levels at edges; parting the planes first loses nothing and costs little.
+# What is BGR already would be left where it is: in the decoder's own memory, which may hold the
+# rows from the bottom up, and from which the next picture may be predicted.
+_VIA = {
+    "nv12": "yuv420p",
+    "nv16": "yuv422p",
+    "nv24": "yuv444p",
+    "p010le": "yuv420p10le",
+    "p016le": "yuv420p12le",
+    "p210le": "yuv422p10le",
+    "bgr24": "rgb24",
+}
+# Matrices are numbered by ITU-T H.273, 8.3. FFmpeg converts from these and refuses the others.
+_BT709, _BT601, _BT2020, _BT2020_CONSTANT = 1, 6, 9, 10
+_CONVERTIBLE = frozenset({_BT709, 4, 5, _BT601, 7, _BT2020})
+
+
+class ToBgr:
+    """Converts the frames of one source.
+
+    It keeps its contexts: setting one up costs more than converting a 720p frame.
+    """
+
+    def __init__(self) -> None:
+        self._first = VideoReformatter()
+        self._converting = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return ``frame`` as uint8 [height, width, 3]; rows keep FFmpeg's padding.
+
+        The memory is nobody else's. ``frame`` gets the tag of the matrix that was taken.
+        """
+        frame.colorspace = _matrix_of(frame)
+        via = _VIA.get(frame.format.name)
+        if via is not None:
+            frame = self._first.reformat(frame, format=via, threads=1)
+        converted = self._converting.reformat(frame, format="bgr24", threads=1)
+        plane = converted.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+        return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def _matrix_of(frame: VideoFrame) -> int:
+    if frame.colorspace in _CONVERTIBLE:
+        return frame.colorspace
+    if frame.colorspace == _BT2020_CONSTANT:
+        return _BT2020
+    # High-definition video that says nothing is BT.709; FFmpeg would take BT.601 for it.
+    return _BT709 if frame.height >= 720 else _BT601
+
+
+def orientation_of(frame: VideoFrame) -> Orientation | None:
+    """Return how ``frame`` is to be shown, or None where nothing is said with it.
+
+    What is none of the eight ways gets the nearest.
+    """
+    # PyAV's frames and their side data hold each other until the garbage collector comes, which is
+    # late: pictures would pile up. So a copy is asked, which is as good as empty.
+    frame.colorspace = _matrix_of(frame)
+    tiny = frame.reformat(16, 16, "gray", interpolation=Interpolation.POINT, threads=1)
+    told: Any = tiny.side_data.get("DISPLAYMATRIX")
+    if told is None:
+        return None
+    a, b, _, c, d, *_ = np.frombuffer(memoryview(told), np.int32).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return 0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0
+    return -1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1
+
+
+def upright(image: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:
+    """Return ``image`` as ``orientation`` has it shown, in its own memory where it fits."""
+    a, b, c, d = orientation
+    turned = cv2.transpose(image) if b else image
+    across, down = a or c, b or d
+    if (across, down) != (1, 1):
+        # In place: memory that is new each time would cost ten times the turning.
+        cv2.flip(turned, 1 if down == 1 else 0 if across == 1 else -1, turned)
+    return np.asarray(turned, np.uint8)
+
+
+def _unknown(kind: type[sidedata.Type], value: object) -> sidedata.Type:
+    """Make a member for side data that PyAV doesn't know, such as EXIF in a JPEG.
+
+    Without it none of the picture's side data can be looked at.
+    """
+    member: Any = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member  # type: ignore[no-any-return]
+
+
+sidedata.Type._missing_ = classmethod(_unknown)  # type: ignore[assignment, method-assign]

@@ -1,0 +1,183 @@
+"""HTTP Live Streaming (RFC 8216): a playlist and its segments, as one stream of bytes."""
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from re import compile as pattern
+from urllib.parse import urljoin
+
+from centernetd.capture.web import Body, Web
+from centernetd.errors import SourceError
+
+MARK = b"#EXTM3U"
+"""What a playlist begins with."""
+MOST_BYTES = 1 << 20
+"""In a playlist."""
+_LIVE_SEGMENTS = 3  # of a live playlist that are read from its end
+_LONGEST_WAIT = 10.0  # seconds between two looks at a live playlist
+_ATTRIBUTE = pattern(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
+
+
+@dataclass(frozen=True)
+class Piece:
+    """``length`` bytes from ``first`` on of what is at ``url``, or all of it."""
+
+    url: str
+    first: int = 0
+    length: int | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of video, and the piece without which it can't be decoded, if there is one."""
+
+    media: Piece
+    header: Piece | None
+
+
+@dataclass(frozen=True)
+class Playlist:
+    """A playlist's segments, the first of them with the number ``sequence``.
+
+    ``complete`` tells that no more will come, ``target`` is the longest segment's seconds.
+    ``best`` is the URL of its best variant: then there are no segments.
+    """
+
+    segments: tuple[Segment, ...]
+    sequence: int
+    target: float
+    complete: bool
+    best: str | None = None
+
+
+def read_text(chunks: Generator[bytes, None, None]) -> bytes:
+    """Return a playlist's text; raise SourceError when it is too large."""
+    text = bytearray()
+    with closing(chunks):
+        for chunk in chunks:
+            text += chunk
+            if len(text) > MOST_BYTES:
+                why = f"its playlist is larger than {MOST_BYTES >> 20} MB"
+                raise SourceError(why, "over_limit")
+    return bytes(text)
+
+
+def parse(text: bytes, url: str) -> Playlist:
+    """Return the playlist that was read from ``url``.
+
+    Raises
+    ------
+    SourceError
+        When it is damaged or encrypted.
+    """
+    try:
+        return _Parser(url).parse(text.decode(errors="replace"))
+    except (ValueError, OverflowError):
+        raise SourceError("its playlist is damaged", "open_failed") from None
+
+
+class _Parser:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._segments: list[Segment] = []
+        self._variants: list[tuple[int, int, str]] = []
+        self._sequence, self._target, self._complete = 0, 1.0, False
+        self._header: Piece | None = None
+        self._range: tuple[int, int | None] = (0, None)
+        self._variant: tuple[int, int] | None = None
+
+    def parse(self, text: str) -> Playlist:
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith("#EXT"):
+                self._tag(*line.partition(":")[::2])
+            elif line and not line.startswith("#"):
+                self._uri(urljoin(self._url, line))
+        best = max(self._variants)[2] if self._variants else None
+        segments = () if best else tuple(self._segments)
+        return Playlist(segments, self._sequence, self._target, self._complete, best)
+
+    def _tag(self, name: str, value: str) -> None:
+        if name == "#EXT-X-TARGETDURATION":
+            self._target = float(value)
+        elif name == "#EXT-X-MEDIA-SEQUENCE":
+            self._sequence = int(value)
+        elif name == "#EXT-X-ENDLIST":
+            self._complete = True
+        elif name == "#EXT-X-BYTERANGE":
+            after = self._segments[-1].media if self._segments else Piece("")
+            self._range = _range(value, after.first + (after.length or 0))
+        elif name == "#EXT-X-MAP":
+            told = _attributes(value)
+            part = _range(told["BYTERANGE"], 0) if "BYTERANGE" in told else (0, None)
+            self._header = Piece(urljoin(self._url, told.get("URI", "")), *part)
+        elif name == "#EXT-X-STREAM-INF":
+            told = _attributes(value)
+            width, _, height = told.get("RESOLUTION", "0x0").partition("x")
+            self._variant = int(width) * int(height), int(told.get("BANDWIDTH", 0))
+        elif name == "#EXT-X-KEY" and _attributes(value).get("METHOD") != "NONE":
+            raise SourceError("its playlist is encrypted, which is not read", "open_failed")
+
+    def _uri(self, url: str) -> None:
+        if self._variant is not None:
+            self._variants.append((*self._variant, url))
+        else:
+            self._segments.append(Segment(Piece(url, *self._range), self._header))
+        self._range, self._variant = (0, None), None
+
+
+def _range(value: str, default: int) -> tuple[int, int]:
+    length, _, first = value.partition("@")
+    return int(first) if first else default, int(length)
+
+
+def _attributes(value: str) -> Mapping[str, str]:
+    return {name: told.strip('"') for name, told in _ATTRIBUTE.findall(value)}
+
+
+def open_playlist(web: Web, text: bytes, url: str) -> tuple[Playlist, str]:
+    """Return the playlist in ``text``, or that of its best variant, and its URL.
+
+    Raises
+    ------
+    SourceError
+        When it lists no segments.
+    """
+    playlist = parse(text, url)
+    if playlist.best is not None:
+        body = Body(web, playlist.best)
+        playlist, url = parse(read_text(body.chunks()), body.url), body.url
+    if playlist.best is not None or not (playlist.segments or not playlist.complete):
+        raise SourceError("its playlist lists no segments", "open_failed")
+    return playlist, url
+
+
+def segments(web: Web, playlist: Playlist, url: str, *, once: bool) -> Generator[bytes, None, None]:
+    """Yield the bytes of the segments, for as long as the playlist goes on.
+
+    Raises
+    ------
+    SourceError
+        When one can't be had, or the playlist began again.
+    """
+    listed = len(playlist.segments)
+    due = playlist.sequence + (0 if playlist.complete else max(0, listed - _LIVE_SEGMENTS))
+    header = None
+    while True:
+        for number, segment in enumerate(playlist.segments, playlist.sequence):
+            if number < due:
+                continue
+            if segment.header is not None and segment.header != header:
+                header = segment.header
+                yield from _read(web, header, once=once)
+            yield from _read(web, segment.media, once=once)
+            due = number + 1
+        if playlist.complete:
+            return
+        web.allowance.wait(min(max(0.2, playlist.target / 2), _LONGEST_WAIT))
+        playlist = parse(read_text(Body(web, url).chunks()), url)
+        if playlist.sequence + len(playlist.segments) < due:
+            raise SourceError("its playlist began again", "ended")
+
+
+def _read(web: Web, piece: Piece, *, once: bool) -> Iterator[bytes]:
+    return Body(web, piece.url, piece.first, piece.length, once=once).chunks()

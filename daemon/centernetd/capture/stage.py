@@ -1,0 +1,233 @@
+"""The capture stage: one source into one lane."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from centernetd.capture.intake import Intake
+from centernetd.capture.open import open_source
+from centernetd.capture.pacing import Backoff
+from centernetd.capture.reminder import Reminder
+from centernetd.capture.source import Picture, Source
+from centernetd.capture.turn import Turn, TurnOverError
+from centernetd.config import StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.errors import SourceError
+from centernetd.flow import Lane, Meters, StreamState
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds after a stall in which a library may still come back by itself."""
+_STALL = 0.9  # of stall_timeout: with a look every half second, 10 s are kept on a busy machine
+
+Opener = Callable[[SourceUri, float], Source]
+
+
+class CaptureStage:
+    """Reads one stream into its lane: a file once, anything live for ever.
+
+    A live source that can't be opened, ends, stalls or lags is opened anew after a wait that
+    ``stop`` cuts short; only a playlist that was complete from the beginning isn't. A file that
+    can't be read ends its stream and marks it as failed.
+
+    A thread that doesn't come back from the library it reads with can't be ended. So `watch`,
+    called from outside, takes its turn away, and `run` goes on in another one; if the lost one
+    ever returns, what it brings is refused.
+    """
+
+    def __init__(
+        self,
+        stream: StreamConfig,
+        lane: Lane,
+        meters: Meters,
+        stop: threading.Event,
+        opener: Opener = open_source,
+    ) -> None:
+        """Read ``stream`` into ``lane``; ``opener`` is replaced in tests."""
+        self._stream = stream
+        self._lane = lane
+        self._status = lane.status
+        self._stop = stop
+        self._opener = opener
+        self._intake = Intake(stream, lane, meters, stop)
+        self._reminder = Reminder()
+        self._failure_told = True
+        self._patient = False
+        self._turn = Turn()
+        self._stalls_at = _STALL * stream.stall_timeout
+        self._lost_at = stream.stall_timeout + GRACE
+
+    def run(self) -> None:
+        """Read until the source is done or ``stop`` is set, then close the lane.
+
+        Called once, and once more after each time that `watch` has told of a lost thread.
+        """
+        turn = self._turn
+        try:
+            if self._stream.from_file:
+                self._read_file(turn)
+            else:
+                self._read_live(turn)
+        except TurnOverError:
+            self._log(logging.INFO, "a lost thread of its capture has come back and ends")
+            return
+        self._status.state = StreamState.ENDED
+        self._lane.close()
+
+    def watch(self) -> bool:
+        """Declare a stall; returns whether the thread is lost, and `run` wanted in another one.
+
+        To be called about twice a second, by one thread that reads no source. A file's thread
+        keeps its turn, as nobody could go on from the middle; a pipe may be silent for as long
+        as it likes.
+        """
+        waited = self._turn.waited
+        if self._patient or waited < self._stalls_at:
+            return False
+        if self._stream.from_file:
+            if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
+                self._note_loss(waited)
+            return False
+        if self._turn.end(self._lost_at):
+            self._turn = Turn()
+            self._status.reconnects["stuck"] += 1
+            self._note_loss(waited)
+            return True
+        if self._turn.declare_stall(self._stalls_at):
+            self._note_failure(self._stalled, "is opened anew")
+        return False
+
+    def _read_file(self, turn: Turn) -> None:
+        try:
+            self._read(turn)
+        except SourceError as error:
+            count = self._intake.count
+            self._status.last_error = str(error)
+            self._status.failed = count == 0
+            if self._status.failed:
+                self._log(logging.ERROR, "%s: %s", self._stream.source, error)
+            else:
+                message = "%s: only the first %d frames are readable: %s"
+                self._log(logging.WARNING, message, self._stream.source, count, error)
+
+    def _read_live(self, turn: Turn) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            before, began = self._intake.count, time.monotonic()
+            try:
+                if self._read(turn):
+                    return
+                error = SourceError("the source ended", "ended")
+            except SourceError as raised:
+                error = raised
+            if self._stop.is_set():
+                return
+            if self._intake.count > before:
+                backoff, began = Backoff(), time.monotonic()
+            wait = backoff.after(time.monotonic() - began)
+            if not turn.recover():
+                self._note_failure(error, f"next try in {wait:.1f} s")
+            self._stop.wait(wait)
+
+    def _read(self, turn: Turn) -> bool:
+        """Open the source and read it to its end; returns whether that is the end of the stream.
+
+        Whatever goes wrong is a SourceError.
+        """
+        try:
+            return self._read_to_the_end(turn)
+        except (SourceError, TurnOverError):
+            raise
+        except Exception as error:
+            # What a library or our own code gets wrong ends this reading, and no other stream's.
+            sentence = f"a fault while reading: {type(error).__name__}"
+            if self._reminder.count("fault", sentence):
+                log.exception(sentence, extra={"stream": self._stream.name})
+            raise SourceError(sentence) from None
+        finally:
+            turn.resume()
+
+    def _read_to_the_end(self, turn: Turn) -> bool:
+        began, damaged = time.monotonic(), self._status.damaged
+        turn.wait()
+        self._patient = (
+            self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
+        )
+        source = self._opener(self._stream.source, self._stream.stall_timeout)
+        try:
+            turn.resume()
+            finished = source.info.complete and not self._stream.never_ends
+            if source.info.complete and self._intake.count:
+                raise SourceError("nothing is added to its playlist any more", "ended")
+            self._intake.connected(source.info)
+            turn.wait(since=began)
+            for picture in source:
+                if turn.resume():
+                    raise self._stalled
+                if self._stop.is_set():
+                    return False
+                self._intake.take(picture)
+                self._status.damaged = damaged + source.damaged
+                self._note_picture(picture, source)
+                turn.wait()
+            turn.resume()
+            if self._intake.count == 0:
+                raise SourceError("holds no picture that can be decoded")
+            return finished
+        finally:
+            turn.wait()
+            source.close()
+            turn.resume()
+            self._status.damaged = damaged + source.damaged
+            self._note_damage(source.damaged - source.held_back, source.held_back)
+
+    def _note_picture(self, picture: Picture, source: Source) -> None:
+        self._status.decoder = source.info.decoder
+        self._status.state = StreamState.RUNNING
+        self._status.last_error = None
+        if self._failure_told:  # a return is logged where its failure was
+            self._failure_told = False
+            height, width, _ = picture.image.shape
+            self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
+
+    def _note_failure(self, error: SourceError, what_next: str) -> None:
+        self._status.lost_connections += self._status.state is StreamState.RUNNING
+        self._status.state = StreamState.RECONNECTING
+        self._status.last_error = str(error)
+        self._status.reconnects[error.reason] += 1
+        times = self._reminder.count(error.reason, str(error))
+        self._failure_told |= times > 0
+        if times:
+            again = f" ({times} times)" if times > 1 else ""
+            message = "%s: %s%s; %s"
+            self._log(logging.WARNING, message, self._stream.source, error, again, what_next)
+
+    def _note_damage(self, damaged: int, held_back: int) -> None:
+        if damaged and self._reminder.count("damage", ""):
+            message = "%s: %d damaged packets or pictures were passed over"
+            self._log(logging.WARNING, message, self._stream.source, damaged)
+        if held_back and self._reminder.count("held back", ""):
+            message = "%s: %d pictures were held back, as no key frame or recovery point %s"
+            when = "had come since the damage" if damaged else "had come yet"
+            self._log(logging.WARNING, message, self._stream.source, held_back, when)
+
+    def _note_loss(self, waited: float) -> None:
+        """Tell that the thread is lost, in its place."""
+        error = f"nothing has come back from the library that reads it for {waited:.0f} s"
+        self._status.lost_connections += self._status.state is StreamState.RUNNING
+        self._status.state = StreamState.STUCK
+        self._status.last_error = error
+        self._failure_told = True
+        if times := self._reminder.count("stuck", ""):
+            again = f" ({times} times)" if times > 1 else ""
+            self._log(logging.ERROR, "%s: stuck: %s%s", self._stream.source, error, again)
+
+    @property
+    def _stalled(self) -> SourceError:
+        return SourceError(f"no picture for {self._stream.stall_timeout:g} s", "stalled")
+
+    def _log(self, level: int, message: str, *args: object) -> None:
+        log.log(level, message, *args, extra={"stream": self._stream.name})

@@ -1,0 +1,325 @@
+"""Files and network streams, through PyAV."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import cast
+
+import av
+from av.codec.context import Flags2
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from centernetd.capture.access_units import WholePictures
+from centernetd.capture.container import (
+    open_container,
+    said,
+    total_frames,
+    video_of,
+    why_decoding_failed,
+)
+from centernetd.capture.decoding import Decoding, GpuDecoderError
+from centernetd.capture.download import Download
+from centernetd.capture.ending import GOES_ON, Ending
+from centernetd.capture.feed import Feed, open_feed
+from centernetd.capture.gate import DamageGate, is_key
+from centernetd.capture.packets import PacketCopier
+from centernetd.capture.pixels import ToBgr, orientation_of, upright
+from centernetd.capture.source import Picture, SourceInfo
+from centernetd.capture.splice import Splice
+from centernetd.capture.web import Allowance
+from centernetd.config.secret import SourceUri
+from centernetd.config.stream import Transport
+from centernetd.errors import EngineError, SourceError
+from centernetd.flow import UPRIGHT, Orientation
+
+_IN_DECODING_ORDER = frozenset({"avi"})  # formats that tell nothing of when a picture is shown
+_MOST_REORDERED = 16  # pictures that may be decoded before one that is shown before them
+# Formats that number their frames at a made-up rate: the moment of arrival tells more.
+_UNTIMED = frozenset({"mpjpeg", "mjpeg"})
+
+
+class VideoSource:
+    """A file or a network stream, decoded by one thread or the GPU, into BGR."""
+
+    def __init__(
+        self,
+        uri: SourceUri,
+        timeout: float,
+        decoding: Decoding | None = None,
+        *,
+        packets: bool = False,
+        transport: Transport = "tcp",
+        follow_hosts: Sequence[str] = (),
+        once: bool | None = None,
+    ) -> None:
+        """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
+
+        ``decoding`` decides what decodes it: software, if it is left out. The pictures bring
+        their ``packets`` along where that is asked for. ``transport`` is that of rtsp://,
+        ``follow_hosts`` and ``once`` are as in `open_source`.
+
+        Raises
+        ------
+        GpuDecoderError
+            When it was the GPU that couldn't be opened, which is not tried again.
+        SourceError
+            When it can't be opened or has no video.
+        """
+        self._live = not (uri.is_file if once is None else once)
+        self._timeout = timeout
+        self._decoding = decoding or Decoding()
+        self._allowance = Allowance(timeout)
+        self._feed: Feed | None = None
+        if uri.is_web:
+            self._feed = open_feed(uri, self._allowance, follow_hosts, once=not self._live)
+        self._container = self._opened(uri, transport)
+        try:
+            self._stream = video_of(self._container)
+            self._copier = PacketCopier(self._stream) if packets else None
+        except SourceError:
+            self.close()
+            raise
+        context = self._stream.codec_context
+        self._download: Download | None = None
+        self._to_bgr = ToBgr()
+        # What the container says of the pixels' shape goes before what is said in the video.
+        told = self._stream.sample_aspect_ratio
+        self._told_aspect = None if told == context.sample_aspect_ratio else told
+        self._orientation: Orientation | None = None
+        self._angle = 0  # of what was asked last
+        self._expected_pts = 0
+        self._guessed = self._container.format.name in _IN_DECODING_ORDER
+        self._decoded: deque[int] = deque(maxlen=_MOST_REORDERED + 1)  # their dts
+        self._untimed = self._live and self._container.format.name in _UNTIMED
+        self.info = SourceInfo(
+            codec=context.codec.canonical_name,
+            decoder=self._decoder,
+            time_base=self._stream.time_base or Fraction(1, 90_000),
+            total_frames=total_frames(self._container, self._stream),
+            in_bursts=self._feed is not None and self._feed.in_bursts,
+            complete=self._feed is not None and self._feed.complete,
+            has_sound=bool(self._container.streams.audio),
+        )
+        self._whole = WholePictures(self._stream, live=self._live)
+        self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())
+        self._ending = Ending(self._container, self._stream)
+        self._splice = Splice(self.info.time_base)
+        self._fruitless = 0  # packets since the last whole picture
+        self.damaged = 0
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield pictures until the end.
+
+        Packets that can't be decoded are passed over; so are, on a network, pictures up to the
+        first whole one and from a damaged one to the next that is whole (`DamageGate`).
+
+        Raises
+        ------
+        GpuDecoderError
+            When the GPU fails; the next source of this stream is decoded by software.
+        SourceError
+            When the source can't be read on, sends packets for too long that make no picture, or
+            is a file that was cut off.
+        """
+        self._allowance.renew()
+        try:
+            for any_packet in self._packets():
+                started = time.monotonic()
+                if self._live and self._allowance.is_over:
+                    raise SourceError(self._why_no_picture, "stalled")
+                self._ending.note(any_packet)
+                if any_packet.stream is not self._stream:
+                    continue
+                for packet in self._whole.add(cast("Packet[VideoStream]", any_packet)):
+                    for frame in self._decode_and_copy(packet):
+                        if not self._is_whole(frame):
+                            continue
+                        yield self._picture(frame, started)
+                        started = time.monotonic()
+                        self._allowance.renew()
+        except av.error.ExitError:
+            raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
+        except av.FFmpegError as error:
+            reason = "over_limit" if isinstance(error, MemoryError) else "read_failed"
+            raise SourceError(f"reading stopped: {why_decoding_failed(error)}", reason) from None
+        if not self._live:
+            pictured = self._expected_pts * self.info.time_base
+            self._ending.check(pictured, cut=self._splice.cuts > 0)
+
+    def _packets(self) -> "Iterator[Packet[Stream]]":
+        """Yield the packets of every track: sound may outlive the pictures."""
+        try:
+            yield from self._container.demux()
+        except IndexError:  # PyAV's word for a track that wasn't there when the file was opened
+            raise SourceError(GOES_ON) from None
+        except av.FFmpegError:
+            self._check_feed()
+            raise
+        self._check_feed()
+
+    def close(self) -> None:
+        """Close the connection or file; leaving it to the collector leaks threads and memory."""
+        self._container.close()
+        if self._feed is not None:
+            self._feed.close()
+
+    def _check_feed(self) -> None:
+        if self._feed is not None:
+            self._feed.check()
+
+    def _opened(self, uri: SourceUri, transport: Transport) -> av.container.InputContainer:
+        accelerator = self._decoding.accelerator()
+        self._accelerated = self._awaits_gpu = accelerator is not None
+        try:
+            return open_container(uri, self._timeout, accelerator, transport, self._feed)
+        except SourceError:
+            if self._feed is not None:
+                self._feed.close()
+            if self._awaits_gpu and self._decoding.open_failed():
+                raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
+            raise
+
+    def _place(self, packet: "Packet[VideoStream]") -> None:
+        """Move a file's packet to where it belongs, before it is decoded or copied."""
+        if shift := self._splice.shift(packet.dts, packet.pts):
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+
+    def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        before, frames = self.damaged, self._decode(packet)
+        if self._copier is not None and not self._copier.add(packet):
+            self.damaged = before + 1  # once, where the decoder has found it too
+        return frames
+
+    def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        if not self._live:
+            self._place(packet)
+        self._fruitless += 1
+        if packet.is_keyframe:  # to a parser, a recovery point is one
+            self._gate.reach_recovery_point()
+        if self._live and self._gate.overrules_decoder(time.monotonic()):
+            self._stream.codec_context.flags2 |= Flags2.show_all
+        if packet.dts is not None:
+            self._decoded.append(packet.dts)
+        try:
+            return packet.decode()
+        except av.error.InvalidDataError:
+            self.damaged += 1
+            self._gate.shut(time.monotonic())
+            if packet.dts is not None:
+                self._decoded.pop()
+            return []
+        except av.FFmpegError as error:
+            if not self._on_gpu:
+                raise
+            raise self._gpu_failed(said(error)) from None
+
+    @property
+    def held_back(self) -> int:
+        """Of what is damaged: pictures that are only so because no whole one preceded them."""
+        return self._gate.held_back
+
+    @property
+    def _why_no_picture(self) -> str:
+        sentence = f"no picture for {self._timeout:g} s"
+        if not self._fruitless:
+            return sentence
+        if self.damaged > self.held_back:
+            return f"{sentence} that is whole: what came was damaged, or built on what was"
+        return (
+            f"{sentence}: video came, but neither a key frame nor a recovery point to begin with; "
+            "have the camera send key frames more often"
+        )
+
+    def _in_memory(self, frame: VideoFrame) -> VideoFrame:
+        """Return ``frame``, fetched from the GPU if it is there."""
+        on_gpu = frame.format.name == "cuda"  # asked first: PyAV 17 has no sw_format
+        held = self._stream.codec_context.sw_format if on_gpu else None
+        if held is None:
+            return frame
+        try:
+            if self._download is None:
+                self._download = Download(self._decoding.device)
+            return self._download(frame, held.name)
+        except EngineError as error:
+            raise self._gpu_failed(str(error)) from None
+
+    def _gpu_failed(self, why: str) -> GpuDecoderError:
+        self._decoding.give_up(f"the GPU's decoder failed ({why})")
+        return GpuDecoderError(f"the GPU's decoder failed: {why}")
+
+    def _is_whole(self, frame: VideoFrame) -> bool:
+        """Whether a picture is to be given out; of a file, all that can be decoded are."""
+        whole = not self._live or self._gate.admits(frame, time.monotonic())
+        self.damaged += not whole
+        self._fruitless *= not whole
+        return whole
+
+    @property
+    def _on_gpu(self) -> bool:
+        """Whether the GPU decodes; FFmpeg decides it anew with each change of size or codec."""
+        # Asked only then: PyAV 17 crashes on the format of video of which nothing is known yet.
+        return self._accelerated and self._stream.codec_context.pix_fmt == "cuda"
+
+    @property
+    def _decoder(self) -> str:
+        name = self._stream.codec_context.codec.name
+        return f"{name} (cuda)" if self._on_gpu else name
+
+    def _note_decoder(self, frame: VideoFrame) -> None:
+        """Tell what decodes; raise SourceError where the GPU is demanded and doesn't."""
+        if self._awaits_gpu and not self._on_gpu:
+            self._awaits_gpu = False
+            what = f"{self.info.codec} of {frame.width}x{frame.height}"
+            self._decoding.give_up(f"the GPU doesn't decode this {what}")
+        if self._decoder != self.info.decoder:
+            self.info = replace(self.info, decoder=self._decoder)
+
+    def _picture(self, frame: VideoFrame, started: float) -> Picture:
+        self._note_decoder(frame)
+        orientation, aspect = self._orientation_of(frame), self._aspect
+        turned = orientation[0] == 0
+        return Picture(
+            image=upright(self._to_bgr(self._in_memory(frame)), orientation),
+            pts=self._pts(frame),
+            time_base=frame.time_base or self.info.time_base,
+            decode_seconds=time.monotonic() - started,
+            packets=() if self._copier is None else self._copier.take(orientation, aspect),
+            is_key=is_key(frame),
+            aspect=1 / aspect if turned else aspect,
+        )
+
+    def _orientation_of(self, frame: VideoFrame) -> Orientation:
+        """Return how ``frame`` is to be shown, which a camera says once for what follows.
+
+        Asking a picture takes a copy, and of one on the GPU a download: there it is done when
+        the angle changes, which PyAV tells without.
+        """
+        angle, known = frame.rotation, self._orientation
+        changed = angle != self._angle and (angle or frame.key_frame)
+        if known is None or changed or (frame.key_frame and frame.format.name != "cuda"):
+            self._angle = angle
+            present = UPRIGHT if known is None or frame.key_frame else known
+            self._orientation = known = orientation_of(frame) or present
+        return known
+
+    @property
+    def _aspect(self) -> Fraction:
+        """Width over height of a pixel of the picture that was decoded last."""
+        told = self._told_aspect or self._stream.codec_context.sample_aspect_ratio
+        return told or Fraction(1)
+
+    def _pts(self, frame: VideoFrame) -> int | None:
+        if self._live:
+            return None if self._untimed else frame.pts
+        # A bare elementary stream has no pts but a rate, and that only in its durations.
+        pts = self._expected_pts if frame.pts is None else frame.pts
+        if self._guessed and self._decoded:  # FFmpeg's guess is off by a picture here and there
+            pts = self._decoded.popleft()
+        self._expected_pts = pts + (frame.duration or 1)
+        return pts

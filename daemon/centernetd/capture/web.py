@@ -1,0 +1,358 @@
+"""HTTP as sources need it: bounded in time and bytes, and to the hosts that are allowed."""
+
+import http.client
+import io
+import re
+import socket
+import ssl
+import string
+import time
+import urllib.request
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from http.cookiejar import CookieJar
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urljoin, urlsplit
+
+from centernetd.config.secret import SourceUri
+from centernetd.errors import SourceError
+
+SHARE = 0.9
+"""Of ``stall_timeout`` that a library may take; the rest is for noticing that it is over."""
+MOST_BYTES = 64 << 20
+"""Read from a server before each picture: a picture of 8K as JPEG has some 30 MB."""
+_CHUNK = 1 << 16
+_AWAY = 0.5  # seconds between two tries to resume
+_MOST_COOKIES = 50
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class Allowance:
+    """The seconds and bytes that may still be spent on the next picture."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin again: a picture has been decoded."""
+        self._until, self._left = time.monotonic() + SHARE * self.timeout, MOST_BYTES
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self._until
+
+    def seconds(self) -> float:
+        """Return the seconds that are left, or raise TimeoutError."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def spend(self, count: int) -> None:
+        """Count ``count`` bytes; raise SourceError when they are too many."""
+        self._left -= count
+        if self._left < 0:
+            raise SourceError(f"sent {MOST_BYTES >> 20} MB without a picture", "over_limit")
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not past the time that is left."""
+        time.sleep(min(seconds, self.seconds()))
+
+
+class Web:
+    """Makes the HTTP requests of one source.
+
+    Redirects and playlists may lead to the source's own host and port and to ``hosts``, each
+    ``host`` (its ports 80 and 443) or ``host:port``. Passwords go to its own host only.
+    """
+
+    def __init__(self, uri: SourceUri, hosts: Sequence[str], allowance: Allowance) -> None:
+        self.url = uri.without_login()
+        self.allowance = allowance
+        self._allowed = {_place(self.url), *(_place(f"//{host}") for host in hosts)}
+        self._cookies = CookieJar()
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        if login := uri.login():
+            passwords.add_password(None, urljoin(self.url, "/"), *login)
+        self._opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            _Connecting(allowance),
+            urllib.request.HTTPCookieProcessor(self._cookies),
+            urllib.request.HTTPDigestAuthHandler(passwords),
+            urllib.request.HTTPBasicAuthHandler(passwords),
+            _Unread(),
+            _Redirects(self),
+            urllib.request.HTTPErrorProcessor(),
+            urllib.request.HTTPDefaultErrorHandler(),
+        ):
+            self._opener.add_handler(handler)
+
+    def check(self, url: str) -> None:
+        """Raise SourceError unless ``url`` may be asked for."""
+        try:
+            scheme, (host, port) = urlsplit(url).scheme, _place(url)
+        except ValueError:
+            raise SourceError("leads to what is not a valid URL", "open_failed") from None
+        if scheme not in ("http", "https"):
+            raise SourceError(f"leads to {scheme[:20]}:, which is not followed", "open_failed")
+        if (host, port) not in self._allowed:
+            where = host[:100] if port is None else f"{host[:100]}:{port}"
+            why = f"leads to {where}: if that is meant, add it to follow_hosts"
+            raise SourceError(why, "open_failed")
+
+    def open(self, url: str, byte_range: str | None = None) -> http.client.HTTPResponse:
+        """Return the answer to a GET, whose content is to be read with `chunks`.
+
+        Raises
+        ------
+        SourceError
+            When there is none, it is an error, or it is compressed.
+        """
+        self.check(url)
+        if len(self._cookies) > _MOST_COOKIES:
+            self._cookies.clear()
+        headers = {"User-Agent": "centernetd", "Accept": "*/*"}
+        if byte_range is not None:
+            headers["Range"] = f"bytes={byte_range}"
+        request = urllib.request.Request(quote(url, safe=string.punctuation), headers=headers)  # noqa: S310
+        try:
+            response: http.client.HTTPResponse = self._opener.open(
+                request, timeout=self.allowance.seconds()
+            )
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why, reason = _why(error, self.allowance.timeout)
+            raise SourceError(f"can't be opened: {why}", reason) from None
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            response.close()
+            raise SourceError("is sent compressed, which is not read", "open_failed")
+        return response
+
+    def skip(self, response: http.client.HTTPResponse, count: int) -> None:
+        """Read over ``count`` bytes, which cost time only; raises as `chunks` does."""
+        try:
+            while count and (data := response.read1(min(count, _CHUNK))):
+                count -= len(data)
+        except (OSError, http.client.HTTPException, ValueError):
+            response.close()
+            raise SourceError("the connection was lost", "read_failed") from None
+
+    def chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """Yield the content as it comes, then close.
+
+        Raises
+        ------
+        SourceError
+            When the allowance is spent (``stalled``, ``over_limit``) or the connection is lost
+            (``read_failed``).
+        """
+        try:
+            while data := response.read1(_CHUNK):
+                self.allowance.spend(len(data))
+                yield data
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
+        except TimeoutError:
+            why = f"no picture for {self.allowance.timeout:g} s"
+            raise SourceError(why, "stalled") from None
+        except (OSError, http.client.HTTPException, ValueError):
+            raise SourceError("the connection was lost", "read_failed") from None
+        finally:
+            response.close()
+
+
+class Body:
+    """What is behind a URL, or ``length`` bytes of it from ``first`` on.
+
+    ``url`` is where redirects led, ``type`` its media type. ``size`` is in bytes, None where it
+    isn't known.
+    """
+
+    def __init__(
+        self, web: Web, url: str, first: int = 0, length: int | None = None, *, once: bool = False
+    ) -> None:
+        """Ask for it; if it is to be read ``once``, a connection that is lost is resumed."""
+        self._web, self._first, self._length, self._once = web, first, length, once
+        self._url = url
+        self._response: http.client.HTTPResponse | None = self._ask(0)
+        self.url = self._response.url
+        self.type = self._response.headers.get_content_type()
+        self._version = _version(self._response)
+        self.size = length or self._version[0]
+
+    def chunks(self, offset: int = 0) -> Generator[bytes, None, None]:
+        """Yield the bytes from ``offset`` on."""
+        response, self._response = self._response, None
+        if response is not None and offset:
+            response.close()
+            response = None
+        if self.size is not None and offset >= self.size:
+            return
+        response = response or self._resume(offset)
+        while True:
+            try:
+                for data in self._web.chunks(response):
+                    wanted = data if self.size is None else data[: self.size - offset]
+                    offset += len(wanted)
+                    yield wanted
+                    if offset == self.size:
+                        response.close()
+                        return
+            except SourceError as error:
+                if not self._once or self.size is None or error.reason != "read_failed":
+                    raise
+            else:
+                return
+            response = self._resume(offset)
+
+    def _ask(self, offset: int) -> http.client.HTTPResponse:
+        start = self._first + offset
+        if not start and self._length is None and not self._once:
+            return self._web.open(self._url)
+        end = "" if self._length is None else str(self._first + self._length - 1)
+        response = self._web.open(self._url, f"{start}-{end}")
+        found = _RANGE.match(response.headers.get("Content-Range", ""))
+        begins = int(found[1]) if response.status == 206 and found else 0
+        if begins > start:
+            response.close()
+            raise SourceError("the server sends another part than was asked for", "open_failed")
+        self._web.skip(response, start - begins)  # all of it, from a server without ranges
+        return response
+
+    def _resume(self, offset: int) -> http.client.HTTPResponse:
+        while True:
+            try:
+                response = self._ask(offset)
+                break
+            except SourceError as error:
+                try:
+                    self._web.allowance.wait(_AWAY)
+                except TimeoutError:
+                    raise error from None
+        if _version(response) != self._version:
+            response.close()
+            raise SourceError("it was changed on the server while it was read")
+        return response
+
+
+def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None]:
+    """Return the size of the whole and what tells one version of it from another."""
+    headers = response.headers
+    found = _RANGE.match(headers.get("Content-Range", ""))
+    total = headers.get("Content-Length", "") if found is None else found[2]
+    size = int(total) if total.isdecimal() else None
+    return size, headers.get("ETag") or headers.get("Last-Modified")
+
+
+class _TimedInput(io.RawIOBase):
+    """What a socket receives, no read of which outlasts the allowance."""
+
+    def __init__(self, inner: IO[bytes], sock: socket.socket, allowance: Allowance) -> None:
+        self._inner, self._sock, self._allowance = inner, sock, allowance
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._sock.settimeout(self._allowance.seconds())
+        return int(self._inner.readinto1(buffer))  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, allowance: Allowance, sock: socket.socket, **more: object) -> None:
+        super().__init__(sock, **more)  # type: ignore[arg-type]
+        self.fp = io.BufferedReader(_TimedInput(self.fp, sock, allowance), _CHUNK)
+
+
+class _Connecting(urllib.request.AbstractHTTPHandler):
+    """Connects; certificates are not verified: cameras vouch for themselves."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        super().__init__()
+        self._allowance = allowance
+        self._tls = ssl.create_default_context()
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(self._connection, http.client.HTTPConnection), request)
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        kind = partial(http.client.HTTPSConnection, context=self._tls)
+        return self.do_open(partial(self._connection, kind), request)
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+    def _connection(
+        self, kind: Callable[..., http.client.HTTPConnection], host: str, **more: object
+    ) -> http.client.HTTPConnection:
+        connection = kind(host, **more)
+        connection.response_class = partial(_TimedResponse, self._allowance)  # type: ignore[assignment]
+        return connection
+
+
+class _Unread(urllib.request.BaseHandler):
+    """Closes what is answered with a redirect or 401 before others act on it and read it all."""
+
+    handler_order = 100
+
+    def http_error_401(self, _request: object, response: IO[bytes], *_: object) -> None:
+        response.close()
+
+    http_error_301 = http_error_302 = http_error_303 = http_error_401
+    http_error_307 = http_error_308 = http_error_401
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows where it is allowed."""
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        self._web.check(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _place(url: str) -> tuple[str, int | None]:
+    """Return host and port; None for 80 and 443, so that http may lead to https."""
+    parts = urlsplit(url)
+    return (parts.hostname or "").rstrip("."), None if parts.port in (80, 443) else parts.port
+
+
+def _why(error: Exception, timeout: float) -> tuple[str, str]:
+    """Return why a request failed and the kind of it, so that people know what to mend."""
+    if isinstance(error, HTTPError):
+        error.close()
+        answer = f"the server answers {error.code}"
+        if error.code in (401, 403):
+            return f"the name or password is wrong, or not allowed this: {answer}", "unauthorized"
+        if error.code in (404, 410):
+            return f"there is nothing at this path: {answer}", "not_found"
+        return (f"{answer} again and again" if error.code < 400 else answer), "open_failed"
+    if isinstance(error, URLError) and isinstance(error.reason, OSError):
+        error = error.reason
+    if isinstance(error, TimeoutError):
+        return f"no answer for {timeout:g} s", "unreachable"
+    if isinstance(error, socket.gaierror):
+        return "no server is found under this name", "unreachable"
+    if isinstance(error, ssl.SSLError):
+        return "no encrypted connection could be agreed on", "open_failed"
+    if isinstance(error, OSError):
+        return (error.strerror or "the connection was lost").lower(), "unreachable"
+    return "what answers there sends no HTTP", "open_failed"

@@ -1,0 +1,125 @@
+"""The commands together, their common options, and how each of them fails."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from centernetd.cli.bench import bench
+from centernetd.cli.build import build
+from centernetd.cli.check import check
+from centernetd.cli.detect import detect
+from centernetd.cli.doctor import doctor
+from centernetd.cli.export import export
+from centernetd.cli.leave import StandardOutput, discard_unwritten, leave
+from centernetd.cli.options import Invocation
+from centernetd.cli.prepare import fetch, prepare
+from centernetd.cli.reload import reload
+from centernetd.cli.run import run
+from centernetd.cli.status import status
+from centernetd.errors import CenternetdError, ConfigError, StartupError
+from centernetd.service import logs
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="centernetd",
+    help="Runs CenterNet on cameras, RTSP streams and video files.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; an error is one sentence on stderr and an exit code."""
+    invocation = Invocation()
+    try:
+        with redirect_stdout(StandardOutput(sys.stdout)):
+            code = _run(arguments, invocation)
+    except Exception as error:
+        code = error.exit_code if isinstance(error, CenternetdError) else 1
+        with suppress(OSError):
+            _tell(error, debug=invocation.debug)
+    if invocation.engine_failed or code == _INTERRUPTED:
+        leave(code)  # threads may hang, in a library or for a camera: nobody waits for them
+    discard_unwritten()
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None, invocation: Invocation) -> int:
+    """Return the exit code, once everything is written out."""
+    try:
+        app(args=arguments, obj=invocation)
+    except SystemExit as ended:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        return int(ended.code or 0)
+    return 0
+
+
+def _tell(error: Exception, *, debug: bool) -> None:
+    hide = logs.redactor()
+    if debug:
+        print(hide("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        return
+    for sentence in _sentences(error):
+        print(f"centernetd: {hide(sentence)}", file=sys.stderr)
+
+
+def _sentences(error: Exception) -> Sequence[str]:
+    if isinstance(error, ConfigError):
+        return str(error), *error.others
+    if isinstance(error, CenternetdError):
+        return (str(error),)
+    return (f"a fault in centernetd: {error!r}; run it with --debug and report what it prints",)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"centernetd {version('centernetd')}")
+        raise typer.Exit
+
+
+def options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and show tracebacks.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Note the options of every command."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise StartupError(
+            f"the working directory can't be used ({error.strerror}): change to another"
+        ) from None
+    context.obj.debug = debug
+    logs.configure("debug" if debug else "info")
+
+
+app.callback()(options)
+for command in (
+    run,
+    status,
+    reload,
+    check,
+    detect,
+    export,
+    prepare,
+    build,
+    fetch,
+    bench,
+    doctor,
+):
+    app.command()(command)

@@ -1,0 +1,95 @@
+"""``centernetd bench``: what each stage costs, and how near the pipeline comes to the bound."""
+
+import re
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from centernetd.cli.bench_streams import show_streams
+from centernetd.cli.options import ConfigFile, config_path, parse_size, read_config
+from centernetd.commands.bench import Report
+from centernetd.commands.bench import bench as measure
+from centernetd.commands.bench_gpu import GpuReport, bench_gpu
+from centernetd.commands.bench_streams import Workload, bench_streams
+from centernetd.service import logs
+
+
+def bench(
+    config: ConfigFile = None,
+    rounds: Annotated[int, typer.Option(help="Measure so often; each is shown.", min=1)] = 1,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Measure the engine on the GPU alone.")
+    ] = False,
+    streams: Annotated[
+        str | None,
+        typer.Option(metavar="N,N...", help="Measure so many live streams at once, one by one."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(metavar="HxW", help="The pictures of those streams.")
+    ] = "360x640",
+    fps: Annotated[int, typer.Option(help="Their frames a second.", min=1, max=240)] = 10,
+    seconds: Annotated[int, typer.Option(help="How long they run.", min=10, max=3600)] = 30,
+) -> None:
+    """Measure the stages, a serial loop of them and the pipeline, on the first file stream."""
+    settings = read_config(config)
+    logs.configure("warning")
+    console = Console(stderr=True)
+    with console.status("") as status:
+
+        def tell(text: str) -> None:
+            status.update(f"measuring {text}")
+
+        if streams is not None:
+            workload = Workload(parse_size(size), fps, seconds)
+            show_streams(bench_streams(config_path(config), _counts(streams), workload, tell))
+        elif gpu:
+            _show_gpu(bench_gpu(settings, tell))
+        else:
+            for number in range(rounds):
+                report = measure(settings, tell)
+                _show(report, f"round {number + 1} of {rounds}" if rounds > 1 else None)
+
+
+def _counts(text: str) -> list[int]:
+    if not re.fullmatch(r"[1-9][0-9]{0,2}(,[1-9][0-9]{0,2})*", text):
+        raise typer.BadParameter(f"{text!r}: write numbers of streams, as in 1,4,16")
+    return [int(count) for count in text.split(",")]
+
+
+def _show(report: Report, title: str | None) -> None:
+    table = Table("measured on", "per frame", "frames/s", title=title)
+    for stage, seconds in report.costs.items():
+        table.add_row(f"{stage}, alone", _ms(seconds), "")
+    table.add_section()
+    whole = sum(report.costs.values())
+    table.add_row(f"bound on {report.cores} cores", _ms(whole), f"{report.bound_fps:.1f}")
+    table.add_row("serial loop", "", f"{report.serial_fps:.1f}")
+    table.add_row("pipeline", "", f"{report.pipeline_fps:.1f}")
+    table.add_section()
+    for size, seconds in report.overhead.items():
+        table.add_row(f"pipeline doing nothing, batch {size}", _ms(seconds), "")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.frames} frames; pipeline / bound {report.pipeline_fps / report.bound_fps:.2f}, "
+        f"pipeline / serial loop {report.pipeline_fps / report.serial_fps:.2f}; "
+        f"in the model, decoding takes {report.decode:.1%} of the network's time on the CPU"
+    )
+
+
+def _show_gpu(report: GpuReport) -> None:
+    table = Table("batch", "frames/s", "copy in", "execute", "copy out", "enqueuing, CPU")
+    for rate in report.rates:
+        steps = [f"{rate.steps[step] * 1e3:.3f} ms" for step in ("copy_in", "execute", "copy_out")]
+        cpu = f"{rate.cpu_seconds * 1e3:.3f} ms"
+        table.add_row(str(rate.batch), f"{rate.frames_per_second:.0f}", *steps, cpu)
+    console = Console()
+    console.print(table)
+    ran = report.engine
+    console.print(f"{ran.backend} in {ran.precision} on {ran.device}, because {report.reason}")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms CPU"

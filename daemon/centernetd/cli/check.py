@@ -1,0 +1,137 @@
+"""``centernetd check``: whether the configuration is right, and this box can do it."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from centernetd.cli.options import ConfigFile, Json, read_config
+from centernetd.cli.table import print_table
+from centernetd.commands.check import Probe, StreamSummary, summarize, survey
+from centernetd.commands.check import probe as try_out
+from centernetd.commands.look import Look
+from centernetd.errors import ConfigError
+from centernetd.service import logs
+
+
+def check(
+    config: ConfigFile = None,
+    base_dir: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, metavar="DIR", help="Judge it as if it stood in DIR."
+        ),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Open the sources, load the model, measure this box.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Validate the configuration."""
+    try:
+        settings = read_config(config, base_dir)
+    except ConfigError as error:
+        if as_json:
+            sentences = [logs.redactor()(sentence) for sentence in (str(error), *error.others)]
+            print(json.dumps({"valid": False, "error": sentences[0], "errors": sentences}))
+        raise
+    streams, notices, found = summarize(settings), settings.notices(), None
+    if probe:
+        found, problems = try_out(settings)
+    else:
+        problems, unsure = survey(settings)
+        notices = (*notices, *unsure)
+    sentences = [logs.redactor()(str(problem)) for problem in problems]
+    if as_json:
+        print(json.dumps(_document(streams, notices, found, sentences), indent=2))
+    else:
+        _print_streams(streams)
+        for notice in notices:
+            print(f"note: {notice}")
+        if found is not None:
+            _print_probe(found)
+        for sentence in sentences:
+            print(f"problem: {sentence}")
+        if not problems:
+            print("OK" if probe else "OK; --probe also opens the sources and runs the model")
+    raise typer.Exit(max((problem.exit_code for problem in problems), default=0))
+
+
+def _document(
+    streams: Sequence[StreamSummary],
+    notices: Sequence[str],
+    found: Probe | None,
+    problems: Sequence[str],
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "valid": True,
+        "streams": [dataclasses.asdict(stream) for stream in streams],
+        "notices": notices,
+        "problems": problems,
+    }
+    if found is not None:
+        document["probe"] = dataclasses.asdict(found)
+        document["probe"]["disk"]["folder"] = str(found.disk.folder)
+    return document
+
+
+def _print_streams(streams: Sequence[StreamSummary]) -> None:
+    print_table(
+        ("stream", "source", "policy", "record", "events"),
+        (
+            (
+                stream.name,
+                stream.source,
+                stream.policy,
+                f"{stream.record} ({stream.draw})" if stream.record else "never",
+                stream.events or "never",
+            )
+            for stream in streams
+        ),
+    )
+
+
+def _print_probe(found: Probe) -> None:
+    print_table(("stream", "found"), ((look.stream, _seen(look)) for look in found.looks))
+    for sentence in _sentences(found):
+        print(sentence)
+
+
+def _seen(look: Look) -> str:
+    if look.problem or look.skipped:
+        return look.problem or f"not looked at: {look.skipped}"
+    rate = f"{look.fps:.4g} frames/s" if look.fps else "rate unknown"
+    return f"{look.codec}, {look.width}x{look.height}, {rate}"
+
+
+def _sentences(found: Probe) -> Iterator[str]:
+    if (model := found.model) is not None:
+        height, width = model.input_size
+        network = f"{model.layout}, input {height}x{width}, labels: {model.labels}"
+        yield f"model: {network}; runs on {model.backend}, because {model.reason}"
+        if model.unbuilt:
+            yield f"its plan is built at the next start, which can take minutes: {model.unbuilt}"
+    if found.memory:
+        yield (
+            f"memory: the streams take at most about {found.memory / 1e6:.0f} MB, when all "
+            "pictures wait that may; the daemon and its model take some 200 MB besides"
+        )
+    if (capacity := found.capacity) is None:
+        return
+    costs = capacity.costs
+    parts = {"decode": costs.decode, "detect": costs.infer, "record": costs.record}
+    shares = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in parts.items())
+    yield f"a frame of {capacity.stream} costs, in milliseconds of one core: {shares}"
+    yield (
+        f"this box ({capacity.cores} cores) manages about {capacity.frames_per_second:.0f} such "
+        f"frames/s: enough for {capacity.fits} such streams, at {capacity.fps:.4g} each; "
+        f"what is configured needs {capacity.load:.0%} of it"
+    )
+    if capacity.days is not None:
+        yield (
+            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: those of about "
+            f"{capacity.days:.1f} days are kept, as {capacity.limit} allows ({found.disk.folder})"
+        )

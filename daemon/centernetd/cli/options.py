@@ -1,0 +1,134 @@
+"""Options that several commands have, and what they stand for."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from centernetd.config import Config, load
+from centernetd.errors import ConfigError
+from centernetd.model.precision import FLOAT16, FLOAT32, INT8
+from centernetd.service import logs
+
+_DEFAULT_CONFIG = Path("config.yaml")
+
+
+@dataclass
+class Invocation:
+    """What the options before the command say; every command finds it in its context.
+
+    A command notes in ``engine_failed`` that the process can't be ended in order.
+    """
+
+    debug: bool = False
+    engine_failed: bool = False
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help=f"The configuration file [{_DEFAULT_CONFIG}]."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Where the daemon answers, as http://HOST:PORT."),
+]
+
+
+class Precision(str, Enum):
+    """What a network may compute in."""
+
+    FLOAT32 = FLOAT32
+    FLOAT16 = FLOAT16
+    INT8 = INT8
+
+
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="What the network computes in.")
+]
+
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option("--calibrate", metavar="VIDEO", help="For int8: a video such as it will see."),
+]
+
+
+def refuse_half_of_int8(precision: Precision | None, video: str | None) -> None:
+    """Refuse a video without int8; int8 without a video is for a model that has it already."""
+    if video is not None and precision is not Precision.INT8:
+        raise typer.BadParameter("--calibrate is for --precision int8")
+
+
+def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
+    """Load the configuration file, config.yaml where none is named.
+
+    Raises
+    ------
+    ConfigError
+        When it is missing or refused.
+    """
+    config = load(config_path(path), base_dir)
+    logs.redactor().learn(config.secrets())
+    return config
+
+
+def config_path(path: Path | None) -> Path:
+    """Return the configuration file that is meant, config.yaml where none is named.
+
+    Raises
+    ------
+    ConfigError
+        When it is missing.
+    """
+    path = path or _DEFAULT_CONFIG
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: there is no such file: name your configuration with -c FILE, "
+            "or run one source without any by `centernetd run SOURCE -o FILE.mp4`"
+        )
+    return path
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``HxW``, as in 512x512."""
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size: write HEIGHTxWIDTH, as in 512x512")
+    return int(match[1]), int(match[2])
+
+
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size", metavar="HxW", help="What the network sees, in pixels; else the model's."
+    ),
+]
+
+DEFAULT_MODEL = "centerface"
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help=f"A built-in name or a file [{DEFAULT_MODEL}]."
+    ),
+]
+Confidence = Annotated[
+    float | None, typer.Option(min=0, max=1, help="The lowest score; else the model's.")
+]
+
+Three = tuple[float, float, float]
+Mean = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
+Std = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
+Order = Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")]
+Resize = Annotated[str | None, typer.Option(help="letterbox or stretch.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
+]

@@ -1,0 +1,193 @@
+"""``centernetd run``: the daemon."""
+
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from centernetd.cli.leave import leave
+from centernetd.cli.options import (
+    DEFAULT_MODEL,
+    Confidence,
+    ConfigFile,
+    Invocation,
+    Model,
+    read_config,
+)
+from centernetd.commands.find import find_sources
+from centernetd.commands.progress import FileProgress
+from centernetd.config import Config, from_sources
+from centernetd.errors import SourceError, StartupError
+from centernetd.flow import Lane
+from centernetd.receipt import receipt
+from centernetd.service import LogHandler, logs
+from centernetd.signals import on_signals
+from centernetd.sink.matroska import to_matroska
+from centernetd.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Draw(str, Enum):
+    """What is drawn into a recording."""
+
+    BOXES = "boxes"
+    BLUR = "blur"
+    NONE = "none"
+
+
+def run(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Cameras, URLs, files, folders or patterns, instead of a configuration file.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The recording of one SOURCE; of several, a folder.",
+        ),
+    ] = None,
+    model: Model = None,
+    confidence: Confidence = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of SOURCE, only these labels.")
+    ] = None,
+    draw: Annotated[Draw | None, typer.Option(help="What is drawn into its recording.")] = None,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events", help="Also write STREAM.jsonl: a line for each frame with detections."
+        ),
+    ] = False,
+) -> None:
+    """Run the daemon, or try sources without any configuration.
+
+    It ends by itself when all sources are files and done.
+    """
+    asked = _asked(confidence, labels, draw, events)
+    if not sources and (output or model or any(asked.values())):
+        raise typer.BadParameter(
+            "these options go with a SOURCE; a configuration has keys for them"
+        )
+    if draw and output is None:
+        raise typer.BadParameter("--draw goes with -o: nothing is recorded without it")
+    if sources and config is not None:
+        raise typer.BadParameter("give either a SOURCE or a configuration file, not both")
+    if sources:
+        settings = from_sources(find_sources(sources), output, model or DEFAULT_MODEL, asked)
+    else:
+        settings = read_config(config)
+    level = "debug" if context.obj.debug else settings.logging.level
+    handler = logs.configure(level, settings.logging.format, settings.secrets())
+    _tell_notices(settings)
+
+    def reread() -> Config:
+        again = read_config(config)
+        _tell_notices(again)
+        return again
+
+    supervisor = Supervisor(settings, reread=None if sources else reread)
+    with on_signals(supervisor.stop, None if sources else supervisor.reload):
+        code = _run(supervisor, settings, handler, context.obj, alone=bool(sources))
+    if output is not None and output.suffix == ".mkv":
+        _convert(supervisor.lanes)
+    _tell(supervisor.lanes)
+    if supervisor.left_behind:
+        leave(code)
+    raise typer.Exit(code)
+
+
+def _asked(
+    confidence: float | None, labels: str | None, draw: Draw | None, events: bool
+) -> dict[str, dict[str, Any]]:
+    """Return what the options set, as the sections of a stream have it."""
+    asked: dict[str, dict[str, Any]] = {"detect": {}, "record": {}, "events": {}}
+    if confidence is not None:
+        asked["detect"]["confidence"] = confidence
+    if labels:
+        asked["detect"]["labels"] = tuple(labels.split(","))
+    if draw is not None:
+        asked["record"]["draw"] = draw.value
+    if events:
+        asked["events"]["when"] = "detections"
+    return asked
+
+
+def _tell_notices(settings: Config) -> None:
+    for notice in settings.notices():
+        log.warning(notice)
+
+
+def _run(
+    supervisor: Supervisor,
+    settings: Config,
+    handler: LogHandler,
+    invocation: Invocation,
+    *,
+    alone: bool,
+) -> int:
+    """Run to the end and return the exit code; print what was captured where that fails."""
+    waited_for = alone and sys.stderr.isatty()
+    only_files = all(stream.from_file for stream in settings.streams.values())
+    console = Console(stderr=True, force_terminal=None if only_files else False)
+    try:
+        with FileProgress(supervisor.lanes, console) as progress:
+
+            def on_tick() -> None:
+                progress.update()
+                handler.tell_repeats()
+                if waited_for:
+                    _refuse_wrong_password(supervisor.lanes)
+
+            return supervisor.run(on_tick)
+    except Exception:
+        invocation.engine_failed = supervisor.engine_failed or bool(supervisor.left_behind)
+        with suppress(StartupError):  # what is raised says more than that nobody could be told
+            _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
+        raise
+
+
+def _convert(lanes: Iterable[Lane]) -> None:
+    for lane in lanes:
+        if lane.status.output is not None:
+            lane.status.output = str(to_matroska(Path(lane.status.output)))
+
+
+def _refuse_wrong_password(lanes: Sequence[Lane]) -> None:
+    """Raise SourceError where somebody waits at a terminal for a source that refuses them."""
+    if any(lane.ledger.read().captured for lane in lanes):
+        return
+    for lane in lanes:
+        if lane.status.reconnects["unauthorized"]:
+            raise SourceError(f"{lane.name}: {lane.status.last_error}", "unauthorized")
+
+
+def _tell(lanes: Iterable[Lane]) -> None:
+    """Print where each stream's recording is or what was found, then each stream's receipt."""
+    lanes = list(lanes)
+    for lane in lanes:
+        if lane.status.output is not None:
+            print(f"{lane.name}: recorded in {lane.status.output}")
+        elif not lane.ledger.read().written:
+            print(f"{lane.name}: found {_counts(lane) or 'nothing'}")
+    for lane in lanes:
+        print(receipt(lane), flush=True)
+
+
+def _counts(lane: Lane) -> str:
+    found = lane.status.detections.most_common()
+    return ", ".join(f"{label} {count} times" for label, count in found if count)

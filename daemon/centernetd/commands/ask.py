@@ -1,0 +1,95 @@
+"""Asks a running daemon for its pages."""
+
+import socket
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from centernetd.config import Address, listen_of
+from centernetd.errors import StartupError
+
+INSTALLED = Path("/etc/centernetd/config.yaml")
+USUAL = Address("127.0.0.1", 10864)
+
+_TIMEOUT = 5.0  # seconds for the connection, and for each piece of an answer
+_LONGEST = 64 * 2**20
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound to here
+
+
+class Daemon:
+    """A daemon that serves its pages at ``address``."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def page(self, path: str) -> str:
+        """Return the body of a page, whatever its code: 503 has a body worth reading.
+
+        Raises
+        ------
+        StartupError
+            When there is no answer.
+        """
+        connection = HTTPConnection(*self.address, timeout=_TIMEOUT)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read(_LONGEST).decode(errors="replace")
+        except (OSError, HTTPException) as error:
+            raise StartupError(
+                f"no centernetd answers at {self.address}: {_reason(error)}; is it running, and "
+                "is that its metrics.listen? Name another with --url or its configuration with -c"
+            ) from None
+        finally:
+            connection.close()
+
+
+def find_daemon(config: Path | None, url: str | None, installed: Path = INSTALLED) -> Daemon:
+    """Return the daemon at ``url``, or of a configuration.
+
+    That is ``config``, else config.yaml here, else the ``installed`` one; without any, the usual
+    address is taken.
+
+    Raises
+    ------
+    ConfigError
+        When the configuration can't be read.
+    StartupError
+        When it has no ``metrics.listen``, or ``url`` is none.
+    """
+    if url is not None:
+        return Daemon(_address_in(url))
+    file = config or find_config(installed)
+    if file is None:
+        return Daemon(USUAL)
+    listen = listen_of(file)
+    if listen is None:
+        raise StartupError(f"{file}: metrics.listen is null, so that daemon can't be asked")
+    return Daemon(listen._replace(host=_EVERY_ADDRESS.get(listen.host, listen.host)))
+
+
+def find_config(installed: Path = INSTALLED) -> Path | None:
+    """Return config.yaml of this folder, else the installed one, else None."""
+    return next((file for file in (Path("config.yaml"), installed) if file.is_file()), None)
+
+
+def _address_in(url: str) -> Address:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme != "http":
+        raise StartupError(
+            f"{url} is no address of a daemon: write it as in http://127.0.0.1:10864"
+        )
+    return Address(host, port or USUAL.port)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return "what answers is no HTTP server"

@@ -1,0 +1,58 @@
+"""Building a plan by hand."""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from centernetd.commands.calibrate import Calibrated, calibrate
+from centernetd.config import cache_dir
+from centernetd.model import store
+from centernetd.model.plan import Gpu, Job, PlanFile, Profile, Progress, build_plan, load_binding
+from centernetd.model.precision import FLOAT16
+from centernetd.model.prepare import PrepareOptions, prepare
+
+
+def build(
+    model: str,
+    plan: Path,
+    profile: Profile,
+    precision: str | None,
+    calibration: str | None,
+    workspace: int | None,
+    find_gpu: Callable[[], Gpu],
+    progress: Progress,
+) -> tuple[PlanFile, Calibrated | None]:
+    """Build the plan of ``model``: a built-in name, an export or a prepared model.
+
+    Without a ``precision`` an export is built in float16, and a prepared model in its own. For
+    int8, an export is calibrated on the video ``calibration`` first. ``find_gpu`` is asked where
+    plans fit one kind of GPU only.
+
+    Raises
+    ------
+    ModelError
+        The model is missing or refused.
+    StartupError
+        The plan can't be written.
+    EngineError
+        TensorRT can't build here.
+    """
+    binding = load_binding()
+    gpu = find_gpu() if binding.plans_fit_one_gpu else None
+    with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
+        calibrated = None
+        if calibration is None:
+            asked = store.Request(
+                model, Path.cwd(), cache_dir(), precision=precision, precision_of_exports=FLOAT16
+            )
+            prepared = store.resolve(asked)
+        else:
+            source = store.locate(model, Path.cwd(), cache_dir())
+            prepared = Path(folder) / f"{source.stem}.onnx"
+            options = PrepareOptions(precision=precision)
+            calibrated = calibrate(
+                partial(prepare, source), prepared, options, calibration, progress
+            )
+        job = Job(prepared, profile, binding, gpu, workspace)
+        return build_plan(job, plan, cache_dir() / "plans", progress), calibrated

@@ -1,0 +1,177 @@
+"""Int8 models: calibrated on some frames of a video, and tried on others of it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.capture.open import open_source
+from centernetd.capture.source import Source
+from centernetd.commands.agreement import Agreement, agreement
+from centernetd.config import SourceUri, shown
+from centernetd.errors import SourceError
+from centernetd.flow import Detections
+from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.letterbox import GEOMETRIES, Geometry, fill_row
+from centernetd.inference.postprocess import View, postprocess
+from centernetd.inference.wanted import resolve
+from centernetd.model.int8 import Frames
+from centernetd.model.manifest import Manifest
+from centernetd.model.options import PrepareOptions
+from centernetd.model.plan import Progress
+from centernetd.model.precision import FLOAT32
+
+Rows = NDArray[np.uint8]
+Make = Callable[[Path, PrepareOptions, Frames], Manifest]
+
+_FRAMES = 64  # taken at least, where there are as many: one half calibrates, the other is kept
+_FEWEST = 2
+_ENOUGH = 16  # of a video that breaks off
+_MOST_READ = 9000  # pictures: five minutes at 30 a second, and a live source has no end
+_TIMEOUT = 10.0  # seconds, for opening a source and each of its pictures
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """An int8 model, and how it does on ``held_out`` frames that it was not calibrated on.
+
+    ``before`` and ``after`` are the seconds that a frame takes in float32 and int8, on this CPU;
+    ``broken`` says why the video could not be read to its end.
+    """
+
+    manifest: Manifest
+    frames: int
+    held_out: int
+    agreement: Agreement
+    before: float
+    after: float
+    broken: str = ""
+
+    def __str__(self) -> str:
+        until = f"; the video was read up to where it breaks off: {self.broken}"
+        return (
+            f"calibrated on {self.frames} frames; on {self.held_out} others {self.agreement}; "
+            f"on this CPU {self.before * 1000:.0f} ms a frame in float32 and "
+            f"{self.after * 1000:.0f} in int8 ({self.before / self.after:.2f} times as fast)"
+            f"{until if self.broken else ''}"
+        )
+
+
+def calibrate(
+    make: Make, output: Path, options: PrepareOptions, video: str, progress: Progress
+) -> Calibrated:
+    """Write the int8 model that ``make`` makes to ``output``, calibrated on ``video``.
+
+    ``make`` is called twice, first for a float32 model to compare with.
+
+    Raises
+    ------
+    ModelError
+        The model is refused.
+    SourceError
+        The video can't be read, or has too few pictures.
+    StartupError
+        ``output`` can't be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
+        exact = Path(folder) / "float32.onnx"
+        manifest = make(exact, replace(options, precision=FLOAT32), ())
+        rows, broken = _sample(video, manifest, progress)
+        used, held_out = rows[::2], rows[1::2]
+        quantized = make(output, options, used)
+        with closing(_Trial(exact, manifest)) as first, closing(_Trial(output, manifest)) as second:
+            pairs = []
+            for number, row in enumerate(held_out, 1):  # in turn, so that noise hits both alike
+                pairs.append((first.detect(row), second.detect(row)))
+                progress("comparing", number, len(held_out))
+    compared = agreement(pairs)
+    before, after = (float(np.median(trial.seconds)) for trial in (first, second))
+    return Calibrated(quantized, len(used), len(held_out), compared, before, after, broken)
+
+
+def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Rows], str]:
+    """Return frames spread evenly over a video, as the network will see them.
+
+    Of one that breaks off, what came before is taken where it is enough, with a word on it.
+    """
+    rows, broken = list[Rows](), ""
+    try:
+        source = _open(video)
+        total = min(source.info.total_frames or _MOST_READ, _MOST_READ)
+        try:
+            for number in _spread(source, _Fitted(manifest), rows):
+                progress("reading", min(number, total), total)
+        finally:
+            progress("reading", total, total)  # an estimate may have been too high
+            source.close()
+    except (SourceError, ValueError) as error:
+        if len(rows) < _ENOUGH:
+            raise SourceError(f"--calibrate {shown(video)}: {error}") from None
+        broken = str(error)
+    if len(rows) < _FEWEST:
+        raise SourceError(f"--calibrate {shown(video)}: one picture is not enough")
+    return rows, broken
+
+
+def _open(video: str) -> Source:
+    uri = SourceUri(video)
+    if uri.is_file and (path := Path(uri.reveal())).exists() and not path.is_file():
+        raise SourceError("it is not a regular file")  # a named pipe may keep silent for ever
+    return open_source(uri, _TIMEOUT)
+
+
+def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int]:
+    """Keep from `_FRAMES` to twice as many pictures, evenly spaced; all of a shorter video.
+
+    Yields the number of each picture that was read.
+    """
+    stride = 1
+    for number, picture in enumerate(islice(source, _MOST_READ)):
+        if number % stride == 0:
+            kept.append(fitted(picture.image))
+        if len(kept) == 2 * _FRAMES:
+            del kept[1::2]
+            stride *= 2
+        yield number
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Fits pictures into the network's input."""
+
+    manifest: Manifest
+
+    def __call__(self, image: Rows) -> Rows:
+        row = np.zeros((*self.manifest.input_size, 3), np.uint8)
+        geometry = GEOMETRIES[self.manifest.resize]
+        fill_row(image, row, geometry(image.shape[:2], self.manifest.input_size))
+        return row
+
+
+class _Trial:
+    """A model on the CPU, run on one row after another; ``seconds`` is what each took."""
+
+    def __init__(self, model: Path, manifest: Manifest) -> None:
+        self._engine = OrtCpuEngine(model, manifest.precision, max_batch=1, concurrency=1)
+        (self._slot,) = self._engine.make_slots(1)
+        wanted = resolve("calibrate", manifest.labels, manifest.confidence, ())
+        self._view = View(manifest.input_size, Geometry(1.0, 1.0, 0.0, 0.0), wanted)
+        self._nms_iou = manifest.nms_iou
+        self.seconds: list[float] = []
+
+    def detect(self, row: Rows) -> Detections:
+        self._slot.rows[0] = row
+        self._engine.enqueue(self._slot, 1)
+        tensors = self._engine.wait(self._slot)
+        self.seconds.append(self._engine.durations(self._slot)["execute"])
+        rows, keypoints = tensors["detections"], tensors.get("keypoints")
+        (found,), _ = postprocess(rows, keypoints, [self._view], self._nms_iou)
+        return found
+
+    def close(self) -> None:
+        self._engine.close()

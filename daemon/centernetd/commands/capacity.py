@@ -1,0 +1,225 @@
+"""How fast this box is: what a frame costs, how many streams fit, how long the disk lasts."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.capture.copying import Copying
+from centernetd.capture.open import open_stream
+from centernetd.capture.source import Picture, Source
+from centernetd.commands.look import Look
+from centernetd.config import StorageConfig, StreamConfig
+from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
+from centernetd.inference.detector import Detector
+from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.sink.blur import Blur
+from centernetd.sink.copy import PacketRecorder
+from centernetd.sink.record import Recorder
+from centernetd.sink.storage import Storage
+
+_SECONDS = 2.0  # of measuring
+_REACHED = 0.9  # of the bound set by the stages' costs is what the pipeline delivers
+_TIME_BASE = 90_000
+
+
+@dataclass(frozen=True)
+class Costs:
+    """CPU seconds a frame of one stream, all threads together; ``bytes`` a recorded frame."""
+
+    decode: float
+    infer: float
+    record: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What ``cores`` cores manage, measured on ``stream`` and scaled to the others by pixels.
+
+    ``fits`` is how many streams like it keep up at ``fps``; ``load`` is the share of this box
+    that all configured streams need, 1 being all of it. ``days`` of recordings are kept, which is
+    what ``limit`` allows: a key of `storage`, or the disk. Where nothing is recorded,
+    ``bytes_per_second`` is 0, ``days`` and ``limit`` are None.
+    """
+
+    stream: str
+    fps: float
+    costs: Costs
+    cores: int
+    frames_per_second: float
+    fits: int
+    load: float
+    bytes_per_second: float
+    days: float | None
+    limit: str | None
+
+
+def measure(
+    streams: Mapping[str, StreamConfig],
+    looks: Sequence[Look],
+    detector: Detector,
+    storage: StorageConfig,
+    free: int,
+) -> Capacity | None:
+    """Run the stages one after another for two seconds, on the stream with the most pixels.
+
+    The process's CPU time is what counts, so the waiting for a camera costs nothing and other
+    programs disturb little; it holds for networks that run on the CPU. ``free`` is what the disk
+    of ``storage`` has left, in bytes. None where no source gave enough pictures to tell its rate.
+
+    Raises
+    ------
+    CenternetdError
+        When a stage fails.
+    """
+    rates = {look.stream: look.fps for look in looks if look.fps is not None}
+    if not rates:
+        return None
+    pixels = {look.stream: look.width * look.height for look in looks}
+    name = max(rates, key=lambda stream: pixels[stream] * rates[stream])
+    costs = _measure_costs(streams[name], rates[name], detector)
+    cores = len(os.sched_getaffinity(0))
+    usable = cores * _REACHED
+    needs = {
+        stream: _needs(streams[stream], fps, costs, pixels[stream] / pixels[name])
+        for stream, fps in rates.items()
+    }
+    written = sum(need.bytes for need in needs.values())
+    days, limit = _kept(written, storage, free) if written else (None, None)
+    return Capacity(
+        stream=name,
+        fps=rates[name],
+        costs=costs,
+        cores=cores,
+        frames_per_second=usable / needs[name].cores * rates[name],
+        fits=int(usable / needs[name].cores),
+        load=sum(need.cores for need in needs.values()) / usable,
+        bytes_per_second=written,
+        days=days,
+        limit=limit,
+    )
+
+
+def _kept(rate: float, storage: StorageConfig, free: int) -> tuple[float, str]:
+    """Return for how many days recordings of ``rate`` bytes per second stay, and by what limit."""
+    seconds = {"the disk": max(0, free - storage.min_free) / rate}
+    if storage.max_bytes is not None:
+        seconds["storage.max_bytes"] = storage.max_bytes / rate
+    if storage.keep_for is not None:
+        seconds["storage.keep_for"] = storage.keep_for
+    limit = min(seconds, key=lambda name: seconds[name])
+    return seconds[limit] / 86400, limit
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a stream takes each second: cores (CPU seconds) and bytes of disk."""
+
+    cores: float
+    bytes: float
+
+
+def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Need:
+    """Scale ``costs`` to a stream whose pictures have ``share`` times the pixels."""
+    wanted = min(fps, stream.detect.max_fps or fps)
+    cores = fps * costs.decode * share + wanted * costs.infer
+    if stream.record.when == "never":
+        return _Need(cores, 0.0)
+    return _Need(cores + wanted * costs.record * share, wanted * costs.bytes * share)
+
+
+def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
+    source = open_stream(stream, packets=stream.copies)
+    try:
+        with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
+            return _run_serially(stream, fps, source, detector, Storage(Path(folder)))
+    finally:
+        source.close()
+
+
+def _run_serially(
+    stream: StreamConfig, fps: float, source: Source, detector: Detector, storage: Storage
+) -> Costs:
+    status = StreamStatus()
+    labels = detector.manifest.labels
+    wanted = wanted_by(stream, detector.manifest)
+    infer = _inference(detector, wanted)
+    ends_at = time.monotonic() + _SECONDS
+    decode = inference = record = 0.0
+    count = 0
+    mark = time.process_time()
+    with _recording(stream, storage, labels, status, wanted) as store:
+        for count, picture in enumerate(source, 1):
+            decoded = time.process_time()
+            detections = infer(picture.image)
+            inferred = time.process_time()
+            pts = round(count * _TIME_BASE / fps)
+            frame = Frame(count, picture.image, pts, Fraction(1, _TIME_BASE), 0.0, time.time())
+            store(picture, Result(frame, detections))
+            recorded = time.process_time()
+            decode += decoded - mark
+            inference += inferred - decoded
+            record += recorded - inferred
+            mark = recorded
+            if time.monotonic() > ends_at:
+                break
+    return Costs(decode / count, inference / count, record / count, status.bytes_written / count)
+
+
+@contextmanager
+def _recording(
+    stream: StreamConfig,
+    storage: Storage,
+    labels: Sequence[str],
+    status: StreamStatus,
+    wanted: Wanted,
+) -> Iterator[Callable[[Picture, Result], object]]:
+    """Give a function that records a picture as the stream would, whatever is found in it."""
+    config = stream.record.model_copy(update={"when": "always"})
+    if not stream.copies:
+        blur = Blur(stream.name, stream.blur, wanted.blur)
+        recorder = Recorder(
+            stream.name,
+            config,
+            storage,
+            labels,
+            status,
+            Meters(),
+            blur=blur,
+            shows=wanted,
+            device=stream.device,
+        )
+        yield lambda _, result: recorder.write(result)
+        recorder.close()
+        return
+    copier = PacketRecorder(stream.name, config, storage, status, from_file=False)
+    copying = Copying()
+
+    def copy(picture: Picture, result: Result) -> None:
+        frame = result.frame
+        for packet in copying.packets(picture, frame.pts, frame.time_base, frame.wall_time):
+            copier.feed(packet)
+
+    yield copy
+    copier.close()
+
+
+def _inference(detector: Detector, wanted: Wanted) -> Callable[[NDArray[np.uint8]], Detections]:
+    """Return a function that detects in one picture; it has run once, so nothing is new to it."""
+    (slot,) = detector.engine.make_slots(1)
+
+    def infer(image: NDArray[np.uint8]) -> Detections:
+        views = detector.fill(slot, [image], [wanted])
+        detector.engine.enqueue(slot, 1)
+        return detector.read(slot, views)[0]
+
+    infer(np.zeros((*detector.manifest.input_size, 3), np.uint8))
+    return infer

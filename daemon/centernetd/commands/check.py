@@ -1,0 +1,182 @@
+"""What a configuration asks for, and whether this box can do it."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from centernetd.commands.capacity import Capacity, measure
+from centernetd.commands.disk import Disk, disk_of
+from centernetd.commands.look import Look, look_at
+from centernetd.commands.memory import most_memory
+from centernetd.config import Config, StreamConfig
+from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
+from centernetd.inference.engines import Choice, choose_backend
+from centernetd.inference.wanted import wanted_by
+from centernetd.loading import ModelChoice, load_detector, sizes_for
+from centernetd.model import manifest
+from centernetd.model.manifest import Manifest
+from centernetd.service.http import bind
+from centernetd.sink.lockfile import said_in
+from centernetd.sink.storage import LOCK_NAME
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """One stream as the configuration has it; None for an output that is never written."""
+
+    name: str
+    source: str
+    policy: str
+    record: str | None
+    draw: str
+    events: str | None
+
+
+@dataclass(frozen=True)
+class ModelProbe:
+    """The model, how many labels it has, and what runs it and why.
+
+    ``unbuilt`` says why a plan must be built before it can run; None where none must.
+    """
+
+    layout: str
+    input_size: tuple[int, int]
+    labels: int
+    backend: str
+    reason: str
+    unbuilt: str | None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found out by trying; ``memory`` is the bytes that the streams may take."""
+
+    looks: Sequence[Look]
+    model: ModelProbe | None
+    disk: Disk
+    capacity: Capacity | None
+    memory: int
+
+
+def summarize(config: Config) -> list[StreamSummary]:
+    """Return each stream as the configuration has it, without passwords."""
+    return [_summary(stream) for stream in config.streams.values()]
+
+
+def _summary(stream: StreamConfig) -> StreamSummary:
+    record, events = stream.record, stream.events
+    drawn = {"boxes": "blur, boxes", "blur": "blur", "none": "blur"}
+    return StreamSummary(
+        name=stream.name,
+        source=str(stream.source),
+        policy=stream.policy,
+        record=None if record.when == "never" else _named(record.path, stream.name),
+        draw=drawn[record.draw] if stream.blur else record.draw,
+        events=None if events.when == "never" else _named(events.path, stream.name),
+    )
+
+
+def _named(template: str, stream: str) -> str:
+    return template.replace("{stream}", stream)
+
+
+def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
+    """Try everything that ``config`` names but its outputs: nothing is written there.
+
+    Returns what was found, and the problems, each of which names its stream, file or key.
+
+    A model that isn't prepared yet is, and kept in the cache; a plan, which can take many
+    minutes, isn't built, and nothing is measured without it. Nothing is raised for what fails: it
+    is among the problems.
+    """
+    looks = look_at(config.streams.values())
+    problems: list[CenternetdError] = [
+        SourceError(f"{look.stream}: {look.problem}") for look in looks if look.problem
+    ]
+    problems += _taken_port(config)
+    disk = disk_of(config.storage_root)
+    if not disk.writable:
+        problems.append(StartupError(f"storage.root {disk.folder} can't be written to"))
+    model, capacity, depth = None, None, 0
+    try:
+        chosen = ModelChoice.of(config)
+        choice = choose_backend(config.engine.backend)
+        sizes = sizes_for(choice.backend, config.batching.max_size)
+        depth = sizes.lossless_depth
+        if unbuilt := chosen.why_build(choice, sizes):
+            described = manifest.read(chosen.prepared(choice))
+            model = _describe(described, choice, unbuilt)
+            problems += _unknown_labels(config, described)
+        else:
+            with ThreadPoolExecutor(1) as pool:
+                detector = load_detector(chosen, choice, sizes, pool)
+                with closing(detector.engine):
+                    model = _describe(detector.manifest, choice, None)
+                    problems += (unknown := _unknown_labels(config, detector.manifest))
+                    if not unknown:
+                        capacity = measure(
+                            config.streams, looks, detector, config.storage, disk.free
+                        )
+    except CenternetdError as error:
+        problems.append(error)
+    memory = most_memory(config.streams, looks, depth)
+    return Probe(looks, model, disk, capacity, memory), problems
+
+
+def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> ModelProbe:
+    return ModelProbe(
+        layout=described.layout,
+        input_size=described.input_size,
+        labels=len(described.labels),
+        backend=choice.backend,
+        reason=choice.reason,
+        unbuilt=unbuilt,
+    )
+
+
+def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
+    """Return what a start would stumble over, as far as looking tells: nothing is tried or made.
+
+    Also returns a sentence for what a look can't tell here.
+    """
+    problems = [*_missing_files(config), *_taken_port(config)]
+    try:
+        described = ModelChoice.of(config).described(choose_backend(config.engine.backend))
+    except CenternetdError as error:
+        return [*problems, error], ()
+    if described is None:
+        unsure = f"labels are not compared: the model is not prepared in {config.cache_dir} yet"
+        return problems, (f"{unsure}; --probe prepares it",)
+    return [*problems, *_unknown_labels(config, described)], ()
+
+
+def _missing_files(config: Config) -> Iterator[CenternetdError]:
+    for stream in config.streams.values():
+        if stream.source.is_file and not Path(stream.source.reveal()).exists():
+            yield SourceError(f"{stream.name}: {stream.source}: there is no such file")
+
+
+def _taken_port(config: Config) -> Sequence[CenternetdError]:
+    """Return why ``metrics.listen`` can't be bound, unless it is the daemon itself that has it."""
+    try:
+        if config.metrics.listen is None or said_in(config.storage_root / LOCK_NAME) is not None:
+            return ()
+        bind(config.metrics.listen, "metrics.listen").close()
+    except StartupError as error:
+        return (error,)
+    except OSError:  # somebody else's folder: whether a daemon runs there can't be seen
+        return ()
+    return ()
+
+
+def _unknown_labels(config: Config, described: Manifest) -> Sequence[CenternetdError]:
+    """Return an error for each stream that names a label which the model doesn't have."""
+    problems: list[CenternetdError] = []
+    for stream in config.streams.values():
+        try:
+            wanted_by(stream, described)
+        except ConfigError as error:  # noqa: PERF203
+            problems.append(error)
+    return problems

@@ -1,0 +1,40 @@
+"""Pictures into a file, with the recorder's own encoder and muxer."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.flow import Packet
+from centernetd.sink.encoder import Encoder
+from centernetd.sink.fragments import FragmentedMp4
+
+
+class Clip:
+    """An MP4 file; complete once it is left as a context."""
+
+    def __init__(
+        self, path: Path, encoder: str, width: int, height: int, time_base: Fraction
+    ) -> None:
+        """Open the encoder, or raise SinkError; the file comes with the first picture."""
+        self._path = path
+        self._encoder = Encoder(encoder, width, height, time_base)
+        self._file: FragmentedMp4 | None = None
+
+    def __enter__(self) -> "Clip":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._store(self._encoder.flush())
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, image: NDArray[np.uint8], pts: int) -> None:
+        """Encode and write a picture (BGR) at ``pts`` time bases, or raise SinkError."""
+        self._store(self._encoder.encode(image, pts))
+
+    def _store(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            self._file = self._file or FragmentedMp4(self._path, packet)
+            self._file.write(packet)

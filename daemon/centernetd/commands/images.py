@@ -1,0 +1,94 @@
+"""Image files: finding, reading and writing them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd import regular
+from centernetd.commands.find import find_files
+from centernetd.errors import SinkError, SourceError
+from centernetd.sink.file import unused
+
+Image = NDArray[np.uint8]
+
+# Of the names that a folder holds; a file named by itself may be called anything.
+# Images that can't be decoded here are named all the same: passed over, nobody would miss them.
+_IMAGES = (
+    "avif bmp dib gif heic heif jfif jp2 jpe jpeg jpg jxl pam pbm pgm png pnm ppm tif tiff webp"
+)
+_IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _IMAGES.split())
+_LARGEST_FILE = 2**30  # bytes
+_LONGEST = 32766  # OpenCV 4's warpAffine counts pixels in 16 bits
+_WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """Return the image files that ``names`` mean, as `find_files` does."""
+    return find_files(names, _IMAGE_SUFFIXES)
+
+
+def read_image(path: Path) -> Image:
+    """Return an image as BGR [height, width, 3], upright as its EXIF orientation says.
+
+    Raises
+    ------
+    SourceError
+        When it can't be read; the sentence doesn't name it.
+    """
+    if path.is_dir():
+        raise SourceError("holds no image")
+    try:
+        content = regular.read(path, _LARGEST_FILE)
+    except OSError as error:
+        raise SourceError(f"can't be read: {(error.strerror or '').lower()}") from None
+    if not content:
+        raise SourceError("the file is empty")
+    try:
+        with _silence():
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # such as more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise SourceError("is no image that can be decoded")
+    height, width, _ = image.shape
+    if max(height, width) > _LONGEST:
+        raise SourceError(f"has {width}x{height} pixels: at most {_LONGEST} a side can be run")
+    return np.asarray(image, np.uint8)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Have OpenCV not log meanwhile: it doesn't know the file's name, and we tell."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def save(image: Image, folder: Path, name: str) -> Path:
+    """Write ``image`` into ``folder`` as JPEG or PNG and return where; nothing is overwritten.
+
+    A ``name`` that ends otherwise gets the suffix .png.
+
+    Raises
+    ------
+    SinkError
+        When it can't be written.
+    """
+    wanted = folder / name
+    if wanted.suffix.lower() not in _WRITTEN_SUFFIXES:
+        wanted = wanted.with_suffix(".png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = unused(wanted)
+        _, content = cv2.imencode(path.suffix, image)
+        path.write_bytes(content.tobytes())
+    except (OSError, cv2.error) as error:
+        reason = getattr(error, "strerror", None) or "it is too large for this format"
+        raise SinkError(f"{wanted}: can't be written: {reason}") from None
+    return path

@@ -1,0 +1,82 @@
+"""A short look at each source: whether it opens, and what it gives."""
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from centernetd.capture.open import open_stream
+from centernetd.capture.source import Source
+from centernetd.config import StreamConfig
+from centernetd.errors import SourceError
+
+_AT_ONCE = 8  # sources; a dead one takes its whole stall_timeout
+_PICTURES = 25
+_SECONDS = 2.0  # of pictures at most, for a source that gives few
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at one stream's source found.
+
+    ``problem`` says why there is nothing else; ``skipped`` that nobody looked, and why.
+    ``fps`` is unknown where fewer than two pictures came.
+    """
+
+    stream: str
+    problem: str | None = None
+    skipped: str | None = None
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    fps: float | None = None
+
+
+def look_at(streams: Iterable[StreamConfig]) -> list[Look]:
+    """Open the source of each stream and decode a little, several at once."""
+    pool = ThreadPoolExecutor(_AT_ONCE, "look")
+    try:
+        return list(pool.map(_look, streams))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who is interrupted waits for no source
+
+
+def _look(stream: StreamConfig) -> Look:
+    if stream.source.is_file and Path(stream.source.reveal()).is_fifo():
+        return Look(stream.name, skipped="a named pipe: looking would take pictures out of it")
+    try:
+        source = open_stream(stream)
+        try:
+            return _describe(stream.name, source)
+        finally:
+            source.close()
+    except SourceError as error:
+        return Look(stream.name, problem=str(error))
+
+
+def _describe(stream: str, source: Source) -> Look:
+    stamps: list[float] = []  # some sources, as GStreamer's, give their first pictures none
+    arrivals: list[float] = []
+    size = (0, 0)
+    for picture in source:
+        size = picture.image.shape[:2]
+        arrivals.append(time.monotonic())
+        if picture.pts is not None:
+            stamps.append(float(picture.pts * picture.time_base))
+        if len(arrivals) == _PICTURES or max(map(_span, (stamps, arrivals))) > _SECONDS:
+            break
+    if not arrivals:
+        raise SourceError("holds no picture that can be decoded")
+    height, width = size
+    rate = _rate(stamps) or _rate(arrivals)
+    return Look(stream, codec=source.info.codec, width=width, height=height, fps=rate)
+
+
+def _span(times: Sequence[float]) -> float:
+    return times[-1] - times[0] if times else 0.0
+
+
+def _rate(times: Sequence[float]) -> float | None:
+    span = _span(times)
+    return (len(times) - 1) / span if span > 0 else None

@@ -1,0 +1,141 @@
+"""What the pipeline itself costs a frame, when no stage has anything to do."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import numpy as np
+
+from centernetd.flow import Backpressure, Frame, Lane, Meters, Result, StageName, Worker
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines import EngineInfo, Slot, Tensors
+from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.wanted import Wanted
+from centernetd.model.manifest import Manifest
+from centernetd.sink.accounts import Settled
+from centernetd.sink.stage import SinkStage
+
+_FRAMES = 1000
+_RUNS = 5
+_LONGEST = 60.0  # seconds
+_SIZE = (16, 16)
+
+
+class _IdleEngine:
+    """An engine that has always just finished: 100 rows of which three are detections."""
+
+    info = EngineInfo("none", "float32", "none")
+
+    def __init__(self, max_batch: int) -> None:
+        self._max_batch = max_batch
+        rows = np.zeros((max_batch, 100, 6), np.float32)
+        rows[:, :3] = (1, 1, 9, 9, 0.9, 0)
+        self._rows = rows
+        self._sizes: dict[int, int] = {}
+
+    def make_slots(self, count: int) -> Sequence[Slot]:
+        return [Slot(np.zeros((self._max_batch, *_SIZE, 3), np.uint8)) for _ in range(count)]
+
+    def bucket(self, size: int) -> int:
+        return size
+
+    def enqueue(self, slot: Slot, size: int) -> None:
+        self._sizes[id(slot)] = size
+
+    def wait(self, slot: Slot) -> Tensors:
+        return {"detections": self._rows[: self._sizes[id(slot)]]}
+
+    def durations(self, slot: Slot) -> Mapping[str, float]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+class _IdleSink:
+    """A sink that has nothing to write."""
+
+    def wants(self, result: Result) -> bool:
+        return True
+
+    def write(self, result: Result) -> Settled:
+        return Settled(written=1)
+
+    def close(self) -> Settled:
+        return Settled()
+
+
+def overhead(batch: int) -> float:
+    """Return the CPU seconds a frame that a lane, inference in batches and two sinks cost.
+
+    The pictures have 16 by 16 pixels, so that letterboxing them is next to nothing. The least
+    of a few runs is taken: what other programs do to the caches can only add to it.
+    """
+    return min(_run(batch) for _ in range(_RUNS))
+
+
+def _run(batch: int) -> float:
+    ready = threading.Condition()
+    sinks = (StageName.RECORD, StageName.EVENTS)
+    depth = batch * 4
+    lane = Lane("idle", Backpressure.BLOCK, depth=depth, inbox=depth, ready=ready, sinks=sinks)
+    wanted = Wanted(0.5, None, ("thing",))
+    lane.status.detections["thing"] = 0
+    with ThreadPoolExecutor(1) as pool:
+        inference = InferenceStage(
+            Detector(_IdleEngine(batch), _manifest(), pool),
+            {lane: wanted},
+            ready,
+            Batching(batch, 0.01),
+            Meters(),
+            lambda _: None,
+            slots=3,
+        )
+        runs = [inference.feed, inference.harvest]
+        runs += [SinkStage(lane, sink, _IdleSink()).run for sink in sinks]
+        workers = [Worker("idle", run, lambda worker: _give_up(lane, worker)) for run in runs]
+        started = time.process_time()
+        try:
+            for worker in workers:
+                worker.start()
+            _offer(lane)
+        finally:
+            lane.close()  # also where this thread is interrupted, so that all of them end
+            for worker in workers:
+                worker.join(time.monotonic() + _LONGEST)
+    for worker in workers:
+        if worker.error is not None:
+            raise worker.error
+    return (time.process_time() - started) / _FRAMES
+
+
+def _give_up(lane: Lane, worker: Worker) -> None:
+    """Have the others end too where a thread failed."""
+    if worker.error is not None:
+        lane.abandon()
+
+
+def _offer(lane: Lane) -> None:
+    image = np.zeros((*_SIZE, 3), np.uint8)
+    for number in range(_FRAMES):
+        now = time.monotonic()
+        lane.offer(Frame(number, image, number, Fraction(1, 25), now, now))
+
+
+def _manifest() -> Manifest:
+    return Manifest(
+        layout="ctdet",
+        input_size=_SIZE,
+        order="bgr",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        resize="letterbox",
+        labels=("thing",),
+        joints=(),
+        confidence=0.5,
+        nms_iou=None,
+        top_k=100,
+        source_sha256="0" * 64,
+    )

@@ -1,0 +1,75 @@
+"""A progress bar for a run over files."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from centernetd.flow import Lane, StageName
+from centernetd.flow.ledger import Book
+
+
+class FileProgress:
+    """Shows frames done, frames a second and time left of each stream while it is entered.
+
+    Nothing is drawn unless ``console`` is a terminal. `update` is called by the thread that
+    entered it.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], console: Console) -> None:
+        self._lanes = lanes
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]:6.1f} fps"),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._started_at = time.monotonic()
+
+    def __enter__(self) -> "FileProgress":
+        self._bar.start()
+        self.update()
+        return self
+
+    def update(self) -> None:
+        """Redraw from the lanes' books."""
+        seconds = max(1e-3, time.monotonic() - self._started_at)
+        for lane in self._lanes:
+            done = _done(lane.ledger.read())
+            self._bar.update(
+                self._task(lane.name),
+                completed=done,
+                total=lane.status.total_frames,
+                fps=done / seconds,
+            )
+        self._bar.refresh()
+
+    def _task(self, stream: str) -> TaskID:
+        if stream not in self._tasks:
+            self._tasks[stream] = self._bar.add_task(stream, total=None, fps=0.0)
+        return self._tasks[stream]
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.update()
+        self._bar.stop()
+
+
+def _done(book: Book) -> int:
+    """Return how many frames nothing is left to be done with, the dropped ones among them."""
+    waiting = [book.in_flight[stage] for stage in (StageName.CAPTURE, StageName.INFERENCE)]
+    pending = max((book.in_flight[sink] for sink in book.written), default=0)
+    return book.captured - sum(waiting) - pending

@@ -1,0 +1,99 @@
+"""Sources named on the command line, without a configuration file."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from centernetd.config import variables
+from centernetd.config.config import Config
+from centernetd.config.loader import merged
+from centernetd.config.places import Places
+from centernetd.config.problems import refusals, sentence
+from centernetd.config.resolve import resolve
+from centernetd.config.secret import SourceUri, shown
+from centernetd.config.sections import FileConfig
+from centernetd.config.stream import source_uri
+from centernetd.errors import ConfigError
+
+_PLACES = Places({(): ("command line", 1)})
+
+
+def from_sources(
+    sources: Sequence[str],
+    output: Path | None = None,
+    model: str = "centerface",
+    defaults: Mapping[str, Any] | None = None,
+) -> Config:
+    """Make the configuration of streams that record to ``output``, or else only count.
+
+    For one source ``output`` is a file, unless it is a folder that exists; for several it is a
+    folder. What is to be .mkv is recorded as .mp4 first. ``defaults`` holds what is set besides, as
+    that section of a file would. No metrics are served, so that it runs next to a daemon that has
+    the port. A source may hold ``${NAME}``; relative paths are taken from the working directory.
+
+    Raises
+    ------
+    ConfigError
+        When a source, the output or a value can't be used.
+    """
+    uris = [_uri(source) for source in sources]
+    folder, file = _places_of(output, alone=len(uris) == 1)
+    path = "{stream}.mp4" if file is None else file.replace("%", "%%")
+    record = {"when": "never"} if output is None else {"path": path, "segment": None}
+    own = {"record": record, "events": {"when": "never", "path": "{stream}.jsonl"}}
+    names = [_slug(Path(file).stem)] if file else _names(uris)
+    streams = {
+        name: merged(own, {**(defaults or {}), "source": uri})
+        for name, uri in zip(names, uris, strict=True)
+    }
+    data = {
+        "version": 1,
+        "models": {"default": {"path": model}},
+        "storage": {"root": str(folder)},
+        "streams": streams,
+        "metrics": {"listen": None},
+    }
+    try:
+        return resolve(FileConfig.model_validate(data), _PLACES, Path.cwd(), "")
+    except ValidationError as error:
+        for details in error.errors():
+            if details["loc"][-2:] == ("record", "path"):
+                why = sentence(details["type"], details)
+                raise ConfigError(f"output {output}: {why}") from None
+        raise ConfigError.joined(refusals(error, _PLACES)) from None
+
+
+def _uri(source: str) -> SourceUri:
+    try:
+        return source_uri(variables.expand(source))
+    except ValueError as error:
+        raise ConfigError(f"source {shown(source)}: {error}") from None
+
+
+def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:
+    """Return the folder of what is written, and the recording's name where it is given."""
+    if output is None:
+        return Path.cwd(), None
+    if alone and not output.is_dir():
+        name = output.with_suffix(".mp4") if output.suffix == ".mkv" else output
+        return output.absolute().parent, name.name
+    return output.absolute(), None
+
+
+def _names(uris: Sequence[SourceUri]) -> Sequence[str]:
+    """Return a stream name for each source: a file's own, numbered where it is taken."""
+    names: list[str] = []
+    for uri in uris:
+        stem = _slug(Path(uri.reveal()).stem) if uri.is_file else "stream"
+        taken = 1
+        while (name := stem if taken == 1 else f"{stem[:60]}-{taken}") in names:
+            taken += 1
+        names.append(name)
+    return names
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:63] or "stream"

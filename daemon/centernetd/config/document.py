@@ -1,0 +1,171 @@
+"""The YAML that is accepted: one document of plain mappings, lists and YAML 1.2 scalars.
+
+Read from the parser's events rather than through a constructor: nothing recurses, and what isn't
+accepted is refused at its line before it costs anything.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from centernetd.config import variables
+from centernetd.config.places import Location, Places
+from centernetd.config.secret import redact
+from centernetd.errors import ConfigError
+
+DEEPEST = 16
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+def parse(
+    raw: bytes,
+    file: str,
+    places: Places,
+    prefix: Location = (),
+    expand: Callable[[str], str] = variables.expand,
+) -> Any:  # noqa: ANN401
+    """Return the value of a document: mappings as dict, lists as tuple, and scalars.
+
+    ``expand`` replaces ``${NAME}`` in every value. The line of each key is noted in ``places``
+    with its location under ``prefix``. Raises ConfigError naming file and line.
+    """
+    places.lines[prefix] = (file, 1)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: is not UTF-8 text") from None
+    builder = _Builder(file, places, prefix, expand)
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            builder.add(event)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{file}:{line}: is not YAML: {_problem(error)}") from None
+    except (yaml.YAMLError, ValueError):  # PyYAML lets some escapes of chr() and int() through
+        raise ConfigError(f"{file}: holds characters that YAML doesn't allow") from None
+    return builder.root
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "syntax error"
+    return "a tab can't indent; use spaces" if "'\\t'" in problem else redact(problem)
+
+
+@dataclass
+class _Open:
+    """A mapping or list whose end hasn't come yet."""
+
+    location: Location
+    value: dict[str, Any] | list[Any]
+    key: str | None = None
+
+
+@dataclass
+class _Builder:
+    file: str
+    places: Places
+    prefix: Location
+    expand: Callable[[str], str]
+    root: Any = None
+    _open: list[_Open] = field(default_factory=list)
+    _documents: int = 0
+
+    def add(self, event: yaml.Event) -> None:
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise self._error(line, "a second document begins here; only one is read")
+        elif isinstance(event, yaml.NodeEvent):
+            self._add_node(event, line)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            done = self._open.pop()
+            self._attach(tuple(done.value) if isinstance(done.value, list) else done.value)
+
+    def _add_node(self, event: yaml.NodeEvent, line: int) -> None:
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise self._error(line, "anchors and aliases (& and *) are not read; write it out")
+        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) or event.tag:
+            raise self._error(line, "tags (!) are not read")
+        top = self._open[-1] if self._open else None
+        if top is not None and isinstance(top.value, dict) and top.key is None:
+            self._start_key(top, event, line)
+        elif isinstance(event, yaml.ScalarEvent):
+            self._note(line)
+            self._attach(self._scalar(event, line))
+        else:
+            self._note(line)
+            if len(self._open) == DEEPEST:
+                raise self._error(line, f"is nested more than {DEEPEST} levels deep")
+            empty: dict[str, Any] | list[Any] = (
+                {} if isinstance(event, yaml.MappingStartEvent) else []
+            )
+            self._open.append(_Open(self._location(), empty))
+
+    def _start_key(self, top: _Open, event: yaml.NodeEvent, line: int) -> None:
+        if not isinstance(event, yaml.ScalarEvent):
+            raise self._error(line, "a key must be plain text")
+        if _CONTROL.search(event.value):
+            raise self._error(line, "a key holds a control character")
+        location = (*top.location, event.value)
+        if event.value in top.value:
+            _, first = self.places.lines[location]
+            self.places.lines[location] = (self.file, line)
+            raise self.places.error(location, f"is given twice, first on line {first}; keep one")
+        top.key = event.value
+        self.places.lines[location] = (self.file, line)
+
+    def _scalar(self, event: yaml.ScalarEvent, line: int) -> Any:  # noqa: ANN401
+        try:
+            text = self.expand(event.value)
+        except ValueError as error:
+            raise self.places.error(self._location(), str(error)) from None
+        if isinstance(text, variables.Expanded):
+            self.places.taken.update(text.taken)
+        if _CONTROL.search(text):
+            raise self._error(line, "a value holds a control character")
+        return _resolve(text) if event.implicit[0] else text
+
+    def _location(self) -> Location:
+        """Return where the node that comes next belongs."""
+        if not self._open:
+            return self.prefix
+        top = self._open[-1]
+        return (*top.location, len(top.value) if top.key is None else top.key)
+
+    def _note(self, line: int) -> None:
+        """Remember the line of a list's item; a mapping's key has been noted already."""
+        self.places.lines.setdefault(self._location(), (self.file, line))
+
+    def _attach(self, value: object) -> None:
+        if not self._open:
+            self.root = value
+            return
+        top = self._open[-1]
+        if isinstance(top.value, list):
+            top.value.append(value)
+        elif top.key is not None:
+            top.value[top.key] = value
+            top.key = None
+
+    def _error(self, line: int, sentence: str) -> ConfigError:
+        return ConfigError(f"{self.file}:{line}: {sentence}")
+
+
+def _resolve(text: str) -> object:
+    """Return what a plain scalar means in the YAML 1.2 core schema, without .inf and .nan."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    return text

@@ -1,0 +1,115 @@
+"""From a file and the folder beside it to a Config."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from centernetd import regular
+from centernetd.config import document
+from centernetd.config.config import Config
+from centernetd.config.places import Places
+from centernetd.config.problems import refusals
+from centernetd.config.resolve import resolve
+from centernetd.config.sections import FileConfig
+from centernetd.errors import ConfigError
+
+CAMERA_FOLDER = "streams.d"
+
+_LARGEST_FILE = 256 * 1024
+
+
+def load(path: Path, base_dir: Path | None = None) -> Config:
+    """Read a configuration file and the ``streams.d`` beside it.
+
+    With ``base_dir`` the file is read as if it stood in that folder: so a copy can be judged
+    before it takes the place of the original. Raises ConfigError: a sentence with file, line and
+    key for each mistake.
+    """
+    base_dir = base_dir or path.parent
+    places = Places()
+    raw = read_file(path)
+    digest = hashlib.sha256(raw)
+    data = _mapping(raw, path, places, ())
+    if data.get("streams") is None:
+        data["streams"] = {}
+    mistakes: list[ConfigError] = []
+    for camera in camera_files(base_dir / CAMERA_FOLDER):
+        try:
+            raw = read_file(camera)
+            digest.update(camera.name.encode() + b"\0" + raw)
+            _add_camera(data["streams"], camera, raw, places)
+        except ConfigError as error:  # noqa: PERF203
+            mistakes.append(error)
+    _merge_defaults(data)
+    try:
+        file = FileConfig.model_validate(data, context={"units": "required"})
+    except ValidationError as error:
+        mistakes = [*refusals(error, places), *mistakes]
+    if mistakes:
+        raise ConfigError.joined(mistakes)
+    return resolve(file, places, base_dir.absolute(), digest.hexdigest())
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file of at most 256 KiB, or raise ConfigError."""
+    try:
+        return regular.read(path, _LARGEST_FILE)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no file name"
+        raise ConfigError(f"{path}: can't be read: {reason}") from None
+
+
+def _mapping(raw: bytes, path: Path, places: Places, prefix: tuple[str, ...]) -> dict[str, Any]:
+    data = document.parse(raw, str(path), places, prefix)
+    if data is None:
+        raise ConfigError(f"{path}: is empty")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1: must be a mapping of keys")
+    return data
+
+
+def camera_files(folder: Path) -> list[Path]:
+    """Return the files that each add a stream; hidden ones are editors' leavings."""
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"{folder}: can't be read: {error.strerror}") from None
+    for path in files:
+        if path.suffix == ".yml":
+            raise ConfigError(f"{path}: must end in .yaml to be read")
+    return [path for path in files if path.suffix == ".yaml"]
+
+
+def _add_camera(streams: Any, path: Path, raw: bytes, places: Places) -> None:  # noqa: ANN401
+    location = ("streams", path.stem)
+    if not isinstance(streams, dict):
+        raise places.error(("streams",), "must be a mapping of names")
+    if path.stem in streams:
+        file, line = places.find(location)
+        raise ConfigError(f"{path}:1: a stream {path.stem!r} is already in {file}:{line}")
+    streams[path.stem] = _mapping(raw, path, places, location)
+
+
+def _merge_defaults(data: dict[str, Any]) -> None:
+    defaults, streams = data.get("defaults"), data["streams"]
+    if isinstance(defaults, dict) and isinstance(streams, dict):
+        data["streams"] = {
+            name: merged(defaults, own) if isinstance(own, dict) else own
+            for name, own in streams.items()
+        }
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the keys of ``over`` set, section by section."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = merged(below, value)
+        result[key] = value
+    return result

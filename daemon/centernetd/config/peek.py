@@ -1,0 +1,93 @@
+"""Looks at a configuration without being the daemon: its passwords need not be at hand."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from centernetd.config import document, variables
+from centernetd.config.address import Address
+from centernetd.config.folders import state_dir
+from centernetd.config.loader import CAMERA_FOLDER, camera_files, read_file
+from centernetd.config.places import Places
+from centernetd.config.secret import MASK, redact, secrets_in, shown
+from centernetd.config.sections import MetricsConfig, StorageConfig
+from centernetd.errors import ConfigError
+
+
+def listen_of(path: Path) -> Address | None:
+    """Return the ``metrics.listen`` of a configuration file, looking at nothing else in it.
+
+    Raises ConfigError when the file or the key can't be read.
+    """
+    try:
+        return MetricsConfig.model_validate(_section(path, "metrics", "listen")).listen
+    except ValidationError:
+        raise ConfigError(
+            f"{path}: metrics.listen can't be read; `centernetd check -c {path}` says why"
+        ) from None
+
+
+def storage_root_of(path: Path) -> Path:
+    """Return where the daemon of a configuration file writes; otherwise as `listen_of`."""
+    root = _section(path, "storage", "root").get("root")
+    return state_dir() / (root if isinstance(root, str) else StorageConfig().root)
+
+
+def shareable(path: Path) -> dict[str, Any]:
+    """Return by name what a configuration file and those in ``streams.d`` hold, without secrets.
+
+    It is what was parsed: of comments, in which anything may stand, nothing is left. A file that
+    can't be read has a sentence in its place.
+    """
+    try:
+        cameras = camera_files(path.parent / CAMERA_FOLDER)
+    except ConfigError:
+        cameras = []
+    return {file.name: _masked(_parsed_or_sentence(file)) for file in (path, *cameras)}
+
+
+def inline_secrets(path: Path) -> frozenset[str]:
+    """Return the passwords that stand in a configuration file itself, or those it reads."""
+    found: frozenset[str] = frozenset()
+    try:
+        for file in (path, *camera_files(path.parent / CAMERA_FOLDER)):
+            found |= secrets_in(read_file(file).decode(errors="replace"))
+    except ConfigError:
+        pass
+    return found
+
+
+def _section(path: Path, name: str, key: str) -> dict[str, Any]:
+    """Return ``key`` alone of a section, where it is set, with the variables that it names."""
+    data = _parse(path)
+    section = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(section, dict) or key not in section:
+        return {}
+    value = section[key]
+    try:
+        return {key: variables.expand(value) if isinstance(value, str) else value}
+    except ValueError as error:
+        raise ConfigError(f"{path}: {name}.{key}: {error}") from None
+
+
+def _parse(path: Path) -> Any:  # noqa: ANN401 - a document may be anything
+    return document.parse(read_file(path), str(path), Places(), expand=str)
+
+
+def _parsed_or_sentence(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return _parse(path)
+    except ConfigError as error:
+        return str(error)
+
+
+def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401
+    """Return ``value`` with each text masked, also where only its key tells a secret."""
+    if isinstance(value, dict):
+        return {shown(name): _masked(inner, name) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_masked(inner, key) for inner in value]
+    if not isinstance(value, str):
+        return value
+    return shown(value) if redact(f"{key}=x") == f"{key}=x" else MASK

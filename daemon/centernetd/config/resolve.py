@@ -1,0 +1,127 @@
+"""What the file leaves open is decided here, and what contradicts itself refused."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+
+from centernetd.config import future
+from centernetd.config.config import Config
+from centernetd.config.folders import cache_dir, state_dir
+from centernetd.config.places import Location, Places, show
+from centernetd.config.problems import nearest
+from centernetd.config.sections import FileConfig, ModelConfig
+from centernetd.config.stream import EventsConfig, RecordConfig, StreamConfig, StreamEntry
+from centernetd.errors import ConfigError
+
+
+def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Config:
+    """Return the configuration that a valid file stands for.
+
+    Raises ConfigError for what is valid key by key and yet can't be run.
+    """
+    device = file.engine.devices[0]
+    streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
+    problems = chain(_contradictions(file, streams), future.refusals(file))
+    if mistakes := [places.error(location, sentence) for location, sentence in problems]:
+        raise ConfigError.joined(mistakes)
+    return Config(
+        streams=MappingProxyType(streams),
+        base_dir=base_dir,
+        state_dir=state_dir(),
+        cache_dir=cache_dir(),
+        models=MappingProxyType({k: _model(model, base_dir) for k, model in file.models.items()}),
+        engine=file.engine,
+        batching=file.batching,
+        storage=file.storage,
+        metrics=file.metrics,
+        page=file.page,
+        logging=file.logging,
+        sha256=sha256,
+    )
+
+
+def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> StreamConfig:
+    policy = entry.policy
+    if policy == "auto":
+        policy = "lossless" if entry.source.is_recording else "live"
+    stream = StreamConfig(
+        name=name,
+        source=entry.source.under(base_dir),
+        model=entry.model,
+        policy=policy,
+        max_frame_age=entry.max_frame_age,
+        stall_timeout=entry.stall_timeout,
+        transport=entry.transport,
+        timestamps=entry.timestamps,
+        follow_hosts=entry.follow_hosts,
+        never_ends=entry.policy == "live",
+        decode=entry.decode,
+        device=device,
+        detect=entry.detect,
+        blur=entry.blur,
+        record=entry.record,
+        events=entry.events,
+    )
+    if stream.from_file:
+        record, events = _unsegmented(entry.record, entry.events)
+        stream = replace(stream, record=record, events=events)
+    return stream
+
+
+def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConfig, EventsConfig]:
+    """Return the outputs of a file as source: one each, unless the configuration says more."""
+    wanted = {"path": "{stream}.mp4", "segment": None}
+    unset = {key: value for key, value in wanted.items() if key not in record.model_fields_set}
+    record = record.model_copy(update=unset)
+    if "path" not in events.model_fields_set:
+        events = events.model_copy(update={"path": "{stream}.jsonl"})
+    return record, events
+
+
+def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
+    """Return the model with its files absolute; a bare word is a built-in name."""
+    files = {"labels_file": model.labels_file}
+    if "/" in model.path or Path(model.path).suffix:
+        files["path"] = model.path
+    absolute = {key: str(base_dir / path) for key, path in files.items() if path is not None}
+    return model.model_copy(update=absolute)
+
+
+def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
+    """Yield what is asked of a source that can't be had of its kind."""
+    scheme, name = stream.source.scheme, stream.name
+    if stream.blur and stream.record.video == "source":
+        why = "source is copied unseen and can't be blurred: set it to annotated, or don't blur"
+        yield ("streams", name, "record", "video"), why
+    if stream.copies and scheme == "v4l2":
+        why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
+        yield ("streams", name, "record", "video"), why
+    if stream.transport == "udp" and scheme != "rtsp":
+        yield ("streams", name, "transport"), "only rtsp:// can be sent over udp: set it to tcp"
+    if stream.decode == "cuda" and scheme == "v4l2":
+        yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
+
+
+def _contradictions(
+    file: FileConfig, streams: dict[str, StreamConfig]
+) -> Iterator[tuple[Location, str]]:
+    if not streams:
+        yield ("streams",), "no streams: give at least one, as in gate: {source: 'rtsp://...'}"
+    outputs: dict[str, str] = {}
+    for name, stream in streams.items():
+        if stream.model not in file.models:
+            hint = nearest(stream.model, file.models)
+            yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
+        yield from _unfit(stream)
+        if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
+            sentence = "is less than twice batching.max_delay: frames would grow old by waiting"
+            yield ("streams", name, "max_frame_age"), sentence
+        for kind, output in (("record", stream.record), ("events", stream.events)):
+            if output.when == "never":
+                continue
+            path = output.path.replace("{stream}", name)
+            other = outputs.setdefault(path, f"{name}.{kind}")
+            if other != f"{name}.{kind}":
+                yield ("streams", name, kind, "path"), f"would write to the same file as {other}"

@@ -1,0 +1,48 @@
+"""The JSON Schema of config.yaml, for editors: ``python -m centernetd.config.schema`` writes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from centernetd.config.section import Section
+from centernetd.config.sections import FileConfig
+from centernetd.config.stream import StreamDefaults, StreamEntry
+
+PATH = Path(__file__).with_name("schema.json")
+
+
+class _Generator(GenerateJsonSchema):
+    """Leaves titles and defaults out: defaults are to read as the file writes them."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401
+        return False
+
+
+def render() -> str:
+    """Return the schema as text, made from the models."""
+    schema = FileConfig.model_json_schema(schema_generator=_Generator)
+    for section in Section.__subclasses__():
+        if section.__name__ in schema["$defs"]:
+            _add_defaults(schema["$defs"][section.__name__], section)
+    _add_defaults(schema["$defs"][StreamEntry.__name__], StreamDefaults)
+    for part in (schema, *schema["$defs"].values()):
+        part["patternProperties"] = {"^x-": {}}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "centernetd configuration"
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def _add_defaults(schema: dict[str, Any], section: type[Section]) -> None:
+    for key, value in section().model_dump(mode="json").items():
+        if not isinstance(value, dict):
+            schema["properties"][key]["default"] = value
+
+
+if __name__ == "__main__":
+    PATH.write_text(render())

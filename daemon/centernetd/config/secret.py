@@ -1,0 +1,287 @@
+"""Where a stream comes from, holding its password without ever showing it."""
+
+import base64
+import copy
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+from centernetd.config.camera import CameraAddress
+from centernetd.config.variables import Expanded
+
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+LONGEST = 2048
+MASK = "***"
+CONTAINERS = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
+)
+"""The suffixes of video files."""
+
+Span = tuple[int, int]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.,-]*):")
+_SCHEME_OF_URL = re.compile(rf"{_SCHEME.pattern}//")
+# A URL in any text, even where it was taken for a path: user and password, host and port, the rest.
+# User and password reach to the last "@" of what holds no space; `_check_url` accepts no URL in
+# which that could be wrong. Bounds keep every text to linear time.
+_URL = re.compile(
+    rf":/{{1,2}}(?:(\S{{0,{LONGEST}}})@)?([^\s/?#]{{0,{LONGEST}}})(\S{{0,{LONGEST}}})"
+)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:@\[\]\\]+)(?::([0-9]{0,5}))?")
+_HOST_IN_TEXT = re.compile(rf"(?:{_HOST.pattern})?\W*")
+_LOGIN = re.compile(rf"://\S{{0,{LONGEST}}}@")
+_BEHIND_PATH = re.compile(r"[?#]")
+_BEHIND_HOST = re.compile(r"[/?#]")
+_PIECE = re.compile(r"[^?&#]+")
+_IN_PATH = re.compile(r"(?<=/)[^/=]*=[^/]*")
+_NAME = re.compile(r"[A-Za-z_][\w.;-]{0,63}=(?=[^=])")
+# What tells one camera, or one picture of it, from another, and opens nothing.
+_HARMLESS = re.compile(
+    r"-?(?:(?:ch|chn|channel|cam|camera|input|subtype|(?:real_?)?stream|profile|size|resolution|"
+    r"width|height|fps|frame_?rate|rate|quality|compression|rotation|codec|format|audio|video|"
+    r"proto|protocol|transport(?:mode)?|unicast|multicast)_?(?:id|no|type|mode)?)"
+    r"(?:=[\w.:-]{0,24})?\W{0,4}",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"(?:pas|pwd|psk|token|secret|key|auth|sig|credential|jwt|session|login)[\w-]{0,64}=([^&#\s]+)",
+    re.IGNORECASE,
+)
+# A word or a number that any text may hold: it is hidden in URLs, and not searched for elsewhere.
+_ORDINARY = re.compile(r"[a-z]{1,12}|[0-9]{1,4}")
+
+
+def redact(text: str) -> str:
+    """Mask in any text what stands for user and password in URLs, and what may be a secret there.
+
+    Outside of URLs values named like ``password=`` or ``token=`` are masked.
+    """
+    return _masked(text, _spans(text))
+
+
+def secrets_in(text: str, taken: Iterable[str] = ()) -> frozenset[str]:
+    """Return what `redact` would mask, and ``taken``: raw, decoded and percent-encoded.
+
+    Words and numbers that any text may hold are left out unless they are passwords.
+    """
+    found = {*taken, *(match[1] for match in _NAMED.finditer(text))}
+    for url in _URL.finditer(text):
+        user, _, password = (url[1] or "").partition(":")
+        found.add(password or user)
+        values = (user, *(url[3][start:end] for start, end in _spans_behind_host(url[3])))
+        found.update(value for value in values if not _ORDINARY.fullmatch(value))
+    plain = found | {unquote(value) for value in found}
+    encoded = {form for value in plain for form in (quote(value, safe=""), quote(value))}
+    return frozenset(plain | encoded | {quote_plus(value) for value in plain}) - {""}
+
+
+class Redactor:
+    """Masks known secrets, also quoted or percent-encoded, and all that `redact` masks."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._plain: set[str] = set()
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask ``secrets`` too, from now on."""
+        for secret in secrets:
+            forms = (secret, unquote(secret), unquote(secret, "latin-1"), unquote_plus(secret))
+            self._plain.update(form for form in forms if form.strip("*"))
+        longest_first = sorted(self._plain, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(_any_encoding, longest_first)) or r"(?!)")
+
+    def __call__(self, text: str) -> str:
+        """Return ``text`` with every secret masked."""
+        known = (match.span() for match in self._pattern.finditer(text))
+        return _masked(text, chain(_spans(text), known))
+
+
+class SourceUri:
+    """A camera, a network stream or a file; prints without its secrets.
+
+    ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:`` as in `CameraAddress`, or a plain path;
+    all else raises ValueError with a sentence that doesn't repeat it. ``taken`` are values that
+    came from ``${NAME}``: they count as secrets wherever they stand.
+    """
+
+    __slots__ = ("_raw", "_shown", "_taken", "scheme")
+
+    scheme: str
+    """``rtsp``, ``rtsps``, ``http``, ``https``, ``v4l2`` or ``file``."""
+
+    def __init__(self, text: str, taken: Iterable[str] = ()) -> None:
+        self.scheme = _scheme_of(text)
+        self._raw = text
+        self._taken = tuple(taken)
+        # Of a value that brings the scheme, and so is the URL, host and path are shown.
+        urls = {value for value in self._taken if "://" in value and text.startswith(value)}
+        self._shown = Redactor({*self._taken} - urls)(text)
+
+    @property
+    def is_file(self) -> bool:
+        """True for a path: a regular file or a named pipe."""
+        return self.scheme == "file"
+
+    @property
+    def is_web(self) -> bool:
+        """True for an ``http[s]://`` URL."""
+        return self.scheme in ("http", "https")
+
+    @property
+    def is_recording(self) -> bool:
+        """True for what has an end by its name: a path, or a URL that ends as video files do."""
+        url = _URL.search(self._raw) if self.is_web else None
+        path = "" if url is None else unquote(_BEHIND_PATH.split(url[3])[0])
+        return self.is_file or Path(path).suffix.lower() in CONTAINERS
+
+    def login(self) -> tuple[str, str] | None:
+        """Return user and password of a URL, decoded; None where there are none."""
+        url = _URL.search(self._raw)
+        if self.is_file or url is None or not url[1]:
+            return None
+        user, _, password = url[1].partition(":")
+        return unquote(user), unquote(password)
+
+    def without_login(self) -> str:
+        """Return a URL without user and password; it may still hold secrets elsewhere."""
+        return self._raw if self.is_file else _LOGIN.sub("://", self._raw, 1)
+
+    def reveal(self) -> str:
+        """Return what is to be opened, password and all: for the call that opens it only."""
+        return self._raw
+
+    def under(self, folder: Path) -> "SourceUri":
+        """Return a relative path made absolute under ``folder``, still printed as it was written.
+
+        What isn't a path is returned unchanged.
+        """
+        if not self.is_file:
+            return self
+        moved = copy.copy(self)
+        moved._raw = str(folder / self._raw)
+        return moved
+
+    def secrets(self) -> frozenset[str]:
+        """Return the strings that must never be printed: as `secrets_in`, and for HTTP's Basic."""
+        return secrets_in(self._raw, self._taken) | set(self._basic())
+
+    def _basic(self) -> Iterator[str]:
+        """Yield user and password as an Authorization header has them (RFC 7617)."""
+        if login := self.login():
+            yield base64.b64encode(":".join(login).encode(errors="surrogateescape")).decode()
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __repr__(self) -> str:
+        return f"SourceUri({self._shown!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SourceUri) and self._raw == other._raw
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+
+def shown(value: str) -> str:
+    """Return a value that may be a source, or was meant to be one, without its secrets."""
+    taken = value.taken if isinstance(value, Expanded) else ()
+    try:
+        return str(SourceUri(value, taken))
+    except ValueError:
+        before, at, rest = value.rpartition("@")
+        scheme = _SCHEME_OF_URL.match(before)
+        return Redactor(taken)(f"{scheme[0] if scheme else ''}{MASK}{at}{rest}" if at else value)
+
+
+def _masked(text: str, spans: Iterable[Span]) -> str:
+    """Return ``text`` with one mask for spans that touch."""
+    parts: list[str] = []
+    at = 0
+    for start, end in sorted(spans):
+        if start > at or not parts:
+            parts += (text[at:start], MASK)
+        at = max(at, end)
+    return "".join(parts) + text[at:]
+
+
+def _spans(text: str) -> Iterator[Span]:
+    for url in _URL.finditer(text):
+        if url[1] is not None:
+            yield url.span(1)
+        elif not _HOST_IN_TEXT.fullmatch(url[2]):  # cut off before the "@"
+            yield url.span(2)
+        for start, end in _spans_behind_host(url[3]):
+            yield url.start(3) + start, url.start(3) + end
+    yield from (match.span(1) for match in _NAMED.finditer(text))
+
+
+def _spans_behind_host(rest: str) -> Iterator[Span]:
+    """Yield what in path, query and fragment isn't known to be harmless.
+
+    A path's parts are, but for ``name=value``; and where one isn't, nothing behind it is.
+    """
+    for piece in _PIECE.finditer(rest):
+        settings = _IN_PATH.finditer(rest, 0, piece.end()) if piece.start() == 0 else (piece,)
+        for setting in settings:
+            if not _HARMLESS.fullmatch(setting[0]):
+                name = _NAME.match(setting[0])
+                yield setting.start() + (name.end() if name else 0), piece.end()
+                break
+
+
+def _any_encoding(secret: str) -> str:
+    """Return a pattern that matches ``secret`` with any of its characters encoded or escaped."""
+    return "".join(f"(?:{'|'.join(_forms(character))})" for character in secret)
+
+
+def _forms(character: str) -> list[str]:
+    encoded = "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogatepass"))
+    plain = re.escape(character)
+    if character in "\\'\"":
+        plain = rf"\\?{plain}"  # as repr() shows it
+    return [f"(?i:{encoded})", plain, *([r"\+"] if character == " " else [])]
+
+
+def _scheme_of(text: str) -> str:
+    """Return the scheme of a source, or raise ValueError saying why it is none."""
+    if not text or not text.isprintable():
+        raise ValueError("is empty or holds control characters")
+    if len(text) > LONGEST:
+        raise ValueError(f"is longer than {LONGEST} characters")
+    match = _SCHEME.match(text)
+    if match is None:
+        if text.startswith("/dev/video"):
+            raise ValueError("is a camera: write v4l2: before it")
+        return "file"
+    scheme = match[1].lower()
+    if scheme == "v4l2":
+        CameraAddress.parse(text)
+    elif scheme in NETWORK_SCHEMES:
+        _check_url(_URL.match(text, len(scheme)))
+    else:
+        raise ValueError(
+            "has a scheme that isn't read here: give rtsp://, rtsps://, http://, https://, "
+            "v4l2:0 or a path (one with a colon in its name as ./name)"
+        )
+    return scheme
+
+
+def _check_url(url: re.Match[str] | None) -> None:
+    """Raise ValueError for a URL that isn't one, or of which `redact` might hide too little."""
+    if url is None or not url[0].startswith("://") or url.end() < len(url.string) or not url[2]:
+        raise ValueError("is no full URL: write it as in rtsp://host:554/path, and a space as %20")
+    if _BEHIND_HOST.search(url[1] or ""):
+        raise ValueError(
+            "has an @ behind a / ? or #: percent-encode these in a user name or password "
+            "(%2F %3F %23), and an @ behind the host (%40)"
+        )
+    host = _HOST.fullmatch(url[2])
+    if host is None or int(host[1] or 0) > 65535:
+        raise ValueError(
+            "has a host or port that can't be read; in a user name or password percent-encode "
+            "/ ? # @ and :"
+        )

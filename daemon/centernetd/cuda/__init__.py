@@ -1,0 +1,24 @@
+"""The CUDA runtime through cuda-python, which is imported here and nowhere else.
+
+Everything is owned by one Python object, checked at the call and closed once. Nothing here
+needs a GPU, a driver or cuda-python before it is used.
+"""
+
+from centernetd.cuda.calls import CudaError
+from centernetd.cuda.device import Device, has_nvidia_device
+from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
+from centernetd.cuda.order import Event, Stream
+from centernetd.cuda.owned import live
+
+__all__ = [
+    "CudaError",
+    "Device",
+    "DeviceBuffer",
+    "Event",
+    "PinnedBuffer",
+    "Stream",
+    "copy_async",
+    "copy_rows_out",
+    "has_nvidia_device",
+    "live",
+]

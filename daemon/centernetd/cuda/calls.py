@@ -1,0 +1,121 @@
+"""Calling the CUDA runtime: every status is checked and every failure is named."""
+
+import functools
+import importlib
+import logging
+from types import ModuleType
+from typing import Any
+
+from centernetd.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+# After one of these every later call of the process fails: the documentation of cudaError_t says
+# of each that the process must be terminated and relaunched.
+_STICKY = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
+_INSUFFICIENT_DRIVER = 35
+_NO_DEVICE = 100
+OUT_OF_MEMORY = 2
+
+
+class CudaError(EngineError):
+    """A call that the CUDA runtime refused; ``code`` is its ``cudaError_t``."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def sticky(self) -> bool:
+        """Whether this process can never use the GPU again."""
+        return self.code in _STICKY
+
+
+@functools.cache
+def runtime() -> ModuleType:
+    """Return cuda-python's module of the CUDA runtime.
+
+    Raises
+    ------
+    EngineError
+        When cuda-python isn't installed.
+    """
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except ImportError as error:
+        raise EngineError(
+            f"cuda-python can't be used ({error}): pip install 'centernetd[gpu]', on a Jetson "
+            "'centernetd[cuda12]'"
+        ) from None
+
+
+def call(name: str, *arguments: object) -> Any:  # noqa: ANN401 - as many kinds as calls
+    """Call the runtime's function ``name`` and return what comes after its status.
+
+    That is None, one value, or a tuple of several.
+
+    Raises
+    ------
+    CudaError
+        When the status is not success.
+    EngineError
+        When there is no cuda-python or no driver.
+    """
+    library = runtime()
+    try:
+        status, *results = getattr(library, name)(*arguments)
+    except RuntimeError as error:  # some releases raise where there is no libcuda
+        raise EngineError(
+            f"the NVIDIA driver can't be loaded ({error}): install it, so that nvidia-smi "
+            "lists the GPU"
+        ) from None
+    if status:
+        raise _error(library, name, status)
+    if not results:
+        return None
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def release(name: str, handle: object) -> None:
+    """Give ``handle`` back by the function ``name``; a failure is only logged.
+
+    After a sticky error nothing can be given back, which needs no word: the process ends.
+    """
+    try:
+        call(name, handle)
+    except CudaError as error:
+        if not error.sticky:
+            log.warning("%s", error)
+
+
+def _error(library: ModuleType, name: str, status: Any) -> CudaError:  # noqa: ANN401
+    code = int(status)
+    if code == _INSUFFICIENT_DRIVER:
+        return CudaError(_driver_sentence(library), code)
+    if code == _NO_DEVICE:
+        return CudaError("the NVIDIA driver finds no GPU: see what nvidia-smi says", code)
+    _, title = library.cudaGetErrorName(status)
+    _, text = library.cudaGetErrorString(status)
+    error = CudaError(f"{name} failed: {_text(title)} ({code}), {_text(text)}", code)
+    if error.sticky:
+        error.args = (f"{error}; the GPU is lost to this process, which must be started again",)
+    return error
+
+
+def _driver_sentence(library: ModuleType) -> str:
+    _, driver = library.cudaDriverGetVersion()
+    _, needed = library.cudaRuntimeGetVersion()
+    if not driver:
+        return "there is no NVIDIA driver: install it, so that nvidia-smi lists the GPU"
+    return (
+        f"the NVIDIA driver is for CUDA {_version(driver)} and the installed cuda-python needs "
+        f"{_version(needed)}: update the driver, or install an older cuda-python"
+    )
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _text(said: bytes | str) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else said

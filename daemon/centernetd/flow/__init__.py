@@ -1,0 +1,37 @@
+"""What moves through the daemon, and what it moves through."""
+
+from centernetd.flow.bell import Bell
+from centernetd.flow.channel import Channel, ChannelClosedError
+from centernetd.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
+from centernetd.flow.lane import Backpressure, Budget, Lane
+from centernetd.flow.ledger import Ledger, Reason, StageName
+from centernetd.flow.meters import Meters
+from centernetd.flow.packet import UPRIGHT, Coding, Orientation, Packet
+from centernetd.flow.status import StorageStatus, StreamState, StreamStatus
+from centernetd.flow.worker import Worker
+
+__all__ = [
+    "EVERYTHING",
+    "UPRIGHT",
+    "Backpressure",
+    "Bell",
+    "Budget",
+    "Channel",
+    "ChannelClosedError",
+    "Coding",
+    "Detections",
+    "Filter",
+    "Frame",
+    "Lane",
+    "Ledger",
+    "Meters",
+    "Orientation",
+    "Packet",
+    "Reason",
+    "Result",
+    "StageName",
+    "StorageStatus",
+    "StreamState",
+    "StreamStatus",
+    "Worker",
+]

@@ -1,0 +1,244 @@
+"""One stream's way through the house, from its capture to its sinks."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from enum import Enum
+
+from centernetd.flow.channel import Channel, ChannelClosedError
+from centernetd.flow.frame import Frame, Result
+from centernetd.flow.ledger import Ledger, Reason, StageName
+from centernetd.flow.packet import Packet
+from centernetd.flow.status import StreamStatus
+
+_PACKETS = 1024  # of a source that may wait for the recorder: half a minute of video
+MOST_WAITING = 256 << 20
+"""Bytes of a live stream's pictures that may wait for a sink: eight of 4K fit."""
+_FEWEST = 2  # that may wait, however large they are
+_BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
+
+
+class Backpressure(str, Enum):
+    """What happens to a new frame when the stages behind are not ready for it."""
+
+    BLOCK = "block"  # capture waits: every frame of a file is processed
+    DROP_OLDEST = "drop_oldest"  # the oldest waiting frame makes room: a camera can't wait
+
+
+class Budget:
+    """The bytes of pictures that all lanes that block may hold; each may hold the same share."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._lanes: list[Lane] = []
+
+    def join(self, lane: "Lane") -> None:
+        """Give ``lane`` a share, until it closes."""
+        self._lanes = [other for other in self._lanes if not other.closed] + [lane]
+
+    @property
+    def share(self) -> int:
+        """Bytes that each may hold now; an empty lane takes one picture, however large."""
+        return self._total // max(1, sum(not lane.closed for lane in self._lanes))
+
+
+class Lane:
+    """Carries the frames of one stream, in order, and keeps their book.
+
+    Capture offers frames, inference takes them and delivers detections, and each sink reads
+    its own outlet. The only place where anybody waits for room is `offer`: on a lane that
+    blocks it lets a new frame in when fewer than ``depth`` are between capture and the hands
+    of the slowest sink, and their pictures keep to its share of the ``budget``. So inference never
+    waits for a sink, and one stream never waits for another. On a lane that drops, ``inbox``
+    frames may wait for inference (few: what waits grows old) and ``depth`` for each sink, fewer
+    of very large pictures. Where the source's own packets are recorded they go past inference, in
+    ``packets``, so that what inference passes over is recorded too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backpressure: Backpressure,
+        *,
+        depth: int,
+        inbox: int,
+        ready: threading.Condition,
+        sinks: Sequence[StageName],
+        max_frame_age: float | None = None,
+        copies: bool = False,
+        budget: Budget | None = None,
+    ) -> None:
+        self.name = name
+        self.backpressure = backpressure
+        self.depth = depth
+        self.max_frame_age = max_frame_age
+        self.ledger = Ledger(sinks)
+        self.status = StreamStatus()
+        self._ready = ready  # where both are held, it is taken before _lock
+        self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
+        self._abandoned = self.hurried = False
+        self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        told = {sink: threading.Condition(self._lock) for sink in sinks}
+        self._outlets = {
+            sink: Channel[Result](depth, arrived, self._tell_of_room)
+            for sink, arrived in told.items()
+        }
+        self._packets = (
+            Channel[Packet](_PACKETS, told[StageName.RECORD], self._tell_of_room)
+            if copies
+            else None
+        )
+        self._budget = budget if self._blocks else None
+        if self._budget is not None:
+            self._budget.join(self)
+
+    @property
+    def outlets(self) -> Mapping[StageName, Channel[Result]]:
+        """The channel each sink reads."""
+        return self._outlets
+
+    @property
+    def packets(self) -> Channel[Packet] | None:
+        """What the recorder reads beside its outlet, where the source's packets are copied."""
+        return self._packets
+
+    def copy(self, packet: Packet) -> None:
+        """Pass a packet to the recorder, who sees by its number if one before it had to go."""
+        if self._packets is not None:
+            with suppress(ChannelClosedError):
+                self._packets.put(packet)
+
+    def offer(self, frame: Frame) -> bool:
+        """Let ``frame`` in, after waiting for room if the lane blocks; False once closed."""
+        if not self._wait_for_room(frame.image.nbytes):
+            return False
+        with self._ready:  # no step of `abandon` or of inference comes between the postings
+            try:
+                evicted = self._inbox.put(frame)
+            except ChannelClosedError:
+                return False
+            self.ledger.capture()
+            if evicted is not None:
+                self.drop(StageName.CAPTURE, Reason.OVERFLOW)
+        return True
+
+    def skip(self) -> None:
+        """Count a decoded frame that the configuration doesn't want inferred on."""
+        with self._ready:
+            self.ledger.capture()
+            self.drop(StageName.CAPTURE, Reason.UNWANTED)
+
+    def peek(self) -> Frame | None:
+        """Return the frame that waits longest, leaving it there."""
+        return self._inbox.peek()
+
+    def take(self) -> Frame | None:
+        """Hand the frame that waits longest to inference, or None when none waits."""
+        frame = self._inbox.take()
+        if frame is not None:
+            self.ledger.take_up()
+        return frame
+
+    def deliver(self, *results: Result) -> None:
+        """Hand frames with their detections, in order, to every sink."""
+        with self._lock:
+            if self._abandoned:
+                return  # they were written off
+            self.ledger.infer(len(results))
+            for sink, outlet in self._outlets.items():
+                for result in results:
+                    while len(outlet) >= self._most_like(result) and outlet.take() is not None:
+                        self.ledger.drop(sink, Reason.OVERFLOW)
+                    outlet.put(result)
+            self._tell_of_room()  # a lane without sinks has some again
+            self._finish_if_drained()
+
+    def drop(self, stage: StageName, reason: Reason) -> None:
+        """Count a frame lost before the sinks."""
+        with self._lock:
+            self.ledger.drop(stage, reason)
+            self._tell_of_room()
+            self._finish_if_drained()
+
+    def close(self) -> None:
+        """Let nothing more in; the outlets close when the last frame has been delivered."""
+        self._inbox.close()
+        if self._packets is not None:
+            self._packets.close()
+        with self._lock:
+            self._room.notify_all()
+            self._finish_if_drained()
+
+    def discard(self) -> None:
+        """Close, and drop what inference hasn't taken up: there is no time left for it."""
+        self.close()
+        while self._inbox.take() is not None:
+            self.drop(StageName.CAPTURE, Reason.SHUTDOWN)
+
+    def abandon(self) -> None:
+        """Close for good when inference is gone: what it held is lost, the sinks may finish."""
+        self.discard()
+        with self._ready, self._lock:
+            self._abandoned = True
+            self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+            self._finish_if_drained()
+
+    def cut_short(self) -> None:
+        """Drop what waits for the sinks of an abandoned lane: there is time to end their files.
+
+        A sink that holds frames back itself is to look at ``hurried``, and drop them too.
+        """
+        self.hurried = True
+        while self._packets is not None and self._packets.take() is not None:
+            pass
+        for sink, outlet in self._outlets.items():
+            while outlet.take() is not None:
+                self.ledger.drop(sink, Reason.SHUTDOWN)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes in."""
+        return self._inbox.closed
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the inbox."""
+        return len(self._inbox)
+
+    def _most_like(self, result: Result) -> int:
+        """Return how many such pictures may wait for a sink."""
+        if self._blocks:  # what is let in was counted then
+            return self.depth
+        return min(self.depth, max(_FEWEST, MOST_WAITING // max(1, result.frame.image.nbytes)))
+
+    def _wait_for_room(self, size: int) -> bool:
+        if self._blocks:
+            with self._room:
+                self._room.wait_for(lambda: self.closed or self._has_room(size))
+        return not self.closed
+
+    def _has_room(self, size: int) -> bool:
+        frames = self._frames()
+        affordable = not frames or not self._budget or (frames + 1) * size <= self._budget.share
+        return affordable and self._held() < self.depth
+
+    def _tell_of_room(self) -> None:
+        # Not for every single frame: waking a thread costs more than passing a frame on.
+        if self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
+            self._room.notify_all()
+
+    @property
+    def _blocks(self) -> bool:
+        return self.backpressure is Backpressure.BLOCK
+
+    def _frames(self) -> int:
+        return self.ledger.waiting + max(map(len, self._outlets.values()), default=0)
+
+    def _held(self) -> int:
+        return max(self._frames(), 0 if self._packets is None else len(self._packets))
+
+    def _finish_if_drained(self) -> None:
+        if self.closed and self.ledger.waiting == 0:
+            for outlet in self._outlets.values():
+                outlet.close()

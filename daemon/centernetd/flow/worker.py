@@ -1,0 +1,78 @@
+"""A named thread that reports how it ended."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from centernetd.errors import StartupError
+
+
+class Worker:
+    """Runs one stage in a thread of its own.
+
+    ``run`` returns when its work is done or raises; either way ``on_exit`` is called in the
+    thread with the worker, whose ``error`` then says how it ended. The thread is a daemon
+    thread: one that is lost in native code can't keep the process alive.
+    """
+
+    def __init__(
+        self, name: str, run: Callable[[], None], on_exit: Callable[["Worker"], None]
+    ) -> None:
+        self.name = name
+        self.error: BaseException | None = None
+        self._run = run
+        self._on_exit = on_exit
+        self._begun = threading.Event()
+        self._cancelled = False
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def prepare(self) -> None:
+        """Get a thread from the system; it waits for `start`, which then can't fail.
+
+        Raises
+        ------
+        StartupError
+            When the system gives no more threads.
+        """
+        if self._thread.ident is not None:
+            return
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise StartupError(
+                f"no thread for {self.name}: {error}; allow the daemon more of them (TasksMax= of "
+                "its unit, ulimit -u)"
+            ) from None
+
+    def start(self) -> None:
+        """Begin the work; raises as `prepare` does if that was not called."""
+        self.prepare()
+        self._begun.set()
+
+    def cancel(self) -> None:
+        """End the thread, or let none be made, unless the work has begun."""
+        if not self._begun.is_set():
+            self._cancelled = True
+            self._begun.set()
+
+    def join(self, deadline: float) -> bool:
+        """Wait until the monotonic time ``deadline``; returns whether the thread has ended."""
+        if self.alive:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _main(self) -> None:
+        self._begun.wait()
+        if self._cancelled:
+            return
+        try:
+            self._run()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._on_exit(self)

@@ -1,0 +1,76 @@
+"""A prepared model in an engine, with the geometry on both sides of it."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.flow import Detections
+from centernetd.inference.engines import Engine, Slot
+from centernetd.inference.letterbox import GEOMETRIES, fill_row
+from centernetd.inference.postprocess import View, postprocess
+from centernetd.inference.wanted import Wanted
+from centernetd.model.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+
+SHARES = min(8, max(4, len(os.sched_getaffinity(0)) // 2))
+"""Threads that letterbox one batch, the caller among them: one manages some 740 frames/s."""
+
+
+class Detector:
+    """Puts pictures into an engine's slots and reads detections out of them."""
+
+    def __init__(self, engine: Engine, manifest: Manifest, pool: Executor) -> None:
+        """Take ``engine``, loaded with the model that ``manifest`` describes.
+
+        ``pool`` takes its share of letterboxing a batch.
+        """
+        self.engine = engine
+        self.manifest = manifest
+        self._pool = pool
+        self._geometry = GEOMETRIES[manifest.resize]
+        cv2.setNumThreads(1)  # for the whole process: its threads would fight with ours
+
+    def fill(
+        self, slot: Slot, images: Sequence[NDArray[np.uint8]], wanted: Sequence[Wanted]
+    ) -> list[View]:
+        """Letterbox ``images`` into the first rows of ``slot``; returns how each is seen."""
+        target = self.manifest.input_size
+        views = [
+            View(image.shape[:2], self._geometry(image.shape[:2], target), wants)
+            for image, wants in zip(images, wanted, strict=True)
+        ]
+        jobs = list(zip(images, slot.rows, views, strict=False))
+        own, *others = [jobs[start::SHARES] for start in range(min(SHARES, len(jobs)))]
+        running = [self._pool.submit(_fill_rows, share) for share in others]
+        _fill_rows(own)
+        for share in running:
+            share.result()
+        return views
+
+    def read(self, slot: Slot, views: Sequence[View]) -> list[Detections]:
+        """Wait for ``slot`` and return the detections of each of its frames.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails.
+        """
+        tensors = self.engine.wait(slot)
+        found, broken = postprocess(
+            tensors["detections"], tensors.get("keypoints"), views, self.manifest.nms_iou
+        )
+        if broken:
+            log.warning("the model gave %d unusable detections, thrown away", broken)
+        return found
+
+
+def _fill_rows(share: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], View]]) -> None:
+    for image, row, view in share:
+        fill_row(image, row, view.geometry)

@@ -1,0 +1,102 @@
+"""Which engine this box runs, and why."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime as ort
+
+from centernetd.cuda import has_nvidia_device
+from centernetd.errors import EngineError
+from centernetd.inference.engines import ort_cuda
+from centernetd.inference.engines.engine import Engine
+from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.trt import installed_flavour, open_tensorrt
+from centernetd.model.plan import PlanFile, load_binding
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and the reason it was taken."""
+
+    backend: str
+    reason: str
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the backend runs on a GPU."""
+        return self.backend != "onnxruntime-cpu"
+
+
+def choose_backend(wanted: str) -> Choice:
+    """Return the backend for ``engine.backend: wanted``.
+
+    The CPU is taken only where it is asked for by name or there is no NVIDIA device: a box
+    with a GPU that can't be used must say so, not crawl.
+
+    Raises
+    ------
+    EngineError
+        When there is an NVIDIA device and nothing installed that can use it.
+    """
+    if wanted != "auto":
+        return Choice(wanted, "the configuration asks for it")
+    if not has_nvidia_device():
+        return Choice("onnxruntime-cpu", "there is no NVIDIA device")
+    if not has_cuda_python():
+        raise EngineError(
+            "engine.backend: auto found an NVIDIA GPU, but cuda-python is not installed: "
+            "pip install 'centernetd[gpu]' (on a Jetson 'centernetd[cuda12]'), or set "
+            "engine.backend: onnxruntime-cpu"
+        )
+    flavour = installed_flavour()
+    if flavour is not None:
+        return Choice("tensorrt", f"there is an NVIDIA device and {flavour} is installed")
+    if ort_cuda.PROVIDER in ort.get_available_providers():
+        reason = "there is an NVIDIA device, TensorRT is not installed and onnxruntime-gpu is"
+        return Choice("onnxruntime-cuda", reason)
+    raise EngineError(
+        "engine.backend: auto found an NVIDIA GPU, but neither TensorRT nor onnxruntime-gpu is "
+        "installed: pip install 'centernetd[gpu]', or set engine.backend: onnxruntime-cpu"
+    )
+
+
+def has_cuda_python() -> bool:
+    """Return whether cuda-python is installed."""
+    try:
+        return importlib.util.find_spec("cuda.bindings.runtime") is not None
+    except ModuleNotFoundError:  # not even the packages that it would be in
+        return False
+
+
+def open_onnx(
+    choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+) -> Engine:
+    """Load the prepared ``model``, which is in ``precision``, into ONNX Runtime.
+
+    Batches have up to ``max_batch`` rows. On the CPU ``concurrency`` of them run at once; a GPU
+    is given by its number.
+
+    Raises
+    ------
+    ModelError
+        When the model can't be loaded.
+    EngineError
+        When the backend can't run here.
+    """
+    if choice.on_gpu:
+        return ort_cuda.open_onnxruntime_cuda(model, device, precision, max_batch)
+    return OrtCpuEngine(model, precision, max_batch, concurrency)
+
+
+def open_plan(plan: PlanFile, device: int, max_batch: int) -> Engine:
+    """Load ``plan`` into TensorRT on the GPU of that number.
+
+    Raises
+    ------
+    ModelError
+        When it is not the plan of a prepared model, or for smaller batches.
+    EngineError
+        When TensorRT or the GPU refuses it.
+    """
+    return open_tensorrt(plan, load_binding(), device, max_batch)

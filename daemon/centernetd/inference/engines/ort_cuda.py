@@ -1,0 +1,157 @@
+"""ONNX Runtime on the GPU, on our own buffers and our own CUDA stream."""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from centernetd.cuda import Device, Stream
+from centernetd.errors import EngineError, ModelError
+from centernetd.inference.engines.engine import EngineInfo
+from centernetd.inference.engines.gpu import GpuEngine, Tensor
+from centernetd.inference.engines.ort import ERRORS_ONLY, first_line
+
+PROVIDER = "CUDAExecutionProvider"
+TIDY_EVERY = 64
+"""Runs between two that ONNX Runtime is let wait for: only then does it free the pinned memory
+that small copies of each run went through."""
+_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(float)": np.dtype(np.float32),
+}
+
+
+def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: int) -> GpuEngine:
+    """Return an engine that runs the prepared ``model`` on GPU ``index``.
+
+    Raises
+    ------
+    EngineError
+        When there is no GPU, or ONNX Runtime can't use it.
+    ModelError
+        When the file can't be loaded.
+    """
+    return GpuEngine(
+        index,
+        max_batch,
+        lambda device, stream: OrtCudaNetwork(model, device, stream, precision),
+    )
+
+
+class OrtCudaNetwork:
+    """A session of ONNX Runtime that enqueues on a given stream and seldom waits for it.
+
+    What a run leaves to be freed is freed by the next one that is waited for. A session that goes
+    with some of it left frees it in a callback on the CUDA stream, where CUDA forbids it, and the
+    process is aborted: so one in `TIDY_EVERY` runs and the last one are waited for.
+
+    Each convolution plans anew whenever its input has another shape than the time before,
+    which takes seconds for a whole network: so only one batch size is ever run.
+    """
+
+    one_shape = True
+
+    def __init__(self, model: Path, device: Device, stream: Stream, precision: str) -> None:
+        """Load ``model``; raises as `open_onnxruntime_cuda` does."""
+        self._session: Any = _open_session(model, device, stream)
+        self._index = device.index
+        self._stream = stream
+        (frames,) = self._session.get_inputs()
+        self.input = _tensor(frames)
+        self.outputs = [_tensor(output) for output in self._session.get_outputs()]
+        self.info = EngineInfo("onnxruntime-cuda", precision, device.name)
+        self._waiting = _run_options(wait=True)
+        self._passing = _run_options(wait=False)
+        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
+        self._untidied = 0  # runs since the last that was waited for
+
+    def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
+        """Enqueue one run on ``batch`` rows.
+
+        Raises
+        ------
+        EngineError
+            When ONNX Runtime fails.
+        """
+        key = (batch, addresses[self.input.name])
+        binding = self._bindings.get(key)
+        if binding is None:
+            binding = self._bindings[key] = self._bind(batch, addresses)
+        self._run(binding, wait=self._untidied + 1 == TIDY_EVERY)
+
+    def close(self) -> None:
+        """Free the session; may be called twice. The memory it last ran on must still be there.
+
+        Raises
+        ------
+        EngineError
+            When ONNX Runtime fails; the session is not freed then.
+        """
+        if self._untidied:
+            self._run(next(iter(self._bindings.values())), wait=True)
+            self._stream.synchronize()  # what is freed is freed by a callback on it
+        self._bindings.clear()
+        self._session = None
+
+    def _run(self, binding: ort.IOBinding, *, wait: bool) -> None:
+        try:
+            self._session.run_with_iobinding(binding, self._waiting if wait else self._passing)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise EngineError(f"ONNX Runtime failed on the GPU: {first_line(error)}") from None
+        self._untidied = 0 if wait else self._untidied + 1
+
+    def _bind(self, batch: int, addresses: Mapping[str, int]) -> ort.IOBinding:
+        binding = self._session.io_binding()
+        place = ("cuda", self._index)
+        for tensor, bind in [
+            (self.input, binding.bind_input),
+            *((output, binding.bind_output) for output in self.outputs),
+        ]:
+            shape = (batch, *tensor.shape)
+            bind(tensor.name, *place, tensor.dtype, shape, addresses[tensor.name])
+        return binding
+
+
+def _run_options(*, wait: bool) -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.add_run_config_entry("disable_synchronize_execution_providers", str(int(not wait)))
+    return options
+
+
+def _open_session(model: Path, device: Device, stream: Stream) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings = {
+        "device_id": str(device.index),
+        "user_compute_stream": str(stream.address),
+        "use_tf32": "0",  # it is on by default, and moves float32 results by 4e-3
+    }
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
+        ort.preload_dlls()
+    try:
+        session = ort.InferenceSession(
+            str(model),
+            options,
+            providers=[(PROVIDER, settings), "CPUExecutionProvider"],
+            enable_fallback=0,  # else it would quietly crawl on the CPU
+        )
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ModelError(f"{model}: ONNX Runtime can't load it: {first_line(error)}") from None
+    if PROVIDER not in session.get_providers():
+        raise EngineError(
+            "ONNX Runtime can't use the GPU, since libraries of CUDA or cuDNN are missing: "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        )
+    return session
+
+
+def _tensor(argument: ort.NodeArg) -> Tensor:
+    _, *shape = argument.shape
+    return Tensor(argument.name, tuple(shape), _TYPES[argument.type])

@@ -1,0 +1,151 @@
+"""TensorRT, and TensorRT-RTX, which has the same interface."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from centernetd.cuda import Device, Stream
+from centernetd.errors import EngineError, ModelError
+from centernetd.inference.engines.engine import EngineInfo
+from centernetd.inference.engines.gpu import GpuEngine, Tensor
+from centernetd.inference.engines.trt_cache import RuntimeCache
+from centernetd.model import contract
+from centernetd.model.plan import Binding, PlanFile, shared_logger
+from centernetd.model.plan.binding import FULL, RTX
+
+_DYNAMIC = -1
+
+
+def installed_flavour() -> str | None:
+    """Return the module of TensorRT that is installed, if any, without importing it."""
+    return next((name for name in (FULL, RTX) if importlib.util.find_spec(name)), None)
+
+
+def open_tensorrt(plan: PlanFile, binding: Binding, index: int, max_batch: int) -> GpuEngine:
+    """Return an engine that runs ``plan``, a verified one, on GPU ``index``.
+
+    Raises
+    ------
+    EngineError
+        When there is no GPU, too little of its memory, or TensorRT refuses the plan.
+    ModelError
+        When the plan is not one of a prepared model, or for smaller batches.
+    """
+    return GpuEngine(
+        index,
+        max_batch,
+        lambda device, stream: TensorRtNetwork(plan, binding, device, stream, max_batch),
+    )
+
+
+class TensorRtNetwork:
+    """A plan, deserialised.
+
+    Its one execution context is made by the thread that launches first, and used by that
+    thread only: a context is not thread-safe.
+    """
+
+    one_shape = False
+
+    def __init__(
+        self, plan: PlanFile, binding: Binding, device: Device, stream: Stream, max_batch: int
+    ) -> None:
+        """Load ``plan``, to be run on ``stream``; raises as `open_tensorrt` does."""
+        self._plan = plan.path
+        self._device = device
+        self._stream = stream
+        self._logger = shared_logger(binding.trt)
+        self._runtime = binding.trt.Runtime(self._logger)
+        self._engine = self._deserialise(binding, plan.content)
+        self.input, *self.outputs = _tensors(binding.trt, self._engine, plan.path)
+        _check_profile(self._engine, plan.path, max_batch)
+        backend = binding.flavour.replace("_", "-")
+        self.info = EngineInfo(backend, plan.manifest.precision, device.name)
+        self._cache = RuntimeCache(plan.path)
+        self._context: Any = None
+
+    def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
+        """Enqueue one run on ``batch`` rows.
+
+        Raises
+        ------
+        EngineError
+            When TensorRT refuses.
+        """
+        if self._context is None:
+            self._context = self._make_context()
+        context = self._context
+        shape = (batch, *self.input.shape)
+        self._require(context.set_input_shape(self.input.name, shape), "set_input_shape")
+        for name, address in addresses.items():
+            self._require(context.set_tensor_address(name, address), "set_tensor_address")
+        self._require(context.execute_async_v3(self._stream.address), "execute_async_v3")
+
+    def close(self) -> None:
+        """Free the context and the engine, and keep what TensorRT-RTX compiled."""
+        if self._context is not None:
+            self._cache.save()
+        self._context = self._engine = self._runtime = None
+
+    def _deserialise(self, binding: Binding, content: bytes) -> Any:  # noqa: ANN401 - no types
+        engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            major, minor = self._device.compute_capability
+            raise EngineError(
+                f"{self._plan}: {binding} refuses this plan on "
+                f"{self._device.name} (compute capability {major}.{minor}): it was built for "
+                f"another version or GPU{self._because()}; build it here with "
+                "`centernetd build`"
+            )
+        return engine
+
+    def _make_context(self) -> Any:  # noqa: ANN401 - TensorRT has no types
+        context = self._cache.create_context(self._engine)
+        if context is None:
+            free, _ = self._device.memory()
+            raise EngineError(
+                f"GPU memory is short: {self._plan.name} needs "
+                f"{self._engine.device_memory_size_v2 / 1e6:,.1f} MB to run, {free / 1e6:,.1f} MB "
+                f"are free{self._because()}; lower batching.max_size"
+            )
+        return context
+
+    def _because(self) -> str:
+        said = self._logger.last_error()
+        return f" ({said})" if said else ""
+
+    def _require(self, succeeded: bool, name: str) -> None:
+        if not succeeded:
+            raise EngineError(f"TensorRT failed in {name}{self._because()}")
+
+
+def _tensors(trt: ModuleType, engine: Any, plan: Path) -> Sequence[Tensor]:  # noqa: ANN401
+    """Return the input and the outputs, in this order; `ModelError` unless as prepared."""
+    found = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        batch, *shape = engine.get_tensor_shape(name)
+        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+        on_device = engine.get_tensor_location(name) == trt.TensorLocation.DEVICE
+        if batch != _DYNAMIC or not all(side > 0 for side in shape) or not on_device:
+            raise ModelError(f"{plan}: its tensor {name} has no batch, or no fixed size beside it")
+        found[name] = Tensor(name, tuple(shape), dtype)
+    names = (contract.INPUT, contract.DETECTIONS, contract.KEYPOINTS)
+    tensors = [found.pop(name) for name in names if name in found]
+    wanted = [np.uint8, *[np.float32] * (len(tensors) - 1)]
+    if found or len(tensors) < 2 or [tensor.dtype for tensor in tensors] != wanted:
+        raise ModelError(f"{plan}: not the plan of a prepared model: run `centernetd build` on one")
+    return tensors
+
+
+def _check_profile(engine: Any, plan: Path, max_batch: int) -> None:  # noqa: ANN401
+    smallest, _, largest = engine.get_tensor_profile_shape(contract.INPUT, 0)
+    if smallest[0] > 1 or largest[0] < max_batch:
+        raise ModelError(
+            f"{plan}: built for batches of {smallest[0]} to {largest[0]}, and 1 to {max_batch} are "
+            "asked for: set batching.max_size, or build it again"
+        )

@@ -1,0 +1,232 @@
+"""The inference stage: frames out of the lanes, through the engine, detections into the lanes."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from weakref import WeakKeyDictionary
+
+from centernetd.errors import StartupError
+from centernetd.flow import Backpressure, Channel, Frame, Lane, Meters, Reason, Result, StageName
+from centernetd.inference.collect import SystemClock, Taken, collect, in_turn
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines import Slot
+from centernetd.inference.forecast import Forecast
+from centernetd.inference.postprocess import View
+from centernetd.inference.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How batches are formed: at most ``max_size`` frames, ``max_delay`` seconds of waiting."""
+
+    max_size: int
+    max_delay: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A batch on its way through the engine."""
+
+    slot: Slot
+    frames: Sequence[Taken]
+    views: Sequence[View]
+    collected_at: float
+
+
+class InferenceStage:
+    """Two threads around one engine and a ring of slots.
+
+    `feed` collects a batch, letterboxes it into a free slot and enqueues it; `harvest` waits
+    for the oldest slot, delivers its detections and frees it. So the next batch is prepared
+    under the compute of the current one, whatever the engine. Both end when every lane is
+    closed and drained, or raise.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        wanted: Mapping[Lane, Wanted],
+        ready: threading.Condition,
+        batching: Batching,
+        meters: Meters,
+        beat: Callable[[float], None],
+        slots: int,
+    ) -> None:
+        """Serve the lanes of ``wanted``, whose inboxes announce frames on ``ready``.
+
+        ``beat`` is called with every batch that is taken up, with 0, and finished, with the
+        seconds that it took.
+        """
+        self._detector = detector
+        self._lanes = list(wanted)
+        self._ready = ready
+        self._wanted = WeakKeyDictionary(wanted)
+        self._batching = batching
+        self._meters = meters
+        self._beat = beat
+        self._clock = SystemClock()
+        self._forecast = Forecast()
+        self._slots = detector.engine.make_slots(slots)
+        self._free: Channel[Slot] = Channel(slots)
+        self._running: Channel[_Batch] = Channel(slots)
+        for slot in self._slots:
+            self._free.put(slot)
+        self._fed = self._harvested = 0  # batches; each is counted by one thread
+        self._ended = False
+
+    @property
+    def slots_busy(self) -> int:
+        """Slots that hold a batch: being filled, computed or harvested."""
+        return self._fed - self._harvested
+
+    def serve(self, lanes: Mapping[Lane, Wanted]) -> None:
+        """Serve these lanes too; from any thread.
+
+        Raises
+        ------
+        StartupError
+            When every lane has been closed and drained, which ends inference.
+        """
+        with self._ready:
+            if self._ended and lanes:
+                raise StartupError("every stream has ended, and so does the daemon: start it again")
+            self._wanted.update(lanes)
+            self._lanes.extend(lanes)
+
+    def forget(self, lane: Lane) -> None:
+        """Serve ``lane``, which is closed, no more; from any thread."""
+        with self._ready:
+            self._lanes.remove(lane)
+
+    def warm_up(self) -> None:
+        """Run an empty batch of each size in each slot: the first frames find all allocated.
+
+        To be called before `feed`, in the same thread. It ends early when every lane is closed.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails; `harvest` then ends.
+        """
+        engine = self._detector.engine
+        sizes = sorted({engine.bucket(n + 1) for n in range(self._batching.max_size)})
+        try:
+            for slot, size in product(self._slots, sizes):
+                if self._all_closed:
+                    return
+                began = self._clock.now()
+                engine.enqueue(slot, size)
+                engine.wait(slot)
+                self._beat(self._clock.now() - began)
+        except BaseException:
+            self._running.close()
+            raise
+
+    def feed(self) -> None:
+        """Keep the engine fed until every lane is closed and drained."""
+        try:
+            for slot in self._free:
+                while not self._feed(slot):
+                    if self._end():
+                        return
+        finally:
+            self._running.close()
+
+    def harvest(self) -> None:
+        """Deliver the detections of each batch that `feed` enqueued, in order."""
+        try:
+            for batch in self._running:
+                self._deliver(batch)
+                self._free.put(batch.slot)
+                self._harvested += 1
+        finally:
+            self._free.close()
+
+    @property
+    def _all_closed(self) -> bool:
+        return all(lane.closed for lane in tuple(self._lanes))
+
+    def _end(self) -> bool:
+        """End unless a lane has come meanwhile; returns whether it ends."""
+        with self._ready:
+            self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
+        return self._ended
+
+    def _limit(self, lane: Lane, frame: Frame) -> int:
+        """Return the largest batch in which ``frame`` would still be in time; 0: too late."""
+        if lane.backpressure is Backpressure.BLOCK or lane.max_frame_age is None:
+            return self._batching.max_size
+        budget = lane.max_frame_age - (self._clock.now() - frame.captured_at)
+        return self._forecast.largest(self._batching.max_size, budget) if budget >= 0 else 0
+
+    def _feed(self, slot: Slot) -> bool:
+        """Enqueue a batch in ``slot``; returns False when every lane is closed and drained."""
+        while frames := collect(
+            self._lanes,
+            self._ready,
+            self._batching.max_size,
+            self._batching.max_delay,
+            self._limit,
+            self._clock,
+        ):
+            with self._ready:
+                self._lanes[:] = in_turn(self._lanes, frames)
+            self._fed += 1
+            if self._enqueue(slot, frames):
+                self._beat(0.0)
+                return True
+            self._fed -= 1
+            self._beat(0.0)
+        return False
+
+    def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> bool:
+        """Letterbox and enqueue ``frames``; returns whether any was still young enough."""
+        collected_at = self._clock.now()
+        images = [taken.frame.image for taken in frames]
+        views = self._detector.fill(slot, images, [self._wanted[lane] for lane, _ in frames])
+        self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
+        young = self._keep_young(slot, frames)
+        if not young:
+            return False
+        self._detector.engine.enqueue(slot, len(young))
+        batch = _Batch(slot, [frames[n] for n in young], [views[n] for n in young], collected_at)
+        self._running.put(batch)
+        return True
+
+    def _keep_young(self, slot: Slot, frames: Sequence[Taken]) -> Sequence[int]:
+        """Drop what grew too old while its batch was filled; returns which frames are left.
+
+        Their rows close ranks.
+        """
+        young: list[int] = []
+        for number, (lane, frame) in enumerate(frames):
+            if self._limit(lane, frame) == 0:
+                lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+                continue
+            if number > len(young):
+                slot.rows[len(young)] = slot.rows[number]
+            young.append(number)
+        return young
+
+    def _deliver(self, batch: _Batch) -> None:
+        found = self._detector.read(batch.slot, batch.views)
+        now = self._clock.now()
+        for step, seconds in self._detector.engine.durations(batch.slot).items():
+            self._meters.stage_duration(step, seconds)
+        self._meters.batch_size(len(batch.frames))
+        self._forecast.learn(len(batch.frames), now - batch.collected_at)
+        self._beat(now - batch.collected_at)
+        for (lane, frame), view, detections in zip(batch.frames, batch.views, found, strict=True):
+            for class_id in view.wanted(detections).class_id.tolist():
+                lane.status.detections[view.wanted.counted_as[class_id]] += 1
+            self._meters.frame_latency(lane.name, now - frame.captured_at)
+        # A lane's frames are delivered together: its sinks are woken once, not for each.
+        for lane in dict.fromkeys(taken.lane for taken in batch.frames):
+            lane.deliver(
+                *(
+                    Result(frame, detections)
+                    for (of, frame), detections in zip(batch.frames, found, strict=True)
+                    if of is lane
+                )
+            )

@@ -1,0 +1,85 @@
+"""Which detections a stream keeps, and under which label each is counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from centernetd.config import BlurConfig, StreamConfig
+from centernetd.errors import ConfigError
+from centernetd.flow import Filter
+from centernetd.model.manifest import Manifest
+
+OTHER = "other"
+_LABELS_COUNTED = 20
+
+
+@dataclass(frozen=True)
+class Wanted(Filter):
+    """What counts as a detection of one stream; ``blur`` is what is blurred in it, if anything.
+
+    ``counted_as`` gives each class id's label in the metric ``detections_total``, whose number
+    of series must stay bounded however many classes a model has.
+    """
+
+    counted_as: tuple[str, ...] = ()
+    blur: Filter | None = None
+
+    @property
+    def floor(self) -> Filter:
+        """What inference keeps: all that any consumer takes, and each filters for itself."""
+        if self.blur is None:
+            return self
+        mine, blurred = self.class_ids, self.blur.class_ids
+        return Filter(
+            min(self.confidence, self.blur.confidence),
+            None if mine is None or blurred is None else mine | blurred,
+        )
+
+
+def wanted_by(stream: StreamConfig, model: Manifest) -> Wanted:
+    """Return what ``stream`` wants of ``model``, whose threshold it takes unless it has its own.
+
+    Raises
+    ------
+    ConfigError
+        When a label isn't one of the model's.
+    """
+    detect = stream.detect
+    confidence = model.confidence if detect.confidence is None else detect.confidence
+    return resolve(stream.name, model.labels, confidence, detect.labels, stream.blur)
+
+
+def resolve(
+    stream: str,
+    model_labels: Sequence[str],
+    confidence: float,
+    only: Sequence[str],
+    blur: BlurConfig | None = None,
+) -> Wanted:
+    """Return what ``stream`` wants, given its ``detect.labels`` (empty: all) and its ``blur``.
+
+    Raises
+    ------
+    ConfigError
+        When a label isn't one of the model's.
+    """
+    named = set(only or model_labels[:_LABELS_COUNTED])
+    blurred = None
+    if blur is not None:
+        key = f"streams.{stream}.blur.labels"
+        blurred = Filter(blur.confidence, _class_ids(key, model_labels, blur.labels))
+    return Wanted(
+        confidence=confidence,
+        class_ids=_class_ids(f"streams.{stream}.detect.labels", model_labels, only),
+        counted_as=tuple(label if label in named else OTHER for label in model_labels),
+        blur=blurred,
+    )
+
+
+def _class_ids(key: str, model_labels: Sequence[str], only: Sequence[str]) -> frozenset[int] | None:
+    for label in only:
+        if label not in model_labels:
+            raise ConfigError(
+                f"{key}: the model has no label {label!r}; "
+                f"it has {', '.join(model_labels[:8])}{', ...' if len(model_labels) > 8 else ''}"
+            )
+    return frozenset(model_labels.index(label) for label in only) or None

@@ -1,0 +1,157 @@
+"""The tensors of a prepared model, checked by declaration and by a trial run."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto, TensorProto
+
+from centernetd.errors import ModelError
+from centernetd.model.files import first_line
+from centernetd.model.identity import is_same
+
+INPUT = "frames"
+DETECTIONS = "detections"
+KEYPOINTS = "keypoints"
+
+_LONGEST = 4096  # pixels a side: more asks for memory that nobody has
+
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial run gave: K detections of a frame, J keypoints of a detection."""
+
+    top_k: int
+    joints: int
+
+
+def is_met_by(model: ModelProto) -> bool:
+    """Tell whether `model` has the tensor names of a prepared model."""
+    inputs = {value.name for value in model.graph.input}
+    return INPUT in inputs and DETECTIONS in {value.name for value in model.graph.output}
+
+
+def input_size(model: ModelProto) -> tuple[int, int]:
+    """Return (H, W) of the input ``frames``; `ModelError` unless uint8 [batch, H, W, 3]."""
+    tensor = next(value for value in model.graph.input if value.name == INPUT).type.tensor_type
+    shape = [dim.dim_value for dim in tensor.shape.dim]
+    if tensor.elem_type != TensorProto.UINT8 or len(shape) != 4 or shape[3] != 3 or shape[0] != 0:
+        raise ModelError(f"its input {INPUT} is not uint8 [batch, H, W, 3] with any batch")
+    if not shape[1] or not shape[2]:
+        raise ModelError(f"its input {INPUT} has no fixed height and width")
+    return limited((shape[1], shape[2]))
+
+
+def limited(size: tuple[int, int]) -> tuple[int, int]:
+    """Return an input size, or raise `ModelError` where it is too large for any use."""
+    if max(size) > _LONGEST:
+        raise ModelError(
+            f"an input size of {size[0]}x{size[1]} is too large: give it {_LONGEST}x{_LONGEST} "
+            "at most"
+        )
+    return size
+
+
+def run(model: ModelProto, inputs: Tensors) -> dict[str, npt.NDArray[np.float32]]:
+    """Run `model` on the CPU.
+
+    Raises
+    ------
+    ModelError
+        It can't be run; with the reason.
+    """
+    with _file(model) as path:
+        return _run(path, inputs)[0]
+
+
+def _run(path: Path, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """Run the model in a file on one of `inputs` after another."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # it would hold the weights once more
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    given = inputs[0]
+    try:
+        session = ort.InferenceSession(
+            path,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it would print and try the same once more
+        )
+        names = [value.name for value in session.get_outputs()]
+        found = []
+        for given in inputs:
+            found.append(dict(zip(names, session.run(names, given), strict=True)))
+    except Exception as error:  # its exceptions have no common base
+        shapes = ", ".join(str(list(value.shape)) for value in given.values())
+        reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
+        raise ModelError(f"it can't run on an input {shapes}: {reason}") from None
+    return found
+
+
+@contextmanager
+def _file(model: ModelProto) -> Iterator[Path]:
+    """Keep `model` in a file while entered: who reads it from memory holds its bytes once more."""
+    with tempfile.NamedTemporaryFile(prefix="centernetd-", suffix=".onnx") as file:
+        file.write(model.SerializeToString())
+        file.flush()
+        yield Path(file.name)
+
+
+def _check(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"it is not valid ONNX: {first_line(error)}") from None
+
+
+def verify(model: ModelProto) -> Measured:
+    """Check a prepared model whole, as `verify_file`, and what it declares as its input."""
+    size = input_size(model)
+    with _file(model) as path:
+        return verify_file(path, size)
+
+
+def verify_file(path: Path, size: tuple[int, int]) -> Measured:
+    """Check a prepared model whole: valid ONNX, right shapes, rows that don't depend on others.
+
+    Raises
+    ------
+    ModelError
+        It is not; the sentence doesn't name the file.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    _check(path)
+    both, *alone = _run(path, *({INPUT: frames} for frames in (noise, noise[:1], noise[1:])))
+    detections, keypoints = both[DETECTIONS], both.get(KEYPOINTS)
+    if detections.dtype != np.float32 or detections.ndim != 3 or detections.shape[2] != 6:
+        raise ModelError(f"its output {DETECTIONS} is not float32 [batch, K, 6]")
+    if len(detections) != 2 or alone[0][DETECTIONS].shape != (1, *detections.shape[1:]):
+        raise ModelError("its batch size is fixed: export it with a dynamic batch")
+    joints = _joints(keypoints, detections.shape[:2])
+    if not np.isfinite(detections[..., 4]).any():
+        raise ModelError("it gives no score that is a number: its weights are damaged")
+    for row, one in enumerate(alone):
+        joints_of = () if keypoints is None else (one[KEYPOINTS][0], keypoints[row])
+        if not is_same(one[DETECTIONS][0], detections[row], *joints_of):
+            raise ModelError("it finds other things in a frame that shares its batch")
+    return Measured(detections.shape[1], joints)
+
+
+def _joints(keypoints: npt.NDArray[np.float32] | None, leading: tuple[int, ...]) -> int:
+    if keypoints is None:
+        return 0
+    if keypoints.ndim != 4 or keypoints.shape[:2] != leading or keypoints.shape[3] != 3:
+        raise ModelError(f"its output {KEYPOINTS} is not float32 [batch, K, J, 3]")
+    return int(keypoints.shape[2])

@@ -1,0 +1,85 @@
+"""Model files on disk: read whole, and hashed."""
+
+import errno
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx.external_data_helper import (
+    ExternalDataInfo,
+    load_external_data_for_model,
+    uses_external_data,
+)
+
+from centernetd import regular
+from centernetd.errors import ModelError
+
+LARGEST_MODEL = 2**31 - 1  # bytes; protobuf holds no more
+
+_CHECKPOINTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive, and a pickle as before torch 1.6
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put `path` in front of every `ModelError` raised inside."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def read(path: Path, limit: int = LARGEST_MODEL) -> bytes:
+    """Return the content of `path`, or raise a `ModelError` without its name."""
+    try:
+        return regular.read(path, limit)
+    except FileNotFoundError:
+        raise ModelError("no such model file") from None
+    except OSError as error:
+        raise ModelError(f"can't be read: {error.strerror}") from None
+
+
+def load(path: Path) -> tuple[onnx.ModelProto, str]:
+    """Read an ONNX file once; give the model and its SHA-256, external weights included.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, unreadable, not ONNX or cut short; without the file's name.
+    """
+    content = read(path)
+    if content.startswith(_CHECKPOINTS):
+        raise ModelError(
+            "a PyTorch checkpoint, not an ONNX file: make one of it with `centernetd export`"
+        )
+    digest = hashlib.sha256(content)
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError:
+        raise ModelError("not an ONNX file, or cut short") from None
+    if not model.graph.node or not model.opset_import:
+        raise ModelError("not an ONNX file: it holds no network")
+    external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    try:
+        _refuse_endless(external, path.parent)
+        load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"its external weights can't be read: {first_line(error)}") from None
+    for tensor in external:
+        digest.update(tensor.raw_data)
+    return model, digest.hexdigest()
+
+
+def _refuse_endless(tensors: Sequence[onnx.TensorProto], folder: Path) -> None:
+    """Raise an `OSError` where external weights are not in regular files, or are too large."""
+    infos = [ExternalDataInfo(tensor) for tensor in tensors]
+    sizes = [regular.size_of(folder / info.location, regular.LARGEST) for info in infos]
+    if sum(info.length or size for info, size in zip(infos, sizes, strict=True)) > LARGEST_MODEL:
+        raise OSError(errno.EFBIG, "they are larger than 2 GiB")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, for a sentence of ours to end with."""
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,162 @@
+"""The manifest: what the program must know of a prepared model, one JSON document in it."""
+
+import dataclasses
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from centernetd.errors import ModelError
+from centernetd.model import files, sealed
+from centernetd.model.precision import FLOAT32, PRECISIONS
+
+KEY = "centernetd.manifest"
+
+_LONGEST_SHOWN = 60
+
+MAX_TOP_K = 3840  # the most that TensorRT's TopK gives
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared model's description; a value out of range raises `ModelError` at once.
+
+    `input_size` is (height, width). `order`, `mean` and `std` say what the graph does to the
+    BGR pixels it is given: channels in `order`, each then ``(pixel / 255 - mean) / std``; a
+    network of raw 0..255 pixels has mean 0 and std 1/255. `resize` says how a frame is fitted
+    into the input. `confidence` is the default threshold. With `nms_iou`, boxes that overlap a
+    better one of their class by more are to be dropped after the engine. `precision` is what the
+    network computes in; the tensors and all around it are the same in any.
+    """
+
+    layout: str
+    input_size: tuple[int, int]
+    order: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: str
+    labels: tuple[str, ...]
+    joints: tuple[str, ...]
+    confidence: float
+    nms_iou: float | None
+    top_k: int
+    source_sha256: str
+    precision: str = FLOAT32
+
+    def __post_init__(self) -> None:
+        rules = {
+            "layout": (_is_text(self.layout), "a name"),
+            "input_size": (_is_size(self.input_size), "[height, width], both above 0"),
+            "order": (self.order in ("bgr", "rgb"), "bgr or rgb"),
+            "mean": (_are_numbers(self.mean), "three numbers"),
+            "std": (_are_numbers(self.std) and 0 not in self.std, "three numbers other than 0"),
+            "resize": (self.resize in ("letterbox", "stretch"), "letterbox or stretch"),
+            "labels": (_are_names(self.labels) and bool(self.labels), "a list of distinct names"),
+            "joints": (_are_names(self.joints), "a list of distinct names"),
+            "confidence": (_is_share(self.confidence), "a number from 0 to 1"),
+            "nms_iou": (self.nms_iou is None or _is_share(self.nms_iou), "none or from 0 to 1"),
+            "top_k": (
+                _is_count(self.top_k) and self.top_k <= MAX_TOP_K,
+                f"a whole number from 1 to {MAX_TOP_K}",
+            ),
+            "source_sha256": (_is_sha256(self.source_sha256), "64 hexadecimal digits"),
+            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ModelError(f"{name} must be {rule}, not {_shown(getattr(self, name))}")
+
+    def to_json(self) -> str:
+        """Return the one JSON document that `from_json` takes."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, document: str) -> "Manifest":
+        """Read a document; raise `ModelError` naming the first field that is wrong."""
+        try:
+            found = json.loads(document)
+        except (ValueError, RecursionError):
+            raise ModelError("the manifest is not JSON") from None
+        if not isinstance(found, dict):
+            raise ModelError("the manifest is not a JSON object")
+        names = [field.name for field in dataclasses.fields(cls)]
+        if missing := [name for name in names if name not in found]:
+            raise ModelError(f"the manifest lacks {missing[0]}")
+        if unknown := [name for name in found if name not in names]:
+            raise ModelError(f"the manifest has an unknown field {_shown(unknown[0])}")
+        return cls(**{name: _frozen(value) for name, value in found.items()})
+
+
+def find(model: onnx.ModelProto) -> Manifest | None:
+    """Return the manifest inside `model`, None where there is none."""
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            return Manifest.from_json(entry.value)
+    return None
+
+
+def embed(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Put `manifest` into `model`, in place of the one that it may have, and break its seal."""
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    props.pop(sealed.KEY, None)
+    onnx.helper.set_model_props(model, {**props, KEY: manifest.to_json()})
+
+
+def read(path: Path) -> Manifest:
+    """Return the manifest of the prepared model at `path`; `ModelError` if it has none."""
+    with files.naming(path):
+        model, _ = files.load(path)
+        manifest = find(model)
+        if manifest is None:
+            raise ModelError(
+                "not a prepared model (it has no manifest): run `centernetd prepare` on it first"
+            )
+        return manifest
+
+
+def _shown(value: object) -> str:
+    """Return a value as a sentence may hold it: whoever made the file chose how long it is."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 - the constructor checks it
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_count, value))
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # which is false for NaN, and for 10**400
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and _is_number(value) and 0 <= value <= 1
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value)) and len(set(value)) == len(value)
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None

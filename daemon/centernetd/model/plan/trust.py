@@ -1,0 +1,41 @@
+"""Whether a file that will be run as native code could have been put there by somebody else."""
+
+import os
+import stat
+from pathlib import Path
+
+from centernetd.errors import ModelError
+from centernetd.model import files
+
+
+def refuse_foreign_file(found: os.stat_result) -> None:
+    """Raise a `ModelError` if somebody else owns the file or can write to it."""
+    if found.st_uid not in (0, os.geteuid()):
+        raise ModelError(
+            f"it belongs to another user (number {found.st_uid}) and would be run as native code"
+        )
+    if _others_write(found):
+        raise ModelError(
+            "others can write to it, and it would be run as native code: take that right away "
+            "with `chmod go-w`"
+        )
+
+
+def refuse_open_folder(folder: Path) -> None:
+    """Raise a `ModelError` if others can put files into ``folder``, or replace some."""
+    with files.naming(folder):
+        try:
+            found = folder.stat()
+        except OSError as error:
+            raise ModelError(f"can't be looked at: {error.strerror}") from None
+        if _others_write(found) and not found.st_mode & stat.S_ISVTX:
+            raise ModelError(
+                "others can write to this folder, and plans in it would be run as native code: "
+                "take that right away with `chmod go-w`, or use another folder"
+            )
+
+
+def _others_write(found: os.stat_result) -> bool:
+    """Tell whether the world, or a group that is not this process's own, may write."""
+    by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
+    return bool(found.st_mode & stat.S_IWOTH or by_group)

@@ -1,0 +1,102 @@
+"""Files that end with a seal, which proves that each is whole and the one that is wanted.
+
+A seal is an entry of an ONNX model's metadata, so a sealed model is still an ONNX file. Any other
+kind of file ends with the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, StringStringEntryProto
+
+from centernetd import regular
+from centernetd.errors import ModelError
+from centernetd.model import durable
+
+About = Mapping[str, Any]
+
+KEY = "centernetd.seal"
+_MARK = StringStringEntryProto(key=KEY).SerializeToString()
+_LONGEST = 2**20  # bytes of a seal
+_DIGITS = 64  # of a SHA-256
+_DAMAGED = "it is not the file that was written, or not all of it"
+
+
+@contextmanager
+def replacing(path: Path, about: About) -> Iterator[Path]:
+    """Give a file to write, which is sealed and becomes `path` as with `durable.replacing`.
+
+    `about`, which is JSON, says what it is.
+
+    Raises
+    ------
+    StartupError
+        It can't be written.
+    """
+    with durable.replacing(path) as part:
+        yield part
+        content = part.read_bytes()
+        with part.open("ab") as file:
+            file.write(seal(content, json.dumps(about)))
+
+
+def write(path: Path, content: bytes, about: About) -> None:
+    """Write `content` and its seal to `path`, as `replacing`; nobody else may write to it."""
+    with replacing(path, about) as part:
+        part.touch(0o644)
+        part.write_bytes(content)
+
+
+def read(path: Path, judge: regular.Judge = lambda _found: None) -> tuple[bytes, About]:
+    """Return what was written to `path`, without the seal, and what the seal says about it.
+
+    `judge` may refuse the file by raising a `ModelError`.
+
+    Raises
+    ------
+    ModelError
+        It can't be read, or its seal does not match its content; half a sentence without its name.
+    """
+    try:
+        file = regular.read(path, regular.LARGEST, judge)
+    except FileNotFoundError:
+        raise ModelError("there is no such file") from None
+    except OSError as error:
+        raise ModelError(f"it can't be read: {error.strerror}") from None
+    entry = _entry(file)
+    said: str = entry.value[:-_DIGITS]
+    content = file[: -len(ModelProto(metadata_props=[entry]).SerializeToString())]
+    if not file.endswith(seal(content, said)):
+        raise ModelError(f"{_DAMAGED} (SHA-256 differs)")
+    try:
+        about = json.loads(said)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
+        raise ModelError("its seal says nothing")
+    return content, about
+
+
+def _entry(file: bytes) -> StringStringEntryProto:
+    """Return the metadata entry at the end of a file that is the seal."""
+    start = file.rfind(_MARK, -_LONGEST)
+    with suppress(DecodeError, UnicodeDecodeError):
+        entry = StringStringEntryProto()
+        entry.ParseFromString(file[start:] if start >= 0 else b"")
+        if entry.value:
+            return entry
+    raise ModelError(f"{_DAMAGED} (its seal is missing)")
+
+
+def seal(content: bytes, said: str) -> bytes:
+    """Return the seal that says `said` about `content`."""
+    digest = hashlib.sha256(content)
+    digest.update(said.encode())
+    entry = StringStringEntryProto(key=KEY, value=said + digest.hexdigest())
+    made: bytes = ModelProto(metadata_props=[entry]).SerializeToString()
+    return made

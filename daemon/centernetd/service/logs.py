@@ -1,0 +1,172 @@
+"""Logging: text for people, JSON lines for the journal, secrets masked, repeats gathered.
+
+The stream a record is about is given as ``extra={"stream": name}``.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timezone
+from typing import Literal
+
+from centernetd.config import Redactor
+from centernetd.service.repeats import Repeats
+
+LogFormat = Literal["auto", "text", "json"]
+
+_PRIORITIES = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)
+_DEBUG_PRIORITY = 7
+
+
+class TextFormatter(logging.Formatter):
+    """``12:00:00 WARNING gate: message``, the time being local, and tracebacks below."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+        self.redactor = redactor
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        """Put the stream in front of the message."""
+        stream = getattr(record, "stream", None)
+        if stream is not None:
+            record.message = f"{stream}: {record.message}"
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text without secrets."""
+        return self.redactor(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339, UTC), level, logger, stream, message, exception."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self.redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line; secrets go before JSON's escapes could hide them."""
+        when = datetime.fromtimestamp(record.created, timezone.utc)
+        fields = {
+            "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "stream": getattr(record, "stream", None),
+            "message": record.getMessage(),
+            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        clean = {key: self.redactor(str(value)) for key, value in fields.items() if value}
+        return json.dumps(clean, ensure_ascii=False)
+
+
+class LogHandler(logging.Handler):
+    """Writes to standard error, whatever that is at the moment (a progress bar may wrap it).
+
+    With ``journal`` each line begins with its priority, as in sd-daemon(3).
+    """
+
+    def __init__(
+        self,
+        formatter: TextFormatter | JsonFormatter,
+        journal: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.redactor = formatter.redactor
+        self._journal = journal
+        self._clock = clock
+        self._repeats = Repeats()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, or count it when it repeats what was just said."""
+        try:
+            now = self._clock()
+            self._write_due(now)
+            if self._repeats.admit(record, now):
+                self._write(record)
+        except Exception:
+            self.handleError(record)
+
+    def tell_repeats(self) -> None:
+        """Write the counts that are due; called once a second, so that none waits for long."""
+        self.acquire()
+        try:
+            self._write_due(self._clock())
+        finally:
+            self.release()
+
+    def close(self) -> None:
+        """Write every count that is left."""
+        self._write_due(math.inf)
+        super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Name the log call that failed; logging's own report would show its arguments."""
+        with contextlib.suppress(OSError, ValueError):
+            print(f"the log call at {record.pathname}:{record.lineno} failed", file=sys.stderr)
+
+    def _write_due(self, now: float) -> None:
+        for record in self._repeats.due(now):
+            self._write(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if self._journal:
+            prefix = f"<{_priority(record.levelno)}>"
+            text = "\n".join(prefix + line for line in text.splitlines())
+        print(text, file=sys.stderr, flush=True)
+
+
+def configure(
+    level: str,
+    format: LogFormat = "auto",
+    secrets: Collection[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> LogHandler:
+    """Send all logging to standard error; returns the handler, whose repeats want telling.
+
+    ``auto`` is JSON where standard error goes to the systemd journal, and text elsewhere. Called
+    again, it replaces what it set up.
+    """
+    mask = Redactor(secrets)
+    journal = _goes_to_journal(environ)
+    structured = journal if format == "auto" else format == "json"
+    formatter = JsonFormatter(mask) if structured else TextFormatter(mask)
+    handler = LogHandler(formatter, journal)
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, LogHandler)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    return handler
+
+
+def redactor() -> Redactor:
+    """Return what masks the log, and should mask all else that is printed."""
+    handlers = logging.getLogger().handlers
+    return next((old.redactor for old in handlers if isinstance(old, LogHandler)), Redactor())
+
+
+def _goes_to_journal(environ: Mapping[str, str]) -> bool:
+    """Return whether standard error is the stream to the journal that systemd names."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _priority(level: int) -> int:
+    return next((number for least, number in _PRIORITIES if level >= least), _DEBUG_PRIORITY)

@@ -1,0 +1,111 @@
+"""Logs which streams lose frames because something can't keep up."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from centernetd.flow import Lane, Reason, StageName
+from centernetd.flow.ledger import Book
+
+log = logging.getLogger(__name__)
+
+PERIOD = 10.0
+"""Seconds between two looks at the books."""
+REMINDER = 3600.0
+"""Seconds at least between two warnings about the same thing."""
+CALM = 600.0
+"""Seconds without a loss after which a stream keeps up again."""
+
+_REMEDIES: Mapping[str, str] = {
+    "detection": "set a lower detect.max_fps, or run fewer streams",
+    StageName.RECORD.value: "its encoder or its disk is too slow",
+    StageName.EVENTS.value: "its disk is too slow",
+}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A stream's book at a monotonic time."""
+
+    time: float
+    book: Book
+
+
+class Overload:
+    """Warns of frames that were dropped because somebody was too slow, and of no others.
+
+    The first loss is logged within `PERIOD`; losses that come and go are logged once per
+    `REMINDER`, with all that was dropped meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._looked_at = 0.0
+        self._watched: dict[Lane, _Watch] = {}
+
+    def tick(self, lanes: Iterable[Lane], now: float) -> None:
+        """Look at the books, at monotonic ``now``; one thread calls this about once a second."""
+        if self._watched and now - self._looked_at < PERIOD:
+            return
+        self._looked_at = now
+        self._watched = {lane: self._watched.get(lane) or _Watch(lane.name) for lane in lanes}
+        for lane, watch in self._watched.items():
+            watch.look(_Reading(now, lane.ledger.read()))
+
+
+class _Watch:
+    """One stream and the places where it may lose frames."""
+
+    def __init__(self, stream: str) -> None:
+        self._troubles = [_Trouble(where, stream) for where in _REMEDIES]
+        self._last: _Reading | None = None
+
+    def look(self, now: _Reading) -> None:
+        for trouble in self._troubles:
+            trouble.look(self._last or now, now)
+        self._last = now
+
+
+class _Trouble:
+    """What one stream loses in one place."""
+
+    def __init__(self, where: str, stream: str) -> None:
+        self._where, self._about = where, {"stream": stream}
+        self._unsaid: _Reading | None = None  # the start of losses that were not logged
+        self._lost_at = self._warned_at = -math.inf
+        self._open = False  # whether a warning was logged and no return to normal since
+
+    def look(self, before: _Reading, now: _Reading) -> None:
+        if _lost(now.book, self._where) > _lost(before.book, self._where):
+            self._lost_at = now.time
+            self._unsaid = self._unsaid or before
+            if now.time - self._warned_at >= REMINDER:
+                self._warn(self._unsaid, now)
+        elif self._open and now.time - self._lost_at >= CALM:
+            self._open = False
+            log.info("%s keeps up again", self._where, extra=self._about)
+
+    def _warn(self, since: _Reading, now: _Reading) -> None:
+        self._unsaid, self._warned_at, self._open = None, now.time, True
+        log.warning(
+            "%s can't keep up: %d of %d frames dropped in %s; %s",
+            self._where,
+            _lost(now.book, self._where) - _lost(since.book, self._where),
+            now.book.captured - since.book.captured,
+            _span(now.time - since.time),
+            _REMEDIES[self._where],
+            extra=self._about,
+        )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _lost(book: Book, where: str) -> int:
+    """Return the frames that were dropped because ``where`` was too slow."""
+    if where == "detection":
+        causes = [(StageName.CAPTURE, Reason.OVERFLOW), (StageName.INFERENCE, Reason.TOO_OLD)]
+    else:
+        causes = [(StageName(where), Reason.OVERFLOW)]
+    return sum(book.dropped.get(cause, 0) for cause in causes)

@@ -1,0 +1,45 @@
+"""Frames a second over the last seconds, for the status page."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from centernetd.flow import Lane
+
+WINDOW = 5.0
+"""Seconds a rate is taken over."""
+
+
+class _Sample(NamedTuple):
+    """How many frames of ``lane`` were inferred up to the monotonic time ``at``."""
+
+    lane: Lane
+    at: float
+    inferred: int
+
+
+class Rates:
+    """Remembers each stream's inferred frames at the supervisor's last ticks.
+
+    One thread ticks, any thread reads. Prometheus takes its own rates from the counters.
+    """
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[_Sample]] = {}
+
+    def tick(self, lanes: Iterable[Lane], now: float) -> None:
+        """Note the counts at monotonic ``now``; lanes that are gone are forgotten."""
+        samples = {}
+        for lane in lanes:
+            known = self._samples.get(lane.name, ())
+            kept = [s for s in known if s.lane is lane and now - s.at <= WINDOW]
+            samples[lane.name] = [*kept, _Sample(lane, now, lane.ledger.read().inferred)]
+        self._samples = samples
+
+    def fps(self, stream: str) -> float:
+        """Return the frames inferred a second; 0 until two ticks have passed."""
+        samples = self._samples.get(stream)
+        if not samples:
+            return 0.0
+        first, last = samples[0], samples[-1]
+        seconds = last.at - first.at
+        return (last.inferred - first.inferred) / seconds if seconds > 0 else 0.0

@@ -1,0 +1,196 @@
+"""The event log: detections as JSON Lines."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.config import EventsConfig
+from centernetd.flow import EVERYTHING, Detections, Filter, Result
+from centernetd.sink.accounts import Settled
+from centernetd.sink.annotate import label_of
+from centernetd.sink.file import LARGEST, OutputFile, open_regular, telling, unused
+from centernetd.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 65536
+
+
+_BEGINNING = b'{"stream": "'  # of each line
+_FROM_FILE = {"from": "file"}  # what stands in a line about a file, and not in one about a camera
+
+
+def made_from_file(head: bytes) -> bool | None:
+    """Tell by its first bytes what a file of events is about; None where it is no such file."""
+    if not head.startswith(_BEGINNING):
+        return None
+    return json.dumps(_FROM_FILE)[1:-1].encode() in head.partition(b'"frame"')[0]
+
+
+class EventLog:
+    """Writes one line of JSON for a frame; a `stage.Sink`.
+
+    A path made from the time is continued when it exists (the rest of an hour after a
+    restart); one that is not gets a new name, like a recording.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        config: EventsConfig,
+        storage: Storage,
+        labels: Sequence[str],
+        *,
+        shows: Filter = EVERYTHING,
+        from_file: bool = False,
+    ) -> None:
+        self._stream = stream
+        self._shows = shows
+        self._config = config
+        self._storage = storage
+        self._labels = labels
+        self._from_file = from_file
+        self._second = -1
+        self._template_has_time = "%" in config.path.replace("%%", "")
+        self._place = self._path = Path()
+        self._file: OutputFile | None = None
+
+    def wants(self, result: Result) -> bool:
+        """Whether the frame has detections, or the configuration asks for all frames."""
+        return self._config.when == "always" or len(self._shows(result.detections)) > 0
+
+    def write(self, result: Result) -> Settled:
+        """Append the frame's line; see `stage.Sink`."""
+        shown = replace(result, detections=self._shows(result.detections))
+        told = event(self._stream, shown, self._labels, from_file=self._from_file)
+        line = json.dumps(told, separators=(", ", ": "))
+        try:
+            self._storage.check()
+            file = self._file_at(result.frame.wall_time)
+            file.write(line.encode() + b"\n")
+            file.keep()
+            file.sync()
+        except Exception:
+            self._abandon()
+            raise
+        return Settled(written=1)
+
+    def close(self) -> Settled:
+        """Close the file; see `stage.Sink`."""
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            finally:
+                self._storage.end(file.path, file.path)
+        return Settled()
+
+    def _file_at(self, wall_time: float) -> OutputFile:
+        """Return the file for a time; that it is the right one is looked into once a second."""
+        if self._file is None or int(wall_time) != self._second:
+            place = self._storage.place(self._config.path, self._stream, wall_time)
+            full = self._file is not None and self._file.size >= LARGEST
+            if self._file is None or place != self._place or full or not self._file.is_intact:
+                self.close()
+                self._file = self._open(place, full=full)
+            self._second = int(wall_time)
+        return self._file
+
+    def _open(self, place: Path, *, full: bool) -> OutputFile:
+        if place != self._place or full:
+            continued = self._template_has_time and not full
+            self._path = place if continued else unused(place)
+            self._place = place
+        self._storage.begin(self._path)
+        try:
+            with telling(self._path):
+                cut_torn_line(self._path)
+            return OutputFile(self._path, "a")
+        except Exception:
+            self._storage.end(self._path, None)
+            raise
+
+    def _abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+            self._storage.end(self._file.path, self._file.path)
+            self._file = None
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Cut an events file behind its last whole line; returns whether that was needed.
+
+    One that is not there, or is somebody else's, is left as it is.
+
+    Raises
+    ------
+    OSError
+        When it can't be cut.
+    """
+    if not path.exists():
+        return False
+    with open_regular(path, "r+b") as file:
+        head, size = file.read(len(_BEGINNING)), file.seek(0, os.SEEK_END)
+        whole = _last_line_end(file, size)
+        if whole == size or not _BEGINNING.startswith(head):
+            return False
+        file.truncate(whole)
+    log.warning("%s was cut off: its last line, which was torn, is removed", path)
+    return True
+
+
+def _last_line_end(file: BinaryIO, size: int) -> int:
+    start = size
+    while start > 0:
+        start = max(0, start - _BLOCK)
+        file.seek(start)
+        found = file.read(_BLOCK).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+    return 0
+
+
+def event(stream: str, result: Result, labels: Sequence[str], *, from_file: bool) -> dict[str, Any]:
+    """Return a frame's event: times in seconds, boxes and keypoints in source pixels."""
+    frame = result.frame
+    time = datetime.fromtimestamp(frame.wall_time, timezone.utc)
+    return {
+        "stream": stream,
+        **(_FROM_FILE if from_file else {}),
+        "frame": frame.frame_id,
+        "pts": round(frame.time, 6),
+        "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "detections": listed(result.detections, labels),
+    }
+
+
+def listed(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return detections as an event has them."""
+    found = [
+        {"box": box, "score": score, "class_id": class_id, "label": label_of(class_id, labels)}
+        for box, score, class_id in zip(
+            _rounded(detections.xyxy, 2),
+            _rounded(detections.confidence, 4),
+            detections.class_id.tolist(),
+            strict=True,
+        )
+    ]
+    if detections.keypoints is not None:
+        places = _rounded(detections.keypoints[:, :, :2], 2)
+        scores = _rounded(detections.keypoints[:, :, 2], 4)
+        for item, points, weights in zip(found, places, scores, strict=True):
+            item["keypoints"] = [[*point, w] for point, w in zip(points, weights, strict=True)]
+    return found
+
+
+def _rounded(values: NDArray[np.float32], decimals: int) -> list[Any]:
+    listed: list[Any] = values.astype(np.float64).round(decimals).tolist()
+    return listed

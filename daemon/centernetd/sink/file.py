@@ -1,0 +1,209 @@
+"""A file that is written front to back and says at once when it can't be."""
+
+import errno
+import itertools
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Literal
+
+from centernetd.errors import SinkError
+
+PART = ".part"  # ends the name of a file that isn't complete
+_HEADER = 1024  # bytes in which there may be something to amend
+SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
+LARGEST = 4_000_000_000  # bytes of a file that FAT, too, can hold: it has room for a second more
+
+
+class NotRegularError(OSError):
+    """A symbolic link, a named pipe or the like is where a file is expected."""
+
+
+def open_regular(path: Path, mode: Literal["rb", "r+b", "ab"], more: int = 0) -> FileIO:
+    """Open a regular file, unbuffered; others may have put something else in its place.
+
+    Symbolic links are not followed, and a named pipe does not block. ``more`` are flags of open(2).
+
+    Raises
+    ------
+    NotRegularError
+        When it is no regular file.
+    OSError
+        When it can't be opened.
+    """
+    return FileIO(path, mode, opener=lambda path, flags: open_descriptor(path, flags | more))
+
+
+def open_descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """Return a descriptor of a regular file, made with ``mode``; see `open_regular`."""
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link; a pipe nobody reads
+            raise _not_regular(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_regular(path)
+    return descriptor
+
+
+def _not_regular(path: str | Path) -> NotRegularError:
+    return NotRegularError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turn an OSError into a SinkError that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise SinkError(
+            f"{path} can't be written: {reason(error.errno, error.strerror)}"
+        ) from error
+
+
+def reason(number: int | None, text: str | None) -> str | None:
+    """Return why a file can't be written, by the ``errno`` and the ``strerror`` of an error."""
+    if number == errno.EFBIG:
+        return "its file system, or a limit of this process, allows no larger file"
+    return text
+
+
+def unused(path: Path) -> Path:
+    """Return ``path``, or the first of name-1, name-2, ... that neither is there nor is begun."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
+    for candidate in itertools.chain([path], others):
+        if not os.path.lexists(candidate) and not os.path.lexists(part_of(candidate)):
+            return candidate
+    raise AssertionError("numbers have no end")
+
+
+def part_of(path: Path) -> Path:
+    """Return the name ``path`` has until it is complete."""
+    return path.with_name(path.name + PART)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at ``path``; may raise OSError."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+class OutputFile:
+    """A file opened to be created (``x``: it must not exist) or continued (``a``).
+
+    Nothing is buffered here: what `write` took is the kernel's and outlives the process; once
+    a second `sync` hands it to the disk. `keep` declares that the file is whole as it is now;
+    a file that fails is cut back to there. PyAV can write to it: it has ``write`` and
+    ``closed``, and no ``seek``.
+    """
+
+    def __init__(self, path: Path, mode: Literal["x", "a"]) -> None:
+        """Open ``path`` in a folder that exists.
+
+        Raises
+        ------
+        SinkError
+            When it can't be opened.
+        """
+        self.path = path
+        with telling(path):
+            self._file = open_regular(path, "ab", os.O_EXCL if mode == "x" else 0)
+        self.size = self._whole = os.fstat(self._file.fileno()).st_size
+        self._synced_at = time.monotonic()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be written."""
+        return self._file.closed
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the file is still at its path, as long as it was written to be.
+
+        Others may have deleted, moved or cut it, or taken its disk away.
+
+        Raises
+        ------
+        SinkError
+            When that can't be told.
+        """
+        with telling(self.path):
+            descriptor = self._file.fileno()
+            return os.fstat(descriptor).st_size == self.size and is_at(descriptor, self.path)
+
+    def write(self, data: bytes) -> int:
+        """Write all of ``data``.
+
+        Raises
+        ------
+        SinkError
+            When the disk is full, broken or gone.
+        """
+        rest = memoryview(data)
+        with telling(self.path):
+            while rest:
+                count = self._file.write(rest)
+                self.size += count
+                rest = rest[count:]
+        return len(data)
+
+    def amend(self, mark: bytes, at: int, data: bytes) -> None:
+        """Overwrite with ``data`` what is ``at`` bytes behind the first ``mark`` in the file.
+
+        Raises
+        ------
+        SinkError
+            When it can't be written.
+        """
+        with telling(self.path), open_regular(self.path, "r+b") as file:  # ours only appends
+            file.seek(file.read(_HEADER).index(mark) + at)
+            file.write(data)
+
+    def keep(self) -> None:
+        """Declare all that was written so far to be whole."""
+        self._whole = self.size
+
+    def sync(self, interval: float = SYNC_INTERVAL) -> bool:
+        """Wait until the disk has everything, unless that was done in the last ``interval`` s.
+
+        Returns whether it was not.
+        """
+        due = time.monotonic() - self._synced_at >= interval
+        if due:
+            with telling(self.path):
+                os.fdatasync(self._file.fileno())
+            self._synced_at = time.monotonic()
+        return due
+
+    def close(self) -> None:
+        """Sync and close."""
+        try:
+            self.sync(interval=0.0)
+        finally:
+            with telling(self.path):
+                self._file.close()
+
+    def abandon(self) -> bool:
+        """Cut off what is not whole and close; returns whether what is left is whole.
+
+        It is not where the disk doesn't let it be cut, or others have cut it shorter or taken it
+        away.
+        """
+        cut = self.closed
+        if not self.closed:
+            with suppress(OSError):
+                descriptor = self._file.fileno()
+                if os.fstat(descriptor).st_size >= self._whole:
+                    self._file.truncate(self._whole)
+                    cut = is_at(descriptor, self.path)
+            with suppress(OSError):
+                self._file.close()
+        return cut

@@ -1,0 +1,230 @@
+"""Fragmented MP4: a recording that loses nothing but its last moment when it is cut off."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from centernetd.errors import SinkError
+from centernetd.flow import UPRIGHT, Coding, Packet
+from centernetd.sink.file import OutputFile, part_of, reason, unused
+
+_FRAGMENT = 250_000  # microseconds
+_TICKS = 1000  # a second, of a movie's time as FFmpeg's muxer counts it
+CODECS = ("h264", "hevc")
+
+
+class FragmentedMp4:
+    """One MP4 file being written, as ``<path>.part`` until it is complete.
+
+    The muxer holds packets back until their fragment is full. It writes that fragment, whole,
+    when it is given the packet that begins the next one: so when the file has grown, exactly
+    the packets before the present one are in it. ``safe`` is the number of the last packet in
+    the file, ``last`` that of the last one written, 0 for none; ``first`` is what it was made for.
+    """
+
+    def __init__(self, path: Path, first: Packet, mark: str = "") -> None:
+        """Create the file for ``first`` (which is not written yet) and what follows it.
+
+        If there is a file of this name it gets another. ``mark`` is put into it as a comment.
+
+        Raises
+        ------
+        SinkError
+            When the file can't be created or MP4 can't hold the codec.
+        """
+        if first.coding.codec not in CODECS:
+            raise SinkError(
+                f"{first.coding.codec or 'this'} video can't be copied into MP4 (H.264 and H.265 "
+                "can): set record.video: annotated"
+            )
+        self._wanted = path
+        self.path, self._file = _create(path)
+        self._named = False
+        self.safe = self.last = 0
+        self.first = first
+        self._end = first.pts
+        self._hides = False
+        try:
+            self._container = av.open(self._file, "w", format="mp4", options=_options(first))
+            self._container.metadata["comment"] = mark
+            self._stream = _add_stream(self._container, first.coding)
+            self._stream.time_base = first.time_base
+        except BaseException:
+            self._file.abandon()
+            self._file.path.unlink(missing_ok=True)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._file.size
+
+    @property
+    def part(self) -> Path:
+        """The name until the file is complete."""
+        return self._file.path
+
+    def write(self, packet: Packet) -> None:
+        """Write a packet; see ``safe`` for what has come into the file by it.
+
+        The file's time starts at the first packet's ``pts``.
+
+        Raises
+        ------
+        SinkError
+            When the file can't be written; only `abandon` makes sense then.
+        """
+        size = self._file.size
+        with _telling(self._file.path):
+            self._container.mux(self._muxable(packet))
+            if self._file.size > size:
+                self._complete_header()
+                self.safe = self.last
+                self._file.keep()
+        self.last = packet.number
+        if self._file.sync():
+            self._refuse_if_changed()
+
+    def close(self) -> None:
+        """Complete the file and give it its name: every packet is in it.
+
+        Raises
+        ------
+        SinkError
+            When that fails; only `abandon` makes sense then.
+        """
+        with _telling(self._file.path):
+            self._container.close()
+            self._refuse_if_changed()
+            self._complete_header()
+            if self._hides:
+                # FFmpeg's muxer leaves open when the edit ends; its demuxer takes that for empty.
+                lasts = (self._end - self.first.pts) * self.first.time_base
+                self._amend(b"elst", 12, lasts * _TICKS)
+            self._file.close()
+            self.safe = self.last
+            self._rename()
+
+    def abandon(self) -> bool:
+        """Put the file away after a failure, cut at its last whole fragment.
+
+        Returns whether it is there under its name; a file without a frame is removed. Never
+        raises. Where the disk doesn't let that be done the file is left, as ``part``.
+        """
+        cut = self._file.abandon()
+        with suppress(Exception):
+            self._container.close()
+        with suppress(OSError):
+            if cut and not self.safe:
+                self._file.path.unlink()
+            elif cut and not self._named:
+                self._rename()
+        return self._named
+
+    def _refuse_if_changed(self) -> None:
+        if not self._file.is_intact:
+            raise SinkError(f"{self.part} was deleted, moved or cut by others")
+
+    def _muxable(self, packet: Packet) -> "av.Packet[Stream]":
+        origin = self.first.pts
+        before = packet.hidden and packet.dts < origin
+        if packet.hidden:
+            self._hides = True
+        else:
+            self._end = max(self._end, packet.pts + packet.duration)
+        muxable = av.Packet(packet.data)
+        muxable.pts = (packet.dts if before else packet.pts) - origin
+        muxable.dts = packet.dts - origin
+        muxable.duration = packet.duration
+        muxable.time_base = packet.time_base
+        muxable.is_keyframe = packet.is_keyframe
+        muxable.stream = self._stream
+        return muxable
+
+    def _complete_header(self) -> None:
+        """Tell the width that pictures are shown with, which PyAV hides from the muxer."""
+        coding = self.first.coding
+        if self.last and not self.safe and coding.aspect != 1:
+            self._amend(b"tkhd", 80, coding.width * coding.aspect * (1 << 16))
+
+    def _amend(self, box: bytes, at: int, number: Fraction) -> None:
+        """Write a 32-bit number at byte ``at`` of a box of the header: ISO/IEC 14496-12, 8."""
+        self._file.amend(box, at, min(math.ceil(number), 0xFFFFFFFF).to_bytes(4, "big"))
+
+    def _rename(self) -> None:
+        taken = os.path.lexists(self.path)  # it came while we wrote
+        path = unused(self._wanted) if taken else self.path
+        self._file.path.rename(path)
+        self.path = path
+        self._named = True
+
+
+def _options(first: Packet) -> dict[str, str]:
+    """Return how the muxer is to write a file that begins with ``first``.
+
+    Its header is put off until the first key frame has told the parameter sets. What is hidden is
+    listed in it, in one piece: only of that does FFmpeg's demuxer heed where an edit begins.
+    """
+    if not first.hidden:
+        movflags, fragment, edit = "+empty_moov+delay_moov", _FRAGMENT, {}
+    else:
+        hidden = (first.pts - first.dts) * first.time_base
+        movflags, fragment = "", _FRAGMENT + math.ceil(hidden * 1_000_000)
+        edit = {"use_editlist": "1", "avoid_negative_ts": "disabled"}
+    return {
+        "movflags": f"frag_keyframe+default_base_moof{movflags}",
+        "frag_duration": str(fragment),
+        "flush_packets": "1",
+        **edit,
+    }
+
+
+def _add_stream(container: OutputContainer, coding: Coding) -> VideoStream:
+    """Add a stream for packets of ``coding``, which the header is to tell.
+
+    PyAV leaves that untold where there is no encoder, and opens an encoder, but for a stream
+    made like another's: that one's container is never written.
+    """
+    with av.open(BytesIO(), "w", format="mp4") as unwritten:
+        model = unwritten.add_stream(coding.codec)
+        stream = cast(VideoStream, container.add_stream_from_template(model, opaque=True))
+    stream.width, stream.height = coding.width, coding.height
+    stream.sample_aspect_ratio = coding.aspect
+    stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc = coding.colours
+    if coding.codec == "hevc":
+        stream.codec_tag = "hvc1"  # parameter sets are in the header only, as Apple wants them
+    if coding.orientation != UPRIGHT:
+        a, b, c, d = (number << 16 for number in coding.orientation)
+        stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
+    return stream
+
+
+def _create(wanted: Path) -> tuple[Path, OutputFile]:
+    """Return the first name that is free, and the file begun for it."""
+    while True:
+        path = unused(wanted)
+        try:
+            return path, OutputFile(part_of(path), "x")
+        except SinkError as error:
+            if not isinstance(error.__cause__, FileExistsError):  # somebody else was faster
+                raise
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turn what the muxer or the system raises into a SinkError that names ``path``."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        why = reason(error.errno, error.strerror)
+        raise SinkError(f"{path} can't be written: {why}") from error

@@ -1,0 +1,202 @@
+"""Keeping house under the storage root for as long as the daemon runs."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from centernetd.config import StorageConfig, StreamConfig
+from centernetd.errors import StartupError
+from centernetd.sink.clock import BelievedClock
+from centernetd.sink.outputs import outputs_of
+from centernetd.sink.recovery import recover, recover_recording
+from centernetd.sink.retention import Retention
+from centernetd.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
+SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
+RETRY_INTERVAL = 60.0  # seconds until that is done again if it failed, or a file is mended
+REST = 100  # times as long as it took, at least: 100,000 files take seconds of CPU
+HUNG_AFTER = 20.0  # seconds at one file after which the thread counts as hung
+PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
+
+
+class Housekeeping:
+    """Claims the storage root, mends what a kill left in it, and keeps it within its limits.
+
+    Entering it does the first two; the rest is done in a thread of its own, which alone waits
+    for a disk that is slow or hangs. With ``require_mount`` nothing is claimed or written while
+    the root is on the root disk: that is told as the storage's trouble, and ends by itself. A disk
+    that takes the place of another is claimed and mended like one at the start.
+    """
+
+    def __init__(
+        self, storage: Storage, limits: StorageConfig, streams: Iterable[StreamConfig]
+    ) -> None:
+        self._storage = storage
+        self._limits = limits
+        self._outputs = self._wanted = outputs_of(streams)
+        self._retention = Retention(storage, limits, self._outputs)
+        self._clock: BelievedClock | None = None
+        self._claimed = False
+        self._scanned_at: float | None = None
+        self._scan_took = 0.0
+        self._mend_at = 0.0
+        self._failing = False
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
+
+    def __enter__(self) -> "Housekeeping":
+        """Claim the root.
+
+        Raises
+        ------
+        StartupError
+            When it can't be written to, or another daemon holds it.
+        """
+        if self._may_claim():
+            self._claim()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over = True
+        self._storage.bell.ring()
+        self._thread.join(PATIENCE)
+        self._storage.close()
+
+    def follow(self, streams: Iterable[StreamConfig]) -> None:
+        """Look after what ``streams`` write too, from the next tick; from any thread."""
+        self._wanted = tuple(dict.fromkeys((*self._wanted, *outputs_of(streams))))
+
+    def look(self) -> None:
+        """See whether the thread hangs; called in another one, about twice a second."""
+        since, status = self._storage.busy_since, self._storage.status
+        hung = since is not None and time.monotonic() - since >= HUNG_AFTER
+        if hung and not status.hung:
+            message = "the storage thread has hung in %s for %.0f s: nothing is deleted meanwhile"
+            log.error(message, self._storage.root, HUNG_AFTER)
+            status.forget()
+        if status.hung and not hung:
+            log.warning("the storage thread has come back")
+        status.hung = hung
+
+    def tick(self) -> None:
+        """Do what is due.
+
+        Raises
+        ------
+        OSError
+            When the disk fails.
+        """
+        if not self._may_claim() or self._has_lost_it():
+            return
+        if not self._claimed:
+            try:
+                self._claim()
+            except StartupError as error:
+                self._storage.status.trouble = str(error)
+                return
+        self._storage.tell()
+        now = time.monotonic()
+        if now >= self._mend_at and not self._put_away():
+            self._mend_at = now + RETRY_INTERVAL
+        if self._outputs != self._wanted:
+            self._outputs = self._wanted
+            self._retention = Retention(self._storage, self._limits, self._outputs)
+            self._scanned_at = None
+        soon = max(RETRY_INTERVAL, REST * self._scan_took)
+        interval = soon if self._retention.doubtful else SCAN_INTERVAL
+        if self._scanned_at is None or now - self._scanned_at >= interval:
+            self._retention.scan()
+            self._scanned_at, self._scan_took = now, time.monotonic() - now
+        wall_time = time.time()
+        self._clock = self._clock or BelievedClock(wall_time, now, self._retention.newest)
+        self._retention.keep(self._clock.read(wall_time, now))
+
+    def _run(self) -> None:
+        while not self._over:
+            self._storage.busy_since = time.monotonic()
+            try:
+                self.tick()
+                self._failing = False
+            except OSError as error:
+                self._fail(f"storage.root {self._storage.root}: {_told(error)}")
+            except Exception as error:
+                self._fail("a fault in centernetd while keeping house", error)
+            self._storage.busy_since = None
+            self._storage.bell.wait(INTERVAL)
+
+    def _fail(self, message: str, fault: Exception | None = None) -> None:
+        """Tell once what keeps failing; the next tick tries again."""
+        self._storage.status.forget()
+        if not self._failing:
+            log.log(logging.ERROR if fault else logging.WARNING, "%s", message, exc_info=fault)
+        self._failing = True
+
+    def _may_claim(self) -> bool:
+        """Whether the root is where it must be; if not, the storage tells so from now on."""
+        root = self._storage.root
+        if not self._limits.require_mount or is_mounted(root):
+            return True
+        if self._claimed or self._storage.status.trouble is None:
+            self._storage.status.trouble = (
+                f"storage.root {root} is on the root disk, and storage.require_mount is set: "
+                "nothing is written until it is mounted"
+            )
+            log.error("%s", self._storage.status.trouble)
+        self._claimed = False
+        self._storage.status.forget()
+        return False
+
+    def _has_lost_it(self) -> bool:
+        """Whether another disk or folder is found where the claimed one was, for the first time.
+
+        Sinks have until the next tick to let go of what they write, then it is claimed anew.
+        """
+        if not self._claimed or self._storage.is_in_place:
+            return False
+        self._claimed = False
+        self._storage.status.trouble = (
+            f"storage.root {self._storage.root} is another disk or folder than before: nothing is "
+            "written until it is made ready"
+        )
+        log.warning("%s", self._storage.status.trouble)
+        self._storage.status.forget()
+        return True
+
+    def _claim(self) -> None:
+        self._storage.close()
+        self._storage.open()
+        recover(self._storage.root, self._outputs, self._storage.writing)
+        self._claimed, self._scanned_at = True, None
+        self._storage.status.trouble = None
+
+    def _put_away(self) -> bool:
+        """Mend the files that a failing disk did not let their sinks complete: whether all are."""
+        for _ in range(len(self._storage.left)):
+            path = self._storage.left.popleft()
+            try:
+                mended = self._storage.has(path.parent) and any(
+                    output.is_video and recover_recording(path, output) for output in self._outputs
+                )
+            except OSError as error:
+                log.warning("%s can't be completed: %s", path, error.strerror)
+                self._storage.left.append(path)
+                continue
+            if mended:
+                self._scanned_at = None
+        return not self._storage.left
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def is_mounted(folder: Path) -> bool:
+    """Whether ``folder`` is, or would be, on another file system than the root folder's."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return there.stat().st_dev != Path("/").stat().st_dev

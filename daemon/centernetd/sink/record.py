@@ -1,0 +1,161 @@
+"""The recorder: annotated video, in one file or cut into segments."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from centernetd.config import RecordConfig
+from centernetd.flow import EVERYTHING, Filter, Frame, Meters, Packet, Result, StreamStatus
+from centernetd.sink.accounts import Settled
+from centernetd.sink.annotate import draw_boxes
+from centernetd.sink.blur import Blur
+from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
+from centernetd.sink.recording import Recording
+from centernetd.sink.segments import TOO_OFTEN, Floor
+from centernetd.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Draws into the frames of one stream, encodes and stores them; a `stage.Sink`.
+
+    ``shows`` are the detections that are drawn, and for whose sake a recording is kept. ``blur``
+    gives each picture, covered, as soon as it may be stored. Pictures are drawn on in place. Every
+    frame is encoded once, also where it is only kept if something is detected soon after it, by
+    GPU ``device`` if by one.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        config: RecordConfig,
+        storage: Storage,
+        labels: Sequence[str],
+        status: StreamStatus,
+        meters: Meters,
+        *,
+        blur: Blur,
+        shows: Filter = EVERYTHING,
+        from_file: bool = False,
+        device: int = 0,
+    ) -> None:
+        self._stream = stream
+        self._device = device
+        self._shows = shows
+        self._blur = blur
+        self._config = config
+        self._recording = Recording(stream, config, storage, status, from_file=from_file)
+        self._labels = labels
+        self._status = status
+        self._meters = meters
+        self._encoder: Encoder | None = None
+        self._floor = Floor(limited=not from_file)  # of encoders
+        self._shape: tuple[tuple[int, ...], Fraction] | None = None  # of pictures, of their pixels
+        self._frames = 0  # encoded so far, which numbers the packets
+
+    def wants(self, result: Result) -> bool:
+        """Every frame is encoded."""
+        return True
+
+    def write(self, result: Result) -> Settled:
+        """Record the frames that are due by this one; see `stage.Sink`."""
+        self._blur.add(result)
+        return self._settled_after(self._record)
+
+    def close(self) -> Settled:
+        """Record the frames that are left, complete the file; see `stage.Sink`."""
+        return self._settled_after(self._finish)
+
+    def _settled_after(self, step: Callable[[], int]) -> Settled:
+        """Take a step, which returns how many frames can't be stored."""
+        try:
+            lost = step()
+        except Exception as error:
+            self._abandon(error)
+            raise
+        settled = self._recording.settle()
+        return settled._replace(failed=settled.failed + lost)
+
+    def _record(self, *, last: bool = False) -> int:
+        lost = 0
+        while self._blur.due(last=last):
+            started = time.perf_counter()
+            try:
+                result = self._draw()
+            except Exception as error:  # whatever it is: the frame is never stored
+                lost += 1
+                message = "a frame is lost, as it could not be drawn on: %s"
+                log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
+                continue
+            self._meters.stage_duration("annotate", time.perf_counter() - started)
+            self._store(result)
+        return lost
+
+    def _draw(self) -> Result:
+        result = self._blur.take()
+        shown = replace(result, detections=self._shows(result.detections))
+        if self._config.draw == "boxes":
+            draw_boxes(result.frame.image, shown.detections, self._labels)
+        return shown
+
+    def _store(self, result: Result) -> None:
+        started = time.perf_counter()
+        packets = self._encode(result.frame)
+        found = len(result.detections) > 0
+        self._recording.judge(result.frame.time, self._frames, found=found)
+        for packet in packets:
+            self._recording.add(packet)
+        self._meters.stage_duration("encode", time.perf_counter() - started)
+
+    def _finish(self) -> int:
+        lost = self._record(last=True)
+        for packet in self._flush():
+            self._recording.add(packet)
+        self._recording.close()
+        return lost
+
+    def _encode(self, frame: Frame) -> list[Packet]:
+        packets = self._flush() if (frame.image.shape, frame.aspect) != self._shape else []
+        self._frames += 1  # one that isn't encoded is a gap in the packets' numbers
+        if self._encoder is None and not (self._floor.passed and self._recording.may_begin):
+            log.warning(TOO_OFTEN, extra={"stream": self._stream})
+            return packets
+        if self._encoder is None:
+            self._encoder = self._open(frame)
+        key = self._recording.due(frame.wall_time)
+        return packets + self._encoder.encode(frame.image, frame.pts, frame.wall_time, key=key)
+
+    def _open(self, frame: Frame) -> Encoder:
+        self._floor.begin()
+        height, width = frame.image.shape[:2]
+        shape = frame.image.shape, frame.aspect
+        if shape != self._shape:
+            self._status.encoder = choose_encoder(self._config.codec, width, height, self._device)
+            self._shape = shape
+            message = "recording %dx%d, encoded by %s"
+            about = {"stream": self._stream}
+            log.info(message, width, height, self._status.encoder, extra=about)
+        return Encoder(
+            self._status.encoder,
+            width,
+            height,
+            frame.time_base,
+            number=self._frames - 1,
+            aspect=frame.aspect,
+            device=self._device,
+        )
+
+    def _flush(self) -> list[Packet]:
+        """Close the encoder; returns what it still held."""
+        encoder, self._encoder = self._encoder, None
+        return encoder.flush() if encoder is not None else []
+
+    def _abandon(self, error: Exception) -> None:
+        if isinstance(error, EncoderError):
+            self._shape = None  # so that the encoder is chosen anew
+        self._encoder = None
+        self._blur.forget()
+        self._recording.abandon()

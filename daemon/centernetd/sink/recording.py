@@ -1,0 +1,112 @@
+"""What becomes of a stream's packets: kept or not, in which file, and safe or lost."""
+
+from centernetd.config import RecordConfig
+from centernetd.flow import Packet, StreamStatus
+from centernetd.sink.accounts import Accounts, Fate, Settled
+from centernetd.sink.preroll import PreRoll
+from centernetd.sink.segments import Floor, Segments
+from centernetd.sink.storage import Storage
+
+FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by it
+FROM_FILE = "made from a file by centernetd"
+
+
+class Recording:
+    """Takes packets and, where ``record.when`` is detection, the verdicts on them.
+
+    Packets wait in a ring for as long as a detection may still claim them. From the one whose
+    pre-roll reaches back to them, they are written until the first key frame after the post-roll.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        config: RecordConfig,
+        storage: Storage,
+        status: StreamStatus,
+        *,
+        from_file: bool,
+    ) -> None:
+        self._config = config
+        mark = FROM_FILE if from_file else FROM_CAMERA
+        floor = Floor(limited=not from_file)
+        self._segments = Segments(stream, config, storage, status, mark, floor)
+        self._accounts = Accounts()
+        self._ring = PreRoll()
+        self._wanted = config.when == "always"
+        self._until = -1.0  # seconds of the stream's time
+        self._last = 0
+
+    def due(self, wall_time: float) -> bool:
+        """Whether a new file is to begin at a Unix time: a key frame is welcome."""
+        return self._wanted and self._segments.due(wall_time)
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a new file may begin now: see `Segments`."""
+        return self._segments.may_begin
+
+    def judge(self, time: float, number: int, *, found: bool) -> None:
+        """Tell what was found at ``time`` (seconds) in the frame of packet ``number``.
+
+        Raises
+        ------
+        SinkError
+            When the pre-roll can't be written; every frame not settled is lost.
+        """
+        self._accounts.owe(number)
+        if self._config.when == "always":
+            return
+        if found:
+            self._until = max(self._until, time + self._config.after)
+        if not self._wanted:
+            self._reject(self._ring.trim(time - self._config.before))
+        if found and not self._wanted:
+            self._wanted = True
+            for packet in self._ring.release():
+                self._write(packet)
+
+    def add(self, packet: Packet) -> None:
+        """Take the next packet of the stream; raises as `judge` does."""
+        if packet.number != self._last + 1:
+            self._finish()
+            self._accounts.decide(packet.number - 1, Fate.FAILED)
+        self._last = packet.number
+        over = self._config.when != "always" and packet.time > self._until
+        if self._wanted and over and packet.is_keyframe:
+            self._finish()
+            self._wanted = False
+        if self._wanted:
+            self._write(packet)
+        else:
+            self._reject(self._ring.add(packet))
+
+    def settle(self) -> Settled:
+        """Return how many frames have found their end since the last time."""
+        return self._accounts.settle()
+
+    def close(self) -> None:
+        """Complete the file; raises as `judge` does."""
+        self._finish()
+        self._reject(self._last)
+
+    def abandon(self) -> None:
+        """Put away the file, and forget all that waits: it has been counted as lost."""
+        self._segments.abandon()
+        self._ring.release()
+        self._accounts.decide(self._last, Fate.FAILED)
+        self._accounts.forget()
+
+    def _write(self, packet: Packet) -> None:
+        if self._segments.ends_before(packet):
+            self._finish()
+        if self._segments.takes(packet):
+            self._accounts.decide(self._segments.write(packet), Fate.WRITTEN)
+        else:
+            self._accounts.decide(packet.number, Fate.FAILED)
+
+    def _finish(self) -> None:
+        self._accounts.decide(self._segments.finish(), Fate.WRITTEN)
+
+    def _reject(self, number: int) -> None:
+        self._accounts.decide(number, Fate.UNWANTED)

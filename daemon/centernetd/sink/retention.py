@@ -1,0 +1,209 @@
+"""Deleting the oldest recordings: by age, by their size together, and for free space."""
+
+import heapq
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from centernetd.config import StorageConfig
+from centernetd.sink.file import LARGEST, PART
+from centernetd.sink.outputs import Output, walk
+from centernetd.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+SPARE_FILES = 1000  # that can still be made on the disk, or a tenth of all it can hold
+SHARE = 10  # recordings, at least, find room: each ends when it has taken its part of it
+
+
+class Entry(NamedTuple):
+    """A file that may be deleted: when it was last written (Unix time), its bytes, its path."""
+
+    written_at: float
+    size: int
+    path: str
+
+
+class Room(NamedTuple):
+    """What is left on a disk: bytes, and files (inodes) less those that are to be spared."""
+
+    size: int
+    files: float
+
+
+class Retention:
+    """Keeps the index of what may be deleted, oldest first, and deletes from it.
+
+    The index is made from the names under the root, then kept by what the sinks complete. A
+    name is not enough to delete a file: its first bytes must say that a camera's recording or
+    events are in it. What else bears such a name leaves the index when its turn comes.
+
+    A file that can't be looked at or deleted stays in the index but is passed over until the next
+    scan. So is a folder that can't be listed: its files are believed to be as they were. Then the
+    index is ``doubtful``, as it is when it has nothing to delete although it should.
+
+    A path is there once. One that is completed again (events that were continued) keeps its place
+    in the queue, and finds the one it has by now when it comes to the front.
+    """
+
+    def __init__(self, storage: Storage, limits: StorageConfig, outputs: Iterable[Output]) -> None:
+        self._storage = storage
+        self._limits = limits
+        self._outputs = [output for output in outputs if not output.from_file]
+        self._index: dict[str, Entry] = {}  # by path
+        self._queue: list[Entry] = []  # a heap
+        self._size = 0
+        self.doubtful = True
+
+    def scan(self) -> None:
+        """Make the index anew."""
+        self._storage.completed.clear()
+        unseen: list[OSError] = []
+        writing = self._storage.writing
+        # By path, so that a file that two outputs name is there once.
+        walked = walk(self._storage.root, self._outputs, unseen.append)
+        found = {
+            str(path): Entry(status.st_mtime, status.st_size, str(path))
+            for path, status, _ in self._storage.moving(walked)
+            if path.suffix != PART and path not in writing
+        }
+        self.doubtful = bool(unseen)
+        self._index = {**self._index, **found} if unseen else found
+        self._queue = list(self._index.values())
+        heapq.heapify(self._queue)
+        self._size = sum(entry.size for entry in self._queue)
+
+    @property
+    def newest(self) -> float | None:
+        """When a file of the index was last written, as Unix time; None if there is none."""
+        return max((entry.written_at for entry in self._queue), default=None)
+
+    def keep(self, now: float) -> None:
+        """Delete what is over the limits at Unix time ``now`` and tell the storage's condition.
+
+        Raises
+        ------
+        OSError
+            When the disk can't be asked, or a file can't be deleted: it is not tried again soon.
+        """
+        self._take_in()
+        writing = {str(path): _size(path) for path in self._storage.writing}
+        free = _free(self._storage.root)
+        while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
+            self._storage.busy_since = time.monotonic()
+            if self._delete(oldest):
+                free = Room(free.size + oldest.size, free.files + 1)
+        size = self._total(writing)
+        self.doubtful |= oldest is None and self._is_short(size, free)
+        status = self._storage.status
+        status.size, status.free = size, free.size
+        status.oldest = oldest.written_at if oldest else None
+        status.trouble = self._trouble(free)
+        room = size + free.size - self._limits.min_free
+        limit = room if self._limits.max_bytes is None else min(room, self._limits.max_bytes)
+        self._storage.largest = min(LARGEST, limit // SHARE)
+
+    def _take_in(self) -> None:
+        while self._storage.completed:
+            path = self._storage.completed.popleft()
+            if not self._fits(path):
+                continue
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self.doubtful = True
+                continue
+            self._put(Entry(status.st_mtime, status.st_size, str(path)))
+
+    def _put(self, entry: Entry) -> None:
+        known = self._index.get(entry.path)
+        self._index[entry.path] = entry
+        self._size += entry.size - (known.size if known else 0)
+        if known is None:
+            heapq.heappush(self._queue, entry)
+
+    def _oldest(self) -> Entry | None:
+        while self._queue:
+            entry = self._index[self._queue[0].path]
+            if entry is self._queue[0]:
+                return entry
+            heapq.heapreplace(self._queue, entry)  # it was written to since it was queued
+        return None
+
+    def _total(self, writing: Mapping[str, int]) -> int:
+        """Return the bytes of all files; those that are being written may be in the index too."""
+        return self._size + sum(
+            size - (self._index[path].size if path in self._index else 0)
+            for path, size in writing.items()
+        )
+
+    def _is_over(self, oldest: Entry, now: float, size: int, free: Room) -> bool:
+        keep_for = self._limits.keep_for
+        too_old = keep_for is not None and oldest.written_at < now - keep_for
+        return too_old or self._is_short(size, free)
+
+    def _is_short(self, size: int, free: Room) -> bool:
+        """Whether there is too little room, for others or for us."""
+        limit = self._limits.max_bytes
+        over = limit is not None and size > limit
+        return over or free.size < self._limits.min_free or free.files < 0
+
+    def _delete(self, entry: Entry) -> bool:
+        """Take the oldest file out of the index and, if it is ours, away: whether it went."""
+        path = Path(entry.path)
+        heapq.heappop(self._queue)
+        try:
+            gone = self._is_ours(path) and self._storage.remove(path)
+        except FileNotFoundError:
+            gone = False
+        except OSError:
+            self.doubtful = True
+            raise
+        del self._index[entry.path]
+        self._size -= entry.size
+        if gone:
+            log.info("deleted %s, the oldest recording, for storage's limits", path)
+        return gone
+
+    def _fits(self, path: Path) -> bool:
+        return any(output.fits(path.relative_to(self._storage.root)) for output in self._outputs)
+
+    def _is_ours(self, path: Path) -> bool:
+        relative = path.relative_to(self._storage.root)
+        return any(output.fits(relative) and output.made(path) for output in self._outputs)
+
+    def _trouble(self, free: Room) -> str | None:
+        disk = f"the disk of {self._storage.root}"
+        if free.size < self._limits.min_free:
+            return (
+                f"only {free.size / 1e9:.1f} GB are free on {disk}, less than storage.min_free "
+                f"({self._limits.min_free / 1e9:.1f} GB), and there is no recording that may be "
+                "deleted"
+            )
+        if free.files < 0:
+            return (
+                f"{disk} has room for hardly any more files (inodes), and there is no recording "
+                "that may be deleted: delete other files on it"
+            )
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _free(folder: Path) -> Room:
+    """Ask the disk; one that counts no files, such as btrfs or FAT, says that it has none."""
+    status = os.statvfs(folder)
+    spared = min(SPARE_FILES, status.f_files // 10)
+    files = status.f_favail - spared if status.f_files else math.inf
+    return Room(status.f_bavail * status.f_frsize, files)

@@ -1,0 +1,175 @@
+"""The sink stage: results out of a lane's outlet, into recordings or events."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from centernetd.errors import SinkError
+from centernetd.flow import Channel, Lane, Packet, Reason, Result, StageName
+from centernetd.sink.accounts import Settled
+
+log = logging.getLogger(__name__)
+
+RETRY_INTERVAL = 1.0  # seconds between attempts to write again
+
+
+class Sink(Protocol):
+    """Where results are written.
+
+    Frames are counted when they are safe: a process killed at that moment has written them.
+    """
+
+    def wants(self, result: Result) -> bool:
+        """Whether the configuration asks for this frame."""
+
+    def write(self, result: Result) -> Settled:
+        """Write a frame; returns how many frames, this and earlier ones, are settled by it.
+
+        Raises
+        ------
+        SinkError
+            When every frame that was not settled is lost. The sink has put away what it
+            had open; the next `write` starts anew. So it does whatever else it raises.
+        """
+
+    def close(self) -> Settled:
+        """Finish the output; returns as `write` does, and may raise SinkError."""
+
+
+class PacketSink(Sink, Protocol):
+    """A sink that takes a source's packets too; where those fail, so do the frames."""
+
+    def feed(self, packet: Packet) -> Settled:
+        """Take a packet; returns and raises as `write` does."""
+
+
+class SinkStage:
+    """Writes what comes out of one outlet, and posts every frame once.
+
+    It never waits to try again: while an output is broken its frames are dropped. Whatever a sink
+    raises breaks that output and no other.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: StageName,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lane = lane
+        self._name = name
+        self._sink = sink
+        self._clock = clock
+        self._pending = 0
+        self._failing = False
+        self._retry_at = clock()
+        self._busy_since: float | None = None
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the write in hand has taken so far; 0 while there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else self._clock() - since
+
+    def run(self) -> None:
+        """Write until the outlet is closed and empty, then finish the output."""
+        try:
+            self._read()
+        finally:
+            self._finish()
+
+    def _read(self) -> None:
+        for result in self._lane.outlets[self._name]:
+            self._take(result)
+
+    def _take(self, result: Result) -> None:
+        self._pending += 1
+        self._attempt(lambda: self._write(result))
+
+    def _write(self, result: Result) -> Settled:
+        if not self._sink.wants(result):
+            return Settled(unwanted=1)
+        return Settled(failed=1) if self._resting else self._sink.write(result)
+
+    @property
+    def _resting(self) -> bool:
+        """Whether it is too early to try again after a failure."""
+        return self._clock() < self._retry_at
+
+    def _attempt(self, write: Callable[[], Settled]) -> None:
+        self._busy_since = self._clock()
+        try:
+            self._settle(write())
+        except Exception as error:
+            self._fail(error)
+            self._retry_at = self._clock() + RETRY_INTERVAL
+        finally:
+            self._busy_since = None
+
+    def _finish(self) -> None:
+        self._busy_since = self._clock()
+        try:
+            self._settle(self._sink.close())
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._busy_since = None
+        self._drop(self._pending, Reason.SHUTDOWN if self._lane.hurried else Reason.FAILED)
+
+    def _settle(self, settled: Settled) -> None:
+        self._pending -= settled.written
+        self._lane.ledger.write(self._name, settled.written)
+        self._drop(settled.unwanted, Reason.UNWANTED)
+        self._drop(settled.failed, Reason.FAILED)
+        if settled.written and self._failing:
+            self._failing = False
+            self._log(logging.WARNING, "%s is written again", self._name.value)
+
+    def _drop(self, count: int, reason: Reason) -> None:
+        self._pending -= count
+        self._lane.ledger.drop(self._name, reason, count)
+
+    def _fail(self, error: Exception) -> None:
+        self._drop(self._pending, Reason.FAILED)
+        if self._failing:
+            return
+        self._failing = True
+        what = "%s; frames are dropped until it works again"
+        if isinstance(error, SinkError):
+            self._log(logging.ERROR, what, error)
+            return
+        fault = f"a fault in centernetd while writing {self._name.value}: {error!r}"
+        self._log(logging.ERROR, what, fault)
+        log.debug("where it comes from", exc_info=error, extra={"stream": self._lane.name})
+
+    def _log(self, level: int, message: str, *args: object) -> None:
+        log.log(level, message, *args, extra={"stream": self._lane.name})
+
+
+class PacketStage(SinkStage):
+    """Hands a source's packets to the recorder, beside the frames with their detections."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: StageName,
+        sink: PacketSink,
+        packets: Channel[Packet],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(lane, name, sink, clock)
+        self._packets = packets
+        self._feed = sink.feed
+
+    def _read(self) -> None:
+        for item in self._packets.before(self._lane.outlets[self._name]):
+            if isinstance(item, Packet):
+                self._take_packet(item)
+            else:
+                self._take(item)
+
+    def _take_packet(self, packet: Packet) -> None:
+        if not self._resting:  # the recorder sees by its number that one is missing
+            self._attempt(lambda: self._feed(packet))

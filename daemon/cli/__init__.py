@@ -1,5 +1,0 @@
-"""The command line: arguments in, lines out; the work is done elsewhere."""
-
-from daemon.cli.app import main
-
-__all__ = ["main"]
