@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from pydantic.fields import FieldInfo
+
 from centernetd.config import future
 from centernetd.config.schema import render
 from centernetd.config.section import Section, section_in
 from centernetd.config.sections import FileConfig
 from centernetd.config.stream import StreamDefaults, StreamEntry
 from centernetd.config.units import format_duration
-from pydantic.fields import FieldInfo
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 MARKER = "<!-- Below: made by scripts/make_config_reference.py; don't edit. -->"

@@ -14,10 +14,9 @@ from pathlib import Path
 from centernetd.commands.agreement import IOU
 from centernetd.commands.calibrate import calibrate
 from centernetd.config import cache_dir
-from centernetd.model.options import PrepareOptions
-from centernetd.model.prepare import prepare
 from centernetd.model.zoo import fetch
-
+from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.prepare import prepare
 from scripts.marked import fill
 
 DEMO = Path("assets") / "demo.mp4"

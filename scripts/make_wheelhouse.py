@@ -22,9 +22,10 @@ from email.parser import HeaderParser
 from importlib.metadata import version
 from pathlib import Path
 
-from centernetd.model import zoo
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from centernetd.model import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ("CHANGELOG.md", "LICENSE", "assets/demo.mp4", "config.yaml", "constraints.txt")

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from centernetd.commands.profile import Profile, profile
-from centernetd.model import manifest as manifests
-from centernetd.model.export.architectures import ARCHITECTURES
-from centernetd.model.export.layers import Network
 from torch.utils.flop_counter import FlopCounterMode
 
+from centernetd.bench.profile import Profile, profile
+from centernetd.model import manifest as manifests
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.export.layers import Network
 from scripts.marked import fill, lines_of
 from tests.export.equality import Difference, difference
 from tests.export.networks import calibrated, frames

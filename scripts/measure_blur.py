@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import av
 import cv2
 import numpy as np
-from centernetd.sink.blur import GREY
 
+from centernetd.sink.blur import GREY
 from scripts.make_demo import Box, Image, Plane, backdrop, cutout
 
 NOISE = 8  # of 255: what the encoder does to one grey

@@ -18,6 +18,9 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
 from centernetd.config import Address
 from centernetd.flow import Backpressure, Lane, StageName, StorageStatus
 from centernetd.service import (
@@ -31,8 +34,6 @@ from centernetd.service import (
 from centernetd.service.exposition import Exposition
 from centernetd.service.scrape import ScrapePage
 from centernetd.service.view import ConfigState, StreamView
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS = 64

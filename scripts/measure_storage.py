@@ -19,6 +19,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from centernetd.capture.copying import Copying
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
@@ -34,7 +36,6 @@ from centernetd.sink.record import Recorder
 from centernetd.sink.recording import FROM_CAMERA
 from centernetd.sink.retention import Retention
 from centernetd.sink.storage import Storage
-from numpy.typing import NDArray
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS, RATE, SECONDS, SIZE = 16, 10, 30, (640, 360)

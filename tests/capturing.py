@@ -10,7 +10,6 @@ from centernetd.config.secret import SourceUri
 from centernetd.config.stream import DetectConfig, Policy, Timestamps
 from centernetd.errors import SourceError
 from centernetd.flow import Backpressure, Lane, Result, StreamState
-
 from tests.fakes import FakeSource, RecordingMeters, detections
 
 

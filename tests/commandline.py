@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from centernetd.cli import main
-from centernetd.commands.clip import Clip
-from centernetd.model.prepare import PrepareOptions, prepare
-from centernetd.service import LogHandler
 
+from centernetd.bench.clip import Clip
+from centernetd.cli import main
+from centernetd.prepare.prepare import PrepareOptions, prepare
+from centernetd.service import LogHandler
 from tests import exports, models
 
 SIZE = (128, 128)

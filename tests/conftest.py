@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.model import zoo
 
 pytest_plugins = ["tests.commandline", "tests.houses", "tests.plans"]

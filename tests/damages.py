@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import onnx
-from centernetd.model import sealed
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.model import sealed
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, models
 
 Damage = Callable[[Path], None]

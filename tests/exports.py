@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from centernetd.model.graph import Graph, Value
-from centernetd.model.prepare import PrepareOptions
 from onnx import ModelProto, TensorProto, helper
+
+from centernetd.prepare.graph import Graph, Value
+from centernetd.prepare.prepare import PrepareOptions
 
 Array = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -167,7 +168,7 @@ def _table(maps: Sequence[Value], size: tuple[int, int], batch: int | str) -> Va
 
 
 def centerface(seed: int = 0) -> ModelProto:
-    """Four maps with all the dirt of the real file: see `centernetd.model.clean`.
+    """Four maps with all the dirt of the real file: see `centernetd.prepare.clean`.
 
     Initialisers among the inputs, one of them unused, a fixed input of [10, 3, 32, 32], numbers
     for names, opset 9.

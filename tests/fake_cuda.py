@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from centernetd.cuda import calls, live
 
+from centernetd.cuda import calls, live
 from tests.simulated_gpu import (
     API,
     COPY_RATE,

@@ -19,8 +19,8 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
-from centernetd.capture import decoding
 
+from centernetd.capture import decoding
 from tests import fake_cuda
 from tests.fake_cuda import FakeCuda
 from tests.simulated_gpu import SUCCESS

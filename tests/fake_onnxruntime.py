@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from centernetd.inference.engines.ort_cuda import PROVIDER
 
+from centernetd.inference.engines.ort_cuda import PROVIDER
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware
 from tests.running import open_session

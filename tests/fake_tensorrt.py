@@ -13,8 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from centernetd.model.plan import Binding, Fingerprint, PlanFile, Profile
-
+from centernetd.plan import Binding, Fingerprint, PlanFile, Profile
 from tests.fake_plan import MAGIC, DataType, FakePlan, TensorIOMode, TensorLocation, nptype
 from tests.manifests import plain
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
+
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import Detections, Frame, Meters
 from centernetd.inference.engines import EngineInfo, Slot, Tensors
-from numpy.typing import NDArray
 
 TIME_BASE = Fraction(1, 1000)
 PATIENCE = 20.0  # seconds after which a test that waits has failed

@@ -5,15 +5,8 @@ import time
 from fractions import Fraction
 
 import numpy as np
-from centernetd.flow import (
-    Backpressure,
-    Detections,
-    Frame,
-    Lane,
-    Result,
-    StageName,
-    StorageStatus,
-)
+
+from centernetd.flow import Backpressure, Detections, Frame, Lane, Result, StageName, StorageStatus
 from centernetd.service import (
     CollectorRegistry,
     EngineInfo,

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from centernetd.cuda import live
 from centernetd.inference.engines import Slot, Tensors
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.engines.trt import open_tensorrt
-from centernetd.model.plan import Binding
-from centernetd.model.prepare import PrepareOptions, prepare
-from numpy.typing import NDArray
-
+from centernetd.plan import Binding
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, fake_cuda, fake_tensorrt
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware, plan_of

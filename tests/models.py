@@ -9,10 +9,10 @@ colour, or a part of one, marks nothing.
 
 import numpy as np
 import numpy.typing as npt
-from centernetd.model.graph import Value
-from centernetd.model.layouts import LAYOUTS
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from centernetd.prepare.graph import Value
+from centernetd.prepare.layouts import LAYOUTS
 from tests import exports
 
 LABELS = ("red", "green", "blue")

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from centernetd.model.plan import Binding, Job, PlanFile, Profile, resolve_plan
-from centernetd.model.plan.binding import RTX
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.plan import Binding, Job, PlanFile, Profile, resolve_plan
+from centernetd.plan.binding import RTX
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, models
 
 SIZE = (64, 96)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import onnxruntime as ort
-from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import ModelProto
 
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import av
 import numpy as np
+from numpy.typing import NDArray
+
 from centernetd.flow import Backpressure, Detections, Frame, Lane, Packet, Result, StageName
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.fragments import FragmentedMp4
 from centernetd.sink.recording import FROM_CAMERA
-from numpy.typing import NDArray
 
 MILLISECOND = Fraction(1, 1000)
 NOON = 1_700_000_000.0 // 3600 * 3600  # some full hour

@@ -4,12 +4,12 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.access_units import begins_picture
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
-
 from tests.rtp import kind_of
 from tests.rtsp import Video, moving_square, serving
 from tests.test_damage import NOISE, distances

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from centernetd.commands.agreement import agreement
 from centernetd.flow import Detections
 

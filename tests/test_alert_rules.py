@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from centernetd.service.catalog import catalog
 from centernetd.service.meters import FRAME_LATENCY
-
 from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,11 +11,11 @@ from pathlib import Path
 import av
 import pytest
 from av.video.frame import VideoFrame
+
 from centernetd.capture import container
 from centernetd.capture.open import open_source
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError, StartupError
-
 from tests import clips
 
 WIDTH, HEIGHT = 8192, container.MOST_PIXELS // 8192

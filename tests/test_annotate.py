@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from centernetd.flow import Detections
 from centernetd.sink.annotate import colour_of, draw_boxes
-
 from tests.sinks import detections
 
 

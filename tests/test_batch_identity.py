@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.exports import Array, Pixels
 from tests.rounding import rounded

@@ -6,7 +6,6 @@ from types import FrameType
 from typing import Any
 
 from centernetd.flow import Bell
-
 from tests.fakes import PATIENCE
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd.commands.profile import profile
-from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import TensorProto, helper
 
+from centernetd.bench.profile import profile
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.test_precision import LAYOUTS, SIZE

@@ -6,14 +6,14 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from centernetd.config import BlurConfig
-from centernetd.flow import Filter
-from centernetd.sink import blur as blur_module
-from centernetd.sink.blur import CELLS, GREY, MOST_FRAMES, Blur, cover, fill, mosaic
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from centernetd.config import BlurConfig
+from centernetd.flow import Filter
+from centernetd.sink import blur as blur_module
+from centernetd.sink.blur import CELLS, GREY, MOST_FRAMES, Blur, cover, fill, mosaic
 from tests.sinks import detections, picture, result
 
 Style = Callable[[NDArray[np.uint8]], None]

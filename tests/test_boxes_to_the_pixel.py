@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from centernetd.flow import Detections
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.wanted import resolve
-from centernetd.model.prepare import PrepareOptions, prepare
-from numpy.typing import NDArray
-
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.models import LABELS, Box, draw, squares
 

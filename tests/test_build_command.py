@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from centernetd.commands.phases import PhasesBar
-from centernetd.errors import EngineError
-from centernetd.model.plan import Profile, load_plan
-from centernetd.model.plan import binding as bindings
 from rich.console import Console
 
+from centernetd.commands.phases import PhasesBar
+from centernetd.errors import EngineError
+from centernetd.plan import Profile, load_plan
+from centernetd.plan import binding as bindings
 from tests import exports, models
 from tests.commandline import CommandLine, command_line
 from tests.plans import SIZE, prepared_squares, real_binding

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from centernetd.commands import bundle as module
-from centernetd.commands.bundle import bundle
-from centernetd.commands.gather import gather
+
 from centernetd.config import inline_secrets, shareable
+from centernetd.doctor import bundle as module
+from centernetd.doctor.bundle import bundle
+from centernetd.doctor.gather import gather
 from centernetd.errors import StartupError
 from centernetd.flow import StorageStatus, StreamState
-
 from tests.test_http import Site, stream
 
 SENTINEL = "s3nt/inel#7"

@@ -1,6 +1,7 @@
 """Cameras as the configuration names them, and what is asked of them."""
 
 import pytest
+
 from centernetd.config.camera import CameraAddress
 from centernetd.config.secret import SourceUri
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from centernetd.capture.camera import CameraSource
 from centernetd.capture.open import open_source
 from centernetd.config.secret import SourceUri

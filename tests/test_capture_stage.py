@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.open import open_source
 from centernetd.capture.pacing import Backoff
 from centernetd.capture.reminder import Reminder
@@ -17,7 +18,6 @@ from centernetd.capture.turn import Turn
 from centernetd.config.stream import Policy
 from centernetd.errors import SourceError
 from centernetd.flow import Reason, StageName, StreamState
-
 from tests import clips
 from tests.capturing import House
 from tests.fakes import (

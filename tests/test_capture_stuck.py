@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.pacing import Backoff
 from centernetd.errors import SourceError
 from centernetd.flow import StreamState
-
 from tests.capturing import House
 from tests.fakes import PATIENCE, FakeSource, picture, wait_until
 

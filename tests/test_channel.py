@@ -3,10 +3,10 @@
 import threading
 
 import pytest
-from centernetd.flow import Channel, ChannelClosedError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from centernetd.flow import Channel, ChannelClosedError
 from tests.fakes import PATIENCE, wait_until
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from centernetd.commands import capacity, look
 from centernetd.commands.capacity import Costs, measure
 from centernetd.commands.disk import disk_of
@@ -14,10 +15,9 @@ from centernetd.commands.look import Look, look_at
 from centernetd.commands.memory import most_memory
 from centernetd.config import StorageConfig, load
 from centernetd.errors import SourceError
-from centernetd.loading import sizes_for
+from centernetd.run.loading import sizes_for
 from centernetd.sink.lockfile import LockFile
 from centernetd.sink.storage import LOCK_NAME
-
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
 

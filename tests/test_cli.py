@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import pytest
+
 from centernetd.cli import app as app_module
 from centernetd.cli import run as run_module
 from centernetd.config import Config
@@ -17,7 +18,6 @@ from centernetd.errors import EngineError
 from centernetd.flow import Lane, StageName
 from centernetd.model import manifest, zoo
 from centernetd.service import LogHandler
-
 from tests import exports, models
 from tests.commandline import SIZE, CommandLine, clip, command_line, configuration, squares_model
 from tests.sinks import open_lane

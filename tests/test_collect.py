@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
+
 from centernetd.flow import Backpressure, Frame, Lane, Reason, StageName
 from centernetd.inference.collect import SystemClock, Taken, collect, in_turn
-
 from tests.fakes import FakeClock, frame
 
 Limit = Callable[[Lane, Frame], int]

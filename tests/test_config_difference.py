@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.config import Config, load
 from centernetd.config.difference import Difference, difference
 from centernetd.errors import ConfigError

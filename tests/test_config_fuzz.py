@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from centernetd.config import load
-from centernetd.errors import ConfigError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from centernetd.config import load
+from centernetd.errors import ConfigError
 
 PIECES = st.sampled_from(
     [

@@ -3,6 +3,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+
 from centernetd.config import (
     Address,
     BlurConfig,

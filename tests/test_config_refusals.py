@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.config import load
 from centernetd.errors import ConfigError
 

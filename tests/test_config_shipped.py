@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from centernetd.config import Config, StreamConfig, load
 from centernetd.config.document import parse
 from centernetd.config.places import Places

@@ -3,10 +3,11 @@ from datetime import datetime, timezone
 from pathlib import PurePosixPath
 
 import pytest
-from centernetd.config import expand
-from centernetd.config.template import check
 from hypothesis import given
 from hypothesis import strategies as st
+
+from centernetd.config import expand
+from centernetd.config.template import check
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 

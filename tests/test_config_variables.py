@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.config import load
 from centernetd.config.variables import expand
 

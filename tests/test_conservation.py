@@ -8,12 +8,12 @@ from collections import deque
 from functools import partial
 
 import pytest
-from centernetd.errors import EngineError
-from centernetd.flow import Backpressure, Frame, Lane, Reason, Result, StageName, Worker
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from centernetd.errors import EngineError
+from centernetd.flow import Backpressure, Frame, Lane, Reason, Result, StageName, Worker
 from tests.fakes import PATIENCE, detections, frame
 from tests.test_lane import BLOCK, CAPTURE, DROP, INFERENCE, SINKS, a_lane
 

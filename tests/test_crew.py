@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import pytest
+
 from centernetd.capture.stage import CaptureStage
 from centernetd.config import SourceUri, StreamConfig
-from centernetd.crew import HUNG_AFTER, MOST_LOST, StreamCrew
 from centernetd.flow import Backpressure, Lane, StageName, Worker
 from centernetd.inference.wanted import Wanted
-from centernetd.pipeline import StreamStages
+from centernetd.run.crew import HUNG_AFTER, MOST_LOST, StreamCrew
+from centernetd.run.pipeline import StreamStages
 from centernetd.service.view import StreamView
 from centernetd.sink.stage import SinkStage
-
 from tests.fakes import PATIENCE, wait_until
 
 

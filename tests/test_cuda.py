@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from centernetd.cuda import (
     CudaError,
     Device,
@@ -20,7 +21,6 @@ from centernetd.cuda import (
     live,
 )
 from centernetd.errors import EngineError
-
 from tests import fake_cuda
 from tests.fake_cuda import FakeCuda
 from tests.simulated_gpu import API, STICKY

@@ -6,11 +6,11 @@ from typing import NamedTuple, cast
 import numpy as np
 import pytest
 from av.video.frame import PictureType, VideoFrame
+from numpy.typing import NDArray
+
 from centernetd.capture.gate import DamageGate
 from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
-from numpy.typing import NDArray
-
 from tests.rtsp import Video, moving_square, serving
 
 NOISE = 12  # levels by which a square's edges may differ in another picture's coding

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from centernetd.service.catalog import catalog
 
+from centernetd.service.catalog import catalog
 from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent

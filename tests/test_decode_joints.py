@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from centernetd.model import manifest as manifests
 
+from centernetd.model import manifest as manifests
 from tests import exports, reference
 from tests.exports import Array
 from tests.reference_joints import multi_pose

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, reference
 from tests.exports import Array, Pixels
 from tests.running import open_session, prepared_session, raw_outputs

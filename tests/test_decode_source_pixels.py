@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from centernetd.flow import Detections
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.wanted import resolve
-from centernetd.model.prepare import prepare
-
+from centernetd.prepare.prepare import prepare
 from tests import exports, reference
 from tests.exports import Array
 from tests.reference_joints import multi_pose

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from centernetd.capture import decoding
 from centernetd.capture.decoding import Decoding, GpuDecoderError, try_gpu
 from centernetd.capture.open import open_source
@@ -16,7 +17,6 @@ from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Decode
 from centernetd.errors import SourceError
-
 from tests import clips
 from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.conftest import DEMO

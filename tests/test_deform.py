@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from centernetd.errors import ModelError
-from centernetd.model.deform import rewrite_deform_conv
-from centernetd.model.deform_plugins import adopt_plugins
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from centernetd.errors import ModelError
+from centernetd.prepare.deform import rewrite_deform_conv
+from centernetd.prepare.deform_plugins import adopt_plugins
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions
 from tests import exports
 from tests.exports import Array
 from tests.running import open_session, prepared_session

@@ -8,14 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from cv2.typing import MatLike
+
 from centernetd.commands.detect import StillDetector
 from centernetd.commands.images import find_images, read_image, save
 from centernetd.errors import SinkError, SourceError
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.model import manifest as manifests
-from cv2.typing import MatLike
-
 from tests import exports, models
 from tests.commandline import RED, CommandLine, squares_model
 from tests.fakes import FakeEngine, image

@@ -5,8 +5,8 @@ import runpy
 from pathlib import Path
 
 import pytest
-from centernetd.config import load
 
+from centernetd.config import load
 from tests.faults import report
 from tests.faults.results import load as load_results
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from centernetd.commands import codecs, doctor, hardware
-from centernetd.commands.finding import Finding, Level
+
+from centernetd.doctor import codecs, doctor, hardware
+from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import SinkError
 from centernetd.inference.engines import choose
-
 from tests.commandline import CommandLine
 from tests.fake_nvdec import FakeNvdec, installed
 
@@ -168,7 +168,7 @@ def test_the_documentation_is_pointed_at(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert found.level is Level.OK
     assert Path(found.found.split()[0]).is_file()
     monkeypatch.setattr(
-        doctor, "__file__", str(tmp_path / "lib/daemon/centernetd/commands/doctor.py")
+        doctor, "__file__", str(tmp_path / "lib/daemon/centernetd/doctor/doctor.py")
     )
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert doctor._documentation().level is Level.NOTE

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import EngineError
 from centernetd.inference.engines import Choice, choose, choose_backend, ort_cuda
 

@@ -5,11 +5,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+
 from centernetd.cuda import live
 from centernetd.errors import EngineError
 from centernetd.inference.engines import gpu
 from centernetd.inference.engines.gpu import GpuEngine
-
 from tests.fake_cuda import FakeCuda
 from tests.houses import House, every_flavour, frames, in_thread, run, run_once
 from tests.simulated_gpu import ALLOCATIONS, STICKY, WAITS, Interval

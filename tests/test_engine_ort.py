@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines import Choice, open_onnx
 from centernetd.inference.engines.ort import OrtCpuEngine
-
 from tests.models import draw
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from centernetd.config import EventsConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter
@@ -13,7 +14,6 @@ from centernetd.sink.accounts import Settled
 from centernetd.sink.events import EventLog, made_from_file
 from centernetd.sink.file import OutputFile
 from centernetd.sink.storage import Storage
-
 from tests.sinks import NOON, detections, file_size_limit, result
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"

@@ -4,15 +4,16 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import StartupError
-from centernetd.model.export.architectures import ARCHITECTURES
-from centernetd.model.export.export import export
-from centernetd.model.options import PrepareOptions
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.export.export import export
+from centernetd.prepare.options import PrepareOptions
 
 
 def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith("centernetd.model.export.")]:
+    for name in [name for name in sys.modules if name.startswith("centernetd.prepare.export.")]:
         if not name.endswith(("export.export", "export.architectures")):
             monkeypatch.delitem(sys.modules, name)
     with pytest.raises(StartupError, match=r"pip install 'centernetd\[export\]'"):

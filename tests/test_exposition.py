@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from centernetd.flow import StorageStatus
-from centernetd.service.exposition import Exposition
-from centernetd.service.scrape import FRESH, ScrapePage
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from centernetd.flow import StorageStatus
+from centernetd.service.exposition import Exposition
+from centernetd.service.scrape import FRESH, ScrapePage
 from tests.house import House, move_frames
 from tests.integration.prometheus import check_metrics
 

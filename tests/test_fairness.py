@@ -8,6 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from centernetd.flow import Backpressure, Lane, Reason, StageName, Worker
 from centernetd.inference.collect import Taken, collect, in_turn
 from centernetd.inference.detector import Detector
@@ -15,10 +19,6 @@ from centernetd.inference.engines import Slot
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted, resolve
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-
 from tests.fakes import FakeClock, FakeEngine, RecordingMeters, frame, wait_until
 from tests.test_inference_stage import MANIFEST
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.commands.find import find_sources
 
 

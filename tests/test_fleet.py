@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from centernetd import fleet as fleets
+
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.config.difference import Difference
-from centernetd.crew import MOST_LOST
-from centernetd.fleet import Fleet
 from centernetd.flow import Backpressure, Lane, StreamState, Worker
 from centernetd.inference.stage import InferenceStage
-from centernetd.pipeline import StreamStages
+from centernetd.run import fleet as fleets
+from centernetd.run.crew import MOST_LOST
+from centernetd.run.fleet import Fleet
+from centernetd.run.pipeline import StreamStages
 from centernetd.service.service import Service
-
 from tests.fakes import wait_until
 from tests.test_crew import FakeCapture, stages_around
 

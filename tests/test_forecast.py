@@ -1,6 +1,7 @@
 """How long a batch will take, and how large one may be."""
 
 import pytest
+
 from centernetd.inference.forecast import Forecast
 
 

@@ -7,10 +7,10 @@ from itertools import cycle, islice, repeat
 import av
 import numpy as np
 import pytest
-from centernetd.capture.frozen import AFTER, FrozenPicture
-from centernetd.capture.gate import is_key
 from numpy.typing import NDArray
 
+from centernetd.capture.frozen import AFTER, FrozenPicture
+from centernetd.capture.gate import is_key
 from tests.footage import Rate, encoded
 
 Image = NDArray[np.uint8]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SinkError, StartupError
@@ -20,7 +21,6 @@ from centernetd.sink.lockfile import said_in
 from centernetd.sink.recording import FROM_CAMERA
 from centernetd.sink.retention import Retention
 from centernetd.sink.storage import LOCK_NAME, Storage
-
 from tests.fakes import wait_until
 from tests.sinks import NOON, decode, tear
 

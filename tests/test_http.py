@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 
 import pytest
+
 from centernetd.config import Address
 from centernetd.errors import StartupError
 from centernetd.flow import Backpressure, Lane, StageName, StorageStatus, StreamState

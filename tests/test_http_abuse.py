@@ -9,14 +9,14 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
-from centernetd.config import Address
-from centernetd.flow import StorageStatus
-from centernetd.service import HttpServer
-from centernetd.service.http import LIMITS, _Server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from waitress import wasyncore
 
+from centernetd.config import Address
+from centernetd.flow import StorageStatus
+from centernetd.service import HttpServer
+from centernetd.service.http import LIMITS, _Server
 from tests.test_http import Site
 
 LOCAL = "127.0.0.1"

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd.errors import ModelError
-from centernetd.model.graph import Value
-from centernetd.model.identity import is_same
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.errors import ModelError
+from centernetd.model.identity import is_same
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.exports import Array
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from centernetd.errors import EngineError, StartupError
 from centernetd.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
 from centernetd.inference.detector import Detector
@@ -15,7 +16,6 @@ from centernetd.inference.engines import Slot, Tensors
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted, resolve
-
 from tests.fakes import PATIENCE, FakeClock, FakeEngine, RecordingMeters, frame, wait_until
 from tests.manifests import plain
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
+
 from centernetd.commands import calibrate
 from centernetd.errors import ModelError
 from centernetd.model import manifest as manifests
-from centernetd.model import precision
-from centernetd.model.graph import Value
-from centernetd.model.int8 import Frames
-from centernetd.model.prepare import PrepareOptions, prepare
-from onnx import numpy_helper
-
+from centernetd.prepare import precision
+from centernetd.prepare.graph import Value
+from centernetd.prepare.int8 import Frames
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.clips import noise, truncated
 from tests.commandline import CommandLine, clip, configuration

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from centernetd.bench import bench
+from centernetd.bench.bench_gpu import SLOTS, measure
+from centernetd.bench.overhead import overhead
 from centernetd.cli import app as app_module
-from centernetd.commands import bench, look
-from centernetd.commands.bench_gpu import SLOTS, measure
-from centernetd.commands.overhead import overhead
+from centernetd.commands import look
 from centernetd.config import SourceUri, StreamConfig, load
 from centernetd.flow import Lane
 from centernetd.inference.detector import Detector
-
 from tests.commandline import CommandLine, clip, configuration
 from tests.fakes import PATIENCE, FakeEngine, wait_until
 from tests.manifests import plain

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from centernetd.flow import (
     Backpressure,
     Budget,
@@ -17,7 +18,6 @@ from centernetd.flow import (
     StageName,
     StreamState,
 )
-
 from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from centernetd.flow import Ledger, Reason, StageName
 
 SINKS = (StageName.RECORD, StageName.EVENTS)

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from centernetd.inference.letterbox import (
     GEOMETRIES,
     Geometry,
@@ -9,8 +12,6 @@ from centernetd.inference.letterbox import (
     letterbox_geometry,
     stretch_geometry,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 SIDES = st.integers(1, 8192)
 SIZES = st.tuples(SIDES, SIDES)

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from centernetd.commands import reload as reload_module
 from centernetd.commands.reload import reload
-from centernetd.control import Control
 from centernetd.errors import CenternetdError, StartupError
+from centernetd.run.control import Control
 from centernetd.sink.lockfile import LockFile, is_held_by, said_in
 from centernetd.sink.storage import LOCK_NAME, Storage
-
 from tests.fakes import PATIENCE
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from centernetd.service import LogHandler, Redactor, configure
 from centernetd.service.logs import LogFormat, TextFormatter
 from centernetd.service.repeats import PERIOD, Repeats
-from hypothesis import given
-from hypothesis import strategies as st
 
 log = logging.getLogger("centernetd.capture.test")
 

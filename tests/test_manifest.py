@@ -5,10 +5,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+
 from centernetd.errors import ModelError
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import MAX_TOP_K, Manifest
-
 from tests import exports, models
 
 MANIFEST = Manifest(

@@ -8,14 +8,14 @@ from typing import Any
 
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from centernetd.errors import ModelError
 from centernetd.model import manifest as manifests
 from centernetd.model import sealed
 from centernetd.model.manifest import Manifest
-from centernetd.model.plan.file import read_plan
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
+from centernetd.plan.file import read_plan
 from tests import exports, models
 from tests.test_manifest import MANIFEST
 

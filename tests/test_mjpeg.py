@@ -9,10 +9,10 @@ from pathlib import Path
 
 import cv2
 import pytest
+
 from centernetd.capture.feed import jpegs
 from centernetd.capture.open import open_source
 from centernetd.config.secret import SourceUri
-
 from tests import clips
 from tests.fakes import PATIENCE
 from tests.raw_web import answering, head

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.open import stream_opener
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
@@ -14,7 +15,6 @@ from centernetd.config import StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Transport
 from centernetd.errors import SourceError
-
 from tests import clips, web
 from tests.rtsp import Request, RtspServer, Video, moving_square, serving
 

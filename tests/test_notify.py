@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from centernetd.service import Notifier, watchdog_interval
 
 

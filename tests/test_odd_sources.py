@@ -6,11 +6,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Policy
-
 from tests import clips, tls, web
 from tests.capturing import House
 from tests.fakes import FakeSource, picture

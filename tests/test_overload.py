@@ -4,9 +4,9 @@ import logging
 import threading
 
 import pytest
+
 from centernetd.flow import Backpressure, Lane, Reason, Result, StageName
 from centernetd.service.overload import CALM, PERIOD, REMINDER, Overload
-
 from tests.fakes import detections, frame
 
 

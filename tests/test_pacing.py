@@ -6,10 +6,10 @@ import time
 from fractions import Fraction
 
 import pytest
-from centernetd.capture.pacing import Backoff, Pacer, Thinner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from centernetd.capture.pacing import Backoff, Pacer, Thinner
 from tests.fakes import PATIENCE
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from centernetd.capture.copying import Copying
 from centernetd.capture.source import Picture, SourcePacket
 from centernetd.capture.video import VideoSource
@@ -15,7 +16,6 @@ from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from centernetd.flow import Coding, Packet
 from centernetd.sink.fragments import FragmentedMp4
-
 from tests import clips
 from tests.fakes import TIME_BASE, image
 from tests.sinks import decode, times

@@ -3,12 +3,13 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
 from centernetd.config import load
 from centernetd.config.template import check
 from centernetd.errors import ConfigError, SinkError
 from centernetd.sink.storage import Storage
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 
 few = settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
+
 from centernetd.capture import video
 from centernetd.capture.copying import Copying
 from centernetd.capture.decoding import Decoding
@@ -28,7 +29,6 @@ from centernetd.sink.copy import PacketRecorder
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.fragments import FragmentedMp4
 from centernetd.sink.storage import Storage
-
 from tests import clips
 from tests.fake_nvdec import FakeNvdec, installed
 

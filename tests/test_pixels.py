@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
+
 from centernetd.capture.pixels import ToBgr
 
 LAYOUTS = [

@@ -7,21 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd.errors import EngineError, ModelError
-from centernetd.model import manifest as manifests
-from centernetd.model.plan import (
-    Binding,
-    BuildStoppedError,
-    LoggedProgress,
-    Onlooker,
-    Profile,
-    build,
-    shared_logger,
-)
-from centernetd.model.plan.timing import kept_timings
-from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import helper
 
+from centernetd.errors import EngineError, ModelError
+from centernetd.model import manifest as manifests
+from centernetd.model.progress import BuildStoppedError, LoggedProgress, Onlooker
+from centernetd.plan import Binding, Profile, build, shared_logger
+from centernetd.plan.timing import kept_timings
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
 from tests.test_batch_identity import KINDS, NETWORKS
@@ -134,7 +127,7 @@ def test_a_line_is_logged_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("centernetd.model.plan.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("centernetd.model.progress.time.monotonic", lambda: now[0])
     stopping = [False]
     told: list[str] = []
     progress = LoggedProgress("building gate.plan", Onlooker(lambda: stopping[0], told.append))

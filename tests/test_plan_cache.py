@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import ModelError, StartupError
 from centernetd.model import manifest as manifests
 from centernetd.model import sealed
-from centernetd.model.plan import (
-    BuildStoppedError,
+from centernetd.model.progress import BuildStoppedError
+from centernetd.plan import (
     Gpu,
     Job,
     PlanFile,
@@ -27,9 +28,8 @@ from centernetd.model.plan import (
     resolve_plan,
     why_build,
 )
-from centernetd.model.plan.binding import FULL
-from centernetd.model.plan.cache import place
-
+from centernetd.plan.binding import FULL
+from centernetd.plan.cache import place
 from tests.plans import PROFILE, heedless, never, prepared_squares
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ ORIN = Gpu("Orin (nvgpu)", "8.7")
 
 def test_a_plan_is_built_once(job: Job, plans: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert why_build(job, plans) == "there is none for it yet"
-    with caplog.at_level(logging.INFO, logger="centernetd.model"):
+    with caplog.at_level(logging.INFO, logger="centernetd.plan"):
         first = resolve_plan(job, plans, heedless)
     assert caplog.messages[0].endswith(", because there is none for it yet")
     assert caplog.messages[1].startswith("built the plan in ")
@@ -157,7 +157,7 @@ def test_a_cache_below_a_file_is_one_sentence(job: Job, tmp_path: Path) -> None:
 BUILDER = """
 import logging, sys
 from pathlib import Path
-from centernetd.model.plan import Profile, resolve_plan
+from centernetd.plan import Profile, resolve_plan
 from tests.plans import real_binding, squares_job
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 told = set()
@@ -230,7 +230,7 @@ def test_a_refused_model_is_named(job: Job, plans: Path, monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> bytes:
         raise ModelError("no")
 
-    monkeypatch.setattr("centernetd.model.plan.cache.build", refuse)
+    monkeypatch.setattr("centernetd.plan.cache.build", refuse)
     with pytest.raises(ModelError, match=f"^{job.prepared}: no$"):
         resolve_plan(job, plans, heedless)
 

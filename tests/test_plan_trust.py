@@ -7,18 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import ModelError
 from centernetd.model import sealed
-from centernetd.model.plan import (
-    Binding,
-    Job,
-    PlanFile,
-    build_plan,
-    load_plan,
-    resolve_plan,
-    why_build,
-)
-
+from centernetd.plan import Binding, Job, PlanFile, build_plan, load_plan, resolve_plan, why_build
 from tests.damages import a_folder, a_link_to_nothing, a_pipe, cut, empty, unreadable, unsealed
 from tests.plans import heedless, never
 

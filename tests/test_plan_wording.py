@@ -1,7 +1,8 @@
 """TensorRT's own words, as its parsers and builders gave them, made plain."""
 
 import pytest
-from centernetd.model.plan import wording
+
+from centernetd.plan import wording
 
 SAID = {
     "Assertion failed: creator: Plugin not found, are the plugin name, version, and namespace "

@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.open import open_source
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from centernetd.flow import Frame, Result
-
 from tests import clips, web
 from tests.capturing import House
 from tests.fakes import PATIENCE, detections, wait_until

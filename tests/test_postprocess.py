@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from centernetd.config import BlurConfig
 from centernetd.errors import ConfigError
 from centernetd.flow import Detections
 from centernetd.inference.letterbox import Geometry
 from centernetd.inference.postprocess import View, postprocess
 from centernetd.inference.wanted import OTHER, Wanted, resolve
-from hypothesis import example, given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 SAME = Geometry(1.0, 1.0, 0.0, 0.0)

@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import ModelProto, TensorProto, helper
+
 from centernetd.errors import ModelError
 from centernetd.inference.letterbox import GEOMETRIES, fill_row
 from centernetd.model import manifest as manifests
-from centernetd.model import precision
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions, prepare
-from onnx import ModelProto, TensorProto, helper
-
+from centernetd.model.manifest import FLOAT16, FLOAT32
+from centernetd.prepare import precision
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
 from tests.rounding import rounded
@@ -43,7 +44,7 @@ LAYOUTS = {
     "centerface": exports.centerface(),
     "multi_pose": exports.multi_pose(SIZE),
 }
-FLOATS = (precision.FLOAT32, precision.FLOAT16)
+FLOATS = (FLOAT32, FLOAT16)
 
 
 def prepared(raw: ModelProto, folder: Path, **options: object) -> ModelProto:

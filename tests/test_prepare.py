@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd.model import manifest as manifests
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.model import manifest as manifests
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
 from tests.running import open_session, prepared_session, raw_outputs

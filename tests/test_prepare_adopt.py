@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd.model.prepare import PrepareOptions
 from onnx import TensorProto, helper
 
+from centernetd.prepare.prepare import PrepareOptions
 from tests import exports
 from tests.test_prepare_refusals import refusal
 

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions
 from onnx import TensorProto, helper
 
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions
 from tests import exports, reference
 from tests.running import prepared_session, raw_outputs
 

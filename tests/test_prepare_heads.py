@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd.errors import ModelError
-from centernetd.model import labels, manifest
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import TensorProto
 
+from centernetd.errors import ModelError
+from centernetd.model import labels, manifest
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, reference
 from tests.commandline import CommandLine
 from tests.running import open_session, prepared_session, raw_outputs

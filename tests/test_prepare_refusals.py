@@ -5,11 +5,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from centernetd.errors import CenternetdError, ModelError, StartupError
-from centernetd.model.graph import Value
-from centernetd.model.prepare import PrepareOptions, prepare
 from onnx import TensorProto, helper
 
+from centernetd.errors import CenternetdError, ModelError, StartupError
+from centernetd.prepare.graph import Value
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, models
 
 SIZE = (64, 96)

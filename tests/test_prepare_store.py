@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from centernetd.errors import ModelError, StartupError
-from centernetd.model import apart, store, zoo
-from centernetd.model import manifest as manifests
-from centernetd.model.plan import BuildStoppedError, Onlooker
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.errors import ModelError, StartupError
+from centernetd.model import manifest as manifests
+from centernetd.model import zoo
+from centernetd.model.progress import BuildStoppedError, Onlooker
+from centernetd.prepare import apart, store
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import damages, exports, models
 from tests.damages import Damage, holed
 
@@ -230,8 +231,8 @@ def test_signals_to_the_whole_group_are_left_to_the_parent(
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from centernetd.model import store
-from centernetd.model.plan import Onlooker
+from centernetd.prepare import store
+from centernetd.model.progress import Onlooker
 house = Path(sys.argv[1])
 def stopping():
     if list(house.glob("cache/prepared/.*/*.onnx")):  # the network runs

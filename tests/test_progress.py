@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
+
 from centernetd.commands.phases import PhasesBar
 from centernetd.commands.progress import FileProgress
 from centernetd.flow import Reason, Result, StageName
-from rich.console import Console
-
 from tests.sinks import open_lane, result
 
 

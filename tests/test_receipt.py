@@ -1,8 +1,7 @@
 """The last line of a run."""
 
 from centernetd.flow import Lane, Reason, StageName
-from centernetd.receipt import receipt
-
+from centernetd.run.receipt import receipt
 from tests.sinks import open_lane
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter, Meters, Result, StreamStatus
@@ -22,7 +23,6 @@ from centernetd.sink.blur import Blur
 from centernetd.sink.record import Recorder
 from centernetd.sink.segments import MOST, TOO_OFTEN
 from centernetd.sink.storage import Storage
-
 from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
 
 

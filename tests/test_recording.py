@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, StreamStatus
@@ -14,9 +17,6 @@ from centernetd.sink.file import OutputFile
 from centernetd.sink.preroll import PreRoll
 from centernetd.sink.recording import Recording
 from centernetd.sink.storage import Storage
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.sinks import coded, decode
 
 STEP = 0.2  # seconds between frames; a key frame each second

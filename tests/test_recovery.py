@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from centernetd.config import RecordConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import EventsConfig
@@ -16,7 +17,6 @@ from centernetd.sink.fragments import FragmentedMp4
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
 from centernetd.sink.recovery import recover, recover_recording, unused_beside, whole_fragments
-
 from tests.sinks import NOON, coded, decode
 
 OUTPUTS = outputs_of(

@@ -7,14 +7,14 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
-from centernetd.commands.bundle import bundle
-from centernetd.config import Redactor, SourceUri, load, redact, shown
-from centernetd.config.secret import MASK
-from centernetd.errors import ConfigError
-from centernetd.service import configure
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from centernetd.config import Redactor, SourceUri, load, redact, shown
+from centernetd.config.secret import MASK
+from centernetd.doctor.bundle import bundle
+from centernetd.errors import ConfigError
+from centernetd.service import configure
 from tests.commandline import CommandLine, configuration
 from tests.test_bundle import journal  # noqa: F401 (a fixture)
 

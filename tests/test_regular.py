@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from centernetd import regular
+
 from centernetd.commands.images import read_image
-from centernetd.config import load, variables
+from centernetd.config import load, regular, variables
 from centernetd.errors import CenternetdError
 from centernetd.model import files, labels
 
@@ -171,7 +171,7 @@ def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "it"
     endless(path)
     code = (
-        "import resource, sys; from pathlib import Path; from centernetd import regular\n"
+        "import resource, sys; from pathlib import Path; from centernetd.config import regular\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))\n"
         "try: regular.read(Path(sys.argv[1]), 2**32)\n"
         "except OSError as error: print(error.strerror)"

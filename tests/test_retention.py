@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+
 from centernetd.errors import ModelError, StartupError
 from centernetd.model import durable, sealed
-
 from tests import models
 
 CONTENT = os.urandom(10_000)

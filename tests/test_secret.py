@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from centernetd.config import Redactor, SourceUri, redact, shown
 from centernetd.config.secret import LONGEST, secrets_in
 from centernetd.config.variables import Expanded
-from hypothesis import given
-from hypothesis import strategies as st
 
 PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4)
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet, StreamStatus
 from centernetd.sink.recording import FROM_CAMERA
 from centernetd.sink.segments import MOST, TOO_OFTEN, WITHIN, Floor, Segments
 from centernetd.sink.storage import Storage
-
 from tests.sinks import NOON, coded, decode, file_size_limit
 
 PACKETS = list(coded(100, 200))  # a key frame each second: packets 1, 6, 11, ...

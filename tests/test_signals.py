@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from centernetd import signals
-from centernetd.signals import on_signals
+
+from centernetd.run import signals
+from centernetd.run.signals import on_signals
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 

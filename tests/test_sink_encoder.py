@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from centernetd.config import RecordConfig
 from centernetd.flow import Meters, StreamStatus
 from centernetd.sink import encoder as encoder_module
@@ -16,8 +18,6 @@ from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.fragments import FragmentedMp4
 from centernetd.sink.record import Recorder
 from centernetd.sink.storage import Storage
-from numpy.typing import NDArray
-
 from tests.sinks import MILLISECOND, decode, picture, result
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import SinkError
 from centernetd.flow import Coding
 from centernetd.sink.file import part_of
 from centernetd.sink.fragments import FragmentedMp4
-
 from tests.sinks import coded, decode, file_size_limit
 
 (FIRST,) = coded(1)

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import EVERYTHING, Lane, Meters, Reason, Result, StageName
@@ -13,9 +16,6 @@ from centernetd.sink.blur import Blur
 from centernetd.sink.record import Recorder
 from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
 from centernetd.sink.storage import Storage
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.fakes import refuse_if
 from tests.sinks import decode, open_lane, result, send
 

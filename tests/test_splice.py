@@ -6,12 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from centernetd.capture.splice import Splice
-from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from hypothesis import given
 from hypothesis import strategies as st
 
+from centernetd.capture.splice import Splice
+from centernetd.capture.video import VideoSource
+from centernetd.config.secret import SourceUri
 from tests import clips
 
 MILLISECONDS = Fraction(1, 1000)

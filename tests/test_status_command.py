@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from centernetd.commands.ask import USUAL, find_daemon
 from centernetd.config import Address, storage_root_of
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.flow import Reason, StageName, StorageStatus, StreamState
 from centernetd.service import HttpServer
-
 from tests.commandline import CommandLine, command_line
 from tests.test_http import Site, stream
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+
 from centernetd.errors import SinkError, StartupError
 from centernetd.sink.file import OutputFile, open_regular, part_of, unused
 from centernetd.sink.storage import Storage
-
 from tests.fakes import PATIENCE
 from tests.sinks import NOON, file_size_limit
 

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from centernetd import supervisor as supervising
+
 from centernetd.capture import open as opening
 from centernetd.config import Config, load
 from centernetd.config.secret import SourceUri
 from centernetd.errors import CenternetdError, ConfigError, EngineError, ModelError, StartupError
-from centernetd.fleet import Fleet
 from centernetd.flow import Reason, Result, StageName
 from centernetd.inference.detector import Detector
 from centernetd.inference.stage import InferenceStage
-from centernetd.reloader import Reloader
+from centernetd.run import supervisor as supervising
+from centernetd.run.fleet import Fleet
+from centernetd.run.reloader import Reloader
+from centernetd.run.shutdown import Patience
+from centernetd.run.supervisor import Supervisor
 from centernetd.service import Notifier
 from centernetd.service.service import Service
-from centernetd.shutdown import Patience
 from centernetd.sink import events, record
 from centernetd.sink.accounts import Settled
 from centernetd.sink.fragments import FragmentedMp4
 from centernetd.sink.record import Recorder
-from centernetd.supervisor import Supervisor
-
 from tests.fakes import PATIENCE, FakeEngine, FakeSource, picture, wait_until
 from tests.integration.process import write_config
 from tests.manifests import plain

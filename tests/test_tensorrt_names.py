@@ -27,8 +27,8 @@ OBJECTS = {
         "runtime": "Runtime",
     },
     "daemon/centernetd/inference/engines/trt_cache.py": {"engine": "ICudaEngine"},
-    "daemon/centernetd/model/plan/binding.py": {},
-    "daemon/centernetd/model/plan/build.py": {
+    "daemon/centernetd/plan/binding.py": {},
+    "daemon/centernetd/plan/build.py": {
         "builder": "Builder",
         "network": "INetworkDefinition",
         "parser": "OnnxParser",
@@ -36,8 +36,8 @@ OBJECTS = {
         "config": "IBuilderConfig",
         "profile": "IOptimizationProfile",
     },
-    "daemon/centernetd/model/plan/progress.py": {},
-    "daemon/centernetd/model/plan/timing.py": {
+    "daemon/centernetd/plan/progress.py": {},
+    "daemon/centernetd/plan/timing.py": {
         "config": "IBuilderConfig",
         "timings": "ITimingCache",
     },

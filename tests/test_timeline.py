@@ -4,9 +4,10 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from centernetd.capture.timeline import Timeline
 from hypothesis import given
 from hypothesis import strategies as st
+
+from centernetd.capture.timeline import Timeline
 
 TB = Fraction(1, 90_000)
 MILLISECONDS = Fraction(1, 1000)

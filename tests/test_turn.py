@@ -1,6 +1,7 @@
 """A capture thread's turn, and who may take it away."""
 
 import pytest
+
 from centernetd.capture.turn import Turn, TurnOverError
 
 

@@ -4,16 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from centernetd import loading
-from centernetd.commands.finding import Finding, Level
-from centernetd.commands.plans import plans
-from centernetd.errors import EngineError
-from centernetd.inference.engines import Choice
-from centernetd.loading import ModelChoice, Sizes
-from centernetd.model.plan import Gpu, Onlooker
-from centernetd.service.meters import PrometheusMeters
 from prometheus_client import CollectorRegistry
 
+from centernetd.doctor.finding import Finding, Level
+from centernetd.doctor.plans import plans
+from centernetd.errors import EngineError
+from centernetd.inference.engines import Choice
+from centernetd.model.progress import Onlooker
+from centernetd.plan import Gpu
+from centernetd.run import loading
+from centernetd.run.loading import ModelChoice, Sizes
+from centernetd.service.meters import PrometheusMeters
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.plans import real_binding
 

@@ -1,6 +1,10 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
 from centernetd.config.units import (
     Duration,
     Size,
@@ -9,9 +13,6 @@ from centernetd.config.units import (
     parse_duration,
     parse_size,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
 
 
 @pytest.mark.parametrize(

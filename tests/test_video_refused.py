@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture import container
 from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
-
 from tests import clips
 from tests.test_video_source import pictures, source
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from av.video.reformatter import Colorspace
+
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
-
 from tests import clips
 from tests.clips import BLUE, GREEN, RED, WHITE
 

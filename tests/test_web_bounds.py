@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture import web
 from centernetd.capture.open import open_source
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
-
 from tests import clips
 from tests.raw_web import Request, answering, forever, head
 

@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from centernetd.capture.open import open_source, stream_opener
 from centernetd.config import StreamConfig, load
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from centernetd.flow import StreamState
-
 from tests import clips
 from tests.capturing import House
 from tests.raw_web import Request, answering, head, ranged

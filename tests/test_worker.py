@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
+
 from centernetd.errors import StartupError
 from centernetd.flow import Worker
-
 from tests.fakes import PATIENCE
 
 

@@ -6,10 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import ModelError, StartupError
 from centernetd.model import zoo
 from centernetd.model.zoo import Builtin
-
 from tests import damages
 from tests.damages import Damage
 

@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 
-from centernetd.signals import before_the_run
+from centernetd.run.signals import before_the_run
 
 _STDERR = 2
 

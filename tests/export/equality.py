@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 import torch
-from centernetd.model.export.layers import Network
-from centernetd.model.manifest import Manifest
 
+from centernetd.model.manifest import Manifest
+from centernetd.prepare.export.layers import Network
 from tests import reference
 from tests.exports import Array, Pixels
 from tests.reference import Decoded

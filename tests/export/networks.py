@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from centernetd.model.export import dla, hourglass, resnet
-from centernetd.model.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE
-from centernetd.model.export.layers import DeformableConv, Network
-from centernetd.model.export.networks import make
 from torch import nn
 
+from centernetd.prepare.export import dla, hourglass, resnet
+from centernetd.prepare.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE
+from centernetd.prepare.export.layers import DeformableConv, Network
+from centernetd.prepare.export.networks import make
 from tests.exports import Pixels
 
 JOINTS = 17

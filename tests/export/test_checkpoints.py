@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from centernetd.errors import ModelError
-from centernetd.model.export import checkpoint
-from centernetd.model.export.architectures import ARCHITECTURES
-from centernetd.model.export.checkpoint import State
-from centernetd.model.export.networks import make, outline
 
+from centernetd.errors import ModelError
+from centernetd.prepare.export import checkpoint
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.export.checkpoint import State
+from centernetd.prepare.export.networks import make, outline
 from tests.export import listings
 from tests.export.networks import outputs
 

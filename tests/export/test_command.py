@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from centernetd.model import manifest as manifests
-from centernetd.model.export.networks import make
 
+from centernetd.model import manifest as manifests
+from centernetd.prepare.export.networks import make
 from tests.commandline import CommandLine, command_line
 from tests.export.networks import outputs
 

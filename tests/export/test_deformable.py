@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from centernetd.model.export.layers import DeformableConv
+
+from centernetd.prepare.export.layers import DeformableConv
 
 RECORD = Path(__file__).parents[1] / "data" / "deform_conv.npz"
 

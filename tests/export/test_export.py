@@ -6,12 +6,12 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from centernetd.model import manifest as manifests
-from centernetd.model.export.architectures import ARCHITECTURES
-from centernetd.model.export.export import export
-from centernetd.model.export.networks import make
-from centernetd.model.options import PrepareOptions
 
+from centernetd.model import manifest as manifests
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.export.export import export
+from centernetd.prepare.export.networks import make
+from centernetd.prepare.options import PrepareOptions
 from tests.export.equality import difference
 from tests.export.networks import calibrated, frames, outputs
 from tests.running import open_session

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from centernetd.model.export.fold import fold
-from centernetd.model.export.layers import DeformableConv
 from torch import nn
+
+from centernetd.prepare.export.fold import fold
+from centernetd.prepare.export.layers import DeformableConv
 
 PICTURES = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(1))
 

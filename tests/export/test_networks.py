@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from centernetd.model.export.architectures import ARCHITECTURES
-from centernetd.model.export.networks import outline
 
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.export.networks import outline
 from tests.export.networks import outputs
 from tests.export.recorded import CLASSES, RECORD, WIDTHS, picture, sample, weights
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from centernetd.model.export.trace import to_onnx
-from centernetd.model.plan import Binding, Profile, build
-from centernetd.model.prepare import PrepareOptions, prepare
 
+from centernetd.plan import Binding, Profile, build
+from centernetd.prepare.export.trace import to_onnx
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.export.networks import calibrated, frames
 from tests.export.test_export import CASES

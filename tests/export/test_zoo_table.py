@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from centernetd.commands.profile import Profile
 
+from centernetd.bench.profile import Profile
 from scripts.make_zoo_table import Measured
 from tests.export.equality import Difference
 

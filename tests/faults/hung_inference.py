@@ -5,10 +5,11 @@ import sys
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
+
 from centernetd.cli import main
 from centernetd.inference.engines import Tensors
 from centernetd.inference.engines.ort import OrtCpuEngine
-from numpy.typing import NDArray
 
 if __name__ == "__main__":
     hanging, never = threading.Event(), threading.Event()

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.storage import Storage
-
 from tests import clips
 from tests.faults.conftest import RATE, Measure
 from tests.faults.disks import (

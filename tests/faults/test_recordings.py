@@ -14,8 +14,8 @@ from pathlib import Path
 
 import av
 import pytest
-from centernetd.sink.file import PART
 
+from centernetd.sink.file import PART
 from tests import clips
 from tests.faults.conftest import RATE, Measure
 from tests.faults.house import damaged, times

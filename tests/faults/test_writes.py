@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from centernetd.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.flow import Meters, StageName, StreamStatus
@@ -19,7 +20,6 @@ from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.record import Recorder
 from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
 from centernetd.sink.storage import Storage
-
 from tests.faults.conftest import Measure
 from tests.faults.house import damaged
 from tests.sinks import NOON, decode, detections, open_lane, picture, result, send

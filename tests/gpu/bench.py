@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from centernetd.commands.bench_gpu import SLOTS, measure
+from cuda.bindings import runtime
+
+from centernetd.bench.bench_gpu import SLOTS, measure
 from centernetd.cuda import Event
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines.gpu import GpuEngine, GpuSlot
 from centernetd.inference.wanted import Wanted
-from cuda.bindings import runtime
-
 from tests.gpu import network
 from tests.gpu.hardware import SIZE, TorchHardware, open_double
 from tests.manifests import plain

@@ -5,11 +5,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from centernetd import loading
 from centernetd.cli import main
 from centernetd.inference.engines import Choice
 from centernetd.inference.engines.gpu import GpuEngine
-
+from centernetd.run import loading
 from tests.gpu import network
 from tests.gpu.hardware import TorchHardware, crash, open_double
 

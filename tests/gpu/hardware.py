@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from centernetd.inference.engines.gpu import GpuEngine
-from centernetd.inference.engines.trt import open_tensorrt
 from cuda.bindings import driver
 
+from centernetd.inference.engines.gpu import GpuEngine
+from centernetd.inference.engines.trt import open_tensorrt
 from tests import fake_plan, fake_tensorrt
 from tests.gpu.network import TOP_K, Prepared
 

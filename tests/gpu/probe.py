@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from centernetd.cuda import Device
 from centernetd.errors import EngineError
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from centernetd.bench.bench_streams import Workload, bench_streams
+from centernetd.bench.load import Load
 from centernetd.cli.bench_streams import show_streams
-from centernetd.commands.bench_streams import Workload, bench_streams
-from centernetd.commands.load import Load
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (8, 16, 32, 48)
@@ -35,10 +36,9 @@ _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
 
 def use_the_double() -> None:
     """Have this process run the PyTorch network where the daemon would load ONNX."""
-    from centernetd import loading
     from centernetd.inference.engines import Choice
     from centernetd.inference.engines.gpu import GpuEngine
-
+    from centernetd.run import loading
     from tests.gpu import network
     from tests.gpu.hardware import TorchHardware, open_double
 

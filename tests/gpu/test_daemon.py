@@ -10,8 +10,8 @@ from pathlib import Path
 
 import av
 import pytest
-from centernetd.model import zoo
 
+from centernetd.model import zoo
 from tests.conftest import CACHE
 from tests.gpu.probe import on_gpu
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
+
 from centernetd.capture import decoding
 from centernetd.capture.decoding import Decoding
 from centernetd.capture.open import open_source
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
-
 from tests import clips
 from tests.gpu.probe import entries, on_gpu
 

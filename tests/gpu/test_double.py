@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from centernetd.cuda import Device, DeviceBuffer, live
 from centernetd.errors import EngineError
 from centernetd.inference.engines.gpu import GpuEngine
-from numpy.typing import NDArray
-
 from tests.fake_cuda import pageable
 from tests.gpu.probe import entries, on_gpu
 

@@ -9,15 +9,15 @@ import av
 import numpy as np
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
+
 from centernetd.cuda import Device, live
 from centernetd.inference.engines import Engine
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.engines.ort_cuda import PROVIDER, open_onnxruntime_cuda
 from centernetd.inference.letterbox import fill_row, letterbox_geometry
-from centernetd.model.prepare import PrepareOptions, prepare
-from numpy.typing import NDArray
-
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests.gpu.probe import entries, on_gpu
 
 pytestmark = on_gpu

@@ -9,12 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from centernetd import loading
 from centernetd.cli import main
 from centernetd.inference.engines import Choice
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.inference.engines.trt import open_tensorrt
-
+from centernetd.run import loading
 from tests import fake_cuda, fake_tensorrt
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware, plan_of

@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from centernetd.commands.bench_streams import Workload, bench_streams
-from centernetd.errors import ConfigError
 
+from centernetd.bench.bench_streams import Workload, bench_streams
+from centernetd.errors import ConfigError
 from tests.conftest import CACHE
 from tests.integration.conftest import DEMO, SQUARES_SIZE
 from tests.integration.process import write_config

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from centernetd.sink.blur import GREY
 from numpy.typing import NDArray
 
+from centernetd.sink.blur import GREY
 from tests.integration.conftest import DEMO
 from tests.integration.process import Finished, Receipt
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from centernetd import supervisor as supervising
+from numpy.typing import NDArray
+
 from centernetd.config import load
 from centernetd.flow import Lane, Reason, StageName
 from centernetd.flow.ledger import Book
 from centernetd.inference.engines import Tensors
 from centernetd.inference.engines.ort import OrtCpuEngine
-from centernetd.loading import Sizes
+from centernetd.run import supervisor as supervising
+from centernetd.run.loading import Sizes
+from centernetd.run.supervisor import Supervisor
 from centernetd.service.meters import PrometheusMeters
-from centernetd.supervisor import Supervisor
-from numpy.typing import NDArray
-
 from tests import clips
 from tests.conftest import CACHE
 from tests.fake_nvdec import FakeNvdec, installed

@@ -4,16 +4,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from centernetd import crew
+
 from centernetd.config import load
 from centernetd.flow import Result, StageName, StorageStatus
+from centernetd.run import crew
+from centernetd.run.supervisor import Supervisor
 from centernetd.service import Progress, service
 from centernetd.service.health import health
 from centernetd.service.view import StreamView
 from centernetd.sink.accounts import Settled
 from centernetd.sink.record import Recorder
-from centernetd.supervisor import Supervisor
-
 from tests import clips
 from tests.conftest import CACHE
 from tests.fakes import PATIENCE

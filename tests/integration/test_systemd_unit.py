@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from centernetd.errors import ConfigError, ModelError
 from centernetd.service.progress import STALL_LIMIT
-
 from tests.tools import tool
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"

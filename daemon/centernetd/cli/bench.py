@@ -7,12 +7,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from centernetd.bench.bench import Report
+from centernetd.bench.bench import bench as measure
+from centernetd.bench.bench_gpu import GpuReport, bench_gpu
+from centernetd.bench.bench_streams import Workload, bench_streams
 from centernetd.cli.bench_streams import show_streams
 from centernetd.cli.options import ConfigFile, config_path, parse_size, read_config
-from centernetd.commands.bench import Report
-from centernetd.commands.bench import bench as measure
-from centernetd.commands.bench_gpu import GpuReport, bench_gpu
-from centernetd.commands.bench_streams import Workload, bench_streams
 from centernetd.service import logs
 
 

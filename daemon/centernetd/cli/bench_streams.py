@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from centernetd.commands.load import Load
+from centernetd.bench.load import Load
 
 _COLUMNS = ("streams", "frames/s", "lost", "p50", "p99", "halves", "CPU", "MB", "fullest")
 _NOTE = (

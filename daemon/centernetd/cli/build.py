@@ -11,8 +11,8 @@ from centernetd.cli.options import CalibrateOption, PrecisionOption, refuse_half
 from centernetd.commands.build import build as build_plan
 from centernetd.commands.phases import PhasesBar
 from centernetd.config.units import parse_size
-from centernetd.loading import find_gpu
-from centernetd.model.plan import Profile
+from centernetd.plan import Profile
+from centernetd.run.loading import find_gpu
 
 
 def build(

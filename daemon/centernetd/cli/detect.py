@@ -12,14 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from centernetd.cli.options import (
-    DEFAULT_MODEL,
-    Confidence,
-    InputSize,
-    Json,
-    Model,
-    parse_size,
-)
+from centernetd.cli.options import DEFAULT_MODEL, Confidence, InputSize, Json, Model, parse_size
 from centernetd.commands.detect import Still, open_detector
 from centernetd.commands.images import Image, find_images, save
 from centernetd.errors import SinkError

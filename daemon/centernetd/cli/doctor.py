@@ -10,9 +10,9 @@ import typer
 from centernetd.cli.leave import leave
 from centernetd.cli.options import ConfigFile, Json, Url
 from centernetd.cli.table import print_table
-from centernetd.commands.bundle import bundle
-from centernetd.commands.doctor import examine
-from centernetd.commands.finding import Level
+from centernetd.doctor.bundle import bundle
+from centernetd.doctor.doctor import examine
+from centernetd.doctor.finding import Level
 
 
 def doctor(

@@ -20,9 +20,9 @@ from centernetd.cli.options import (
 )
 from centernetd.cli.prepare import write
 from centernetd.model import labels as label_sets
-from centernetd.model.export.architectures import ARCHITECTURES
-from centernetd.model.export.export import export as export_checkpoint
-from centernetd.model.options import PrepareOptions
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.export.export import export as export_checkpoint
+from centernetd.prepare.options import PrepareOptions
 
 
 def export(

@@ -10,7 +10,7 @@ import typer
 
 from centernetd.config import Config, load
 from centernetd.errors import ConfigError
-from centernetd.model.precision import FLOAT16, FLOAT32, INT8
+from centernetd.model.manifest import FLOAT16, FLOAT32, INT8
 from centernetd.service import logs
 
 _DEFAULT_CONFIG = Path("config.yaml")

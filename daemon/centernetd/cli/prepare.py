@@ -28,10 +28,10 @@ from centernetd.config import cache_dir
 from centernetd.model import labels as label_sets
 from centernetd.model import manifest as manifests
 from centernetd.model import zoo
-from centernetd.model.layouts import LAYOUTS
 from centernetd.model.manifest import Manifest
-from centernetd.model.prepare import PrepareOptions
-from centernetd.model.prepare import prepare as prepare_model
+from centernetd.prepare.layouts import LAYOUTS
+from centernetd.prepare.prepare import PrepareOptions
+from centernetd.prepare.prepare import prepare as prepare_model
 
 
 def prepare(

@@ -25,11 +25,11 @@ from centernetd.commands.progress import FileProgress
 from centernetd.config import Config, from_sources
 from centernetd.errors import SourceError, StartupError
 from centernetd.flow import Lane
-from centernetd.receipt import receipt
+from centernetd.run.receipt import receipt
+from centernetd.run.signals import on_signals
+from centernetd.run.supervisor import Supervisor
 from centernetd.service import LogHandler, logs
-from centernetd.signals import on_signals
 from centernetd.sink.matroska import to_matroska
-from centernetd.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from centernetd.commands.calibrate import Calibrated, calibrate
 from centernetd.config import cache_dir
-from centernetd.model import store
-from centernetd.model.plan import Gpu, Job, PlanFile, Profile, Progress, build_plan, load_binding
-from centernetd.model.precision import FLOAT16
-from centernetd.model.prepare import PrepareOptions, prepare
+from centernetd.model.manifest import FLOAT16
+from centernetd.model.progress import Progress
+from centernetd.plan import Gpu, Job, PlanFile, Profile, build_plan, load_binding
+from centernetd.prepare import store
+from centernetd.prepare.prepare import PrepareOptions, prepare
 
 
 def build(

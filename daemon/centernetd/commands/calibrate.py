@@ -20,11 +20,10 @@ from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.letterbox import GEOMETRIES, Geometry, fill_row
 from centernetd.inference.postprocess import View, postprocess
 from centernetd.inference.wanted import resolve
-from centernetd.model.int8 import Frames
-from centernetd.model.manifest import Manifest
-from centernetd.model.options import PrepareOptions
-from centernetd.model.plan import Progress
-from centernetd.model.precision import FLOAT32
+from centernetd.model.manifest import FLOAT32, Manifest
+from centernetd.model.progress import Progress
+from centernetd.prepare.int8 import Frames
+from centernetd.prepare.options import PrepareOptions
 
 Rows = NDArray[np.uint8]
 Make = Callable[[Path, PrepareOptions, Frames], Manifest]

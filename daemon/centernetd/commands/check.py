@@ -14,9 +14,9 @@ from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
 from centernetd.inference.engines import Choice, choose_backend
 from centernetd.inference.wanted import wanted_by
-from centernetd.loading import ModelChoice, load_detector, sizes_for
 from centernetd.model import manifest
 from centernetd.model.manifest import Manifest
+from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.service.http import bind
 from centernetd.sink.lockfile import said_in
 from centernetd.sink.storage import LOCK_NAME

@@ -18,7 +18,7 @@ from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot, choose_backend
 from centernetd.inference.postprocess import View
 from centernetd.inference.wanted import resolve
-from centernetd.loading import ModelChoice, load_detector, sizes_for
+from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 
 _BATCH = 8  # images: nobody waits for one of them as for a camera's frame
 

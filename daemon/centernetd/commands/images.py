@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd import regular
 from centernetd.commands.find import find_files
+from centernetd.config import regular
 from centernetd.errors import SinkError, SourceError
 from centernetd.sink.file import unused
 

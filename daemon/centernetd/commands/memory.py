@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from centernetd.commands.look import Look
 from centernetd.config import StreamConfig
 from centernetd.flow.lane import MOST_WAITING
-from centernetd.pipeline import LIVE_DEPTH, LOSSLESS_BYTES
+from centernetd.run.pipeline import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.preroll import LARGEST
 
 # Bytes per pixel, measured with H.264 of 8192x4320 and 4096x2160 on the CPU.

@@ -6,8 +6,8 @@ import threading
 import time
 from pathlib import Path
 
-from centernetd.control import Control
 from centernetd.errors import CenternetdError, ConfigError, StartupError
+from centernetd.run.control import Control
 from centernetd.sink.lockfile import is_held_by, said_in
 from centernetd.sink.storage import LOCK_NAME
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from centernetd import regular
-from centernetd.config import document
+from centernetd.config import document, regular
 from centernetd.config.config import Config
 from centernetd.config.places import Places
 from centernetd.config.problems import refusals

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from centernetd import regular
+from centernetd.config import regular
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

@@ -1,4 +1,4 @@
-"""Everything done to a model before it runs: from a raw ONNX export to a prepared model.
+"""What every start needs of a model: its file, manifest, labels and contract.
 
 A *prepared model* takes ``frames`` (uint8 [batch, H, W, 3], BGR) and gives ``detections``
 (float32 [batch, K, 6]) and, where the network has them, ``keypoints`` (float32

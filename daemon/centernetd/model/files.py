@@ -14,7 +14,7 @@ from onnx.external_data_helper import (
     uses_external_data,
 )
 
-from centernetd import regular
+from centernetd.config import regular
 from centernetd.errors import ModelError
 
 LARGEST_MODEL = 2**31 - 1  # bytes; protobuf holds no more

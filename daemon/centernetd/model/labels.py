@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from centernetd import regular
+from centernetd.config import regular
 from centernetd.errors import ModelError
 
 _LARGEST_FILE = 2**20  # bytes

@@ -12,7 +12,12 @@ import onnx
 
 from centernetd.errors import ModelError
 from centernetd.model import files, sealed
-from centernetd.model.precision import FLOAT32, PRECISIONS
+
+FLOAT32 = "float32"
+FLOAT16 = "float16"
+INT8 = "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)
+"""What a network may compute in."""
 
 KEY = "centernetd.manifest"
 

@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, StringStringEntryProto
 
-from centernetd import regular
+from centernetd.config import regular
 from centernetd.errors import ModelError
 from centernetd.model import durable
 

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from centernetd import supervisor
 from centernetd.__main__ import main
 from centernetd.inference.engines.ort import OrtCpuEngine
-from centernetd.loading import load_detector
+from centernetd.run import supervisor
+from centernetd.run.loading import load_detector
 
 
 def hang_once() -> None:

@@ -12,7 +12,7 @@ from centernetd.inference.engines import ort_cuda
 from centernetd.inference.engines.engine import Engine
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.engines.trt import installed_flavour, open_tensorrt
-from centernetd.model.plan import PlanFile, load_binding
+from centernetd.plan import PlanFile, load_binding
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.cuda import (
-    Device,
-    DeviceBuffer,
-    Event,
-    PinnedBuffer,
-    Stream,
-    copy_async,
-)
+from centernetd.cuda import Device, DeviceBuffer, Event, PinnedBuffer, Stream, copy_async
 from centernetd.errors import EngineError
 from centernetd.inference.engines.engine import EngineInfo, Slot, Tensors
 

@@ -14,8 +14,8 @@ from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, Tensor
 from centernetd.inference.engines.trt_cache import RuntimeCache
 from centernetd.model import contract
-from centernetd.model.plan import Binding, PlanFile, shared_logger
-from centernetd.model.plan.binding import FULL, RTX
+from centernetd.plan import Binding, PlanFile, shared_logger
+from centernetd.plan.binding import FULL, RTX
 
 _DYNAMIC = -1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from centernetd.errors import CenternetdError
 from centernetd.model import sealed
-from centernetd.model.plan import trust
+from centernetd.plan import trust
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Measuring: each stage, the pipeline against its bound, many streams."""

@@ -1,0 +1,228 @@
+"""What each stage costs alone, the bound that sets, and how near the pipeline comes to it."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import onnxruntime as ort
+
+from centernetd.bench.bench_streams import file_stream
+from centernetd.bench.clip import Clip
+from centernetd.bench.overhead import overhead
+from centernetd.bench.profile import profile
+from centernetd.capture.open import open_source
+from centernetd.capture.source import Picture
+from centernetd.capture.timeline import Timeline
+from centernetd.config import Config, MetricsConfig, StorageConfig, StreamConfig
+from centernetd.flow import Detections
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines import choose_backend
+from centernetd.inference.postprocess import postprocess
+from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.run.loading import ModelChoice, load_detector, sizes_for
+from centernetd.run.supervisor import Supervisor
+from centernetd.sink.annotate import draw_boxes
+from centernetd.sink.encoder import choose_encoder
+
+Item = TypeVar("Item")
+
+SAMPLE = 100  # frames a stage is measured on alone: few enough to be held in memory
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of `bench`; ``costs`` are CPU seconds a frame of each stage alone.
+
+    ``overhead`` is the CPU seconds a frame that remain when no stage has anything to do, by
+    batch size; ``decode`` the time of the model's decode as a share of its network's.
+    """
+
+    frames: int
+    cores: int
+    costs: Mapping[str, float]
+    serial_fps: float
+    pipeline_fps: float
+    overhead: Mapping[int, float]
+    decode: float
+
+    @property
+    def bound_fps(self) -> float:
+        """Frames a second if every core did nothing but the stages' work."""
+        return self.cores / sum(self.costs.values())
+
+
+def bench(config: Config, tell: Callable[[str], None]) -> Report:
+    """Measure ``config`` on its first stream that is a file; ``tell`` hears what goes on.
+
+    Raises
+    ------
+    ConfigError
+        When no stream is a file.
+    """
+    stream = file_stream(config.streams.values())
+    tell("the pipeline with nothing to do")
+    idle = {size: overhead(size) for size in (1, 8)}
+    with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
+        tell("each stage alone")
+        costs, frames = _stage_costs(config, stream, Path(folder))
+        tell("the decode in the model")
+        decode = _decode_share(config, stream)
+        tell("a serial loop of the same parts")
+        serial = _serial_loop(config, stream, Path(folder))
+        tell("the pipeline")
+        pipeline = _pipeline(config, stream, Path(folder))
+        return Report(
+            frames=frames,
+            cores=_cores(),
+            costs=costs,
+            serial_fps=frames / serial,
+            pipeline_fps=frames / pipeline,
+            overhead=idle,
+            decode=decode,
+        )
+
+
+def _stage_costs(
+    config: Config, stream: StreamConfig, folder: Path
+) -> tuple[dict[str, float], int]:
+    """Return each stage's CPU seconds a frame, and how many frames the clip has."""
+    costs = {}
+    source = open_source(stream.source, stream.stall_timeout)
+    costs["decode"], frames = _cpu_seconds(lambda _: None, source)
+    source.close()
+    pictures = _sample(stream)
+    with ThreadPoolExecutor(1) as pool:
+        detector = _detector(config, pool)
+        wanted = _wanted(detector, stream)
+        (slot,) = detector.engine.make_slots(1)
+        found: list[Detections] = []
+
+        def fill(picture: Picture) -> None:
+            detector.fill(slot, [picture.image], [wanted])
+
+        def infer(picture: Picture) -> None:
+            views = detector.fill(slot, [picture.image], [wanted])
+            detector.engine.enqueue(slot, 1)
+            found.extend(detector.read(slot, views))
+
+        costs["preprocess"], _ = _cpu_seconds(fill, pictures)
+        infer(pictures[0])
+        both, _ = _cpu_seconds(infer, pictures)
+        costs["infer"] = both - costs["preprocess"]
+        detector.engine.close()
+    drawn = list(zip(pictures, found[1:], strict=True))
+    labels = detector.manifest.labels
+    costs["annotate"], _ = _cpu_seconds(
+        lambda pair: draw_boxes(pair[0].image, pair[1], labels), drawn
+    )
+    with _Recording(folder / "alone.mp4", stream, pictures[0]) as recording:
+        costs["encode"], _ = _cpu_seconds(recording.write, pictures)
+    return costs, frames
+
+
+def _decode_share(config: Config, stream: StreamConfig) -> float:
+    """Return what the decode takes of the network's time on the CPU, on a picture of the stream."""
+    with ThreadPoolExecutor(1) as pool:
+        detector = _detector(config, pool)
+        (slot,) = detector.engine.make_slots(1)
+        detector.fill(slot, [_sample(stream, 1)[0].image], [_wanted(detector, stream)])
+        frame = slot.rows[:1].copy()
+        detector.engine.close()
+    return profile(_model(config), frame, _cores()).decode
+
+
+def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
+    """Return the seconds that the same parts take one after another in one thread.
+
+    ONNX Runtime is left at its defaults, as such a loop would have it: every core, spinning.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        detector = _detector(config, pool)
+    (slot,) = detector.engine.make_slots(1)
+    wanted = _wanted(detector, stream)
+    session = ort.InferenceSession(str(_model(config)), providers=["CPUExecutionProvider"])
+    labels, nms_iou = detector.manifest.labels, detector.manifest.nms_iou
+    first = _sample(stream, 1)[0]
+    started = time.perf_counter()
+    with _Recording(folder / "serial.mp4", stream, first) as recording:
+        for picture in open_source(stream.source, stream.stall_timeout):
+            views = detector.fill(slot, [picture.image], [wanted])
+            rows = session.run(["detections"], {"frames": slot.rows[:1]})[0]
+            (found,), _ = postprocess(rows, None, views, nms_iou)
+            draw_boxes(picture.image, found, labels)
+            recording.write(picture)
+    return time.perf_counter() - started
+
+
+def _pipeline(config: Config, stream: StreamConfig, folder: Path) -> float:
+    """Return the seconds from the start of the stages to the end of the last."""
+    alone = replace(
+        config,
+        streams={stream.name: stream},
+        storage=StorageConfig(root=str(folder)),
+        metrics=MetricsConfig(listen=None),
+    )
+    supervisor = Supervisor(alone)
+    supervisor.run(lambda: None)
+    return time.monotonic() - supervisor.started_at
+
+
+class _Recording:
+    """A clip with the recorder's own settings, while it is entered."""
+
+    def __init__(self, path: Path, stream: StreamConfig, first: Picture) -> None:
+        height, width, _ = first.image.shape
+        encoder = choose_encoder(stream.record.codec, width, height)
+        self._timeline = Timeline(first.time_base)
+        self._clip = Clip(path, encoder, width, height, first.time_base)
+
+    def __enter__(self) -> "_Recording":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._clip.__exit__(*exc_info)
+
+    def write(self, picture: Picture) -> None:
+        """Encode and write ``picture``."""
+        pts = self._timeline.stamp(picture.pts, picture.time_base, time.monotonic())
+        self._clip.write(picture.image, pts)
+
+
+def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
+    choice = choose_backend(config.engine.backend)
+    return load_detector(ModelChoice.of(config), choice, sizes_for(choice.backend, 1), pool)
+
+
+def _model(config: Config) -> Path:
+    return ModelChoice.of(config).prepared(choose_backend(config.engine.backend))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _wanted(detector: Detector, stream: StreamConfig) -> Wanted:
+    return wanted_by(stream, detector.manifest)
+
+
+def _sample(stream: StreamConfig, count: int = SAMPLE) -> Sequence[Picture]:
+    source = open_source(stream.source, stream.stall_timeout)
+    pictures = list(islice(source, count))
+    source.close()
+    return pictures
+
+
+def _cpu_seconds(work: Callable[[Item], object], items: Iterable[Item]) -> tuple[float, int]:
+    """Do ``work`` on each item; returns the process's CPU seconds an item, and their number."""
+    count = 0
+    started = time.process_time()
+    for item in items:
+        work(item)
+        count += 1
+    return (time.process_time() - started) / count, count

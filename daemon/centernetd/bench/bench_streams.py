@@ -1,0 +1,126 @@
+"""Many live streams at once: how late their frames are, what each costs, what gives out first."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.bench.clip import Clip
+from centernetd.bench.load import Load, Plan, run
+from centernetd.capture.open import open_source
+from centernetd.config import StreamConfig, load
+from centernetd.errors import ConfigError, EngineError
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What each stream gives: pictures of ``size`` [height, width], ``fps`` for ``seconds``."""
+
+    size: tuple[int, int] = (360, 640)
+    fps: int = 10
+    seconds: int = 30
+
+
+def bench_streams(
+    config: Path,
+    counts: Sequence[int],
+    workload: Workload,
+    tell: Callable[[str], None],
+    prepare: Callable[[], None] | None = None,
+    watch: Callable[[int, int], None] = lambda _count, _pid: None,
+) -> Iterator[Load]:
+    """Run each number of streams in a process of its own, and yield what came of it.
+
+    Each stream is the first of ``config`` that is a file, set to ``live``: a copy of its video
+    that is scaled to the workload and read at its own pace, all of them in step. ``prepare`` is
+    called in each process first; ``watch`` is given the number of streams and the process's id
+    as soon as they run.
+
+    Raises
+    ------
+    ConfigError
+        When no stream is a file.
+    CenternetdError
+        When a run fails; `EngineError` when its process dies.
+    """
+    stream = file_stream(load(config).streams.values())
+    with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
+        clip = Path(folder) / "clip.mp4"
+        tell("making the video")
+        make_clip(stream, workload, clip)
+        for count in counts:
+            tell(f"{count} streams")
+            sign = clip.with_name(f"running-{count}")
+            plan = Plan(config, stream.name, clip, sign, count, workload.fps, workload.seconds)
+            # A fresh process: memory that one run took would be there for the next.
+            spawning = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(
+                1, mp_context=spawning, initializer=_begin, initargs=(prepare,)
+            ) as pool:
+                pid = pool.submit(os.getpid).result()
+                running = pool.submit(run, plan)
+                try:
+                    while not sign.exists() and not wait([running], 0.1).done:
+                        pass
+                    watch(count, pid)
+                    done = running.result()
+                except BrokenProcessPool:
+                    raise EngineError(f"the process that ran {count} streams died") from None
+                except KeyboardInterrupt:
+                    os.kill(pid, signal.SIGTERM)
+                    raise
+                yield done
+
+
+def _begin(prepare: Callable[[], None] | None) -> None:
+    logging.disable(logging.WARNING)  # what is lost stands in the table
+    # A Ctrl-C reaches both processes, or only the other, which passes it on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if prepare is not None:
+        prepare()
+
+
+def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:
+    """Return the first stream that is a file.
+
+    Raises
+    ------
+    ConfigError
+        When none is.
+    """
+    for stream in streams:
+        if stream.source.is_file:
+            return stream
+    raise ConfigError("bench needs a stream whose source is a file; the configuration has none")
+
+
+def make_clip(stream: StreamConfig, workload: Workload, path: Path) -> None:
+    """Write the stream's pictures, scaled and over and over, as an H.264 file."""
+    height, width = workload.size
+    pictures = _endlessly(stream)
+    with Clip(path, "libx264", width, height, Fraction(1, workload.fps)) as clip:
+        for pts in range(workload.fps * workload.seconds):
+            scaled = cv2.resize(next(pictures), (width, height), interpolation=cv2.INTER_AREA)
+            clip.write(np.asarray(scaled, np.uint8), pts)
+
+
+def _endlessly(stream: StreamConfig) -> Iterator[NDArray[np.uint8]]:
+    while True:
+        source = open_source(stream.source, stream.stall_timeout)
+        try:
+            for picture in source:
+                yield picture.image
+        finally:
+            source.close()

@@ -1,0 +1,1 @@
+"""What this box has, what is missing, and a bundle for whoever helps."""

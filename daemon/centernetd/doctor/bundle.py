@@ -1,0 +1,182 @@
+"""What helps somebody else to see what is wrong, in one file without secrets."""
+
+import dataclasses
+import io
+import json
+import platform
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from centernetd.commands.ask import find_config, find_daemon
+from centernetd.config import inline_secrets, load, shareable
+from centernetd.doctor.doctor import examine
+from centernetd.doctor.gather import Collection, gather
+from centernetd.errors import ConfigError, StartupError
+from centernetd.service import Redactor
+
+PATIENCE = 6.0
+"""Seconds that all collections together may take."""
+
+_LINES = 3000  # of the journal: an hour of a box in trouble, years of one that is well
+# Named one by one: among the others are Environment and ExecStart, where passwords may stand.
+_PROPERTIES = (
+    *("Id", "LoadState", "UnitFileState", "FragmentPath", "DropInPaths", "NeedDaemonReload"),
+    *("ActiveState", "SubState", "StatusText", "Result", "NRestarts", "MainPID"),
+    *("ExecMainCode", "ExecMainStatus", "ExecMainStartTimestamp", "ExecMainExitTimestamp"),
+    *("ActiveEnterTimestamp", "WatchdogUSec", "WatchdogTimestamp", "LoadCredential"),
+    *("MemoryCurrent", "MemoryMax", "CPUUsageNSec", "CPUQuotaPerSecUSec", "TasksCurrent"),
+    *("DeviceAllow", "MemoryDenyWriteExecute"),
+)
+_COMMANDS = {
+    "journal.txt": (
+        *("journalctl", "--no-pager", "--output=short-iso", f"--lines={_LINES}"),
+        *("--unit=centernetd.service", "--unit=centernetd@*.service"),
+    ),
+    "service.txt": (
+        *("systemctl", "--no-pager", "show", f"--property={','.join(_PROPERTIES)}"),
+        *("centernetd.service", "centernetd@*.service"),
+    ),
+}
+# Not df: it waits for a disk that has gone away.
+_SYSTEM = (
+    "loadavg",
+    "meminfo",
+    "uptime",
+    "self/mounts",
+    "pressure/cpu",
+    "pressure/io",
+    "pressure/memory",
+)
+_PAGES = ("metrics", "status", "healthz", "readyz")
+
+
+def bundle(file: Path, config: Path | None = None, url: str | None = None) -> dict[str, str]:
+    """Write ``file`` (tar, gzip), readable by its owner only; returns its content by name.
+
+    The daemon and its configuration are found as `find_daemon` does.
+
+    Raises
+    ------
+    StartupError
+        When the file can't be written.
+    """
+    config = config or find_config()
+    hide = Redactor(_secrets(config))
+    content = gather(_collections(config, url), PATIENCE)
+    clean = {name: _cleaned(text, hide) for name, text in content.items()}
+    try:
+        _write(file, clean)
+    except OSError as error:
+        raise StartupError(f"{file}: can't be written: {error.strerror}") from None
+    return clean
+
+
+def _secrets(config: Path | None) -> frozenset[str]:
+    """Return the secrets that may stand anywhere; of values kept elsewhere, those at hand."""
+    if config is None:
+        return frozenset()
+    try:
+        return inline_secrets(config) | load(config).secrets()
+    except ConfigError:
+        return inline_secrets(config)
+
+
+def _cleaned(text: str, hide: Redactor) -> str:
+    """Return ``text`` without secrets; JSON stays JSON, as the mask goes into its texts only."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return hide(text)
+    return json.dumps(_hidden(document, hide), indent=2, ensure_ascii=False) + "\n"
+
+
+def _hidden(value: Any, hide: Redactor) -> Any:  # noqa: ANN401 - as JSON is
+    if isinstance(value, dict):
+        return {hide(key): _hidden(inner, hide) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner, hide) for inner in value]
+    return hide(value) if isinstance(value, str) else value
+
+
+def _collections(config: Path | None, url: str | None) -> dict[str, Collection]:
+    def page(name: str) -> Collection:
+        return lambda: find_daemon(config, url).page(f"/{name}")
+
+    def run(command: Sequence[str]) -> Collection:
+        return lambda: _output(command)
+
+    return {
+        "versions.txt": _versions,
+        "system.txt": _system,
+        "doctor.json": _doctor,
+        "config.json": lambda: _configuration(config),
+        **{f"{name}.txt": page(name) for name in _PAGES},
+        **{name: run(command) for name, command in _COMMANDS.items()},
+    }
+
+
+def _versions() -> str:
+    packages = {f"{found.name} {found.version}" for found in distributions()}
+    return "\n".join([f"Python {platform.python_version()}", *sorted(packages, key=str.lower), ""])
+
+
+def _system() -> str:
+    parts = [platform.platform() + "\n"]
+    for name in _SYSTEM:
+        file = Path("/proc") / name
+        if file.is_file():
+            parts.append(f"== {file}\n{file.read_text()}")
+    return "".join(parts)
+
+
+def _doctor() -> str:
+    return json.dumps([dataclasses.asdict(finding) for finding in examine()], indent=2) + "\n"
+
+
+def _configuration(config: Path | None) -> str:
+    if config is None:
+        return "not collected: there is no config.yaml here or in /etc/centernetd\n"
+    return json.dumps(shareable(config), indent=2, ensure_ascii=False) + "\n"
+
+
+def _output(command: Sequence[str]) -> str:
+    """Return all that a program of the system says, were it a complaint."""
+    program = shutil.which(command[0])
+    if program is None:
+        return f"not collected: {command[0]} is not on this machine\n"
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            text=True,
+            timeout=PATIENCE - 1,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not collected: {error}\n"
+    return done.stdout
+
+
+def _write(file: Path, content: dict[str, str]) -> None:
+    part = file.with_name(f".{file.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        part.touch(mode=0o600, exist_ok=False)
+        with tarfile.open(part, "w:gz") as archive:
+            for name, text in content.items():
+                data = text.encode(errors="replace")
+                entry = tarfile.TarInfo(f"centernetd-bundle/{name}")
+                entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
+                archive.addfile(entry, io.BytesIO(data))
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,132 @@
+"""What this box has for running centernetd, and what is missing."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from centernetd.commands.disk import disk_of
+from centernetd.config import cache_dir, state_dir
+from centernetd.doctor.codecs import codecs
+from centernetd.doctor.finding import Finding, Level
+from centernetd.doctor.hardware import hardware
+from centernetd.doctor.plans import plans
+from centernetd.errors import EngineError
+from centernetd.inference.engines import choose_backend
+from centernetd.model import zoo
+
+ROOT = Path("/")
+_DEADLINE = 5.0  # seconds for systemctl
+
+# Module, the distributions that may bring it, and what installs it; no command: it came with us.
+_PACKAGES = (
+    ("av", ("av",), ""),
+    ("cv2", ("opencv-python-headless", "opencv-python"), ""),
+    ("onnx", ("onnx",), ""),
+    ("onnxruntime", ("onnxruntime-gpu", "onnxruntime"), ""),
+    ("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "pip install 'centernetd[gpu]'"),
+    ("tensorrt_rtx", ("tensorrt-rtx-cu13", "tensorrt-rtx"), "pip install 'centernetd[rtx]'"),
+    ("cuda.bindings", ("cuda-python", "cuda-bindings"), "pip install 'centernetd[gpu]'"),
+)
+
+
+def examine(root: Path = ROOT) -> Iterator[Finding]:
+    """Yield a finding for each thing that matters, those of the hardware under ``root``."""
+    yield Finding("python", Level.OK, f"{platform.python_version()} on {platform.platform()}")
+    yield from hardware(root)
+    for module, distributions, install in _PACKAGES:
+        yield _package(module, distributions, install)
+    yield _engine()
+    yield from codecs()
+    yield from _models()
+    yield from plans(cache_dir() / "plans")
+    yield _state_folder()
+    yield _systemd(root)
+    yield _documentation()
+
+
+def _package(module: str, distributions: tuple[str, ...], install: str) -> Finding:
+    """Look for a package without importing it, which could load a driver."""
+    if not _is_there(module):
+        if install:
+            return Finding(module, Level.NOTE, "not installed; only a GPU needs it", install)
+        mend = f"pip install --force-reinstall {distributions[-1]}"
+        return Finding(module, Level.MISSING, "not installed", mend)
+    installed = filter(None, map(_version_of, distributions))
+    return Finding(module, Level.OK, next(installed, "installed, by the system"))
+
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:
+        return None
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of what the module is in
+        return False
+
+
+def _engine() -> Finding:
+    """Return what ``engine.backend: auto`` chooses here, or why it can't."""
+    try:
+        choice = choose_backend("auto")
+    except EngineError as error:
+        return Finding("engine", Level.MISSING, str(error))
+    return Finding("engine", Level.OK, f"{choice.backend}, because {choice.reason}")
+
+
+def _models() -> Iterator[Finding]:
+    folder = cache_dir()
+    for name in zoo.BUILTINS:
+        path = zoo.location(name, folder)
+        if path.is_file():
+            yield Finding(f"model {name}", Level.OK, str(path))
+        else:
+            found = f"not in {folder}; needed unless you bring a model of your own"
+            yield Finding(f"model {name}", Level.NOTE, found, f"centernetd fetch {name}")
+
+
+def _state_folder() -> Finding:
+    disk = disk_of(state_dir())
+    if not disk.writable:
+        mend = "set storage.root to a folder that can be"
+        return Finding("state folder", Level.MISSING, f"{disk.folder} can't be written to", mend)
+    return Finding("state folder", Level.OK, f"{disk.folder}, {disk.free / 1e9:.1f} GB free")
+
+
+def _systemd(root: Path) -> Finding:
+    if not (root / "run/systemd/system").is_dir():
+        return Finding("systemd", Level.NOTE, "not running: nothing restarts centernetd")
+    return Finding("systemd", Level.OK, _systemd_version() or "running")
+
+
+def _documentation() -> Finding:
+    """Tell where the documentation lies: in a checkout, or where pip installs it."""
+    checkout = Path(__file__).resolve().parents[3] / "docs"
+    installed = Path(sys.prefix) / "share" / "centernetd" / "docs"
+    for folder in (checkout, installed):
+        if (folder / "operations.md").is_file():
+            found = f"{folder}/operations.md has a list by symptom"
+            return Finding("documentation", Level.OK, found)
+    return Finding("documentation", Level.NOTE, "not installed; docs/operations.md of the source")
+
+
+def _systemd_version() -> str | None:
+    command = shutil.which("systemctl")
+    if command is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [command, "--version"], capture_output=True, text=True, timeout=_DEADLINE, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.partition("\n")[0] or None

@@ -1,0 +1,117 @@
+"""The processor, the GPU and the cameras of this box."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from centernetd.doctor.finding import Finding, Level
+
+_DEADLINE = 10.0  # seconds for nvidia-smi, which hangs when the driver does
+_DEVICE_NODE = "dev/nvidiactl"
+_NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"  # PCI identifiers
+
+
+def hardware(root: Path) -> Iterator[Finding]:
+    """Examine the hardware whose /proc, /sys and /dev are under ``root``."""
+    yield processor(root)
+    yield from gpu(root)
+    yield cameras(root)
+
+
+def processor(root: Path) -> Finding:
+    """Tell the processor and the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0))
+    return Finding("processor", Level.OK, f"{_processor_name(root)}, {cores} cores")
+
+
+def gpu(root: Path) -> Iterator[Finding]:
+    """Tell the NVIDIA GPUs and their driver."""
+    driver = _driver_version(root)
+    names = _ask_nvidia_smi() or _names_by_driver(root)
+    if jetson := _jetson(root):
+        names = [jetson]
+        found = "its wheels of PyAV decode and encode on the CPU only"
+        yield Finding("video engine", Level.NOTE, found)
+    if names or driver or (root / _DEVICE_NODE).exists():
+        yield Finding("gpu", Level.OK, "; ".join(names) or "NVIDIA, of unknown name")
+        yield Finding("gpu driver", Level.OK, driver or "of unknown version")
+    elif _has_nvidia_card(root):
+        yield Finding("gpu", Level.OK, "an NVIDIA card")
+        mend = "sudo apt install nvidia-driver (Ubuntu: sudo ubuntu-drivers install), then reboot"
+        yield Finding("gpu driver", Level.NOTE, "not loaded", mend)
+    else:
+        yield Finding("gpu", Level.NOTE, "no NVIDIA GPU: the network runs on the CPU")
+
+
+def cameras(root: Path) -> Finding:
+    """Tell the V4L2 cameras, by the names that stay the same when they are plugged in anew."""
+    named = sorted((root / "dev/v4l/by-id").glob("*-index0"))
+    devices = named or sorted((root / "dev").glob("video*"))
+    if not devices:
+        return Finding("cameras", Level.NOTE, "no V4L2 camera")
+    shown = ", ".join(f"v4l2:/{device.relative_to(root)}" for device in devices)
+    if all(os.access(device, os.R_OK | os.W_OK) for device in devices):
+        return Finding("cameras", Level.OK, shown)
+    mend = "sudo usermod -aG video $USER, then log in again"
+    return Finding("cameras", Level.NOTE, f"{shown}; not all may be opened", mend)
+
+
+def _processor_name(root: Path) -> str:
+    match = re.search(r"^model name\s*: (.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    return f"{match[1]} ({platform.machine()})" if match else platform.machine()
+
+
+def _driver_version(root: Path) -> str | None:
+    text = _text(root / "proc/driver/nvidia/version")
+    match = re.search(r"^NVRM version: .*?\s(\d+\.\d+(?:\.\d+)?)\s", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _names_by_driver(root: Path) -> Sequence[str]:
+    files = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    matches = (re.search(r"^Model:\s*(.+)$", _text(file), re.MULTILINE) for file in files)
+    return [match[1] for match in matches if match]
+
+
+def _ask_nvidia_smi() -> Sequence[str]:
+    """Return name, memory and compute capability of each GPU, as nvidia-smi has them."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = "--query-gpu=name,memory.total,compute_cap"
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [command, query, "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    fields = [line.split(", ") for line in done.stdout.splitlines()]
+    return [f"{f[0]}, {f[1]}, compute capability {f[2]}" for f in fields if len(f) == 3]
+
+
+def _jetson(root: Path) -> str | None:
+    model = _text(root / "proc/device-tree/model").rstrip("\0\n")
+    return model if "Jetson" in model else None
+
+
+def _has_nvidia_card(root: Path) -> bool:
+    return any(
+        _text(card / "vendor").strip() == _NVIDIA
+        and _text(card / "class").startswith(_DISPLAY_CLASS)
+        for card in (root / "sys/bus/pci/devices").glob("*")
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,27 @@
+"""TensorRT plans: built from prepared models, kept in a cache, and verified before they load.
+
+A plan is native code for one TensorRT, and mostly for one kind of GPU. It ends with a seal, which
+says what it was built from and for; without it a plan is refused.
+"""
+
+from centernetd.plan.binding import Binding, load_binding, shared_logger
+from centernetd.plan.build import build
+from centernetd.plan.cache import Job, build_plan, resolve_plan, why_build
+from centernetd.plan.file import PlanFile, load_plan
+from centernetd.plan.fingerprint import Fingerprint, Gpu, Profile
+
+__all__ = [
+    "Binding",
+    "Fingerprint",
+    "Gpu",
+    "Job",
+    "PlanFile",
+    "Profile",
+    "build",
+    "build_plan",
+    "load_binding",
+    "load_plan",
+    "resolve_plan",
+    "shared_logger",
+    "why_build",
+]

@@ -1,0 +1,106 @@
+"""The TensorRT that this Python has: the full one, else TensorRT-RTX; they share one API."""
+
+import importlib
+import logging
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from centernetd.errors import EngineError
+from centernetd.plan import wording
+
+FULL = "tensorrt"
+RTX = "tensorrt_rtx"
+
+_NAMES = {FULL: "TensorRT", RTX: "TensorRT-RTX"}
+_ERRORS_KEPT = 20
+_OLDEST = (10, 3)  # of the full one: before it, a strongly typed network can't be relied on
+
+log = logging.getLogger("centernetd.tensorrt")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A loaded binding; ``flavour`` is the name of its module."""
+
+    trt: ModuleType
+    flavour: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{_NAMES[self.flavour]} {self.version}"
+
+    @property
+    def plans_fit_one_gpu(self) -> bool:
+        """True where a plan runs only on the kind of GPU that it was built on."""
+        return self.flavour == FULL
+
+
+@cache
+def load_binding() -> Binding:
+    """Import ``tensorrt``, or ``tensorrt_rtx`` where that is missing.
+
+    Raises
+    ------
+    EngineError
+        When neither can be imported, or TensorRT is older than 10.3.
+    """
+    failures = []
+    for flavour in (FULL, RTX):
+        found = _import(flavour)
+        if isinstance(found, ModuleType):
+            return _checked(found, flavour)
+        failures.append(found)
+    broken = [failure for failure in failures if failure]
+    if broken:
+        raise EngineError(f"TensorRT is installed, but can't be loaded: {'; '.join(broken)}")
+    raise EngineError(
+        "TensorRT is not installed: pip install 'centernetd[gpu]', or 'centernetd[rtx]' for "
+        "TensorRT-RTX; on a Jetson it comes with JetPack, and the virtual environment must be "
+        "made with --system-site-packages"
+    )
+
+
+def _import(flavour: str) -> ModuleType | str:
+    """Return the module, or why it can't be loaded: nothing if it just isn't there."""
+    try:
+        return importlib.import_module(flavour)
+    except ModuleNotFoundError as error:
+        return "" if error.name == flavour else f"{flavour} lacks {error.name}"
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"{flavour}: {error}"
+
+
+def _checked(trt: ModuleType, flavour: str) -> Binding:
+    binding = Binding(trt, flavour, trt.__version__)
+    if flavour == FULL and tuple(map(int, binding.version.split(".")[:2])) < _OLDEST:
+        raise EngineError(f"{binding} is too old: 10.3 is the first that is supported")
+    return binding
+
+
+@cache
+def shared_logger(trt: Any) -> Any:  # noqa: ANN401 - the binding has no types
+    """Return the logger for all that is made with ``trt``, the same at every call.
+
+    TensorRT keeps the first logger that it is given and ignores others, so there is one in a
+    process, and it lives as long. What it is told goes to our log; ``errors`` are the last ones.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors = deque[str](maxlen=_ERRORS_KEPT)
+
+        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(message)
+            level = logging.INFO if severity == trt.ILogger.WARNING else logging.DEBUG
+            log.log(level, "%s", message.strip())
+
+        def last_error(self) -> str:
+            """Return the last error without the C++ in it."""
+            return wording.plain(self.errors[-1] if self.errors else "")
+
+    return Logger()

@@ -1,0 +1,200 @@
+"""The plans that were built before, and building what is missing or doesn't fit."""
+
+import fcntl
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from centernetd.errors import ModelError, StartupError
+from centernetd.model import durable, files
+from centernetd.model import manifest as manifests
+from centernetd.model.manifest import Manifest
+from centernetd.model.progress import BuildStoppedError, Progress
+from centernetd.plan import trust
+from centernetd.plan.binding import Binding
+from centernetd.plan.build import build
+from centernetd.plan.file import PlanFile, read_plan, write_plan
+from centernetd.plan.fingerprint import Fingerprint, Gpu, Profile
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 0.2  # at a lock: waiting for one in the kernel could not be stopped
+
+
+@dataclass(frozen=True)
+class Job:
+    """One plan that is wanted: of the ``prepared`` model, for ``profile``, by ``binding``.
+
+    ``gpu`` is needed where the binding's plans fit one kind of GPU. ``workspace`` is the most
+    GPU memory, in bytes, that a layer may work in; None leaves it to TensorRT.
+    """
+
+    prepared: Path
+    profile: Profile
+    binding: Binding
+    gpu: Gpu | None = None
+    workspace: int | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The model of a job, read once."""
+
+    content: bytes
+    manifest: Manifest
+    fingerprint: Fingerprint
+
+
+def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
+    """Return the plan of ``job`` from ``folder``, building it there if none fits.
+
+    Several processes may ask for one plan at once: one builds it and the others wait.
+
+    Raises
+    ------
+    ModelError
+        The model is refused, or others can write to the folder.
+    StartupError
+        The folder can't be written to.
+    EngineError
+        TensorRT can't build here.
+    BuildStoppedError
+        When ``progress`` says so.
+    """
+    source = _read(job)
+    plan = place(job, folder)
+    found = _look(plan, source)
+    if isinstance(found, PlanFile):
+        return found
+    with _writing(folder):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        trust.refuse_open_folder(folder)
+        durable.sweep(folder)
+        with _locked(plan.with_name(f"{plan.name}.lock"), progress):
+            found = _look(plan, source)
+            if isinstance(found, PlanFile):
+                return found
+            log.info("building the plan %s, because %s", plan, found)
+            durable.make_way(plan)
+            built = _build(job, source, plan, folder, progress)
+            log.info("built the plan in %.1f s", built.build_seconds)
+            return built
+
+
+def build_plan(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanFile:
+    """Build the plan of ``job`` into the file ``plan``, whatever is there.
+
+    Raises as `resolve_plan`.
+    """
+    source = _read(job)
+    if plan.parent.exists():
+        trust.refuse_open_folder(plan.parent.resolve())
+    return _build(job, source, plan, timings, progress)
+
+
+def why_build(job: Job, folder: Path) -> str | None:
+    """Say why `resolve_plan` would build, in half a sentence; None if it wouldn't.
+
+    Raises
+    ------
+    ModelError
+        As for `resolve_plan`.
+    """
+    found = _look(place(job, folder), _read(job))
+    return None if isinstance(found, PlanFile) else found
+
+
+def place(job: Job, folder: Path) -> Path:
+    """Return where the plan of ``job`` is kept.
+
+    The name goes by model file and batch sizes only. What else differs after an upgrade or on
+    another GPU is found in the plan that lies there, so that the reason for building can be told.
+    """
+    where = hashlib.sha256(str(job.prepared.absolute()).encode()).hexdigest()[:8]
+    sizes = job.profile
+    batches = f"{sizes.minimum}-{sizes.optimum}-{sizes.maximum}"
+    return folder / f"{job.prepared.stem}-{where}-{batches}.plan"
+
+
+def _read(job: Job) -> _Source:
+    with files.naming(job.prepared):
+        model, digest = files.load(job.prepared)
+        manifest = manifests.find(model)
+        if manifest is None:
+            raise ModelError("not a prepared model: run `centernetd prepare` on it first")
+        wanted = Fingerprint.of(digest, manifest, job.profile, job.binding, job.gpu)
+        return _Source(model.SerializeToString(), manifest, wanted)
+
+
+def _look(plan: Path, source: _Source) -> PlanFile | str:
+    """Return the plan that lies there if it fits, else why not."""
+    if not os.path.lexists(plan):
+        return "there is none for it yet"
+    trust.refuse_open_folder(plan.parent)
+    try:
+        found = read_plan(plan)
+    except ModelError as error:
+        return f"the one that is there can't be used: {error}"
+    return found.fingerprint.difference(source.fingerprint) or replace(
+        found, manifest=source.manifest
+    )
+
+
+def _build(job: Job, source: _Source, plan: Path, timings: Path, progress: Progress) -> PlanFile:
+    started = time.monotonic()
+    version = f"{job.binding.flavour}-{job.binding.version}"
+    with files.naming(job.prepared):
+        content = build(
+            source.content,
+            source.manifest.input_size,
+            job.profile,
+            job.binding,
+            progress,
+            workspace=job.workspace,
+            timings=timings / f"timing-{version}.cache",
+        )
+    write_plan(plan, content, source.manifest, source.fingerprint)
+    took = time.monotonic() - started
+    return PlanFile(plan, source.manifest, source.fingerprint, content, took)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say what can be done where the folder of plans can't be written to."""
+    advice = "plans are kept there: make room for them, or set engine.plan_cache to another folder"
+    try:
+        yield
+    except StartupError as error:
+        raise StartupError(f"{error}; {advice}") from None
+    except OSError as error:
+        raise StartupError(f"{folder}: can't be written: {error.strerror}; {advice}") from None
+
+
+@contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock ``path``, which goes with the process; waits as long as ``progress`` lets."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.open(path, flags, 0o644)
+    try:
+        while not _lock(lock):
+            if not progress("waiting for another process that builds it", 0, 1):
+                raise BuildStoppedError(
+                    "the wait for another process that builds the plan was stopped"
+                )
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""Preparing a model in a process of its own, which can be killed at any moment.
+
+Its memory goes with it, and so do its temporary files, which are all in one folder.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from centernetd.errors import CenternetdError, StartupError
+from centernetd.model import durable
+from centernetd.model.progress import BuildStoppedError, LoggedProgress, Onlooker
+from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.prepare import prepare
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+_SECONDS_TO_DIE = 1.0  # after SIGKILL; longer where a disk hangs
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # the parent decides what they mean
+
+
+def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker: Onlooker) -> None:
+    """Do what `prepare` does, in another process.
+
+    Raises
+    ------
+    ModelError
+        `source` is refused; the sentence names it and says why.
+    StartupError
+        `output` can't be written, or the process was killed.
+    BuildStoppedError
+        When `onlooker` wanted it stopped; nothing is left of it.
+    """
+    progress = LoggedProgress(f"preparing {source.name}", onlooker)
+    with durable.writing(output), ExitStack() as stack:
+        stack.callback(durable.sweep, output.parent)
+        process = _start(stack.enter_context(durable.scratch(output.parent)))
+        stack.callback(_end, process)
+        into, out_of = cast("BinaryIO", process.stdin), cast("BinaryIO", process.stdout)
+        with suppress(BrokenPipeError):
+            into.write(pickle.dumps((source, output, options)))
+        while process.returncode is None:
+            if not progress():
+                raise BuildStoppedError("the preparation of the model was stopped")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_SECONDS_BETWEEN_LOOKS)
+        if failure := out_of.read():
+            raise pickle.loads(failure)  # noqa: S301 - of our own making
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise StartupError(f"{source}: preparing it was ended by {name}: is memory short?")
+    if process.returncode:
+        raise RuntimeError(f"preparing {source} failed")
+
+
+def _start(temporary: Path) -> "subprocess.Popen[bytes]":
+    run = "from centernetd.prepare import apart; apart.main()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; {run}"
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child inherits it
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own code
+            [sys.executable, "-c", code],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        )
+    except OSError as error:
+        raise StartupError(f"a model can't be prepared: no process: {error.strerror}") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        cast("BinaryIO", pipe).close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_SECONDS_TO_DIE)
+
+
+def main() -> None:
+    """Prepare what the parent says on stdin, and write the error there is, if any, to stdout."""
+    answer = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what libraries print
+    task = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our own making
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        prepare(*task)
+    except (CenternetdError, OSError) as error:
+        os.write(answer, pickle.dumps(error))
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # which never comes: the parent keeps stdin open as long as it lives
+    os._exit(1)

@@ -1,0 +1,134 @@
+"""What a bare network gives, learnt by running it."""
+
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto
+
+from centernetd.errors import ModelError
+from centernetd.model import contract
+from centernetd.prepare import clean
+from centernetd.prepare.batch import free
+from centernetd.prepare.layouts import LAYOUTS, Head, Layout, Network
+
+Outcome = Mapping[str, npt.NDArray[np.float32]] | ModelError  # of a run
+
+_FRAMES = 2
+_USUAL_DIVISOR = 32  # of the input size, in networks that go down to a 32nd and up again
+
+
+def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str, str]]) -> Network:
+    """Run the bare network on two black frames to learn its outputs' real shapes.
+
+    `named` are pairs of a role and the output that has it: where there are any, the network has
+    no other heads. A batch of 1 that its shapes hold, whatever it declares, is freed.
+
+    Raises
+    ------
+    ModelError
+        It can't be run, or an output is missing, of a wrong type or of a fixed batch.
+    """
+    declared = {clean.SCOPE + name for _, name in named}
+    if declared and declared <= {output.name for output in model.graph.output}:
+        clean.keep(model.graph, list(declared))
+    outcome = _run_freed(model, size)
+    if isinstance(outcome, ModelError):
+        raise outcome
+    roles = {role for layout in LAYOUTS.values() for role in layout.roles}
+    heads, unfit = [], []
+    for tensor, value in outcome.items():
+        name = tensor.removeprefix(clean.SCOPE)
+        fault = _fault(value)
+        if fault and (name in roles or tensor in declared):
+            raise ModelError(f"its output {name} {fault}")
+        if fault:
+            unfit.append(f"its output {name} {fault}")
+        else:
+            heads.append(Head(name, tensor, value.shape[1:]))
+    grid = (size[0] // Layout.STRIDE, size[1] // Layout.STRIDE)
+    _refuse_other_grid(heads, size, grid)
+    found = _renamed(heads, named, roles) if named else tuple(heads)
+    return Network(model, found, grid, tuple(unfit))
+
+
+def _run_freed(model: ModelProto, size: tuple[int, int]) -> Outcome:
+    """Run the network; where two frames don't go through it, try it with a batch of 1 freed.
+
+    Exports with a declared batch that is free, or nonsense, may hold a 1 all the same. `model`
+    is changed where that helps.
+    """
+    first = _run(model, size)
+    if not _fixed(first):
+        return first
+    freed = ModelProto()
+    freed.CopyFrom(model)
+    free(freed, 1)
+    second = _run(freed, size)
+    if _fixed(second) >= _fixed(first):
+        return first
+    model.CopyFrom(freed)
+    return second
+
+
+def _run(model: ModelProto, size: tuple[int, int]) -> Outcome:
+    name = model.graph.input[0].name
+    try:
+        return contract.run(model, {name: np.zeros((_FRAMES, 3, *size), np.float32)})
+    except ModelError as error:
+        return error
+
+
+def _fixed(outcome: Outcome) -> float:
+    """Count the outputs that don't have the batch given; more than any where nothing came."""
+    if isinstance(outcome, ModelError):
+        return np.inf
+    return sum(not _is_batch(value) for value in outcome.values())
+
+
+def _is_batch(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == _FRAMES
+
+
+def _fault(value: object) -> str | None:
+    """Return what is wrong with an output, None where it may be a head."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+        return "is not float32: export it in float32"
+    return None if _is_batch(value) else "has a fixed batch size: export a dynamic batch"
+
+
+def _renamed(
+    heads: Sequence[Head], named: Sequence[tuple[str, str]], roles: Set[str]
+) -> tuple[Head, ...]:
+    """Return the heads that are named, each under its role."""
+    known = {head.name: head for head in heads}
+    for role, name in named:
+        if role not in roles:
+            raise ModelError(f"no layout has a head {role}; there are {', '.join(sorted(roles))}")
+        if name not in known:
+            listed = ", ".join(map(str, heads))
+            raise ModelError(f"it has no output {name}; there are {listed}")
+    return tuple(Head(role, known[name].tensor, known[name].shape) for role, name in named)
+
+
+def _refuse_other_grid(heads: Sequence[Head], size: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Tell what is wrong where all maps have nearly a quarter of the input's size, but not quite.
+
+    So it is where a network has to round when it halves.
+    """
+    grids = {head.shape[1:] for head in heads if len(head.shape) == 3}
+    shares = [cells / wanted for found in grids for cells, wanted in zip(found, grid, strict=True)]
+    if len(grids) != 1 or grid in grids or not all(0.5 < share < 2 for share in shares):
+        return
+    rows, columns = grids.pop()
+    sentence = (
+        f"for an input of {size[0]}x{size[1]} its outputs have {rows}x{columns} cells instead of "
+        f"{grid[0]}x{grid[1]}, a quarter of it"
+    )
+    usual = tuple(max(1, round(side / _USUAL_DIVISOR)) * _USUAL_DIVISOR for side in size)
+    if usual != size:
+        sentence += (
+            "; most networks must halve it five times: give it an --input-size that it can, "
+            f"such as {usual[0]}x{usual[1]}"
+        )
+    raise ModelError(sentence)

@@ -1,0 +1,183 @@
+"""Checkpoints: reading one without running what is in it, and fitting it to a network."""
+
+import hashlib
+import io
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from centernetd.config import regular
+from centernetd.errors import ModelError
+from centernetd.model import files
+from centernetd.prepare.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE, Architecture
+from centernetd.prepare.export.layers import Network
+from centernetd.prepare.export.networks import outline
+
+State = dict[str, Tensor]
+
+_USUAL_CLASSES = {CTDET: 80, MULTI_POSE: 1}
+_USUAL_JOINTS = 17
+_USUAL_WIDTH = 64
+_NAMED = 3  # of many keys, so many are named
+
+
+def load(path: Path, name: str) -> tuple[Network, str]:
+    """Return the network `name` with the weights of the checkpoint `path`, and its SHA-256.
+
+    Raises
+    ------
+    ModelError
+        The file can't be read, or as `read` and `fit`; the sentence doesn't name it.
+    """
+    content = files.read(path, regular.LARGEST)
+    return fit(read(content), name), hashlib.sha256(content).hexdigest()
+
+
+def read(content: bytes) -> State:
+    """Return the weights of a checkpoint file's content, by key.
+
+    They may be wrapped in ``state_dict``, and their keys begin with ``module.``.
+
+    Raises
+    ------
+    ModelError
+        It holds something else than tensors, which is never unpickled, or is no checkpoint.
+    """
+    found = _load(content)
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not found:
+        raise ModelError("not a checkpoint: it holds no state_dict")
+    if not all(isinstance(key, str) for key in found) or not all(
+        isinstance(value, Tensor) for value in found.values()
+    ):
+        raise ModelError("not a checkpoint: its state_dict holds other things than tensors")
+    prefix = "module." if all(key.startswith("module.") for key in found) else ""
+    return {key.removeprefix(prefix): _as_float32(value) for key, value in found.items()}
+
+
+def fit(state: State, name: str) -> Network:
+    """Return the network `name` with the weights of `state`, every one of them used.
+
+    Its outputs are those of ``multi_pose`` where the checkpoint has a head for joints, else those
+    of ``ctdet``. The numbers of classes and joints and the width of the heads are read from it.
+
+    Raises
+    ------
+    ModelError
+        Keys are missing, too many, or of another shape.
+    """
+    network, misfit = _compare(state, name)
+    if misfit:
+        raise ModelError(f"it doesn't fit {name}: {misfit}{_advice(state, name)}")
+    used = {key: value for key, value in state.items() if not _is_unused(key, name)}
+    network.load_state_dict(used, assign=True)
+    return network
+
+
+def _load(content: bytes) -> object:
+    _refuse_damaged(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old files make torch speak of its own storage classes
+        try:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            held = re.search(r"GLOBAL (\S+)", str(error))
+            if held is None:
+                raise ModelError("not a PyTorch checkpoint, or cut short") from None
+            raise ModelError(
+                f"it holds {held[1]} besides tensors, which could run any code and is not loaded: "
+                "save the state_dict() of the network alone"
+            ) from None
+        except Exception:  # what a damaged file raises has no common base
+            raise ModelError("not a PyTorch checkpoint, or cut short") from None
+
+
+def _refuse_damaged(content: bytes) -> None:
+    """Compare the checksums in a checkpoint that is a zip archive, which PyTorch doesn't."""
+    if not content.startswith(b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except Exception:  # what a damaged file raises has no common base
+        raise ModelError("not a PyTorch checkpoint, or cut short") from None
+    if damaged is not None:
+        raise ModelError(f"it is damaged: the checksum of {damaged} is wrong: get it anew")
+
+
+def _as_float32(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def _compare(state: State, name: str) -> tuple[Network, str]:
+    """Return the outline of the network for `state`, and in what that differs from it."""
+    network = outline(name, *_heads(state, ARCHITECTURES[name]))
+    wanted = network.state_dict()
+    # checkpoints older than PyTorch 0.4.1 don't count batches; nothing here needs it
+    missing = [
+        key for key in wanted.keys() - state.keys() if not key.endswith("num_batches_tracked")
+    ]
+    beyond = [key for key in state.keys() - wanted.keys() if not _is_unused(key, name)]
+    shapes = [
+        f"{key} {list(state[key].shape)} instead of {list(wanted[key].shape)}"
+        for key in wanted.keys() & state.keys()
+        if state[key].shape != wanted[key].shape
+    ]
+    odd = [key for key in wanted.keys() & state.keys() if not _is_plain(state[key])]
+    parts = (
+        ("missing", missing),
+        ("not expected", beyond),
+        ("of another shape", shapes),
+        ("no plain floating-point numbers", odd),
+    )
+    return network, ", ".join(
+        f"{len(keys)} keys {what} ({_shortened(sorted(keys))})" for what, keys in parts if keys
+    )
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Tell whether a tensor is what weights are; a count of batches is a single number."""
+    number: bool = value.is_floating_point() or value.ndim == 0
+    return number and bool(value.layout == torch.strided)
+
+
+def _heads(state: State, architecture: Architecture) -> tuple[dict[str, int], int]:
+    """Read the channels of each output and the width of the heads, usual ones where not there."""
+    called = dict(architecture.heads)
+
+    def channels(pattern: str, head: str, usual: int) -> int:
+        weights = state.get(pattern.format(called.get(head, head)))
+        return len(weights) if weights is not None and weights.ndim and len(weights) else usual
+
+    names = MULTI_POSE if any(key.startswith("hps.") for key in state) else CTDET
+    last, width = architecture.last, channels(architecture.first, "hm", _USUAL_WIDTH)
+    if "hm.weight" in state:
+        last, width = "{}.weight", 0
+    free = {
+        "hm": _USUAL_CLASSES[names],
+        "hps": 2 * _USUAL_JOINTS,
+        "hm_hp": _USUAL_JOINTS,
+    }
+    return {head: channels(last, head, free[head]) if head in free else 2 for head in names}, width
+
+
+def _is_unused(key: str, name: str) -> bool:
+    return key.startswith(ARCHITECTURES[name].unused)
+
+
+def _advice(state: State, name: str) -> str:
+    """Name the architecture that the checkpoint fits, if there is one."""
+    fitting = [other for other in ARCHITECTURES if other != name and not _compare(state, other)[1]]
+    return f"; it fits {fitting[0]}" if fitting else ""
+
+
+def _shortened(texts: Sequence[str]) -> str:
+    rest = len(texts) - _NAMED
+    return ", ".join(texts[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

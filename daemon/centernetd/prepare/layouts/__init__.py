@@ -1,0 +1,59 @@
+"""The layouts of CenterNet exports met in the wild, and telling which one a network has."""
+
+from centernetd.errors import ModelError
+from centernetd.prepare.layouts.base import (
+    Head,
+    Heads,
+    JointMaps,
+    Layout,
+    Maps,
+    Network,
+    Regression,
+)
+from centernetd.prepare.layouts.centerface import CenterFace
+from centernetd.prepare.layouts.ctdet import Ctdet, MultiPose
+from centernetd.prepare.layouts.flat import Flat, FlatPool
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (Ctdet(), MultiPose(), Flat(), FlatPool(), CenterFace())
+}
+
+__all__ = [
+    "LAYOUTS", "Head", "Heads", "JointMaps", "Layout", "Maps", "Network", "Regression", "recognise",
+]  # fmt: skip
+
+
+def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
+    """Return the layout of `network`, and its outputs by what they are for in that layout.
+
+    Raises
+    ------
+    ModelError
+        The layout declared is unknown or doesn't fit, or none was declared and none is certain.
+    """
+    if declared is not None and declared not in LAYOUTS:
+        raise ModelError(f"unknown layout {declared}; there are {', '.join(LAYOUTS)}")
+    known = [layout for layout in LAYOUTS.values() if layout.recognises(network)]
+    layout = LAYOUTS[declared] if declared else next(iter(known), None)
+    heads = layout.select(network) if layout else None
+    if layout is None or heads is None:
+        raise ModelError("; ".join([*network.unfit, _refusal(network, layout)]))
+    return layout, heads
+
+
+def _refusal(network: Network, layout: Layout | None) -> str:
+    """List the outputs, and the options that would declare what they are."""
+    rows, columns = network.grid
+    found = ", ".join(map(str, network.heads))
+    where = f"its outputs {found} over a grid of {rows}x{columns} cells"
+    if layout is not None:
+        return (
+            f"{where} don't fit the layout {layout.name}: say which is which with "
+            f"{layout.declaration()}"
+        )
+    fitting = {layout: layout.select(network) for layout in LAYOUTS.values()}
+    choices = [layout.declaration(heads) for layout, heads in fitting.items() if heads]
+    if choices:
+        return f"{where} don't tell their layout: declare it, as with {' or '.join(choices)}"
+    every = " or ".join(layout.declaration() for layout in LAYOUTS.values())
+    return f"{where} fit none of the layouts as they stand: say which is which with {every}"

@@ -1,0 +1,175 @@
+"""What a layout is: how one kind of CenterNet export becomes scores, sizes and offsets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx
+
+from centernetd.model import labels
+from centernetd.prepare.graph import Graph, Value
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of a network; `name` is the exporter's, `shape` is without the batch."""
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} [batch, {', '.join(map(str, self.shape))}]"
+
+
+Heads = Mapping[str, Head]  # by role, in the order of the layout's roles
+
+
+@dataclass(frozen=True)
+class Network:
+    """A bare network at a given input size; `grid` is (rows, columns) of its heatmap.
+
+    `unfit` says of each output that can't be a head, and isn't called like one, why.
+    """
+
+    model: onnx.ModelProto
+    heads: tuple[Head, ...]
+    grid: tuple[int, int]
+    unfit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JointMaps:
+    """Where joints are, whosever: `scores` [batch, J, rows, columns] after the sigmoid.
+
+    `offset` is [batch, 2, cells] as (x, y) in cells; without one, a joint is in its cell's middle.
+    """
+
+    scores: Value
+    offset: Value | None
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the network says of every cell, as it says it.
+
+    `scores` is [batch, C, rows, columns] after the sigmoid; `size` [batch, 2, cells] or, with
+    `size_per_class`, [batch, 2C, cells]; `offset` [batch, 2, cells]; `landmarks`
+    [batch, 2J, cells]; in the layout's own terms. Without an offset, a centre is in its cell's
+    middle. With `joints`, landmarks are moved to them.
+    """
+
+    scores: Value
+    size: Value
+    offset: Value | None
+    landmarks: Value | None = None
+    joints: JointMaps | None = None
+    size_per_class: bool = False
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The same for the K best cells, all in cells.
+
+    `size` is (w, h), `offset` is (x, y) from the cell's corner to the centre, `landmarks`
+    (x, y) pairs from the cell's corner; [batch, 2, K] and [batch, 2J, K].
+    """
+
+    size: Value
+    offset: Value
+    landmarks: Value | None = None
+
+
+class Layout(ABC):
+    """One kind of export: how to know it, read it, and what its networks are usually fed.
+
+    `roles` names what its outputs are for, those in `optional` may be missing; among the cells
+    of those in `peaked` the decode looks for peaks.
+    """
+
+    STRIDE: ClassVar[int] = 4  # input pixels a cell, in every network of the family
+
+    name: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]
+    optional: ClassVar[frozenset[str]] = frozenset()
+    peaked: ClassVar[tuple[str, ...]]
+    order: ClassVar[str] = "bgr"
+    mean: ClassVar[tuple[float, float, float]] = (0.408, 0.447, 0.470)
+    std: ClassVar[tuple[float, float, float]] = (0.289, 0.274, 0.278)
+    resize: ClassVar[str] = "letterbox"
+    confidence: ClassVar[float] = 0.3
+    nms_iou: ClassVar[float | None] = None
+
+    @abstractmethod
+    def recognises(self, network: Network) -> bool:
+        """Tell whether `network` can be nothing else, so that nobody need declare it."""
+
+    @abstractmethod
+    def fits(self, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]) -> bool:
+        """Tell whether heads of these shapes, given by role, can be this layout's."""
+
+    @abstractmethod
+    def classes(self, heads: Heads) -> int:
+        """Count the classes."""
+
+    @abstractmethod
+    def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
+        """Read the selected outputs, with nodes of `graph`."""
+
+    def select(self, network: Network) -> Heads | None:
+        """Return the outputs that this layout reads; None if they don't fit.
+
+        They are taken by name, or else in the order of the roles.
+        """
+        return self.named(network) or self._fitting(self._by_place(network), network)
+
+    def named(self, network: Network) -> Heads | None:
+        """Return the outputs that this layout reads, if their names tell."""
+        return self._fitting(self._by_name(network), network)
+
+    def labels(self, classes: int) -> tuple[str, ...]:
+        """Return the names that this many classes usually have."""
+        return labels.of_classes(classes)
+
+    def joints(self, heads: Heads) -> tuple[str, ...]:
+        """Return the names of the keypoints, if it has any."""
+        return ()
+
+    def regression(self, picked: Regression) -> Regression:
+        """Turn what was picked from the maps into cells; most layouts say it in cells."""
+        return picked
+
+    def declaration(self, heads: Heads | None = None) -> str:
+        """Return the options that declare this layout, with the `heads` that they would name."""
+        names = {role: head.name for role, head in (heads or {}).items()}
+        options = [f"--head {role}={names.get(role, 'NAME')}" for role in self.roles]
+        shown = [
+            f"[{option}]" if role in self.optional and role not in names else option
+            for role, option in zip(self.roles, options, strict=True)
+        ]
+        return " ".join([f"--layout {self.name}", *shown])
+
+    def _fitting(self, heads: Heads, network: Network) -> Heads | None:
+        shapes = {role: head.shape for role, head in heads.items()}
+        return heads if heads and self.fits(shapes, network.grid) else None
+
+    def _by_name(self, network: Network) -> Heads:
+        """Take heads by name; an optional one must not be missing beside others nobody knows."""
+        known = {head.name: head for head in network.heads}
+        found = {role: known[role] for role in self.roles if role in known}
+        missing = set(self.roles) - set(found)
+        certain = missing <= self.optional and not (missing and set(known) - set(found))
+        return found if certain else {}
+
+    def _by_place(self, network: Network) -> Heads:
+        """Take heads in the order of the roles, unless a name says otherwise."""
+        needed = tuple(role for role in self.roles if role not in self.optional)
+        for roles in (self.roles, needed):
+            pairs = list(zip(roles, network.heads, strict=False))
+            misplaced = [
+                head for role, head in pairs if head.name in self.roles and head.name != role
+            ]
+            if len(roles) == len(network.heads) and not misplaced:
+                return dict(pairs)
+        return {}

@@ -1,0 +1,83 @@
+"""The layouts of exports that put everything into one table, a row a cell."""
+
+from collections.abc import Mapping
+
+from centernetd.prepare.graph import Graph
+from centernetd.prepare.layouts.base import Heads, Layout, Maps, Network
+from centernetd.prepare.layouts.scores import broken_first, scores_of
+from centernetd.prepare.upstream import Pooling, pooling
+
+
+class _Table(Layout):
+    """One output [batch, cells, columns]."""
+
+    roles = ("table",)
+    peaked = ("table",)
+    POOLING: Pooling  # how a 3x3 max-pool shows in such an export
+
+    def recognises(self, network: Network) -> bool:
+        """Know it by where the pooled scores went: the columns alone could be either's."""
+        heads = self.select(network)
+        return (
+            heads is not None
+            and pooling(network.model.graph, heads["table"].tensor) is self.POOLING
+        )
+
+    def fits(self, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]) -> bool:
+        """Look for a row a cell, and columns for a class or more."""
+        shape = shapes["table"]
+        return len(shape) == 2 and shape[0] == grid[0] * grid[1] and self._fits(shape[1])
+
+    def _fits(self, width: int) -> bool:
+        return width > 4
+
+
+class Flat(_Table):
+    """[batch, cells, C + 4]: C scores with all but the peaks at 0, then w, h, then x, y.
+
+    Its networks are usually fed RGB, stretched, with CenterNet's BGR mean and std as they are.
+    """
+
+    name = "flat"
+    POOLING = Pooling.COMPARED
+    order = "rgb"
+    mean = (0.40789655, 0.44719303, 0.47026116)
+    std = (0.2886383, 0.27408165, 0.27809834)
+    resize = "stretch"
+
+    def classes(self, heads: Heads) -> int:
+        """Count the columns before the four of the box."""
+        return heads["table"].shape[1] - 4
+
+    def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
+        """Cut the table; suppressing its peaks once more changes nothing."""
+        classes, output = self.classes(heads), graph.tensor(heads["table"].tensor)
+        table = output.transpose(0, 2, 1)
+        scores = table.part(0, classes, axis=1).reshape(0, classes, *network.grid)
+        return Maps(
+            broken_first(scores, scores),
+            size=table.part(classes, classes + 2, axis=1),
+            offset=table.part(classes + 2, classes + 4, axis=1),
+        )
+
+
+class FlatPool(_Table):
+    """[batch, cells, 4 + 2C]: x, y, then w, h, then C logits, then the C pooled logits."""
+
+    name = "flat_pool"
+    POOLING = Pooling.OUTPUT
+
+    def _fits(self, width: int) -> bool:
+        return width > 4 and width % 2 == 0
+
+    def classes(self, heads: Heads) -> int:
+        """Count half the columns behind the four of the box."""
+        return (heads["table"].shape[1] - 4) // 2
+
+    def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
+        """Cut the table; the pooled logits are left, for the decode pools by itself."""
+        classes, output = self.classes(heads), graph.tensor(heads["table"].tensor)
+        table = output.transpose(0, 2, 1)
+        scores = table.part(4, 4 + classes, axis=1).reshape(0, classes, *network.grid)
+        scores = scores_of(network, output, scores)
+        return Maps(scores, size=table.part(2, 4, axis=1), offset=table.part(0, 2, axis=1))

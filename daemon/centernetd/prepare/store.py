@@ -1,0 +1,130 @@
+"""What a config names as a model, and the prepared file that stands for it."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from centernetd.errors import ModelError
+from centernetd.model import contract, durable, files, sealed, zoo
+from centernetd.model import manifest as manifests
+from centernetd.model.manifest import FLOAT32, Manifest
+from centernetd.model.progress import Onlooker
+from centernetd.prepare.apart import prepare_apart
+from centernetd.prepare.prepare import PrepareOptions, about
+
+log = logging.getLogger(__name__)
+
+_NOBODY = Onlooker()
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A model that is asked for: `path` is a built-in name, an export, or a prepared model.
+
+    A relative path is seen from `base_dir`. Without a `precision`, a prepared model keeps its own
+    and an export is prepared in `precision_of_exports`.
+    """
+
+    path: str
+    base_dir: Path
+    cache_dir: Path
+    input_size: tuple[int, int] | None = None
+    labels: Sequence[str] | None = None
+    precision: str | None = None
+    precision_of_exports: str = FLOAT32
+
+
+def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
+    """Return the prepared ONNX file for what is asked for.
+
+    An export is prepared at its first use and kept in the cache, and again if what is there is
+    damaged; a prepared model that is what is asked for is returned itself. Nothing is downloaded.
+
+    Raises
+    ------
+    ModelError
+        The model is missing, refused, or not what is asked for.
+    StartupError
+        The cache can't be written, or the built-in model in it is damaged.
+    BuildStoppedError
+        When `onlooker` wanted the preparation stopped.
+    """
+    prepared, options, wanted = _find(request)
+    if wanted is None:
+        return prepared
+    durable.sweep(prepared.parent)
+    if reason := _fault(prepared, wanted):
+        if os.path.lexists(prepared):
+            log.warning("preparing %s again, because %s", prepared, reason)
+        durable.make_way(prepared)
+        source = locate(request.path, request.base_dir, request.cache_dir)
+        prepare_apart(source, prepared, options, onlooker)
+    return prepared
+
+
+def at_hand(request: Request) -> Path | None:
+    """Return the prepared file if it is there already; otherwise as `resolve`."""
+    prepared, _, wanted = _find(request)
+    return None if wanted is not None and _fault(prepared, wanted) else prepared
+
+
+def _find(request: Request) -> tuple[Path, PrepareOptions, Mapping[str, str] | None]:
+    """Return the prepared file, and how and from what it is made; None where it is the model."""
+    labels = tuple(request.labels) if request.labels else None
+    options = PrepareOptions(
+        input_size=request.input_size, labels=labels, precision=request.precision
+    )
+    builtin = zoo.BUILTINS.get(request.path)
+    if builtin is not None:
+        source = zoo.location(request.path, request.cache_dir)
+        digest, adopted = builtin.sha256, False
+    else:
+        source = locate(request.path, request.base_dir, request.cache_dir)
+        digest, adopted, manifest = _examine(source)
+        if manifest is not None and _is_wanted(manifest, options):
+            return source, options, None
+    if request.precision is None and not adopted:
+        options = dataclasses.replace(options, precision=request.precision_of_exports)
+    wanted = about(digest, options)
+    prepared = request.cache_dir / "prepared" / f"{source.stem}-{wanted['key']}.onnx"
+    return prepared, options, wanted
+
+
+def _examine(source: Path) -> tuple[str, bool, Manifest | None]:
+    """Return a model's digest, whether it has the tensors of a prepared one, and its manifest."""
+    with files.naming(source):
+        model, digest = files.load(source)
+        return digest, contract.is_met_by(model), manifests.find(model)
+
+
+def _fault(prepared: Path, wanted: Mapping[str, str]) -> str | None:
+    """Say in half a sentence why what is in the cache can't be used; None if it can."""
+    try:
+        _, found = sealed.read(prepared)
+    except ModelError as error:
+        return str(error)
+    return None if found == wanted else "it was prepared from or as something else"
+
+
+def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
+    """Return the file that is meant by a built-in name, or by a path seen from `base_dir`.
+
+    Raises
+    ------
+    ModelError
+        The built-in model has not been fetched.
+    StartupError
+        It is damaged.
+    """
+    if path in zoo.BUILTINS:
+        return zoo.fetched(path, cache_dir)
+    return base_dir / Path(path).expanduser()
+
+
+def _is_wanted(manifest: Manifest, options: PrepareOptions) -> bool:
+    return all(
+        getattr(options, name) in (None, getattr(manifest, name))
+        for name in ("input_size", "labels", "precision")
+    )

@@ -1,0 +1,1 @@
+"""One run of the daemon: what builds, watches, reloads and stops it."""

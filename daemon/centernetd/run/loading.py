@@ -1,0 +1,238 @@
+"""From the model that is named to an engine that runs it."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from centernetd.config import Config
+from centernetd.cuda import Device
+from centernetd.flow import Meters
+from centernetd.inference.detector import Detector
+from centernetd.inference.engines import Choice, Engine, open_onnx, open_plan
+from centernetd.model import labels, manifest
+from centernetd.model.manifest import FLOAT16, FLOAT32, Manifest
+from centernetd.model.progress import LoggedProgress, Onlooker
+from centernetd.plan import (
+    Binding,
+    Gpu,
+    Job,
+    PlanFile,
+    Profile,
+    load_binding,
+    load_plan,
+    resolve_plan,
+    why_build,
+)
+from centernetd.prepare import store
+
+log = logging.getLogger(__name__)
+
+_MOST_CPU_BATCHES = 8  # at once: each has working memory of its own
+_PLAN = ".plan"
+_NOBODY = Onlooker()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much may be on its way at once: ``concurrency`` batches in the engine."""
+
+    max_batch: int
+    concurrency: int
+
+    @property
+    def slots(self) -> int:
+        """Slots in the ring: one is filled while the others run."""
+        return self.concurrency + 1
+
+    @property
+    def lossless_depth(self) -> int:
+        """Frames of a lossless stream in the house: all slots full, a batch waiting, some drawn."""
+        return self.max_batch * (self.slots + 1) + 4
+
+
+def sizes_for(backend: str, max_size: int | str) -> Sizes:
+    """Return the sizes that suit ``backend``, given ``batching.max_size``."""
+    if backend == "onnxruntime-cpu":
+        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MOST_CPU_BATCHES)
+    else:
+        default, concurrency = 8, 2
+    return Sizes(default if max_size == "auto" else int(max_size), concurrency)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model as a configuration or a command line names it.
+
+    ``path`` is a built-in name or a file, relative to ``base_dir``; prepared models are kept in
+    ``cache_dir`` and plans in ``plans``. None for ``precision`` is what suits the backend.
+    """
+
+    path: str
+    base_dir: Path
+    cache_dir: Path
+    plans: Path
+    input_size: tuple[int, int] | None = None
+    labels: Sequence[str] | None = None
+    precision: str | None = None
+    device: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> "ModelChoice":
+        """Return the configured model.
+
+        Raises
+        ------
+        ModelError
+            When its file of labels can't be read.
+        """
+        (model,) = config.models.values()
+        (device,) = config.engine.devices
+        named, precision = model.labels_file, config.engine.precision
+        return cls(
+            model.path,
+            config.base_dir,
+            config.cache_dir,
+            config.cache_dir / config.engine.plan_cache,
+            model.input_size if "input_size" in model.model_fields_set else None,
+            None if named is None else labels.read(config.base_dir / named),
+            None if precision == "auto" else precision,
+            device,
+        )
+
+    def prepared(self, choice: Choice, onlooker: Onlooker = _NOBODY) -> Path:
+        """Return the prepared model's file, preparing it if that is still to be done.
+
+        Raises
+        ------
+        ModelError
+            When the model is missing or refused.
+        BuildStoppedError
+            When ``onlooker`` wanted the preparation stopped.
+        """
+        return store.resolve(self._request(choice), onlooker)
+
+    def described(self, choice: Choice) -> Manifest | None:
+        """Return the manifest of the prepared model, None where it is still to be prepared.
+
+        Raises
+        ------
+        ModelError
+            When the model is missing or refused.
+        """
+        if self.path.endswith(_PLAN):
+            return None
+        prepared = store.at_hand(self._request(choice))
+        return None if prepared is None else manifest.read(prepared)
+
+    def _request(self, choice: Choice) -> store.Request:
+        return store.Request(
+            self.path,
+            self.base_dir,
+            self.cache_dir,
+            self.input_size,
+            self.labels,
+            self.precision,
+            FLOAT16 if choice.on_gpu else FLOAT32,
+        )
+
+    def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:
+        """Return the plan that is named, or the one of the model, built if it must be.
+
+        Raises
+        ------
+        ModelError
+            When the plan or the model is missing or refused.
+        EngineError
+            When there is no TensorRT or no GPU.
+        BuildStoppedError
+            When ``onlooker`` wanted the preparation or a build stopped.
+        """
+        binding, gpu = load_binding(), find_gpu(self.device)
+        if self.path.endswith(_PLAN):
+            return load_plan(self.base_dir / self.path, binding, gpu)
+        job = self._job(self.prepared(choice, onlooker), sizes, binding, gpu)
+        progress = LoggedProgress(f"building {job.prepared.name}", onlooker)
+        return resolve_plan(job, self.plans, progress)
+
+    def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
+        """Say in half a sentence why a plan must be built first; None where none must.
+
+        Raises as `plan`.
+        """
+        if choice.backend != "tensorrt" or self.path.endswith(_PLAN):
+            return None
+        binding, gpu = load_binding(), find_gpu(self.device)
+        return why_build(self._job(self.prepared(choice), sizes, binding, gpu), self.plans)
+
+    def _job(self, prepared: Path, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
+        return Job(prepared, Profile(1, sizes.max_batch, sizes.max_batch), binding, gpu)
+
+
+def find_gpu(index: int) -> Gpu:
+    """Return what GPU ``index`` is, as plans go by.
+
+    Raises
+    ------
+    EngineError
+        When there is no such GPU.
+    """
+    device = Device(index)
+    major, minor = device.compute_capability
+    return Gpu(device.name, f"{major}.{minor}")
+
+
+def load_engine(
+    model: ModelChoice,
+    choice: Choice,
+    sizes: Sizes,
+    onlooker: Onlooker = _NOBODY,
+    meters: Meters | None = None,
+) -> tuple[Engine, Manifest]:
+    """Load ``model`` into the chosen backend; returns its manifest beside the engine.
+
+    ``meters`` are told how long a plan took to build.
+
+    Raises
+    ------
+    ModelError
+        When the model is missing or refused.
+    EngineError
+        When the backend can't run here.
+    BuildStoppedError
+        When ``onlooker`` wanted the preparation, or the building of a plan, stopped.
+    """
+    engine: Engine
+    if choice.backend == "tensorrt":
+        plan = model.plan(choice, sizes, onlooker)
+        if meters is not None and plan.build_seconds is not None:
+            meters.plan_build(plan.build_seconds)
+        path, described = plan.path, plan.manifest
+        engine = open_plan(plan, model.device, sizes.max_batch)
+    else:
+        path = model.prepared(choice, onlooker)
+        described = manifest.read(path)
+        engine = open_onnx(
+            choice, path, described.precision, model.device, sizes.max_batch, sizes.concurrency
+        )
+    ran = engine.info
+    log.info(
+        "%s runs on %s in %s (%s), because %s",
+        path.name, ran.backend, ran.precision, ran.device, choice.reason,
+    )  # fmt: skip
+    return engine, described
+
+
+def load_detector(
+    model: ModelChoice,
+    choice: Choice,
+    sizes: Sizes,
+    pool: Executor,
+    onlooker: Onlooker = _NOBODY,
+    meters: Meters | None = None,
+) -> Detector:
+    """Load ``model`` as `load_engine` does; ``pool`` takes its share of letterboxing."""
+    engine, described = load_engine(model, choice, sizes, onlooker, meters)
+    return Detector(engine, described, pool)

@@ -1,0 +1,131 @@
+"""The stages of a stream, built and connected but not yet running."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from centernetd.capture.open import stream_opener
+from centernetd.capture.stage import CaptureStage
+from centernetd.config import StreamConfig
+from centernetd.flow import Backpressure, Budget, Lane, Meters, StageName
+from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.model.manifest import Manifest
+from centernetd.run.loading import Sizes
+from centernetd.sink.blur import Blur
+from centernetd.sink.copy import PacketRecorder
+from centernetd.sink.events import EventLog
+from centernetd.sink.record import Recorder
+from centernetd.sink.stage import PacketStage, SinkStage
+from centernetd.sink.storage import Storage
+
+_LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
+LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
+LOSSLESS_BYTES = 2_000_000_000
+"""What the pictures of all lossless streams may take: 320 of 1080p, or five batches of 64."""
+
+
+@dataclass(frozen=True, eq=False)
+class StreamStages:
+    """One stream: its lane, and its stages, each with a ``run`` that a thread is to be given.
+
+    ``wanted`` is what inference keeps for it. ``stop`` ends the capture.
+    """
+
+    stream: StreamConfig
+    lane: Lane
+    wanted: Wanted
+    capture: CaptureStage
+    sinks: Mapping[StageName, SinkStage]
+    stop: threading.Event
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the stages of every stream are connected to."""
+
+    model: Manifest
+    storage: Storage
+    meters: Meters
+
+
+def make_lane(
+    stream: StreamConfig, sizes: Sizes, ready: threading.Condition, budget: Budget
+) -> Lane:
+    """Return the lane of ``stream``, announcing its frames on ``ready``."""
+    sinks = {StageName.RECORD: stream.record.when, StageName.EVENTS: stream.events.when}
+    live = stream.policy == "live"
+    return Lane(
+        stream.name,
+        Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
+        depth=LIVE_DEPTH if live else sizes.lossless_depth,
+        inbox=_LIVE_INBOX,
+        ready=ready,
+        sinks=[sink for sink, when in sinks.items() if when != "never"],
+        max_frame_age=stream.max_frame_age if live else None,
+        copies=stream.copies,
+        budget=budget,
+    )
+
+
+def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> StreamStages:
+    """Make the stages of ``stream`` around its ``lane``.
+
+    Raises
+    ------
+    ConfigError
+        When it asks for a label that the model hasn't.
+    """
+    wanted, stop = wanted_by(stream, around.model), threading.Event()
+    opener = stream_opener(stream, packets=stream.copies)
+    lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
+    return StreamStages(
+        stream=stream,
+        lane=lane,
+        wanted=wanted,
+        capture=CaptureStage(stream, lane, around.meters, stop, opener),
+        sinks=make_sinks(stream, lane, around, wanted),
+        stop=stop,
+    )
+
+
+def make_sinks(
+    stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
+) -> Mapping[StageName, SinkStage]:
+    """Return the sinks that ``lane`` has outlets for."""
+    stages: dict[StageName, SinkStage] = {}
+    if StageName.RECORD in lane.outlets:
+        stages[StageName.RECORD] = _make_recorder(stream, lane, around, wanted)
+    if StageName.EVENTS in lane.outlets:
+        log = EventLog(
+            stream.name,
+            stream.events,
+            around.storage,
+            around.model.labels,
+            shows=wanted,
+            from_file=stream.from_file,
+        )
+        stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, log)
+    return stages
+
+
+def _make_recorder(
+    stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
+) -> SinkStage:
+    name, record, storage, status = stream.name, stream.record, around.storage, lane.status
+    from_file = stream.from_file
+    if lane.packets is not None:
+        copier = PacketRecorder(name, record, storage, status, shows=wanted, from_file=from_file)
+        return PacketStage(lane, StageName.RECORD, copier, lane.packets)
+    recorder = Recorder(
+        name,
+        record,
+        storage,
+        around.model.labels,
+        status,
+        around.meters,
+        shows=wanted,
+        blur=Blur(name, stream.blur, wanted.blur, lambda: lane.hurried),
+        from_file=from_file,
+        device=stream.device,
+    )
+    return SinkStage(lane, StageName.RECORD, recorder)

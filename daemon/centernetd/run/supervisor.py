@@ -1,0 +1,253 @@
+"""One run of the daemon, from the start to the last file closed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from centernetd.config import Config, StreamConfig
+from centernetd.errors import CenternetdError, EngineError
+from centernetd.flow import Bell, Budget, Lane, Meters, Reason, Worker
+from centernetd.inference.detector import SHARES, Detector
+from centernetd.inference.engines import Choice, Engine, choose_backend
+from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.model.progress import BuildStoppedError, Onlooker
+from centernetd.run.fleet import Fleet
+from centernetd.run.loading import ModelChoice, Sizes, load_detector, sizes_for
+from centernetd.run.pipeline import (
+    LOSSLESS_BYTES,
+    StreamStages,
+    Surroundings,
+    make_lane,
+    make_stages,
+)
+from centernetd.run.reloader import Reloader
+from centernetd.run.shutdown import ORDERLY, WITHOUT_ENGINE, shut_down
+from centernetd.service.service import Service
+from centernetd.service.view import EngineInfo
+from centernetd.sink.housekeeping import Housekeeping
+from centernetd.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.5
+_INFERENCE = ("feed", "harvest")  # the two threads around the engine
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What runs: the inference with its threads, the streams with theirs."""
+
+    stage: InferenceStage
+    inference: Sequence[Worker]
+    fleet: Fleet
+    reloader: Reloader
+    keeper: Housekeeping
+    engine: EngineInfo
+
+    @property
+    def alive(self) -> bool:
+        """Whether a thread still runs."""
+        return any(worker.alive for worker in (*self.inference, *self.fleet.threads))
+
+
+class Supervisor:
+    """Builds the stages, owns every thread, and stops them in order.
+
+    The main thread calls `run` and from then on only waits, so that signals are heard. ``lanes``
+    are those of the streams, from the beginning of the run. ``started_at`` is the monotonic time
+    from which every stage ran; ``left_behind`` names the threads that a stop could not end.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        meters: Meters | None = None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        """Take what `run` needs.
+
+        ``meters`` hear what the stages report, instead of those that are scraped. ``reread``
+        gives the configuration anew after a `reload`; it may raise ConfigError.
+        """
+        self._config = config
+        self._meters = meters
+        self._reread = reread
+        self.lanes: list[Lane] = []
+        # Set in signal handlers, which may wait for no lock: not even for that of an Event.
+        self._asked_to_stop = self._asked_to_reload = False
+        self._warm = threading.Event()
+        self._bell = Bell()
+        self._failed: Worker | None = None
+        self.started_at = 0.0
+        self.left_behind: list[str] = []
+
+    def run(self, on_tick: Callable[[], None]) -> int:
+        """Run until every source is a file and done, or `stop` is called; returns the exit code.
+
+        ``on_tick`` is called in this thread about twice a second. Whatever is raised, here or by
+        it, what runs is stopped in order first.
+
+        Raises
+        ------
+        CenternetdError
+            When the daemon can't start, or a stage fails that nothing can run without.
+        """
+        with ExitStack() as house:
+            try:
+                service, crew = self._build(house)
+            except BuildStoppedError:
+                return 0
+            try:
+                if self._warm_up(crew):
+                    self._start(crew, service)
+                    self._watch(crew, service, on_tick)
+            finally:
+                self._end(crew, service)
+        return self._outcome()
+
+    def stop(self) -> None:
+        """Ask for the ordered stop; from any thread or signal handler, any number of times."""
+        self._asked_to_stop = True
+        self._bell.ring()
+
+    def reload(self) -> None:
+        """Ask for the configuration to be read again; as `stop` in all else."""
+        self._asked_to_reload = True
+        self._bell.ring()
+
+    def _build(self, house: ExitStack) -> tuple[Service, Crew]:
+        """Make all that runs; what must be closed is closed with ``house``."""
+        config, streams, ready = self._config, self._config.streams, threading.Condition()
+        choice = choose_backend(config.engine.backend)
+        sizes = sizes_for(choice.backend, config.batching.max_size)
+        budget = Budget(LOSSLESS_BYTES)
+        self.lanes += [make_lane(stream, sizes, ready, budget) for stream in streams.values()]
+        storage = Storage(config.storage_root)
+        service = house.enter_context(Service(config, self.lanes, storage.status))
+        meters = self._meters or service.meters
+        service.starting("loading the model")
+        keeper = house.enter_context(Housekeeping(storage, config.storage, streams.values()))
+        detector = self._load(house, service, choice, sizes)
+        around = Surroundings(detector.manifest, storage, meters)
+        stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]
+        wanted = {made.lane: made.wanted for made in stages}
+        batching = Batching(sizes.max_batch, config.batching.max_delay)
+        beat = service.progress.beat
+        inference = InferenceStage(detector, wanted, ready, batching, meters, beat, sizes.slots)
+        fleet = Fleet(self.lanes, stages, inference, self._worker, service)
+
+        def make_anew(stream: StreamConfig) -> StreamStages:
+            lane = make_lane(stream, sizes, ready, budget)
+            try:
+                return make_stages(stream, lane, around)
+            except Exception:
+                lane.close()  # it gives back its share
+                raise
+
+        reloader = Reloader(
+            config, self._reread, self._take_reload, fleet, make_anew, keeper, service, storage
+        )
+        ran = detector.engine.info
+        layout = detector.manifest.layout
+        engine = EngineInfo(ran.backend, ran.precision, ran.device, layout, choice.reason)
+        runs = (lambda: self._feed(inference), inference.harvest)
+        workers = [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
+        return service, Crew(inference, workers, fleet, reloader, keeper, engine)
+
+    def _load(self, house: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
+        pool = ThreadPoolExecutor(SHARES, "letterbox")
+        house.callback(pool.shutdown, wait=False)
+        onlooker = Onlooker(lambda: self._must_stop, service.starting)
+        model = ModelChoice.of(self._config)
+        detector = load_detector(model, choice, sizes, pool, onlooker, service.meters)
+        house.callback(self._close, detector.engine)
+        return detector
+
+    def _close(self, engine: Engine) -> None:
+        """Close ``engine``, unless a thread is lost in it: freeing what it uses would crash."""
+        if not set(_INFERENCE) & set(self.left_behind):
+            engine.close()
+
+    def _warm_up(self, crew: Crew) -> bool:
+        """Get every thread and start inference; returns whether to go on, now that it is warm."""
+        for worker in crew.inference:
+            worker.prepare()
+        crew.fleet.prepare()
+        for worker in crew.inference:
+            worker.start()
+        while not self._warm.is_set() and not self._must_stop:
+            self._bell.wait()
+        return not self._must_stop
+
+    def _start(self, crew: Crew, service: Service) -> None:
+        crew.fleet.start()
+        self.started_at = time.monotonic()
+        service.running(crew.engine, lambda: crew.stage.slots_busy)
+
+    def _feed(self, inference: InferenceStage) -> None:
+        inference.warm_up()
+        self._warm.set()
+        self._bell.ring()
+        inference.feed()
+
+    @property
+    def _must_stop(self) -> bool:
+        return self._asked_to_stop or self._failed is not None
+
+    def _take_reload(self) -> bool:
+        """Whether a reload has been asked for since this was last so."""
+        if not self._asked_to_reload:
+            return False
+        self._asked_to_reload = False
+        return True
+
+    def _worker(self, name: str, run: Callable[[], None]) -> Worker:
+        return Worker(name, run, self._exited)
+
+    def _exited(self, worker: Worker) -> None:
+        if worker.error is not None:
+            self._failed = self._failed or worker
+        self._bell.ring()
+
+    def _watch(self, crew: Crew, service: Service, on_tick: Callable[[], None]) -> None:
+        """Wait until there is nothing more to do, or a reason to stop."""
+        while crew.alive and not self._must_stop:
+            crew.fleet.look()
+            crew.reloader.look()
+            crew.keeper.look()
+            service.tick()
+            on_tick()
+            self._bell.wait(_TICK)
+
+    def _end(self, crew: Crew, service: Service) -> None:
+        service.stopping()
+        patience = WITHOUT_ENGINE if self.engine_failed else ORDERLY
+        self.left_behind = shut_down(crew.inference, crew.fleet, patience)
+
+    @property
+    def engine_failed(self) -> bool:
+        """Whether the engine failed while it ran: then the GPU may hang whoever touches it."""
+        return self._failed is not None and isinstance(self._failed.error, EngineError)
+
+    def _outcome(self) -> int:
+        if self._failed is not None:
+            error = self._failed.error
+            if isinstance(error, CenternetdError):
+                raise error
+            raise CenternetdError(
+                f"{self._failed.name} failed, which is a fault in centernetd: {error!r}"
+            ) from error
+        if self._asked_to_stop:
+            return 0
+        return int(any(_went_wrong(lane) for lane in self.lanes))
+
+
+def _went_wrong(lane: Lane) -> bool:
+    dropped = lane.ledger.read().dropped
+    return lane.status.failed or any(
+        count for (_, reason), count in dropped.items() if reason is Reason.FAILED
+    )
