@@ -1,4 +1,4 @@
-"""The tensors of a prepared model, checked by declaration and by a trial run."""
+"""The tensors of a prepared model, checked against its declaration and by a trial run."""
 
 import re
 import tempfile
@@ -21,27 +21,27 @@ INPUT = "frames"
 DETECTIONS = "detections"
 KEYPOINTS = "keypoints"
 
-_LONGEST = 4096  # pixels a side: more asks for memory that nobody has
+_LONGEST = 4096  # pixels per side; anything larger would exhaust memory
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trial run gave: K detections of a frame, J keypoints of a detection."""
+    """Result of a trial run: K detections per frame, J keypoints per detection."""
 
     top_k: int
     joints: int
 
 
 def is_met_by(model: ModelProto) -> bool:
-    """Tell whether `model` has the tensor names of a prepared model."""
+    """Return whether `model` has the tensor names of a prepared model."""
     inputs = {value.name for value in model.graph.input}
     return INPUT in inputs and DETECTIONS in {value.name for value in model.graph.output}
 
 
 def input_size(model: ModelProto) -> tuple[int, int]:
-    """Return (H, W) of the input ``frames``; `ModelError` unless uint8 [batch, H, W, 3]."""
+    """Return (H, W) of input ``frames``; raise `ModelError` unless it is uint8 [batch, H, W, 3]."""
     tensor = next(value for value in model.graph.input if value.name == INPUT).type.tensor_type
     shape = [dim.dim_value for dim in tensor.shape.dim]
     if tensor.elem_type != TensorProto.UINT8 or len(shape) != 4 or shape[3] != 3 or shape[0] != 0:
@@ -52,7 +52,7 @@ def input_size(model: ModelProto) -> tuple[int, int]:
 
 
 def limited(size: tuple[int, int]) -> tuple[int, int]:
-    """Return an input size, or raise `ModelError` where it is too large for any use."""
+    """Return `size` unchanged, or raise `ModelError` if it is unreasonably large."""
     if max(size) > _LONGEST:
         raise ModelError(
             f"an input size of {size[0]}x{size[1]} is too large: give it {_LONGEST}x{_LONGEST} "
@@ -67,19 +67,19 @@ def run(model: ModelProto, inputs: Tensors) -> dict[str, npt.NDArray[np.float32]
     Raises
     ------
     ModelError
-        It can't be run; with the reason.
+        The model can't be run; includes the reason.
     """
     with _file(model) as path:
         return _run(path, inputs)[0]
 
 
 def _run(path: Path, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]]]:
-    """Run the model in a file on one of `inputs` after another."""
+    """Run the model file on each of `inputs` in turn."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # it would hold the weights once more
+    # prepacking would keep a second copy of the weights
     options.add_session_config_entry("session.disable_prepacking", "1")
     given = inputs[0]
     try:
@@ -87,13 +87,13 @@ def _run(path: Path, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]
             path,
             options,
             providers=["CPUExecutionProvider"],
-            enable_fallback=0,  # it would print and try the same once more
+            enable_fallback=0,  # the fallback would print and retry the same provider
         )
         names = [value.name for value in session.get_outputs()]
         found = []
         for given in inputs:
             found.append(dict(zip(names, session.run(names, given), strict=True)))
-    except Exception as error:  # its exceptions have no common base
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
         shapes = ", ".join(str(list(value.shape)) for value in given.values())
         reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
         raise ModelError(f"it can't run on an input {shapes}: {reason}") from None
@@ -102,7 +102,7 @@ def _run(path: Path, *inputs: Tensors) -> list[dict[str, npt.NDArray[np.float32]
 
 @contextmanager
 def _file(model: ModelProto) -> Iterator[Path]:
-    """Keep `model` in a file while entered: who reads it from memory holds its bytes once more."""
+    """Keep `model` in a temporary file: a session loaded from memory holds a second copy."""
     with tempfile.NamedTemporaryFile(prefix="centernetd-", suffix=".onnx") as file:
         file.write(model.SerializeToString())
         file.flush()
@@ -117,19 +117,19 @@ def _check(path: Path) -> None:
 
 
 def verify(model: ModelProto) -> Measured:
-    """Check a prepared model whole, as `verify_file`, and what it declares as its input."""
+    """Check a prepared model like `verify_file`, including its declared input."""
     size = input_size(model)
     with _file(model) as path:
         return verify_file(path, size)
 
 
 def verify_file(path: Path, size: tuple[int, int]) -> Measured:
-    """Check a prepared model whole: valid ONNX, right shapes, rows that don't depend on others.
+    """Check that a prepared model is valid ONNX with the right shapes and independent rows.
 
     Raises
     ------
     ModelError
-        It is not; the sentence doesn't name the file.
+        A check fails; the message doesn't name the file.
     """
     noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     _check(path)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, also after a power cut, finds the old or the whole new one."""
+"""Atomic file writes: readers find the old file or the complete new one, even after a power cut."""
 
 import fcntl
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from centernetd.errors import StartupError
 
-_SCRATCH = ".centernetd-"  # how the folders of what is in the making are called
+_SCRATCH = ".centernetd-"  # prefix of temporary folders
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, which becomes `path` at the end if nothing is raised inside.
+    """Yield a temporary file that replaces `path` on exit, unless the block raises.
 
-    A reader sees the old file or the whole new one, also after a power cut.
+    Readers see either the old file or the complete new one, even after a power cut.
 
     Raises
     ------
     StartupError
-        It can't be written.
+        `path` can't be written.
     """
     with writing(path):
         missing = [folder for folder in path.parents if not folder.exists()]
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Make a `StartupError` that names `path` of every `OSError` raised inside."""
+    """Convert any `OSError` raised inside into a `StartupError` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -54,9 +54,9 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
-    """Give a folder in `parent` for what is in the making; it is removed in the end.
+    """Yield a temporary folder in `parent`, removed on exit.
 
-    Where the process is killed, the next `sweep` of `parent` removes it.
+    If the process is killed, the next `sweep` of `parent` removes it.
     """
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
@@ -69,7 +69,7 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 
 def _claimed(parent: Path) -> tuple[Path, int]:
-    """Make a folder in `parent` and lock it; again where another process sweeps it away first."""
+    """Create and lock a folder in `parent`; retry if another process sweeps it away first."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
         with suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def _claimed(parent: Path) -> tuple[Path, int]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove from the folder `parent` what killed processes left; living ones hold a lock."""
+    """Remove temporary folders left in `parent` by killed processes; live ones hold a lock."""
     for folder in parent.glob(f"{_SCRATCH}*"):
         with suppress(OSError):
             lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ def sweep(parent: Path) -> None:
 
 
 def _lock(folder: Path, kind: int) -> int:
-    """Lock a folder until the descriptor that is returned is closed, or the process ends."""
+    """Lock a folder until the returned descriptor is closed or the process exits."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, kind)
@@ -100,12 +100,12 @@ def _lock(folder: Path, kind: int) -> int:
 
 
 def make_way(path: Path) -> None:
-    """Remove a folder that has the name of a file to be kept in a cache.
+    """Remove the folder, if any, that blocks the cache file `path`.
 
     Raises
     ------
     StartupError
-        It can't be removed.
+        The folder can't be removed.
     """
     with writing(path):
         if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""Model files on disk: read whole, and hashed."""
+"""Reading and hashing model files."""
 
 import errno
 import hashlib
@@ -17,14 +17,14 @@ from onnx.external_data_helper import (
 from centernetd.config import regular
 from centernetd.errors import ModelError
 
-LARGEST_MODEL = 2**31 - 1  # bytes; protobuf holds no more
+LARGEST_MODEL = 2**31 - 1  # bytes; protobuf's limit
 
-_CHECKPOINTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive, and a pickle as before torch 1.6
+_CHECKPOINTS = (b"PK\x03\x04", b"\x80\x02")  # zip archive, or pickle as before torch 1.6
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put `path` in front of every `ModelError` raised inside."""
+    """Prefix every `ModelError` raised inside with `path`."""
     try:
         yield
     except ModelError as error:
@@ -32,7 +32,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read(path: Path, limit: int = LARGEST_MODEL) -> bytes:
-    """Return the content of `path`, or raise a `ModelError` without its name."""
+    """Return the content of `path`, or raise a `ModelError` that doesn't name it."""
     try:
         return regular.read(path, limit)
     except FileNotFoundError:
@@ -42,12 +42,12 @@ def read(path: Path, limit: int = LARGEST_MODEL) -> bytes:
 
 
 def load(path: Path) -> tuple[onnx.ModelProto, str]:
-    """Read an ONNX file once; give the model and its SHA-256, external weights included.
+    """Read an ONNX file once; return the model and its SHA-256, including external weights.
 
     Raises
     ------
     ModelError
-        The file is missing, unreadable, not ONNX or cut short; without the file's name.
+        The file is missing, unreadable, truncated or not ONNX; the message doesn't name it.
     """
     content = read(path)
     if content.startswith(_CHECKPOINTS):
@@ -73,7 +73,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
 
 
 def _refuse_endless(tensors: Sequence[onnx.TensorProto], folder: Path) -> None:
-    """Raise an `OSError` where external weights are not in regular files, or are too large."""
+    """Raise an `OSError` if external weights are too large or not in regular files."""
     infos = [ExternalDataInfo(tensor) for tensor in tensors]
     sizes = [regular.size_of(folder / info.location, regular.LARGEST) for info in infos]
     if sum(info.length or size for info, size in zip(infos, sizes, strict=True)) > LARGEST_MODEL:
@@ -81,5 +81,5 @@ def _refuse_endless(tensors: Sequence[onnx.TensorProto], folder: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, for a sentence of ours to end with."""
+    """Return the first line of an error's text, to append to one of our own messages."""
     return str(error).strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Whether a frame gives the same alone and beside another in a batch."""
+"""Whether a frame yields the same detections alone as it does in a batch."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,22 +6,22 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
-# Between kernels for one frame and for several, int8 may round some values otherwise, and the
-# order of scores that are nearly the same differs. Of a wrong row, nearly all is far off.
+# int8 kernels for one frame and for several may round differently, which reorders nearly equal
+# scores. In a row that is actually wrong, almost every value is far off.
 _SCORE = 0.05
 _PIXELS = 2.0
 _RELATIVE = 0.02
 _SHARE = 0.9
-_TIED = 1e-4  # with the last score: which of those as good come into the list is left open
-_MOST = 100  # detections, the best
+_TIED = 1e-4  # from the last score: which of several tied detections make the list is undefined
+_MOST = 100  # only the best detections are compared
 
 
 def is_same(
     alone: Rows, shared: Rows, joints_alone: Rows | None = None, joints_shared: Rows | None = None
 ) -> bool:
-    """Compare the detections [K, 6] of a frame, and its keypoints [K, J, 3] where there are any.
+    """Compare the detections [K, 6] of a frame and, if present, its keypoints [K, J, 3].
 
-    Their order doesn't count, nor do those that aren't finite or no better than the last.
+    Order is ignored, as are detections that aren't finite or score no better than the last.
     """
     if not np.allclose(alone[:, 4], shared[:, 4], atol=_SCORE, equal_nan=True):
         return False
@@ -42,7 +42,7 @@ def is_same(
 
 
 def _near(one: Rows, other: Rows) -> Flags:
-    """Compare places, and the score behind them, along the last axis."""
+    """Compare coordinates, and the score in the last column, along the last axis."""
     apart = np.abs(one - other)
     places = apart[..., :-1] <= _PIXELS + _RELATIVE * np.abs(one[..., :-1])
     close: Flags = places.all(axis=-1) & (apart[..., -1] <= _SCORE)

@@ -1,4 +1,4 @@
-"""Names of classes and joints: those of the data sets that CenterNets are trained on, and files."""
+"""Class and joint names, from the common training data sets or from label files."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ VOC = (
     "tvmonitor",
 )  # fmt: skip
 
-# The keypoints of Microsoft COCO's persons, in their order.
+# The keypoints of Microsoft COCO's person class, in their order.
 COCO_JOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
@@ -39,36 +39,36 @@ NAMED = {"coco": COCO, "voc": VOC}
 
 
 def of_classes(count: int) -> tuple[str, ...]:
-    """Return the labels that go without saying: 80 classes are COCO's, 20 are VOC's."""
+    """Return the default labels for `count` classes: 80 are COCO's, 20 are VOC's."""
     usual = {len(labels): labels for labels in NAMED.values()}
     return usual.get(count) or tuple(f"class_{index}" for index in range(count))
 
 
 def of_joints(count: int) -> tuple[str, ...]:
-    """Return the names that go without saying: 17 joints are COCO's."""
+    """Return the default joint names for `count` joints: 17 are COCO's."""
     if count == len(COCO_JOINTS):
         return COCO_JOINTS
     return tuple(f"joint_{index}" for index in range(count))
 
 
 def find(name: str) -> tuple[str, ...]:
-    """Return the labels that a user means by the name of a data set or of a file.
+    """Return the labels for a data set name or a label file.
 
     Raises
     ------
     ModelError
-        When it is neither; as `read`.
+        It is neither, or as for `read`.
     """
     return NAMED.get(name) or read(Path(name))
 
 
 def read(path: Path) -> tuple[str, ...]:
-    """Return the labels of a text file, one a line, blank lines passed over.
+    """Return the labels in a text file: one per line, blank lines skipped.
 
     Raises
     ------
     ModelError
-        When it can't be read or holds none.
+        The file can't be read or contains no labels.
     """
     try:
         lines = regular.read(path, _LARGEST_FILE).decode("utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""The manifest: what the program must know of a prepared model, one JSON document in it."""
+"""The manifest: a JSON document, embedded in a prepared model, that describes it."""
 
 import dataclasses
 import json
@@ -17,25 +17,25 @@ FLOAT32 = "float32"
 FLOAT16 = "float16"
 INT8 = "int8"
 PRECISIONS = (FLOAT32, FLOAT16, INT8)
-"""What a network may compute in."""
+"""Precisions a network may compute in."""
 
 KEY = "centernetd.manifest"
 
 _LONGEST_SHOWN = 60
 
-MAX_TOP_K = 3840  # the most that TensorRT's TopK gives
+MAX_TOP_K = 3840  # the limit of TensorRT's TopK
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A prepared model's description; a value out of range raises `ModelError` at once.
+    """A prepared model's description; the constructor raises `ModelError` for invalid values.
 
-    `input_size` is (height, width). `order`, `mean` and `std` say what the graph does to the
-    BGR pixels it is given: channels in `order`, each then ``(pixel / 255 - mean) / std``; a
-    network of raw 0..255 pixels has mean 0 and std 1/255. `resize` says how a frame is fitted
-    into the input. `confidence` is the default threshold. With `nms_iou`, boxes that overlap a
-    better one of their class by more are to be dropped after the engine. `precision` is what the
-    network computes in; the tensors and all around it are the same in any.
+    `input_size` is (height, width). `order`, `mean` and `std` define how the graph normalizes the
+    BGR pixels it receives: channels in `order`, then ``(pixel / 255 - mean) / std`` for each. A
+    network that takes raw 0..255 pixels has mean 0 and std 1/255. `resize` defines how a frame is
+    fitted to the input. `confidence` is the default threshold. With `nms_iou`, boxes that overlap
+    a better box of their class by more are dropped after the engine. `precision` applies to the
+    network only; the graph's inputs, outputs and surrounding operators don't depend on it.
     """
 
     layout: str
@@ -76,12 +76,12 @@ class Manifest:
                 raise ModelError(f"{name} must be {rule}, not {_shown(getattr(self, name))}")
 
     def to_json(self) -> str:
-        """Return the one JSON document that `from_json` takes."""
+        """Return a JSON document that `from_json` accepts."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, document: str) -> "Manifest":
-        """Read a document; raise `ModelError` naming the first field that is wrong."""
+        """Parse a document; raise `ModelError` naming the first invalid field."""
         try:
             found = json.loads(document)
         except (ValueError, RecursionError):
@@ -97,7 +97,7 @@ class Manifest:
 
 
 def find(model: onnx.ModelProto) -> Manifest | None:
-    """Return the manifest inside `model`, None where there is none."""
+    """Return the manifest embedded in `model`, or None."""
     for entry in model.metadata_props:
         if entry.key == KEY:
             return Manifest.from_json(entry.value)
@@ -105,14 +105,14 @@ def find(model: onnx.ModelProto) -> Manifest | None:
 
 
 def embed(model: onnx.ModelProto, manifest: Manifest) -> None:
-    """Put `manifest` into `model`, in place of the one that it may have, and break its seal."""
+    """Embed `manifest` in `model`, replacing any existing one; this invalidates the seal."""
     props = {entry.key: entry.value for entry in model.metadata_props}
     props.pop(sealed.KEY, None)
     onnx.helper.set_model_props(model, {**props, KEY: manifest.to_json()})
 
 
 def read(path: Path) -> Manifest:
-    """Return the manifest of the prepared model at `path`; `ModelError` if it has none."""
+    """Return the manifest of the prepared model at `path`; raise `ModelError` if it has none."""
     with files.naming(path):
         model, _ = files.load(path)
         manifest = find(model)
@@ -124,7 +124,7 @@ def read(path: Path) -> Manifest:
 
 
 def _shown(value: object) -> str:
-    """Return a value as a sentence may hold it: whoever made the file chose how long it is."""
+    """Return `value` for an error message, truncated: its length is up to the file's author."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
@@ -148,7 +148,7 @@ def _is_size(value: object) -> bool:
 def _is_number(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= sys.float_info.max  # which is false for NaN, and for 10**400
+    return abs(value) <= sys.float_info.max  # false for NaN, and for 10**400
 
 
 def _are_numbers(value: object) -> bool:

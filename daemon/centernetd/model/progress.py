@@ -1,4 +1,4 @@
-"""Following what takes minutes, as a build or a preparation does, and stopping it."""
+"""Progress reporting and cancellation for builds and preparations, which take minutes."""
 
 import logging
 import time
@@ -14,24 +14,24 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class BuildStoppedError(CenternetdError):
-    """A build was given up because its `Progress` said so."""
+    """A build was cancelled by its `Progress`."""
 
 
 class Progress(Protocol):
-    """Is told how a build goes; may be called by any thread."""
+    """Receives progress reports of a build; may be called from any thread."""
 
     def __call__(self, phase: str, step: int, of: int) -> bool:
-        """Take note that ``phase`` has done ``step`` of ``of`` steps; False stops the build.
+        """Note that ``phase`` has done ``step`` of ``of`` steps; return False to stop the build.
 
-        Phases nest: others begin and end before the first one goes on.
+        Phases nest: inner phases begin and end before the outer one continues.
         """
 
 
 @dataclass(frozen=True)
 class Onlooker:
-    """Whoever waits for a build: is told a line now and then, and may want it stopped.
+    """Whoever waits for a build: receives occasional status lines, and may cancel it.
 
-    Both are called by any thread.
+    Both callables may be called from any thread.
     """
 
     stopping: Callable[[], bool] = lambda: False
@@ -39,16 +39,16 @@ class Onlooker:
 
 
 class LoggedProgress:
-    """Logs a line now and then, and tells it ``onlooker``, who may stop the build."""
+    """Logs a line every few seconds and passes it to ``onlooker``, who may stop the build."""
 
     def __init__(self, doing: str, onlooker: Onlooker) -> None:
-        """Begin to follow what is being done, such as building a plan."""
+        """Start tracking ``doing``, such as building a plan."""
         self._doing = doing
         self._onlooker = onlooker
         self._started = self._logged = time.monotonic()
 
     def __call__(self, phase: str = "", step: int = 0, of: int = 0) -> bool:
-        """Log if the last line is some time ago."""
+        """Log a line if the last one is old enough; return False if the onlooker wants to stop."""
         now = time.monotonic()
         if now - self._logged >= _SECONDS_BETWEEN_LINES:
             self._logged = now

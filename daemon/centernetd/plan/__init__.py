@@ -1,7 +1,7 @@
-"""TensorRT plans: built from prepared models, kept in a cache, and verified before they load.
+"""TensorRT plans: built from prepared models, cached, and verified before loading.
 
-A plan is native code for one TensorRT, and mostly for one kind of GPU. It ends with a seal, which
-says what it was built from and for; without it a plan is refused.
+A plan is native code for one TensorRT version and usually one kind of GPU. It ends with a seal
+that records what it was built from and for; a plan without one is rejected.
 """
 
 from centernetd.plan.binding import Binding, load_binding, shared_logger

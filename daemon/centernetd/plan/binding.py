@@ -1,4 +1,4 @@
-"""The TensorRT that this Python has: the full one, else TensorRT-RTX; they share one API."""
+"""The installed TensorRT binding: full TensorRT, or else TensorRT-RTX. They share one API."""
 
 import importlib
 import logging
@@ -16,14 +16,14 @@ RTX = "tensorrt_rtx"
 
 _NAMES = {FULL: "TensorRT", RTX: "TensorRT-RTX"}
 _ERRORS_KEPT = 20
-_OLDEST = (10, 3)  # of the full one: before it, a strongly typed network can't be relied on
+_OLDEST = (10, 3)  # full TensorRT; strongly typed networks are unreliable before it
 
 log = logging.getLogger("centernetd.tensorrt")
 
 
 @dataclass(frozen=True)
 class Binding:
-    """A loaded binding; ``flavour`` is the name of its module."""
+    """A loaded binding; ``flavour`` is its module name."""
 
     trt: ModuleType
     flavour: str
@@ -34,18 +34,18 @@ class Binding:
 
     @property
     def plans_fit_one_gpu(self) -> bool:
-        """True where a plan runs only on the kind of GPU that it was built on."""
+        """Whether a plan runs only on the kind of GPU that it was built on."""
         return self.flavour == FULL
 
 
 @cache
 def load_binding() -> Binding:
-    """Import ``tensorrt``, or ``tensorrt_rtx`` where that is missing.
+    """Import ``tensorrt``, or ``tensorrt_rtx`` if that is not installed.
 
     Raises
     ------
     EngineError
-        When neither can be imported, or TensorRT is older than 10.3.
+        Neither can be imported, or TensorRT is older than 10.3.
     """
     failures = []
     for flavour in (FULL, RTX):
@@ -64,7 +64,7 @@ def load_binding() -> Binding:
 
 
 def _import(flavour: str) -> ModuleType | str:
-    """Return the module, or why it can't be loaded: nothing if it just isn't there."""
+    """Return the module, or why it can't be loaded; the reason is empty if it isn't installed."""
     try:
         return importlib.import_module(flavour)
     except ModuleNotFoundError as error:
@@ -82,10 +82,10 @@ def _checked(trt: ModuleType, flavour: str) -> Binding:
 
 @cache
 def shared_logger(trt: Any) -> Any:  # noqa: ANN401 - the binding has no types
-    """Return the logger for all that is made with ``trt``, the same at every call.
+    """Return the process-wide logger for all objects of ``trt``.
 
-    TensorRT keeps the first logger that it is given and ignores others, so there is one in a
-    process, and it lives as long. What it is told goes to our log; ``errors`` are the last ones.
+    TensorRT keeps the first logger it is given and ignores later ones, so a single logger lives
+    as long as the process. It forwards to our log and keeps the latest messages in ``errors``.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -100,7 +100,7 @@ def shared_logger(trt: Any) -> Any:  # noqa: ANN401 - the binding has no types
             log.log(level, "%s", message.strip())
 
         def last_error(self) -> str:
-            """Return the last error without the C++ in it."""
+            """Return the last error without its C++ details."""
             return wording.plain(self.errors[-1] if self.errors else "")
 
     return Logger()

@@ -1,7 +1,7 @@
-"""From a prepared ONNX model to a serialized plan, by one path for every TensorRT.
+"""From a prepared ONNX model to a serialized plan, the same way for every TensorRT.
 
-The network is strongly typed: each tensor has the type that the ONNX graph gives it, and no
-flag of the builder changes one. Newer versions know nothing else.
+The network is strongly typed: tensor types come from the ONNX graph, and no builder flag changes
+them. Newer TensorRT versions support nothing else.
 """
 
 import re
@@ -31,19 +31,19 @@ def build(
     workspace: int | None,
     timings: Path,
 ) -> bytes:
-    """Build the plan of ``model``, a prepared ONNX document with its weights inside.
+    """Build the plan of ``model``, a prepared ONNX document with embedded weights.
 
-    ``workspace`` is the most GPU memory, in bytes, that a layer may work in. Where the flavour
-    measures how long its ways of computing a layer take, the times are kept in ``timings``.
+    ``workspace`` limits the GPU memory, in bytes, that a layer may use. Full TensorRT measures
+    how fast each implementation of a layer runs, and keeps the results in ``timings``.
 
     Raises
     ------
     ModelError
-        When TensorRT refuses the model, in one sentence without the model's name.
+        TensorRT rejects the model; one sentence without the model's name.
     EngineError
-        When TensorRT can't work here, or is short of GPU memory.
+        TensorRT can't work here, or is out of GPU memory.
     BuildStoppedError
-        When ``progress`` says so.
+        ``progress`` requested it.
     """
     trt: Any = binding.trt
     logger = shared_logger(trt)
@@ -75,7 +75,7 @@ def build(
 def _builder(trt: Any, logger: Any, binding: Binding) -> Any:  # noqa: ANN401
     try:
         return trt.Builder(logger)
-    except (TypeError, RuntimeError) as error:  # what pybind makes of a null pointer, and others
+    except (TypeError, RuntimeError) as error:  # pybind's reaction to a null pointer, and others
         reason = logger.last_error() if logger.errors else str(error)
         raise EngineError(f"{binding} can't build here: {reason}") from None
 
@@ -94,7 +94,7 @@ def _add_profile(
 
 
 def _refusal(parser: Any, binding: Binding, logger: Any) -> CenternetdError:  # noqa: ANN401
-    """Put the parser's first error into a sentence."""
+    """Turn the parser's first error into a sentence."""
     if not parser.num_errors:
         return ModelError(f"{binding} can't read it: {logger.last_error()}")
     error = parser.get_error(0)

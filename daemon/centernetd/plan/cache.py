@@ -1,4 +1,4 @@
-"""The plans that were built before, and building what is missing or doesn't fit."""
+"""The plan cache: finding a plan that fits, and building it if there is none."""
 
 import fcntl
 import hashlib
@@ -23,15 +23,15 @@ from centernetd.plan.fingerprint import Fingerprint, Gpu, Profile
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.2  # at a lock: waiting for one in the kernel could not be stopped
+_SECONDS_BETWEEN_LOOKS = 0.2  # polling a lock: a wait in the kernel could not be cancelled
 
 
 @dataclass(frozen=True)
 class Job:
-    """One plan that is wanted: of the ``prepared`` model, for ``profile``, by ``binding``.
+    """A request for a plan of the ``prepared`` model, for ``profile``, with ``binding``.
 
-    ``gpu`` is needed where the binding's plans fit one kind of GPU. ``workspace`` is the most
-    GPU memory, in bytes, that a layer may work in; None leaves it to TensorRT.
+    ``gpu`` is required if the binding's plans fit only one kind of GPU. ``workspace`` limits the
+    GPU memory, in bytes, that a layer may use; None leaves it to TensorRT.
     """
 
     prepared: Path
@@ -43,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Source:
-    """The model of a job, read once."""
+    """The model of a job."""
 
     content: bytes
     manifest: Manifest
@@ -53,18 +53,18 @@ class _Source:
 def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     """Return the plan of ``job`` from ``folder``, building it there if none fits.
 
-    Several processes may ask for one plan at once: one builds it and the others wait.
+    Several processes may request the same plan concurrently: one builds it and the others wait.
 
     Raises
     ------
     ModelError
-        The model is refused, or others can write to the folder.
+        The model is rejected, or others can write to the folder.
     StartupError
         The folder can't be written to.
     EngineError
         TensorRT can't build here.
     BuildStoppedError
-        When ``progress`` says so.
+        ``progress`` requested it.
     """
     source = _read(job)
     plan = place(job, folder)
@@ -87,7 +87,7 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
 
 
 def build_plan(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanFile:
-    """Build the plan of ``job`` into the file ``plan``, whatever is there.
+    """Build the plan of ``job`` into the file ``plan``, overwriting it.
 
     Raises as `resolve_plan`.
     """
@@ -98,7 +98,7 @@ def build_plan(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanF
 
 
 def why_build(job: Job, folder: Path) -> str | None:
-    """Say why `resolve_plan` would build, in half a sentence; None if it wouldn't.
+    """Return why `resolve_plan` would build, as a sentence fragment, or None if it wouldn't.
 
     Raises
     ------
@@ -110,10 +110,10 @@ def why_build(job: Job, folder: Path) -> str | None:
 
 
 def place(job: Job, folder: Path) -> Path:
-    """Return where the plan of ``job`` is kept.
+    """Return the path of the plan of ``job``.
 
-    The name goes by model file and batch sizes only. What else differs after an upgrade or on
-    another GPU is found in the plan that lies there, so that the reason for building can be told.
+    The name depends only on model file and batch sizes. Other differences, as after an upgrade
+    or on another GPU, are found by reading the old plan, so that the reason can be logged.
     """
     where = hashlib.sha256(str(job.prepared.absolute()).encode()).hexdigest()[:8]
     sizes = job.profile
@@ -132,7 +132,7 @@ def _read(job: Job) -> _Source:
 
 
 def _look(plan: Path, source: _Source) -> PlanFile | str:
-    """Return the plan that lies there if it fits, else why not."""
+    """Return the existing plan if it fits, otherwise the reason why not."""
     if not os.path.lexists(plan):
         return "there is none for it yet"
     trust.refuse_open_folder(plan.parent)
@@ -165,7 +165,7 @@ def _build(job: Job, source: _Source, plan: Path, timings: Path, progress: Progr
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Say what can be done where the folder of plans can't be written to."""
+    """Add advice to errors about a plan folder that can't be written."""
     advice = "plans are kept there: make room for them, or set engine.plan_cache to another folder"
     try:
         yield
@@ -177,7 +177,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock ``path``, which goes with the process; waits as long as ``progress`` lets."""
+    """Hold the lock file ``path`` until exit or process death; wait while ``progress`` allows."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     lock = os.open(path, flags, 0o644)
     try:

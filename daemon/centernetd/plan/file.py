@@ -1,4 +1,4 @@
-"""A plan on disk, and the seal in it that says what it is."""
+"""A plan on disk, and the seal that describes it."""
 
 import dataclasses
 import json
@@ -17,9 +17,9 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class PlanFile:
-    """A verified plan; ``content`` is the very bytes that were verified.
+    """A verified plan; ``content`` is exactly the bytes that were verified.
 
-    ``build_seconds`` is None unless it was built just now.
+    ``build_seconds`` is None unless the plan has just been built.
     """
 
     path: Path
@@ -30,17 +30,17 @@ class PlanFile:
 
     @property
     def profile(self) -> Profile:
-        """The batch sizes that it can run."""
+        """The batch sizes that the plan supports."""
         return self.fingerprint.profile
 
 
 def load_plan(path: Path, binding: Binding, gpu: Gpu | None) -> PlanFile:
-    """Read the plan that a user named, to be run by ``binding`` on ``gpu``.
+    """Read a plan named by the user, to be run with ``binding`` on ``gpu``.
 
     Raises
     ------
     ModelError
-        The plan is missing, damaged, not to be trusted, or not for this TensorRT or GPU.
+        The plan is missing, damaged, untrusted, or for another TensorRT or GPU.
     """
     trust.refuse_open_folder(path.resolve().parent)
     advice = f"build it here with `centernetd build MODEL -o {path}`"
@@ -60,12 +60,12 @@ def load_plan(path: Path, binding: Binding, gpu: Gpu | None) -> PlanFile:
 
 
 def read_plan(path: Path) -> PlanFile:
-    """Read a plan and prove that it is what was built, whatever for.
+    """Read a plan and verify its integrity, whatever it was built for.
 
     Raises
     ------
     ModelError
-        It is not; half a sentence without the name of the plan.
+        It is not intact; a sentence fragment without the plan's name.
     """
     content, about = sealed.read(path, trust.refuse_foreign_file)
     try:
@@ -79,12 +79,12 @@ def read_plan(path: Path) -> PlanFile:
 
 
 def write_plan(path: Path, content: bytes, manifest: Manifest, fingerprint: Fingerprint) -> None:
-    """Write a plan, whole or not at all.
+    """Write a plan atomically.
 
     Raises
     ------
     StartupError
-        When it can't be written.
+        The plan can't be written.
     """
     about = {
         "format": _FORMAT,

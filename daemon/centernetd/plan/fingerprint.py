@@ -1,4 +1,4 @@
-"""What a plan was built from and for, and how that differs from what is wanted."""
+"""What a plan was built from and for, and how that differs from a requested plan."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from centernetd.plan.binding import Binding
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes a plan can run: from ``minimum`` to ``maximum``, fastest at ``optimum``."""
+    """Batch sizes a plan supports: ``minimum`` to ``maximum``, fastest at ``optimum``."""
 
     minimum: int
     optimum: int
@@ -26,7 +26,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by name and compute capability, as in ``8.7``."""
+    """A GPU's name and its compute capability, such as ``8.7``."""
 
     name: str
     compute_capability: str
@@ -37,7 +37,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """All that makes two plans differ; ``gpu`` is None where plans run on any supported GPU."""
+    """Everything that distinguishes plans; ``gpu`` is None if plans run on any supported GPU."""
 
     model_sha256: str
     precision: str
@@ -55,12 +55,12 @@ class Fingerprint:
         binding: Binding,
         gpu: Gpu | None,
     ) -> "Fingerprint":
-        """Fingerprint the plan that ``binding`` makes of a prepared model on ``gpu``.
+        """Return the fingerprint of the plan that ``binding`` builds from a model on ``gpu``.
 
         Raises
         ------
         ValueError
-            When the binding's plans fit one kind of GPU and none is named.
+            The binding's plans fit only one kind of GPU, and ``gpu`` is None.
         """
         if binding.plans_fit_one_gpu and gpu is None:
             raise ValueError(f"{binding} needs the GPU named")
@@ -75,7 +75,7 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, found: Any) -> "Fingerprint":  # noqa: ANN401
-        """Rebuild one from its JSON; anything else raises `TypeError`."""
+        """Restore a fingerprint from its JSON; raise `TypeError` for anything else."""
         gpu = found["gpu"]
         values = {
             **found,
@@ -85,7 +85,7 @@ class Fingerprint:
         return cls(**values)
 
     def difference(self, wanted: "Fingerprint") -> str | None:
-        """Say in half a sentence what of this plan is not as ``wanted``; None if nothing is."""
+        """Return how this differs from ``wanted``, as a sentence fragment; None if it doesn't."""
         sayings = {
             "flavour": "it was built by {0}, and {1} is installed",
             "version": "it was built by version {0} of {flavour}, and {1} is installed",

@@ -1,4 +1,4 @@
-"""TensorRT's own progress monitor, as a `Progress` hears it."""
+"""Adapter from TensorRT's progress monitor to `Progress`."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from centernetd.model.progress import BuildStoppedError, Progress
 
 
 class Relay:
-    """Passes on what TensorRT's progress monitor is told.
+    """Forwards reports of TensorRT's progress monitor.
 
-    An error of the `Progress`, be it the interrupt of a Ctrl-C, must not cross native code: it
-    stops the build and is kept as ``error``.
+    Exceptions of the `Progress`, including a Ctrl-C interrupt, must not cross native code. They
+    stop the build and are kept as ``error``.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -18,7 +18,7 @@ class Relay:
         self._steps: dict[str, int] = {}
 
     def monitor(self, trt: Any) -> Any:  # noqa: ANN401 - the binding has no types
-        """Return a monitor of the binding, to be kept until the build has ended."""
+        """Return a monitor for the binding; keep a reference until the build has ended."""
         relay = self
 
         class Monitor(trt.IProgressMonitor):  # type: ignore[misc]

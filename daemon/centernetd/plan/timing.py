@@ -1,4 +1,4 @@
-"""The times that a builder measured, kept for the next build on the same GPU."""
+"""The builder's timing cache, kept for the next build on the same GPU."""
 
 import logging
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def kept_timings(config: Any, path: Path) -> Iterator[None]:  # noqa: ANN401 - a builder's config
-    """Give ``config`` the times in ``path``, and put them back with those that came to them.
+    """Load the timing cache at ``path`` into ``config``, and save it with new entries on exit.
 
-    TensorRT refuses the times of another version or GPU by itself. Without any the build only
-    takes longer, so nothing here fails it.
+    TensorRT itself rejects timings of another version or GPU. Without them a build only takes
+    longer, so no error here makes it fail.
     """
     if not any(_attach(config, content) for content in (_stored(path), b"")):
         log.info("TensorRT takes no timing cache")

@@ -1,4 +1,4 @@
-"""Whether a file that will be run as native code could have been put there by somebody else."""
+"""Whether another user could have planted a file that will be run as native code."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from centernetd.model import files
 
 
 def refuse_foreign_file(found: os.stat_result) -> None:
-    """Raise a `ModelError` if somebody else owns the file or can write to it."""
+    """Raise a `ModelError` if another user owns the file or can write to it."""
     if found.st_uid not in (0, os.geteuid()):
         raise ModelError(
             f"it belongs to another user (number {found.st_uid}) and would be run as native code"
@@ -22,7 +22,7 @@ def refuse_foreign_file(found: os.stat_result) -> None:
 
 
 def refuse_open_folder(folder: Path) -> None:
-    """Raise a `ModelError` if others can put files into ``folder``, or replace some."""
+    """Raise a `ModelError` if others can add or replace files in ``folder``."""
     with files.naming(folder):
         try:
             found = folder.stat()
@@ -36,6 +36,6 @@ def refuse_open_folder(folder: Path) -> None:
 
 
 def _others_write(found: os.stat_result) -> bool:
-    """Tell whether the world, or a group that is not this process's own, may write."""
+    """Return whether the world, or a group other than this process's own, has write access."""
     by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
     return bool(found.st_mode & stat.S_IWOTH or by_group)

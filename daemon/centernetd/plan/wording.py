@@ -1,8 +1,8 @@
-"""What TensorRT says of a failure, for a sentence of ours to end with."""
+"""TensorRT's error messages, made readable for use in our own."""
 
 import re
 
-_CONDITION = re.compile(r'&& ((?:"[^"]*"\s*)+)$')  # a C++ condition, then what was meant
+_CONDITION = re.compile(r'&& ((?:"[^"]*"\s*)+)$')  # a C++ condition, then its meaning
 _ASSERTION = re.compile(r"^Assertion failed: .+?: (?=[A-Z])")
 _ERROR = re.compile(r"Error Code \d+: [\w ]+\((.*)\)$")
 _PLACE = re.compile(r"[. ]*In \w+ at \S+:\d+.*$")
@@ -11,7 +11,7 @@ _NO_SUCH_OPERATOR = ("Plugin not found", "false")
 
 
 def plain(said: str) -> str:
-    """Take the C++ out of what TensorRT said: conditions, files and line numbers."""
+    """Strip C++ conditions, files and line numbers from TensorRT's message."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     found = next(filter(None, map(_ERROR.search, lines)), None)
     text = found[1] if found else " ".join(lines[:1])
@@ -22,6 +22,6 @@ def plain(said: str) -> str:
 
 
 def of_node(said: str) -> str:
-    """Say why a parser refused a node."""
+    """Return why a parser rejected a node."""
     why = plain(said)
     return "it has no such operator" if why.startswith(_NO_SUCH_OPERATOR) else why
