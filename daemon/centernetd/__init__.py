@@ -2,6 +2,6 @@
 
 import os
 
-# From 1.32 on, ONNX Runtime's Linux wheels report their use to their maker over the network, and
-# keep a file in the home folder for it, unless this is set before they are loaded.
+# Since 1.32, ONNX Runtime's Linux wheels send usage telemetry over the network and keep a file for
+# it in the home folder, unless this is set before they are imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -11,11 +11,11 @@ _STDERR = 2
 
 
 def main() -> None:
-    """Run the command line; a signal while it is still being loaded is no fault."""
+    """Run the command line; a signal during its import is not an error."""
     _open_standard_streams()
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core would hold passwords and pictures
-    faulthandler.enable(_STDERR)  # a crash, or systemd's watchdog, tells where each thread was
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core dump has passwords and images
+    faulthandler.enable(_STDERR)  # print every thread's stack on a crash or watchdog abort
     if "run" in sys.argv:
         before_the_run()
     try:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open those that were closed: else the next file gets the number, and what is printed."""
+    """Reopen closed ones; otherwise the next opened file reuses the number and gets the output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(descriptor)

@@ -1,12 +1,12 @@
-"""The errors of the program, grouped by what is done about them."""
+"""The errors of the program, grouped by how callers handle them."""
 
 from collections.abc import Sequence
 
 
 class CenternetdError(Exception):
-    """A failure told to the user in one sentence; ``exit_code`` is the process's.
+    """A failure reported to the user in one sentence; the process exits with ``exit_code``.
 
-    The sentence names the file, key or stream, and says what to do.
+    The sentence names the file, key or stream, and what to do.
     """
 
     exit_code = 1
@@ -17,9 +17,9 @@ class StartupError(CenternetdError):
 
 
 class ConfigError(CenternetdError):
-    """The configuration is refused; systemd does not restart (exit 78).
+    """The configuration is invalid; systemd does not restart (exit 78).
 
-    ``others`` are further sentences, where it has several mistakes.
+    If it has several mistakes, ``others`` holds the remaining sentences.
     """
 
     exit_code = 78
@@ -30,13 +30,13 @@ class ConfigError(CenternetdError):
 
     @classmethod
     def joined(cls, errors: "Sequence[ConfigError]") -> "ConfigError":
-        """Return one error that holds the sentences of all of ``errors``."""
+        """Combine the sentences of ``errors`` into one error."""
         first, *rest = [sentence for error in errors for sentence in (str(error), *error.others)]
         return cls(first, rest)
 
 
 class ModelError(CenternetdError):
-    """A model file is refused; systemd does not restart (exit 78)."""
+    """A model file is invalid; systemd does not restart (exit 78)."""
 
     exit_code = 78
 
@@ -48,9 +48,9 @@ class EngineError(CenternetdError):
 
 
 class SourceError(CenternetdError):
-    """A source can't be opened or read: a live one is tried again, a file ends its stream.
+    """A source can't be opened or read: a live one is retried, a file ends its stream.
 
-    ``reason`` is one of the few words under which reconnections are counted.
+    ``reason`` is the label under which the reconnection is counted, from a small fixed set.
     """
 
     def __init__(self, message: str, reason: str = "read_failed") -> None:
@@ -59,4 +59,4 @@ class SourceError(CenternetdError):
 
 
 class SinkError(CenternetdError):
-    """An output can't be written; its frames are dropped and counted, and it is tried again."""
+    """An output can't be written; its frames are dropped and counted, and the output is retried."""

@@ -1,1 +1,1 @@
-"""One run of the daemon: what builds, watches, reloads and stops it."""
+"""One run of the daemon: building, supervising, reloading and stopping it."""

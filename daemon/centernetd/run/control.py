@@ -1,22 +1,22 @@
-"""How a running daemon is found and what it says of its reloads.
+"""How to find a running daemon, and the status of its reloads.
 
-It says so in the file with which it holds its storage root: no port, and no other rights than to
-read there and to send the daemon a signal.
+Both are published in the lock file of the storage root. Clients need no port, only permission to
+read that file and to signal the daemon.
 """
 
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
 
-_LONGEST = 600  # characters of a sentence: at most six bytes each, and there is one of the two
+_LONGEST = 600  # characters per sentence; at most six bytes each, and only one of the two is set
 
 
 @dataclass(frozen=True)
 class Control:
-    """What a daemon says: its process, how many reloads began and ended, how the last one did.
+    """What a daemon publishes: its process, its reloads begun and ended, and the last result.
 
-    ``follows`` is False where it has no configuration to read again. ``refusal`` is the sentence
-    that says why nothing was changed, ``outcome`` what was.
+    ``follows`` is False if there is no configuration file to reload. ``refusal`` explains why
+    nothing was changed; ``outcome`` lists the changes.
     """
 
     pid: int
@@ -28,17 +28,17 @@ class Control:
 
     @classmethod
     def of_this_process(cls, *, follows: bool) -> "Control":
-        """Return what a daemon says at first."""
+        """Return the initial status of this process."""
         return cls(os.getpid(), follows)
 
     def to_text(self) -> str:
-        """Return one line that `from_text` takes, of less than 4,000 bytes."""
+        """Serialize to one line of less than 4,000 bytes, readable by `from_text`."""
         short = replace(self, outcome=_shortened(self.outcome), refusal=_shortened(self.refusal))
         return json.dumps(asdict(short), ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str) -> "Control":
-        """Read it back; raises ValueError while it is being written, or where it makes no sense."""
+        """Parse the line; raises ValueError if it is invalid or only partly written."""
         try:
             control = cls(**json.loads(text))
         except (TypeError, RecursionError) as error:

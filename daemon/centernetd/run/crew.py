@@ -1,4 +1,4 @@
-"""The threads of one stream, some of which foreign code may keep for ever."""
+"""The threads of one stream; any of them may hang forever in a third-party library."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -10,31 +10,31 @@ from centernetd.run.pipeline import StreamStages
 log = logging.getLogger(__name__)
 
 MOST_LOST = 3
-"""Threads of one stream that may be lost at a time; then it waits for one to come back."""
+"""Maximum number of hung capture threads per stream; then it waits for one to return."""
 HUNG_AFTER = 20.0
-"""Seconds in one write after which a sink counts as hung."""
+"""Seconds in a single write after which a sink counts as hung."""
 
 MakeWorker = Callable[[str, Callable[[], None]], Worker]
 
 
 class StreamCrew:
-    """Owns the threads of one stream: replaces those that are lost, and tells which sinks hang.
+    """Owns the threads of one stream: replaces lost captures and reports hung sinks.
 
-    All is called in one thread, `look` about twice a second.
+    All methods are called from one thread, `look` about twice per second.
     """
 
     def __init__(self, stages: StreamStages, make_worker: MakeWorker) -> None:
-        """Give each of ``stages`` a thread made by ``make_worker``, from its name and work."""
+        """Create the sinks' threads with ``make_worker``, which takes a name and a callable."""
         self.stages = stages
         self.name = stages.stream.name
         self.lane = stages.lane
         self._make_worker = make_worker
         self.capture_name = f"capture:{self.name}"
         self._vacant = True
-        self._next: Worker | None = None  # reads when the place is vacant
+        self._next: Worker | None = None  # becomes the capture when there is none
         self._short_of_threads = False
         self.captures: list[Worker] = []
-        """Threads of the capture, lost ones included."""
+        """Capture threads, including lost ones."""
         self.sinks = [
             make_worker(f"{sink.value}:{self.name}", stage.run)
             for sink, stage in stages.sinks.items()
@@ -42,25 +42,25 @@ class StreamCrew:
 
     @property
     def threads(self) -> list[Worker]:
-        """All of them."""
+        """All threads of the stream."""
         return [*self.captures, *self.sinks]
 
     @property
     def alive(self) -> bool:
-        """Whether a thread still runs."""
+        """Whether any thread is still running."""
         return any(thread.alive for thread in self.threads)
 
     def adopt(self, lost: Iterable[Worker]) -> None:
-        """Take over, before the start, what the captures of this stream have lost before."""
+        """Take over the lost threads of an earlier stream of this name; call before `start`."""
         self.captures += lost
 
     def prepare(self) -> None:
-        """Get every thread that `start` needs.
+        """Allocate every thread that `start` needs.
 
         Raises
         ------
         StartupError
-            When the system gives no more threads; `stop` ends those that were got.
+            If the system has no more threads; `stop` ends those already allocated.
         """
         self._next = self._make_worker(self.capture_name, self.stages.capture.run)
         for thread in (*self.sinks, self._next):
@@ -73,14 +73,14 @@ class StreamCrew:
         self._look_at_capture()
 
     def stop(self) -> None:
-        """Have the capture end and the sinks finish what is on its way."""
+        """Stop the capture and let the sinks finish the frames in flight."""
         self.stages.stop.set()
         self.lane.close()
         for thread in self.threads if self._next is None else (*self.threads, self._next):
             thread.cancel()
 
     def look(self) -> None:
-        """Look after every thread once."""
+        """Check every thread once."""
         self._look_at_capture()
         self._look_at_sinks()
 
@@ -100,7 +100,7 @@ class StreamCrew:
         status.lost_threads = lost
 
     def _begin_capture(self) -> bool:
-        """Start a thread that reads; returns whether there is one, or it is to be tried again."""
+        """Start a capture thread; return False if none could be started, to retry later."""
         capture = self._next or self._make_worker(self.capture_name, self.stages.capture.run)
         try:
             capture.start()

@@ -1,4 +1,4 @@
-"""The streams of a run, which may come and go while it lasts."""
+"""The streams of a run; a reload adds, removes and replaces them."""
 
 import logging
 import time
@@ -18,12 +18,12 @@ from centernetd.service.view import StreamView
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
-"""Seconds that a stream has for finishing its files before another takes its place."""
+"""Seconds that a stream gets to finish its files before it is replaced."""
 
 
 @dataclass(frozen=True)
 class _Farewell:
-    """A stream that is about to end, and the one that takes its place then, if any."""
+    """A stream that is ending, and its successor, if any."""
 
     crew: StreamCrew
     successor: StreamCrew | None
@@ -31,10 +31,9 @@ class _Farewell:
 
 
 class Fleet:
-    """Starts, looks after and changes the streams of a run; all is called in the main thread.
+    """Starts, supervises and changes the streams of a run; all calls are in the main thread.
 
-    ``lanes`` is the list that everybody who shows streams keeps: those that run, and those that
-    are about to end.
+    ``lanes`` is shared by everything that shows streams: those running and those ending.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Fleet:
         make_worker: MakeWorker,
         service: Service,
     ) -> None:
-        """Make a crew for each of ``stages``, whose lanes ``inference`` serves already."""
+        """Create a crew for each of ``stages``; ``inference`` already serves their lanes."""
         self.lanes = lanes
         self._inference = inference
         self._make_worker = make_worker
@@ -56,26 +55,26 @@ class Fleet:
 
     @property
     def threads(self) -> list[Worker]:
-        """All threads, also those that streams which are gone have left behind."""
+        """All threads, including those left behind by removed streams."""
         return [*self._left, *(thread for crew in self._crews for thread in crew.threads)]
 
     @property
     def captures(self) -> list[Worker]:
-        """The threads that read a source."""
+        """The capture threads of all streams."""
         return [thread for crew in self._crews for thread in crew.captures]
 
     @property
     def _crews(self) -> list[StreamCrew]:
-        """The crews of every stream that runs or is about to end."""
+        """The crews of all running and ending streams."""
         return [*self._running.values(), *(farewell.crew for farewell in self._farewells)]
 
     @property
     def settled(self) -> bool:
-        """Whether every change is through."""
+        """Whether every change has completed."""
         return not self._farewells
 
     def prepare(self) -> None:
-        """Get every thread that `start` needs; raises StartupError as `StreamCrew.prepare` does."""
+        """Allocate every thread that `start` needs; raises as `StreamCrew.prepare`."""
         for crew in self._running.values():
             crew.prepare()
 
@@ -85,7 +84,7 @@ class Fleet:
             crew.start()
 
     def look(self) -> None:
-        """Look after every stream, and let those go that have ended as they should."""
+        """Check every stream, and release ending ones that finished or ran out of time."""
         now = time.monotonic()
         for crew in self._crews:
             crew.look()
@@ -100,23 +99,23 @@ class Fleet:
         streams: Mapping[str, StreamConfig],
         make_stages: Callable[[StreamConfig], StreamStages],
     ) -> None:
-        """Begin to change to ``streams``; those that don't differ go on untouched.
+        """Begin the change to ``streams``; streams that do not differ continue undisturbed.
 
-        One that is changed begins anew once its files are finished.
+        A changed stream restarts once its files are finished. If this raises, nothing has changed.
 
         Raises
         ------
         ConfigError
-            When one of them can't be made; nothing has changed then, as also with
+            If a stream can't be built.
         StartupError
-            when there are too few threads for them, or inference has ended.
+            If there are not enough threads, or inference has ended.
         """
         made: dict[str, StreamCrew] = {}
         try:
             for name in (*change.added, *change.changed):
                 made[name] = StreamCrew(make_stages(streams[name]), self._make_worker)
                 made[name].prepare()
-            # Before others are closed: inference ends when all of them are.
+            # Before closing others: inference ends when all its lanes are closed.
             self._inference.serve({crew.lane: crew.stages.wanted for crew in made.values()})
         except Exception:
             for crew in made.values():
@@ -131,7 +130,7 @@ class Fleet:
             self._begin(made[name])
 
     def close(self) -> None:
-        """Let nothing more into any lane; every capture ends."""
+        """Stop every stream: close all lanes and end the captures."""
         for crew in self._crews:
             crew.stop()
         for farewell in self._farewells:
@@ -139,7 +138,7 @@ class Fleet:
                 farewell.successor.stop()
 
     def _begin(self, crew: StreamCrew) -> None:
-        """Start a stream, which counts as its own what others of its name have lost."""
+        """Start a stream; threads lost by earlier streams of its name count as its own."""
         lost = [thread for thread in self._left if thread.name == crew.capture_name]
         self._left = [thread for thread in self._left if thread not in lost]
         crew.adopt(lost)
@@ -148,7 +147,7 @@ class Fleet:
         crew.start()
 
     def _show(self) -> None:
-        """Tell everybody who shows streams which there are now."""
+        """Publish the current streams to everything that shows them."""
         self.lanes[:] = [crew.lane for crew in self._crews]
         self._service.show(
             [StreamView(crew.lane, crew.stages.stream.stall_timeout) for crew in self._crews]

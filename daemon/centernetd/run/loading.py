@@ -1,4 +1,4 @@
-"""From the model that is named to an engine that runs it."""
+"""From the configured model to an engine that runs it."""
 
 import logging
 import os
@@ -30,14 +30,14 @@ from centernetd.prepare import store
 
 log = logging.getLogger(__name__)
 
-_MOST_CPU_BATCHES = 8  # at once: each has working memory of its own
+_MOST_CPU_BATCHES = 8  # concurrent; each has its own working memory
 _PLAN = ".plan"
 _NOBODY = Onlooker()
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much may be on its way at once: ``concurrency`` batches in the engine."""
+    """How much may be in flight; ``concurrency`` is the number of batches in the engine."""
 
     max_batch: int
     concurrency: int
@@ -49,7 +49,7 @@ class Sizes:
 
     @property
     def lossless_depth(self) -> int:
-        """Frames of a lossless stream in the house: all slots full, a batch waiting, some drawn."""
+        """Frames in flight per lossless stream: all slots full, one batch waiting, some drawn."""
         return self.max_batch * (self.slots + 1) + 4
 
 
@@ -64,10 +64,10 @@ def sizes_for(backend: str, max_size: int | str) -> Sizes:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model as a configuration or a command line names it.
+    """A model as named in a configuration or on the command line.
 
-    ``path`` is a built-in name or a file, relative to ``base_dir``; prepared models are kept in
-    ``cache_dir`` and plans in ``plans``. None for ``precision`` is what suits the backend.
+    ``path`` is a built-in name or a file, relative to ``base_dir``; prepared models are stored in
+    ``cache_dir`` and plans in ``plans``. If ``precision`` is None, the backend's default is used.
     """
 
     path: str
@@ -86,7 +86,7 @@ class ModelChoice:
         Raises
         ------
         ModelError
-            When its file of labels can't be read.
+            If its labels file can't be read.
         """
         (model,) = config.models.values()
         (device,) = config.engine.devices
@@ -103,24 +103,24 @@ class ModelChoice:
         )
 
     def prepared(self, choice: Choice, onlooker: Onlooker = _NOBODY) -> Path:
-        """Return the prepared model's file, preparing it if that is still to be done.
+        """Return the prepared model's file, preparing the model first if necessary.
 
         Raises
         ------
         ModelError
-            When the model is missing or refused.
+            If the model is missing or invalid.
         BuildStoppedError
-            When ``onlooker`` wanted the preparation stopped.
+            If ``onlooker`` stopped the preparation.
         """
         return store.resolve(self._request(choice), onlooker)
 
     def described(self, choice: Choice) -> Manifest | None:
-        """Return the manifest of the prepared model, None where it is still to be prepared.
+        """Return the manifest of the prepared model, or None if it has not been prepared yet.
 
         Raises
         ------
         ModelError
-            When the model is missing or refused.
+            If the model is missing or invalid.
         """
         if self.path.endswith(_PLAN):
             return None
@@ -139,16 +139,16 @@ class ModelChoice:
         )
 
     def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:
-        """Return the plan that is named, or the one of the model, built if it must be.
+        """Return the plan that was named, or the model's plan, building it if necessary.
 
         Raises
         ------
         ModelError
-            When the plan or the model is missing or refused.
+            If the plan or the model is missing or invalid.
         EngineError
-            When there is no TensorRT or no GPU.
+            If TensorRT or the GPU is missing.
         BuildStoppedError
-            When ``onlooker`` wanted the preparation or a build stopped.
+            If ``onlooker`` stopped the preparation or a build.
         """
         binding, gpu = load_binding(), find_gpu(self.device)
         if self.path.endswith(_PLAN):
@@ -158,7 +158,7 @@ class ModelChoice:
         return resolve_plan(job, self.plans, progress)
 
     def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
-        """Say in half a sentence why a plan must be built first; None where none must.
+        """Return a phrase for why a plan must be built first, or None if it need not.
 
         Raises as `plan`.
         """
@@ -172,12 +172,12 @@ class ModelChoice:
 
 
 def find_gpu(index: int) -> Gpu:
-    """Return what GPU ``index`` is, as plans go by.
+    """Return the properties of GPU ``index`` that plans depend on.
 
     Raises
     ------
     EngineError
-        When there is no such GPU.
+        If there is no such GPU.
     """
     device = Device(index)
     major, minor = device.compute_capability
@@ -191,18 +191,18 @@ def load_engine(
     onlooker: Onlooker = _NOBODY,
     meters: Meters | None = None,
 ) -> tuple[Engine, Manifest]:
-    """Load ``model`` into the chosen backend; returns its manifest beside the engine.
+    """Load ``model`` into the chosen backend; return the engine and the model's manifest.
 
-    ``meters`` are told how long a plan took to build.
+    ``meters`` record how long a plan took to build.
 
     Raises
     ------
     ModelError
-        When the model is missing or refused.
+        If the model is missing or invalid.
     EngineError
-        When the backend can't run here.
+        If the backend can't run on this machine.
     BuildStoppedError
-        When ``onlooker`` wanted the preparation, or the building of a plan, stopped.
+        If ``onlooker`` stopped the preparation or the build of a plan.
     """
     engine: Engine
     if choice.backend == "tensorrt":
@@ -233,6 +233,6 @@ def load_detector(
     onlooker: Onlooker = _NOBODY,
     meters: Meters | None = None,
 ) -> Detector:
-    """Load ``model`` as `load_engine` does; ``pool`` takes its share of letterboxing."""
+    """Load ``model`` as `load_engine` does; ``pool`` runs part of the letterboxing."""
     engine, described = load_engine(model, choice, sizes, onlooker, meters)
     return Detector(engine, described, pool)

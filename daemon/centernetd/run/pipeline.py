@@ -1,4 +1,4 @@
-"""The stages of a stream, built and connected but not yet running."""
+"""The stages of a stream, built and connected but not running yet."""
 
 import threading
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from centernetd.sink.record import Recorder
 from centernetd.sink.stage import PacketStage, SinkStage
 from centernetd.sink.storage import Storage
 
-_LIVE_INBOX = 2  # frames of a live stream that may wait for inference: what waits grows old
-LIVE_DEPTH = 8  # frames of a live stream that may wait for a sink
+_LIVE_INBOX = 2  # frames per live stream that may wait for inference; waiting frames age
+LIVE_DEPTH = 8  # frames per live stream that may wait for a sink
 LOSSLESS_BYTES = 2_000_000_000
-"""What the pictures of all lossless streams may take: 320 of 1080p, or five batches of 64."""
+"""Memory for the frames of all lossless streams: 320 of 1080p, or five batches of 64."""
 
 
 @dataclass(frozen=True, eq=False)
 class StreamStages:
-    """One stream: its lane, and its stages, each with a ``run`` that a thread is to be given.
+    """One stream: its lane, and its stages, whose ``run`` methods need a thread each.
 
-    ``wanted`` is what inference keeps for it. ``stop`` ends the capture.
+    ``wanted`` selects the detections that inference keeps. Setting ``stop`` ends the capture.
     """
 
     stream: StreamConfig
@@ -41,7 +41,7 @@ class StreamStages:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the stages of every stream are connected to."""
+    """The shared dependencies of every stream's stages."""
 
     model: Manifest
     storage: Storage
@@ -51,7 +51,7 @@ class Surroundings:
 def make_lane(
     stream: StreamConfig, sizes: Sizes, ready: threading.Condition, budget: Budget
 ) -> Lane:
-    """Return the lane of ``stream``, announcing its frames on ``ready``."""
+    """Return the lane of ``stream``; it notifies ``ready`` of new frames."""
     sinks = {StageName.RECORD: stream.record.when, StageName.EVENTS: stream.events.when}
     live = stream.policy == "live"
     return Lane(
@@ -73,7 +73,7 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
     Raises
     ------
     ConfigError
-        When it asks for a label that the model hasn't.
+        If it names a label that the model does not have.
     """
     wanted, stop = wanted_by(stream, around.model), threading.Event()
     opener = stream_opener(stream, packets=stream.copies)
@@ -91,7 +91,7 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
 def make_sinks(
     stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
 ) -> Mapping[StageName, SinkStage]:
-    """Return the sinks that ``lane`` has outlets for."""
+    """Return a sink for each outlet of ``lane``."""
     stages: dict[StageName, SinkStage] = {}
     if StageName.RECORD in lane.outlets:
         stages[StageName.RECORD] = _make_recorder(stream, lane, around, wanted)

@@ -1,4 +1,4 @@
-"""The last line of a run: where every frame of a stream went."""
+"""The final line of a run: where every frame of a stream went."""
 
 from centernetd.flow import Lane, Reason, StageName
 
@@ -6,8 +6,8 @@ from centernetd.flow import Lane, Reason, StageName
 def receipt(lane: Lane) -> str:
     """Return a line such as ``demo: 250 captured = 250 written + 0 dropped``.
 
-    Written counts the recording or, where there is none, the events. What the configuration
-    asked to leave out is told apart from what was lost.
+    Written counts the recording or, without one, the events. Frames skipped because of the
+    configuration are listed separately from lost ones.
     """
     book = lane.ledger.read()
     sink = next(iter(book.written), None)

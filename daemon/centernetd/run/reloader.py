@@ -1,4 +1,4 @@
-"""Following the configuration while the daemon runs."""
+"""Applying configuration changes while the daemon runs."""
 
 import logging
 from collections.abc import Callable
@@ -18,10 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Reads the configuration again when it is asked to, and has the fleet follow; one at a time.
+    """Rereads the configuration on request and applies it to the fleet, one reload at a time.
 
-    All is checked before anything is changed: a configuration that can't be followed is refused
-    whole. What happens is said in the storage root's lock file, for `centernetd reload`.
+    Everything is checked before anything changes: a configuration that can't be applied is
+    refused as a whole. The result is published in the storage root's lock file, where
+    `centernetd reload` reads it.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Reloader:
         service: Service,
         storage: Storage,
     ) -> None:
-        """Start from ``config``; once ``asked`` returns True, ``reread``, if any, is called."""
+        """Start from ``config``; when ``asked`` returns True, call ``reread``, if given."""
         self._config = config
         self._reread = reread
         self._asked = asked
@@ -48,7 +49,7 @@ class Reloader:
         self._say(self._says)
 
     def look(self) -> None:
-        """Begin what is asked for, end what is through; called about twice a second."""
+        """Begin a requested reload, or finish a completed one; called about twice per second."""
         if self._under_way and self._fleet.settled:
             self._end(self._config.sha256)
         if self._reread is not None and not self._under_way and self._asked():

@@ -1,4 +1,4 @@
-"""The end of a run: everything closed in order, and by a deadline whatever hangs."""
+"""The end of a run: everything is closed in order, by a deadline, no matter what hangs."""
 
 import logging
 import time
@@ -10,15 +10,15 @@ from centernetd.run.fleet import Fleet
 
 log = logging.getLogger(__name__)
 
-_MORE = 0.5  # seconds for an inference whose lanes were emptied
+_MORE = 0.5  # seconds for inference to end after its lanes were emptied
 
 
 class Patience(NamedTuple):
-    """Seconds from the start of a stop until what has not ended is left behind.
+    """Deadlines in seconds from the start of a stop; whatever has not ended by then is abandoned.
 
-    ``drain`` is for what waits for inference; ``capture`` for sources to be closed, as one
-    that hangs has nothing more to give; ``write`` for what waits for a sink, as the rest is for
-    the frame in hand and the end of its file; ``stop`` for everything.
+    ``drain``: frames waiting for inference. ``capture``: closing the sources; a source that hangs
+    delivers nothing more. ``write``: frames waiting for a sink; what remains is for the current
+    frame and the end of the file. ``stop``: everything.
     """
 
     drain: float
@@ -32,9 +32,9 @@ WITHOUT_ENGINE = Patience(drain=0.1, capture=0.5, write=0.5, stop=0.7)  # 1 s is
 
 
 def shut_down(inference: Sequence[Worker], fleet: Fleet, patience: Patience) -> list[str]:
-    """Stop capture, drain inference, let the sinks finish their files; all by a deadline.
+    """Stop capture, drain inference and let the sinks finish their files, all by a deadline.
 
-    Returns the names of the threads that didn't end in time. The books of all lanes are closed.
+    Returns the names of the threads that did not end in time. Closes the ledgers of all lanes.
     """
     began = time.monotonic()
     fleet.close()
@@ -61,6 +61,6 @@ def shut_down(inference: Sequence[Worker], fleet: Fleet, patience: Patience) -> 
 
 
 def _join(workers: Iterable[Worker], deadline: float) -> bool:
-    """Wait for ``workers`` until monotonic ``deadline``; returns whether all have ended."""
+    """Wait for ``workers`` until monotonic ``deadline``; return whether all have ended."""
     ended = [worker.join(deadline) for worker in workers]
     return all(ended)

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP, from the first moment of a run to its end; imports little."""
+"""SIGTERM, SIGINT and SIGHUP, from the first moment of a run to its end; few imports."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 INSISTS_AFTER = 1.0
-"""Seconds after which a second signal means it; `timeout` and others send two at once."""
+"""Seconds after which a second signal forces the exit; `timeout` sends two in quick succession."""
 
 
 def before_the_run() -> None:
-    """End with 0 at a SIGTERM and pass over a SIGHUP, until `on_signals` takes over.
+    """Exit with 0 on SIGTERM and ignore SIGHUP, until `on_signals` takes over.
 
-    Nothing is open yet, and the configuration that a SIGHUP asks to be read is still to be read.
+    Nothing is open yet, and the configuration has yet to be read anyway.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -23,15 +23,15 @@ def before_the_run() -> None:
 
 @contextmanager
 def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
-    """Call ``stop`` at the first SIGTERM or SIGINT, and ``reload`` at each SIGHUP.
+    """Call ``stop`` on the first SIGTERM or SIGINT, and ``reload`` on each SIGHUP.
 
-    A second one, unless it comes within `INSISTS_AFTER`, or a third ends the process immediately.
-    Without ``reload`` a SIGHUP stops too. Where a signal that would stop was ignored before, as
-    `nohup` has it, it still is.
+    A second SIGTERM or SIGINT, unless within `INSISTS_AFTER`, or a third ends the process
+    immediately. Without ``reload``, SIGHUP stops too. Stop signals that were ignored before, as
+    under `nohup`, stay ignored.
 
-    The handlers run in the main thread, which therefore must only wait; it is interrupted
-    anywhere, so ``stop`` and ``reload`` must take no lock. The former handlers are put back in
-    the end.
+    The handlers run in the main thread, which must therefore only wait. They interrupt it
+    anywhere, so ``stop`` and ``reload`` must not take locks. The previous handlers are restored
+    on exit.
     """
     received: list[float] = []
 
@@ -43,7 +43,7 @@ def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> I
             os._exit(1)
 
     def handle_hangup(_signal: int, _frame: FrameType | None) -> None:
-        (reload or stop)()  # a terminal that closes sends several, and none of them insists
+        (reload or stop)()  # a closing terminal sends several; none forces the exit
 
     handlers = {signal.SIGTERM: handle, signal.SIGINT: handle, signal.SIGHUP: handle_hangup}
     for number in (signal.SIGINT, *([] if reload else [signal.SIGHUP])):

@@ -1,4 +1,4 @@
-"""One run of the daemon, from the start to the last file closed."""
+"""One run of the daemon, from startup until the last file is closed."""
 
 import logging
 import threading
@@ -39,7 +39,7 @@ _INFERENCE = ("feed", "harvest")  # the two threads around the engine
 
 @dataclass(frozen=True)
 class Crew:
-    """What runs: the inference with its threads, the streams with theirs."""
+    """What is running: inference with its threads, and the streams with theirs."""
 
     stage: InferenceStage
     inference: Sequence[Worker]
@@ -50,16 +50,17 @@ class Crew:
 
     @property
     def alive(self) -> bool:
-        """Whether a thread still runs."""
+        """Whether any thread is still running."""
         return any(worker.alive for worker in (*self.inference, *self.fleet.threads))
 
 
 class Supervisor:
     """Builds the stages, owns every thread, and stops them in order.
 
-    The main thread calls `run` and from then on only waits, so that signals are heard. ``lanes``
-    are those of the streams, from the beginning of the run. ``started_at`` is the monotonic time
-    from which every stage ran; ``left_behind`` names the threads that a stop could not end.
+    The main thread calls `run` and then only waits, so that signals are handled promptly.
+    ``lanes`` holds the streams' lanes from the beginning of the run. ``started_at`` is the
+    monotonic time at which all stages were running; ``left_behind`` names the threads that could
+    not be stopped.
     """
 
     def __init__(
@@ -70,14 +71,14 @@ class Supervisor:
     ) -> None:
         """Take what `run` needs.
 
-        ``meters`` hear what the stages report, instead of those that are scraped. ``reread``
-        gives the configuration anew after a `reload`; it may raise ConfigError.
+        ``meters`` receive the stages' measurements in place of the Prometheus ones. ``reread``
+        returns the current configuration after `reload`; it may raise ConfigError.
         """
         self._config = config
         self._meters = meters
         self._reread = reread
         self.lanes: list[Lane] = []
-        # Set in signal handlers, which may wait for no lock: not even for that of an Event.
+        # Set in signal handlers, which must not wait for any lock, not even an Event's.
         self._asked_to_stop = self._asked_to_reload = False
         self._warm = threading.Event()
         self._bell = Bell()
@@ -86,15 +87,15 @@ class Supervisor:
         self.left_behind: list[str] = []
 
     def run(self, on_tick: Callable[[], None]) -> int:
-        """Run until every source is a file and done, or `stop` is called; returns the exit code.
+        """Run until all streams have ended or `stop` is called; return the exit code.
 
-        ``on_tick`` is called in this thread about twice a second. Whatever is raised, here or by
-        it, what runs is stopped in order first.
+        Only files end by themselves. ``on_tick`` is called in this thread about twice per second.
+        On any exception, including from ``on_tick``, everything is stopped in order first.
 
         Raises
         ------
         CenternetdError
-            When the daemon can't start, or a stage fails that nothing can run without.
+            If the daemon can't start, or a stage fails that everything depends on.
         """
         with ExitStack() as house:
             try:
@@ -110,17 +111,17 @@ class Supervisor:
         return self._outcome()
 
     def stop(self) -> None:
-        """Ask for the ordered stop; from any thread or signal handler, any number of times."""
+        """Request an orderly stop; from any thread or signal handler, any number of times."""
         self._asked_to_stop = True
         self._bell.ring()
 
     def reload(self) -> None:
-        """Ask for the configuration to be read again; as `stop` in all else."""
+        """Request a reload of the configuration; may be called like `stop`."""
         self._asked_to_reload = True
         self._bell.ring()
 
     def _build(self, house: ExitStack) -> tuple[Service, Crew]:
-        """Make all that runs; what must be closed is closed with ``house``."""
+        """Build everything that runs; ``house`` closes what must be closed."""
         config, streams, ready = self._config, self._config.streams, threading.Condition()
         choice = choose_backend(config.engine.backend)
         sizes = sizes_for(choice.backend, config.batching.max_size)
@@ -145,7 +146,7 @@ class Supervisor:
             try:
                 return make_stages(stream, lane, around)
             except Exception:
-                lane.close()  # it gives back its share
+                lane.close()  # returns its share of the budget
                 raise
 
         reloader = Reloader(
@@ -168,12 +169,12 @@ class Supervisor:
         return detector
 
     def _close(self, engine: Engine) -> None:
-        """Close ``engine``, unless a thread is lost in it: freeing what it uses would crash."""
+        """Close ``engine``, unless a thread hangs in it: freeing what it uses would crash."""
         if not set(_INFERENCE) & set(self.left_behind):
             engine.close()
 
     def _warm_up(self, crew: Crew) -> bool:
-        """Get every thread and start inference; returns whether to go on, now that it is warm."""
+        """Allocate every thread and warm inference up; return whether to continue."""
         for worker in crew.inference:
             worker.prepare()
         crew.fleet.prepare()
@@ -199,7 +200,7 @@ class Supervisor:
         return self._asked_to_stop or self._failed is not None
 
     def _take_reload(self) -> bool:
-        """Whether a reload has been asked for since this was last so."""
+        """Return True once per pending reload request, and clear it."""
         if not self._asked_to_reload:
             return False
         self._asked_to_reload = False
@@ -214,7 +215,7 @@ class Supervisor:
         self._bell.ring()
 
     def _watch(self, crew: Crew, service: Service, on_tick: Callable[[], None]) -> None:
-        """Wait until there is nothing more to do, or a reason to stop."""
+        """Supervise until there is nothing left to do, or a reason to stop."""
         while crew.alive and not self._must_stop:
             crew.fleet.look()
             crew.reloader.look()
@@ -230,7 +231,7 @@ class Supervisor:
 
     @property
     def engine_failed(self) -> bool:
-        """Whether the engine failed while it ran: then the GPU may hang whoever touches it."""
+        """Whether the engine failed while running; any call to the GPU may then hang."""
         return self._failed is not None and isinstance(self._failed.error, EngineError)
 
     def _outcome(self) -> int:
