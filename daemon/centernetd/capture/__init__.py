@@ -1,1 +1,1 @@
-"""Where frames come from: files, network streams and cameras."""
+"""Frame sources: files, network streams and cameras."""

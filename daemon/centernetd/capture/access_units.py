@@ -1,4 +1,4 @@
-"""Pictures of H.264 and H.265 that come in pieces: where one begins, and putting it together."""
+"""Picture boundaries in H.264 and H.265, and reassembly of pictures split into pieces."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 _START_CODE = b"\x00\x00\x01"
-_HEAD = 64  # bytes of a unit that are looked at
-_MOST_PARTS = 600  # slices of a picture: ITU-T H.265, table A.8
+_HEAD = 64  # bytes of a unit that are inspected
+_MOST_PARTS = 600  # slices per picture: ITU-T H.265, table A.8
 
 
 @dataclass(frozen=True)
 class _Syntax:
-    """How a codec numbers its NAL units, whose header has ``header`` bytes."""
+    """NAL unit types of a codec; its unit headers have ``header`` bytes."""
 
     kind: Callable[[int], int]
     header: int
@@ -29,7 +29,7 @@ _SYNTAX: Mapping[str, _Syntax] = {
 
 
 def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield where each start code is, and the beginning of the NAL unit behind it."""
+    """Yield the position of each start code and the beginning of the NAL unit after it."""
     at = data.find(_START_CODE)
     while at >= 0:
         yield at, data[at + 3 : at + 3 + _HEAD]
@@ -37,12 +37,12 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def begins_picture(data: bytes, codec: str) -> bool:
-    """Return whether the first slice in ``data`` is the first of its picture, if there is one."""
+    """Return whether the first slice in ``data`` starts a picture; True if there is no slice."""
     return next((begins for _, begins in _slices(data, codec) if begins is not None), True)
 
 
 def end_of_picture(data: bytes, codec: str) -> int:
-    """Return where the picture ends whose slices are the first in ``data``: another may follow."""
+    """Return where the first picture in ``data`` ends; another may follow."""
     end: int | None = None  # of the last slice
     seen = False
     for at, begins in _slices(data, codec):
@@ -56,10 +56,10 @@ def end_of_picture(data: bytes, codec: str) -> int:
 
 
 def _slices(data: bytes, codec: str) -> Iterator[tuple[int, bool | None]]:
-    """Yield where each NAL unit is and whether it begins a picture; None if it is no slice.
+    """Yield each NAL unit's position and whether it begins a picture; None if not a slice.
 
-    ``first_mb_in_slice`` is 0, or ``first_slice_segment_in_pic_flag`` set: either way the first
-    bit of the slice's header is.
+    A picture begins where ``first_mb_in_slice`` is 0 or ``first_slice_segment_in_pic_flag`` is
+    set. Both show as a set first bit in the slice header.
     """
     syntax = _SYNTAX[codec]
     for at, unit in _units(data):
@@ -68,30 +68,30 @@ def _slices(data: bytes, codec: str) -> Iterator[tuple[int, bool | None]]:
 
 
 class WholePictures:
-    """Puts together what FFmpeg cut in two.
+    """Reassembles pictures that FFmpeg split.
 
-    Its parsers take a parameter set for the beginning of a picture. Where each slice of a key
-    frame has its own before it, as GStreamer's payloader sends them, they give each slice as a
-    picture. Only the next packet shows whether a picture is complete, so the first key frame is
-    held until that has come; once one was found cut, every picture is. Of a file, where nobody
-    waits for them, all are held.
+    FFmpeg's parsers treat a parameter set as the start of a picture. If each slice of a key
+    frame is preceded by its own sets, as GStreamer's payloader sends them, the parsers return
+    each slice as a picture. Only the next packet shows whether a picture is complete, so the
+    first key frame of a live stream is held until it arrives; once a split picture was found,
+    every picture is held. In a file, where latency does not matter, all are held.
     """
 
     def __init__(self, stream: VideoStream, *, live: bool) -> None:
-        """Put the packets of ``stream`` together."""
+        """Reassemble the packets of ``stream``."""
         context = stream.codec_context
         self._codec = context.codec.canonical_name
-        # Packets whose NAL units are preceded by lengths (the configuration then begins with
-        # version 1) come from containers that keep pictures whole.
+        # Packets whose NAL units have length prefixes (their extradata begins with version 1) come
+        # from containers that keep pictures whole.
         has_lengths = (context.extradata or b"")[:1] == b"\x01"
         self._may_be_cut = self._codec in _SYNTAX and not has_lengths
-        # Not known of a live stream before a key frame and what follows it.
+        # In a live stream, unknown until a key frame and the packet after it were seen.
         self._holds: bool | None = None if live else True
         self._held: list[Packet[VideoStream]] = []
         self._pts: int | None = None
 
     def add(self, packet: "Packet[VideoStream]") -> Sequence["Packet[VideoStream]"]:
-        """Return the packets that are complete now; an empty one, the last, completes all."""
+        """Return the packets completed by this one; the last, an empty packet, completes all."""
         if not self._may_be_cut:
             return [packet]
         if self._continues(packet):
@@ -112,7 +112,7 @@ class WholePictures:
         return [*complete, packet]
 
     def _continues(self, packet: "Packet[VideoStream]") -> bool:
-        """Return whether ``packet`` is more of the picture before; if not, its start is lost."""
+        """Return whether ``packet`` continues the previous picture, whose start may be lost."""
         if not packet.size or len(self._held) == _MOST_PARTS:
             return False
         same_time = None in (packet.pts, self._pts) or packet.pts == self._pts
@@ -121,13 +121,13 @@ class WholePictures:
     def _split(
         self, packet: "Packet[VideoStream]"
     ) -> tuple["Packet[VideoStream]", "Packet[VideoStream] | None"]:
-        """Part ``packet`` from the picture that follows: the parser for H.265 lumps them."""
+        """Split ``packet`` where the next picture begins: the H.265 parser merges the two."""
         data = bytes(packet)
         end = end_of_picture(data, self._codec)
         if end == len(data):
             return packet, None
         more, following = _copied(packet, data[:end]), _copied(packet, data[end:])
-        # When it is due can only be told by a rate; without one the clock has to do.
+        # Its time can only be derived from the frame rate; without one, the clock is used.
         apart = packet.duration
         following.pts = packet.pts + apart if apart and packet.pts is not None else None
         following.dts = packet.dts + apart if apart and packet.dts is not None else None
@@ -144,7 +144,7 @@ def _joined(parts: Sequence["Packet[VideoStream]"]) -> "Packet[VideoStream]":
 
 
 def _copied(packet: "Packet[VideoStream]", data: bytes) -> "Packet[VideoStream]":
-    """Return a packet like this one with other content."""
+    """Return ``data`` as a packet with the metadata of ``packet``."""
     copy = cast("Packet[VideoStream]", Packet(data))
     copy.stream, copy.time_base = packet.stream, packet.time_base
     copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration

@@ -15,22 +15,22 @@ from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 
 _TIME_BASE = Fraction(1, 90_000)
-# OpenCV waits so many seconds for a picture, 10 if not told; read once, at the first one. It takes
-# no other limit: its V4L2 part doesn't open at all where it is given one.
+# Seconds OpenCV waits for a picture (default 10), read from the environment at the first wait.
+# Its V4L2 backend offers no other limit: given one, it does not open.
 _POLL = 1
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(_POLL))
 
 
 class CameraSource:
-    """A camera under /dev. Its pictures carry no pts: the moment of capture is the time."""
+    """A camera under /dev. Its pictures have no pts; they are timed by their capture."""
 
     def __init__(self, uri: SourceUri, timeout: float) -> None:
-        """Open ``uri``, as in `CameraAddress`; ``timeout`` seconds limit the wait for a picture.
+        """Open ``uri``, as in `CameraAddress`; wait at most ``timeout`` seconds for a picture.
 
         Raises
         ------
         SourceError
-            When there is no such camera, it can't be opened or doesn't do what is asked of it.
+            When the camera does not exist, can't be opened or rejects the settings requested.
         """
         address = CameraAddress.parse(uri.reveal())
         self._device = Path(address.device)
@@ -46,19 +46,19 @@ class CameraSource:
         self.info = SourceInfo(codec=self._fourcc().lower(), decoder="v4l2", time_base=_TIME_BASE)
 
     def __iter__(self) -> Iterator[Picture]:
-        """Yield pictures for ever; those that can't be decoded are passed over.
+        """Yield pictures forever; skip those that can't be decoded.
 
         Raises
         ------
         SourceError
-            When the camera gives no picture any more, or is gone.
+            When the camera stops delivering pictures or disappears.
         """
         pictured_at = time.monotonic()
         while True:
             self._grab(pictured_at)
             started = time.monotonic()
             decoded, image = self._capture.retrieve()
-            if not decoded:  # a cable or hub that loses bytes of a JPEG, which reopening won't mend
+            if not decoded:  # bytes of a JPEG lost by a cable or hub; reopening would not help
                 self.damaged += 1
                 continue
             took = time.monotonic() - started
@@ -70,15 +70,15 @@ class CameraSource:
         self._capture.release()
 
     def _set_up(self, address: CameraAddress) -> None:
-        """Ask for format, size and rate, in the order that V4L2 settles them."""
+        """Request format, size and rate, in the order in which V4L2 negotiates them."""
         if not self._capture.isOpened():
             raise SourceError(
                 f"can't be opened: {address.device} is in use, not this user's to read, or no "
                 "camera",
                 "open_failed",
             )
-        # One is ours while the camera fills the other: with a single one it would have to leave
-        # every other picture out, and more of them would only hold older pictures.
+        # One buffer is ours while the camera fills the other. With a single one it would drop every
+        # other picture; with more, pictures would only be older.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
         if address.format:
             fourcc = cv2.VideoWriter.fourcc(*FORMATS[address.format])
@@ -91,7 +91,7 @@ class CameraSource:
         self._check_wishes(address)
 
     def _check_wishes(self, address: CameraAddress) -> None:
-        """Refuse what the camera made of a wish that it doesn't grant: it takes the nearest."""
+        """Raise SourceError unless format and size are as requested: V4L2 picks the nearest."""
         kind = self._fourcc()
         size = (self._get(cv2.CAP_PROP_FRAME_WIDTH), self._get(cv2.CAP_PROP_FRAME_HEIGHT))
         granted = address.size in (None, size)
@@ -103,13 +103,13 @@ class CameraSource:
             )
 
     def _grab(self, since: float) -> None:
-        """Wait for a picture; OpenCV comes back without one when its own time is over.
+        """Wait for a picture; OpenCV returns without one after its own timeout.
 
-        ``since`` is when the last one came that could be decoded.
+        ``since`` is when the last decodable picture arrived.
         """
         while True:
             asked = time.monotonic()
-            # Another wait would take too long; a short timeout leaves time for one all the same.
+            # Another wait would exceed the timeout. A short timeout still allows one.
             if asked - since > max(self._timeout - _POLL, self._timeout / 2):
                 raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
             if self._capture.grab():

@@ -1,4 +1,4 @@
-"""Opening files and network streams with FFmpeg, and saying why that failed."""
+"""Opening files and network streams with FFmpeg, and explaining why that failed."""
 
 import ctypes
 import errno
@@ -21,22 +21,22 @@ from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Transport
 from centernetd.errors import SourceError, StartupError
 
-# What a source may make FFmpeg open: never the local files of a hostile playlist, and nothing at
-# all where `Feed` brings the bytes.
+# Protocols that FFmpeg may open per URI scheme: never local files named by a hostile playlist,
+# and none where `Feed` supplies the bytes.
 _PROTOCOLS = {"file": "file", "rtsp": "rtsp,rtp,udp,tcp", "rtsps": "rtsps,rtsp,tls,rtp,tcp"}
-# What a server may send: containers of video, none of which opens anything else.
+# Containers accepted from servers: video formats that do not open anything else.
 _CONTAINERS = (
     "asf,avi,flv,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,ogg,rtsp,webm"
 )
-# Files that make FFmpeg open other files.
+# Formats that make FFmpeg open other files.
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
 MOST_BYTES = 128 << 20
-"""That FFmpeg may allocate in one piece. A picture of the most pixels has 113 MB as BGR."""
+"""Largest single allocation of FFmpeg. The largest picture accepted takes 113 MB as BGR."""
 MOST_PIXELS = 8192 * 4608
-"""Of a picture that is decoded: a little more than 8K. Else a few bytes could ask for gigabytes."""
+"""Largest picture decoded, slightly above 8K; otherwise a few bytes could request gigabytes."""
 TOO_MUCH = f"what it sends needs more than {MOST_BYTES >> 20} MB in one piece"
 SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
-"""What tells a decoder so."""
+"""The decoder option that sets this limit."""
 TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
@@ -55,17 +55,17 @@ _UNREACHABLE = frozenset(
 
 @functools.cache
 def bound_allocations() -> None:
-    """Have FFmpeg refuse to allocate more than `MOST_BYTES` in one piece, in this whole process.
+    """Limit each allocation by FFmpeg to `MOST_BYTES`, process-wide.
 
-    Without it a picture or packet that never ends takes all memory there is.
+    Otherwise a picture or packet that never ends would use up all memory.
 
     Raises
     ------
     StartupError
-        When PyAV's FFmpeg doesn't offer it.
+        When PyAV's FFmpeg does not offer such a limit.
     """
     try:
-        # A symbol is looked up in what a library is linked to, too: so this is PyAV's own FFmpeg.
+        # The lookup includes the library's dependencies, so this is PyAV's own FFmpeg.
         limit = ctypes.CDLL(av.logging.__file__).av_max_alloc
     except (OSError, AttributeError):
         raise StartupError(
@@ -83,23 +83,23 @@ def open_container(
     transport: Transport = "tcp",
     feed: Feed | None = None,
 ) -> InputContainer:
-    """Open ``uri``; ``timeout`` seconds limit that and, on a network, each read.
+    """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
 
-    ``accelerator`` is what its video is to be decoded by, None for software; ``transport`` is
-    how RTSP sends it; ``feed`` is what brings that of an http(s) URL.
+    ``accelerator`` decodes the video, or software if None. ``transport`` is used by RTSP.
+    ``feed`` supplies the bytes of an http(s) URL.
 
     Raises
     ------
     SourceError
-        When it can't be opened, or is a playlist on this machine.
+        When it can't be opened or is a local playlist.
     """
     bound_allocations()
     limit = SHARE * timeout
     options = {
         "protocol_whitelist": _PROTOCOLS.get(uri.scheme, "none"),
-        # In a transport stream: video that goes on under another PID is the same video.
+        # In a transport stream, video that continues under another PID is the same video.
         "merge_pmt_versions": "1",
-        **SIZE_LIMIT,  # of what is decoded to find out what the streams are
+        **SIZE_LIMIT,  # for pictures decoded to probe the streams
         **_network_options(uri, limit, transport),
     }
     started = time.monotonic()
@@ -109,7 +109,7 @@ def open_container(
             "r",
             format=None if feed is None else feed.format,
             options=options,
-            # A named pipe may rightly have nothing to say for long.
+            # A named pipe may be silent for a long time.
             timeout=None if uri.is_file else (limit, limit),
             metadata_errors="replace",
             hwaccel=accelerator,
@@ -117,7 +117,7 @@ def open_container(
     except (av.FFmpegError, OSError) as error:
         if feed is not None:
             feed.check()
-        # FFmpeg takes a server's silence for invalid data.
+        # FFmpeg reports a silent server as invalid data.
         if not uri.is_file and time.monotonic() - started >= limit:
             why = f"can't be opened: no answer for {timeout:g} s"
             raise SourceError(why, "unreachable") from None
@@ -130,20 +130,20 @@ def open_container(
 
 
 def video_of(container: InputContainer) -> VideoStream:
-    """Return the video to be read, its decoder bounded.
+    """Return the video track to read, with its decoder's limits set.
 
-    Of several it is the one that is meant to be shown by default, else the largest.
+    Of several, the default track is preferred, then the largest.
 
     Raises
     ------
     SourceError
-        When there is none (the picture on the cover of a song and thumbnails aren't), when there
-        is no decoder for it, or it is too large.
+        When there is no video (cover art and thumbnails do not count), no decoder for it, or it
+        is too large.
     """
     found = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
     if not found:
         raise SourceError("has no video in it", "open_failed")
-    # PyAV makes no context where FFmpeg has no decoder, whatever its types say.
+    # PyAV has no context where FFmpeg has no decoder, although its types promise one.
     decodable = [stream for stream in found if stream.codec_context is not None]
     if not decodable:
         coding = _coding_of(container, found[0])
@@ -163,7 +163,7 @@ def video_of(container: InputContainer) -> VideoStream:
 
 
 def _coding_of(container: InputContainer, stream: VideoStream) -> str:
-    """Return what FFmpeg calls a coding that it knows no decoder for: nothing else tells."""
+    """Return FFmpeg's name of a codec without decoder, which only its text dump contains."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
@@ -175,7 +175,7 @@ def _coding_of(container: InputContainer, stream: VideoStream) -> str:
 
 
 def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
-    """Return how many frames a source says or seems to have, if it has an end."""
+    """Return the announced or estimated number of frames, or None if unknown."""
     if stream.frames:
         return stream.frames
     if stream.duration and stream.time_base and stream.average_rate:
@@ -188,31 +188,31 @@ def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
 def announced_ends(
     container: InputContainer, stream: VideoStream
 ) -> tuple[Fraction | None, Fraction]:
-    """Return the second at which the pictures should end, if known, and that of the longest track.
+    """Return when the pictures (None if unknown) and the longest track should end, in seconds.
 
-    Formats differ in whether they count from 0 or from the first picture: the earlier is taken.
+    Formats count from 0 or from the first picture; the earlier end is used.
     """
     own = stream.duration * stream.time_base if stream.duration and stream.time_base else None
     return own, Fraction(container.duration or 0, av.time_base)
 
 
 def said(error: OSError | av.FFmpegError) -> str:
-    """Return the library's own words without the URL, which may hold a password."""
+    """Return the library's error message without the URL, which may contain a password."""
     return (error.strerror or "no reason given").lower()
 
 
 def why_decoding_failed(error: av.FFmpegError) -> str:
-    """Return what to tell of a packet that can't be decoded."""
+    """Return the message for a packet that can't be decoded."""
     if error.errno == errno.ENOMEM:
         return TOO_MUCH
-    # What FFmpeg says of a picture that only turns out to be too large when it is decoded.
+    # FFmpeg's error for a picture whose excessive size only shows while it is decoded.
     return TOO_LARGE if isinstance(error, av.error.ArgumentError) else said(error)
 
 
 def _network_options(uri: SourceUri, limit: float, transport: Transport) -> Mapping[str, str]:
     if uri.is_file:
         return {}
-    # Without it FFmpeg gathers some 20 pictures to guess a rate that nobody asks for.
+    # By default FFmpeg buffers about 20 pictures to estimate a rate that is not used.
     options = {"fpsprobesize": "0", "format_whitelist": _CONTAINERS, "max_streams": "32"}
     if uri.is_web:
         return options
@@ -228,7 +228,7 @@ def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str
 def _why_network(
     error: OSError | av.FFmpegError, uri: SourceUri, transport: Transport
 ) -> tuple[str, str]:
-    """Return why a server can't be read and the kind of it, so that people know what to mend."""
+    """Return why a server can't be read, in words that suggest the fix, and the reason code."""
     if isinstance(error, _REFUSED):
         return f"the name or password is wrong, or not allowed this: {said(error)}", "unauthorized"
     if isinstance(error, av.error.HTTPNotFoundError):
@@ -241,7 +241,7 @@ def _why_network(
         return why, "open_failed"
     if error.errno in _UNREACHABLE:
         return said(error), "unreachable"
-    if error.errno == errno.EIO:  # what FFmpeg says of a host that has no address
+    if error.errno == errno.EIO:  # FFmpeg's error for a host name that does not resolve
         return f"no server is found under this name, or it broke off: {said(error)}", "unreachable"
     if isinstance(error, av.error.InvalidDataError):
         return (

@@ -1,4 +1,4 @@
-"""A source's packets, moved onto its stream's timeline."""
+"""Moving a source's packets onto the timeline of its stream."""
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -6,14 +6,14 @@ from fractions import Fraction
 from centernetd.capture.source import Picture, SourcePacket
 from centernetd.flow import Packet
 
-_FARTHEST = 10  # seconds that a packet may be from the picture with which it came
+_FARTHEST = 10  # seconds a packet may be away from the picture it came with
 
 
 class Copying:
-    """Numbers the packets of a stream and gives them their place beside its frames.
+    """Numbers the packets of a stream and places them on the timeline of its frames.
 
-    A packet keeps its distance to the picture with which it came: where the timeline moves a
-    picture, its packets move along.
+    A packet keeps its distance to the picture it came with: when the timeline moves a picture,
+    its packets move along.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Copying:
         time_base: Fraction,
         wall_time: float,
     ) -> Packet:
-        """Return the packet with times that a muxer takes: dts increase, pts are not before."""
+        """Return the packet with times a muxer accepts: increasing dts, and pts not before dts."""
         if self._last_dts is None:
             dts = next((time for time in (dts, pts) if time is not None), 0)
         else:
@@ -72,7 +72,7 @@ class Copying:
 def _decoding(
     packets: Sequence[SourcePacket], moved: Callable[[int | None, Fraction], int | None]
 ) -> Sequence[int | None]:
-    """Return when packets are decoded: what is hidden has a tick each, right before the next."""
+    """Return decoding times; hidden packets get one tick each, right before the next shown."""
     times = [moved(packet.dts, packet.time_base) for packet in packets]
     hidden = [number for number, packet in enumerate(packets) if packet.hidden]
     if hidden:  # the last packet is not

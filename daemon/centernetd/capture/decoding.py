@@ -1,4 +1,4 @@
-"""Which decoder a stream is read with: the GPU's where it is wanted and works, else software."""
+"""Choice of decoder per stream: the GPU's if it is wanted and works, else software."""
 
 import functools
 import logging
@@ -13,7 +13,7 @@ from centernetd.errors import EngineError, SourceError
 
 log = logging.getLogger(__name__)
 
-_OLDEST = (18, 0)  # earlier PyAV loses colour tags and rotation of what a GPU decodes
+_OLDEST = (18, 0)  # earlier PyAV loses colour tags and rotation of pictures decoded on a GPU
 
 
 class GpuDecoderError(SourceError):
@@ -21,7 +21,7 @@ class GpuDecoderError(SourceError):
 
 
 def try_gpu(device: int) -> str:
-    """Open and close the GPU number ``device`` for decoding; return why that fails, or nothing."""
+    """Open GPU ``device`` for decoding and close it; return why that failed, or ""."""
     machine, release = platform.machine(), av.__version__
     if machine != "x86_64":
         return f"PyAV's builds for {machine} decode in software only"
@@ -30,7 +30,7 @@ def try_gpu(device: int) -> str:
     if "cuda" not in hwdevices_available():
         return "this build of PyAV is without CUDA"
     try:
-        Device(device)  # sets its context up so that FFmpeg shares it
+        Device(device)  # creates the context, so that FFmpeg shares it
         _accelerator(device).create(av.Codec("h264", "r"))
     except EngineError as error:
         return str(error)
@@ -42,7 +42,7 @@ def try_gpu(device: int) -> str:
 
 @functools.cache
 def probe(device: int) -> str:
-    """Return what `try_gpu` finds the first time; a GPU that comes later needs a restart."""
+    """Return the first result of `try_gpu`; a GPU added later requires a restart."""
     problem = try_gpu(device)
     if problem and has_nvidia_device():
         log.info("video is decoded on the CPU: %s", problem)
@@ -50,8 +50,8 @@ def probe(device: int) -> str:
 
 
 def _accelerator(device: int) -> HWAccel:
-    # With the fallback FFmpeg itself takes software for what the GPU doesn't know: a codec, a size.
-    # One CUDA context for the engine and all decoders, else each takes a few hundred MB of memory.
+    # The fallback lets FFmpeg use software for a codec or size that the GPU does not support.
+    # The engine and all decoders share one CUDA context; each own one takes a few hundred MB.
     return HWAccel(
         "cuda",
         str(device),
@@ -62,10 +62,10 @@ def _accelerator(device: int) -> HWAccel:
 
 
 class Decoding:
-    """What the sources of one stream are decoded with, one after another.
+    """The decoder of one stream, shared by its successive sources.
 
-    ``wanted`` is ``auto``, ``cuda`` or ``cpu``, ``device`` the number of the GPU. With ``auto``
-    a decoder that failed once is not tried again.
+    ``wanted`` is ``auto``, ``cuda`` or ``cpu``; ``device`` is the GPU number. With ``auto``,
+    a GPU decoder that failed is not tried again.
     """
 
     def __init__(self, wanted: Decode = "cpu", device: int = 0, stream: str = "") -> None:
@@ -75,12 +75,12 @@ class Decoding:
         self._gave_up = wanted == "cpu"
 
     def accelerator(self) -> HWAccel | None:
-        """Return what the next source is to be opened with; None is software.
+        """Return the accelerator to open the next source with; None means software.
 
         Raises
         ------
         SourceError
-            When the GPU is demanded and can't be had.
+            When the GPU is required and not available.
         """
         if self._gave_up:
             return None
@@ -91,12 +91,12 @@ class Decoding:
         return _accelerator(self.device)
 
     def open_failed(self) -> bool:
-        """Return whether it was for the GPU that a source couldn't be opened, and give it up then.
+        """Return whether the GPU is why a source couldn't be opened; if so, stop using it.
 
         Raises
         ------
         SourceError
-            When it was, and the GPU is demanded.
+            When it is, and the GPU is required.
         """
         problem = try_gpu(self.device)
         if problem:
@@ -104,12 +104,12 @@ class Decoding:
         return bool(problem)
 
     def give_up(self, problem: str) -> None:
-        """Take software from now on, because of ``problem``.
+        """Use software from now on, because of ``problem``.
 
         Raises
         ------
         SourceError
-            When the GPU is demanded.
+            When the GPU is required.
         """
         self._refuse_if_demanded(problem)
         if not self._gave_up:

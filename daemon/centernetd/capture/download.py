@@ -1,4 +1,4 @@
-"""Pictures that a GPU decoded, fetched into memory."""
+"""Copying pictures decoded on a GPU to host memory."""
 
 from fractions import Fraction
 from typing import cast
@@ -10,13 +10,13 @@ from centernetd.cuda import Device, copy_rows_out
 
 
 class Download:
-    """Fetches the pictures of one source.
+    """Copies the pictures of one source to host memory.
 
-    PyAV can do that too, but holds Python's lock meanwhile, so that all other threads stand still.
+    PyAV can do that too, but holds the GIL meanwhile, which stops all other threads.
     """
 
     def __init__(self, device: int) -> None:
-        """Fetch from the GPU number ``device``.
+        """Copy from GPU ``device``.
 
         Raises
         ------
@@ -27,9 +27,9 @@ class Download:
         self._fetched: VideoFrame | None = None
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
-        """Return ``frame``, in memory; what was returned before is overwritten.
+        """Return ``frame`` in host memory, overwriting the frame returned before.
 
-        ``pixel_format`` is what it has on the GPU, as FFmpeg names it.
+        ``pixel_format`` is FFmpeg's name of its format on the GPU.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Download:
         return fetched
 
     def _place(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
-        """Return a picture of the size and scan of ``frame``, the last one if it fits."""
+        """Return a frame of the size and scan of ``frame``, reusing the last one if it matches."""
         wanted = (frame.width, frame.height, pixel_format, frame.interlaced_frame)
         last = self._fetched
         if last is None or wanted != (
@@ -63,9 +63,9 @@ class Download:
 
 
 def _of_two_fields(frame: VideoFrame) -> VideoFrame:
-    """Return ``frame`` marked as interlaced, which decides how its chroma is converted.
+    """Return ``frame`` marked as interlaced, which selects how its chroma is converted.
 
-    PyAV can't set that, but a filter can, and leaves the memory.
+    PyAV can't set that flag, but a filter can, and it does not copy the pixels.
     """
     graph = Graph()
     source = graph.add_buffer(

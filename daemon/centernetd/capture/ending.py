@@ -1,4 +1,4 @@
-"""Whether a file was read to its end."""
+"""Checking whether a file was read to its end."""
 
 from fractions import Fraction
 
@@ -11,23 +11,23 @@ from centernetd.capture.container import announced_ends
 from centernetd.errors import SourceError
 
 GOES_ON = "its video goes on in another track, which isn't read"
-_HELD = 4  # packets that a demuxer may still hold of one track when the next begins
-_LONGEST_GAP = 1.0  # seconds that a file may end before the end it announces
+_HELD = 4  # packets of a track a demuxer may still hold when the next track begins
+_LONGEST_GAP = 1.0  # seconds a file may end before its announced end
 
 
 class Ending:
-    """Notes the packets of a file, to judge in the end what is missing."""
+    """Tracks the packets of a file, to find out at its end what is missing."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        """Judge the reading of ``stream``."""
+        """Check the reading of ``stream``."""
         self._stream = stream
         self._own, self._longest = announced_ends(container, stream)
         self._end = Fraction(0)  # in seconds, of all tracks
         self._read = 0  # packets of the stream
-        self._others: dict[int, tuple[int, int]] = {}  # what was read before, and their own
+        self._others: dict[int, tuple[int, int]] = {}  # ours read before, and theirs
 
     def note(self, packet: "Packet[Stream]") -> None:
-        """Take a packet of any track into account."""
+        """Record a packet of any track."""
         if packet.pts is not None and packet.time_base:
             end = (packet.pts + (packet.duration or 0)) * packet.time_base
             self._end = max(self._end, end)
@@ -38,15 +38,15 @@ class Ending:
             self._others[packet.stream.index] = (begun, count + 1)
 
     def check(self, pictured: Fraction, *, cut: bool) -> None:
-        """Judge a file whose pictures end at the second ``pictured``.
+        """Check a file whose pictures end at the second ``pictured``.
 
-        Some formats announce only the end of the longest track, which may be sound or subtitles.
-        Where the times were ``cut``, it means nothing.
+        Some formats announce only the end of the longest track, which may be audio or subtitles.
+        If times were ``cut``, the announced end is ignored.
 
         Raises
         ------
         SourceError
-            When the video goes on in another track, or ends long before what is announced.
+            When the video continues in another track, or ends long before its announced end.
         """
         moved = sum(
             count

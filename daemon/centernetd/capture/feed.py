@@ -1,4 +1,4 @@
-"""What an HTTP server sends, as bytes that FFmpeg reads without a connection of its own."""
+"""An HTTP source as a file object for FFmpeg, which needs no connection of its own."""
 
 import io
 import re
@@ -9,21 +9,21 @@ from centernetd.capture.web import Allowance, Body, Web
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 
-_ENOUGH = 16  # bytes that tell a playlist or JPEG from the rest
-_POLL = 0.1  # seconds between two looks at a still picture
+_ENOUGH = 16  # bytes needed to recognise a playlist or JPEG
+_POLL = 0.1  # seconds between two requests for a still picture
 _START = b"\xff\xd8\xff"
-# The next marker but those that stand inside coded data: ITU-T T.81, B.1.1.2.
+# The next marker, except those that occur inside coded data: ITU-T T.81, B.1.1.2.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _NO_LENGTH = frozenset(b"\x01\xd8\xd9")
 _PART = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n"
 
 
 class Feed:
-    """A file to FFmpeg; what goes wrong while it is read ends it, and `check` raises that.
+    """A file object for FFmpeg; an error while reading ends it and is raised by `check`.
 
-    ``format`` is what FFmpeg must read it as, None leaves that to it. ``in_bursts`` tells that
-    it is fetched in pieces of many seconds, ``complete`` that it is a playlist to which no more
-    is added. Where there is a ``body`` (of known size) it can be read from anywhere.
+    ``format`` is the format FFmpeg must use; None lets it probe. ``in_bursts`` is True if the
+    source is fetched in pieces of many seconds, ``complete`` if it is a playlist that does not
+    grow any more. With a ``body`` (of known size) the feed is seekable.
     """
 
     def __init__(
@@ -42,27 +42,27 @@ class Feed:
         self._error: Exception | None = None
 
     def read(self, count: int) -> bytes:
-        """Return up to ``count`` bytes, none at the end or when something went wrong."""
+        """Return up to ``count`` bytes; b"" at the end or after an error."""
         try:
             if not self._rest and self._error is None:
                 self._rest = memoryview(next(self._chunks, b""))
         except Exception as error:  # must not pass through FFmpeg
-            # Its traceback holds what was read, megabytes of it.
+            # The traceback would keep megabytes of data alive.
             self._error = error.with_traceback(None) if isinstance(error, SourceError) else error
         taken, self._rest = self._rest[:count], self._rest[count:]
         self._position += len(taken)
         return bytes(taken)
 
     def seekable(self) -> bool:
-        """Whether it can be read from anywhere."""
+        """Return whether it can be read from any position."""
         return self._body is not None
 
     def tell(self) -> int:
-        """Return where the next byte is read."""
+        """Return the position of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Read on from ``offset``, as `io.IOBase.seek`."""
+        """Continue reading at ``offset``, as `io.IOBase.seek`."""
         if self._body is None:
             raise io.UnsupportedOperation("seek")
         offset += (0, self._position, self._body.size or 0)[whence]
@@ -73,25 +73,25 @@ class Feed:
         return offset
 
     def check(self) -> None:
-        """Raise what ended it, if it wasn't its end; once."""
+        """Raise the error that ended the feed, if any, and clear it."""
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def close(self) -> None:
-        """Close its connection."""
+        """Close the connection."""
         self._chunks.close()
 
 
 def open_feed(uri: SourceUri, allowance: Allowance, hosts: Sequence[str], *, once: bool) -> Feed:
-    """Ask for ``uri``; ``allowance`` limits that, and then what is read for each picture.
+    """Request ``uri``; ``allowance`` limits that, and then what is read per picture.
 
-    What is read ``once`` has an end, and is resumed where the connection is lost.
+    A source read ``once`` has an end, and is resumed when the connection is lost.
 
     Raises
     ------
     SourceError
-        When it can't be had.
+        When the request fails.
     """
     web = Web(uri, hosts, allowance)
     body = Body(web, web.url, once=once)
@@ -121,7 +121,7 @@ def _joined(*parts: Iterable[bytes]) -> Generator[bytes, None, None]:
 
 
 def jpegs(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
-    """Yield each JPEG in ``chunks``, whatever is around it."""
+    """Yield each JPEG in ``chunks``, ignoring anything around it."""
     held, at = bytearray(), 0
     for chunk in chunks:
         held += chunk
@@ -142,12 +142,12 @@ def jpegs(chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
 
 
 def _walk(held: bytearray, at: int) -> tuple[int, bool]:
-    """Go from marker to marker; return how far, and whether that is the picture's end."""
+    """Walk the markers; return the position reached and whether the picture ends there."""
     while marker := _MARKER.search(held, at):
         code, after = held[marker.start() + 1], marker.end()
         if code == 0xD9:
             return after, True
-        if code == 0xD8:  # the next picture's
+        if code == 0xD8:  # the next picture begins
             return marker.start(), True
         if code not in _NO_LENGTH:
             if len(held) < after + 2:
@@ -158,7 +158,7 @@ def _walk(held: bytearray, at: int) -> tuple[int, bool]:
 
 
 def _asked_again(web: Web) -> Iterator[bytes]:
-    """Yield a still picture again and again, until there is none."""
+    """Request a still picture repeatedly and yield it, until none is returned."""
     found = True
     while found:
         found = False

@@ -1,4 +1,4 @@
-"""Files that can be read twice."""
+"""Files, which can be reopened and read again."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -9,10 +9,10 @@ from centernetd.capture.video import VideoSource
 
 
 class FileSource:
-    """A file that is read anew by software where the GPU's decoder fails: no picture is lost."""
+    """A file that is reread by software if the GPU's decoder fails, so that no picture is lost."""
 
     def __init__(self, opener: Callable[[], VideoSource]) -> None:
-        """Open with ``opener`` what will be the same when it is opened again.
+        """Open the file with ``opener``, which must open the same one each time.
 
         Raises
         ------
@@ -27,26 +27,26 @@ class FileSource:
 
     @property
     def info(self) -> SourceInfo:
-        """What is known of the file."""
+        """Properties of the file."""
         return self._source.info
 
     @property
     def damaged(self) -> int:
-        """Packets that could not be decoded, in the last reading."""
+        """Packets that could not be decoded in the last reading."""
         return self._source.damaged
 
     @property
     def held_back(self) -> int:
-        """Always 0: of a file, every picture is given out."""
+        """Always 0: every picture of a file is returned."""
         return self._source.held_back
 
     def __iter__(self) -> Iterator[Picture]:
-        """Yield each picture once.
+        """Yield each picture exactly once.
 
         Raises
         ------
         SourceError
-            When the file can't be read on.
+            When reading the file fails.
         """
         given = 0
         try:

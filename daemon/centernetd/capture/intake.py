@@ -1,4 +1,4 @@
-"""Where the pictures of one stream become frames."""
+"""Turning the pictures of a stream into frames on its timeline."""
 
 import logging
 import threading
@@ -15,22 +15,22 @@ from centernetd.flow import Frame, Lane, Meters
 
 log = logging.getLogger(__name__)
 
-_DISAGREES = 10.0  # seconds of lag at which stamps are doubted
-_IDLE = 0.1  # of the time is spent waiting for the source, where that sets the pace
+_DISAGREES = 10.0  # seconds of lag at which timestamps are doubted
+_IDLE = 0.1  # minimum share of time spent waiting for a source that sets the pace
 
 
 class Intake:
-    """Gives each picture its place in the stream's time and offers it to the lane.
+    """Stamps each picture with its stream's time and offers it to the lane.
 
-    It outlives connections and the threads that read them; one thread at a time may call it.
+    It outlives connections and the threads that read them. Only one thread at a time may call it.
     """
 
     def __init__(
         self, stream: StreamConfig, lane: Lane, meters: Meters, stop: threading.Event
     ) -> None:
-        """Feed ``lane`` from ``stream``; what waits for a frame's time is woken by ``stop``."""
+        """Feed ``lane`` from ``stream``; ``stop`` interrupts waiting for a frame's time."""
         self.count = 0
-        """Pictures taken in."""
+        """Number of pictures taken."""
         self._stream = stream
         self._live_source = not stream.from_file
         self._lane = lane
@@ -47,7 +47,7 @@ class Intake:
         self._sound_noted = False
 
     def connected(self, info: SourceInfo) -> None:
-        """Prepare for the pictures of a source that was just opened."""
+        """Prepare for the pictures of a newly opened source."""
         self._status.codec, self._status.decoder = info.codec, info.decoder
         self._status.total_frames = info.total_frames
         if info.has_sound and not self._sound_noted and self._stream.record.when != "never":
@@ -61,12 +61,12 @@ class Intake:
             self._timeline = Timeline(info.time_base)
 
     def take(self, picture: Picture) -> None:
-        """Offer ``picture`` to the lane, at its time where the source doesn't keep to it.
+        """Offer ``picture`` to the lane, waiting until it is due if the source sends ahead of time.
 
         Raises
         ------
         SourceError
-            When the pictures come so late that the source should be opened anew.
+            When pictures are so late that the source should be reopened.
         """
         timeline, decoded_at = self._timeline, time.monotonic()
         self._idle.came(decoded_at, picture.decode_seconds)
@@ -90,7 +90,7 @@ class Intake:
         )
         self.count += 1
         self._status.last_frame_at = frame.captured_at
-        if self._live_source:  # what is offered is the sinks' to draw on
+        if self._live_source:  # checked before the offer: sinks draw on the image
             self._look_at(picture, frame.captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
@@ -101,14 +101,14 @@ class Intake:
         self._idle.left(time.monotonic())
 
     def _judge_time(self) -> None:
-        """Decide what to think of pictures that come later than their stamps say."""
+        """Decide how to treat pictures that arrive later than their timestamps."""
         timeline, most = self._timeline, self._stream.stall_timeout
-        # Who never waits for the source can't tell how fast it sends: that is lag of our own.
+        # Without waiting for the source, its rate can't be measured: the lag is our own.
         if timeline.lag > min(most, _DISAGREES) and self._idle.share > _IDLE:
             timeline.distrust()
         self._note_timing()
         self._status.source_lag = lag = timeline.lag
-        # A lossless stream lags by waiting for us, which opening it anew would not mend.
+        # A lossless stream lags because it waits for us, which reopening would not fix.
         if self._stream.policy == "live" and lag > most:
             raise SourceError(f"its pictures come more than {most:g} s late", "lagging")
 
@@ -120,7 +120,7 @@ class Intake:
         self._by_arrival = by_arrival
 
     def _look_at(self, picture: Picture, now: float) -> None:
-        """Note whether the picture of a live source stands still."""
+        """Record and log whether the picture of a live source is frozen."""
         frozen = self._frozen.look(picture.image, now, is_key=picture.is_key)
         if frozen == self._status.frozen:
             return

@@ -1,4 +1,4 @@
-"""Which class reads a source."""
+"""Choosing and opening the class that reads a source."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,10 +25,10 @@ def open_source(
 ) -> Source:
     """Open ``uri``; ``timeout`` seconds limit opening it and, on a network, each read.
 
-    ``decoding``, which lasts longer than one source, decides what decodes it: software, if it is
-    left out. The pictures bring their ``packets`` along where they are asked for. ``transport``
-    is how rtsp:// sends them, ``follow_hosts`` are where http(s):// may lead besides its own host.
-    What is read ``once`` is a file, wherever it is; None takes paths for files only.
+    ``decoding``, which is shared by successive sources, selects the decoder; by default it is
+    software. With ``packets``, pictures carry their packets. ``transport`` is used by rtsp://.
+    http(s):// may lead to its own host and to ``follow_hosts``. A source read ``once`` is
+    treated as a file, wherever it is; with None only paths are.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def open_source(
 
 
 def stream_opener(stream: StreamConfig, *, packets: bool = False) -> Callable[..., Source]:
-    """Return what opens the sources of ``stream``, as `open_source`, one after another."""
+    """Return a function that opens the sources of ``stream`` one after another."""
     return partial(
         open_source,
         decoding=Decoding(stream.decode, stream.device, stream.name),
@@ -66,5 +66,5 @@ def stream_opener(stream: StreamConfig, *, packets: bool = False) -> Callable[..
 
 
 def open_stream(stream: StreamConfig, *, packets: bool = False) -> Source:
-    """Open the source of ``stream``; raises SourceError when it can't be opened."""
+    """Open the source of ``stream``; raise SourceError when it can't be opened."""
     return stream_opener(stream, packets=packets)(stream.source, stream.stall_timeout)

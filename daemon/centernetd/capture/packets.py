@@ -1,4 +1,4 @@
-"""A source's own packets: as they came, in the one form that recordings take."""
+"""A source's packets, kept as received, in the form that recordings use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from centernetd.capture.source import SourcePacket
 from centernetd.errors import SourceError
 from centernetd.flow import UPRIGHT, Coding, Orientation
 
-# What brings packets into NAL units with start codes, as a camera on the network sends them.
+# Bitstream filters that convert packets to NAL units with start codes, as network cameras send.
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 # Whether a NAL unit is a parameter set, by its first byte: ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
 _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
@@ -21,14 +21,14 @@ _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
     "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
 }
 _START_CODE = b"\x00\x00\x01"
-_MOST = 1024  # packets that are kept while none of them makes a picture
+_MOST = 1024  # packets kept while none of them yields a picture
 
 
 class PacketCopier:
     """Keeps the packets of a stream until they are taken with the next picture.
 
-    Every key frame gets its parameter sets, and what precedes the first is left out. Other
-    codecs than H.264 and H.265 give their names and nothing to copy.
+    Every key frame gets its parameter sets; packets before the first key frame are dropped.
+    Codecs other than H.264 and H.265 are kept without conversion or parameter sets.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -37,7 +37,7 @@ class PacketCopier:
         Raises
         ------
         SourceError
-            When what it says of its coding is damaged.
+            When its codec configuration is damaged.
         """
         self._context = stream.codec_context
         self._codec = self._context.codec.canonical_name
@@ -48,9 +48,9 @@ class PacketCopier:
         self._packets: list[SourcePacket] = []
 
     def add(self, packet: "Packet[VideoStream]") -> bool:
-        """Keep a packet, which has been decoded: its content goes.
+        """Keep a packet that has been decoded; its content is consumed.
 
-        Returns False for one so damaged that it can't be kept; then a key frame is waited for.
+        Return False if it is too damaged to be kept; packets are then dropped until a key frame.
         """
         if not packet.size:
             return True
@@ -66,7 +66,7 @@ class PacketCopier:
             if whole.is_keyframe:
                 data = self._with_parameters(data)
                 self._coding = self._present_coding()
-                while self._packets and self._packets[-1].hidden:  # nothing that is shown needs it
+                while self._packets and self._packets[-1].hidden:  # no shown packet depends on it
                     self._packets.pop()
             if self._coding is not None:
                 self._packets.append(self._copied(whole, data, self._coding, whole.is_discard))
@@ -75,9 +75,9 @@ class PacketCopier:
     def take(
         self, orientation: Orientation = UPRIGHT, aspect: Fraction = Fraction(1)
     ) -> Sequence[SourcePacket]:
-        """Return what was kept, up to the last that is shown, and forget it.
+        """Return the packets kept up to the last shown one, and remove them.
 
-        It is shown as the picture with which it is taken.
+        They get the orientation and pixel aspect of the picture they are taken with.
         """
         last = len(self._packets)
         while last and self._packets[last - 1].hidden:

@@ -1,4 +1,4 @@
-"""From what a decoder gives to BGR and upright, the same whichever decoder gave it."""
+"""Converting decoded frames to upright BGR, identical for all decoders."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from centernetd.flow import Orientation
 
 # A GPU interleaves the chroma planes. FFmpeg converts that to BGR by other code, whose colours
-# differ by up to 39 levels at edges; parting the planes first loses nothing and costs little.
-# What is BGR already would be left where it is: in the decoder's own memory, which may hold the
-# rows from the bottom up, and from which the next picture may be predicted.
+# differ by up to 39 levels at edges; separating the planes first is lossless and cheap.
+# BGR input would not be copied but stay in the decoder's memory, which may be stored bottom-up
+# and from which the next picture may be predicted.
 _VIA = {
     "nv12": "yuv420p",
     "nv16": "yuv422p",
@@ -24,7 +24,7 @@ _VIA = {
     "p210le": "yuv422p10le",
     "bgr24": "rgb24",
 }
-# Matrices are numbered by ITU-T H.273, 8.3. FFmpeg converts from these and refuses the others.
+# Matrix numbers of ITU-T H.273, 8.3. FFmpeg converts from these and rejects the others.
 _BT709, _BT601, _BT2020, _BT2020_CONSTANT = 1, 6, 9, 10
 _CONVERTIBLE = frozenset({_BT709, 4, 5, _BT601, 7, _BT2020})
 
@@ -32,7 +32,7 @@ _CONVERTIBLE = frozenset({_BT709, 4, 5, _BT601, 7, _BT2020})
 class ToBgr:
     """Converts the frames of one source.
 
-    It keeps its contexts: setting one up costs more than converting a 720p frame.
+    It reuses its contexts: creating one costs more than converting a 720p frame.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class ToBgr:
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return ``frame`` as uint8 [height, width, 3]; rows keep FFmpeg's padding.
 
-        The memory is nobody else's. ``frame`` gets the tag of the matrix that was taken.
+        The caller owns the memory. ``frame`` is tagged with the matrix that was used.
         """
         frame.colorspace = _matrix_of(frame)
         via = _VIA.get(frame.format.name)
@@ -59,17 +59,17 @@ def _matrix_of(frame: VideoFrame) -> int:
         return frame.colorspace
     if frame.colorspace == _BT2020_CONSTANT:
         return _BT2020
-    # High-definition video that says nothing is BT.709; FFmpeg would take BT.601 for it.
+    # Untagged high-definition video is BT.709; FFmpeg would assume BT.601.
     return _BT709 if frame.height >= 720 else _BT601
 
 
 def orientation_of(frame: VideoFrame) -> Orientation | None:
-    """Return how ``frame`` is to be shown, or None where nothing is said with it.
+    """Return how to display ``frame``, or None if it carries no display matrix.
 
-    What is none of the eight ways gets the nearest.
+    A matrix other than the eight orientations is mapped to the nearest one.
     """
-    # PyAV's frames and their side data hold each other until the garbage collector comes, which is
-    # late: pictures would pile up. So a copy is asked, which is as good as empty.
+    # PyAV's frames and their side data form a reference cycle, collected late: pictures would
+    # pile up. Reading the side data of a tiny copy avoids that.
     frame.colorspace = _matrix_of(frame)
     tiny = frame.reformat(16, 16, "gray", interpolation=Interpolation.POINT, threads=1)
     told: Any = tiny.side_data.get("DISPLAYMATRIX")
@@ -82,20 +82,20 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
 
 
 def upright(image: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:
-    """Return ``image`` as ``orientation`` has it shown, in its own memory where it fits."""
+    """Return ``image`` displayed as ``orientation``, reusing its memory if the shape allows."""
     a, b, c, d = orientation
     turned = cv2.transpose(image) if b else image
     across, down = a or c, b or d
     if (across, down) != (1, 1):
-        # In place: memory that is new each time would cost ten times the turning.
+        # In place: allocating new memory each time would cost ten times as much as the flip.
         cv2.flip(turned, 1 if down == 1 else 0 if across == 1 else -1, turned)
     return np.asarray(turned, np.uint8)
 
 
 def _unknown(kind: type[sidedata.Type], value: object) -> sidedata.Type:
-    """Make a member for side data that PyAV doesn't know, such as EXIF in a JPEG.
+    """Create a member for side data unknown to PyAV, such as EXIF in a JPEG.
 
-    Without it none of the picture's side data can be looked at.
+    Otherwise none of the picture's side data would be readable.
     """
     member: Any = object.__new__(kind)
     member._name_, member._value_ = f"UNKNOWN_{value}", value

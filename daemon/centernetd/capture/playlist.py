@@ -1,4 +1,4 @@
-"""HTTP Live Streaming (RFC 8216): a playlist and its segments, as one stream of bytes."""
+"""HTTP Live Streaming (RFC 8216): a playlist and its segments as one byte stream."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
@@ -10,17 +10,17 @@ from centernetd.capture.web import Body, Web
 from centernetd.errors import SourceError
 
 MARK = b"#EXTM3U"
-"""What a playlist begins with."""
+"""First bytes of a playlist."""
 MOST_BYTES = 1 << 20
-"""In a playlist."""
-_LIVE_SEGMENTS = 3  # of a live playlist that are read from its end
-_LONGEST_WAIT = 10.0  # seconds between two looks at a live playlist
+"""Maximum size of a playlist."""
+_LIVE_SEGMENTS = 3  # read from the end of a live playlist
+_LONGEST_WAIT = 10.0  # seconds between two requests of a live playlist
 _ATTRIBUTE = pattern(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
 
 
 @dataclass(frozen=True)
 class Piece:
-    """``length`` bytes from ``first`` on of what is at ``url``, or all of it."""
+    """``length`` bytes starting at ``first`` of the resource at ``url``, or all of it."""
 
     url: str
     first: int = 0
@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of video, and the piece without which it can't be decoded, if there is one."""
+    """A piece of video and the piece needed to decode it, if any."""
 
     media: Piece
     header: Piece | None
@@ -37,10 +37,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist's segments, the first of them with the number ``sequence``.
+    """The segments of a playlist; the first has the number ``sequence``.
 
-    ``complete`` tells that no more will come, ``target`` is the longest segment's seconds.
-    ``best`` is the URL of its best variant: then there are no segments.
+    ``complete`` is True if no more will be added. ``target`` is the longest segment in seconds.
+    ``best`` is the URL of the best variant; there are no segments then.
     """
 
     segments: tuple[Segment, ...]
@@ -51,7 +51,7 @@ class Playlist:
 
 
 def read_text(chunks: Generator[bytes, None, None]) -> bytes:
-    """Return a playlist's text; raise SourceError when it is too large."""
+    """Return the text of a playlist; raise SourceError if it is too large."""
     text = bytearray()
     with closing(chunks):
         for chunk in chunks:
@@ -63,7 +63,7 @@ def read_text(chunks: Generator[bytes, None, None]) -> bytes:
 
 
 def parse(text: bytes, url: str) -> Playlist:
-    """Return the playlist that was read from ``url``.
+    """Parse the playlist read from ``url``.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def open_playlist(web: Web, text: bytes, url: str) -> tuple[Playlist, str]:
 
 
 def segments(web: Web, playlist: Playlist, url: str, *, once: bool) -> Generator[bytes, None, None]:
-    """Yield the bytes of the segments, for as long as the playlist goes on.
+    """Yield the bytes of the segments until the playlist is complete.
 
     Raises
     ------
     SourceError
-        When one can't be had, or the playlist began again.
+        When a segment can't be read or the playlist restarted.
     """
     listed = len(playlist.segments)
     due = playlist.sequence + (0 if playlist.complete else max(0, listed - _LIVE_SEGMENTS))

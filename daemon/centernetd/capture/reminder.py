@@ -1,29 +1,29 @@
-"""Causes that come back for hours, told at once and then once a minute."""
+"""Rate limit for log messages about recurring failures: the first, then one per minute."""
 
 import time
 from collections import Counter
 from collections.abc import Callable
 
 INTERVAL = 60.0
-"""Seconds after which a cause that is still there is told again."""
-_MOST = 32  # causes that are remembered; what was not told for longest goes
+"""Seconds after which a persisting cause is logged again."""
+_MOST = 32  # causes remembered; the one logged longest ago is dropped
 
 
 class Reminder:
-    """Decides what of a stream's failures is logged.
+    """Decides which failures of a stream are logged.
 
-    A sentence is told at once when it is a new one of its kind; the same again only after
-    `INTERVAL`, with the number of times it came meanwhile, whatever else came in between.
+    A new sentence of its kind is logged immediately. It is logged again only after `INTERVAL`,
+    with its number of occurrences since, regardless of other failures in between.
     ``clock`` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[tuple[str, str], float] = {}  # when, the longest ago first
+        self._told: dict[tuple[str, str], float] = {}  # time of logging, oldest first
         self._held: Counter[tuple[str, str]] = Counter()
 
     def count(self, kind: str, sentence: str) -> int:
-        """Return how often it has come since it was last told, or 0 where it is not told now."""
+        """Return the occurrences since the last log line, or 0 if it is not to be logged now."""
         now, cause = self._clock(), (kind, sentence)
         self._held[cause] += 1
         if cause in self._told and now - self._told[cause] < INTERVAL:

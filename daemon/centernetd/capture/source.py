@@ -1,4 +1,4 @@
-"""What a source is, whatever it reads."""
+"""The interface of a source and the types it yields."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from centernetd.flow import Coding
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourcePacket:
-    """A packet as the source sent it, in its own time: see `flow.Packet`."""
+    """A packet as sent by the source, with the source's times; see `flow.Packet`."""
 
     data: bytes
     pts: int | None
@@ -27,13 +27,13 @@ class SourcePacket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A decoded picture with the source's own time.
+    """A decoded picture with the source's own timestamp.
 
     ``image`` is uint8 [height, width, 3], BGR, upright. ``pts`` counts ``time_base`` seconds;
-    it is None where the source has no time of its own worth keeping. ``decode_seconds`` is
-    what decoding and converting took, without the waiting. ``packets`` are those that were
-    read since the picture before, where they were asked for. ``is_key`` tells that it was
-    coded by itself. ``aspect`` is the width of a pixel over its height.
+    it is None if the source has no usable timestamps. ``decode_seconds`` is the time spent
+    decoding and converting, without waiting. ``packets`` are those read since the previous
+    picture, if requested. ``is_key`` is True if it was coded without reference to others.
+    ``aspect`` is the width of a pixel over its height.
     """
 
     image: NDArray[np.uint8]
@@ -47,11 +47,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known of an open source.
+    """Properties of an open source.
 
-    ``total_frames`` is its own estimate, if it has one. ``in_bursts`` tells that its pictures
-    come many at a time, long before their own; ``complete`` that it is a playlist to which
-    nothing is added any more.
+    ``total_frames`` is the source's own estimate, if any. ``in_bursts`` is True if pictures
+    arrive in groups, long before they are due; ``complete`` if it is a playlist that does not
+    grow any more.
     """
 
     codec: str
@@ -64,23 +64,23 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """An open source: iterate it for its pictures, then close it.
+    """An open source: iterate over its pictures, then close it.
 
-    ``damaged`` counts what was passed over because it is broken, ``held_back`` what of that was
-    broken only by what came before. ``info`` may change with any picture.
+    ``damaged`` counts damaged items that were skipped; ``held_back`` counts those of them that
+    were damaged only through earlier ones. ``info`` may change with any picture.
     """
 
     @property
     def info(self) -> SourceInfo:
-        """What is known of it."""
+        """Current properties of the source."""
 
     @property
     def damaged(self) -> int:
-        """Packets and pictures passed over: not decodable, or decoded from damaged data."""
+        """Packets and pictures skipped: not decodable, or decoded from damaged data."""
 
     @property
     def held_back(self) -> int:
-        """Pictures among these that aren't damaged, but that no whole one preceded."""
+        """Pictures among these that are intact themselves, but follow no intact picture."""
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.
@@ -88,8 +88,8 @@ class Source(Protocol):
         Raises
         ------
         SourceError
-            When the source can't be read on. What was read before stays good.
+            When reading the source fails. Pictures yielded before remain valid.
         """
 
     def close(self) -> None:
-        """Release it; may be called twice."""
+        """Release the source; idempotent."""

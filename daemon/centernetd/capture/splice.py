@@ -1,18 +1,18 @@
-"""Where the times of a file start anew or leap, as in recordings joined end to end."""
+"""Joining a file's timestamps where they restart or jump, as in concatenated recordings."""
 
 from collections import deque
 from fractions import Fraction
 
 _BACK = 2.0  # seconds
-_HOLE = 10.0  # seconds without pictures that are believed in any case
-_GAPS = 100  # that are remembered
+_HOLE = 10.0  # seconds without pictures that are accepted in any case
+_GAPS = 100  # number of gaps remembered
 _UNLIKE = 10  # times the largest gap remembered
 
 
 class Splice:
-    """Finds cuts, and moves what follows one directly behind what precedes it.
+    """Finds cuts, and moves what follows a cut directly behind what precedes it.
 
-    It is asked for each packet, in decoding order, so that pictures and copied packets move
+    It is called for each packet, in decoding order, so that pictures and copied packets move
     alike. A cut is a step back by more than 2 s or ten times the largest of the last hundred
     gaps, or a step forward by more than 10 s and ten times that gap.
     """
@@ -22,12 +22,12 @@ class Splice:
         self.cuts = 0
         self._most_back, self._longest_hole = round(_BACK / time_base), round(_HOLE / time_base)
         self._gaps: deque[int] = deque(maxlen=_GAPS)
-        self._last: int | None = None  # decoded, as the file has it
-        self._end = 0  # of what is shown, moved
+        self._last: int | None = None  # dts as in the file
+        self._end = 0  # of the shown pictures, after shifting
         self._shift = 0
 
     def shift(self, dts: int | None, pts: int | None) -> int:
-        """Return what is to be added to the times of the packet that has these."""
+        """Return the offset to add to the times of a packet with this ``dts`` and ``pts``."""
         decoded = pts if dts is None else dts
         if decoded is None:
             return self._shift

@@ -1,4 +1,4 @@
-"""The capture stage: one source into one lane."""
+"""The capture stage: reads one source into one lane, reopens it and detects stalls."""
 
 import logging
 import threading
@@ -20,22 +20,22 @@ from centernetd.flow import Lane, Meters, StreamState
 log = logging.getLogger(__name__)
 
 GRACE = 5.0
-"""Seconds after a stall in which a library may still come back by itself."""
-_STALL = 0.9  # of stall_timeout: with a look every half second, 10 s are kept on a busy machine
+"""Seconds after a stall in which a library may still return by itself."""
+_STALL = 0.9  # of stall_timeout: with a check every half second, 10 s are kept on a busy machine
 
 Opener = Callable[[SourceUri, float], Source]
 
 
 class CaptureStage:
-    """Reads one stream into its lane: a file once, anything live for ever.
+    """Reads one stream into its lane: a file once, a live source forever.
 
-    A live source that can't be opened, ends, stalls or lags is opened anew after a wait that
-    ``stop`` cuts short; only a playlist that was complete from the beginning isn't. A file that
+    A live source that can't be opened, ends, stalls or lags is reopened after a delay, which
+    ``stop`` interrupts; a playlist that was complete from the beginning is not. A file that
     can't be read ends its stream and marks it as failed.
 
-    A thread that doesn't come back from the library it reads with can't be ended. So `watch`,
-    called from outside, takes its turn away, and `run` goes on in another one; if the lost one
-    ever returns, what it brings is refused.
+    A thread blocked inside a library can't be terminated. So `watch`, called from outside,
+    ends its turn, and `run` is called again in another thread; if the lost thread ever
+    returns, its pictures are rejected.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CaptureStage:
         stop: threading.Event,
         opener: Opener = open_source,
     ) -> None:
-        """Read ``stream`` into ``lane``; ``opener`` is replaced in tests."""
+        """Read ``stream`` into ``lane``; tests replace ``opener``."""
         self._stream = stream
         self._lane = lane
         self._status = lane.status
@@ -61,9 +61,9 @@ class CaptureStage:
         self._lost_at = stream.stall_timeout + GRACE
 
     def run(self) -> None:
-        """Read until the source is done or ``stop`` is set, then close the lane.
+        """Read until the source is finished or ``stop`` is set, then close the lane.
 
-        Called once, and once more after each time that `watch` has told of a lost thread.
+        Called once, and again each time `watch` has returned True.
         """
         turn = self._turn
         try:
@@ -78,11 +78,11 @@ class CaptureStage:
         self._lane.close()
 
     def watch(self) -> bool:
-        """Declare a stall; returns whether the thread is lost, and `run` wanted in another one.
+        """Detect a stall; return whether the thread is lost and `run` must be called in a new one.
 
-        To be called about twice a second, by one thread that reads no source. A file's thread
-        keeps its turn, as nobody could go on from the middle; a pipe may be silent for as long
-        as it likes.
+        Call this about twice per second from one thread that reads no source. A file's thread
+        keeps its turn, as no other could continue from the middle. A pipe may be silent for any
+        length of time.
         """
         waited = self._turn.waited
         if self._patient or waited < self._stalls_at:
@@ -133,16 +133,16 @@ class CaptureStage:
             self._stop.wait(wait)
 
     def _read(self, turn: Turn) -> bool:
-        """Open the source and read it to its end; returns whether that is the end of the stream.
+        """Open the source and read it to its end; return whether that is the end of the stream.
 
-        Whatever goes wrong is a SourceError.
+        Every failure is raised as SourceError.
         """
         try:
             return self._read_to_the_end(turn)
         except (SourceError, TurnOverError):
             raise
         except Exception as error:
-            # What a library or our own code gets wrong ends this reading, and no other stream's.
+            # A bug in a library or in our code ends this reading, but affects no other stream.
             sentence = f"a fault while reading: {type(error).__name__}"
             if self._reminder.count("fault", sentence):
                 log.exception(sentence, extra={"stream": self._stream.name})
@@ -188,7 +188,7 @@ class CaptureStage:
         self._status.decoder = source.info.decoder
         self._status.state = StreamState.RUNNING
         self._status.last_error = None
-        if self._failure_told:  # a return is logged where its failure was
+        if self._failure_told:  # log a recovery only if its failure was logged
             self._failure_told = False
             height, width, _ = picture.image.shape
             self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
@@ -215,7 +215,7 @@ class CaptureStage:
             self._log(logging.WARNING, message, self._stream.source, held_back, when)
 
     def _note_loss(self, waited: float) -> None:
-        """Tell that the thread is lost, in its place."""
+        """Record and log that the reading thread is lost, on its behalf."""
         error = f"nothing has come back from the library that reads it for {waited:.0f} s"
         self._status.lost_connections += self._status.state is StreamState.RUNNING
         self._status.state = StreamState.STUCK

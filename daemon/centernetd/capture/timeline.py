@@ -1,30 +1,30 @@
-"""One strictly increasing timeline a stream, whatever its source's clock does."""
+"""One strictly increasing timeline per stream, whatever the source's clock does."""
 
 from fractions import Fraction
 
 _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
-_LARGEST_JUMP = 2.0  # seconds: what strays farther is no longer the same clock
-_LARGEST_LEAD = 10.0  # seconds in all: what servers keep of the past comes at once on connecting
-_DRIFT = 2e-4  # by which a camera's clock may run slow or fast; crystals stay under 1e-4
-_STEPS = 4  # slips, each as large as the largest, that show that stamps run at another rate
+_LARGEST_JUMP = 2.0  # seconds: timestamps off by more belong to another clock
+_LARGEST_LEAD = 10.0  # seconds in total: servers send their backlog immediately on connecting
+_DRIFT = 2e-4  # by which a camera's clock may run slow or fast; crystals stay below 1e-4
+_STEPS = 4  # slips, each as large as the largest, that show that timestamps run at another rate
 
 
 class Timeline:
     """Maps a source's pts onto the stream's timeline.
 
-    A file keeps its own pts and time base, and is only corrected where they don't increase.
-    A live stream is counted in 1/90000 s from its first frame; where its pts are missing, stand
-    still, go back or run ahead of the monotonic clock, by 2 s at once or by 10 s in all, and
-    after `reconnected`, it continues by that clock. Pts that fall behind it are kept: such
-    pictures are late, which `lag` measures. What two clocks drift apart is no lag: 50 ppm would
-    come to 10 s in two days. Pts that steadily run at another rate than their pictures arrive
-    are wrong: see `distrust`.
+    A file keeps its own pts and time base, corrected only where pts do not increase. A live
+    stream counts 1/90000 s from its first frame. It continues by the monotonic clock after
+    `reconnected`, and where pts are missing, repeat, go back or run ahead of that clock, by
+    2 s in one step or by 10 s in total. Pts that fall behind the clock are kept: such pictures
+    are late, which `lag` measures. Clock drift is not lag: 50 ppm would add up to 10 s in two
+    days. Pts that steadily run at another rate than their pictures arrive are wrong: see
+    `distrust`.
     """
 
     def __init__(self, time_base: Fraction | None = None, *, by_arrival: bool = False) -> None:
-        """Start a file's timeline in its ``time_base``, or a live one without.
+        """Start a file's timeline in its ``time_base``, or a live one if that is None.
 
-        A live one is timed ``by_arrival`` of its pictures where that is asked for.
+        With ``by_arrival``, a live timeline is based on the arrival of pictures.
         """
         self.time_base = time_base or _LIVE_TIME_BASE
         self.by_arrival = by_arrival
@@ -32,14 +32,14 @@ class Timeline:
         self._live = time_base is None
         self._last: int | None = None
         self._last_at = 0.0
-        self._source_start: Fraction | None = None  # the source's time that is our time 0
+        self._source_start: Fraction | None = None  # the source's time at our time 0
         self._source_last: Fraction | None = None
-        self._anchor: tuple[int, float] | None = None  # where and when this connection began
-        self._drift = 0.0  # seconds of what seems to be lag, on this connection
-        self._largest_slip = 0.0  # seconds by which one picture came late, on it
+        self._anchor: tuple[int, float] | None = None  # pts and time when this connection began
+        self._drift = 0.0  # seconds of apparent lag caused by clock drift, on this connection
+        self._largest_slip = 0.0  # seconds; largest delay of a single picture, on this connection
 
     def reconnected(self) -> None:
-        """Forget the source's clock: the next frame begins a new one."""
+        """Reset the source's clock: the next frame starts a new one."""
         self.by_arrival = self._always_by_arrival
         self._source_start = self._source_last = None
         self._anchor = None
@@ -47,13 +47,13 @@ class Timeline:
 
     @property
     def lag(self) -> float:
-        """Seconds by which the last frame came later than its pts says, on this connection."""
+        """Seconds by which the last frame arrived later than its pts, on this connection."""
         return 0.0 if self._last is None else self._behind(self._last, self._last_at)
 
     def distrust(self) -> bool:
-        """Time what follows by its arrival if the present lag built up evenly; return whether.
+        """Switch to arrival times if the present lag built up evenly; return `by_arrival`.
 
-        A network or camera that pauses makes some pictures very late; stamps that run at
+        A network or camera that pauses makes some pictures very late; timestamps that run at
         another rate make each a little later.
         """
         if self._is_even(self.lag):
@@ -65,7 +65,7 @@ class Timeline:
 
     def _take_clock(self) -> None:
         self.by_arrival = True
-        self._anchor, self._drift = None, 0.0  # what was late is so no more
+        self._anchor, self._drift = None, 0.0  # earlier lag no longer counts
 
     def stamp(self, pts: int | None, time_base: Fraction, now: float) -> int:
         """Return the timeline's pts for a picture decoded at the monotonic time ``now``."""
@@ -85,7 +85,7 @@ class Timeline:
 
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
-            return self._last or 0  # `stamp` puts it behind the last
+            return self._last or 0  # `stamp` moves it behind the last
         return round(pts * time_base / self.time_base)
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
@@ -106,7 +106,7 @@ class Timeline:
         return by_clock
 
     def _is_believed(self, by_source: int, by_clock: int, now: float) -> bool:
-        """Return whether a picture may be so early; a late source that catches up is not early."""
+        """Return whether a picture may be this early; a source catching up after a delay is not."""
         lead = -self._behind(by_source, now)
         if lead > _LARGEST_LEAD:
             started_at = now if self._anchor is None else self._anchor[1]
@@ -116,7 +116,7 @@ class Timeline:
         return min(float((by_source - by_clock) * self.time_base), lead) <= _LARGEST_JUMP
 
     def _behind(self, pts: int, now: float) -> float:
-        """Return by how many seconds a picture with this place in time is late."""
+        """Return by how many seconds a picture with these ``pts`` is late."""
         if self._anchor is None:
             return 0.0
         start, started_at = self._anchor

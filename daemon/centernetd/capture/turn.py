@@ -1,4 +1,4 @@
-"""One thread's turn at reading a stream, and the clock that others read it by."""
+"""A thread's exclusive right to read a stream, and how long that thread has been away."""
 
 import threading
 import time
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 
 class TurnOverError(Exception):
-    """Another thread reads the stream now: this one may touch nothing of it any more."""
+    """Another thread reads the stream now; this one must not touch it any more."""
 
 
 class Turn:
-    """A thread's right to read its stream, which it loses if it doesn't come back in time.
+    """A thread's right to read its stream, which ends if the thread does not return in time.
 
-    The thread says `wait` before it enters a library that may keep it, and `resume` when it is
-    back. Other threads see how long it has been away. Its turn can end only while it is away,
-    which is looked at again when it does: it may have come and gone meanwhile. So between
-    `resume` and the next `wait` the stream is its own.
+    The thread calls `wait` before it enters a library that may block, and `resume` after it.
+    Other threads see how long it has been away. A turn can only end while its thread is away.
+    This is checked again under the lock, as the thread may have returned and left meanwhile.
+    So between `resume` and the next `wait` the thread owns the stream.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,12 +27,12 @@ class Turn:
         self._over = False
 
     def wait(self, since: float | None = None) -> None:
-        """Tell that the thread goes to the source, or that it has waited for it since then."""
+        """Record that the thread waits for the source, from now or ``since`` on."""
         with self._lock:
             self._since = self._clock() if since is None else since
 
     def resume(self) -> bool:
-        """Tell that the thread is back; returns whether a stall was declared meanwhile.
+        """Record that the thread has returned; return whether a stall was declared meanwhile.
 
         Raises
         ------
@@ -46,20 +46,20 @@ class Turn:
             return self._stalled
 
     def recover(self) -> bool:
-        """Put a declared stall behind; returns whether there was one."""
+        """Clear a declared stall; return whether there was one."""
         stalled, self._stalled = self._stalled, False
         return stalled
 
     @property
     def waited(self) -> float:
-        """Seconds since the thread went to the source; 0 while it is here."""
+        """Seconds the thread has been waiting for the source; 0 while it is not."""
         since = self._since
         return 0.0 if since is None else self._clock() - since
 
     def declare_stall(self, after: float) -> bool:
-        """Have `resume` tell of a stall of a thread that has been away for ``after`` seconds.
+        """Declare a stall of a thread away for ``after`` seconds; `resume` then returns True.
 
-        Returns False when it hasn't, by now, or it is known.
+        Return False if it has not been away that long, or if its stall is already declared.
         """
         with self._lock:
             if self._since is None or self.waited < after or self._stalled or self._over:
@@ -68,7 +68,7 @@ class Turn:
             return True
 
     def end(self, after: float) -> bool:
-        """Take the turn from a thread that has been away for so long; False when it hasn't."""
+        """End the turn of a thread away for ``after`` seconds; return whether it has ended."""
         with self._lock:
             self._over |= self._since is not None and self.waited >= after
             return self._over

@@ -1,4 +1,4 @@
-"""Files and network streams, through PyAV."""
+"""Files and network streams, read and decoded through PyAV."""
 
 import time
 from collections import deque
@@ -37,14 +37,14 @@ from centernetd.config.stream import Transport
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import UPRIGHT, Orientation
 
-_IN_DECODING_ORDER = frozenset({"avi"})  # formats that tell nothing of when a picture is shown
+_IN_DECODING_ORDER = frozenset({"avi"})  # formats without presentation times
 _MOST_REORDERED = 16  # pictures that may be decoded before one that is shown before them
-# Formats that number their frames at a made-up rate: the moment of arrival tells more.
+# Formats that number their frames at an invented rate; arrival times are more accurate.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
 
 class VideoSource:
-    """A file or a network stream, decoded by one thread or the GPU, into BGR."""
+    """A file or network stream, decoded to BGR by one thread or the GPU."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class VideoSource:
     ) -> None:
         """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
 
-        ``decoding`` decides what decodes it: software, if it is left out. The pictures bring
-        their ``packets`` along where that is asked for. ``transport`` is that of rtsp://,
-        ``follow_hosts`` and ``once`` are as in `open_source`.
+        ``decoding`` selects the decoder, software by default. With ``packets``, pictures carry
+        their packets. ``transport`` is that of rtsp://; ``follow_hosts`` and ``once`` are as in
+        `open_source`.
 
         Raises
         ------
         GpuDecoderError
-            When it was the GPU that couldn't be opened, which is not tried again.
+            When the GPU's decoder couldn't be opened, which is not retried.
         SourceError
             When it can't be opened or has no video.
         """
@@ -87,11 +87,11 @@ class VideoSource:
         context = self._stream.codec_context
         self._download: Download | None = None
         self._to_bgr = ToBgr()
-        # What the container says of the pixels' shape goes before what is said in the video.
+        # The pixel aspect of the container takes precedence over that of the video.
         told = self._stream.sample_aspect_ratio
         self._told_aspect = None if told == context.sample_aspect_ratio else told
         self._orientation: Orientation | None = None
-        self._angle = 0  # of what was asked last
+        self._angle = 0  # at the last read of the orientation
         self._expected_pts = 0
         self._guessed = self._container.format.name in _IN_DECODING_ORDER
         self._decoded: deque[int] = deque(maxlen=_MOST_REORDERED + 1)  # their dts
@@ -115,16 +115,15 @@ class VideoSource:
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.
 
-        Packets that can't be decoded are passed over; so are, on a network, pictures up to the
-        first whole one and from a damaged one to the next that is whole (`DamageGate`).
+        Packets that can't be decoded are skipped. On a network, so are pictures before the first
+        intact one, and from a damaged one to the next intact one (`DamageGate`).
 
         Raises
         ------
         GpuDecoderError
             When the GPU fails; the next source of this stream is decoded by software.
         SourceError
-            When the source can't be read on, sends packets for too long that make no picture, or
-            is a file that was cut off.
+            When reading fails, packets yield no picture for too long, or a file was cut off.
         """
         self._allowance.renew()
         try:
@@ -152,10 +151,10 @@ class VideoSource:
             self._ending.check(pictured, cut=self._splice.cuts > 0)
 
     def _packets(self) -> "Iterator[Packet[Stream]]":
-        """Yield the packets of every track: sound may outlive the pictures."""
+        """Yield the packets of every track: audio may outlast the pictures."""
         try:
             yield from self._container.demux()
-        except IndexError:  # PyAV's word for a track that wasn't there when the file was opened
+        except IndexError:  # PyAV's error for a track that did not exist when the file was opened
             raise SourceError(GOES_ON) from None
         except av.FFmpegError:
             self._check_feed()
@@ -185,7 +184,7 @@ class VideoSource:
             raise
 
     def _place(self, packet: "Packet[VideoStream]") -> None:
-        """Move a file's packet to where it belongs, before it is decoded or copied."""
+        """Shift a file's packet to its place on the timeline, before decoding or copying."""
         if shift := self._splice.shift(packet.dts, packet.pts):
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift
@@ -193,14 +192,14 @@ class VideoSource:
     def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         before, frames = self.damaged, self._decode(packet)
         if self._copier is not None and not self._copier.add(packet):
-            self.damaged = before + 1  # once, where the decoder has found it too
+            self.damaged = before + 1  # once, even if the decoder reported it too
         return frames
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         if not self._live:
             self._place(packet)
         self._fruitless += 1
-        if packet.is_keyframe:  # to a parser, a recovery point is one
+        if packet.is_keyframe:  # the parser reports recovery points as key frames
             self._gate.reach_recovery_point()
         if self._live and self._gate.overrules_decoder(time.monotonic()):
             self._stream.codec_context.flags2 |= Flags2.show_all
@@ -221,7 +220,7 @@ class VideoSource:
 
     @property
     def held_back(self) -> int:
-        """Of what is damaged: pictures that are only so because no whole one preceded them."""
+        """Pictures counted as damaged only because no intact one preceded them."""
         return self._gate.held_back
 
     @property
@@ -237,8 +236,8 @@ class VideoSource:
         )
 
     def _in_memory(self, frame: VideoFrame) -> VideoFrame:
-        """Return ``frame``, fetched from the GPU if it is there."""
-        on_gpu = frame.format.name == "cuda"  # asked first: PyAV 17 has no sw_format
+        """Return ``frame``, copied from the GPU if necessary."""
+        on_gpu = frame.format.name == "cuda"  # checked first: PyAV 17 has no sw_format
         held = self._stream.codec_context.sw_format if on_gpu else None
         if held is None:
             return frame
@@ -254,7 +253,7 @@ class VideoSource:
         return GpuDecoderError(f"the GPU's decoder failed: {why}")
 
     def _is_whole(self, frame: VideoFrame) -> bool:
-        """Whether a picture is to be given out; of a file, all that can be decoded are."""
+        """Return whether to yield a picture; of a file, all that can be decoded are."""
         whole = not self._live or self._gate.admits(frame, time.monotonic())
         self.damaged += not whole
         self._fruitless *= not whole
@@ -262,8 +261,8 @@ class VideoSource:
 
     @property
     def _on_gpu(self) -> bool:
-        """Whether the GPU decodes; FFmpeg decides it anew with each change of size or codec."""
-        # Asked only then: PyAV 17 crashes on the format of video of which nothing is known yet.
+        """Whether the GPU decodes; FFmpeg decides again at each change of size or codec."""
+        # Checked only if accelerated: PyAV 17 crashes on the format of video not yet probed.
         return self._accelerated and self._stream.codec_context.pix_fmt == "cuda"
 
     @property
@@ -272,7 +271,7 @@ class VideoSource:
         return f"{name} (cuda)" if self._on_gpu else name
 
     def _note_decoder(self, frame: VideoFrame) -> None:
-        """Tell what decodes; raise SourceError where the GPU is demanded and doesn't."""
+        """Publish the decoder in use; raise SourceError if the GPU is required and not used."""
         if self._awaits_gpu and not self._on_gpu:
             self._awaits_gpu = False
             what = f"{self.info.codec} of {frame.width}x{frame.height}"
@@ -295,10 +294,10 @@ class VideoSource:
         )
 
     def _orientation_of(self, frame: VideoFrame) -> Orientation:
-        """Return how ``frame`` is to be shown, which a camera says once for what follows.
+        """Return how to display ``frame``; a camera sends that once for all frames that follow.
 
-        Asking a picture takes a copy, and of one on the GPU a download: there it is done when
-        the angle changes, which PyAV tells without.
+        Reading it takes a copy, and on a GPU a download. There it is only read when the angle
+        changes, which PyAV reports without a copy.
         """
         angle, known = frame.rotation, self._orientation
         changed = angle != self._angle and (angle or frame.key_frame)
@@ -310,16 +309,16 @@ class VideoSource:
 
     @property
     def _aspect(self) -> Fraction:
-        """Width over height of a pixel of the picture that was decoded last."""
+        """Pixel width over height of the last decoded picture."""
         told = self._told_aspect or self._stream.codec_context.sample_aspect_ratio
         return told or Fraction(1)
 
     def _pts(self, frame: VideoFrame) -> int | None:
         if self._live:
             return None if self._untimed else frame.pts
-        # A bare elementary stream has no pts but a rate, and that only in its durations.
+        # An elementary stream has no pts, only a rate, which appears in its durations.
         pts = self._expected_pts if frame.pts is None else frame.pts
-        if self._guessed and self._decoded:  # FFmpeg's guess is off by a picture here and there
+        if self._guessed and self._decoded:  # FFmpeg's guess is off by a picture now and then
             pts = self._decoded.popleft()
         self._expected_pts = pts + (frame.duration or 1)
         return pts

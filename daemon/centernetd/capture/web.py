@@ -1,4 +1,4 @@
-"""HTTP as sources need it: bounded in time and bytes, and to the hosts that are allowed."""
+"""HTTP for sources, limited in time, bytes and hosts."""
 
 import http.client
 import io
@@ -19,24 +19,24 @@ from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 
 SHARE = 0.9
-"""Of ``stall_timeout`` that a library may take; the rest is for noticing that it is over."""
+"""Part of ``stall_timeout`` a library may use; the rest is for detecting the timeout."""
 MOST_BYTES = 64 << 20
-"""Read from a server before each picture: a picture of 8K as JPEG has some 30 MB."""
+"""Limit read from a server per picture: an 8K picture as JPEG takes about 30 MB."""
 _CHUNK = 1 << 16
-_AWAY = 0.5  # seconds between two tries to resume
+_AWAY = 0.5  # seconds between two attempts to resume
 _MOST_COOKIES = 50
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class Allowance:
-    """The seconds and bytes that may still be spent on the next picture."""
+    """The seconds and bytes left for the next picture."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.renew()
 
     def renew(self) -> None:
-        """Begin again: a picture has been decoded."""
+        """Restart the limits: a picture has been decoded."""
         self._until, self._left = time.monotonic() + SHARE * self.timeout, MOST_BYTES
 
     @property
@@ -45,20 +45,20 @@ class Allowance:
         return time.monotonic() >= self._until
 
     def seconds(self) -> float:
-        """Return the seconds that are left, or raise TimeoutError."""
+        """Return the seconds left; raise TimeoutError if there are none."""
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
 
     def spend(self, count: int) -> None:
-        """Count ``count`` bytes; raise SourceError when they are too many."""
+        """Deduct ``count`` bytes; raise SourceError if the limit is exceeded."""
         self._left -= count
         if self._left < 0:
             raise SourceError(f"sent {MOST_BYTES >> 20} MB without a picture", "over_limit")
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not past the time that is left."""
+        """Sleep ``seconds``, but no longer than the time left."""
         time.sleep(min(seconds, self.seconds()))
 
 
@@ -66,7 +66,7 @@ class Web:
     """Makes the HTTP requests of one source.
 
     Redirects and playlists may lead to the source's own host and port and to ``hosts``, each
-    ``host`` (its ports 80 and 443) or ``host:port``. Passwords go to its own host only.
+    ``host`` (its ports 80 and 443) or ``host:port``. Passwords are sent to its own host only.
     """
 
     def __init__(self, uri: SourceUri, hosts: Sequence[str], allowance: Allowance) -> None:
@@ -92,7 +92,7 @@ class Web:
             self._opener.add_handler(handler)
 
     def check(self, url: str) -> None:
-        """Raise SourceError unless ``url`` may be asked for."""
+        """Raise SourceError unless ``url`` may be requested."""
         try:
             scheme, (host, port) = urlsplit(url).scheme, _place(url)
         except ValueError:
@@ -105,12 +105,12 @@ class Web:
             raise SourceError(why, "open_failed")
 
     def open(self, url: str, byte_range: str | None = None) -> http.client.HTTPResponse:
-        """Return the answer to a GET, whose content is to be read with `chunks`.
+        """Send a GET request and return the response; read its content with `chunks`.
 
         Raises
         ------
         SourceError
-            When there is none, it is an error, or it is compressed.
+            When there is no response, or it is an error or compressed.
         """
         self.check(url)
         if len(self._cookies) > _MOST_COOKIES:
@@ -132,7 +132,7 @@ class Web:
         return response
 
     def skip(self, response: http.client.HTTPResponse, count: int) -> None:
-        """Read over ``count`` bytes, which cost time only; raises as `chunks` does."""
+        """Discard ``count`` bytes, which use up time only; raise as `chunks` does."""
         try:
             while count and (data := response.read1(min(count, _CHUNK))):
                 count -= len(data)
@@ -141,12 +141,12 @@ class Web:
             raise SourceError("the connection was lost", "read_failed") from None
 
     def chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
-        """Yield the content as it comes, then close.
+        """Yield the content as it arrives, then close the response.
 
         Raises
         ------
         SourceError
-            When the allowance is spent (``stalled``, ``over_limit``) or the connection is lost
+            When the allowance is used up (``stalled``, ``over_limit``) or the connection is lost
             (``read_failed``).
         """
         try:
@@ -165,16 +165,16 @@ class Web:
 
 
 class Body:
-    """What is behind a URL, or ``length`` bytes of it from ``first`` on.
+    """The resource at a URL, or ``length`` bytes of it starting at ``first``.
 
-    ``url`` is where redirects led, ``type`` its media type. ``size`` is in bytes, None where it
-    isn't known.
+    ``url`` is the URL after redirects, ``type`` the media type. ``size`` is in bytes, None if
+    unknown.
     """
 
     def __init__(
         self, web: Web, url: str, first: int = 0, length: int | None = None, *, once: bool = False
     ) -> None:
-        """Ask for it; if it is to be read ``once``, a connection that is lost is resumed."""
+        """Request the resource; if read ``once``, it is resumed after a lost connection."""
         self._web, self._first, self._length, self._once = web, first, length, once
         self._url = url
         self._response: http.client.HTTPResponse | None = self._ask(0)
@@ -219,7 +219,7 @@ class Body:
         if begins > start:
             response.close()
             raise SourceError("the server sends another part than was asked for", "open_failed")
-        self._web.skip(response, start - begins)  # all of it, from a server without ranges
+        self._web.skip(response, start - begins)  # a server without ranges sends everything
         return response
 
     def _resume(self, offset: int) -> http.client.HTTPResponse:
@@ -239,7 +239,7 @@ class Body:
 
 
 def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None]:
-    """Return the size of the whole and what tells one version of it from another."""
+    """Return the total size and the validator that identifies the version."""
     headers = response.headers
     found = _RANGE.match(headers.get("Content-Range", ""))
     total = headers.get("Content-Length", "") if found is None else found[2]
@@ -248,7 +248,7 @@ def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None
 
 
 class _TimedInput(io.RawIOBase):
-    """What a socket receives, no read of which outlasts the allowance."""
+    """A socket's input; no read outlasts the allowance."""
 
     def __init__(self, inner: IO[bytes], sock: socket.socket, allowance: Allowance) -> None:
         self._inner, self._sock, self._allowance = inner, sock, allowance
@@ -272,7 +272,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 class _Connecting(urllib.request.AbstractHTTPHandler):
-    """Connects; certificates are not verified: cameras vouch for themselves."""
+    """Opens connections. Certificates are not verified, as those of cameras are self-signed."""
 
     def __init__(self, allowance: Allowance) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ class _Connecting(urllib.request.AbstractHTTPHandler):
 
 
 class _Unread(urllib.request.BaseHandler):
-    """Closes what is answered with a redirect or 401 before others act on it and read it all."""
+    """Closes redirects and 401 responses before other handlers would read them entirely."""
 
     handler_order = 100
 
@@ -311,7 +311,7 @@ class _Unread(urllib.request.BaseHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows where it is allowed."""
+    """Follows redirects to allowed URLs."""
 
     def __init__(self, web: Web) -> None:
         self._web = web
@@ -336,7 +336,7 @@ def _place(url: str) -> tuple[str, int | None]:
 
 
 def _why(error: Exception, timeout: float) -> tuple[str, str]:
-    """Return why a request failed and the kind of it, so that people know what to mend."""
+    """Return why a request failed, in words that suggest the fix, and the reason code."""
     if isinstance(error, HTTPError):
         error.close()
         answer = f"the server answers {error.code}"
