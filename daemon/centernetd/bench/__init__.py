@@ -1,1 +1,1 @@
-"""Measuring: each stage, the pipeline against its bound, many streams."""
+"""Benchmarks: each stage, the pipeline against its upper bound, and many streams."""

@@ -1,4 +1,4 @@
-"""What each stage costs alone, the bound that sets, and how near the pipeline comes to it."""
+"""CPU cost of each stage alone, the resulting bound, and how close the pipeline gets to it."""
 
 import os
 import tempfile
@@ -32,15 +32,15 @@ from centernetd.sink.encoder import choose_encoder
 
 Item = TypeVar("Item")
 
-SAMPLE = 100  # frames a stage is measured on alone: few enough to be held in memory
+SAMPLE = 100  # frames each stage is measured on; few enough to be held in memory
 
 
 @dataclass(frozen=True)
 class Report:
-    """One run of `bench`; ``costs`` are CPU seconds a frame of each stage alone.
+    """Results of one `bench` run; ``costs`` are CPU seconds per frame of each stage alone.
 
-    ``overhead`` is the CPU seconds a frame that remain when no stage has anything to do, by
-    batch size; ``decode`` the time of the model's decode as a share of its network's.
+    ``overhead`` is the pipeline's own CPU seconds per frame, measured with idle stages, by batch
+    size. ``decode`` is the time of the model's decode as a share of its network's.
     """
 
     frames: int
@@ -53,17 +53,17 @@ class Report:
 
     @property
     def bound_fps(self) -> float:
-        """Frames a second if every core did nothing but the stages' work."""
+        """Frames per second if every core did nothing but the stages' work."""
         return self.cores / sum(self.costs.values())
 
 
 def bench(config: Config, tell: Callable[[str], None]) -> Report:
-    """Measure ``config`` on its first stream that is a file; ``tell`` hears what goes on.
+    """Measure ``config`` on its first file stream; ``tell`` receives progress messages.
 
     Raises
     ------
     ConfigError
-        When no stream is a file.
+        No stream is a file.
     """
     stream = file_stream(config.streams.values())
     tell("the pipeline with nothing to do")
@@ -91,7 +91,7 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
 def _stage_costs(
     config: Config, stream: StreamConfig, folder: Path
 ) -> tuple[dict[str, float], int]:
-    """Return each stage's CPU seconds a frame, and how many frames the clip has."""
+    """Return each stage's CPU seconds per frame, and the number of frames in the clip."""
     costs = {}
     source = open_source(stream.source, stream.stall_timeout)
     costs["decode"], frames = _cpu_seconds(lambda _: None, source)
@@ -127,7 +127,7 @@ def _stage_costs(
 
 
 def _decode_share(config: Config, stream: StreamConfig) -> float:
-    """Return what the decode takes of the network's time on the CPU, on a picture of the stream."""
+    """Return the decode's time on the CPU as a share of the network's, for one frame."""
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
         (slot,) = detector.engine.make_slots(1)
@@ -138,9 +138,9 @@ def _decode_share(config: Config, stream: StreamConfig) -> float:
 
 
 def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
-    """Return the seconds that the same parts take one after another in one thread.
+    """Return the seconds that the same work takes in one thread, step by step.
 
-    ONNX Runtime is left at its defaults, as such a loop would have it: every core, spinning.
+    ONNX Runtime keeps its defaults, as in any such loop: it uses every core, and spins.
     """
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
@@ -161,7 +161,7 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
 
 
 def _pipeline(config: Config, stream: StreamConfig, folder: Path) -> float:
-    """Return the seconds from the start of the stages to the end of the last."""
+    """Return the seconds from starting the stages until the last one ends."""
     alone = replace(
         config,
         streams={stream.name: stream},
@@ -174,7 +174,7 @@ def _pipeline(config: Config, stream: StreamConfig, folder: Path) -> float:
 
 
 class _Recording:
-    """A clip with the recorder's own settings, while it is entered."""
+    """Context that records a clip with the recorder's settings."""
 
     def __init__(self, path: Path, stream: StreamConfig, first: Picture) -> None:
         height, width, _ = first.image.shape
@@ -219,7 +219,7 @@ def _sample(stream: StreamConfig, count: int = SAMPLE) -> Sequence[Picture]:
 
 
 def _cpu_seconds(work: Callable[[Item], object], items: Iterable[Item]) -> tuple[float, int]:
-    """Do ``work`` on each item; returns the process's CPU seconds an item, and their number."""
+    """Call ``work`` on each item; return the process's CPU seconds per item, and the item count."""
     count = 0
     started = time.process_time()
     for item in items:

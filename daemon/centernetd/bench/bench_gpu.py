@@ -1,4 +1,4 @@
-"""What the GPU engine of this box reaches, with pictures that are there already."""
+"""Throughput of this machine's GPU engine, without decoding or preprocessing."""
 
 import statistics
 import threading
@@ -19,10 +19,10 @@ _SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Rate:
-    """What one batch size gives.
+    """Results for one batch size.
 
-    ``steps`` are the GPU's median seconds for each step of a batch; ``cpu_seconds`` is the
-    processor time of the enqueuing thread for a batch, ``wall_seconds`` the time it takes there.
+    ``steps`` are the GPU's median seconds for each step of a batch. ``cpu_seconds`` and
+    ``wall_seconds`` are the CPU and elapsed time that the enqueuing thread spends on a batch.
     """
 
     batch: int
@@ -34,7 +34,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class GpuReport:
-    """One run of ``bench --gpu``."""
+    """Results of one ``bench --gpu`` run."""
 
     engine: EngineInfo
     reason: str
@@ -42,19 +42,19 @@ class GpuReport:
     rates: Sequence[Rate]
 
     def document(self) -> dict[str, object]:
-        """Return it ready for JSON."""
+        """Return the report as JSON-serializable data."""
         return asdict(self)
 
 
 def bench_gpu(config: Config, tell: Callable[[str], None]) -> GpuReport:
-    """Measure the configured model on this box's GPU; ``tell`` hears what goes on.
+    """Measure the configured model on this machine's GPU; ``tell`` receives progress messages.
 
     Raises
     ------
     EngineError
-        When there is no GPU, or it can't be used.
+        There is no GPU, or it can't be used.
     ModelError
-        When the model is missing or refused.
+        The model is missing or rejected.
     """
     choice = choose_backend(config.engine.backend)
     if not choice.on_gpu:
@@ -75,7 +75,7 @@ def bench_gpu(config: Config, tell: Callable[[str], None]) -> GpuReport:
 def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -> Rate:
     """Run batches through ``slots`` for about ``seconds``: this thread enqueues, another waits.
 
-    The rows are not filled: their bytes go over the bus whatever they hold.
+    The rows are not filled: their content doesn't affect the transfer time.
     """
     for slot in slots:
         engine.enqueue(slot, batch)
@@ -106,7 +106,7 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
             if time.perf_counter() - started >= seconds:
                 break
     finally:
-        busy.close()  # also where this thread is interrupted: the engine is closed next
+        busy.close()  # even if interrupted: the caller closes the engine next
         harvester.join()
     took, batches = time.perf_counter() - started, len(durations)
     return Rate(

@@ -1,4 +1,4 @@
-"""Many live streams at once: how late their frames are, what each costs, what gives out first."""
+"""Many concurrent live streams: latency, cost per stream, and which resource runs out first."""
 
 import logging
 import multiprocessing
@@ -25,7 +25,7 @@ from centernetd.errors import ConfigError, EngineError
 
 @dataclass(frozen=True)
 class Workload:
-    """What each stream gives: pictures of ``size`` [height, width], ``fps`` for ``seconds``."""
+    """Video of each stream: frames of ``size`` [height, width], at ``fps`` for ``seconds``."""
 
     size: tuple[int, int] = (360, 640)
     fps: int = 10
@@ -40,19 +40,19 @@ def bench_streams(
     prepare: Callable[[], None] | None = None,
     watch: Callable[[int, int], None] = lambda _count, _pid: None,
 ) -> Iterator[Load]:
-    """Run each number of streams in a process of its own, and yield what came of it.
+    """Run each number of streams in a separate process, and yield the results.
 
-    Each stream is the first of ``config`` that is a file, set to ``live``: a copy of its video
-    that is scaled to the workload and read at its own pace, all of them in step. ``prepare`` is
-    called in each process first; ``watch`` is given the number of streams and the process's id
-    as soon as they run.
+    Each stream is a live copy of the first file stream of ``config``: its video is scaled to the
+    workload and read in real time, all copies in step. ``prepare`` is called first in each
+    process; ``watch`` is called with the number of streams and the process id once they are
+    running.
 
     Raises
     ------
     ConfigError
-        When no stream is a file.
+        No stream is a file.
     CenternetdError
-        When a run fails; `EngineError` when its process dies.
+        A run fails; `EngineError` if its process dies.
     """
     stream = file_stream(load(config).streams.values())
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
@@ -63,7 +63,7 @@ def bench_streams(
             tell(f"{count} streams")
             sign = clip.with_name(f"running-{count}")
             plan = Plan(config, stream.name, clip, sign, count, workload.fps, workload.seconds)
-            # A fresh process: memory that one run took would be there for the next.
+            # a fresh process: memory left allocated by one run would distort the next
             spawning = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(
                 1, mp_context=spawning, initializer=_begin, initargs=(prepare,)
@@ -84,8 +84,8 @@ def bench_streams(
 
 
 def _begin(prepare: Callable[[], None] | None) -> None:
-    logging.disable(logging.WARNING)  # what is lost stands in the table
-    # A Ctrl-C reaches both processes, or only the other, which passes it on.
+    logging.disable(logging.WARNING)  # the table shows what is lost
+    # Ctrl-C reaches both processes, or only the parent, which sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if prepare is not None:
@@ -98,7 +98,7 @@ def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:
     Raises
     ------
     ConfigError
-        When none is.
+        There is none.
     """
     for stream in streams:
         if stream.source.is_file:
@@ -107,7 +107,7 @@ def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:
 
 
 def make_clip(stream: StreamConfig, workload: Workload, path: Path) -> None:
-    """Write the stream's pictures, scaled and over and over, as an H.264 file."""
+    """Write the stream's frames, scaled and looped, to an H.264 file."""
     height, width = workload.size
     pictures = _endlessly(stream)
     with Clip(path, "libx264", width, height, Fraction(1, workload.fps)) as clip:

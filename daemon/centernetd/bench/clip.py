@@ -1,4 +1,4 @@
-"""Pictures into a file, with the recorder's own encoder and muxer."""
+"""A video file written with the recorder's encoder and muxer."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,12 +12,12 @@ from centernetd.sink.fragments import FragmentedMp4
 
 
 class Clip:
-    """An MP4 file; complete once it is left as a context."""
+    """An MP4 file, complete once its context exits."""
 
     def __init__(
         self, path: Path, encoder: str, width: int, height: int, time_base: Fraction
     ) -> None:
-        """Open the encoder, or raise SinkError; the file comes with the first picture."""
+        """Open the encoder or raise `SinkError`; the file is created with the first frame."""
         self._path = path
         self._encoder = Encoder(encoder, width, height, time_base)
         self._file: FragmentedMp4 | None = None
@@ -31,7 +31,7 @@ class Clip:
             self._file.close()
 
     def write(self, image: NDArray[np.uint8], pts: int) -> None:
-        """Encode and write a picture (BGR) at ``pts`` time bases, or raise SinkError."""
+        """Encode and write a BGR image at ``pts`` time bases, or raise `SinkError`."""
         self._store(self._encoder.encode(image, pts))
 
     def _store(self, packets: list[Packet]) -> None:

@@ -1,4 +1,4 @@
-"""One run of the whole daemon over many streams, with its latencies and costs written down."""
+"""One run of the whole daemon over many streams, recording its latencies and costs."""
 
 import os
 import statistics
@@ -16,16 +16,16 @@ from centernetd.inference.engines import choose_backend
 from centernetd.run.loading import sizes_for
 from centernetd.run.supervisor import Supervisor
 
-_FROM, _TO = 0.2, 0.95  # of the video's length: what is measured, warm and before the first end
+_FROM, _TO = 0.2, 0.95  # part of the video measured: after warm-up, before any stream ends
 _BEFORE_SINKS = (StageName.CAPTURE, StageName.INFERENCE)
 _ENGINE = ("copy_in", "execute", "copy_out")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: ``count`` copies of a stream of ``config``, all reading ``clip`` live.
+    """Parameters of a run: ``count`` copies of a stream of ``config``, all reading ``clip`` live.
 
-    The file ``running`` is made when they do.
+    The file ``running`` is created once they are running.
     """
 
     config: Path
@@ -38,7 +38,7 @@ class Plan:
 
 
 class Latency(NamedTuple):
-    """Percentiles of the seconds from decoding to detections; ``early`` and ``late``: by half."""
+    """Percentiles of seconds from decoding to detections; ``early`` and ``late`` are by half."""
 
     median: float
     p99: float
@@ -47,7 +47,7 @@ class Latency(NamedTuple):
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Latency":
-        """Judge the latencies of a run, in the order in which they came."""
+        """Summarize the latencies of a run, given in order of arrival."""
         half = len(seconds) // 2
         early, late = (_percentile(part, 99) for part in (seconds[:half], seconds[half:]))
         return cls(_percentile(seconds, 50), _percentile(seconds, 99), early, late)
@@ -55,11 +55,11 @@ class Latency(NamedTuple):
 
 @dataclass(frozen=True)
 class Load:
-    """What ``streams`` streams did to this box, in the warm part of a run.
+    """Load that ``streams`` streams put on this machine in the warm part of a run.
 
-    ``dropped`` frames came too fast or grew too old. ``bound`` is what the 99th percentile of the
-    latency may be: the age at which frames are dropped and two batches. ``rss`` is in bytes.
-    ``busy`` is each part's share of its time: 1 is all that it has. ``decoders`` were in use.
+    ``dropped`` frames came too fast or were too old. ``bound`` is the limit for the 99th percentile
+    of the latency: the age at which frames are dropped, plus two batches. ``rss`` is in bytes.
+    ``busy`` is each part's utilization, from 0 to 1. ``decoders`` are the decoders in use.
     """
 
     streams: int
@@ -77,16 +77,16 @@ class Load:
 
     @property
     def in_real_time(self) -> bool:
-        """Whether every frame was decoded in its time and detected in."""
+        """Whether every frame was decoded and processed in time."""
         return self.dropped == 0 and self.inferred_fps >= 0.99 * self.asked_fps
 
     @property
     def fullest(self) -> str:
-        """The part that has the least time left: the one that gives out first."""
+        """The part with the highest utilization: it becomes the bottleneck first."""
         return max(self.busy, key=lambda part: self.busy[part])
 
     def document(self) -> dict[str, object]:
-        """Return it ready for JSON."""
+        """Return the load as JSON-serializable data."""
         return asdict(self) | {"in_real_time": self.in_real_time, "fullest": self.fullest}
 
 
@@ -99,7 +99,7 @@ class _Sample(NamedTuple):
 
 
 class _Recorder(Meters):
-    """Keeps every report with its time; appending to a list needs no lock."""
+    """Stores all reports with their times; appending to a list needs no lock."""
 
     def __init__(self) -> None:
         self.latencies: list[tuple[float, float]] = []
@@ -107,20 +107,20 @@ class _Recorder(Meters):
         self.batches: list[int] = []
 
     def stage_duration(self, stage: str, seconds: float) -> None:
-        """Keep how long a step took."""
+        """Record the duration of a step."""
         self.steps[stage].append((time.monotonic(), seconds))
 
     def frame_latency(self, stream: str, seconds: float) -> None:
-        """Keep how late a frame was."""
+        """Record the latency of a frame."""
         self.latencies.append((time.monotonic(), seconds))
 
     def batch_size(self, size: int) -> None:
-        """Keep how many frames ran together."""
+        """Record the size of a batch."""
         self.batches.append(size)
 
 
 def run(plan: Plan) -> Load:
-    """Run the daemon to the end of the clip, in this thread, which must be the main one."""
+    """Run the daemon to the end of the clip in this thread, which must be the main one."""
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         config = _multiplied(plan, Path(folder))
         recorder = _Recorder()

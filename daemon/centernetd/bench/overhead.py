@@ -1,4 +1,4 @@
-"""What the pipeline itself costs a frame, when no stage has anything to do."""
+"""CPU cost per frame of the pipeline itself, measured with idle stages."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ _SIZE = (16, 16)
 
 
 class _IdleEngine:
-    """An engine that has always just finished: 100 rows of which three are detections."""
+    """An engine that finishes immediately, with 100 rows of which three are detections."""
 
     info = EngineInfo("none", "float32", "none")
 
@@ -55,7 +55,7 @@ class _IdleEngine:
 
 
 class _IdleSink:
-    """A sink that has nothing to write."""
+    """A sink that writes nothing."""
 
     def wants(self, result: Result) -> bool:
         return True
@@ -68,10 +68,10 @@ class _IdleSink:
 
 
 def overhead(batch: int) -> float:
-    """Return the CPU seconds a frame that a lane, inference in batches and two sinks cost.
+    """Return the CPU seconds per frame of a lane, batched inference and two sinks.
 
-    The pictures have 16 by 16 pixels, so that letterboxing them is next to nothing. The least
-    of a few runs is taken: what other programs do to the caches can only add to it.
+    Frames are 16 by 16 pixels, so that letterboxing costs next to nothing. Returns the minimum of
+    a few runs, since other programs' use of the caches can only add to it.
     """
     return min(_run(batch) for _ in range(_RUNS))
 
@@ -102,7 +102,7 @@ def _run(batch: int) -> float:
                 worker.start()
             _offer(lane)
         finally:
-            lane.close()  # also where this thread is interrupted, so that all of them end
+            lane.close()  # even if interrupted, so that all threads end
             for worker in workers:
                 worker.join(time.monotonic() + _LONGEST)
     for worker in workers:
@@ -112,7 +112,7 @@ def _run(batch: int) -> float:
 
 
 def _give_up(lane: Lane, worker: Worker) -> None:
-    """Have the others end too where a thread failed."""
+    """End the other threads after one failed."""
     if worker.error is not None:
         lane.abandon()
 

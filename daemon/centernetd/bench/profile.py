@@ -1,4 +1,4 @@
-"""What a prepared model takes on the CPU, by ONNX Runtime's own profile."""
+"""CPU time of a prepared model, from ONNX Runtime's profiler."""
 
 import json
 import tempfile
@@ -15,16 +15,16 @@ _ROUNDS = 25
 
 @dataclass(frozen=True)
 class Profile:
-    """The least seconds of a frame, and the time of the decode as a share of the network's."""
+    """Shortest seconds per frame, and the decode's time as a share of the network's."""
 
     seconds: float
     decode: float
 
 
 def profile(model: Path, frame: NDArray[np.uint8], threads: int) -> Profile:
-    """Run ``model`` on ``frame`` [1, H, W, 3], and sum up what it takes for each operator.
+    """Run ``model`` on ``frame`` [1, H, W, 3], and sum the time per operator.
 
-    The decode of a model that came with the tensors of a prepared one isn't known: its share is 0.
+    If the model was already in prepared form, its decode can't be identified: the share is 0.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,1 +1,1 @@
-"""What the command line does besides running the daemon; nothing here prints."""
+"""The work behind the commands other than ``run``; nothing here prints."""

@@ -1,4 +1,4 @@
-"""How far the detections of two models agree on the same frames."""
+"""How well the detections of two models agree on the same frames."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from centernetd.flow import Detections
 
-IOU = 0.5  # from here on two boxes of a class are the same object
+IOU = 0.5  # two boxes of one class that overlap by this much are the same object
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of ``expected`` detections ``matched`` were found again, and ``extra`` besides them.
+    """``matched`` of the ``expected`` detections were found again, plus ``extra`` others.
 
-    ``drift`` and ``most_drift`` are how much the scores of matched ones differ, on average and
-    at most.
+    ``drift`` and ``most_drift`` are the mean and maximum difference between the scores of matched
+    detections.
     """
 
     expected: int
@@ -40,9 +40,9 @@ class Agreement:
 
 
 def agreement(frames: Iterable[tuple[Detections, Detections]]) -> Agreement:
-    """Compare pairs of what is expected and what was found in a frame, each best first.
+    """Compare pairs of expected and found detections of each frame, each sorted best first.
 
-    A detection is matched with the one of its class that covers it best and is still free.
+    A detection is matched with the unmatched one of its class that has the highest IoU.
     """
     expected = found = 0
     drifts: list[float] = []
@@ -71,7 +71,7 @@ def _matches(wanted: Detections, given: Detections) -> list[tuple[int, int]]:
 
 
 def _overlaps(first: Detections, second: Detections) -> NDArray[np.float64]:
-    """Return the IoU of every pair [N, M]; 0 across classes."""
+    """Return the IoU of every pair [N, M]; 0 for different classes."""
     one, other = (found.xyxy.astype(np.float64) for found in (first, second))
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])

@@ -1,4 +1,4 @@
-"""Asks a running daemon for its pages."""
+"""HTTP client for the pages of a running daemon."""
 
 import socket
 from http.client import HTTPConnection, HTTPException
@@ -11,7 +11,7 @@ from centernetd.errors import StartupError
 INSTALLED = Path("/etc/centernetd/config.yaml")
 USUAL = Address("127.0.0.1", 10864)
 
-_TIMEOUT = 5.0  # seconds for the connection, and for each piece of an answer
+_TIMEOUT = 5.0  # seconds to connect, and for each read
 _LONGEST = 64 * 2**20
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound to here
 
@@ -23,12 +23,12 @@ class Daemon:
         self.address = address
 
     def page(self, path: str) -> str:
-        """Return the body of a page, whatever its code: 503 has a body worth reading.
+        """Return the body of a page, whatever its status code: a 503 has a useful body.
 
         Raises
         ------
         StartupError
-            When there is no answer.
+            The daemon doesn't answer.
         """
         connection = HTTPConnection(*self.address, timeout=_TIMEOUT)
         try:
@@ -44,17 +44,17 @@ class Daemon:
 
 
 def find_daemon(config: Path | None, url: str | None, installed: Path = INSTALLED) -> Daemon:
-    """Return the daemon at ``url``, or of a configuration.
+    """Return the daemon at ``url``, or the one that uses a configuration.
 
-    That is ``config``, else config.yaml here, else the ``installed`` one; without any, the usual
-    address is taken.
+    The configuration is ``config``, else ./config.yaml, else the ``installed`` one. Without
+    any of them, the default address is used.
 
     Raises
     ------
     ConfigError
-        When the configuration can't be read.
+        The configuration can't be read.
     StartupError
-        When it has no ``metrics.listen``, or ``url`` is none.
+        It has no ``metrics.listen``, or ``url`` is invalid.
     """
     if url is not None:
         return Daemon(_address_in(url))
@@ -68,7 +68,7 @@ def find_daemon(config: Path | None, url: str | None, installed: Path = INSTALLE
 
 
 def find_config(installed: Path = INSTALLED) -> Path | None:
-    """Return config.yaml of this folder, else the installed one, else None."""
+    """Return ./config.yaml, otherwise the installed configuration, otherwise None."""
     return next((file for file in (Path("config.yaml"), installed) if file.is_file()), None)
 
 

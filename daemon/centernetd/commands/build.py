@@ -1,4 +1,4 @@
-"""Building a plan by hand."""
+"""Building a plan from the command line."""
 
 import tempfile
 from collections.abc import Callable
@@ -26,14 +26,14 @@ def build(
 ) -> tuple[PlanFile, Calibrated | None]:
     """Build the plan of ``model``: a built-in name, an export or a prepared model.
 
-    Without a ``precision`` an export is built in float16, and a prepared model in its own. For
-    int8, an export is calibrated on the video ``calibration`` first. ``find_gpu`` is asked where
-    plans fit one kind of GPU only.
+    Without a ``precision``, an export is built in float16 and a prepared model in its own. For
+    int8, an export is first calibrated on the video ``calibration``. ``find_gpu`` is only called
+    if plans fit just one kind of GPU.
 
     Raises
     ------
     ModelError
-        The model is missing or refused.
+        The model is missing or rejected.
     StartupError
         The plan can't be written.
     EngineError

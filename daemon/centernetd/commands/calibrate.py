@@ -1,4 +1,4 @@
-"""Int8 models: calibrated on some frames of a video, and tried on others of it."""
+"""Int8 models: calibrated on some frames of a video and evaluated on others."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,19 +28,19 @@ from centernetd.prepare.options import PrepareOptions
 Rows = NDArray[np.uint8]
 Make = Callable[[Path, PrepareOptions, Frames], Manifest]
 
-_FRAMES = 64  # taken at least, where there are as many: one half calibrates, the other is kept
+_FRAMES = 64  # minimum, if the video has as many: half calibrate, the others are held out
 _FEWEST = 2
-_ENOUGH = 16  # of a video that breaks off
-_MOST_READ = 9000  # pictures: five minutes at 30 a second, and a live source has no end
-_TIMEOUT = 10.0  # seconds, for opening a source and each of its pictures
+_ENOUGH = 16  # for a video that breaks off
+_MOST_READ = 9000  # frames: five minutes at 30 fps, since live sources never end
+_TIMEOUT = 10.0  # seconds, for opening a source and for each frame
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """An int8 model, and how it does on ``held_out`` frames that it was not calibrated on.
+    """An int8 model, and its quality on ``held_out`` frames not used for calibration.
 
-    ``before`` and ``after`` are the seconds that a frame takes in float32 and int8, on this CPU;
-    ``broken`` says why the video could not be read to its end.
+    ``before`` and ``after`` are the seconds per frame in float32 and int8 on this CPU; ``broken``
+    is the reason why the video could not be read to its end.
     """
 
     manifest: Manifest
@@ -64,16 +64,16 @@ class Calibrated:
 def calibrate(
     make: Make, output: Path, options: PrepareOptions, video: str, progress: Progress
 ) -> Calibrated:
-    """Write the int8 model that ``make`` makes to ``output``, calibrated on ``video``.
+    """Write the int8 model created by ``make`` to ``output``, calibrated on ``video``.
 
-    ``make`` is called twice, first for a float32 model to compare with.
+    ``make`` is called twice; the first call creates a float32 model for comparison.
 
     Raises
     ------
     ModelError
-        The model is refused.
+        The model is rejected.
     SourceError
-        The video can't be read, or has too few pictures.
+        The video can't be read, or has too few frames.
     StartupError
         ``output`` can't be written.
     """
@@ -85,7 +85,7 @@ def calibrate(
         quantized = make(output, options, used)
         with closing(_Trial(exact, manifest)) as first, closing(_Trial(output, manifest)) as second:
             pairs = []
-            for number, row in enumerate(held_out, 1):  # in turn, so that noise hits both alike
+            for number, row in enumerate(held_out, 1):  # in turn, so noise hits both
                 pairs.append((first.detect(row), second.detect(row)))
                 progress("comparing", number, len(held_out))
     compared = agreement(pairs)
@@ -94,9 +94,9 @@ def calibrate(
 
 
 def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Rows], str]:
-    """Return frames spread evenly over a video, as the network will see them.
+    """Return frames spread evenly over a video, as network input.
 
-    Of one that breaks off, what came before is taken where it is enough, with a word on it.
+    If the video breaks off after enough frames, return those along with the reason.
     """
     rows, broken = list[Rows](), ""
     try:
@@ -106,7 +106,7 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Ro
             for number in _spread(source, _Fitted(manifest), rows):
                 progress("reading", min(number, total), total)
         finally:
-            progress("reading", total, total)  # an estimate may have been too high
+            progress("reading", total, total)  # an estimated total may have been too high
             source.close()
     except (SourceError, ValueError) as error:
         if len(rows) < _ENOUGH:
@@ -120,14 +120,14 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Ro
 def _open(video: str) -> Source:
     uri = SourceUri(video)
     if uri.is_file and (path := Path(uri.reveal())).exists() and not path.is_file():
-        raise SourceError("it is not a regular file")  # a named pipe may keep silent for ever
+        raise SourceError("it is not a regular file")  # a named pipe may block forever
     return open_source(uri, _TIMEOUT)
 
 
 def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int]:
-    """Keep from `_FRAMES` to twice as many pictures, evenly spaced; all of a shorter video.
+    """Keep `_FRAMES` to twice as many frames, evenly spaced; all frames of a shorter video.
 
-    Yields the number of each picture that was read.
+    Yields the number of each frame read.
     """
     stride = 1
     for number, picture in enumerate(islice(source, _MOST_READ)):
@@ -141,7 +141,7 @@ def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Fits pictures into the network's input."""
+    """Fits frames to the network's input size."""
 
     manifest: Manifest
 
@@ -153,7 +153,7 @@ class _Fitted:
 
 
 class _Trial:
-    """A model on the CPU, run on one row after another; ``seconds`` is what each took."""
+    """A model on the CPU, run on one row at a time; ``seconds`` are the durations."""
 
     def __init__(self, model: Path, manifest: Manifest) -> None:
         self._engine = OrtCpuEngine(model, manifest.precision, max_batch=1, concurrency=1)

@@ -1,4 +1,4 @@
-"""How fast this box is: what a frame costs, how many streams fit, how long the disk lasts."""
+"""What this machine can handle: cost per frame, number of streams, days of recordings."""
 
 import os
 import tempfile
@@ -25,14 +25,14 @@ from centernetd.sink.copy import PacketRecorder
 from centernetd.sink.record import Recorder
 from centernetd.sink.storage import Storage
 
-_SECONDS = 2.0  # of measuring
-_REACHED = 0.9  # of the bound set by the stages' costs is what the pipeline delivers
+_SECONDS = 2.0  # duration of the measurement
+_REACHED = 0.9  # the share of the bound set by the stages' costs that the pipeline achieves
 _TIME_BASE = 90_000
 
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds a frame of one stream, all threads together; ``bytes`` a recorded frame."""
+    """CPU seconds per frame of one stream, summed over threads; ``bytes`` per recorded frame."""
 
     decode: float
     infer: float
@@ -42,12 +42,12 @@ class Costs:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What ``cores`` cores manage, measured on ``stream`` and scaled to the others by pixels.
+    """What ``cores`` cores can handle, measured on ``stream`` and scaled to the others by pixels.
 
-    ``fits`` is how many streams like it keep up at ``fps``; ``load`` is the share of this box
-    that all configured streams need, 1 being all of it. ``days`` of recordings are kept, which is
-    what ``limit`` allows: a key of `storage`, or the disk. Where nothing is recorded,
-    ``bytes_per_second`` is 0, ``days`` and ``limit`` are None.
+    ``fits`` is how many such streams keep up at ``fps``; ``load`` is the share of this machine that
+    all configured streams need, where 1 is all of it. Recordings are kept for ``days``, limited by
+    ``limit``: a `storage` key or the disk. If nothing is recorded, ``bytes_per_second`` is 0, and
+    ``days`` and ``limit`` are None.
     """
 
     stream: str
@@ -71,14 +71,14 @@ def measure(
 ) -> Capacity | None:
     """Run the stages one after another for two seconds, on the stream with the most pixels.
 
-    The process's CPU time is what counts, so the waiting for a camera costs nothing and other
-    programs disturb little; it holds for networks that run on the CPU. ``free`` is what the disk
-    of ``storage`` has left, in bytes. None where no source gave enough pictures to tell its rate.
+    It measures the process's CPU time, so waiting for a camera costs nothing and other programs
+    hardly matter; this is valid for networks that run on the CPU. ``free`` is the free space, in
+    bytes, on the disk of ``storage``. Returns None if no source gave enough frames for its rate.
 
     Raises
     ------
     CenternetdError
-        When a stage fails.
+        A stage fails.
     """
     rates = {look.stream: look.fps for look in looks if look.fps is not None}
     if not rates:
@@ -109,7 +109,7 @@ def measure(
 
 
 def _kept(rate: float, storage: StorageConfig, free: int) -> tuple[float, str]:
-    """Return for how many days recordings of ``rate`` bytes per second stay, and by what limit."""
+    """Return the days that recordings of ``rate`` bytes per second are kept, and what limits it."""
     seconds = {"the disk": max(0, free - storage.min_free) / rate}
     if storage.max_bytes is not None:
         seconds["storage.max_bytes"] = storage.max_bytes / rate
@@ -121,14 +121,14 @@ def _kept(rate: float, storage: StorageConfig, free: int) -> tuple[float, str]:
 
 @dataclass(frozen=True)
 class _Need:
-    """What a stream takes each second: cores (CPU seconds) and bytes of disk."""
+    """Cost of a stream per second: cores (CPU seconds), and bytes of disk."""
 
     cores: float
     bytes: float
 
 
 def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Need:
-    """Scale ``costs`` to a stream whose pictures have ``share`` times the pixels."""
+    """Scale ``costs`` to a stream whose frames have ``share`` times the pixels."""
     wanted = min(fps, stream.detect.max_fps or fps)
     cores = fps * costs.decode * share + wanted * costs.infer
     if stream.record.when == "never":
@@ -182,7 +182,7 @@ def _recording(
     status: StreamStatus,
     wanted: Wanted,
 ) -> Iterator[Callable[[Picture, Result], object]]:
-    """Give a function that records a picture as the stream would, whatever is found in it."""
+    """Yield a function that records a frame as the stream would, regardless of its detections."""
     config = stream.record.model_copy(update={"when": "always"})
     if not stream.copies:
         blur = Blur(stream.name, stream.blur, wanted.blur)
@@ -213,7 +213,7 @@ def _recording(
 
 
 def _inference(detector: Detector, wanted: Wanted) -> Callable[[NDArray[np.uint8]], Detections]:
-    """Return a function that detects in one picture; it has run once, so nothing is new to it."""
+    """Return a function that detects in one frame, already warmed up."""
     (slot,) = detector.engine.make_slots(1)
 
     def infer(image: NDArray[np.uint8]) -> Detections:

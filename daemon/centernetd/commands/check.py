@@ -1,4 +1,4 @@
-"""What a configuration asks for, and whether this box can do it."""
+"""What a configuration asks for, and whether this machine can do it."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ from centernetd.sink.storage import LOCK_NAME
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """One stream as the configuration has it; None for an output that is never written."""
+    """One stream as configured; None for outputs that are never written."""
 
     name: str
     source: str
@@ -36,9 +36,9 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class ModelProbe:
-    """The model, how many labels it has, and what runs it and why.
+    """The model, its number of labels, and which engine runs it and why.
 
-    ``unbuilt`` says why a plan must be built before it can run; None where none must.
+    ``unbuilt`` is the reason why a plan must be built first, or None.
     """
 
     layout: str
@@ -51,7 +51,7 @@ class ModelProbe:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found out by trying; ``memory`` is the bytes that the streams may take."""
+    """Results of trying; ``memory`` is the bytes that the streams may use."""
 
     looks: Sequence[Look]
     model: ModelProbe | None
@@ -61,7 +61,7 @@ class Probe:
 
 
 def summarize(config: Config) -> list[StreamSummary]:
-    """Return each stream as the configuration has it, without passwords."""
+    """Return each stream as configured, without passwords."""
     return [_summary(stream) for stream in config.streams.values()]
 
 
@@ -83,13 +83,12 @@ def _named(template: str, stream: str) -> str:
 
 
 def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
-    """Try everything that ``config`` names but its outputs: nothing is written there.
+    """Try everything that ``config`` names except its outputs, which are not written.
 
-    Returns what was found, and the problems, each of which names its stream, file or key.
+    Returns the results and the problems; each problem names its stream, file or key.
 
-    A model that isn't prepared yet is, and kept in the cache; a plan, which can take many
-    minutes, isn't built, and nothing is measured without it. Nothing is raised for what fails: it
-    is among the problems.
+    An unprepared model is prepared and cached. A plan, which can take many minutes, is not built,
+    and without one nothing is measured. Failures are not raised but returned as problems.
     """
     looks = look_at(config.streams.values())
     problems: list[CenternetdError] = [
@@ -137,9 +136,9 @@ def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> Model
 
 
 def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
-    """Return what a start would stumble over, as far as looking tells: nothing is tried or made.
+    """Return what would make a start fail, without trying or creating anything.
 
-    Also returns a sentence for what a look can't tell here.
+    Also returns a sentence for each thing that can't be checked this way.
     """
     problems = [*_missing_files(config), *_taken_port(config)]
     try:
@@ -159,20 +158,20 @@ def _missing_files(config: Config) -> Iterator[CenternetdError]:
 
 
 def _taken_port(config: Config) -> Sequence[CenternetdError]:
-    """Return why ``metrics.listen`` can't be bound, unless it is the daemon itself that has it."""
+    """Return why ``metrics.listen`` can't be bound, unless the daemon itself is bound to it."""
     try:
         if config.metrics.listen is None or said_in(config.storage_root / LOCK_NAME) is not None:
             return ()
         bind(config.metrics.listen, "metrics.listen").close()
     except StartupError as error:
         return (error,)
-    except OSError:  # somebody else's folder: whether a daemon runs there can't be seen
+    except OSError:  # another user's folder: can't see whether a daemon runs there
         return ()
     return ()
 
 
 def _unknown_labels(config: Config, described: Manifest) -> Sequence[CenternetdError]:
-    """Return an error for each stream that names a label which the model doesn't have."""
+    """Return an error for each stream that names a label unknown to the model."""
     problems: list[CenternetdError] = []
     for stream in config.streams.values():
         try:

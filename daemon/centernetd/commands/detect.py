@@ -1,4 +1,4 @@
-"""Still images through the detector, in batches."""
+"""Detection in still images, in batches."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from centernetd.inference.postprocess import View
 from centernetd.inference.wanted import resolve
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 
-_BATCH = 8  # images: nobody waits for one of them as for a camera's frame
+_BATCH = 8  # images; throughput matters more than latency here
 
 
 @dataclass(frozen=True, eq=False)
 class Still:
-    """An image file and what was found in it; ``error`` says why there is no ``image``."""
+    """An image file and its detections; ``error`` is the reason if there is no ``image``."""
 
     path: Path
     image: Image | None
@@ -35,7 +35,7 @@ class Still:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Files on their way through the engine; ``views`` are of those that could be read."""
+    """Files on their way through the engine; ``views`` are for the readable ones."""
 
     files: Sequence[tuple[Path, Image | str]]
     views: Sequence[View]
@@ -46,16 +46,16 @@ class _Batch:
 def open_detector(
     model: str, input_size: tuple[int, int] | None, backend: str, confidence: float | None
 ) -> "Iterator[StillDetector]":
-    """Load ``model`` (a built-in name or an ONNX file) for as long as it is entered.
+    """Load ``model`` (a built-in name or an ONNX file) for the duration of the context.
 
-    None for ``input_size`` and ``confidence`` leaves them to the model.
+    If ``input_size`` or ``confidence`` is None, the model's own is used.
 
     Raises
     ------
     ModelError
-        When the model is missing or refused.
+        The model is missing or rejected.
     EngineError
-        When the backend can't run here.
+        The backend can't run here.
     """
     choice = choose_backend(backend)
     sizes = sizes_for(choice.backend, _BATCH)
@@ -71,7 +71,7 @@ def open_detector(
 
 
 class StillDetector:
-    """Runs image files of any sizes through ``detector``, a few batches at once."""
+    """Runs image files of any size through ``detector``, a few batches concurrently."""
 
     def __init__(
         self, detector: Detector, max_batch: int, slots: int, confidence: float | None
@@ -85,12 +85,12 @@ class StillDetector:
         self._slots = detector.engine.make_slots(slots)
 
     def run(self, paths: Sequence[Path]) -> Iterator[Still]:
-        """Yield each file's result in order, those that can't be read too.
+        """Yield each file's result in order, including unreadable files.
 
         Raises
         ------
         EngineError
-            When the engine fails.
+            The engine fails.
         """
         running: deque[_Batch] = deque()
         slots = cycle(self._slots)

@@ -1,4 +1,4 @@
-"""The disk that a folder is on, or would be on."""
+"""The disk of a folder that may not exist yet."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Disk:
-    """A folder's disk: ``free`` bytes, and whether the folder can be written or made."""
+    """A folder's disk: ``free`` bytes, and whether the folder is writable or can be created."""
 
     folder: Path
     free: int
@@ -16,7 +16,7 @@ class Disk:
 
 
 def disk_of(folder: Path) -> Disk:
-    """Look at ``folder`` without making it: where it isn't there, its nearest parent tells."""
+    """Inspect ``folder`` without creating it: if missing, use its nearest existing parent."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     return Disk(folder, shutil.disk_usage(there).free, writable)

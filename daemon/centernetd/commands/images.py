@@ -15,29 +15,29 @@ from centernetd.sink.file import unused
 
 Image = NDArray[np.uint8]
 
-# Of the names that a folder holds; a file named by itself may be called anything.
-# Images that can't be decoded here are named all the same: passed over, nobody would miss them.
+# Only applied to folders; a file named explicitly may have any suffix. Includes formats that can't
+# be decoded here, since silently skipped files would go unnoticed.
 _IMAGES = (
     "avif bmp dib gif heic heif jfif jp2 jpe jpeg jpg jxl pam pbm pgm png pnm ppm tif tiff webp"
 )
 _IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _IMAGES.split())
 _LARGEST_FILE = 2**30  # bytes
-_LONGEST = 32766  # OpenCV 4's warpAffine counts pixels in 16 bits
+_LONGEST = 32766  # OpenCV 4's warpAffine has 16-bit pixel coordinates
 _WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """Return the image files that ``names`` mean, as `find_files` does."""
+    """Return the image files that ``names`` match, as `find_files` does."""
     return find_files(names, _IMAGE_SUFFIXES)
 
 
 def read_image(path: Path) -> Image:
-    """Return an image as BGR [height, width, 3], upright as its EXIF orientation says.
+    """Return an image as BGR [height, width, 3], rotated upright according to its EXIF tag.
 
     Raises
     ------
     SourceError
-        When it can't be read; the sentence doesn't name it.
+        The image can't be read; the message doesn't name it.
     """
     if path.is_dir():
         raise SourceError("holds no image")
@@ -50,7 +50,7 @@ def read_image(path: Path) -> Image:
     try:
         with _silence():
             image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # such as more pixels than OpenCV takes
+    except cv2.error:  # such as an image over OpenCV's size limit
         image = None
     if image is None:
         raise SourceError("is no image that can be decoded")
@@ -62,7 +62,7 @@ def read_image(path: Path) -> Image:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Have OpenCV not log meanwhile: it doesn't know the file's name, and we tell."""
+    """Silence OpenCV's logging, which lacks the file name; we report errors ourselves."""
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         yield
@@ -71,14 +71,14 @@ def _silence() -> Iterator[None]:
 
 
 def save(image: Image, folder: Path, name: str) -> Path:
-    """Write ``image`` into ``folder`` as JPEG or PNG and return where; nothing is overwritten.
+    """Write ``image`` as JPEG or PNG into ``folder``, never overwriting; return its path.
 
-    A ``name`` that ends otherwise gets the suffix .png.
+    A ``name`` with any other suffix gets .png instead.
 
     Raises
     ------
     SinkError
-        When it can't be written.
+        The image can't be written.
     """
     wanted = folder / name
     if wanted.suffix.lower() not in _WRITTEN_SUFFIXES:

@@ -1,4 +1,4 @@
-"""A short look at each source: whether it opens, and what it gives."""
+"""A short probe of each source: whether it opens, and what it delivers."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,15 +13,15 @@ from centernetd.errors import SourceError
 
 _AT_ONCE = 8  # sources; a dead one takes its whole stall_timeout
 _PICTURES = 25
-_SECONDS = 2.0  # of pictures at most, for a source that gives few
+_SECONDS = 2.0  # of video at most, for sources with a low frame rate
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at one stream's source found.
+    """Result of probing one stream's source.
 
-    ``problem`` says why there is nothing else; ``skipped`` that nobody looked, and why.
-    ``fps`` is unknown where fewer than two pictures came.
+    If the probe failed, ``problem`` is the reason; if it was skipped, ``skipped`` is. ``fps`` is
+    None if fewer than two frames came.
     """
 
     stream: str
@@ -34,12 +34,12 @@ class Look:
 
 
 def look_at(streams: Iterable[StreamConfig]) -> list[Look]:
-    """Open the source of each stream and decode a little, several at once."""
+    """Open the source of each stream and decode a few frames, several streams concurrently."""
     pool = ThreadPoolExecutor(_AT_ONCE, "look")
     try:
         return list(pool.map(_look, streams))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # who is interrupted waits for no source
+        pool.shutdown(wait=False, cancel_futures=True)  # don't wait for sources if interrupted
 
 
 def _look(stream: StreamConfig) -> Look:
@@ -56,7 +56,7 @@ def _look(stream: StreamConfig) -> Look:
 
 
 def _describe(stream: str, source: Source) -> Look:
-    stamps: list[float] = []  # some sources, as GStreamer's, give their first pictures none
+    stamps: list[float] = []  # some sources' first frames have none, e.g. GStreamer's
     arrivals: list[float] = []
     size = (0, 0)
     for picture in source:

@@ -1,4 +1,4 @@
-"""How much memory the streams of a configuration may take."""
+"""How much memory the streams of a configuration may use."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,17 +9,17 @@ from centernetd.run.pipeline import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.preroll import LARGEST
 
 # Bytes per pixel, measured with H.264 of 8192x4320 and 4096x2160 on the CPU.
-_READ = 16  # what the decoder keeps (1.5 each), and the pictures (3 each) in capture and inference
-_ENCODE = 28  # libx264 as it is set here, and the pictures that are drawn into and converted
-_PICTURE = 3  # one that waits for a sink
+_READ = 16  # the decoder's frames (1.5 each), and images (3 each) in capture and inference
+_ENCODE = 28  # libx264 with our settings, and the images that are annotated and converted
+_PICTURE = 3  # an image queued for a sink
 
 
 def most_memory(
     streams: Mapping[str, StreamConfig], looks: Sequence[Look], lossless_depth: int
 ) -> int:
-    """Return the bytes that the streams take when all their queues are full.
+    """Return the bytes that the streams use when all their queues are full.
 
-    The daemon itself and its model come on top; streams that showed no picture are left out.
+    Excludes the daemon itself, its model, and streams that delivered no frame.
     """
     seen = [(streams[look.stream], look.width * look.height) for look in looks]
     live = sum(_waiting_live(stream, pixels) for stream, pixels in seen)

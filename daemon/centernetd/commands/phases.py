@@ -1,4 +1,4 @@
-"""A progress bar for work that goes in phases."""
+"""A progress bar for work that proceeds in phases."""
 
 from rich.console import Console
 from rich.progress import (
@@ -12,7 +12,7 @@ from rich.progress import (
 
 
 class PhasesBar:
-    """Draws a bar for each phase that is under way, while it is entered.
+    """Draws a bar for each running phase while the context is open.
 
     Nothing is drawn unless ``console`` is a terminal.
     """
@@ -35,7 +35,7 @@ class PhasesBar:
         return self
 
     def __call__(self, phase: str, step: int, of: int) -> bool:
-        """Draw where ``phase`` is; a phase that is through goes."""
+        """Update the bar of ``phase``, or remove it once finished."""
         if phase not in self._tasks:
             self._tasks[phase] = self._bar.add_task(phase, total=of)
         self._bar.update(self._tasks[phase], completed=step)

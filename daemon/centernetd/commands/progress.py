@@ -1,4 +1,4 @@
-"""A progress bar for a run over files."""
+"""A progress bar for processing files."""
 
 import time
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from centernetd.flow.ledger import Book
 
 
 class FileProgress:
-    """Shows frames done, frames a second and time left of each stream while it is entered.
+    """Shows each stream's finished frames, frame rate and time left while the context is open.
 
-    Nothing is drawn unless ``console`` is a terminal. `update` is called by the thread that
-    entered it.
+    Nothing is drawn unless ``console`` is a terminal. `update` must be called by the thread that
+    opened the context.
     """
 
     def __init__(self, lanes: Sequence[Lane], console: Console) -> None:
@@ -69,7 +69,7 @@ class FileProgress:
 
 
 def _done(book: Book) -> int:
-    """Return how many frames nothing is left to be done with, the dropped ones among them."""
+    """Return the number of frames that are finished, including dropped ones."""
     waiting = [book.in_flight[stage] for stage in (StageName.CAPTURE, StageName.INFERENCE)]
     pending = max((book.in_flight[sink] for sink in book.written), default=0)
     return book.captured - sum(waiting) - pending

@@ -1,4 +1,4 @@
-"""Having a running daemon read its configuration again."""
+"""Making a running daemon reload its configuration."""
 
 import os
 import signal
@@ -11,23 +11,23 @@ from centernetd.run.control import Control
 from centernetd.sink.lockfile import is_held_by, said_in
 from centernetd.sink.storage import LOCK_NAME
 
-_PATIENCE = 30.0  # seconds; a stream that is changed may take 5 to be closed
-_INTERVAL = 0.05  # seconds between two looks
+_PATIENCE = 30.0  # seconds; closing a changed stream may take 5
+_INTERVAL = 0.05  # seconds between polls
 
 
 def reload(storage_root: Path) -> str:
-    """Have the daemon that writes to ``storage_root`` reload; returns what it changed.
+    """Make the daemon that writes to ``storage_root`` reload; return what changed.
 
-    The disk may hang: that is waited for in a thread, which is left behind.
+    The disk may hang, so the work is done in a thread, which is abandoned at the deadline.
 
     Raises
     ------
     ConfigError
-        When it refuses, and nothing has changed.
+        The daemon rejects the configuration; nothing has changed.
     StartupError
-        When no daemon runs there, or it can't be reached.
+        No daemon runs there, or it can't be reached.
     CenternetdError
-        When it, or the disk, doesn't answer.
+        The daemon or the disk doesn't answer.
     """
     outcome: list[Control | CenternetdError] = []
 
@@ -53,7 +53,7 @@ def reload(storage_root: Path) -> str:
 
 
 def _reloaded(storage_root: Path) -> Control:
-    """Ask for a reload, and return what the daemon says when it is through."""
+    """Request a reload, and return the daemon's status once it has finished."""
     before = _find(storage_root)
     if not before.follows:
         raise StartupError(
@@ -67,9 +67,9 @@ def _reloaded(storage_root: Path) -> Control:
 
 
 def _ask(pid: int, lock: Path) -> None:
-    """Send the signal, unless another process than the one that holds ``lock`` would get it."""
+    """Send the signal, but only to the process that holds ``lock``."""
     try:
-        process = os.pidfd_open(pid)  # so that its number can't become another's
+        process = os.pidfd_open(pid)  # so that the process id can't be reused meanwhile
         try:
             if not is_held_by(lock, pid):
                 raise StartupError(
@@ -87,7 +87,7 @@ def _ask(pid: int, lock: Path) -> None:
 
 
 def _find(storage_root: Path) -> Control:
-    """Return what the daemon says, waiting for the end of a sentence half written."""
+    """Return the daemon's status, retrying while it is only partly written."""
     path = storage_root / LOCK_NAME
     deadline = time.monotonic() + _PATIENCE / 2
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What `centernetd status` tells, made from the document that a daemon answers with."""
+"""Formatting of the daemon's /status document for `centernetd status`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ Document = Mapping[str, Any]
 
 
 def read(body: str) -> Document:
-    """Return the document in the body of /status; StartupError when it is none."""
+    """Return the document in the body of /status; raise `StartupError` if it is invalid."""
     try:
         document = json.loads(body)
         rows(document)
@@ -23,7 +23,7 @@ def read(body: str) -> Document:
 
 
 def headline(document: Document) -> str:
-    """Return one line about the daemon itself."""
+    """Return a one-line summary of the daemon."""
     engine = document["engine"]
     runs = "the engine is not loaded yet"
     if engine is not None:
@@ -35,7 +35,7 @@ def headline(document: Document) -> str:
 
 
 def rows(document: Document) -> list[tuple[str, ...]]:
-    """Return a row for each stream, under `HEADING`."""
+    """Return a row for each stream, in the columns of `HEADING`."""
     return [_row(name, stream) for name, stream in document["streams"].items()]
 
 
@@ -53,14 +53,14 @@ def _row(name: str, stream: Document) -> tuple[str, ...]:
 
 
 def _lost(dropped: Mapping[str, int]) -> Iterator[str]:
-    """Yield how many frames were dropped where and why, but for those nobody asked for."""
+    """Yield counts of dropped frames by place and reason, except unwanted ones."""
     for place, count in dropped.items():
         if not place.endswith("/unwanted"):
             yield f"{count} {place}"
 
 
 def _span(seconds: float) -> str:
-    """Return a time in its largest sensible unit."""
+    """Return a duration in its largest sensible unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

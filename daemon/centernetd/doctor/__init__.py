@@ -1,1 +1,1 @@
-"""What this box has, what is missing, and a bundle for whoever helps."""
+"""What this machine has, what is missing, and a support bundle."""

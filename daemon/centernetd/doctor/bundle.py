@@ -1,4 +1,4 @@
-"""What helps somebody else to see what is wrong, in one file without secrets."""
+"""A support bundle: everything needed for a diagnosis, in one file without secrets."""
 
 import dataclasses
 import io
@@ -21,10 +21,10 @@ from centernetd.errors import ConfigError, StartupError
 from centernetd.service import Redactor
 
 PATIENCE = 6.0
-"""Seconds that all collections together may take."""
+"""Seconds for all collections together."""
 
-_LINES = 3000  # of the journal: an hour of a box in trouble, years of one that is well
-# Named one by one: among the others are Environment and ExecStart, where passwords may stand.
+_LINES = 3000  # of the journal: an hour if there is trouble, years if there is none
+# Selected, since others such as Environment and ExecStart may contain passwords.
 _PROPERTIES = (
     *("Id", "LoadState", "UnitFileState", "FragmentPath", "DropInPaths", "NeedDaemonReload"),
     *("ActiveState", "SubState", "StatusText", "Result", "NRestarts", "MainPID"),
@@ -43,7 +43,7 @@ _COMMANDS = {
         *("centernetd.service", "centernetd@*.service"),
     ),
 }
-# Not df: it waits for a disk that has gone away.
+# Not df, which hangs on unreachable disks.
 _SYSTEM = (
     "loadavg",
     "meminfo",
@@ -57,14 +57,14 @@ _PAGES = ("metrics", "status", "healthz", "readyz")
 
 
 def bundle(file: Path, config: Path | None = None, url: str | None = None) -> dict[str, str]:
-    """Write ``file`` (tar, gzip), readable by its owner only; returns its content by name.
+    """Write ``file`` (tar, gzip), readable only by its owner; return its content by name.
 
-    The daemon and its configuration are found as `find_daemon` does.
+    The daemon and its configuration are located as `find_daemon` does.
 
     Raises
     ------
     StartupError
-        When the file can't be written.
+        The file can't be written.
     """
     config = config or find_config()
     hide = Redactor(_secrets(config))
@@ -78,7 +78,7 @@ def bundle(file: Path, config: Path | None = None, url: str | None = None) -> di
 
 
 def _secrets(config: Path | None) -> frozenset[str]:
-    """Return the secrets that may stand anywhere; of values kept elsewhere, those at hand."""
+    """Return the secrets of the configuration, including referenced ones that can be read."""
     if config is None:
         return frozenset()
     try:
@@ -88,7 +88,7 @@ def _secrets(config: Path | None) -> frozenset[str]:
 
 
 def _cleaned(text: str, hide: Redactor) -> str:
-    """Return ``text`` without secrets; JSON stays JSON, as the mask goes into its texts only."""
+    """Return ``text`` without secrets; JSON stays valid, since only its strings are masked."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -146,12 +146,12 @@ def _configuration(config: Path | None) -> str:
 
 
 def _output(command: Sequence[str]) -> str:
-    """Return all that a program of the system says, were it a complaint."""
+    """Return the full output of a system command, including errors."""
     program = shutil.which(command[0])
     if program is None:
         return f"not collected: {command[0]} is not on this machine\n"
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words
+        done = subprocess.run(  # noqa: S603 - fixed arguments
             [program, *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

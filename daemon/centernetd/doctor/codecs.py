@@ -1,4 +1,4 @@
-"""The codecs that recordings and cameras need, tried for real."""
+"""The codecs that recordings and cameras need, each actually tried."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from centernetd.config.stream import Decode
 from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import SinkError, SourceError
 
-_SIDE = 256  # pixels; NVIDIA's encoders refuse less than about 150
+_SIDE = 256  # pixels; NVIDIA's encoders reject less than about 150
 _TIMEOUT = 5.0
 _FFMPEG = "pip install --force-reinstall av"
 
 
 def codecs() -> Iterator[Finding]:
-    """Encode a picture with each encoder; decode what x264 made by software and on the GPU."""
+    """Encode a frame with each encoder; decode x264's output in software and on the GPU."""
     with tempfile.TemporaryDirectory(prefix="centernetd-doctor-") as folder:
         clip = Path(folder) / "x264.mp4"
         problem = _encode("libx264", clip)
@@ -43,7 +43,7 @@ def _judge(topic: str, problem: str | None, level: Level, mend: str) -> Finding:
 
 
 def _encode(encoder: str, path: Path) -> str | None:
-    """Encode a black picture; returns what was wrong."""
+    """Encode a black frame; return the error, if any."""
     black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
     try:
         with Clip(path, encoder, _SIDE, _SIDE, Fraction(1, 25)) as clip:

@@ -1,4 +1,4 @@
-"""What this box has for running centernetd, and what is missing."""
+"""What this machine has for running centernetd, and what is missing."""
 
 import platform
 import shutil
@@ -22,7 +22,7 @@ from centernetd.model import zoo
 ROOT = Path("/")
 _DEADLINE = 5.0  # seconds for systemctl
 
-# Module, the distributions that may bring it, and what installs it; no command: it came with us.
+# Module, distributions that may provide it, and install command, empty for our own dependencies.
 _PACKAGES = (
     ("av", ("av",), ""),
     ("cv2", ("opencv-python-headless", "opencv-python"), ""),
@@ -35,7 +35,7 @@ _PACKAGES = (
 
 
 def examine(root: Path = ROOT) -> Iterator[Finding]:
-    """Yield a finding for each thing that matters, those of the hardware under ``root``."""
+    """Yield a finding for each relevant component, hardware looked up under ``root``."""
     yield Finding("python", Level.OK, f"{platform.python_version()} on {platform.platform()}")
     yield from hardware(root)
     for module, distributions, install in _PACKAGES:
@@ -70,12 +70,12 @@ def _version_of(distribution: str) -> str | None:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of what the module is in
+    except ModuleNotFoundError:  # raised if the parent package is missing
         return False
 
 
 def _engine() -> Finding:
-    """Return what ``engine.backend: auto`` chooses here, or why it can't."""
+    """Return which engine ``engine.backend: auto`` selects here, or why it can't."""
     try:
         choice = choose_backend("auto")
     except EngineError as error:
@@ -109,7 +109,7 @@ def _systemd(root: Path) -> Finding:
 
 
 def _documentation() -> Finding:
-    """Tell where the documentation lies: in a checkout, or where pip installs it."""
+    """Return where the documentation is: in a checkout, or where pip installs it."""
     checkout = Path(__file__).resolve().parents[3] / "docs"
     installed = Path(sys.prefix) / "share" / "centernetd" / "docs"
     for folder in (checkout, installed):
@@ -124,7 +124,7 @@ def _systemd_version() -> str | None:
     if command is None:
         return None
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words
+        done = subprocess.run(  # noqa: S603 - fixed arguments
             [command, "--version"], capture_output=True, text=True, timeout=_DEADLINE, check=True
         )
     except (OSError, subprocess.SubprocessError):

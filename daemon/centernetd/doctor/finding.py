@@ -1,20 +1,20 @@
-"""What `centernetd doctor` says of one thing."""
+"""One result of `centernetd doctor`."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Level(str, Enum):
-    """How a finding is to be taken."""
+    """Severity of a finding."""
 
     OK = "ok"
-    NOTE = "note"  # something is absent that not everybody needs
-    MISSING = "missing"  # without it nothing runs, not even on the CPU
+    NOTE = "note"  # an optional component is absent
+    MISSING = "missing"  # nothing runs without it, not even on the CPU
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing, what was found of it, and the command or the setting that mends it."""
+    """A component, what was found, and the command or setting that fixes it."""
 
     topic: str
     level: Level

@@ -1,4 +1,4 @@
-"""Several collections at once, none of which may keep the others waiting."""
+"""Running several collections concurrently, none of which may delay the others."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ Collection = Callable[[], str]
 
 
 def gather(collections: Mapping[str, Collection], patience: float) -> dict[str, str]:
-    """Run every collection in a thread and return what each gave within ``patience`` seconds.
+    """Run every collection in a thread and return the results ready within ``patience`` seconds.
 
-    What fails or takes longer has a sentence in its place. A thread that hangs is left behind.
+    Failures and timeouts are replaced by a sentence. A hanging thread is abandoned.
     """
     found: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""The processor, the GPU and the cameras of this box."""
+"""The CPU, GPUs and cameras of this machine."""
 
 import os
 import platform
@@ -10,26 +10,26 @@ from pathlib import Path
 
 from centernetd.doctor.finding import Finding, Level
 
-_DEADLINE = 10.0  # seconds for nvidia-smi, which hangs when the driver does
+_DEADLINE = 10.0  # seconds for nvidia-smi, which hangs if the driver does
 _DEVICE_NODE = "dev/nvidiactl"
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"  # PCI identifiers
 
 
 def hardware(root: Path) -> Iterator[Finding]:
-    """Examine the hardware whose /proc, /sys and /dev are under ``root``."""
+    """Examine the hardware through the /proc, /sys and /dev under ``root``."""
     yield processor(root)
     yield from gpu(root)
     yield cameras(root)
 
 
 def processor(root: Path) -> Finding:
-    """Tell the processor and the cores that this process may use."""
+    """Report the CPU and the cores available to this process."""
     cores = len(os.sched_getaffinity(0))
     return Finding("processor", Level.OK, f"{_processor_name(root)}, {cores} cores")
 
 
 def gpu(root: Path) -> Iterator[Finding]:
-    """Tell the NVIDIA GPUs and their driver."""
+    """Report the NVIDIA GPUs and their driver."""
     driver = _driver_version(root)
     names = _ask_nvidia_smi() or _names_by_driver(root)
     if jetson := _jetson(root):
@@ -48,7 +48,7 @@ def gpu(root: Path) -> Iterator[Finding]:
 
 
 def cameras(root: Path) -> Finding:
-    """Tell the V4L2 cameras, by the names that stay the same when they are plugged in anew."""
+    """Report the V4L2 cameras, by the names that stay the same when replugged."""
     named = sorted((root / "dev/v4l/by-id").glob("*-index0"))
     devices = named or sorted((root / "dev").glob("video*"))
     if not devices:
@@ -78,13 +78,13 @@ def _names_by_driver(root: Path) -> Sequence[str]:
 
 
 def _ask_nvidia_smi() -> Sequence[str]:
-    """Return name, memory and compute capability of each GPU, as nvidia-smi has them."""
+    """Return nvidia-smi's name, memory and compute capability of each GPU."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
     query = "--query-gpu=name,memory.total,compute_cap"
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words
+        done = subprocess.run(  # noqa: S603 - fixed arguments
             [command, query, "--format=csv,noheader"],
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""The plans on this box, and which of them would be built anew."""
+"""The plans on this machine, and which of them would be rebuilt."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from centernetd.run.loading import find_gpu
 
 
 def plans(folder: Path) -> Iterator[Finding]:
-    """Yield a finding for each plan in ``folder``; nothing where there is no TensorRT."""
+    """Yield a finding for each plan in ``folder``; nothing if TensorRT is not installed."""
     try:
         binding = load_binding()
     except CenternetdError:
