@@ -1,7 +1,7 @@
 """Write the tables of docs/metrics.md from the metrics and enums themselves.
 
-Run as ``python scripts/make_metrics_reference.py`` after one has changed. What stands above the
-marker in the page is written by hand and kept.
+Run ``python scripts/make_metrics_reference.py`` after changing one. The part of the page above the
+marker is written by hand and kept.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,45 +17,45 @@ MARKER = "<!-- Below: made by scripts/make_metrics_reference.py; don't edit. -->
 
 PLACES = {
     "capture": "decoded, waiting for inference",
-    "inference": "taken up into a batch",
-    "record": "inferred, owed to the recording",
-    "events": "inferred, owed to the events file",
+    "inference": "in a batch",
+    "record": "inferred, not yet in the recording",
+    "events": "inferred, not yet in the events file",
 }
 STEPS = {
-    "decode": "one picture decoded and converted to BGR",
-    "preprocess": "a batch letterboxed into its rows",
-    "copy_in": "a batch copied to the GPU",
-    "execute": "a batch in the network",
-    "copy_out": "its detections copied back",
-    "annotate": "one picture blurred and drawn into",
-    "encode": "one picture encoded and written",
+    "decode": "decoding a frame and converting it to BGR",
+    "preprocess": "letterboxing a batch",
+    "copy_in": "copying a batch to the GPU",
+    "execute": "running the network on a batch",
+    "copy_out": "copying its detections back",
+    "annotate": "blurring a frame and drawing on it",
+    "encode": "encoding a frame and writing it",
 }
 DROPPED = {
-    "overflow": "a newer frame of a live stream took its place",
-    "too_old": "it was older than `max_frame_age` when its turn came",
-    "unwanted": "the configuration asks for fewer: `detect.max_fps`, `events.when`, `record.when`",
+    "overflow": "a newer frame of a live stream replaced it",
+    "too_old": "it was older than `max_frame_age` when it was due for inference",
+    "unwanted": "excluded by the configuration: `detect.max_fps`, `events.when`, `record.when`",
     "failed": "it could not be written",
-    "shutdown": "the daemon stopped before its turn came",
+    "shutdown": "the daemon stopped before it was processed",
 }
 RECONNECTED = {
     "unreachable": "no connection: refused, no route, no such host, no answer",
     "unauthorized": "the server refuses the name or password",
-    "not_found": "the server has nothing at that path; the camera is not plugged in",
+    "not_found": "the server does not have that path; the camera is not plugged in",
     "open_failed": "the source could not be opened for another reason",
     "read_failed": "reading from it failed",
     "stalled": "no frame came for `stall_timeout`",
-    "stuck": "the library that reads it didn't come back either: another thread took over",
+    "stuck": "the library that reads it did not return either: another thread took over",
     "ended": "a live source ended its stream",
     "lagging": "its timeline fell too far behind the clock",
-    "over_limit": "it sent more than is taken from one source: see [security.md](security.md)",
+    "over_limit": "it exceeded the limits for one source: see [security.md](security.md)",
 }
 STATES = {
-    "connecting": "opened for the first time, no frame yet",
-    "running": "its frames come",
-    "reconnecting": "lost, and tried again for ever",
-    "stuck": "a thread hangs in foreign code: that of the capture 5 s after `stall_timeout`, that "
-    "of the recording or the events after 20 s in one write",
-    "ended": "its file is done or failed, or the daemon stops",
+    "connecting": "being opened for the first time, no frame yet",
+    "running": "frames are arriving",
+    "reconnecting": "lost; retried indefinitely",
+    "stuck": "a thread hangs in a library: the capture's, 5 s after `stall_timeout`, or the "
+    "recording's or events', after 20 s in one write",
+    "ended": "its file has finished or failed, or the daemon is stopping",
 }
 
 

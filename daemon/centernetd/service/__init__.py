@@ -1,4 +1,4 @@
-"""What operators see: metrics, HTTP pages, systemd's notifications, logs."""
+"""What operators see: metrics, HTTP pages, systemd notifications, logs."""
 
 from prometheus_client import CollectorRegistry
 

@@ -1,4 +1,4 @@
-"""Every metric there is, for what is generated from them: the reference and the dashboard."""
+"""The list of all metrics, from which the reference and the dashboard are generated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from centernetd.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric as it is scraped; ``kind`` is counter, gauge or histogram."""
+    """A metric as scraped; ``kind`` is counter, gauge or histogram."""
 
     name: str
     kind: str
@@ -20,14 +20,14 @@ class Entry:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names its samples have."""
+        """The names of its samples."""
         if self.kind != "histogram":
             return (self.name,)
         return tuple(f"{self.name}_{suffix}" for suffix in ("bucket", "sum", "count"))
 
 
 def catalog() -> tuple[Entry, ...]:
-    """Return every metric: of streams, the histograms, of the daemon, of its process."""
+    """Return every metric: per stream, the histograms, of the daemon, of its process."""
     return tuple(_entries())
 
 

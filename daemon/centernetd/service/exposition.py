@@ -1,7 +1,6 @@
-"""A registry as text for Prometheus: what prometheus_client writes, byte for byte, in less time.
+"""A registry as text for Prometheus: byte for byte what prometheus_client writes, but faster.
 
-From one scrape to the next only the numbers change. What stands before them is most of the work,
-and is kept.
+Only the numbers change between scrapes. The text before them is most of the work, and is cached.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,17 +11,17 @@ from prometheus_client.utils import floatToGoString
 from centernetd.service.metrics import Family
 
 Heading = Callable[[Metric], str]
-"""Makes the lines above a metric's samples."""
+"""Returns the lines above a metric's samples."""
 
 _Series = tuple[str, ...]
-"""A sample's name and its labels' values: samples of one name have the same labels in order."""
+"""A sample's name and label values; samples of one name have the same labels, in one order."""
 
 
 class Exposition:
-    """Writes ``registry``, whose samples have neither timestamps nor exemplars.
+    """Formats ``registry``, whose samples have neither timestamps nor exemplars.
 
-    Any number of threads may call at once. No more is kept than the last scrape had series, so
-    those of a stream that is gone are forgotten.
+    Thread-safe. The cache holds the series of the last scrape only, so a removed stream's series
+    are dropped.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -30,7 +29,7 @@ class Exposition:
         self._beginnings: dict[_Series, str] = {}
 
     def text(self) -> bytes:
-        """Return Prometheus' text format, version 0.0.4."""
+        """Return the Prometheus text format, version 0.0.4."""
         return "".join(self._lines(_text_heading)).encode()
 
     def openmetrics(self) -> bytes:
@@ -52,7 +51,7 @@ class Exposition:
 
 
 def _series(metric: Metric) -> Iterator[tuple[_Series, Iterable[str], float]]:
-    """Yield each series with the names of its labels and its number."""
+    """Yield each series with its label names and its value."""
     if isinstance(metric, Family):
         name, labels = metric.sample, metric.labels
         for values, number in metric.rows:

@@ -1,4 +1,4 @@
-"""Whether the daemon is healthy and ready: what /healthz and /readyz answer."""
+"""Whether the daemon is healthy and ready, as /healthz and /readyz answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ STORAGE_HUNG = "the storage thread hangs in the disk: nothing is deleted until i
 
 @dataclass(frozen=True)
 class Verdict:
-    """An answer and its reasons: what is wrong, also where the answer as a whole is yes."""
+    """An answer, and what is wrong; there may be reasons even if ``ok``."""
 
     ok: bool
     reasons: tuple[str, ...] = ()
 
 
 def health(engine_ready: bool, progress: Progress, storage: StorageStatus) -> Verdict:
-    """Judge whether engine and supervisor progress or are rightly idle.
+    """Judge whether engine and supervisor are making progress or are idle for want of work.
 
-    A dead camera or disk is no reason: restarting the daemon would not mend it. A thread that
-    hangs in the disk is reported, though.
+    A dead camera or disk does not count, because restarting the daemon would not fix it. A thread
+    that hangs in a disk operation is still reported.
     """
     reasons = tuple(progress.troubles()) if engine_ready else (NOT_LOADED,)
     hung = (STORAGE_HUNG,) if storage.hung else ()
@@ -31,9 +31,9 @@ def health(engine_ready: bool, progress: Progress, storage: StorageStatus) -> Ve
 
 
 def readiness(engine_ready: bool, streams: Sequence[StreamView], now: float) -> Verdict:
-    """Judge whether the engine is loaded and at least one stream is fresh.
+    """Judge whether the engine is loaded and at least one of ``streams`` is fresh.
 
-    One stream is asked for by giving only that one.
+    To ask about one stream, pass only that one.
     """
     reasons: tuple[str, ...] = () if engine_ready else (NOT_LOADED,)
     if not streams:

@@ -37,15 +37,15 @@ _ADVICE = {
 }
 
 
-# It logs requests that wait and clients that leave, as many as anybody likes.
+# It logs every request that waits and every client that leaves, without a limit.
 logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
 class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A client; ``since`` is when it came, or sent its last whole request (monotonic).
+    """A client; ``since`` is when it connected or sent its last whole request (monotonic).
 
-    Of several requests that come together, each is looked at when the answer to the one before has
-    been sent: waitress would answer them all, and have a worker wait until the client reads.
+    Pipelined requests are parsed one by one, each after the previous answer was sent. waitress
+    would answer all of them, and block a worker until the client reads.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's own
@@ -54,35 +54,35 @@ class _Connection(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         super().__init__(*args, **kwargs)
 
     def received(self, data: bytes) -> bool:
-        """Take ``data`` up to the first end of a request's head."""
+        """Parse ``data`` up to the end of the first request head."""
         head, end, self._unseen = data.partition(b"\r\n\r\n")
         return bool(super().received(head + end))
 
     def readable(self) -> bool:
-        """Whether to receive; asked at each turn of the I/O thread, even where just closed.
+        """Whether to receive; called on each turn of the I/O thread, even when just closed.
 
-        To say yes then would have the next client closed, who gets the same descriptor.
+        Returning True then would close the next client that gets the same descriptor.
         """
         return bool(self.connected and not self._unseen and super().readable())
 
     def writable(self) -> bool:
-        """Whether to call `handle_write`; asked at each turn of the I/O thread."""
+        """Whether to call `handle_write`; called on each turn of the I/O thread."""
         waiting = super().writable() or (self._unseen and super().readable())
         return bool(self.connected and waiting)
 
     def handle_write(self) -> None:
-        """Send what there is, and then look at the next request."""
+        """Send pending output, then parse the next request."""
         super().handle_write()
         if self._unseen and super().readable():
             self.received(self._unseen)
 
 
 class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
-    """waitress with a deadline for a request and its answer as a whole, and room for newcomers.
+    """waitress with a deadline for each request and its answer, and room for new clients.
 
-    Its own deadline counts from the last byte, and lets nobody go who reads nothing: one byte now
-    and then, or none, would keep a client's place for ever. And it goes by the wall clock, which
-    may be set: forward, that would end every connection, and backward none any more.
+    waitress' own deadline counts from the last byte and never closes a client that reads nothing:
+    one byte now and then, or none, would hold a connection forever. It also uses the wall clock:
+    setting that forward would close every connection, setting it back would keep them all.
     """
 
     channel_class = _Connection
@@ -103,17 +103,17 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         )
 
     def add_task(self, task: _Connection) -> None:
-        """Note when a connection has said a whole request."""
+        """Note when a connection has sent a whole request."""
         task.since = time.monotonic()
         super().add_task(task)
 
     def readable(self) -> bool:
-        """Whether to accept connections; asked at each turn of the I/O thread, once a second."""
+        """Whether to accept connections; called on each turn of the I/O thread, once per second."""
         self._let_go(time.monotonic() - self.adj.channel_timeout)
         return bool(self.accepting)
 
     def _let_go(self, overdue: float) -> None:
-        """Close the connections of before ``overdue`` (monotonic), and the oldest for a new one."""
+        """Close connections from before ``overdue`` (monotonic), and the oldest if too many."""
         oldest_first = sorted(self.active_channels.values(), key=lambda channel: channel.since)
         too_many = len(oldest_first) + 1 - self.adj.connection_limit
         for place, channel in enumerate(oldest_first):
@@ -122,15 +122,15 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
 
 class HttpServer:
-    """Serves ``app`` on ``listen``, one I/O thread and two workers whatever clients do.
+    """Serves ``app`` on ``listen`` with one I/O thread and two workers, whatever clients do.
 
-    The address is taken when the server is made, so that a port in use stops the start;
-    requests that come before `start` wait. ``key`` names the setting in errors.
+    The constructor binds the address, so that a port in use fails the startup; requests that
+    arrive before `start` wait. ``key`` names the setting in errors.
 
     Raises
     ------
     StartupError
-        When the address can't be bound.
+        If the address can't be bound.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port, also where the system chose it."""
+        """The port, even if chosen by the system."""
         return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
-        """Serve in threads of its own from now on."""
+        """Start serving, in separate threads."""
         self._server = _Server(self._app, self._socket, self._connections)
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
@@ -157,8 +157,8 @@ class HttpServer:
         """Stop serving, close every connection and wait for the threads; idempotent."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            # Workers first: a worker that ends its request later would wake the I/O thread
-            # through a descriptor that is closed by then.
+            # Workers first: a worker that finished its request later would wake the I/O thread
+            # through a descriptor that is already closed.
             self._server.task_dispatcher.shutdown(timeout=1)
             self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._connections))
             thread.join()
@@ -166,7 +166,7 @@ class HttpServer:
 
 
 def bind(listen: Address, key: str) -> socket.socket:
-    """Return a socket that listens there; raises StartupError naming ``key``."""
+    """Return a listening socket; raises StartupError naming ``key``."""
     try:
         found = socket.getaddrinfo(*listen, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]

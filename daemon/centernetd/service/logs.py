@@ -1,6 +1,6 @@
-"""Logging: text for people, JSON lines for the journal, secrets masked, repeats gathered.
+"""Logging: text for people, JSON lines for the journal, secrets masked, repeats grouped.
 
-The stream a record is about is given as ``extra={"stream": name}``.
+To name the stream a record is about, pass ``extra={"stream": name}``.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _DEBUG_PRIORITY = 7
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:00 WARNING gate: message``, the time being local, and tracebacks below."""
+    """``12:00:00 WARNING gate: message`` in local time, with tracebacks below."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
@@ -48,14 +48,14 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, stream, message, exception."""
+    """One JSON object per line: time (RFC 3339, UTC), level, logger, stream, message, exception."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
         self.redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line; secrets go before JSON's escapes could hide them."""
+        """Return the record as one line; secrets are masked before JSON escapes could hide them."""
         when = datetime.fromtimestamp(record.created, timezone.utc)
         fields = {
             "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -70,9 +70,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class LogHandler(logging.Handler):
-    """Writes to standard error, whatever that is at the moment (a progress bar may wrap it).
+    """Writes to the current standard error (a progress bar may wrap it).
 
-    With ``journal`` each line begins with its priority, as in sd-daemon(3).
+    With ``journal``, each line begins with its priority, as in sd-daemon(3).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LogHandler(logging.Handler):
         self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, or count it when it repeats what was just said."""
+        """Write the record, or count it if it repeats a recent one."""
         try:
             now = self._clock()
             self._write_due(now)
@@ -99,7 +99,7 @@ class LogHandler(logging.Handler):
             self.handleError(record)
 
     def tell_repeats(self) -> None:
-        """Write the counts that are due; called once a second, so that none waits for long."""
+        """Write the counts that are due; called once per second, so that none waits long."""
         self.acquire()
         try:
             self._write_due(self._clock())
@@ -107,12 +107,12 @@ class LogHandler(logging.Handler):
             self.release()
 
     def close(self) -> None:
-        """Write every count that is left."""
+        """Write all remaining counts."""
         self._write_due(math.inf)
         super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Name the log call that failed; logging's own report would show its arguments."""
+        """Report where the failed log call is; logging's own report would show its arguments."""
         with contextlib.suppress(OSError, ValueError):
             print(f"the log call at {record.pathname}:{record.lineno} failed", file=sys.stderr)
 
@@ -134,10 +134,10 @@ def configure(
     secrets: Collection[str] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> LogHandler:
-    """Send all logging to standard error; returns the handler, whose repeats want telling.
+    """Send all logging to standard error; return the handler, for calls of `tell_repeats`.
 
-    ``auto`` is JSON where standard error goes to the systemd journal, and text elsewhere. Called
-    again, it replaces what it set up.
+    ``auto`` means JSON if standard error goes to the systemd journal, text otherwise. Another call
+    replaces the previous setup.
     """
     mask = Redactor(secrets)
     journal = _goes_to_journal(environ)
@@ -154,13 +154,13 @@ def configure(
 
 
 def redactor() -> Redactor:
-    """Return what masks the log, and should mask all else that is printed."""
+    """Return the redactor of the log, which should mask all other output too."""
     handlers = logging.getLogger().handlers
     return next((old.redactor for old in handlers if isinstance(old, LogHandler)), Redactor())
 
 
 def _goes_to_journal(environ: Mapping[str, str]) -> bool:
-    """Return whether standard error is the stream to the journal that systemd names."""
+    """Return whether standard error is the journal stream named by systemd."""
     try:
         status = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):

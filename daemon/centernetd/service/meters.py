@@ -13,7 +13,7 @@ LATENCIES = (0.0005, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 BUILD_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # else each histogram has a twin
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else each histogram gets a second series
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class HistogramDefinition:
         )
 
 
-BATCH_SIZE = HistogramDefinition("batch_size", (), "Frames that ran together.", SIZES)
+BATCH_SIZE = HistogramDefinition("batch_size", (), "Frames per batch.", SIZES)
 STAGE_DURATION = HistogramDefinition(
     "stage_duration_seconds",
     ("stage",),
-    "Time one step took. Steps done for a whole batch count once a batch.",
+    "Time one step took. Steps done for a whole batch count once per batch.",
     SECONDS,
 )
 FRAME_LATENCY = HistogramDefinition(
@@ -52,7 +52,7 @@ HISTOGRAMS = (STAGE_DURATION, FRAME_LATENCY, BATCH_SIZE, PLAN_BUILD)
 
 
 class PrometheusMeters(Meters):
-    """Histograms on ``registry``; one report costs some microseconds and takes one lock."""
+    """Histograms in ``registry``; each report takes one lock and some microseconds."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._batches = BATCH_SIZE.make(registry)
@@ -64,16 +64,16 @@ class PrometheusMeters(Meters):
         self._streams: dict[str, Histogram] = {}
 
     def add_stream(self, name: str) -> None:
-        """Make the stream's series, at 0; only streams added here are measured."""
+        """Create the stream's series, at 0; only streams added here are measured."""
         self._streams[name] = self._latencies.labels(name)
 
     def remove_stream(self, name: str) -> None:
-        """Let the stream's series go; a report that comes late is forgotten."""
+        """Remove the stream's series; later reports are ignored."""
         del self._streams[name]
         self._latencies.remove(name)
 
     def stage_duration(self, stage: str, seconds: float) -> None:
-        """Report how long one step took: one of `STAGES`, or another that an engine has."""
+        """Report how long a step took: one of `STAGES`, or one specific to an engine."""
         self._durations.labels(stage).observe(seconds)
 
     def frame_latency(self, stream: str, seconds: float) -> None:
@@ -83,7 +83,7 @@ class PrometheusMeters(Meters):
             series.observe(seconds)
 
     def plan_build(self, seconds: float) -> None:
-        """Report how long the building of a plan took."""
+        """Report how long building a plan took."""
         self._builds.observe(seconds)
 
     def batch_size(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The table of metrics, and the collector that reads them from the lanes at scrape time."""
+"""The table of metrics, and the collector that reads them from the lanes on each scrape."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ PREFIX = "centernetd_"
 Source = TypeVar("Source")
 
 Rows = Sequence[tuple[tuple[str, ...], float]]
-"""Label values, in the order of a metric's labels, each with its number."""
+"""Label values, in the order of a metric's labels, each with its sample value."""
 
 Values = Iterable[tuple[tuple[str, ...], float]]
-"""Label values, in the order of a definition's labels (less ``stream``), each with its number."""
+"""Label values, in the order of a definition's labels (without ``stream``), each with its value."""
 
 
 class StreamReading:
-    """One stream at the moment of a scrape: one consistent book, one clock."""
+    """One stream at the moment of a scrape: one consistent copy of its ledger, one time."""
 
     def __init__(self, view: StreamView, now: float) -> None:
         self.view = view
@@ -36,9 +36,9 @@ class StreamReading:
 
 
 class Family(Metric):
-    """A metric as it was read; samples, each with a mapping of labels, are made if asked for.
+    """A metric as read; samples, each with a mapping of labels, are only made on demand.
 
-    ``rows`` holds for each sample the values of ``labels``, in their order, and its number.
+    ``rows`` holds, for each sample, the values of ``labels`` in order, and the sample's value.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Family(Metric):
     ) -> None:
         super().__init__(name, said, kind)
         self.sample, self.labels, self.rows = sample, labels, rows
-        del self.samples  # the base class's own, so that the property below answers
+        del self.samples  # the base class's attribute, so that the property below is used
 
     @cached_property
     def samples(self) -> list[Sample]:  # type: ignore[override]
-        """The samples, as prometheus_client has them."""
+        """The samples, as prometheus_client represents them."""
         return [
             Sample(self.sample, dict(zip(self.labels, values, strict=True)), float(number))
             for values, number in self.rows
@@ -59,7 +59,7 @@ class Family(Metric):
 
 @dataclass(frozen=True)
 class Definition(Generic[Source]):
-    """A metric, and how its samples are read from a stream or from the pipeline."""
+    """A metric, and how to read its samples from a stream or from the pipeline."""
 
     name: str
     labels: tuple[str, ...]
@@ -67,7 +67,7 @@ class Definition(Generic[Source]):
     read: Callable[[Source], Values]
 
     def family(self, rows: Rows = ()) -> Metric:
-        """Return the metric with its samples; a family's name lacks the suffix of its type."""
+        """Return the metric with its samples; a family's name omits the suffix of its type."""
         sample, name, kind = PREFIX + self.name, PREFIX + self.name, "gauge"
         for suffix, kind_of_it in (("_total", "counter"), ("_info", "info")):
             if self.name.endswith(suffix):
@@ -75,7 +75,7 @@ class Definition(Generic[Source]):
         return Family(name, self.help, kind, sample, self.labels, rows)
 
     def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
-        """Return the metric with the samples of all ``sources``, each after its own labels."""
+        """Return the metric with the samples of all ``sources``; each brings its own labels."""
         return self.family(
             [
                 (leading + values, number)
@@ -90,7 +90,7 @@ def _one(value: float) -> Values:
 
 
 def _counted(counter: Mapping[str, int]) -> Values:
-    # Copied in one step: another thread may add a key while this one iterates.
+    # Copied in one step, because another thread may add a key during the iteration.
     return (((key,), count) for key, count in dict(counter).items())
 
 
@@ -129,20 +129,20 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Frames lost, by place and cause.",
                _dropped),
     Definition("frames_written_total", ("stream", "sink"),
-               "Frames that are safe in the sink's file.",
+               "Frames stored in the sink's file.",
                lambda s: (((sink.value,), n) for sink, n in s.book.written.items())),
     Definition("frames_in_flight", ("stream", "stage"),
-               "Frames that have come to a stage and not left it.",
+               "Frames that have entered a stage and not left it.",
                lambda s: (((stage.value,), n) for stage, n in s.book.in_flight.items())),
     Definition("frames_damaged_total", ("stream",),
-               "Broken pictures and packets passed over, which never count as captured.",
+               "Broken frames and packets that were skipped; they never count as captured.",
                lambda s: _one(s.status.damaged)),
     Definition("detections_total", ("stream", "label"),
-               "Objects detected. The labels are those of detect.labels, else the model's first "
-               "20; the rest count as other.",
+               "Objects detected, by label: those in detect.labels, else the model's first 20; "
+               "all others count as other.",
                lambda s: _counted(s.status.detections)),
     Definition("reconnects_total", ("stream", "reason"),
-               "Times the source had to be connected to again.",
+               "Times the source had to be reconnected.",
                lambda s: _counted(s.status.reconnects)),
     Definition("bytes_written_total", ("stream",),
                "Bytes of video written.",
@@ -152,51 +152,51 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                lambda s: _one(s.status.segments)),
     Definition("frame_age_seconds", ("stream",),
                "Time since the last frame or, before the first, since the start. Absent once a "
-               "file has come to its proper end.",
+               "file has finished.",
                lambda s: () if s.view.finished else _one(s.view.age(s.now))),
     Definition("stream_up", ("stream",),
                "1 while the stream runs and its last frame is no older than stall_timeout, else 0. "
-               "Absent once a file has come to its proper end: it is neither up nor down.",
+               "Absent once a file has finished: it is neither up nor down.",
                lambda s: () if s.view.finished else _one(s.view.fresh(s.now))),
     Definition("stream_state", ("stream", "state"),
                "1 for the state the stream is in, 0 for the others.",
                lambda s: (((state.value,), state is s.view.state) for state in StreamState)),
     Definition("stream_frozen", ("stream",),
-               "1 while a live source gives one and the same picture over and over.",
+               "1 while a live source keeps repeating the same picture.",
                lambda s: _one(s.status.frozen)),
     Definition("capture_threads_lost", ("stream",),
-               "Threads that have not come back from the library they read with.",
+               "Capture threads that have not returned from a library call.",
                lambda s: _one(s.status.lost_threads)),
     Definition("source_lag_seconds", ("stream",),
                "How far a live source's timeline lags behind the clock.",
                lambda s: _one(s.status.source_lag)),
     Definition("stream_info", ("stream", "codec", "decoder", "encoder"),
-               "Always 1: how the stream is coded.",
+               "Always 1: the stream's codec, decoder and encoder.",
                lambda s: (((s.status.codec, s.status.decoder, s.status.encoder), 1),)),
 )
 DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
     Definition("queue_frames", ("queue",),
-               "Frames that wait in a queue: STREAM/inbox before inference, STREAM/record and "
+               "Frames waiting in a queue: STREAM/inbox before inference, STREAM/record and "
                "STREAM/events before the sinks.",
                _queues),
     Definition("slots_busy", (),
                "Slots of the inference ring that hold a batch.",
                lambda p: _one(p.slots_busy())),
     Definition("storage_bytes", (),
-               "Size of the recordings and events that the limits under storage are about: those "
-               "of cameras, with the files being written. Absent until they have been counted.",
+               "Size of the recordings and events to which the limits under storage apply: those "
+               "of cameras, including open files. Absent until they have been counted.",
                lambda p: _known(p.storage.size)),
     Definition("storage_free_bytes", (),
-               "Free space where recordings go, as it was in the last second: a scrape asks no "
-               "disk. Absent while the disk can't be asked, or is not mounted as "
-               "storage.require_mount wants it.",
+               "Free space where recordings go, measured within the last second: a scrape does "
+               "not access the disk. Absent while the disk can't be queried, or is not mounted as "
+               "storage.require_mount requires.",
                lambda p: _known(p.storage.free)),
     Definition("oldest_segment_timestamp_seconds", (),
-               "When the oldest of them was last written, as Unix time. Absent while there is "
+               "When the oldest of them was last written, as Unix time. Absent while there are "
                "none.",
                lambda p: _known(p.storage.oldest)),
     Definition("build_info", ("version",),
-               "Always 1: the version that runs.",
+               "Always 1: the running version.",
                lambda p: (((p.version,), 1),)),
     Definition("engine_info", ("backend", "precision", "device", "model"),
                "Always 1: what the network runs on. Absent until the engine is loaded.",
@@ -212,23 +212,22 @@ DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
 
 
 class PipelineCollector(Collector):
-    """Reads the lanes' books and statuses when scraped: nothing is counted twice.
+    """Reads the lanes' ledgers and statuses when scraped, so that nothing is counted twice.
 
-    Holds no state, so a stream that is gone takes its series along, and any number of scrapes
-    may run at once. It takes each ledger's lock for the time of a copy and nothing else of
-    the pipeline.
+    It is stateless: a removed stream's series disappear with it, and scrapes may run
+    concurrently. The only locks it takes are the ledgers', each for the time of a copy.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
     def describe(self) -> Iterable[Metric]:
-        """Return every metric without samples; the registry checks the names for clashes."""
+        """Return every metric without samples; the registry checks for duplicate names."""
         of_streams = [metric.family() for metric in STREAM_METRICS]
         return of_streams + [metric.family() for metric in DAEMON_METRICS]
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric with its present samples."""
+        """Yield every metric with its current samples."""
         now = time.monotonic()
         views = self._pipeline.streams()
         readings = [((view.name,), StreamReading(view, now)) for view in views]

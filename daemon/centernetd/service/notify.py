@@ -1,4 +1,4 @@
-"""Tells systemd how the daemon is doing: the sd_notify protocol, see sd_notify(3)."""
+"""Reports the daemon's state to systemd, with the protocol of sd_notify(3)."""
 
 import os
 import socket
@@ -9,9 +9,9 @@ SEND_TIMEOUT = 1.0
 
 
 class Notifier:
-    """Sends to ``$NOTIFY_SOCKET``; without one it does nothing, and it never raises.
+    """Sends to ``$NOTIFY_SOCKET``; does nothing if that is unset, and never raises.
 
-    The address is a path, or a name in the abstract namespace after ``@``.
+    The address is a path or, after ``@``, a name in the abstract namespace.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -19,11 +19,11 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
     def ready(self) -> None:
-        """Tell that the start is done."""
+        """Report that startup, or a reload, has finished."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Tell that the configuration is read again; `ready` tells the end of it."""
+        """Report that a reload has begun; `ready` reports its end."""
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
@@ -32,15 +32,15 @@ class Notifier:
         self._send("STATUS=" + " ".join(text.split()))
 
     def watchdog(self) -> None:
-        """Tell that all is well, to be repeated every `watchdog_interval`."""
+        """Report that all is well; to be repeated every `watchdog_interval`."""
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Tell that the stop has begun."""
+        """Report that the stop has begun."""
         self._send("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Ask for ``seconds`` from now for a start or stop that takes long."""
+        """Request ``seconds`` from now for a long startup or stop."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, message: str) -> None:
@@ -50,12 +50,12 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.settimeout(SEND_TIMEOUT)
                 sender.sendto(message.encode(errors="replace"), self._address)
-        except (OSError, ValueError):  # nobody listens, or the address is none
+        except (OSError, ValueError):  # nobody is listening, or the address is invalid
             return
 
 
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return how often systemd wants a ping, in seconds: half its limit; None for never."""
+    """Return the seconds between watchdog pings (half systemd's limit), or None for no pings."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

@@ -11,11 +11,11 @@ from centernetd.flow.ledger import Book
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
-"""Seconds between two looks at the books."""
+"""Seconds between two readings of the ledgers."""
 REMINDER = 3600.0
-"""Seconds at least between two warnings about the same thing."""
+"""Minimum seconds between two warnings about the same problem."""
 CALM = 600.0
-"""Seconds without a loss after which a stream keeps up again."""
+"""Seconds without a loss after which a stream counts as keeping up again."""
 
 _REMEDIES: Mapping[str, str] = {
     "detection": "set a lower detect.max_fps, or run fewer streams",
@@ -26,17 +26,17 @@ _REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class _Reading:
-    """A stream's book at a monotonic time."""
+    """A copy of a stream's ledger at a monotonic time."""
 
     time: float
     book: Book
 
 
 class Overload:
-    """Warns of frames that were dropped because somebody was too slow, and of no others.
+    """Warns about frames dropped because a stage was too slow, and about no others.
 
-    The first loss is logged within `PERIOD`; losses that come and go are logged once per
-    `REMINDER`, with all that was dropped meanwhile.
+    The first loss is logged within `PERIOD`; recurring losses are logged once per `REMINDER`,
+    with the total dropped since.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Overload:
         self._watched: dict[Lane, _Watch] = {}
 
     def tick(self, lanes: Iterable[Lane], now: float) -> None:
-        """Look at the books, at monotonic ``now``; one thread calls this about once a second."""
+        """Read the ledgers, at monotonic ``now``; called from one thread about once per second."""
         if self._watched and now - self._looked_at < PERIOD:
             return
         self._looked_at = now
@@ -54,7 +54,7 @@ class Overload:
 
 
 class _Watch:
-    """One stream and the places where it may lose frames."""
+    """One stream, and the stages where it may lose frames."""
 
     def __init__(self, stream: str) -> None:
         self._troubles = [_Trouble(where, stream) for where in _REMEDIES]
@@ -67,13 +67,13 @@ class _Watch:
 
 
 class _Trouble:
-    """What one stream loses in one place."""
+    """The losses of one stream in one stage."""
 
     def __init__(self, where: str, stream: str) -> None:
         self._where, self._about = where, {"stream": stream}
-        self._unsaid: _Reading | None = None  # the start of losses that were not logged
+        self._unsaid: _Reading | None = None  # before the first loss not logged yet
         self._lost_at = self._warned_at = -math.inf
-        self._open = False  # whether a warning was logged and no return to normal since
+        self._open = False  # a warning was logged, and no recovery since
 
     def look(self, before: _Reading, now: _Reading) -> None:
         if _lost(now.book, self._where) > _lost(before.book, self._where):
@@ -103,7 +103,7 @@ def _span(seconds: float) -> str:
 
 
 def _lost(book: Book, where: str) -> int:
-    """Return the frames that were dropped because ``where`` was too slow."""
+    """Return the number of frames dropped because ``where`` was too slow."""
     if where == "detection":
         causes = [(StageName.CAPTURE, Reason.OVERFLOW), (StageName.INFERENCE, Reason.TOO_OLD)]
     else:

@@ -24,7 +24,7 @@ PLAIN, JSON = "text/plain; charset=utf-8", "application/json"
 
 
 class Pages:
-    """Answers GET and HEAD; no page waits for the pipeline, changes it or shows a picture."""
+    """Answers GET and HEAD; no page waits for the pipeline, changes it or shows images."""
 
     def __init__(self, pipeline: Pipeline, registry: CollectorRegistry) -> None:
         self._pipeline = pipeline

@@ -1,4 +1,4 @@
-"""Whether the inference thread and the supervisor still move."""
+"""Whether the inference thread and the supervisor are making progress."""
 
 import time
 from collections import deque
@@ -7,19 +7,19 @@ from collections.abc import Callable
 STALL_LIMIT = 9.0
 """Seconds without progress after which a thread counts as hung, on a machine of usual speed.
 
-With systemd's 15 s after the last ping, 2 for the end, 2 until the restart, and a second for what
-lies between, 30 s are kept.
+Together with systemd's 15 s after the last ping, 2 s to stop, 2 s until the restart and 1 s of
+slack, a hung daemon is replaced within 30 s.
 """
-_TIMES = 3  # as long as the slowest of the recent batches took, a batch may take
+_TIMES = 3  # a batch may take this many times as long as the slowest recent one
 _RECENT = 16  # batches
 
 
 class Progress:
-    """Two heartbeats: inference beats with every batch, the supervisor ticks about twice a second.
+    """Two heartbeats: inference beats per batch, the supervisor ticks about twice per second.
 
-    Inference may sleep as long as no frame waits, so its silence counts only from the last
-    tick at which none did. Where batches take seconds, it may be silent for a multiple of what
-    they took before. ``clock`` is monotonic, in seconds.
+    Inference may sleep while no frame waits, so its silence is measured from the last tick at
+    which none did. If batches take seconds, it may be silent for a multiple of the recent batch
+    durations. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,20 +29,20 @@ class Progress:
         self._took = deque([0.0], _RECENT)
 
     def beat(self, took: float) -> None:
-        """Note that inference has taken up a batch, or finished one that took so many seconds."""
+        """Note that inference began a batch, or finished one that took ``took`` seconds."""
         self._beat_at = self._clock()
         if took:
             self._took.append(took)
 
     def tick(self, waiting: int) -> None:
-        """Tell that the supervisor lives and how many frames wait for inference or are in it."""
+        """Note that the supervisor is alive, and how many frames are waiting or in inference."""
         self._tick_at = self._clock()
         self._waiting = waiting
         if not waiting:
             self._idle_at = self._tick_at
 
     def troubles(self) -> list[str]:
-        """Return what hangs, one sentence each; nothing when all moves or is rightly idle."""
+        """Return a sentence for each thread that hangs; empty if all progress or have no work."""
         now = self._clock()
         silent, late = now - max(self._beat_at, self._idle_at), now - self._tick_at
         troubles = []

@@ -1,4 +1,4 @@
-"""Frames a second over the last seconds, for the status page."""
+"""Frames per second over the last few seconds, for the status page."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,11 +6,11 @@ from typing import NamedTuple
 from centernetd.flow import Lane
 
 WINDOW = 5.0
-"""Seconds a rate is taken over."""
+"""Seconds over which a rate is averaged."""
 
 
 class _Sample(NamedTuple):
-    """How many frames of ``lane`` were inferred up to the monotonic time ``at``."""
+    """The number of frames of ``lane`` inferred up to the monotonic time ``at``."""
 
     lane: Lane
     at: float
@@ -18,16 +18,16 @@ class _Sample(NamedTuple):
 
 
 class Rates:
-    """Remembers each stream's inferred frames at the supervisor's last ticks.
+    """Keeps each stream's inferred frames at the supervisor's most recent ticks.
 
-    One thread ticks, any thread reads. Prometheus takes its own rates from the counters.
+    One thread ticks, any thread reads. Prometheus computes its own rates from the counters.
     """
 
     def __init__(self) -> None:
         self._samples: dict[str, list[_Sample]] = {}
 
     def tick(self, lanes: Iterable[Lane], now: float) -> None:
-        """Note the counts at monotonic ``now``; lanes that are gone are forgotten."""
+        """Note the counts at monotonic ``now``; removed lanes are forgotten."""
         samples = {}
         for lane in lanes:
             known = self._samples.get(lane.name, ())
@@ -36,7 +36,7 @@ class Rates:
         self._samples = samples
 
     def fps(self, stream: str) -> float:
-        """Return the frames inferred a second; 0 until two ticks have passed."""
+        """Return the frames inferred per second; 0 until two ticks have passed."""
         samples = self._samples.get(stream)
         if not samples:
             return 0.0

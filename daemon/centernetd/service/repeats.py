@@ -1,11 +1,11 @@
-"""Gathers log records that say the same over and over into one line a second."""
+"""Groups repeated log records into one line per second."""
 
 import copy
 import logging
 from dataclasses import dataclass
 
 PERIOD = 1.0
-"""Seconds that the repeats of one record are gathered for."""
+"""Seconds over which the repeats of a record are grouped."""
 
 Cause = tuple[str, int, str, object]
 
@@ -18,18 +18,18 @@ class _Gathered:
 
 
 class Repeats:
-    """Lets the first record of a cause through and counts those that follow within a second.
+    """Passes the first record of a cause and counts those that follow within a second.
 
-    Records have the same cause when logger, level, stream and the message before its arguments
-    are put in are the same. Only warnings and errors are gathered: they alone can come with
-    every frame. Not thread-safe; times are monotonic seconds.
+    Records have the same cause if they share logger, level, stream and unformatted message. Only
+    warnings and errors are grouped, since only they can occur with every frame. Not thread-safe;
+    times are monotonic seconds.
     """
 
     def __init__(self) -> None:
         self._gathered: dict[Cause, _Gathered] = {}
 
     def admit(self, record: logging.LogRecord, now: float) -> bool:
-        """Return whether ``record`` is to be written now; else it is counted."""
+        """Return whether to write ``record`` now; otherwise count it."""
         if record.levelno < logging.WARNING:
             return True
         cause = (record.name, record.levelno, str(record.msg), getattr(record, "stream", None))
@@ -42,7 +42,7 @@ class Repeats:
         return False
 
     def due(self, now: float) -> list[logging.LogRecord]:
-        """Return one record, the last of its kind, for each cause whose second is over."""
+        """Return the last record of each cause whose second is over, with its count."""
         over = [cause for cause, known in self._gathered.items() if now - known.since >= PERIOD]
         records = []
         for cause in over:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 SHARE = 0.005
-"""Of one core: what scraping may cost, however often it is done."""
+"""The share of one core that scraping may use, however often it happens."""
 FRESH = 3.0
-"""Seconds after which a text is made anew, however dear it was."""
+"""Seconds after which a text is generated again, however long that takes."""
 
 
 class _Text(NamedTuple):
@@ -26,11 +26,11 @@ class _Text(NamedTuple):
 
 
 class ScrapePage:
-    """Answers a scrape of ``registry`` in the format that is asked for.
+    """Answers a scrape of ``registry`` in the requested format.
 
-    What was made is given again for 200 times as long as it took to make, at most `FRESH`.
-    That is a moment for a few streams, and for many it keeps eager scrapers from taking the
-    cores that inference needs. ``clock`` is monotonic; both are in seconds.
+    A generated text is reused for 200 times as long as it took to generate, at most `FRESH`. With
+    few streams that is an instant; with many it keeps frequent scrapes from using the cores that
+    inference needs. ``clock`` is monotonic; both clocks are in seconds.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ScrapePage:
         """Answer one GET."""
         try:
             _, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
-        except (TypeError, ValueError):  # it asks for a version that is no number
+        except (TypeError, ValueError):  # the requested version is not a number
             environ = {**environ, "HTTP_ACCEPT": ""}
             _, kind = choose_encoder("")
         if _is_unusual(kind, environ.get("QUERY_STRING", "")):
@@ -77,5 +77,5 @@ class ScrapePage:
 
 
 def _is_unusual(kind: str, query: str) -> bool:
-    """Return whether only some metrics are wanted, or our names in another spelling."""
+    """Return whether a subset of the metrics, or another escaping of names, is requested."""
     return "escaping=dots" in kind or "escaping=values" in kind or "name[]" in parse_qs(query)

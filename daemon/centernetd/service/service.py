@@ -1,4 +1,4 @@
-"""Everything the daemon shows of itself, in one piece."""
+"""Everything the daemon publishes about itself, in one object."""
 
 import faulthandler
 import logging
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 
 _STDERR = 2
 _LONGEST_SILENCE = 300.0
-"""Seconds that a start may take without a word: a builder times one layer in many ways."""
+"""Seconds between progress reports of a start: a plan builder times each layer in many ways."""
 
 
 class Service:
-    """Metrics, health pages and word to systemd, for as long as it is entered.
+    """Metrics, health pages and systemd notifications, while used as a context manager.
 
     Raises
     ------
     StartupError
-        When made, if ``metrics.listen`` can't be bound.
+        From the constructor, if ``metrics.listen`` can't be bound.
     """
 
     def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
-        """Show the streams of ``config``, whose ``lanes`` are a list that changes with `show`."""
+        """Show the streams of ``config``; ``lanes`` is a shared list that changes with `show`."""
         self._lanes = lanes
         self._storage = storage
         self._engine: EngineInfo | None = None
@@ -80,13 +80,13 @@ class Service:
             self._server.close()
 
     def starting(self, doing: str) -> None:
-        """Tell what the start is at, so that systemd goes on waiting; from any thread."""
+        """Report startup progress, so that systemd keeps waiting; from any thread."""
         self._notifier.status(doing)
         self._notifier.extend_timeout(_LONGEST_SILENCE)
 
     def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
-        """Tell that the engine is loaded and every stage runs."""
-        self.progress.tick(waiting=0)  # the start may have taken minutes, which count for nothing
+        """Report that the engine is loaded and every stage is running."""
+        self.progress.tick(waiting=0)  # a start of minutes does not count as a stall
         self._engine, self._slots_busy = engine, slots_busy
         self._notifier.ready()
 
@@ -100,17 +100,17 @@ class Service:
             self.meters.remove_stream(name)
 
     def reloading(self) -> None:
-        """Tell that the configuration is read again."""
+        """Report that a reload has begun."""
         self._notifier.reloading()
 
     def reloaded(self, sha256: str | None) -> None:
-        """Tell that this is through; None for the hash of the configuration if it was refused."""
+        """Report the end of a reload; ``sha256`` is None if the configuration was refused."""
         self.config.last_reload_succeeded = sha256 is not None
         self.config.sha256 = sha256 or self.config.sha256
         self._notifier.ready()
 
     def tick(self) -> None:
-        """Note the progress made; systemd hears of it only while all is well."""
+        """Note the progress made; systemd is pinged only while all is well."""
         self.progress.tick(sum(lane.ledger.waiting for lane in self._lanes))
         now = time.monotonic()
         self.rates.tick(self._lanes, now)
@@ -119,14 +119,14 @@ class Service:
         self._notifier.status(self._summary(now))
 
     def stopping(self) -> None:
-        """Tell that the stop has begun."""
+        """Report that the stop has begun."""
         self._notifier.stopping()
 
     def _judge(self) -> None:
-        """Ping systemd's watchdog, or tell once what hangs and where each thread is.
+        """Ping systemd's watchdog, or log once what hangs and where each thread is.
 
-        Told here because no thread moves meanwhile: the traceback that SIGABRT writes at last may
-        be cut short by one that does.
+        The stacks are dumped here because the threads still hang. The dump on SIGABRT, which comes
+        later, may be cut short by a thread that moves.
         """
         verdict = health(self._engine is not None, self.progress, self._storage)
         if verdict.ok:
@@ -147,6 +147,6 @@ class Service:
 
 
 def _lost(lane: Lane) -> int:
-    """Return how many frames were dropped though the configuration asks for them."""
+    """Return how many frames were dropped although the configuration wants them."""
     dropped = lane.ledger.read().dropped
     return sum(count for (_, reason), count in dropped.items() if reason is not Reason.UNWANTED)

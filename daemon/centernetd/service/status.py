@@ -1,4 +1,4 @@
-"""The status document: what /status answers and ``centernetd status`` shows."""
+"""The status document that /status returns and ``centernetd status`` shows."""
 
 import time
 from dataclasses import asdict

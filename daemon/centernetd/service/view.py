@@ -1,4 +1,4 @@
-"""What the service may see of the running pipeline."""
+"""The service's view of the running pipeline."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from centernetd.service.rates import Rates
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What the network runs on; ``reason`` says why on that backend."""
+    """What the network runs on; ``reason`` is why this backend was chosen."""
 
     backend: str
     precision: str
@@ -22,7 +22,7 @@ class EngineInfo:
 
 @dataclass
 class ConfigState:
-    """The configuration in force, and whether the last reload was followed or refused."""
+    """The configuration in force, and whether the last reload was applied or refused."""
 
     sha256: str
     last_reload_succeeded: bool = True
@@ -42,13 +42,13 @@ class StreamView:
 
     @property
     def state(self) -> StreamState:
-        """What the stream is doing; one with a sink that hangs is stuck."""
+        """What the stream is doing; a stream with a hung sink is stuck."""
         status = self.lane.status
         return StreamState.STUCK if status.hung_sinks else status.state
 
     @property
     def last_error(self) -> str | None:
-        """What went wrong last, if it still does."""
+        """The most recent error, if it persists."""
         status = self.lane.status
         if status.hung_sinks:
             return f"hung in a write: {', '.join(status.hung_sinks)}"
@@ -56,7 +56,7 @@ class StreamView:
 
     @property
     def finished(self) -> bool:
-        """Whether the stream has come to its proper end, as a file does: it is not down."""
+        """Whether the stream, a file, ended without an error; it then is not down."""
         return self.state is StreamState.ENDED and not self.lane.status.failed
 
     def age(self, now: float) -> float:
@@ -68,7 +68,7 @@ class StreamView:
         return self.state is StreamState.RUNNING and self.age(now) <= self.stall_timeout
 
     def trouble(self, now: float) -> str | None:
-        """Return in one line why the stream is not fresh, or None when it is."""
+        """Return one line about why the stream is not fresh, or None if it is."""
         if self.fresh(now):
             return None
         said, age = self.state.value, f"{self.age(now):.1f} s"
@@ -78,10 +78,10 @@ class StreamView:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The running pipeline; its callables are quick, take no argument and never block.
+    """The running pipeline; its callables are quick, take no arguments and never block.
 
-    ``streams`` gives the present streams, ``engine`` None until the engine is loaded,
-    ``slots_busy`` the slots that hold a batch. ``started_at`` is monotonic.
+    ``streams`` returns the current streams, ``engine`` None until the engine is loaded,
+    ``slots_busy`` the number of slots that hold a batch. ``started_at`` is monotonic.
     """
 
     streams: Callable[[], Sequence[StreamView]]
