@@ -1,1 +1,1 @@
-"""From an export to a prepared model: layouts, decode, precision, and the export from PyTorch."""
+"""From an export to a prepared model: layouts, decode, precision, and export from PyTorch."""

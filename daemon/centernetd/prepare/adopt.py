@@ -1,4 +1,4 @@
-"""Models that come with the tensors of a prepared one: described, and otherwise left alone."""
+"""Models that already have the tensors of a prepared one: they only get a manifest."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from centernetd.prepare import precision
 from centernetd.prepare.options import PrepareOptions
 
 _DEFAULT_CONFIDENCE = 0.4
-_FIXED = ("layout", "heads", "order", "mean", "std", "top_k")  # they are in the graph
+_FIXED = ("layout", "heads", "order", "mean", "std", "top_k")  # built into the graph
 _FREE = ("resize", "labels", "confidence", "nms_iou")
 
 
@@ -24,7 +24,7 @@ def adopt(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
     Raises
     ------
     ModelError
-        It doesn't keep the contract, or `options` ask for what would need another graph.
+        It violates the contract, or `options` would require a different graph.
     """
     size = contract.input_size(model)
     if options.input_size not in (None, size):
@@ -56,7 +56,7 @@ def _described(
     digest: str,
     computes_in: str,
 ) -> Manifest:
-    """Describe a model that says nothing about itself, CenterNet or not."""
+    """Return a manifest for a model without one, CenterNet or not."""
     if not labels:
         raise ModelError("it doesn't say what its classes are: give it labels")
     return Manifest(

@@ -1,6 +1,6 @@
-"""Preparing a model in a process of its own, which can be killed at any moment.
+"""Preparing a model in a separate process, which can be killed at any moment.
 
-Its memory goes with it, and so do its temporary files, which are all in one folder.
+This also frees its memory and its temporary files, which are all in one folder.
 """
 
 import os
@@ -20,21 +20,21 @@ from centernetd.prepare.options import PrepareOptions
 from centernetd.prepare.prepare import prepare
 
 _SECONDS_BETWEEN_LOOKS = 0.1
-_SECONDS_TO_DIE = 1.0  # after SIGKILL; longer where a disk hangs
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # the parent decides what they mean
+_SECONDS_TO_DIE = 1.0  # after SIGKILL; longer if a disk hangs
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # handled by the parent only
 
 
 def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker: Onlooker) -> None:
-    """Do what `prepare` does, in another process.
+    """Run `prepare` in another process.
 
     Raises
     ------
     ModelError
-        `source` is refused; the sentence names it and says why.
+        `source` is rejected; the message names it and the reason.
     StartupError
         `output` can't be written, or the process was killed.
     BuildStoppedError
-        When `onlooker` wanted it stopped; nothing is left of it.
+        `onlooker` cancelled it; no files are left behind.
     """
     progress = LoggedProgress(f"preparing {source.name}", onlooker)
     with durable.writing(output), ExitStack() as stack:
@@ -50,7 +50,7 @@ def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_SECONDS_BETWEEN_LOOKS)
         if failure := out_of.read():
-            raise pickle.loads(failure)  # noqa: S301 - of our own making
+            raise pickle.loads(failure)  # noqa: S301 - created by our own process
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise StartupError(f"{source}: preparing it was ended by {name}: is memory short?")
@@ -61,7 +61,7 @@ def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker:
 def _start(temporary: Path) -> "subprocess.Popen[bytes]":
     run = "from centernetd.prepare import apart; apart.main()"
     code = f"import sys; sys.path[:] = {sys.path!r}; {run}"
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child inherits it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited by the child
     try:
         return subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-c", code],
@@ -85,10 +85,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> None:
-    """Prepare what the parent says on stdin, and write the error there is, if any, to stdout."""
+    """Prepare what the parent sends on stdin, and write the error, if any, to stdout."""
     answer = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what libraries print
-    task = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our own making
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries may print
+    task = pickle.load(sys.stdin.buffer)  # noqa: S301 - created by our own process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         prepare(*task)
@@ -97,5 +97,5 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # which never comes: the parent keeps stdin open as long as it lives
+    os.read(0, 1)  # blocks until the parent exits: it keeps stdin open and sends nothing more
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Let a network that was exported for one batch size take any."""
+"""Making a network that was exported for one batch size accept any."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from centernetd.prepare.graph import Graph
 
 Constants = dict[str, npt.NDArray[np.int64]]
 
-_MOST_DIMENSIONS = 16  # a constant with more elements is no shape
+_MOST_DIMENSIONS = 16  # a larger constant is not a shape
 _SHAPE_WORK = {
     "Add", "Cast", "Concat", "Constant", "Div", "Gather", "Identity", "Mul", "Reshape", "Slice",
     "Squeeze", "Sub", "Unsqueeze",
@@ -18,10 +18,10 @@ _SHAPE_INPUT = {"Reshape": 1, "Expand": 1, "Resize": 3}
 
 
 def free(model: ModelProto, batch: int) -> None:
-    """Let every Reshape, Expand and Resize to ``[batch, ...]`` keep the batch that it is given.
+    """Make every Reshape, Expand and Resize to ``[batch, ...]`` keep its input's batch size.
 
-    Shapes that an unsimplified export makes from constants by nodes of their own are seen
-    through. What doesn't depend on the picture is left alone: it has no batch.
+    This includes shapes that an unsimplified export computes from constants. Tensors that don't
+    depend on the image have no batch and are left alone.
     """
     graph = model.graph
     shapes, constants = _shapes(model), _constants(model)
@@ -41,15 +41,15 @@ def free(model: ModelProto, batch: int) -> None:
 
 
 def _begins(shape: npt.NDArray[np.int64], batch: int) -> bool:
-    """Tell whether `shape` is that of a batch; a single number is no map's."""
+    """Return whether `shape` begins with `batch`; a single number is not the shape of a map."""
     return shape.ndim == 1 and len(shape) > 1 and shape[0] == batch
 
 
 def _freed(graph: Graph, node: NodeProto, shape: npt.NDArray[np.int64]) -> str:
-    """Return the name of a shape whose first dimension is that of what the node reads."""
+    """Return the name of a shape whose first dimension is that of the node's input."""
     rest = [int(length) for length in shape[1:]]
     if node.op_type == "Reshape" and not (_takes_zero_literally(node) and 0 in rest):
-        del node.attribute[:]  # it has no other than allowzero
+        del node.attribute[:]  # its only attribute is allowzero
         return graph.constant([0, *rest]).name
     if node.op_type == "Expand":  # 1 broadcasts
         return graph.constant([1, *rest]).name
@@ -62,7 +62,7 @@ def _takes_zero_literally(node: NodeProto) -> bool:
 
 
 def _constants(model: ModelProto) -> set[str]:
-    """Return the names of all tensors that don't depend on the picture."""
+    """Return the names of all tensors that don't depend on the image."""
     found = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         if all(not name or name in found for name in node.input):
@@ -71,7 +71,7 @@ def _constants(model: ModelProto) -> set[str]:
 
 
 def _shapes(model: ModelProto) -> Constants:
-    """Return all constants that may be shapes, those that nodes make of others included."""
+    """Return all constants that may be shapes, including those computed from other constants."""
     found: Constants = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer

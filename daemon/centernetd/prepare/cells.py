@@ -1,4 +1,4 @@
-"""The cells of a heatmap: which are peaks, where they lie, and what other maps say of them."""
+"""The cells of a heatmap: finding peaks, and reading other maps at them."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from centernetd.prepare.graph import Value
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells numbered row by row; the best `count` of them are looked at."""
+    """Cells numbered row by row, of which the best `count` are used."""
 
     rows: int
     columns: int
@@ -17,7 +17,7 @@ class Grid:
 
     @property
     def cells(self) -> int:
-        """How many there are."""
+        """Number of cells."""
         return self.rows * self.columns
 
     def place(self, cell: Value) -> tuple[Value, Value]:
@@ -37,6 +37,6 @@ def at(maps: Value, cell: Value, channels: int) -> Value:
 
 
 def _suppress(scores: Value) -> Value:
-    """Set every score that a neighbour exceeds to 0."""
+    """Set every score to 0 that a neighbour exceeds."""
     highest = scores.then("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     return scores * scores.then("Equal", highest).cast(TensorProto.FLOAT)

@@ -1,4 +1,4 @@
-"""Mend what real exports get wrong, so that only the network itself is left."""
+"""Repairing common defects of exports, and reducing the model to the bare network."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,30 +14,30 @@ from centernetd.prepare.deform_plugins import DOMAIN as PLUGINS_DOMAIN
 from centernetd.prepare.deform_plugins import adopt_plugins
 from centernetd.prepare.operators import refuse_custom
 
-SCOPE = "network/"  # every name of the network begins with this in a prepared model
+SCOPE = "network/"  # prefix of all names of the network in a prepared model
 
 OPSET = 17
-_IR_VERSION = 8  # the one of opset 17; before 4, initialisers had to be listed as inputs
-_LEAST_SIZE = 64  # a smaller size in a file is a placeholder that the exporter chose
+_IR_VERSION = 8  # that of opset 17; before version 4, initializers had to be listed as inputs
+_LEAST_SIZE = 64  # a smaller declared size is an exporter's placeholder
 
 
 def declared_size(model: ModelProto) -> tuple[int, int] | None:
-    """Return the (height, width) that `model` was exported at, None where it says nothing."""
+    """Return the (height, width) that `model` was exported at, or None if undeclared."""
     *_, height, width = _shape(network_input(model))
     return (height, width) if min(height, width) >= _LEAST_SIZE else None
 
 
 def clean(model: ModelProto, size: tuple[int, int]) -> None:
-    """Make `model`, in place, a network of one input [batch, 3, height, width].
+    """Turn `model`, in place, into a network with a single input [batch, 3, height, width].
 
-    Its initialisers are no inputs any more, its functions are inlined, its opset is at least
-    `OPSET`, no shape holds a batch size, no deformable convolution is left, and every name in it
-    begins with `SCOPE`.
+    Afterwards its initializers are not inputs, its functions are inlined, its opset is at least
+    `OPSET`, no shape contains a batch size, deformable convolutions are replaced, and all names
+    begin with `SCOPE`.
 
     Raises
     ------
     ModelError
-        It has operators of its own or inputs that are no picture, or is too old.
+        It has custom operators or non-image inputs, or is too old.
     """
     source = network_input(model)
     batch = _shape(source)[0]
@@ -47,7 +47,7 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     )
     model.ir_version = max(model.ir_version, _IR_VERSION)
     for output in model.graph.output:
-        if output.type.HasField("tensor_type"):  # else clearing would make it one
+        if output.type.HasField("tensor_type"):  # clearing would otherwise create a tensor type
             output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     if model.functions:
@@ -62,7 +62,7 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
 
 
 def network_input(model: ModelProto) -> onnx.ValueInfoProto:
-    """Return the one input that takes the picture; initialisers may be listed beside it."""
+    """Return the single image input; initializers may be listed as inputs too."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs: list[onnx.ValueInfoProto] = [
         value for value in model.graph.input if value.name not in constants
@@ -82,7 +82,7 @@ def network_input(model: ModelProto) -> onnx.ValueInfoProto:
 
 
 def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
-    """Drop, in place, all outputs but those named, and what only the others depend on."""
+    """Remove, in place, all outputs except `outputs`, and what only they depend on."""
     kept = [output for output in graph.output if output.name in outputs]
     del graph.output[:]
     graph.output.extend(kept)
@@ -90,9 +90,9 @@ def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
 
 
 def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
-    """Drop, in place, the nodes and initialisers that `outputs` don't depend on.
+    """Remove, in place, nodes and initializers that `outputs` don't depend on.
 
-    One by one: put together anew, the weights would be in memory twice.
+    They are deleted individually: rebuilding the lists would hold the weights twice.
     """
     needed = set(outputs)
     for index in reversed(range(len(graph.node))):
@@ -107,7 +107,7 @@ def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
 
 
 def reads(node: NodeProto) -> Iterator[str]:
-    """Yield the names of all tensors that `node` reads, those that its branches read included."""
+    """Yield the names of all tensors that `node` reads, also those read in its subgraphs."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -117,12 +117,12 @@ def reads(node: NodeProto) -> Iterator[str]:
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
-    """Return a shape with 0 for every dimension that is not a number."""
+    """Return a shape with 0 for each symbolic dimension."""
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
 def _upgrade(model: ModelProto) -> None:
-    """Bring the ONNX operators up to `OPSET`."""
+    """Upgrade the ONNX operators to `OPSET`."""
     version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if version >= OPSET:
         return

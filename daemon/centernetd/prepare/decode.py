@@ -1,8 +1,8 @@
-"""The graph behind a network: from its maps to detections.
+"""The graph appended to a network: from its maps to detections.
 
-The decode is CenterNet's own ("Objects as Points", Zhou et al., 2019, section 4; `ctdet_decode`
-and `multi_pose_decode` of xingyizhou/CenterNet): peaks of 3x3 neighbourhoods, the best K of each
-class, then of all. Only operators that TensorRT parses are used, and nothing fixes the batch.
+The decode is CenterNet's ("Objects as Points", Zhou et al., 2019, section 4; `ctdet_decode` and
+`multi_pose_decode` of xingyizhou/CenterNet): peaks of 3x3 neighbourhoods, the best K per class,
+then the best K overall. All operators are supported by TensorRT, and the batch stays dynamic.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def decode(
 ) -> tuple[Value, Value | None]:
     """Return detections [batch, K, 6] and keypoints [batch, K, J, 3] or None.
 
-    K is the grid's count.
+    K is ``grid.count``.
     """
     scores, class_id, cell = _best(maps.scores, classes, grid)
     found = layout.regression(_pick(maps, classes, joints, class_id, cell))
@@ -40,7 +40,7 @@ def decode(
 
 
 def _best(scores: Value, classes: int, grid: Grid) -> tuple[Value, Value, Value]:
-    """Return scores, classes and cells of the best, each [batch, 1, K], best first."""
+    """Return scores, classes and cells of the best peaks, each [batch, 1, K], best first."""
     scores, cell = grid.best_of_each(scores, classes)
     scores, place = scores.reshape(0, 1, classes * grid.count).top(grid.count)
     cell = cell.reshape(0, 1, classes * grid.count).gather(place, axis=2)
@@ -48,7 +48,7 @@ def _best(scores: Value, classes: int, grid: Grid) -> tuple[Value, Value, Value]
 
 
 def _pick(maps: Maps, classes: int, joints: int, class_id: Value, cell: Value) -> Regression:
-    """Take size, offset and landmarks of the cells [batch, 1, K]."""
+    """Read size, offset and landmarks at the cells [batch, 1, K]."""
     offset = cell.graph.constant(np.full((1, 2, 1), 0.5))
     if maps.offset is not None:
         offset = at(maps.offset, cell, 2)
@@ -61,5 +61,5 @@ def _pick(maps: Maps, classes: int, joints: int, class_id: Value, cell: Value) -
 
 
 def _point(both: Value) -> Point:
-    """Part [batch, 2, K] into x and y."""
+    """Split [batch, 2, K] into x and y."""
     return both.part(0, 1, axis=1), both.part(1, 2, axis=1)

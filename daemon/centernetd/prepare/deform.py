@@ -1,10 +1,10 @@
 """Deformable convolution without plugins: GridSample, a product, and a 1x1 convolution.
 
-Modulated deformable convolution ("Deformable ConvNets v2", Zhu et al., 2018, equation 1) reads
-its input at a place of its own for every tap of the kernel and every output cell, multiplies
-what it reads by a modulation, and sums over taps and channels with the kernel's weights. The
-reading is bilinear with zeros outside, which is GridSample; the sum is a 1x1 convolution over
-taps times channels. TensorRT has both, and neither fixes the batch.
+Modulated deformable convolution ("Deformable ConvNets v2", Zhu et al., 2018, equation 1) samples
+its input at a separate position for every kernel tap and output cell, multiplies each sample by a
+modulation, and sums over taps and channels with the kernel's weights. The sampling is bilinear
+with zeros outside, as in GridSample; the sum is a 1x1 convolution over taps times channels.
+TensorRT has both, and the batch stays dynamic.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Window:
-    """How one deformable convolution goes over its input; pairs are (vertical, horizontal)."""
+    """Window of a deformable convolution; pairs are (vertical, horizontal)."""
 
     taps: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
@@ -54,16 +54,16 @@ class Window:
 
 
 def rewrite_deform_conv(model: ModelProto) -> int:
-    """Replace every deformable convolution of `model`, in place, and return how many there were.
+    """Replace every deformable convolution of `model`, in place, and return their number.
 
-    ONNX's DeformConv and the plugins that `adopt_plugins` knows are replaced by operators that
-    every TensorRT parses. The opset must be 16 or later, and the height and width of the
-    network's input be declared: places are measured in shares of the size of what is read.
+    ONNX's DeformConv and the plugins known to `adopt_plugins` become operators that every
+    TensorRT parses. Requires opset 16 or later, and a network input of fixed height and width:
+    sampling positions are relative to the input's size.
 
     Raises
     ------
     ModelError
-        The height or width of what is read, or the size of the kernel, can't be told.
+        The height and width of its input, or the size of the kernel, is unknown.
     """
     adopt_plugins(model)
     graph = model.graph
@@ -107,7 +107,7 @@ def _sampled_convolution(
     channels, *size = shapes[source][1:]
     rows, columns = shapes[offset][2:]
     grid = _grid(graph.tensor(offset), window, (size[0], size[1]), (rows, columns))
-    # the offset groups take the place of rows of the batch, the taps lie one below the other
+    # the offset groups move into the batch dimension, the taps are stacked vertically
     read = graph.tensor(source).reshape(-1, channels // window.offset_groups, *size)
     found = read.then("GridSample", grid, mode=mode, padding_mode="zeros", align_corners=0)
     if mask:
@@ -121,7 +121,7 @@ def _sampled_convolution(
 
 
 def _grid(offset: Value, window: Window, size: tuple[int, int], cells: tuple[int, int]) -> Value:
-    """Return where to read, [batch * offset groups, taps * rows, columns, 2]."""
+    """Return the sampling positions, [batch * offset groups, taps * rows, columns, 2]."""
     taps, (rows, columns) = window.taps[0] * window.taps[1], cells
     moved = offset.reshape(-1, taps, 2, rows, columns).transpose(0, 1, 3, 4, 2)
     scale, of_taps, of_cells = places(window, size, cells)
@@ -132,13 +132,13 @@ def _grid(offset: Value, window: Window, size: tuple[int, int], cells: tuple[int
 def places(
     window: Window, size: tuple[int, int], cells: tuple[int, int]
 ) -> tuple[Array, Array, Array]:
-    """Tell where a window without offsets reads, as GridSample has it, (x, y) from -1 to 1.
+    """Return the sampling positions of a window without offsets: GridSample's (x, y) in [-1, 1].
 
-    The window goes over `size` (rows, columns) and gives `cells` (rows, columns). Returned are the
-    scale of an offset in pixels [2], and what is to be added for each tap [1, taps, 1, 1, 2] and
-    each cell [1, 1, rows, columns, 2].
+    The window maps `size` (rows, columns) to `cells` (rows, columns). Returned are the scale for
+    offsets in pixels [2], and the terms to add for each tap [1, taps, 1, 1, 2] and each cell
+    [1, 1, rows, columns, 2].
     """
-    # the middle of pixel p of n lies at (2 p + 1) / n - 1, where corners are not aligned
+    # without aligned corners, the centre of pixel p of n is at (2 p + 1) / n - 1
     lies = [
         (2 * (np.arange(count) * stride - begin) + 1) / length - 1
         for count, stride, begin, length in zip(
@@ -154,20 +154,20 @@ def places(
 
 
 def _points(vertical: npt.NDArray[np.float64], horizontal: npt.NDArray[np.float64]) -> Array:
-    """Return the points (x, y) of the raster of two axes, [rows, columns, 2]."""
+    """Return the points (x, y) of the grid spanned by two axes, [rows, columns, 2]."""
     return np.stack(np.meshgrid(horizontal, vertical), axis=-1).astype(np.float32)
 
 
 def _reshaped(
     graph: Graph, name: str, shape: Shape, weights: Mapping[str, onnx.TensorProto]
 ) -> Value:
-    if name in weights:  # a quantizer looks for constants
+    if name in weights:  # quantizers expect constants
         return graph.constant(numpy_helper.to_array(weights[name]).reshape(shape))
     return graph.tensor(name).reshape(*shape)
 
 
 def _shapes(model: ModelProto) -> dict[str, Shape]:
-    """Infer the shapes of all tensors, 0 for what is not a number."""
+    """Infer the shapes of all tensors, with 0 for symbolic dimensions."""
     twin = ModelProto()
     twin.CopyFrom(model)
     for node in filter(_is_deform_conv, twin.graph.node):
@@ -184,7 +184,7 @@ def _shapes(model: ModelProto) -> dict[str, Shape]:
 
 
 def _forget_domain(model: ModelProto) -> None:
-    """Drop the imports of domains that no node is of any more."""
+    """Remove the imports of domains that no node uses any more."""
     used = {node.domain for node in model.graph.node} | set(STANDARD_DOMAINS)
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]

@@ -1,4 +1,4 @@
-"""Deformable convolutions under the names that exporters give them, as ONNX's own operator."""
+"""Deformable convolutions under exporters' plugin names, converted to ONNX's own operator."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from onnx import ModelProto, NodeProto, helper
 from centernetd.errors import ModelError
 
 OPERATOR = "DeformConv"
-DOMAIN = "centernetd"  # of the operator in a model whose opset is older than it
+DOMAIN = "centernetd"  # of the operator in models whose opset predates it
 STANDARD_DOMAINS = ("", "ai.onnx")
 
-# What these plugins are given: input, offsets, (modulation,) weights, bias if any.
+# Inputs of these plugins: input, offsets, (modulation,) weights, optionally bias.
 _MODULATED = {"DCNv2", "DCNv2Plugin", "MMCVModulatedDeformConv2d", "ModulatedDeformConv2d"}
 _PLAIN = {"MMCVDeformConv2d"}
 _OFFSET_GROUPS = ("deformable_groups", "deformable_group", "deform_groups")
@@ -19,16 +19,16 @@ _IGNORED = {"im2col_step", "kernel_size", "out_channel", "out_channels", "bias"}
 
 
 def adopt_plugins(model: ModelProto) -> None:
-    """Turn the plugin nodes of deformable convolution, in place, into `OPERATOR`.
+    """Turn plugin nodes of deformable convolution, in place, into `OPERATOR`.
 
     They get the domain `DOMAIN`, which ONNX's version converter leaves alone: call this before
-    it. The plugins are those of CenterNet's and MMCV's exports; the order of their offset
-    channels, (y, x) of one tap after the other, is ONNX's.
+    converting. The plugins are those of CenterNet's and MMCV's exports. Their offset channels are
+    in ONNX's order: (y, x) for each tap in turn.
 
     Raises
     ------
     ModelError
-        A plugin has other inputs or attributes than are known of it.
+        A plugin has unknown inputs or attributes.
     """
     adopted = [node for node in model.graph.node if node.op_type in _MODULATED | _PLAIN]
     for node in adopted:

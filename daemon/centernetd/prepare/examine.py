@@ -1,4 +1,4 @@
-"""What a bare network gives, learnt by running it."""
+"""The outputs of a bare network, determined by running it."""
 
 from collections.abc import Mapping, Sequence, Set
 
@@ -12,17 +12,17 @@ from centernetd.prepare import clean
 from centernetd.prepare.batch import free
 from centernetd.prepare.layouts import LAYOUTS, Head, Layout, Network
 
-Outcome = Mapping[str, npt.NDArray[np.float32]] | ModelError  # of a run
+Outcome = Mapping[str, npt.NDArray[np.float32]] | ModelError  # result of a run
 
 _FRAMES = 2
-_USUAL_DIVISOR = 32  # of the input size, in networks that go down to a 32nd and up again
+_USUAL_DIVISOR = 32  # of the input size, for networks that downsample by 32 and upsample again
 
 
 def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str, str]]) -> Network:
     """Run the bare network on two black frames to learn its outputs' real shapes.
 
-    `named` are pairs of a role and the output that has it: where there are any, the network has
-    no other heads. A batch of 1 that its shapes hold, whatever it declares, is freed.
+    `named` are pairs of a role and the output that has it; if not empty, other outputs are
+    ignored. A batch of 1 that is fixed in its shapes, whatever it declares, is made dynamic.
 
     Raises
     ------
@@ -53,10 +53,10 @@ def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str,
 
 
 def _run_freed(model: ModelProto, size: tuple[int, int]) -> Outcome:
-    """Run the network; where two frames don't go through it, try it with a batch of 1 freed.
+    """Run the network; if it can't process two frames, retry with a fixed batch of 1 freed.
 
-    Exports with a declared batch that is free, or nonsense, may hold a 1 all the same. `model`
-    is changed where that helps.
+    Exports may contain a fixed 1 even if they declare a dynamic or meaningless batch. `model` is
+    only changed if that helps.
     """
     first = _run(model, size)
     if not _fixed(first):
@@ -80,7 +80,7 @@ def _run(model: ModelProto, size: tuple[int, int]) -> Outcome:
 
 
 def _fixed(outcome: Outcome) -> float:
-    """Count the outputs that don't have the batch given; more than any where nothing came."""
+    """Count the outputs without the right batch size; infinite if the run failed."""
     if isinstance(outcome, ModelError):
         return np.inf
     return sum(not _is_batch(value) for value in outcome.values())
@@ -91,7 +91,7 @@ def _is_batch(value: object) -> bool:
 
 
 def _fault(value: object) -> str | None:
-    """Return what is wrong with an output, None where it may be a head."""
+    """Return why an output can't be a head, or None if it can."""
     if not isinstance(value, np.ndarray) or value.dtype != np.float32:
         return "is not float32: export it in float32"
     return None if _is_batch(value) else "has a fixed batch size: export a dynamic batch"
@@ -100,7 +100,7 @@ def _fault(value: object) -> str | None:
 def _renamed(
     heads: Sequence[Head], named: Sequence[tuple[str, str]], roles: Set[str]
 ) -> tuple[Head, ...]:
-    """Return the heads that are named, each under its role."""
+    """Return the named heads, each under its role."""
     known = {head.name: head for head in heads}
     for role, name in named:
         if role not in roles:
@@ -112,9 +112,9 @@ def _renamed(
 
 
 def _refuse_other_grid(heads: Sequence[Head], size: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Tell what is wrong where all maps have nearly a quarter of the input's size, but not quite.
+    """Raise `ModelError` if all maps have nearly, but not exactly, a quarter of the input's size.
 
-    So it is where a network has to round when it halves.
+    This happens in networks that must round when they halve the size.
     """
     grids = {head.shape[1:] for head in heads if len(head.shape) == 3}
     shares = [cells / wanted for found in grids for cells, wanted in zip(found, grid, strict=True)]

@@ -1,4 +1,4 @@
-"""A small notation for ONNX nodes, so that a decode reads like its formula."""
+"""A compact notation for ONNX nodes, so that a decode reads like its formula."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,18 +10,18 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 @dataclass
 class Graph:
-    """Nodes and constants to be added to a model; every name begins with `scope`."""
+    """Nodes and constants to be added to a model; all names begin with `scope`."""
 
     scope: str
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
 
     def tensor(self, name: str) -> "Value":
-        """Refer to a tensor made elsewhere."""
+        """Refer to a tensor of the existing model."""
         return Value(self, name)
 
     def constant(self, value: npt.ArrayLike) -> "Value":
-        """Add a constant: int64 if all of it is whole numbers, else float32."""
+        """Add a constant: int64 if all values are integers, otherwise float32."""
         array = np.asarray(value)
         array = array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
         name = f"{self.scope}/constant_{len(self.constants)}"
@@ -37,19 +37,19 @@ class Graph:
         return [Value(self, output) for output in names]
 
     def concat(self, *parts: "Value", axis: int) -> "Value":
-        """Join `parts` along `axis`."""
+        """Concatenate `parts` along `axis`."""
         return self.node("Concat", *parts, axis=axis)[0]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One tensor of a `Graph`; a number beside it becomes a constant of its own type."""
+    """One tensor of a `Graph`; in expressions, numbers become constants of its type."""
 
     graph: Graph
     name: str
 
     def then(self, op: str, *others: "Value", **attributes: Any) -> "Value":  # noqa: ANN401
-        """Apply a one-output operator to this and `others`."""
+        """Apply an operator with one output to this and `others`."""
         return self.graph.node(op, self, *others, **attributes)[0]
 
     def __add__(self, other: "Operand") -> "Value":
@@ -69,7 +69,7 @@ class Value:
         return self.then("Cast", to=element)
 
     def reshape(self, *shape: int) -> "Value":
-        """Reshape; 0 keeps a dimension, -1 takes what is left."""
+        """Reshape; 0 keeps a dimension, -1 takes the remainder."""
         return self.then("Reshape", self.graph.constant(shape))
 
     def transpose(self, *axes: int) -> "Value":
@@ -77,27 +77,27 @@ class Value:
         return self.then("Transpose", perm=axes)
 
     def part(self, start: int, stop: int, axis: int) -> "Value":
-        """Cut ``start:stop`` out of `axis`."""
+        """Slice ``start:stop`` of `axis`."""
         bounds = [self.graph.constant([bound]) for bound in (start, stop, axis)]
         return self.then("Slice", *bounds)
 
     def pick(self, indices: list[int], axis: int) -> "Value":
-        """Take the entries of `axis` in the order of `indices`."""
+        """Select the entries of `axis` in the order of `indices`."""
         return self.then("Gather", self.graph.constant(indices), axis=axis)
 
     def gather(self, indices: "Value", axis: int) -> "Value":
-        """Take one entry of `axis` for each element of `indices`, which has the same rank."""
+        """Gather one entry of `axis` for each element of `indices`, which has the same rank."""
         return self.then("GatherElements", indices, axis=axis)
 
     def top(self, count: int) -> "tuple[Value, Value]":
-        """Return the `count` largest along the last axis, descending, and where they were."""
+        """Return the `count` largest along the last axis, descending, and their indices."""
         values, indices = self.graph.node(
             "TopK", self, self.graph.constant([count]), outputs=2, axis=-1, largest=1, sorted=1
         )
         return values, indices
 
     def named(self, name: str) -> None:
-        """Give this tensor a second name, that of an output or of another part's input."""
+        """Alias this tensor as `name`, such as a model output or another part's input."""
         self.graph.nodes.append(helper.make_node("Identity", [self.name], [name], name=name))
 
     def _operand(self, other: "Operand") -> "Value":

@@ -1,4 +1,4 @@
-"""Int8 of a network inside a prepared model, calibrated on frames of the user's own."""
+"""Int8 quantization of the network in a prepared model, calibrated on the user's frames."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from centernetd.model import contract
 from centernetd.model.files import first_line
 from centernetd.prepare.upstream import last_layer
 
-Frames = Sequence[npt.NDArray[np.uint8]]  # input rows [H, W, 3], letterboxed as frames will be
+Frames = Sequence[npt.NDArray[np.uint8]]  # input rows [H, W, 3], letterboxed as at run time
 
 _LAYERS = ["Conv", "ConvTranspose"]
 _OWN_DOMAINS = ("", "ai.onnx")
@@ -25,15 +25,15 @@ _OWN_DOMAINS = ("", "ai.onnx")
 def fold_layers(model: ModelProto, heads: Sequence[str]) -> list[str]:
     """Fold batch normalizations and other constants of a bare network into its layers, in place.
 
-    A quantizer would else see a layer's weights without the scales that follow them. Returns the
-    outputs of the layers that are to be quantized, all but the last before each of the outputs
-    `heads`: 256 steps are too few for scores that are compared with their neighbours, and for
-    sizes of up to 128 cells. Those layers are a small part of the work.
+    A quantizer would otherwise see a layer's weights without the scales applied after it. Returns
+    the outputs of the layers to quantize: all but the last before each of the outputs `heads`. 256
+    steps are too few for scores that are compared with their neighbours, and for sizes of up to
+    128 cells. The excluded layers are a small part of the work.
 
     Raises
     ------
     ModelError
-        There is no layer that int8 would be for.
+        No layer could be quantized.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -58,19 +58,19 @@ def fold_layers(model: ModelProto, heads: Sequence[str]) -> list[str]:
 def quantize(model: ModelProto, layers: Sequence[str], frames: Frames) -> None:
     """Quantize the `layers`, named by their outputs, of a prepared model in place.
 
-    Weights are symmetric with a scale for each channel; activations are symmetric with the range
-    that they had on `frames`; biases and all that is no such layer stay float32. TensorRT
-    takes that, and little else.
+    Weights are symmetric with a scale per channel; activations are symmetric with their range on
+    `frames`; biases and everything outside these layers stay float32. TensorRT supports this,
+    and little else.
 
     Raises
     ------
     ModelError
         The network can't be quantized.
     """
-    # The quantizer's package takes long to import and isn't needed for anything else.
+    # Slow to import, and needed only here.
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    for node in model.graph.node:  # the quantizer goes by names, which exports leave out
+    for node in model.graph.node:  # the quantizer identifies nodes by name, which exports omit
         node.name = node.output[0]
     props = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**props, "onnx.quant.pre_process": "onnxruntime.quant"})
@@ -92,11 +92,11 @@ def quantize(model: ModelProto, layers: Sequence[str], frames: Frames) -> None:
                     "ActivationSymmetric": True,
                     "WeightSymmetric": True,
                     "QuantizeBias": False,
-                    # what leaves a layer is quantized where the next one reads it: behind ReLU
+                    # a layer's output is quantized where it is read, which is after ReLU
                     "OpTypesToExcludeOutputQuantization": _LAYERS,
                 },
             )
-        except Exception as error:  # it raises whatever onnx and ONNX Runtime do
+        except Exception as error:  # raises any exception of onnx and ONNX Runtime
             raise ModelError(
                 f"it can't be quantized ({first_line(error)}): keep it in float32"
             ) from None
@@ -105,7 +105,7 @@ def quantize(model: ModelProto, layers: Sequence[str], frames: Frames) -> None:
 
 
 class _Reader:
-    """Gives the quantizer one frame after another, as its `CalibrationDataReader` would."""
+    """Supplies frames to the quantizer, as a `CalibrationDataReader` does."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames: Iterator[npt.NDArray[np.uint8]] = iter(frames)

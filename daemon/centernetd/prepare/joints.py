@@ -1,4 +1,4 @@
-"""The graph that finds the joints of a detection: those regressed, moved to the nearest peaks."""
+"""The graph that finds a detection's joints: regressed, then moved to the nearest peaks."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ from centernetd.prepare.cells import Grid, at
 from centernetd.prepare.graph import Value
 from centernetd.prepare.layouts import JointMaps
 
-# Of `multi_pose_decode` in xingyizhou/CenterNet.
-THRESHOLD = 0.1  # a peak that scores no more is no joint
-REACH = 0.3  # a peak farther away than this share of the box's longer side is not its joint
-_FAR = -10000.0  # where what is no joint is put, in cells
+# From `multi_pose_decode` in xingyizhou/CenterNet.
+THRESHOLD = 0.1  # peaks that score no more are ignored
+REACH = 0.3  # peaks farther away, as a share of the box's longer side, are ignored
+_FAR = -10000.0  # position of ignored peaks, in cells
 
 Point = tuple[Value, Value]
 
 
 @dataclass(frozen=True)
 class Joints:
-    """J joints of K detections, in cells: each [batch, J, K]."""
+    """J joints of K detections, in cells; each field is [batch, J, K]."""
 
     x: Value
     y: Value
@@ -24,7 +24,7 @@ class Joints:
 
     @classmethod
     def regressed(cls, landmarks: Value, corner: Point, count: int) -> "Joints":
-        """Read landmarks [batch, 2J, K] that count from a corner [batch, 1, K]; they score 1."""
+        """Read landmarks [batch, 2J, K] relative to a corner [batch, 1, K]; their score is 1."""
         x, y = (
             landmarks.pick(list(range(axis, 2 * count, 2)), axis=1) + corner[axis]
             for axis in (0, 1)
@@ -41,10 +41,10 @@ class Joints:
         return self.x.graph.concat(*columns, axis=3).transpose(0, 2, 1, 3)
 
     def moved(self, maps: JointMaps, low: Point, high: Point, grid: Grid, count: int) -> "Joints":
-        """Move each joint to the nearest peak of its kind, if that can be its own.
+        """Move each joint to the nearest peak of its kind, if one qualifies.
 
-        It must score more than `THRESHOLD`, lie in the box from ``low`` to ``high``
-        [batch, 1, K], and within `REACH`. A joint that stays scores 0.
+        The peak must score more than `THRESHOLD`, be in the box from ``low`` to ``high``
+        [batch, 1, K], and within `REACH`. A joint that isn't moved gets score 0.
         """
         peak = _peaks(maps, grid, count)
         across, down = (_pairs(mine, peaks) for mine, peaks in ((self.x, peak.x), (self.y, peak.y)))
@@ -71,7 +71,7 @@ class Joints:
 
 
 def _peaks(maps: JointMaps, grid: Grid, count: int) -> Joints:
-    """Return the best peaks of each kind of joint; the K of these joints are the peaks."""
+    """Return the best peaks per kind of joint; K is the number of peaks."""
     score, cell = grid.best_of_each(maps.scores, count)
     x, y = grid.place(cell)
     if maps.offset is None:

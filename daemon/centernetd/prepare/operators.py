@@ -1,4 +1,4 @@
-"""Operators that a network must not have."""
+"""Rejection of custom operators in a network."""
 
 import onnx
 from onnx import ModelProto
@@ -6,13 +6,13 @@ from onnx import ModelProto
 from centernetd.errors import ModelError
 
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
-_RUNTIME = "com.microsoft"  # ONNX Runtime's own, which its optimizer puts in
+_RUNTIME = "com.microsoft"  # ONNX Runtime's own, added by its optimizer
 
 
 def refuse_custom(model: ModelProto, *, known: str) -> None:
-    """Raise `ModelError` with the names of operators that ONNX doesn't define.
+    """Raise `ModelError` naming the operators that ONNX doesn't define.
 
-    Those of ONNX Runtime and of the domain `known` are let pass.
+    Those of ONNX Runtime and of the domain `known` are allowed.
     """
     custom = {
         f"{node.op_type} of {node.domain}" if node.domain else node.op_type: None

@@ -1,14 +1,14 @@
-"""What a user says of a model that is to be prepared."""
+"""The user's options for preparing a model."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What the user says of a model; None leaves it to the layout or the file.
+    """The user's description of a model; None leaves a field to the layout or the file.
 
-    The fields are those of `Manifest`, and `heads`: pairs of a role and the name of the output
-    that has it. Outputs that are not named there are dropped.
+    The fields are those of `Manifest`, plus `heads`: pairs of a role and the name of its output.
+    Outputs that are not named there are dropped.
     """
 
     layout: str | None = None

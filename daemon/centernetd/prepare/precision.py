@@ -1,7 +1,7 @@
-"""What a network computes in, and float16 of a bare network, before anything is put around it.
+"""A network's precision, and converting a bare network to float16.
 
 The order matters. Converting a prepared model rounds the two sides of its peak comparison
-differently, and detections vanish: a network is converted first, and its pre- and
+differently, so that detections vanish. Therefore the network is converted first, and pre- and
 post-processing are then added in float32.
 """
 
@@ -19,7 +19,7 @@ from centernetd.prepare.upstream import last_layer
 
 
 def of(model: ModelProto) -> str:
-    """Tell from its weights and operators what a model computes in."""
+    """Return a model's precision, judged by its weights and operators."""
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return INT8
     kinds = {tensor.data_type for tensor in model.graph.initializer}
@@ -27,19 +27,19 @@ def of(model: ModelProto) -> str:
 
 
 def to_float16(model: ModelProto, scores: Sequence[str]) -> None:
-    """Have a bare network compute in float16, in place; its inputs and outputs stay float32.
+    """Make a bare network compute in float16, in place; inputs and outputs stay float32.
 
-    The last layer before each of the outputs `scores`, and what follows it, stays float32.
-    Rounded to float16, neighbouring cells of a heatmap often have the same score, and one object
-    is then marked twice: with CenterFace one in 133. Operators that are not defined for float16
-    keep float32 between casts of their own, and weights beyond its range are clipped to it.
+    The last layer before each of the outputs `scores`, and all nodes after it, stay float32. In
+    float16, neighbouring cells of a heatmap often round to the same score, so that an object is
+    detected twice: with CenterFace, one in 133. Operators not defined for float16 stay float32
+    between casts, and weights beyond its range are clipped.
 
     Raises
     ------
     ModelError
         The network can't be converted.
     """
-    # The converter's package takes long to import and isn't needed for float32.
+    # Slow to import, and not needed for float32.
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     graph = model.graph
@@ -51,7 +51,7 @@ def to_float16(model: ModelProto, scores: Sequence[str]) -> None:
     _replace(graph.output, _crossing(model, body, tail, results))
     try:
         converted = convert_float_to_float16(model, keep_io_types=True)
-    except Exception as error:  # it asserts, and passes on what shape inference raises
+    except Exception as error:  # it raises AssertionError, and any error of shape inference
         raise ModelError(
             f"it can't be converted to float16 ({first_line(error)}): keep it in float32"
         ) from None
@@ -64,7 +64,7 @@ def to_float16(model: ModelProto, scores: Sequence[str]) -> None:
 def _make_initializers(graph: GraphProto) -> None:
     """Turn Constant nodes into initializers.
 
-    The converter keeps an initializer in float32 where its reader wants that (the scales of a
+    The converter keeps an initializer in float32 if its consumer needs that (the scales of a
     Resize), but rounds every Constant.
     """
     for node in graph.node:
@@ -80,7 +80,7 @@ def _is_tensor_constant(node: NodeProto) -> bool:
 
 
 def _split(graph: GraphProto, scores: Sequence[str]) -> tuple[list[NodeProto], list[NodeProto]]:
-    """Part the nodes into those of the body and those from the last layer of `scores` on."""
+    """Split the nodes into the body and those from the last layer of `scores` on."""
     last = [node for output in scores for node in last_layer(graph, output)]
     behind = {name for node in last for name in node.output}
     body, tail = [], []
@@ -94,7 +94,7 @@ def _split(graph: GraphProto, scores: Sequence[str]) -> tuple[list[NodeProto], l
 
 
 def _part_constants(graph: GraphProto, body: list[NodeProto], tail: list[NodeProto]) -> None:
-    """Give `tail` initializers of its own where it shares some with `body`."""
+    """Give `tail` its own copies of the initializers that it shares with `body`."""
     shared = _read_by(body) & _read_by(tail)
     for tensor in [tensor for tensor in graph.initializer if tensor.name in shared]:
         own = graph.initializer.add()
@@ -111,7 +111,7 @@ def _crossing(
     tail: list[NodeProto],
     results: Sequence[onnx.ValueInfoProto],
 ) -> list[onnx.ValueInfoProto]:
-    """Declare what leaves `body`: the results that it gives, and what `tail` reads."""
+    """Declare the tensors that leave `body`: its results, and the inputs of `tail`."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     declared = {value.name: value for value in (*inferred.value_info, *results)}
     made = {name for node in body for name in node.output}
@@ -127,7 +127,7 @@ def _read_by(nodes: list[NodeProto]) -> set[str]:
 
 
 def _sorted(nodes: Sequence[NodeProto]) -> list[NodeProto]:
-    """Put every node behind those whose outputs it reads; the converter adds its at the end."""
+    """Sort the nodes topologically; the converter appends its own at the end."""
     maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = {
         index: [maker[name] for name in reads(node) if name in maker]

@@ -21,7 +21,7 @@ from centernetd.prepare.wrap import wrap
 
 __all__ = ["VERSION", "PrepareOptions", "about", "prepare", "prepare_model"]
 
-VERSION = 3  # counted up when the same export would be prepared otherwise
+VERSION = 3  # increment when the same export would be prepared differently
 
 _DEFAULT_SIZE = (512, 512)
 _DEFAULT_TOP_K = 100
@@ -32,14 +32,14 @@ def prepare(
 ) -> Manifest:
     """Write the prepared model of `source` to `output` and return its manifest.
 
-    `source` is a raw export of any known layout, or a model that has the tensors of a prepared
-    one already and gets (another) manifest. The result has been run on the CPU. For int8,
-    `frames` are what it is calibrated on.
+    `source` is a raw export of any known layout, or a model that already has the tensors of a
+    prepared one and gets a new manifest. The result is test-run on the CPU. For int8, `frames` are
+    used for calibration.
 
     Raises
     ------
     ModelError
-        `source` is refused; the sentence names it and says why.
+        `source` is rejected; the message names it and the reason.
     StartupError
         `output` can't be written.
     """
@@ -55,12 +55,12 @@ def prepare_model(
     options: PrepareOptions,
     frames: int8.Frames = (),
 ) -> Manifest:
-    """Do the same with a model in memory, which is changed; `digest` is of what it came from.
+    """Do the same with a model in memory, modifying it; `digest` is that of its source.
 
     Raises
     ------
     ModelError
-        `model` is refused; the sentence doesn't name it.
+        `model` is rejected; the message doesn't name it.
     StartupError
         `output` can't be written.
     """
@@ -78,7 +78,7 @@ def prepare_model(
 
 
 def about(digest: str, options: PrepareOptions) -> dict[str, str]:
-    """Return what the seal of a prepared model says: what makes it differ from others."""
+    """Return the description for a prepared model's seal: everything it depends on."""
     said = json.dumps([VERSION, digest, dataclasses.asdict(options)], sort_keys=True)
     return {"key": hashlib.sha256(said.encode()).hexdigest()[:16]}
 
@@ -86,7 +86,7 @@ def about(digest: str, options: PrepareOptions) -> dict[str, str]:
 def _convert(
     model: ModelProto, digest: str, options: PrepareOptions, frames: int8.Frames
 ) -> Manifest:
-    """Turn a raw export, in place, into a prepared model, not yet run and without its manifest."""
+    """Convert a raw export, in place, to a prepared model, not yet run and without manifest."""
     if options.precision == INT8 and not frames:
         raise ModelError(
             "int8 is calibrated on frames: make it with `--precision int8 --calibrate VIDEO` of "
@@ -116,7 +116,7 @@ def _convert(
 def _describe(
     layout: Layout, heads: Heads, size: tuple[int, int], digest: str, options: PrepareOptions
 ) -> Manifest:
-    """Put together what the user, else the layout says."""
+    """Combine the user's options with the layout's defaults."""
     classes = layout.classes(heads)
     return Manifest(
         layout=layout.name,

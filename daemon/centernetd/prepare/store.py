@@ -1,4 +1,4 @@
-"""What a config names as a model, and the prepared file that stands for it."""
+"""From the model named in a configuration to its prepared file."""
 
 import dataclasses
 import logging
@@ -21,10 +21,10 @@ _NOBODY = Onlooker()
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A model that is asked for: `path` is a built-in name, an export, or a prepared model.
+    """A requested model: `path` is a built-in name, an export, or a prepared model.
 
-    A relative path is seen from `base_dir`. Without a `precision`, a prepared model keeps its own
-    and an export is prepared in `precision_of_exports`.
+    A relative path is relative to `base_dir`. Without a `precision`, a prepared model keeps its
+    own and an export is prepared in `precision_of_exports`.
     """
 
     path: str
@@ -37,19 +37,19 @@ class Request:
 
 
 def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
-    """Return the prepared ONNX file for what is asked for.
+    """Return the prepared ONNX file for `request`.
 
-    An export is prepared at its first use and kept in the cache, and again if what is there is
-    damaged; a prepared model that is what is asked for is returned itself. Nothing is downloaded.
+    An export is prepared on first use and cached, and again if the cached file is damaged. A
+    prepared model that matches the request is returned itself. Nothing is downloaded.
 
     Raises
     ------
     ModelError
-        The model is missing, refused, or not what is asked for.
+        The model is missing, rejected, or doesn't match the request.
     StartupError
         The cache can't be written, or the built-in model in it is damaged.
     BuildStoppedError
-        When `onlooker` wanted the preparation stopped.
+        `onlooker` cancelled the preparation.
     """
     prepared, options, wanted = _find(request)
     if wanted is None:
@@ -65,13 +65,13 @@ def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
 
 
 def at_hand(request: Request) -> Path | None:
-    """Return the prepared file if it is there already; otherwise as `resolve`."""
+    """Return the prepared file if it exists, otherwise None; raise as `resolve`."""
     prepared, _, wanted = _find(request)
     return None if wanted is not None and _fault(prepared, wanted) else prepared
 
 
 def _find(request: Request) -> tuple[Path, PrepareOptions, Mapping[str, str] | None]:
-    """Return the prepared file, and how and from what it is made; None where it is the model."""
+    """Return the prepared file, its options and its seal's text (None for the model itself)."""
     labels = tuple(request.labels) if request.labels else None
     options = PrepareOptions(
         input_size=request.input_size, labels=labels, precision=request.precision
@@ -100,7 +100,7 @@ def _examine(source: Path) -> tuple[str, bool, Manifest | None]:
 
 
 def _fault(prepared: Path, wanted: Mapping[str, str]) -> str | None:
-    """Say in half a sentence why what is in the cache can't be used; None if it can."""
+    """Return why the cached file can't be used, as a sentence fragment, or None if it can."""
     try:
         _, found = sealed.read(prepared)
     except ModelError as error:
@@ -109,14 +109,14 @@ def _fault(prepared: Path, wanted: Mapping[str, str]) -> str | None:
 
 
 def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
-    """Return the file that is meant by a built-in name, or by a path seen from `base_dir`.
+    """Return the file of a built-in name, or of a path relative to `base_dir`.
 
     Raises
     ------
     ModelError
         The built-in model has not been fetched.
     StartupError
-        It is damaged.
+        The built-in model is damaged.
     """
     if path in zoo.BUILTINS:
         return zoo.fetched(path, cache_dir)

@@ -1,4 +1,4 @@
-"""Questions about what a network does just before one of its outputs."""
+"""Analysis of the nodes before a network's output."""
 
 from collections.abc import Iterator, Set
 from enum import Enum
@@ -14,22 +14,22 @@ _KEEPS_PROBABILITY = _MOVES | {"Clip", "Max", "MaxPool", "Min", "Mul", "Where"}
 
 
 class Pooling(Enum):
-    """What became of a heatmap's 3x3 max-pool of stride 1."""
+    """Use of a heatmap's 3x3 max-pool of stride 1."""
 
     NONE = "none"
     OUTPUT = "output"  # it is part of the output
-    COMPARED = "compared"  # it served to find the peaks
+    COMPARED = "compared"  # it is only used to find the peaks
 
 
 def ends_in_sigmoid(graph: GraphProto, output: str) -> bool:
-    """Tell whether (a part of) `output` is a Sigmoid's, at most moved, clipped or masked."""
+    """Return whether (part of) `output` comes from a Sigmoid, at most moved, clipped or masked."""
     return any(
         node.op_type == "Sigmoid" for node in _ancestors(graph, output, through=_KEEPS_PROBABILITY)
     )
 
 
 def pooling(graph: GraphProto, output: str) -> Pooling:
-    """Tell what the max-pool upstream of `output` was for."""
+    """Return the use of the max-pool upstream of `output`."""
     if any(map(_is_peak_pool, _ancestors(graph, output, through=_MOVES))):
         return Pooling.OUTPUT
     if any(map(_is_peak_pool, _ancestors(graph, output))):
@@ -38,7 +38,7 @@ def pooling(graph: GraphProto, output: str) -> Pooling:
 
 
 def last_layer(graph: GraphProto, output: str) -> list[NodeProto]:
-    """Return the last nodes with weights upstream of `output`, and all between them and it."""
+    """Return the last nodes with weights upstream of `output`, and all nodes after them."""
     return list(_ancestors(graph, output, until=_LAYERS))
 
 
@@ -54,9 +54,9 @@ def _ancestors(
     through: Set[str] | None = None,
     until: Set[str] = frozenset(),
 ) -> Iterator[NodeProto]:
-    """Walk upstream of `tensor`, each node once.
+    """Walk upstream from `tensor`, visiting each node once.
 
-    It goes on only past operators in `through`, where those are given, and not past `until`.
+    Continue only past operators in `through`, if given, and never past those in `until`.
     """
     producers = {name: node for node in graph.node for name in node.output}
     waiting, seen = [tensor], set[str]()

@@ -1,4 +1,4 @@
-"""Put a network between its pre- and post-processing."""
+"""Adding pre- and post-processing around a network."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from centernetd.prepare.layouts import Heads, Layout, Network
 
 
 def wrap(network: Network, layout: Layout, heads: Heads, manifest: Manifest) -> None:
-    """Make the model of `network`, in place, take ``frames`` and give ``detections``."""
+    """Make the model of `network`, in place, take ``frames`` and return ``detections``."""
     model = network.model
     before, behind = Graph("preprocess"), Graph("decode")
     normalize(before.tensor(contract.INPUT), manifest).named(model.graph.input[0].name)
@@ -49,7 +49,7 @@ def normalize(frames: Value, manifest: Manifest) -> Value:
 def _replace(
     model: ModelProto, around: Sequence[Graph], manifest: Manifest, results: list[str], count: int
 ) -> None:
-    """Put the nodes of `around` before and behind those of `model`; declare its new tensors."""
+    """Insert the nodes of `around` before and after those of `model`; declare its new tensors."""
     before, behind = around
     graph = model.graph
     nodes = [*before.nodes, *graph.node, *behind.nodes]

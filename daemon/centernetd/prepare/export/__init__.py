@@ -1,5 +1,5 @@
 """From a PyTorch checkpoint to a prepared model.
 
-The networks are those that CenterNet's authors and others published checkpoints of, defined anew.
-Only the modules beneath this one import torch, and they only when `export` is called.
+The networks are reimplementations of those that CenterNet's authors and others published
+checkpoints of. Only modules of this package import torch, and only once `export` is called.
 """

@@ -1,4 +1,4 @@
-"""The networks that checkpoints can be exported of; nothing here needs torch."""
+"""The architectures whose checkpoints can be exported; nothing here needs torch."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from centernetd.prepare.options import PrepareOptions
 CTDET = ("hm", "wh", "reg")
 MULTI_POSE = ("hm", "wh", "hps", "reg", "hm_hp", "hp_offset")
 
-# How bubbliiiing/centernet-pytorch feeds its network and what it does with the boxes.
+# Preprocessing and postprocessing of bubbliiiing/centernet-pytorch.
 _CENTERNET_PYTORCH = PrepareOptions(
     order="bgr",
     mean=(0.40789655, 0.44719303, 0.47026116),
@@ -19,13 +19,12 @@ _CENTERNET_PYTORCH = PrepareOptions(
 
 @dataclass(frozen=True)
 class Architecture:
-    """What must be known of a network before it is made.
+    """Properties of an architecture needed before the network is created.
 
-    Its input must be divisible by `divisor`. `first` and `last` are the keys of the weights of a
-    head's first and last layer, with ``{}`` for the head; `heads` says what the checkpoint calls
-    a head where that isn't CenterNet's own name. Keys that begin with one of `unused` may be
-    there and serve no output. `usual` is what its networks are fed, where that differs from the
-    layout.
+    The input size must be divisible by `divisor`. `first` and `last` are the keys of the weights of
+    a head's first and last layer, with ``{}`` for the head; `heads` maps CenterNet's name of a head
+    to the checkpoint's, if they differ. Keys that begin with one of `unused` are allowed but not
+    used. `usual` are the default options, where they differ from the layout's.
     """
 
     divisor: int = 32
@@ -44,7 +43,7 @@ ARCHITECTURES = {
     "res_152": Architecture(),
     "resdcn_18": Architecture(),
     "resdcn_101": Architecture(),
-    # the classifier of its ImageNet weights is part of the published checkpoints
+    # published checkpoints include the classifier of the ImageNet weights
     "dla_34": Architecture(unused=("base.fc.",)),
     "hourglass": Architecture(divisor=128, first="{}.1.0.conv.weight", last="{}.1.1.weight"),
     "centernet_resnet50": Architecture(

@@ -1,4 +1,4 @@
-"""Checkpoints: reading one without running what is in it, and fitting it to a network."""
+"""Checkpoints: reading one without executing its content, and fitting it to a network."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ State = dict[str, Tensor]
 _USUAL_CLASSES = {CTDET: 80, MULTI_POSE: 1}
 _USUAL_JOINTS = 17
 _USUAL_WIDTH = 64
-_NAMED = 3  # of many keys, so many are named
+_NAMED = 3  # keys named in a message, however many there are
 
 
 def load(path: Path, name: str) -> tuple[Network, str]:
@@ -33,21 +33,21 @@ def load(path: Path, name: str) -> tuple[Network, str]:
     Raises
     ------
     ModelError
-        The file can't be read, or as `read` and `fit`; the sentence doesn't name it.
+        The file can't be read, or as for `read` and `fit`; the message doesn't name it.
     """
     content = files.read(path, regular.LARGEST)
     return fit(read(content), name), hashlib.sha256(content).hexdigest()
 
 
 def read(content: bytes) -> State:
-    """Return the weights of a checkpoint file's content, by key.
+    """Return the weights in the content of a checkpoint file, by key.
 
-    They may be wrapped in ``state_dict``, and their keys begin with ``module.``.
+    A wrapping ``state_dict`` and the key prefix ``module.`` are removed.
 
     Raises
     ------
     ModelError
-        It holds something else than tensors, which is never unpickled, or is no checkpoint.
+        It contains objects other than tensors, which are never unpickled, or is not a checkpoint.
     """
     found = _load(content)
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
@@ -63,15 +63,15 @@ def read(content: bytes) -> State:
 
 
 def fit(state: State, name: str) -> Network:
-    """Return the network `name` with the weights of `state`, every one of them used.
+    """Return the network `name` with the weights of `state`, all of which must be used.
 
-    Its outputs are those of ``multi_pose`` where the checkpoint has a head for joints, else those
+    Its outputs are those of ``multi_pose`` if the checkpoint has a head for joints, otherwise those
     of ``ctdet``. The numbers of classes and joints and the width of the heads are read from it.
 
     Raises
     ------
     ModelError
-        Keys are missing, too many, or of another shape.
+        Keys are missing, unexpected, or of another shape.
     """
     network, misfit = _compare(state, name)
     if misfit:
@@ -84,7 +84,7 @@ def fit(state: State, name: str) -> Network:
 def _load(content: bytes) -> object:
     _refuse_damaged(content)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old files make torch speak of its own storage classes
+        warnings.simplefilter("ignore")  # for old files, torch warns about its own storage classes
         try:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
@@ -95,18 +95,18 @@ def _load(content: bytes) -> object:
                 f"it holds {held[1]} besides tensors, which could run any code and is not loaded: "
                 "save the state_dict() of the network alone"
             ) from None
-        except Exception:  # what a damaged file raises has no common base
+        except Exception:  # errors of damaged files have no common base
             raise ModelError("not a PyTorch checkpoint, or cut short") from None
 
 
 def _refuse_damaged(content: bytes) -> None:
-    """Compare the checksums in a checkpoint that is a zip archive, which PyTorch doesn't."""
+    """Verify the checksums of a checkpoint that is a zip archive, which PyTorch doesn't."""
     if not content.startswith(b"PK"):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             damaged = archive.testzip()
-    except Exception:  # what a damaged file raises has no common base
+    except Exception:  # errors of damaged files have no common base
         raise ModelError("not a PyTorch checkpoint, or cut short") from None
     if damaged is not None:
         raise ModelError(f"it is damaged: the checksum of {damaged} is wrong: get it anew")
@@ -117,10 +117,10 @@ def _as_float32(value: Tensor) -> Tensor:
 
 
 def _compare(state: State, name: str) -> tuple[Network, str]:
-    """Return the outline of the network for `state`, and in what that differs from it."""
+    """Return the outline of the network for `state`, and how `state` differs from it."""
     network = outline(name, *_heads(state, ARCHITECTURES[name]))
     wanted = network.state_dict()
-    # checkpoints older than PyTorch 0.4.1 don't count batches; nothing here needs it
+    # checkpoints older than PyTorch 0.4.1 have no batch counters, which aren't needed here
     missing = [
         key for key in wanted.keys() - state.keys() if not key.endswith("num_batches_tracked")
     ]
@@ -143,13 +143,13 @@ def _compare(state: State, name: str) -> tuple[Network, str]:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Tell whether a tensor is what weights are; a count of batches is a single number."""
+    """Return whether a tensor can be a weight, or is a scalar such as a batch counter."""
     number: bool = value.is_floating_point() or value.ndim == 0
     return number and bool(value.layout == torch.strided)
 
 
 def _heads(state: State, architecture: Architecture) -> tuple[dict[str, int], int]:
-    """Read the channels of each output and the width of the heads, usual ones where not there."""
+    """Read the channels of each output and the width of the heads; missing ones get defaults."""
     called = dict(architecture.heads)
 
     def channels(pattern: str, head: str, usual: int) -> int:

@@ -19,11 +19,11 @@ from centernetd.prepare.export.layers import (
     shortcut,
 )
 
-CHANNELS = (16, 32, 64, 128, 256, 512)  # of the six levels, each half the size of the one before
+CHANNELS = (16, 32, 64, 128, 256, 512)  # for the six levels, each half the size of the previous one
 
 
 class Block(TwoConvolutions):
-    """Two 3x3 convolutions; what is added to them comes from the tree."""
+    """Two 3x3 convolutions with an addend that comes from the tree."""
 
     def forward(self, image: Tensor, beside: Tensor) -> Tensor:
         """Add `beside`, which has the size and channels of the result."""
@@ -39,15 +39,15 @@ class Root(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, ends: Sequence[Tensor]) -> Tensor:
-        """Take all ends joined."""
+        """Concatenate all ends and convolve them."""
         return functional.relu(self.bn(self.conv(torch.cat(tuple(ends), dim=1))))
 
 
 class Tree(nn.Module):
     """Two subtrees, or at depth 1 two blocks and their root.
 
-    `handed` is how many channels come from above for the root to aggregate as well; with
-    `keeps_input`, the input (at the size of the result) is one of them.
+    `handed` is the number of channels passed from above for the root to aggregate as well; with
+    `keeps_input`, they include the input at the size of the result.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Tree(nn.Module):
         super().__init__()
         self.stride, self.keeps_input = stride, keeps_input
         handed += inputs if keeps_input else 0
-        # published deeper trees have this too, though only those of depth 1 use it
+        # published deeper trees contain this too, although only those of depth 1 use it
         self.project = shortcut(inputs, outputs) if inputs != outputs else None
         self.root: Root | None = None
         if depth == 1:
@@ -75,7 +75,7 @@ class Tree(nn.Module):
             self.tree2 = Tree(depth - 1, outputs, outputs, handed=handed + outputs)
 
     def forward(self, image: Tensor, handed: tuple[Tensor, ...] = ()) -> Tensor:
-        """Give `outputs` channels at the size of `image` over the stride."""
+        """Return `outputs` channels, at the size of `image` divided by the stride."""
         small = functional.max_pool2d(image, self.stride) if self.stride > 1 else image
         if self.keeps_input:
             handed = (*handed, small)
@@ -109,7 +109,7 @@ class Base(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Give the six levels, the largest first."""
+        """Return the six levels, the largest first."""
         found, levels = self.base_layer(image), []
         for index in range(len(CHANNELS)):
             found = self.get_submodule(f"level{index}")(found)
@@ -118,7 +118,7 @@ class Base(nn.Module):
 
 
 class Sampled(nn.Module):
-    """A deformable convolution with its normalisation."""
+    """A deformable convolution with its normalization."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -126,15 +126,15 @@ class Sampled(nn.Module):
         self.actf = nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU())
 
     def forward(self, image: Tensor) -> Tensor:
-        """Keep the size."""
+        """Return a map of the same size."""
         found: Tensor = self.actf(self.conv(image))
         return found
 
 
 class Aggregation(nn.Module):
-    """Brings maps to the size of the first, one after the other, and adds each to the last.
+    """Scales each map to the size of the first, and adds it to the sum of the previous ones.
 
-    `channels` are those of the maps, `factors` how much smaller than the first each is.
+    `channels` are those of the maps; `factors` are their downscaling relative to the first.
     """
 
     def __init__(self, outputs: int, channels: Sequence[int], factors: Sequence[int]) -> None:
@@ -150,7 +150,7 @@ class Aggregation(nn.Module):
             self.add_module(f"node_{index}", Sampled(outputs, outputs))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Give as many maps as come in; the first is unchanged, the last holds all."""
+        """Return as many maps as given; the first is unchanged, the last aggregates all."""
         found = [maps[0]]
         for index, image in enumerate(maps[1:], start=1):
             project, enlarge, join = (
@@ -175,7 +175,7 @@ class Upsampling(nn.Module):
             factors[first + 1 :] = [factors[first]] * rest
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Give one map at each size, the largest first."""
+        """Return one map at each size, the largest first."""
         maps = list(maps)
         found = [maps[-1]]
         for step in range(len(maps) - 1):
@@ -186,7 +186,7 @@ class Upsampling(nn.Module):
 
 
 class Dla34(Network):
-    """`dla_34`; it works with the levels from a quarter of the input's size on."""
+    """`dla_34`; it uses the levels from a quarter of the input's size on."""
 
     FIRST, LAST = 2, 5
 
@@ -202,7 +202,7 @@ class Dla34(Network):
             self.add_module(name, head(channels[0], width, of_head))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give the maps at a quarter of the size of `image`."""
+        """Return the maps at a quarter of the size of `image`."""
         maps = self.dla_up(self.base(image)[self.FIRST :])
         found = self.ida_up(maps[: self.LAST - self.FIRST])[-1]
         return tuple(self.get_submodule(name)(found) for name in self.outputs)

@@ -1,4 +1,4 @@
-"""``export``: one call from a checkpoint file to a prepared model."""
+"""``export``: from a checkpoint file to a prepared model."""
 
 import dataclasses
 from pathlib import Path
@@ -19,13 +19,13 @@ def export(
 ) -> Manifest:
     """Write the prepared model of the checkpoint `weights` and return its manifest.
 
-    `arch` is a key of `ARCHITECTURES`. What `options` leave open is what networks of that
-    architecture are usually fed. For int8, `frames` are what it is calibrated on.
+    `arch` is a key of `ARCHITECTURES`, which provides defaults for missing `options`. For int8,
+    `frames` are used for calibration.
 
     Raises
     ------
     ModelError
-        `weights` is refused; the sentence names it and says why.
+        `weights` is rejected; the message names it and the reason.
     StartupError
         PyTorch is not installed, or `output` can't be written.
     """
@@ -56,7 +56,7 @@ def export(
 
 
 def _over(options: PrepareOptions, usual: PrepareOptions) -> PrepareOptions:
-    """Take from `usual` what `options` leave open."""
+    """Return `options`, with `usual` for those that are unset."""
     left_open = {
         field.name: getattr(usual, field.name)
         for field in dataclasses.fields(options)

@@ -1,4 +1,4 @@
-"""What is constant in a network, computed before it is exported."""
+"""Precomputing what is constant in a network before it is exported."""
 
 from contextlib import ExitStack
 
@@ -12,11 +12,11 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, DeformableConv)
 
 
 def fold(network: nn.Module, pictures: Tensor) -> None:
-    """Fold, in place, each batch normalisation into the convolution whose result it takes.
+    """Fold, in place, each batch normalization into the convolution that feeds it.
 
-    One run on `pictures` [batch, 3, height, width] shows which that is; nothing else may take
-    that result. Deformable convolutions become two layers. So no weights are left to be
-    computed, which PyTorch's exporter would do in a copy of all.
+    The pairs are found by running `pictures` [batch, 3, height, width]; nothing else may use the
+    convolution's result. Deformable convolutions are split into two layers. No weights are then
+    left to compute, for which PyTorch's exporter would copy all of them.
     """
     names = {module: name for name, module in network.named_modules()}
     for convolution, norm in _pairs(network, pictures):
@@ -37,7 +37,7 @@ def fold(network: nn.Module, pictures: Tensor) -> None:
 
 
 def _pairs(network: nn.Module, pictures: Tensor) -> list[tuple[nn.Module, nn.BatchNorm2d]]:
-    """Run `network` and return each normalisation that takes what a convolution just gave."""
+    """Run `network` and return each normalization with the convolution that feeds it."""
     pairs: list[tuple[nn.Module, nn.BatchNorm2d]] = []
     last: tuple[nn.Module, Tensor] | None = None
 

@@ -12,12 +12,12 @@ from torch.nn import functional
 from centernetd.prepare.export.layers import Network, TwoConvolutions, shortcut
 
 WIDTHS = (256, 256, 384, 384, 384, 512)  # channels at each size, the largest first
-COUNTS = (2, 2, 2, 2, 2, 4)  # residual blocks in a row at each size
+COUNTS = (2, 2, 2, 2, 2, 4)  # consecutive residual blocks at each size
 STACKS = 2
 
 
 class Convolution(nn.Module):
-    """A convolution, normalised or with a bias, and ReLU."""
+    """A convolution with normalization or bias, and ReLU."""
 
     def __init__(
         self, taps: int, inputs: int, outputs: int, stride: int = 1, *, normalised: bool = True
@@ -27,12 +27,12 @@ class Convolution(nn.Module):
         self.bn = nn.BatchNorm2d(outputs) if normalised else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Halve the size where the stride is 2."""
+        """Halve the size if the stride is 2."""
         return functional.relu(self.bn(self.conv(image)))
 
 
 class Residual(TwoConvolutions):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions in parallel with a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, stride)
@@ -40,24 +40,24 @@ class Residual(TwoConvolutions):
         self.skip = nn.Identity() if fits else shortcut(inputs, outputs, stride)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Halve the size where the stride is 2."""
+        """Halve the size if the stride is 2."""
         return self.add(image, self.skip(image))
 
 
 def row(count: int, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Make residual blocks, of which the first changes channels and size."""
+    """Return residual blocks, the first of which changes channels and size."""
     rest = [Residual(outputs, outputs) for _ in range(count - 1)]
     return nn.Sequential(Residual(inputs, outputs, stride), *rest)
 
 
 def row_changing_last(count: int, inputs: int, outputs: int) -> nn.Sequential:
-    """Make residual blocks, of which the last changes channels."""
+    """Return residual blocks, the last of which changes the channels."""
     rest = [Residual(inputs, inputs) for _ in range(count - 1)]
     return nn.Sequential(*rest, Residual(inputs, outputs))
 
 
 class Hourglass(nn.Module):
-    """Goes down to half the size, through a smaller hourglass, and up again."""
+    """Downsamples by two, applies a smaller hourglass, and upsamples again."""
 
     def __init__(self, widths: Sequence[int], counts: Sequence[int]) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class Hourglass(nn.Module):
         self.low3 = row_changing_last(count, inner, width)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Keep channels and size, which must be divisible by two at every level."""
+        """Keep channels and size; the size must be divisible by two at every level."""
         found = self.low3(self.low2(self.low1(image)))
         return self.up1(image) + functional.interpolate(found, scale_factor=2.0)
 
 
 class HourglassNet(Network):
-    """Two hourglasses, the second fed by the first; the heads of the second are its outputs."""
+    """Two hourglasses in sequence; the outputs are the heads of the second."""
 
     def __init__(self, outputs: dict[str, int], width: int) -> None:
         super().__init__(outputs)
@@ -89,7 +89,7 @@ class HourglassNet(Network):
         self.inters_ = nn.ModuleList(shortcut(inner, inner) for _ in between)
         self.cnvs_ = nn.ModuleList(shortcut(inner, inner) for _ in between)
         for name, count in outputs.items():
-            # checkpoints hold the heads of every stack; those of the last are used
+            # checkpoints contain heads for every stack; only those of the last are used
             self.add_module(name, nn.ModuleList(self._head(width, count) for _ in range(STACKS)))
 
     @staticmethod
@@ -99,7 +99,7 @@ class HourglassNet(Network):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give the maps at a quarter of the size of `image`."""
+        """Return the maps at a quarter of the size of `image`."""
         fed = self.pre(image)
         for stack in range(STACKS - 1):
             found = self.cnvs[stack](self.kps[stack](fed))

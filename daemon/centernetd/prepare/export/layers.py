@@ -1,7 +1,7 @@
-"""What several of the networks are made of.
+"""Building blocks shared by the networks.
 
-Here and in the networks, the names of attributes are those of the published checkpoints: they
-make the keys under which weights are stored.
+Here and in the networks, attribute names are those of the published checkpoints, since they
+determine the keys of the weights.
 """
 
 import torch
@@ -12,7 +12,7 @@ from centernetd.prepare.deform import Window, places
 
 
 class Network(nn.Module):
-    """A network that gives one map for each name in `outputs`, in that order."""
+    """A network that returns one map for each name in `outputs`, in that order."""
 
     def __init__(self, outputs: dict[str, int]) -> None:
         super().__init__()
@@ -20,10 +20,10 @@ class Network(nn.Module):
 
 
 class Taps(nn.Module):
-    """What the nine taps of a deformable 3x3 convolution of stride 1 read, by `grid_sample`.
+    """Samples the input at the nine taps of a deformable 3x3 convolution, by `grid_sample`.
 
-    A plain convolution gives, for each tap, an offset (y, x) and the logit of a modulation: all
-    offsets first. See `centernetd.prepare.deform` for the computation.
+    The stride is 1. A plain convolution predicts an offset (y, x) and the logit of a modulation per
+    tap, all offsets first. See `centernetd.prepare.deform` for the computation.
     """
 
     WINDOW = Window(taps=(3, 3), begins=(1, 1))
@@ -48,7 +48,7 @@ class Taps(nn.Module):
 
 
 class DeformableConv(Taps):
-    """Modulated deformable 3x3 convolution of stride 1: a weighted sum of what its taps read."""
+    """Modulated deformable 3x3 convolution of stride 1: a weighted sum of its taps' samples."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs)
@@ -61,7 +61,7 @@ class DeformableConv(Taps):
         return functional.conv2d(super().forward(image), self._of_sum(), self.bias)
 
     def in_two(self) -> nn.Sequential:
-        """Return the same as two layers, the second a plain convolution."""
+        """Return an equivalent pair of layers, the second a plain convolution."""
         outputs, inputs, *_ = self.weight.shape
         taps, total = Taps(inputs), nn.Conv2d(inputs * 9, outputs, 1)
         taps.conv_offset_mask = self.conv_offset_mask
@@ -73,7 +73,7 @@ class DeformableConv(Taps):
 
 
 class TwoConvolutions(nn.Module):
-    """Two 3x3 convolutions, to whose result something is added."""
+    """Two 3x3 convolutions whose result gets an addend."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class TwoConvolutions(nn.Module):
 
 
 def head(inputs: int, width: int, outputs: int) -> nn.Module:
-    """Make the last layers before an output: `width` channels between, or none with 0."""
+    """Return the layers of an output head: `width` channels between two, or one layer for 0."""
     if width == 0:
         return nn.Conv2d(inputs, outputs, 1)
     return nn.Sequential(
@@ -98,10 +98,10 @@ def head(inputs: int, width: int, outputs: int) -> nn.Module:
 
 
 def normed(convolution: nn.Module, channels: int) -> list[nn.Module]:
-    """Follow `convolution` with batch normalisation and ReLU."""
+    """Return `convolution` followed by batch normalization and ReLU."""
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
 
 
 def shortcut(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Make the 1x1 convolution that fits one end of a residual block to the other."""
+    """Return the 1x1 convolution that matches a residual block's input to its output."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))

@@ -1,4 +1,4 @@
-"""Making a network by the name of its architecture."""
+"""Creating a network by the name of its architecture."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,10 +26,10 @@ _NETWORKS: dict[str, Callable[..., Network]] = {
 
 
 def make(name: str, outputs: dict[str, int], width: int) -> Network:
-    """Make the network `name` with random weights, for evaluation.
+    """Return the network `name` with random weights, in evaluation mode.
 
-    `outputs` are the channels of each output; `width` are those between the two layers of a head,
-    0 where it has but one.
+    `outputs` are the channels of each output; `width` is that between the two layers of a head,
+    0 for a head of one layer.
     """
     network = _NETWORKS[name](outputs=outputs, width=width)
     network.eval()
@@ -37,6 +37,6 @@ def make(name: str, outputs: dict[str, int], width: int) -> Network:
 
 
 def outline(name: str, outputs: dict[str, int], width: int) -> Network:
-    """Make the same without memory for its weights."""
+    """Return the same network without memory for its weights."""
     with torch.device("meta"):
         return make(name, outputs, width)

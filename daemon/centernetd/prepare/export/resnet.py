@@ -1,4 +1,4 @@
-"""ResNet with upsampling behind it: `res_*`, `resdcn_*` and `centernet_resnet50`.
+"""ResNet with an upsampling stage: `res_*`, `resdcn_*` and `centernet_resnet50`.
 
 Blocks after "Deep Residual Learning" (He et al., 2015), upsampling after "Simple Baselines for
 Human Pose Estimation" (Xiao et al., 2018) and "Objects as Points" (Zhou et al., 2019, section
@@ -21,7 +21,7 @@ from centernetd.prepare.export.layers import (
 
 
 class BasicBlock(TwoConvolutions):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions in parallel with a shortcut."""
 
     EXPANSION = 1
 
@@ -31,14 +31,14 @@ class BasicBlock(TwoConvolutions):
         self.downsample = None if fits else shortcut(inputs, width, stride)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Halve the size where the stride is 2."""
+        """Halve the size if the stride is 2."""
         return self.add(image, image if self.downsample is None else self.downsample(image))
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two 1x1, beside a shortcut.
+    """A 3x3 convolution between two 1x1, in parallel with a shortcut.
 
-    The stride is the 3x3 convolution's, as torchvision has it, or the first one's, as the paper.
+    The stride is on the 3x3 convolution, as in torchvision, or on the first one, as in the paper.
     """
 
     EXPANSION = 4
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
         self.downsample = None if fits else shortcut(inputs, outputs, stride)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Halve the size where the stride is 2."""
+        """Halve the size if the stride is 2."""
         beside = image if self.downsample is None else self.downsample(image)
         found = functional.relu(self.bn1(self.conv1(image)))
         found = functional.relu(self.bn2(self.conv2(found)))
@@ -83,7 +83,7 @@ DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
 
 
 def stages(block: Block, counts: Sequence[int]) -> tuple[list[nn.Sequential], int]:
-    """Make the four stages behind the stem; return them and the channels that come out."""
+    """Return the four stages after the stem, and their output channels."""
     made, inputs = [], 64
     for index, count in enumerate(counts):
         width = 64 * 2**index
@@ -101,7 +101,7 @@ def doubled(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def sampled_and_doubled(inputs: int, outputs: int) -> list[nn.Module]:
-    """Double the size behind a deformable convolution."""
+    """Double the size after a deformable convolution."""
     return [*normed(DeformableConv(inputs, outputs), outputs), *doubled(outputs, outputs)]
 
 
@@ -109,7 +109,7 @@ Step = Callable[[int, int], list[nn.Module]]
 
 
 def upsampling(step: Step, inputs: int, widths: Sequence[int]) -> nn.Sequential:
-    """Make one `step` after another; `inputs` and `widths` are their channels."""
+    """Return a sequence of `step`s with `inputs`, then `widths` channels."""
     pairs = zip((inputs, *widths), widths, strict=False)
     return nn.Sequential(*(layer for pair in pairs for layer in step(*pair)))
 
@@ -129,7 +129,7 @@ class ResNet(Network):
             self.add_module(name, head(widths[-1], width, count))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give the maps at a quarter of the size of `image`."""
+        """Return the maps at a quarter of the size of `image`."""
         found = functional.relu(self.bn1(self.conv1(image)))
         found = functional.max_pool2d(found, 3, stride=2, padding=1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -139,9 +139,9 @@ class ResNet(Network):
 
 
 class CenterNetResNet50(Network):
-    """`centernet_resnet50`: another stem, strides and heads; the backbone is one sequence.
+    """`centernet_resnet50`: other stem, strides and heads; the backbone is one sequence.
 
-    Its max-pool has no padding and keeps what is cut off at the far edges.
+    Its max-pool has no padding and includes partial windows at the far edges.
     """
 
     HEADS = {"hm": "cls_head", "wh": "wh_head", "reg": "reg_head"}  # noqa: RUF012
@@ -165,6 +165,6 @@ class CenterNetResNet50(Network):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give the maps at a quarter of the size of `image`."""
+        """Return the maps at a quarter of the size of `image`."""
         found = self.decoder["deconv_layers"](self.backbone(image))
         return tuple(self.head[self.HEADS[name]](found) for name in self.outputs)

@@ -15,10 +15,10 @@ from centernetd.prepare.export.layers import Network
 
 
 def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
-    """Return `network` as an export for pictures [batch, 3, *size], the batch free.
+    """Return `network` as an ONNX export for images [batch, 3, *size], with dynamic batch.
 
-    The exporter that traces is taken, not the one of `torch.export`: it needs no package
-    besides torch. `network` itself is changed: its batch normalisations are folded.
+    Uses the tracing exporter rather than that of `torch.export`, which needs more packages than
+    torch. `network` itself is changed: its batch normalizations are folded.
     """
     pictures = torch.zeros(2, 3, *size)
     fold(network, pictures)
@@ -29,13 +29,13 @@ def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
         warnings.catch_warnings(),
     ):
         path = Path(folder) / "network.onnx"
-        # it warns of its age, and of sizes that become constants, which is what is wanted
+        # ignore its deprecation, and warnings about sizes becoming constants, which is intended
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
             (pictures,),
             str(path),
-            export_params=False,  # it would hold them four times
+            export_params=False,  # it would hold four copies of them
             input_names=names[:1],
             output_names=names[1:],
             dynamic_axes={name: {0: "batch"} for name in names},
@@ -48,7 +48,7 @@ def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
 
 
 def _add_weights(graph: onnx.GraphProto, weights: Mapping[str, Tensor]) -> None:
-    """Make initialisers of the inputs that have the names of weights."""
+    """Turn the inputs named like weights into initializers."""
     for value in [value for value in graph.input if value.name in weights]:
         graph.input.remove(value)
         array = weights[value.name].numpy()

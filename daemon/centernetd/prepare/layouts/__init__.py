@@ -1,4 +1,4 @@
-"""The layouts of CenterNet exports met in the wild, and telling which one a network has."""
+"""The layouts of CenterNet exports found in practice, and recognising a network's layout."""
 
 from centernetd.errors import ModelError
 from centernetd.prepare.layouts.base import (
@@ -24,12 +24,12 @@ __all__ = [
 
 
 def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
-    """Return the layout of `network`, and its outputs by what they are for in that layout.
+    """Return the layout of `network`, and its outputs by their role in that layout.
 
     Raises
     ------
     ModelError
-        The layout declared is unknown or doesn't fit, or none was declared and none is certain.
+        The declared layout is unknown or doesn't fit, or none is declared and none is recognised.
     """
     if declared is not None and declared not in LAYOUTS:
         raise ModelError(f"unknown layout {declared}; there are {', '.join(LAYOUTS)}")
@@ -42,7 +42,7 @@ def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
 
 
 def _refusal(network: Network, layout: Layout | None) -> str:
-    """List the outputs, and the options that would declare what they are."""
+    """List the outputs, and the options that would declare their roles."""
     rows, columns = network.grid
     found = ", ".join(map(str, network.heads))
     where = f"its outputs {found} over a grid of {rows}x{columns} cells"

@@ -1,4 +1,4 @@
-"""What a layout is: how one kind of CenterNet export becomes scores, sizes and offsets."""
+"""The interface of layouts: how one kind of export becomes scores, sizes and offsets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from centernetd.prepare.graph import Graph, Value
 
 @dataclass(frozen=True)
 class Head:
-    """One output of a network; `name` is the exporter's, `shape` is without the batch."""
+    """One output of a network; `name` is the exporter's, `shape` excludes the batch."""
 
     name: str
     tensor: str
@@ -30,7 +30,7 @@ Heads = Mapping[str, Head]  # by role, in the order of the layout's roles
 class Network:
     """A bare network at a given input size; `grid` is (rows, columns) of its heatmap.
 
-    `unfit` says of each output that can't be a head, and isn't called like one, why.
+    `unfit` has the reason for each output that can't be a head, and isn't named like one.
     """
 
     model: onnx.ModelProto
@@ -41,9 +41,9 @@ class Network:
 
 @dataclass(frozen=True)
 class JointMaps:
-    """Where joints are, whosever: `scores` [batch, J, rows, columns] after the sigmoid.
+    """Heatmaps of joints of any object: `scores` [batch, J, rows, columns] after the sigmoid.
 
-    `offset` is [batch, 2, cells] as (x, y) in cells; without one, a joint is in its cell's middle.
+    `offset` is [batch, 2, cells] as (x, y) in cells; without it, joints are at cell centres.
     """
 
     scores: Value
@@ -52,12 +52,12 @@ class JointMaps:
 
 @dataclass(frozen=True)
 class Maps:
-    """What the network says of every cell, as it says it.
+    """The network's predictions for every cell, in the layout's own units.
 
     `scores` is [batch, C, rows, columns] after the sigmoid; `size` [batch, 2, cells] or, with
     `size_per_class`, [batch, 2C, cells]; `offset` [batch, 2, cells]; `landmarks`
-    [batch, 2J, cells]; in the layout's own terms. Without an offset, a centre is in its cell's
-    middle. With `joints`, landmarks are moved to them.
+    [batch, 2J, cells]. Without an offset, centres are at cell centres. With `joints`, landmarks
+    are moved to them.
     """
 
     scores: Value
@@ -70,7 +70,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Regression:
-    """The same for the K best cells, all in cells.
+    """The predictions for the K best cells, in cells.
 
     `size` is (w, h), `offset` is (x, y) from the cell's corner to the centre, `landmarks`
     (x, y) pairs from the cell's corner; [batch, 2, K] and [batch, 2J, K].
@@ -82,13 +82,13 @@ class Regression:
 
 
 class Layout(ABC):
-    """One kind of export: how to know it, read it, and what its networks are usually fed.
+    """One kind of export: how to recognise and read it, and its networks' usual input.
 
-    `roles` names what its outputs are for, those in `optional` may be missing; among the cells
-    of those in `peaked` the decode looks for peaks.
+    `roles` names the purposes of its outputs, those in `optional` may be missing; the decode looks
+    for peaks in those in `peaked`.
     """
 
-    STRIDE: ClassVar[int] = 4  # input pixels a cell, in every network of the family
+    STRIDE: ClassVar[int] = 4  # input pixels per cell, in every network of the family
 
     name: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
@@ -103,45 +103,45 @@ class Layout(ABC):
 
     @abstractmethod
     def recognises(self, network: Network) -> bool:
-        """Tell whether `network` can be nothing else, so that nobody need declare it."""
+        """Return whether `network` can't have any other layout, so it need not be declared."""
 
     @abstractmethod
     def fits(self, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]) -> bool:
-        """Tell whether heads of these shapes, given by role, can be this layout's."""
+        """Return whether heads of these shapes, given by role, fit this layout."""
 
     @abstractmethod
     def classes(self, heads: Heads) -> int:
-        """Count the classes."""
+        """Return the number of classes."""
 
     @abstractmethod
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
-        """Read the selected outputs, with nodes of `graph`."""
+        """Read the selected outputs, adding nodes to `graph`."""
 
     def select(self, network: Network) -> Heads | None:
         """Return the outputs that this layout reads; None if they don't fit.
 
-        They are taken by name, or else in the order of the roles.
+        They are identified by name, or else by the order of the roles.
         """
         return self.named(network) or self._fitting(self._by_place(network), network)
 
     def named(self, network: Network) -> Heads | None:
-        """Return the outputs that this layout reads, if their names tell."""
+        """Return the outputs that this layout reads, if their names identify them."""
         return self._fitting(self._by_name(network), network)
 
     def labels(self, classes: int) -> tuple[str, ...]:
-        """Return the names that this many classes usually have."""
+        """Return the usual names for this many classes."""
         return labels.of_classes(classes)
 
     def joints(self, heads: Heads) -> tuple[str, ...]:
-        """Return the names of the keypoints, if it has any."""
+        """Return the names of the keypoints, if any."""
         return ()
 
     def regression(self, picked: Regression) -> Regression:
-        """Turn what was picked from the maps into cells; most layouts say it in cells."""
+        """Convert the values read from the maps to cells; in most layouts they already are."""
         return picked
 
     def declaration(self, heads: Heads | None = None) -> str:
-        """Return the options that declare this layout, with the `heads` that they would name."""
+        """Return the options that declare this layout with these `heads`."""
         names = {role: head.name for role, head in (heads or {}).items()}
         options = [f"--head {role}={names.get(role, 'NAME')}" for role in self.roles]
         shown = [
@@ -155,7 +155,7 @@ class Layout(ABC):
         return heads if heads and self.fits(shapes, network.grid) else None
 
     def _by_name(self, network: Network) -> Heads:
-        """Take heads by name; an optional one must not be missing beside others nobody knows."""
+        """Match heads by name; if optional ones are missing, there must be no unknown others."""
         known = {head.name: head for head in network.heads}
         found = {role: known[role] for role in self.roles if role in known}
         missing = set(self.roles) - set(found)
@@ -163,7 +163,7 @@ class Layout(ABC):
         return found if certain else {}
 
     def _by_place(self, network: Network) -> Heads:
-        """Take heads in the order of the roles, unless a name says otherwise."""
+        """Match heads by the order of the roles, unless a name contradicts."""
         needed = tuple(role for role in self.roles if role not in self.optional)
         for roles in (self.roles, needed):
             pairs = list(zip(roles, network.heads, strict=False))

@@ -1,4 +1,4 @@
-"""The layouts of CenterNet's own tasks, with maps of their own for each thing."""
+"""The layouts of CenterNet's own tasks, with separate maps per quantity."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,9 +15,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 class _Maps(Layout):
     """Maps [batch, channels, h, w], all in cells: ``hm`` C, ``wh`` 2 or 2C, ``reg`` 2.
 
-    The preprocessing is that of CenterNet's training code (xingyizhou/CenterNet), which also
-    leaves ``reg`` out (``--not_reg_offset``) or gives each class a size of its own
-    (``--cat_spec_wh``).
+    The preprocessing is that of CenterNet's training code (xingyizhou/CenterNet), which can also
+    omit ``reg`` (``--not_reg_offset``) or predict a size per class (``--cat_spec_wh``).
     """
 
     peaked: ClassVar[tuple[str, ...]] = ("hm",)
@@ -37,11 +36,11 @@ class _Maps(Layout):
         return True
 
     def classes(self, heads: Heads) -> int:
-        """Count the channels of the heatmap."""
+        """Return the number of channels of the heatmap."""
         return heads["hm"].shape[0]
 
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
-        """Add the sigmoid where the export lacks it."""
+        """Read the outputs, adding the sigmoid if the export lacks it."""
         heat = graph.tensor(heads["hm"].tensor)
         return Maps(
             scores_of(network, heat, heat),
@@ -52,14 +51,14 @@ class _Maps(Layout):
 
 
 class Ctdet(_Maps):
-    """Boxes: ``hm``, ``wh`` and mostly ``reg``."""
+    """Boxes: ``hm``, ``wh`` and usually ``reg``."""
 
     name = "ctdet"
     roles = ("hm", "wh", "reg")
     optional = frozenset({"reg"})
 
     def recognises(self, network: Network) -> bool:
-        """Know it by its names: two maps of two channels alone don't tell size from offset."""
+        """Recognise it by its names: two maps of two channels could each be size or offset."""
         return self.named(network) is not None and not any(
             head.name == "hps" for head in network.heads
         )
@@ -68,9 +67,9 @@ class Ctdet(_Maps):
 class MultiPose(_Maps):
     """Boxes with two joints or more: as `Ctdet`, and ``hps`` 2J, ``hm_hp`` J, ``hp_offset`` 2.
 
-    ``hps`` is where a person's joints are, seen from the cell of its centre; ``hm_hp`` is a
-    heatmap of joints, whosever they are, and ``hp_offset`` is to it what ``reg`` is to ``hm``.
-    The last two may be missing (``--not_hm_hp``, ``--not_reg_hp_offset``).
+    ``hps`` are the positions of a person's joints relative to the cell of its centre; ``hm_hp`` is
+    a heatmap of all persons' joints, and ``hp_offset`` is to it what ``reg`` is to ``hm``. The
+    last two may be missing (``--not_hm_hp``, ``--not_reg_hp_offset``).
     """
 
     name = "multi_pose"
@@ -79,7 +78,7 @@ class MultiPose(_Maps):
     peaked = ("hm", "hm_hp")
 
     def recognises(self, network: Network) -> bool:
-        """Know it by its names."""
+        """Recognise it by its names."""
         return self.named(network) is not None
 
     def _joints_fit(self, channels: Mapping[str, int]) -> bool:
@@ -92,15 +91,15 @@ class MultiPose(_Maps):
         )
 
     def labels(self, classes: int) -> tuple[str, ...]:
-        """Name the one class that has joints."""
+        """Return the name of the one class that has joints."""
         return ("person",) if classes == 1 else super().labels(classes)
 
     def joints(self, heads: Heads) -> tuple[str, ...]:
-        """Name them as COCO does, if they are as many."""
+        """Return COCO's names, if the number of joints matches."""
         return labels.of_joints(heads["hps"].shape[0] // 2)
 
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
-        """Add the sigmoids where the export lacks them."""
+        """Read the outputs, adding the sigmoids if the export lacks them."""
         boxes = super().maps(network, heads, graph)
         joints = None
         if "hm_hp" in heads:
@@ -113,5 +112,5 @@ class MultiPose(_Maps):
 
 
 def _flat(head: Head, graph: Graph) -> Value:
-    """Return a map as [batch, channels, cells]."""
+    """Return a map reshaped to [batch, channels, cells]."""
     return graph.tensor(head.tensor).reshape(0, 0, -1)

@@ -1,4 +1,4 @@
-"""The layouts of exports that put everything into one table, a row a cell."""
+"""The layouts of exports with all outputs in one table, one row per cell."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,10 @@ class _Table(Layout):
 
     roles = ("table",)
     peaked = ("table",)
-    POOLING: Pooling  # how a 3x3 max-pool shows in such an export
+    POOLING: Pooling  # how a 3x3 max-pool is used in such an export
 
     def recognises(self, network: Network) -> bool:
-        """Know it by where the pooled scores went: the columns alone could be either's."""
+        """Recognise it by the use of the pooled scores: by columns it could be either layout."""
         heads = self.select(network)
         return (
             heads is not None
@@ -24,7 +24,7 @@ class _Table(Layout):
         )
 
     def fits(self, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]) -> bool:
-        """Look for a row a cell, and columns for a class or more."""
+        """Check for one row per cell, and columns for at least one class."""
         shape = shapes["table"]
         return len(shape) == 2 and shape[0] == grid[0] * grid[1] and self._fits(shape[1])
 
@@ -35,7 +35,7 @@ class _Table(Layout):
 class Flat(_Table):
     """[batch, cells, C + 4]: C scores with all but the peaks at 0, then w, h, then x, y.
 
-    Its networks are usually fed RGB, stretched, with CenterNet's BGR mean and std as they are.
+    Its networks usually take RGB, stretched, normalized with CenterNet's BGR mean and std as is.
     """
 
     name = "flat"
@@ -46,11 +46,11 @@ class Flat(_Table):
     resize = "stretch"
 
     def classes(self, heads: Heads) -> int:
-        """Count the columns before the four of the box."""
+        """Return the number of columns before the four of the box."""
         return heads["table"].shape[1] - 4
 
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
-        """Cut the table; suppressing its peaks once more changes nothing."""
+        """Split the table; the decode's second peak suppression changes nothing."""
         classes, output = self.classes(heads), graph.tensor(heads["table"].tensor)
         table = output.transpose(0, 2, 1)
         scores = table.part(0, classes, axis=1).reshape(0, classes, *network.grid)
@@ -71,11 +71,11 @@ class FlatPool(_Table):
         return width > 4 and width % 2 == 0
 
     def classes(self, heads: Heads) -> int:
-        """Count half the columns behind the four of the box."""
+        """Return half the number of columns after the four of the box."""
         return (heads["table"].shape[1] - 4) // 2
 
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
-        """Cut the table; the pooled logits are left, for the decode pools by itself."""
+        """Split the table, ignoring the pooled logits, since the decode does its own pooling."""
         classes, output = self.classes(heads), graph.tensor(heads["table"].tensor)
         table = output.transpose(0, 2, 1)
         scores = table.part(4, 4 + classes, axis=1).reshape(0, classes, *network.grid)

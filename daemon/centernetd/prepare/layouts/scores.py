@@ -1,4 +1,4 @@
-"""Scores from what an export calls a heatmap."""
+"""Scores from an exported heatmap."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from centernetd.prepare.upstream import ends_in_sigmoid
 
 
 def scores_of(network: Network, output: Value, heat: Value) -> Value:
-    """Return the scores in `heat`, a part of `output`: with a sigmoid unless it has one.
+    """Return the scores in `heat`, a part of `output`, adding a sigmoid unless it has one.
 
-    NaN becomes infinite, see `broken_first`.
+    NaN becomes infinity, see `broken_first`.
     """
     if ends_in_sigmoid(network.model.graph, output.name):
         return broken_first(heat, heat)
@@ -18,9 +18,9 @@ def scores_of(network: Network, output: Value, heat: Value) -> Value:
 
 
 def broken_first(heat: Value, scores: Value) -> Value:
-    """Set the scores of what is NaN in `heat` to infinity.
+    """Set the scores of NaNs in `heat` to infinity.
 
-    Sigmoid, pooling and the search for the best lose a NaN here and spread it there, by
-    backend. Infinity comes out first everywhere, and a detection with it is dropped and told.
+    Depending on the backend, sigmoid, pooling and top-k lose a NaN or spread it. Infinity always
+    sorts first, and such a detection is dropped and reported.
     """
     return heat.then("IsNaN").then("Where", heat.graph.constant(np.inf), scores)
