@@ -1,7 +1,7 @@
-"""The CUDA runtime through cuda-python, which is imported here and nowhere else.
+"""The CUDA runtime through cuda-python, which is only imported here.
 
-Everything is owned by one Python object, checked at the call and closed once. Nothing here
-needs a GPU, a driver or cuda-python before it is used.
+Every resource is owned by one Python object, checked at the call and closed once. Importing
+this package needs no GPU, driver or cuda-python.
 """
 
 from centernetd.cuda.calls import CudaError

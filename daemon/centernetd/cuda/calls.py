@@ -1,4 +1,4 @@
-"""Calling the CUDA runtime: every status is checked and every failure is named."""
+"""Calling the CUDA runtime: every status is checked, every failure is named."""
 
 import functools
 import importlib
@@ -10,8 +10,8 @@ from centernetd.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-# After one of these every later call of the process fails: the documentation of cudaError_t says
-# of each that the process must be terminated and relaunched.
+# After one of these errors every later call fails: the documentation of cudaError_t requires
+# that the process is terminated and relaunched.
 _STICKY = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
 _INSUFFICIENT_DRIVER = 35
 _NO_DEVICE = 100
@@ -19,7 +19,7 @@ OUT_OF_MEMORY = 2
 
 
 class CudaError(EngineError):
-    """A call that the CUDA runtime refused; ``code`` is its ``cudaError_t``."""
+    """A call rejected by the CUDA runtime; ``code`` is its ``cudaError_t``."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ def runtime() -> ModuleType:
     Raises
     ------
     EngineError
-        When cuda-python isn't installed.
+        When cuda-python is not installed.
     """
     try:
         return importlib.import_module("cuda.bindings.runtime")
@@ -50,21 +50,21 @@ def runtime() -> ModuleType:
 
 
 def call(name: str, *arguments: object) -> Any:  # noqa: ANN401 - as many kinds as calls
-    """Call the runtime's function ``name`` and return what comes after its status.
+    """Call the runtime's function ``name`` and return its results without the status.
 
-    That is None, one value, or a tuple of several.
+    The result is None, one value, or a tuple of several.
 
     Raises
     ------
     CudaError
         When the status is not success.
     EngineError
-        When there is no cuda-python or no driver.
+        When cuda-python or the driver is missing.
     """
     library = runtime()
     try:
         status, *results = getattr(library, name)(*arguments)
-    except RuntimeError as error:  # some releases raise where there is no libcuda
+    except RuntimeError as error:  # some releases raise if libcuda is missing
         raise EngineError(
             f"the NVIDIA driver can't be loaded ({error}): install it, so that nvidia-smi "
             "lists the GPU"
@@ -77,9 +77,9 @@ def call(name: str, *arguments: object) -> Any:  # noqa: ANN401 - as many kinds 
 
 
 def release(name: str, handle: object) -> None:
-    """Give ``handle`` back by the function ``name``; a failure is only logged.
+    """Release ``handle`` with the function ``name``; a failure is only logged.
 
-    After a sticky error nothing can be given back, which needs no word: the process ends.
+    After a sticky error nothing can be released. That is not logged, as the process ends.
     """
     try:
         call(name, handle)

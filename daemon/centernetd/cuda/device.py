@@ -1,21 +1,21 @@
-"""The GPU itself."""
+"""GPU devices: presence, selection and properties."""
 
 from pathlib import Path
 
 from centernetd.cuda.calls import call, runtime
 from centernetd.errors import EngineError
 
-# Present where the kernel driver of a discrete card or of a Jetson is loaded.
+# These exist if the kernel driver of a discrete card or of a Jetson is loaded.
 NVIDIA_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
 
 
 def has_nvidia_device() -> bool:
-    """Return whether an NVIDIA GPU's driver has made its device node."""
+    """Return whether an NVIDIA driver has created a device node."""
     return any(node.exists() for node in NVIDIA_NODES)
 
 
 class Device:
-    """The GPU number ``index`` of this process."""
+    """GPU ``index``, as numbered in this process."""
 
     def __init__(self, index: int) -> None:
         """Find the GPU.
@@ -23,7 +23,7 @@ class Device:
         Raises
         ------
         EngineError
-            When there is no driver, no cuda-python or no such GPU.
+            When the GPU, its driver or cuda-python is missing.
         """
         count = call("cudaGetDeviceCount")
         if index >= count:
@@ -33,16 +33,16 @@ class Device:
             )
         self.index = index
         self.use()
-        # FFmpeg's decoders share a GPU's context with us only where whoever waits for it sleeps.
+        # FFmpeg's decoders can share our context only if threads waiting for the GPU sleep.
         call("cudaSetDeviceFlags", runtime().cudaDeviceScheduleBlockingSync)
 
     def use(self) -> None:
-        """Make this the device of the calling thread; quick, so called wherever it matters."""
+        """Make this the device of the calling thread; cheap enough to call every time."""
         call("cudaSetDevice", self.index)
 
     @property
     def name(self) -> str:
-        """The maker's name of the GPU."""
+        """NVIDIA's name of the GPU."""
         name = call("cudaGetDeviceProperties", self.index).name
         return (name.decode(errors="replace") if isinstance(name, bytes) else name).rstrip("\0")
 

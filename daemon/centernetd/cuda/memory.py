@@ -1,4 +1,4 @@
-"""Memory of the device, memory of the host that the device can reach, and copies between."""
+"""Device memory, pinned host memory, and copies between them."""
 
 import ctypes
 import weakref
@@ -15,7 +15,7 @@ from centernetd.errors import EngineError
 
 
 class DeviceBuffer(Owned):
-    """``nbytes`` of the current device's memory, not initialised, at ``address``."""
+    """``nbytes`` of the current device's memory, uninitialised, at ``address``."""
 
     def __init__(self, nbytes: int) -> None:
         """Allocate the memory.
@@ -23,7 +23,7 @@ class DeviceBuffer(Owned):
         Raises
         ------
         CudaError
-            When there is too little; the message says how much was needed and is free.
+            When memory is short; the message gives the bytes needed and free.
         """
         self.nbytes = nbytes
         try:
@@ -40,10 +40,10 @@ class DeviceBuffer(Owned):
 
 
 class PinnedBuffer(Owned):
-    """``nbytes`` of page-locked host memory, not initialised, at ``address``.
+    """``nbytes`` of page-locked host memory, uninitialised, at ``address``.
 
-    The memory outlives `close` for as long as a view of it is referred to: a NumPy array that
-    dangles would crash the process.
+    The memory outlives `close` while a view of it is referenced: a dangling NumPy array would
+    crash the process.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -52,7 +52,7 @@ class PinnedBuffer(Owned):
         Raises
         ------
         CudaError
-            When the host can't lock so much.
+            When the host can't lock that much memory.
         """
         self.nbytes = nbytes
         try:
@@ -68,7 +68,7 @@ class PinnedBuffer(Owned):
         self._acquired()
 
     def view(self, dtype: DTypeLike, shape: Sequence[int]) -> NDArray[Any]:
-        """Return the memory's beginning as a C-contiguous array."""
+        """Return a C-contiguous array at the beginning of the memory."""
         return np.ndarray(shape, dtype, memoryview(self._block))
 
     def _free(self) -> None:
@@ -89,7 +89,7 @@ def copy_async(
 ) -> None:
     """Enqueue a copy of the first ``nbytes`` between the host and the device.
 
-    Neither buffer may be touched before an event recorded after it has happened.
+    Neither buffer may be touched until an event recorded after the copy has happened.
     """
     if nbytes > min(target.nbytes, source.nbytes):
         raise ValueError(f"{nbytes} bytes don't fit: {source.nbytes} to {target.nbytes}")
@@ -100,10 +100,10 @@ def copy_async(
 
 
 def copy_rows_out(target: int, target_pitch: int, source: int, pitch: int, rows: int) -> None:
-    """Copy ``rows`` rows from the device's address ``source`` to the host's address ``target``.
+    """Copy ``rows`` rows from the device address ``source`` to the host address ``target``.
 
-    Rows begin ``pitch`` and ``target_pitch`` bytes apart; the shorter of both is copied. Waits
-    until it is done and releases the interpreter lock meanwhile.
+    Rows start ``pitch`` and ``target_pitch`` bytes apart; the smaller pitch is copied. Waits for
+    completion and releases the GIL meanwhile.
     """
     kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
     width = min(target_pitch, pitch)
@@ -111,7 +111,7 @@ def copy_rows_out(target: int, target_pitch: int, source: int, pitch: int, rows:
 
 
 def shortage(nbytes: int) -> str:
-    """Return the sentence for ``nbytes`` that the current device hasn't left."""
+    """Return the error message for ``nbytes`` that the current device does not have free."""
     needed = f"GPU memory is short: {_mb(nbytes)} more are needed"
     try:
         free, total = call("cudaMemGetInfo")

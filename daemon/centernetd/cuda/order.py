@@ -1,4 +1,4 @@
-"""Streams and events: what the GPU does after what."""
+"""CUDA streams and events: the order of work on the GPU."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from centernetd.cuda.owned import Owned
 
 
 class Handle(Owned):
-    """A CUDA object that is known by a handle."""
+    """A CUDA object identified by a handle."""
 
     _destroyer: str
 
@@ -21,20 +21,20 @@ class Handle(Owned):
 
 
 class Event(Handle):
-    """A point in a stream, which has a time once the GPU has come by it."""
+    """A point in a CUDA stream, with a timestamp once the GPU has passed it."""
 
     _destroyer = "cudaEventDestroy"
 
     def __init__(self) -> None:
-        """Make the event; a thread that waits for it sleeps rather than spins."""
+        """Create the event; a thread waiting for it sleeps instead of spinning."""
         super().__init__(call("cudaEventCreateWithFlags", runtime().cudaEventBlockingSync))
 
     def synchronize(self) -> None:
-        """Wait until the GPU has come by; the interpreter lock is released meanwhile."""
+        """Wait until the GPU has passed the event; the GIL is released meanwhile."""
         call("cudaEventSynchronize", self.handle)
 
     def seconds_since(self, earlier: "Event") -> float:
-        """Return the GPU's time from ``earlier`` to this event; both must have happened."""
+        """Return the GPU time from ``earlier`` to this event; both must have happened."""
         milliseconds: float = call("cudaEventElapsedTime", earlier.handle, self.handle)
         return milliseconds / 1000
 
@@ -49,25 +49,25 @@ class Stream(Handle):
 
     @property
     def address(self) -> int:
-        """The handle as the number that other libraries take."""
+        """The handle as an integer, for other libraries."""
         return int(self.handle)
 
     def record(self, event: Event) -> None:
-        """Have ``event`` happen after what was enqueued so far."""
+        """Record ``event`` after all work enqueued so far."""
         call("cudaEventRecord", event.handle, self.handle)
 
     def wait(self, event: Event) -> None:
-        """Hold what is enqueued from now on until ``event`` has happened."""
+        """Delay work enqueued from now on until ``event`` has happened."""
         call("cudaStreamWaitEvent", self.handle, event.handle, 0)
 
     def synchronize(self) -> None:
-        """Wait until everything enqueued is done."""
+        """Wait until all enqueued work is done."""
         call("cudaStreamSynchronize", self.handle)
 
     def is_lost(self) -> bool:
-        """Whether an error has ended all use of the GPU by this process; doesn't wait."""
+        """Return whether an error has ended all GPU use by this process; does not wait."""
         try:
             call("cudaStreamQuery", self.handle)
         except CudaError as error:
-            return error.sticky  # else it says that there is still work to do
+            return error.sticky  # otherwise work is still pending
         return False

@@ -1,4 +1,4 @@
-"""What every CUDA object has in common: one owner, closed once."""
+"""The base of all CUDA objects: one owner, closed once."""
 
 import warnings
 from collections import Counter
@@ -8,24 +8,24 @@ from typing import TypeVar
 Self = TypeVar("Self", bound="Owned")
 
 live: Counter[str] = Counter()
-"""CUDA objects that exist now, by class: for tests that look for leaks."""
+"""Number of existing CUDA objects by class; tests use it to find leaks."""
 
 
 class Owned:
     """A CUDA object that is freed by `close`, or by leaving its ``with`` block.
 
-    One that is forgotten is reported and stays: freeing it whenever the garbage collector
-    comes by would free memory that the GPU still works on.
+    One that was not closed is reported and leaked: freeing it when the garbage collector runs
+    could free memory the GPU still uses.
     """
 
-    _closed = True  # until it exists there is nothing to free
+    _closed = True  # nothing to free until it is created
 
     def _acquired(self) -> None:
         self._closed = False
         live[type(self).__name__] += 1
 
     def close(self) -> None:
-        """Free the object; may be called twice, and from any thread."""
+        """Free the object; idempotent, and callable from any thread."""
         if not self._closed:
             self._closed = True
             self._free()
