@@ -37,7 +37,7 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def begins_picture(data: bytes, codec: str) -> bool:
-    """Return whether the first slice in ``data`` starts a picture; True if there is no slice."""
+    """Return whether the first slice in ``data`` starts a picture; True without any slice."""
     return next((begins for _, begins in _slices(data, codec) if begins is not None), True)
 
 
@@ -73,7 +73,7 @@ class WholePictures:
     FFmpeg's parsers treat a parameter set as the start of a picture. If each slice of a key
     frame is preceded by its own sets, as GStreamer's payloader sends them, the parsers return
     each slice as a picture. Only the next packet shows whether a picture is complete, so the
-    first key frame of a live stream is held until it arrives; once a split picture was found,
+    first key frame of a live stream is held until it arrives; after a split was found,
     every picture is held. In a file, where latency does not matter, all are held.
     """
 

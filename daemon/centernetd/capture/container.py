@@ -137,8 +137,8 @@ def video_of(container: InputContainer) -> VideoStream:
     Raises
     ------
     SourceError
-        When there is no video (cover art and thumbnails do not count), no decoder for it, or it
-        is too large.
+        When video (cover art and thumbnails do not count) or its decoder is missing, or it is
+        too large.
     """
     found = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
     if not found:

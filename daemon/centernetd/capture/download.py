@@ -21,7 +21,7 @@ class Download:
         Raises
         ------
         EngineError
-            When there is no such GPU, no driver or no cuda-python.
+            When the GPU, its driver or cuda-python is missing.
         """
         self._device = Device(device)
         self._fetched: VideoFrame | None = None

@@ -40,7 +40,7 @@ class Playlist:
     """The segments of a playlist; the first has the number ``sequence``.
 
     ``complete`` is True if no more will be added. ``target`` is the longest segment in seconds.
-    ``best`` is the URL of the best variant; there are no segments then.
+    ``best`` is the URL of the best variant; ``segments`` is empty then.
     """
 
     segments: tuple[Segment, ...]

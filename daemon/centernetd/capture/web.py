@@ -45,7 +45,7 @@ class Allowance:
         return time.monotonic() >= self._until
 
     def seconds(self) -> float:
-        """Return the seconds left; raise TimeoutError if there are none."""
+        """Return the seconds left; raise TimeoutError if time is up."""
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -110,7 +110,7 @@ class Web:
         Raises
         ------
         SourceError
-            When there is no response, or it is an error or compressed.
+            When the request fails, or the response is an error or compressed.
         """
         self.check(url)
         if len(self._cookies) > _MOST_COOKIES:

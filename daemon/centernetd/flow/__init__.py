@@ -1,4 +1,4 @@
-"""What moves through the daemon, and what it moves through."""
+"""The types that carry frames from capture to the sinks, and the counters along the way."""
 
 from centernetd.flow.bell import Bell
 from centernetd.flow.channel import Channel, ChannelClosedError

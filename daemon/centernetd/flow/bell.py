@@ -1,25 +1,25 @@
-"""What wakes a thread that waits."""
+"""A wake-up for a waiting thread, safe in signal handlers."""
 
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 
 class Bell:
-    """Wakes the one thread that waits for it; may be rung by any, and in a signal handler.
+    """Wakes the one thread that waits for it; any thread and a signal handler may ring it.
 
-    A handler interrupts its thread anywhere. Had that one just taken the lock within an Event, for
-    which the handler then waits, both would wait for ever: `SimpleQueue.put` takes none.
+    A handler interrupts its thread anywhere. If that thread held the lock inside an Event, and
+    the handler waited for it, both would wait forever; `SimpleQueue.put` takes no lock.
     """
 
     def __init__(self) -> None:
         self._rings: SimpleQueue[None] = SimpleQueue()
 
     def ring(self) -> None:
-        """Wake the thread that waits, or else let its next wait return at once."""
+        """Wake the waiting thread, or make its next wait return immediately."""
         self._rings.put(None)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for a ring, at most ``timeout`` seconds; all that came so far count as one."""
+        """Wait for a ring, at most ``timeout`` seconds; all pending rings count as one."""
         with suppress(Empty):
             self._rings.get(timeout=timeout)
         for _ in range(self._rings.qsize()):

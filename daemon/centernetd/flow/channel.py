@@ -1,4 +1,4 @@
-"""A bounded channel whose writer never waits."""
+"""A bounded channel whose writer never blocks."""
 
 import threading
 from collections import deque
@@ -10,16 +10,16 @@ S = TypeVar("S")
 
 
 class ChannelClosedError(Exception):
-    """The channel takes nothing more."""
+    """The channel is closed for writing."""
 
 
 class Channel(Generic[T]):
     """A bounded first-in first-out channel between threads.
 
-    A full channel gives its oldest item back to whoever puts a new one; waiting for room is
-    decided where it can be afforded, in `Lane.offer`. Several channels may announce what comes
-    on one condition, so that one reader can wait for any of them. ``taken`` is called after
-    each item that was taken, the condition's lock being held.
+    Putting an item into a full channel returns the oldest one; whether to wait for room is
+    decided where waiting is acceptable, in `Lane.offer`. Several channels may share the
+    condition ``arrived``, so that one reader can wait for any of them. ``taken`` is called
+    after each item taken, with the condition's lock held.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Channel(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> T | None:
-        """Append ``item``; returns the oldest item if it had to make room for this one.
+        """Append ``item``; return the oldest item if it was removed to make room.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Channel(Generic[T]):
             return evicted
 
     def take(self) -> T | None:
-        """Return the oldest item, or None at once when nothing waits."""
+        """Return the oldest item, or None immediately if the channel is empty."""
         with self._arrived:
             if not self._items:
                 return None
@@ -60,18 +60,18 @@ class Channel(Generic[T]):
             return item
 
     def peek(self) -> T | None:
-        """Return the oldest item and leave it where it is."""
+        """Return the oldest item without removing it."""
         with self._arrived:
             return self._items[0] if self._items else None
 
     def __iter__(self) -> Iterator[T]:
-        """Yield items as they come, until the channel is closed and empty."""
+        """Yield items as they arrive, until the channel is closed and empty."""
         return self.before(self)
 
     def before(self, other: "Channel[S]") -> Iterator[T | S]:
-        """Yield items of both as they come, those of this one first, until both are done.
+        """Yield items of both channels as they arrive, this one's first, until both are done.
 
-        Both announce on one condition.
+        Both must share one condition.
         """
         while True:
             with self._arrived:
@@ -85,14 +85,14 @@ class Channel(Generic[T]):
             yield found
 
     def close(self) -> None:
-        """Take nothing more and wake every waiter; what waits can still be read."""
+        """Reject further items and wake every waiter; queued items can still be read."""
         with self._arrived:
             self._closed = True
             self._arrived.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether the channel takes nothing more."""
+        """Whether further items are rejected."""
         return self._closed
 
     def __len__(self) -> int:

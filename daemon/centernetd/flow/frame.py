@@ -1,4 +1,4 @@
-"""The things that move: a frame, what was detected in it, and the two together."""
+"""A frame, its detections, their filter, and the result that sinks receive."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,8 +14,8 @@ class Frame:
     ``image`` is uint8 [height, width, 3] in BGR order; its rows may be padded. ``pts`` counts
     ``time_base`` seconds on the stream's own strictly increasing timeline. ``captured_at`` is
     monotonic, ``wall_time`` Unix time, both in seconds and taken when the frame was decoded.
-    ``packet`` is the number of the last source packet that was passed on before the frame, 0
-    where packets aren't passed on. ``aspect`` is the width of a pixel over its height.
+    ``packet`` is the number of the last source packet passed on before the frame, 0 if packets
+    are not passed on. ``aspect`` is the width of a pixel over its height.
     """
 
     frame_id: int
@@ -35,10 +35,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What was found in one frame, best first, in source pixels.
+    """The detections in one frame, best first, in source pixels.
 
     ``xyxy`` is float32 [N, 4], ``confidence`` float32 [N], ``class_id`` int64 [N],
-    ``keypoints`` float32 [N, J, 3] (x, y, score) where the model has joints. The names are
+    ``keypoints`` float32 [N, J, 3] (x, y, score) if the model has joints. The names are
     those of the supervision library.
     """
 
@@ -51,20 +51,20 @@ class Detections:
         return len(self.confidence)
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> "Detections":
-        """Return those of ``rows``, bool [N]."""
+        """Return the detections selected by ``rows``, bool [N]."""
         keypoints = None if self.keypoints is None else self.keypoints[rows]
         return Detections(self.xyxy[rows], self.confidence[rows], self.class_id[rows], keypoints)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which detections one consumer of a stream takes; ``class_ids`` None means every class."""
+    """The detections one consumer of a stream accepts; ``class_ids`` None means every class."""
 
     confidence: float = 0.0
     class_ids: frozenset[int] | None = None
 
     def __call__(self, found: Detections) -> Detections:
-        """Return those of ``found`` that pass."""
+        """Return the detections in ``found`` that pass."""
         taken = found.confidence >= np.float32(self.confidence)
         if self.class_ids is not None:
             taken &= np.isin(found.class_id, list(self.class_ids))
@@ -76,7 +76,7 @@ EVERYTHING = Filter()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A frame on its way to the sinks, with all that any of them may take of what was found."""
+    """A frame for the sinks, with every detection that any of them may use."""
 
     frame: Frame
     detections: Detections

@@ -1,4 +1,4 @@
-"""One stream's way through the house, from its capture to its sinks."""
+"""One stream's path from capture to its sinks: queues, back-pressure and drops."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,46 +13,45 @@ from centernetd.flow.status import StreamStatus
 
 _PACKETS = 1024  # of a source that may wait for the recorder: half a minute of video
 MOST_WAITING = 256 << 20
-"""Bytes of a live stream's pictures that may wait for a sink: eight of 4K fit."""
-_FEWEST = 2  # that may wait, however large they are
+"""Bytes of a live stream's pictures that may wait per sink: eight at 4K."""
+_FEWEST = 2  # that may wait, however large
 _BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 
 class Backpressure(str, Enum):
-    """What happens to a new frame when the stages behind are not ready for it."""
+    """What happens to a new frame when the next stage is not ready for it."""
 
     BLOCK = "block"  # capture waits: every frame of a file is processed
-    DROP_OLDEST = "drop_oldest"  # the oldest waiting frame makes room: a camera can't wait
+    DROP_OLDEST = "drop_oldest"  # the oldest waiting frame is dropped: a camera can't wait
 
 
 class Budget:
-    """The bytes of pictures that all lanes that block may hold; each may hold the same share."""
+    """The bytes of pictures that all blocking lanes may hold, divided equally among them."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._lanes: list[Lane] = []
 
     def join(self, lane: "Lane") -> None:
-        """Give ``lane`` a share, until it closes."""
+        """Give ``lane`` a share until it closes."""
         self._lanes = [other for other in self._lanes if not other.closed] + [lane]
 
     @property
     def share(self) -> int:
-        """Bytes that each may hold now; an empty lane takes one picture, however large."""
+        """Bytes each lane may hold now; an empty lane accepts one picture of any size."""
         return self._total // max(1, sum(not lane.closed for lane in self._lanes))
 
 
 class Lane:
-    """Carries the frames of one stream, in order, and keeps their book.
+    """Carries the frames of one stream, in order, and counts them in its ledger.
 
     Capture offers frames, inference takes them and delivers detections, and each sink reads
-    its own outlet. The only place where anybody waits for room is `offer`: on a lane that
-    blocks it lets a new frame in when fewer than ``depth`` are between capture and the hands
-    of the slowest sink, and their pictures keep to its share of the ``budget``. So inference never
-    waits for a sink, and one stream never waits for another. On a lane that drops, ``inbox``
-    frames may wait for inference (few: what waits grows old) and ``depth`` for each sink, fewer
-    of very large pictures. Where the source's own packets are recorded they go past inference, in
-    ``packets``, so that what inference passes over is recorded too.
+    its own outlet. Only `offer` ever waits for room. On a blocking lane it admits a frame when
+    fewer than ``depth`` are between capture and the slowest sink, and their pictures fit its
+    share of the ``budget``. So inference never waits for a sink, and no stream for another. On a
+    dropping lane, ``inbox`` frames may wait for inference (few, because waiting frames age) and
+    ``depth`` for each sink, fewer if pictures are very large. Source packets to be recorded
+    bypass inference, in ``packets``, so that frames which inference skips are recorded too.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Lane:
         self.max_frame_age = max_frame_age
         self.ledger = Ledger(sinks)
         self.status = StreamStatus()
-        self._ready = ready  # where both are held, it is taken before _lock
+        self._ready = ready  # when both are held, it is acquired before _lock
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
         self._abandoned = self.hurried = False
         self._lock = threading.RLock()
@@ -100,20 +99,20 @@ class Lane:
 
     @property
     def packets(self) -> Channel[Packet] | None:
-        """What the recorder reads beside its outlet, where the source's packets are copied."""
+        """The channel the recorder reads next to its outlet; None if packets are not copied."""
         return self._packets
 
     def copy(self, packet: Packet) -> None:
-        """Pass a packet to the recorder, who sees by its number if one before it had to go."""
+        """Pass a packet to the recorder, which detects a dropped one by its number."""
         if self._packets is not None:
             with suppress(ChannelClosedError):
                 self._packets.put(packet)
 
     def offer(self, frame: Frame) -> bool:
-        """Let ``frame`` in, after waiting for room if the lane blocks; False once closed."""
+        """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""
         if not self._wait_for_room(frame.image.nbytes):
             return False
-        with self._ready:  # no step of `abandon` or of inference comes between the postings
+        with self._ready:  # so that `abandon` and inference can't post in between
             try:
                 evicted = self._inbox.put(frame)
             except ChannelClosedError:
@@ -124,34 +123,34 @@ class Lane:
         return True
 
     def skip(self) -> None:
-        """Count a decoded frame that the configuration doesn't want inferred on."""
+        """Count a decoded frame that the configuration excludes from inference."""
         with self._ready:
             self.ledger.capture()
             self.drop(StageName.CAPTURE, Reason.UNWANTED)
 
     def peek(self) -> Frame | None:
-        """Return the frame that waits longest, leaving it there."""
+        """Return the oldest waiting frame without removing it."""
         return self._inbox.peek()
 
     def take(self) -> Frame | None:
-        """Hand the frame that waits longest to inference, or None when none waits."""
+        """Remove and return the oldest waiting frame for inference; None if the inbox is empty."""
         frame = self._inbox.take()
         if frame is not None:
             self.ledger.take_up()
         return frame
 
     def deliver(self, *results: Result) -> None:
-        """Hand frames with their detections, in order, to every sink."""
+        """Pass frames and their detections, in order, to every sink."""
         with self._lock:
             if self._abandoned:
-                return  # they were written off
+                return  # they have been written off
             self.ledger.infer(len(results))
             for sink, outlet in self._outlets.items():
                 for result in results:
                     while len(outlet) >= self._most_like(result) and outlet.take() is not None:
                         self.ledger.drop(sink, Reason.OVERFLOW)
                     outlet.put(result)
-            self._tell_of_room()  # a lane without sinks has some again
+            self._tell_of_room()  # without sinks, this frees room
             self._finish_if_drained()
 
     def drop(self, stage: StageName, reason: Reason) -> None:
@@ -162,7 +161,7 @@ class Lane:
             self._finish_if_drained()
 
     def close(self) -> None:
-        """Let nothing more in; the outlets close when the last frame has been delivered."""
+        """Admit no more frames; the outlets close when the last frame has been delivered."""
         self._inbox.close()
         if self._packets is not None:
             self._packets.close()
@@ -171,13 +170,13 @@ class Lane:
             self._finish_if_drained()
 
     def discard(self) -> None:
-        """Close, and drop what inference hasn't taken up: there is no time left for it."""
+        """Close, and drop the frames not taken by inference, for which no time is left."""
         self.close()
         while self._inbox.take() is not None:
             self.drop(StageName.CAPTURE, Reason.SHUTDOWN)
 
     def abandon(self) -> None:
-        """Close for good when inference is gone: what it held is lost, the sinks may finish."""
+        """Close permanently after inference has ended: its frames are lost, sinks may finish."""
         self.discard()
         with self._ready, self._lock:
             self._abandoned = True
@@ -185,9 +184,9 @@ class Lane:
             self._finish_if_drained()
 
     def cut_short(self) -> None:
-        """Drop what waits for the sinks of an abandoned lane: there is time to end their files.
+        """Drop what waits for the sinks of an abandoned lane, so that they can finish their files.
 
-        A sink that holds frames back itself is to look at ``hurried``, and drop them too.
+        A sink that holds back frames itself must check ``hurried`` and drop them too.
         """
         self.hurried = True
         while self._packets is not None and self._packets.take() is not None:
@@ -198,17 +197,17 @@ class Lane:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more comes in."""
+        """Whether the lane admits no more frames."""
         return self._inbox.closed
 
     @property
     def waiting(self) -> int:
-        """Frames in the inbox."""
+        """Number of frames in the inbox."""
         return len(self._inbox)
 
     def _most_like(self, result: Result) -> int:
-        """Return how many such pictures may wait for a sink."""
-        if self._blocks:  # what is let in was counted then
+        """Return how many pictures of this size may wait for a sink."""
+        if self._blocks:  # `offer` has already limited them
             return self.depth
         return min(self.depth, max(_FEWEST, MOST_WAITING // max(1, result.frame.image.nbytes)))
 
@@ -224,7 +223,7 @@ class Lane:
         return affordable and self._held() < self.depth
 
     def _tell_of_room(self) -> None:
-        # Not for every single frame: waking a thread costs more than passing a frame on.
+        # Not for every single frame: waking a thread costs more than passing on a frame.
         if self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
             self._room.notify_all()
 

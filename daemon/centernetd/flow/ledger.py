@@ -1,4 +1,4 @@
-"""The double-entry book of one stream's frames: nothing disappears uncounted."""
+"""The double-entry ledger of one stream's frames: none disappears uncounted."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class StageName(str, Enum):
-    """Where a frame can be; the values of the metrics' label ``stage``."""
+    """Where a frame can be; the values of the metric label ``stage``."""
 
     CAPTURE = "capture"
     INFERENCE = "inference"
@@ -16,18 +16,18 @@ class StageName(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why a frame was dropped; the values of the metrics' label ``reason``."""
+    """Why a frame was dropped; the values of the metric label ``reason``."""
 
-    OVERFLOW = "overflow"  # a newer frame of a live stream took its place
-    TOO_OLD = "too_old"  # past max_frame_age when it would have been enqueued
-    UNWANTED = "unwanted"  # the configuration asks for fewer: max_fps, events.when
+    OVERFLOW = "overflow"  # a newer frame of a live stream replaced it
+    TOO_OLD = "too_old"  # past max_frame_age before it was enqueued
+    UNWANTED = "unwanted"  # excluded by the configuration: max_fps, events.when
     FAILED = "failed"  # it could not be written
-    SHUTDOWN = "shutdown"  # the daemon stopped before its turn came
+    SHUTDOWN = "shutdown"  # the daemon stopped before it was processed
 
 
 @dataclass(frozen=True)
 class Book:
-    """A consistent copy of a ledger at one moment."""
+    """A consistent snapshot of a ledger."""
 
     captured: int
     inferred: int
@@ -36,7 +36,7 @@ class Book:
     in_flight: Mapping[StageName, int]
 
     def dropped_at(self, *stages: StageName) -> int:
-        """Return how many frames were dropped at these stages, for any reason."""
+        """Return the number of frames dropped at these stages, for any reason."""
         return sum(count for (stage, _), count in self.dropped.items() if stage in stages)
 
     @property
@@ -51,13 +51,13 @@ class Book:
 
 
 class Ledger:
-    """Counts every frame of a stream where it enters a stage and where it leaves it.
+    """Counts every frame of a stream when it enters and leaves a stage.
 
-    A frame enters at `capture`, is taken up by inference, and once inferred is owed to every
-    sink. Each posting takes it out of one place and into another, so that at any moment
+    A frame enters at `capture`, is taken up by inference, and is then owed to every sink. Each
+    posting moves it from one place to another, so that at any moment
     captured = inferred + dropped + waiting, and for each sink inferred = written + dropped +
-    pending. Taking out what was never put in is a programming error and raises. Once a place is
-    written off it is closed: a thread that comes back to it posts nothing.
+    pending. Removing a frame that was never added is a programming error and raises. A place
+    that has been written off is closed: a thread that returns to it posts nothing.
     """
 
     def __init__(self, sinks: Sequence[StageName]) -> None:
@@ -71,21 +71,21 @@ class Ledger:
         self._dropped = {(stage, reason): 0 for stage in self._in_flight for reason in Reason}
 
     def capture(self) -> None:
-        """Post a decoded frame: it waits for inference."""
+        """Post a decoded frame, which now waits for inference."""
         with self._lock:
             if StageName.CAPTURE not in self._closed:
                 self._captured += 1
                 self._in_flight[StageName.CAPTURE] += 1
 
     def take_up(self) -> None:
-        """Post a frame that inference took out of the channel."""
+        """Post a frame that inference took from the channel."""
         with self._lock:
             if not {StageName.CAPTURE, StageName.INFERENCE} & self._closed:
                 self._leave(StageName.CAPTURE, 1)
                 self._in_flight[StageName.INFERENCE] += 1
 
     def infer(self, count: int = 1) -> None:
-        """Post ``count`` frames whose detections are there: they are owed to every sink."""
+        """Post ``count`` frames with finished detections, which are now owed to every sink."""
         with self._lock:
             if StageName.INFERENCE in self._closed:
                 return
@@ -95,7 +95,7 @@ class Ledger:
                 self._in_flight[sink] += count
 
     def write(self, sink: StageName, count: int = 1) -> None:
-        """Post ``count`` frames that ``sink`` has written."""
+        """Post ``count`` frames written by ``sink``."""
         with self._lock:
             if sink not in self._closed:
                 self._leave(sink, count)
@@ -109,25 +109,25 @@ class Ledger:
                 self._dropped[stage, reason] += count
 
     def write_off(self, *stages: StageName) -> None:
-        """Post what is still at ``stages`` as dropped by the shutdown, and close them."""
-        with self._lock:  # as one: whoever posts in between would find its frames gone
+        """Post all frames at ``stages`` as dropped by the shutdown, and close these stages."""
+        with self._lock:  # atomically: a posting in between would not find its frames
             for stage in stages:
                 self._dropped[stage, Reason.SHUTDOWN] += self._in_flight[stage]
                 self._in_flight[stage] = 0
             self._closed.update(stages)
 
     def close(self) -> None:
-        """Write off what is still anywhere."""
+        """Write off all remaining frames."""
         self.write_off(*self._in_flight)
 
     @property
     def waiting(self) -> int:
-        """Frames captured and neither inferred nor dropped yet."""
+        """Number of frames captured and neither inferred nor dropped yet."""
         with self._lock:
             return self._in_flight[StageName.CAPTURE] + self._in_flight[StageName.INFERENCE]
 
     def read(self) -> Book:
-        """Return a consistent copy."""
+        """Return a consistent snapshot."""
         with self._lock:
             return Book(
                 captured=self._captured,

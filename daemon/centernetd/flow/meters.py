@@ -1,21 +1,21 @@
-"""What stages report beyond frame counts: durations and sizes."""
+"""The interface through which stages report durations and sizes."""
 
 
 class Meters:
-    """Where stages report measurements; this one forgets them.
+    """Receives measurements from stages; this base class discards them.
 
-    The service subclasses it with Prometheus histograms. Its methods are called once a frame
-    or a batch from any thread and must be quick.
+    The service subclasses it with Prometheus histograms. Methods are called per frame or
+    per batch, from any thread, and must be fast.
     """
 
     def stage_duration(self, stage: str, seconds: float) -> None:
-        """Report how long one step took: decode, preprocess, execute, annotate, encode."""
+        """Report the duration of one step: decode, preprocess, execute, annotate, encode."""
 
     def frame_latency(self, stream: str, seconds: float) -> None:
-        """Report the time from decoding a frame to handing its detections to the sinks."""
+        """Report the time from decoding a frame to passing its detections to the sinks."""
 
     def plan_build(self, seconds: float) -> None:
-        """Report how long the building of a plan took."""
+        """Report the duration of a plan build."""
 
     def batch_size(self, size: int) -> None:
-        """Report how many frames ran together."""
+        """Report the number of frames in a batch."""

@@ -1,4 +1,4 @@
-"""What is known of a stream besides its frame counts."""
+"""The state of a stream and of the disk, apart from frame counts."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class StreamState(str, Enum):
-    """What a stream is doing."""
+    """State of a stream's capture."""
 
     CONNECTING = "connecting"
     RUNNING = "running"
@@ -32,15 +32,15 @@ RECONNECT_REASONS = (
 
 @dataclass(slots=True)
 class StreamStatus:
-    """The present condition of one stream, written by its own stages, read by anyone.
+    """The present state of one stream, written by its own stages, read by anyone.
 
-    Every field has one writing thread and is replaced whole, so readers need no lock. (Where
-    a capture thread is lost, the supervisor writes in its place.) ``state`` is the capture's;
-    ``hung_sinks`` names the sinks that hang in a write, ``lost_threads`` counts the capture
-    threads that hang in a library. ``last_frame_at`` is monotonic and starts at the stream's
-    creation. ``total_frames`` is the source's own estimate, where it has one. ``damaged``
-    counts what was passed over before it could become a frame; ``reconnects`` counts every try by
-    the reason of the failure before it, ``lost_connections`` only those that had given frames.
+    Every field has one writing thread and is replaced whole, so readers need no lock. (If a
+    capture thread is lost, the supervisor writes in its place.) ``state`` is the capture's;
+    ``hung_sinks`` names the sinks blocked in a write, ``lost_threads`` counts the capture
+    threads blocked in a library. ``last_frame_at`` is monotonic and starts at the stream's
+    creation. ``total_frames`` is the source's own estimate, if any. ``damaged`` counts what was
+    skipped before it could become a frame. ``reconnects`` counts every try by the reason of the
+    preceding failure, ``lost_connections`` only connections that had delivered frames.
     """
 
     state: StreamState = StreamState.CONNECTING
@@ -68,12 +68,12 @@ class StreamStatus:
 
 @dataclass(slots=True)
 class StorageStatus:
-    """What is known of the disk, read by anyone; None: not known (yet).
+    """The state of the disk, read by anyone; None means unknown.
 
-    ``size`` is that of the recordings and events on it, ``free`` what is left to them, both in
-    bytes; ``oldest`` is the Unix time of the oldest. ``trouble`` says why nothing may be
-    written. All of that is written by one thread; ``hung`` says that it has not moved for long,
-    so that nothing is deleted, and is written by the supervisor.
+    ``size`` is that of the recordings and events on it, ``free`` the space left for them, both
+    in bytes; ``oldest`` is the Unix time of the oldest. ``trouble`` explains why nothing may be
+    written. These have one writing thread. ``hung`` is written by the supervisor: that thread
+    has been stuck for long, so that nothing is deleted.
     """
 
     size: int | None = None
@@ -83,5 +83,5 @@ class StorageStatus:
     hung: bool = False
 
     def forget(self) -> None:
-        """Know nothing of the disk any more, but what is wrong."""
+        """Reset the measurements to unknown, but keep ``trouble`` and ``hung``."""
         self.size = self.free = self.oldest = None

@@ -8,11 +8,11 @@ from centernetd.errors import StartupError
 
 
 class Worker:
-    """Runs one stage in a thread of its own.
+    """Runs one stage in its own thread.
 
-    ``run`` returns when its work is done or raises; either way ``on_exit`` is called in the
-    thread with the worker, whose ``error`` then says how it ended. The thread is a daemon
-    thread: one that is lost in native code can't keep the process alive.
+    ``run`` returns when its work is done, or raises. Either way ``on_exit`` is called in that
+    thread with the worker, whose ``error`` is the exception or None. The thread is a daemon
+    thread, so that one lost in native code can't keep the process alive.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class Worker:
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def prepare(self) -> None:
-        """Get a thread from the system; it waits for `start`, which then can't fail.
+        """Create the thread; it waits for `start`, which then can't fail.
 
         Raises
         ------
         StartupError
-            When the system gives no more threads.
+            When the system can't create more threads.
         """
         if self._thread.ident is not None:
             return
@@ -45,18 +45,18 @@ class Worker:
             ) from None
 
     def start(self) -> None:
-        """Begin the work; raises as `prepare` does if that was not called."""
+        """Start the work; raises as `prepare` does if that was not called."""
         self.prepare()
         self._begun.set()
 
     def cancel(self) -> None:
-        """End the thread, or let none be made, unless the work has begun."""
+        """End the thread, or prevent its creation, unless the work has started."""
         if not self._begun.is_set():
             self._cancelled = True
             self._begun.set()
 
     def join(self, deadline: float) -> bool:
-        """Wait until the monotonic time ``deadline``; returns whether the thread has ended."""
+        """Wait until the monotonic time ``deadline``; return whether the thread has ended."""
         if self.alive:
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return not self.alive
