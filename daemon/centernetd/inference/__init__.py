@@ -1,1 +1,1 @@
-"""Frames in, detections out: batches, letterboxing, engines."""
+"""Batches of frames in, detections out: letterboxing, engines, postprocessing."""

@@ -1,4 +1,4 @@
-"""Collecting a batch across streams."""
+"""Collecting a batch across streams, fairly and in time."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ class Taken(NamedTuple):
 
 
 class Clock(Protocol):
-    """Time, and waiting for it: replaced in tests."""
+    """Time and waiting, replaced in tests."""
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -45,12 +45,12 @@ def collect(
     limit: Callable[[Lane, Frame], int],
     clock: Clock,
 ) -> list[Taken]:
-    """Take up to ``max_size`` frames, waiting ``max_delay`` seconds for company to the first.
+    """Take up to ``max_size`` frames, waiting at most ``max_delay`` seconds after the first.
 
-    Lanes are served in turns, one frame a turn, in the order given: see `in_turn`.
-    ``limit`` tells the largest batch in which a frame would still be in time; 0 drops it as too
-    old. No batch outgrows the limit of any of its frames. Returns an empty list when every lane
-    is closed and drained.
+    Lanes are served round-robin, one frame per turn, in the order given; see `in_turn`.
+    ``limit`` returns the largest batch in which a frame would still be in time; 0 drops it as
+    too old. No batch exceeds the limit of any of its frames. Return an empty list when every
+    lane is closed and drained.
     """
     batch: list[Taken] = []
     deadline: float | None = None
@@ -68,10 +68,10 @@ def collect(
 
 
 def in_turn(lanes: Sequence[Lane], batch: Sequence[Taken]) -> list[Lane]:
-    """Return ``lanes`` in the order for the batch after ``batch``: whoever waits longest leads.
+    """Return ``lanes`` in the order for the batch after ``batch``: longest waiting first.
 
-    So no lane is served twice between two turns of another that has frames waiting, however the
-    turns fall into batches.
+    So no lane is served twice between two turns of another lane with frames waiting, even
+    across batches.
     """
     last_turn = {taken.lane: turn for turn, taken in enumerate(batch)}
     return sorted(lanes, key=lambda lane: last_turn.get(lane, -1))
@@ -83,7 +83,7 @@ def _fill(
     max_size: int,
     limit: Callable[[Lane, Frame], int],
 ) -> bool:
-    """Add what waits to ``batch``, in turns; returns whether the batch must not grow further."""
+    """Add waiting frames to ``batch``, in turns; return whether the batch must not grow."""
     room = min([max_size, *(limit(*member) for member in batch)])
     taken = True
     while taken:
@@ -105,7 +105,7 @@ def _fill(
 
 
 def _first_in_time(lane: Lane, limit: Callable[[Lane, Frame], int]) -> tuple[Frame, int] | None:
-    """Return the first frame that is not too old, and its limit; those before it are dropped."""
+    """Return the first frame that is not too old, and its limit; drop those before it."""
     while (frame := lane.peek()) is not None:
         if allowed := limit(lane, frame):
             return frame, allowed

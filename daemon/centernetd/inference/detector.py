@@ -1,4 +1,4 @@
-"""A prepared model in an engine, with the geometry on both sides of it."""
+"""A prepared model in an engine, with letterboxing before and postprocessing after it."""
 
 import logging
 import os
@@ -20,27 +20,27 @@ log = logging.getLogger(__name__)
 
 
 SHARES = min(8, max(4, len(os.sched_getaffinity(0)) // 2))
-"""Threads that letterbox one batch, the caller among them: one manages some 740 frames/s."""
+"""Threads that letterbox one batch, including the caller; one manages about 740 frames/s."""
 
 
 class Detector:
-    """Puts pictures into an engine's slots and reads detections out of them."""
+    """Letterboxes pictures into an engine's slots and reads detections from them."""
 
     def __init__(self, engine: Engine, manifest: Manifest, pool: Executor) -> None:
-        """Take ``engine``, loaded with the model that ``manifest`` describes.
+        """Use ``engine``, loaded with the model described by ``manifest``.
 
-        ``pool`` takes its share of letterboxing a batch.
+        ``pool`` runs a share of the letterboxing of each batch.
         """
         self.engine = engine
         self.manifest = manifest
         self._pool = pool
         self._geometry = GEOMETRIES[manifest.resize]
-        cv2.setNumThreads(1)  # for the whole process: its threads would fight with ours
+        cv2.setNumThreads(1)  # process-wide: OpenCV's threads would compete with ours
 
     def fill(
         self, slot: Slot, images: Sequence[NDArray[np.uint8]], wanted: Sequence[Wanted]
     ) -> list[View]:
-        """Letterbox ``images`` into the first rows of ``slot``; returns how each is seen."""
+        """Letterbox ``images`` into the first rows of ``slot``; return the view of each."""
         target = self.manifest.input_size
         views = [
             View(image.shape[:2], self._geometry(image.shape[:2], target), wants)

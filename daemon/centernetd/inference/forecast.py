@@ -1,26 +1,26 @@
-"""How long a batch takes, learned while running."""
+"""Predicting the duration of a batch, learned while running."""
 
-_WEIGHT = 0.2  # of the newest batch in the moving average: settles within some ten batches
+_WEIGHT = 0.2  # of the newest batch in the moving average: settles within about ten batches
 
 
 class Forecast:
     """Predicts the seconds from collecting a batch to its detections, by batch size.
 
-    An exponential moving average a size. No size is taken to need longer than a larger one that
-    was seen, nor longer a frame than a smaller one. So one slow batch doesn't shut its size out
-    for good: the sizes that still run tell that it is over.
+    Each size has an exponential moving average. A size is assumed to take no longer than a
+    larger one that was seen, and no longer per frame than a smaller one. So one slow batch does
+    not exclude its size permanently: the sizes still used show when it is over.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
 
     def learn(self, size: int, seconds: float) -> None:
-        """Note that a batch of ``size`` took ``seconds``."""
+        """Record that a batch of ``size`` took ``seconds``."""
         known = self._seconds.get(size, seconds)
         self._seconds[size] = known + _WEIGHT * (seconds - known)
 
     def predict(self, size: int) -> float:
-        """Return the seconds that a batch of ``size`` will take; 0 while nothing is known."""
+        """Return the predicted seconds for a batch of ``size``; 0 while nothing is known."""
         bounds = (took * max(1.0, size / known) for known, took in self._seconds.items())
         return min(bounds, default=0.0)
 

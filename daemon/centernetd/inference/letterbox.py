@@ -1,4 +1,4 @@
-"""From source pixels to input pixels and back."""
+"""Mapping between source pixels and input pixels."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Geometry:
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """The map as the [2, 3] matrix that `cv2.warpAffine` takes."""
+        """The map as the [2, 3] matrix for `cv2.warpAffine`."""
         return np.array([[self.sx, 0.0, self.tx], [0.0, self.sy, self.ty]])
 
     def unmap_points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -31,7 +31,7 @@ class Geometry:
 def letterbox_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:
     """Fit ``source`` (height, width) into ``target``, centred, keeping the aspect ratio.
 
-    The map that CenterNet's own test-time transform makes for fixed resolutions.
+    This is the map of CenterNet's own test-time transform for fixed resolutions.
     """
     (h, w), (height, width) = source, target
     s = min(width / w, height / h)
@@ -53,6 +53,6 @@ def fill_row(image: NDArray[np.uint8], row: NDArray[np.uint8], geometry: Geometr
     written = cv2.warpAffine(
         image, geometry.matrix, (width, height), flags=cv2.INTER_LINEAR, dst=row
     )
-    # OpenCV silently writes elsewhere when dst doesn't suit it.
+    # OpenCV silently allocates a new array if dst does not fit.
     if written.ctypes.data != row.ctypes.data:
         raise RuntimeError(f"a row of shape {row.shape} can't be written in place")

@@ -1,4 +1,4 @@
-"""From an engine's tensors to detections in source pixels."""
+"""Converting an engine's tensors to detections in source pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class View:
-    """How one frame of a batch is seen: its (height, width), its geometry, what is wanted of it."""
+    """How one frame maps into a batch: its (height, width), geometry and wanted detections."""
 
     size: tuple[int, int]
     geometry: Geometry
@@ -26,11 +26,11 @@ class View:
 def postprocess(
     rows: Rows, keypoints: Rows | None, views: Sequence[View], nms_iou: float | None
 ) -> tuple[list[Detections], int]:
-    """Turn a batch's rows [B, K, 6] and keypoints [B, K, J, 3] into detections, one a view.
+    """Convert a batch's rows [B, K, 6] and keypoints [B, K, J, 3] to detections per view.
 
-    All that any consumer of a stream takes is kept. Boxes are clipped to their picture, and
-    dropped where nothing of them is left. Returns the detections and how many rows were thrown away
-    because they held NaN, infinity or no class of the model's, which only a broken model gives.
+    Everything that any consumer of a stream accepts is kept. Boxes are clipped to their
+    picture, and dropped if no area is left. Also return the number of rows discarded because
+    they contain NaN, infinity or an unknown class, which only a broken model produces.
     """
     floors = [view.wanted.floor for view in views]
     keep = rows[:, :, 4] >= np.array([[floor.confidence] for floor in floors], np.float32)
@@ -52,8 +52,8 @@ def postprocess(
 
 
 def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, classes: int) -> int:
-    """Take unusable rows out of ``keep``; returns their number."""
-    # Nearly always there are none, which a sum tells: it is finite only if every number is.
+    """Remove unusable rows from ``keep``; return their number."""
+    # Usually all rows are usable, which a sum shows: it is finite only if every number is.
     finite = np.isfinite(rows.sum()) and (keypoints is None or np.isfinite(keypoints.sum()))
     class_id = rows[:, :, 5]
     if finite and class_id.min() >= 0 and class_id.max() < classes:
@@ -68,7 +68,7 @@ def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, cl
 def _to_source(
     xyxy: Rows, frame: NDArray[np.intp], views: Sequence[View]
 ) -> tuple[Rows, NDArray[np.bool_]]:
-    """Map boxes [N, 4] to source pixels and clip them; also says which have an area left."""
+    """Map boxes [N, 4] to source pixels and clip them; also return which have an area left."""
     geometries = [view.geometry for view in views]
     offset = np.array([[g.tx, g.ty] * 2 for g in geometries], np.float32)[frame]
     scale = np.array([[g.sx, g.sy] * 2 for g in geometries], np.float32)[frame]
@@ -90,10 +90,10 @@ def _detections(
 
 
 def _nms(rows: Rows, iou: float) -> NDArray[np.intp]:
-    """Return the indices of ``rows`` that greedy suppression within each class keeps."""
+    """Return the indices of ``rows`` kept by greedy suppression within each class."""
     xywh = rows[:, :4].copy()
     xywh[:, 2:] -= xywh[:, :2]
-    # Rows come best first; their ranks serve as scores, as OpenCV drops a score of 0.
+    # Rows are sorted best first; ranks serve as scores, because OpenCV drops a score of 0.
     ranks = [float(rank) for rank in range(len(rows), 0, -1)]
     kept = cv2.dnn.NMSBoxesBatched(xywh.tolist(), ranks, rows[:, 5].astype(int).tolist(), 0.0, iou)
     return np.sort(np.asarray(kept, np.intp).reshape(-1))

@@ -1,4 +1,4 @@
-"""The inference stage: frames out of the lanes, through the engine, detections into the lanes."""
+"""The inference stage: takes frames from lanes, runs the engine, delivers detections."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -39,8 +39,8 @@ class InferenceStage:
 
     `feed` collects a batch, letterboxes it into a free slot and enqueues it; `harvest` waits
     for the oldest slot, delivers its detections and frees it. So the next batch is prepared
-    under the compute of the current one, whatever the engine. Both end when every lane is
-    closed and drained, or raise.
+    while the current one is computed, with any engine. Both end when every lane is closed and
+    drained, or raise.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class InferenceStage:
     ) -> None:
         """Serve the lanes of ``wanted``, whose inboxes announce frames on ``ready``.
 
-        ``beat`` is called with every batch that is taken up, with 0, and finished, with the
-        seconds that it took.
+        ``beat`` is called per batch: with 0 when it is started, and with its duration in seconds
+        when it is finished.
         """
         self._detector = detector
         self._lanes = list(wanted)
@@ -81,7 +81,7 @@ class InferenceStage:
         return self._fed - self._harvested
 
     def serve(self, lanes: Mapping[Lane, Wanted]) -> None:
-        """Serve these lanes too; from any thread.
+        """Serve these lanes too; callable from any thread.
 
         Raises
         ------
@@ -95,14 +95,14 @@ class InferenceStage:
             self._lanes.extend(lanes)
 
     def forget(self, lane: Lane) -> None:
-        """Serve ``lane``, which is closed, no more; from any thread."""
+        """Stop serving ``lane``, which is closed; callable from any thread."""
         with self._ready:
             self._lanes.remove(lane)
 
     def warm_up(self) -> None:
-        """Run an empty batch of each size in each slot: the first frames find all allocated.
+        """Run an empty batch of each size in each slot, so that all memory is allocated.
 
-        To be called before `feed`, in the same thread. It ends early when every lane is closed.
+        Call it before `feed`, in the same thread. It ends early when every lane is closed.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class InferenceStage:
             self._running.close()
 
     def harvest(self) -> None:
-        """Deliver the detections of each batch that `feed` enqueued, in order."""
+        """Deliver the detections of each batch enqueued by `feed`, in order."""
         try:
             for batch in self._running:
                 self._deliver(batch)
@@ -148,7 +148,7 @@ class InferenceStage:
         return all(lane.closed for lane in tuple(self._lanes))
 
     def _end(self) -> bool:
-        """End unless a lane has come meanwhile; returns whether it ends."""
+        """End unless a lane has been added meanwhile; return whether it ended."""
         with self._ready:
             self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
         return self._ended
@@ -161,7 +161,7 @@ class InferenceStage:
         return self._forecast.largest(self._batching.max_size, budget) if budget >= 0 else 0
 
     def _feed(self, slot: Slot) -> bool:
-        """Enqueue a batch in ``slot``; returns False when every lane is closed and drained."""
+        """Enqueue a batch in ``slot``; return False when every lane is closed and drained."""
         while frames := collect(
             self._lanes,
             self._ready,
@@ -181,7 +181,7 @@ class InferenceStage:
         return False
 
     def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> bool:
-        """Letterbox and enqueue ``frames``; returns whether any was still young enough."""
+        """Letterbox and enqueue ``frames``; return False if all of them became too old."""
         collected_at = self._clock.now()
         images = [taken.frame.image for taken in frames]
         views = self._detector.fill(slot, images, [self._wanted[lane] for lane, _ in frames])
@@ -195,9 +195,9 @@ class InferenceStage:
         return True
 
     def _keep_young(self, slot: Slot, frames: Sequence[Taken]) -> Sequence[int]:
-        """Drop what grew too old while its batch was filled; returns which frames are left.
+        """Drop frames that aged out while the batch was filled; return the indices kept.
 
-        Their rows close ranks.
+        Kept rows are moved up.
         """
         young: list[int] = []
         for number, (lane, frame) in enumerate(frames):
@@ -221,7 +221,7 @@ class InferenceStage:
             for class_id in view.wanted(detections).class_id.tolist():
                 lane.status.detections[view.wanted.counted_as[class_id]] += 1
             self._meters.frame_latency(lane.name, now - frame.captured_at)
-        # A lane's frames are delivered together: its sinks are woken once, not for each.
+        # A lane's frames are delivered together, so that its sinks are woken once, not per frame.
         for lane in dict.fromkeys(taken.lane for taken in batch.frames):
             lane.deliver(
                 *(

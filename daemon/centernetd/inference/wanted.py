@@ -1,4 +1,4 @@
-"""Which detections a stream keeps, and under which label each is counted."""
+"""Selecting the detections a stream keeps, and the label under which each is counted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ _LABELS_COUNTED = 20
 
 @dataclass(frozen=True)
 class Wanted(Filter):
-    """What counts as a detection of one stream; ``blur`` is what is blurred in it, if anything.
+    """The detections one stream keeps; ``blur`` selects those blurred in it, if any.
 
-    ``counted_as`` gives each class id's label in the metric ``detections_total``, whose number
-    of series must stay bounded however many classes a model has.
+    ``counted_as`` maps each class id to its label in the metric ``detections_total``, whose
+    number of series must stay bounded for models with any number of classes.
     """
 
     counted_as: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Wanted(Filter):
 
     @property
     def floor(self) -> Filter:
-        """What inference keeps: all that any consumer takes, and each filters for itself."""
+        """What inference keeps: the union for all consumers, each of which filters again."""
         if self.blur is None:
             return self
         mine, blurred = self.class_ids, self.blur.class_ids
@@ -36,12 +36,12 @@ class Wanted(Filter):
 
 
 def wanted_by(stream: StreamConfig, model: Manifest) -> Wanted:
-    """Return what ``stream`` wants of ``model``, whose threshold it takes unless it has its own.
+    """Return the filter of ``stream`` for ``model``, whose threshold is the default.
 
     Raises
     ------
     ConfigError
-        When a label isn't one of the model's.
+        When a label is not one of the model's.
     """
     detect = stream.detect
     confidence = model.confidence if detect.confidence is None else detect.confidence
@@ -55,12 +55,12 @@ def resolve(
     only: Sequence[str],
     blur: BlurConfig | None = None,
 ) -> Wanted:
-    """Return what ``stream`` wants, given its ``detect.labels`` (empty: all) and its ``blur``.
+    """Return the filter given ``detect.labels`` in ``only`` (empty: all) and ``blur``.
 
     Raises
     ------
     ConfigError
-        When a label isn't one of the model's.
+        When a label is not one of the model's.
     """
     named = set(only or model_labels[:_LABELS_COUNTED])
     blurred = None

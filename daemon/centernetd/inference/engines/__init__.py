@@ -1,4 +1,4 @@
-"""Engines: interchangeable ways to run a prepared model."""
+"""Engines: interchangeable backends that run a prepared model."""
 
 from centernetd.inference.engines.choose import Choice, choose_backend, open_onnx, open_plan
 from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors

@@ -1,4 +1,4 @@
-"""Which engine this box runs, and why."""
+"""Choosing the engine for this machine, with the reason, and opening it."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from centernetd.plan import PlanFile, load_binding
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend and the reason it was taken."""
+    """A backend and the reason for choosing it."""
 
     backend: str
     reason: str
@@ -31,13 +31,13 @@ class Choice:
 def choose_backend(wanted: str) -> Choice:
     """Return the backend for ``engine.backend: wanted``.
 
-    The CPU is taken only where it is asked for by name or there is no NVIDIA device: a box
-    with a GPU that can't be used must say so, not crawl.
+    The CPU is only used if it is configured explicitly or an NVIDIA device is missing: a
+    machine with an unusable GPU must report that instead of running slowly.
 
     Raises
     ------
     EngineError
-        When there is an NVIDIA device and nothing installed that can use it.
+        When there is an NVIDIA device, but no installed backend can use it.
     """
     if wanted != "auto":
         return Choice(wanted, "the configuration asks for it")
@@ -65,7 +65,7 @@ def has_cuda_python() -> bool:
     """Return whether cuda-python is installed."""
     try:
         return importlib.util.find_spec("cuda.bindings.runtime") is not None
-    except ModuleNotFoundError:  # not even the packages that it would be in
+    except ModuleNotFoundError:  # not even its parent packages exist
         return False
 
 
@@ -74,15 +74,15 @@ def open_onnx(
 ) -> Engine:
     """Load the prepared ``model``, which is in ``precision``, into ONNX Runtime.
 
-    Batches have up to ``max_batch`` rows. On the CPU ``concurrency`` of them run at once; a GPU
-    is given by its number.
+    Batches have up to ``max_batch`` rows. On the CPU, ``concurrency`` batches run concurrently;
+    ``device`` is the GPU number.
 
     Raises
     ------
     ModelError
         When the model can't be loaded.
     EngineError
-        When the backend can't run here.
+        When the backend can't run on this machine.
     """
     if choice.on_gpu:
         return ort_cuda.open_onnxruntime_cuda(model, device, precision, max_batch)
@@ -90,13 +90,13 @@ def open_onnx(
 
 
 def open_plan(plan: PlanFile, device: int, max_batch: int) -> Engine:
-    """Load ``plan`` into TensorRT on the GPU of that number.
+    """Load ``plan`` into TensorRT on GPU ``device``.
 
     Raises
     ------
     ModelError
-        When it is not the plan of a prepared model, or for smaller batches.
+        When it is not the plan of a prepared model, or was built for smaller batches.
     EngineError
-        When TensorRT or the GPU refuses it.
+        When TensorRT or the GPU rejects it.
     """
     return open_tensorrt(plan, load_binding(), device, max_batch)

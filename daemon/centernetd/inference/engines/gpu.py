@@ -1,4 +1,4 @@
-"""What the engines on a GPU share: slots in pinned memory, and copies under compute."""
+"""The common part of GPU engines: slots in pinned memory, copies overlapping compute."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from centernetd.inference.engines.engine import EngineInfo, Slot, Tensors
 log = logging.getLogger(__name__)
 
 _lost: list["Network"] = []
-"""Networks that can't be freed, mostly as the GPU is lost: trying may abort the process."""
+"""Networks that can't be freed, mostly after a GPU failure: trying may abort the process."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: ``shape`` is that of one row of the batch."""
+    """An input or output; ``shape`` is that of one row of the batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -30,47 +30,47 @@ class Tensor:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """Bytes per row."""
         return prod(self.shape) * self.dtype.itemsize
 
 
 class Network(Protocol):
-    """A model loaded on the GPU, which runs on the CUDA stream that it was loaded with."""
+    """A model loaded on the GPU, which runs on the CUDA stream it was loaded with."""
 
     @property
     def info(self) -> EngineInfo:
-        """What runs and on what."""
+        """The backend, precision and device."""
 
     @property
     def input(self) -> Tensor:
-        """The rows of pixels."""
+        """The input tensor of pixel rows."""
 
     @property
     def outputs(self) -> Sequence[Tensor]:
-        """What comes of them."""
+        """The output tensors."""
 
     @property
     def one_shape(self) -> bool:
-        """Whether another batch size than the last costs so much that all are padded alike."""
+        """Whether changing the batch size is so expensive that all batches are padded alike."""
 
     def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
-        """Enqueue one run on ``batch`` rows; ``addresses`` are the tensors' on the device.
+        """Enqueue one run on ``batch`` rows; ``addresses`` are those of the tensors on the device.
 
-        Called by one thread only, and returns before the GPU has finished.
+        Called by one thread only; returns before the GPU has finished.
 
         Raises
         ------
         EngineError
-            When the GPU or the backend refuses.
+            When the GPU or the backend rejects the run.
         """
 
     def close(self) -> None:
-        """Free everything; may be called twice. The tensors' memory is still there.
+        """Free everything; idempotent. The tensors' memory must still exist.
 
         Raises
         ------
         EngineError
-            When that isn't possible.
+            When freeing is not possible.
         """
 
 
@@ -83,7 +83,7 @@ class Span:
 
     @contextmanager
     def on(self, cuda_stream: Stream) -> Iterator[None]:
-        """Mark what is enqueued on ``cuda_stream`` meanwhile as this step."""
+        """Time the work enqueued on ``cuda_stream`` inside the block as this step."""
         cuda_stream.record(self.begin)
         yield
         cuda_stream.record(self.end)
@@ -91,7 +91,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class GpuSlot(Slot):
-    """A slot's memory on both sides of the bus, and the steps of its batch.
+    """A slot's memory on the host and the device, and the steps of its batch.
 
     ``rows`` and ``results`` are views of pinned memory.
     """
@@ -106,7 +106,7 @@ class GpuSlot(Slot):
 
 
 class GpuEngine:
-    """Runs a network batch after batch, each one's copies under the compute of another.
+    """Runs a network batch after batch; the copies of one overlap the compute of another.
 
     Copies in, execution and copies out have a CUDA stream each, ordered by events. A slot's
     memory belongs to the GPU from `enqueue` until `wait` returns. `enqueue` is called by one
@@ -116,19 +116,19 @@ class GpuEngine:
     def __init__(
         self, index: int, max_batch: int, load: Callable[[Device, Stream], Network]
     ) -> None:
-        """Take GPU ``index``; ``load`` gives the network, to run on the given stream.
+        """Use GPU ``index``; ``load`` returns the network, to run on the given CUDA stream.
 
         Raises
         ------
         EngineError
-            When there is no such GPU, or too little memory on it.
+            When the GPU does not exist or has too little memory.
         ModelError
             As ``load`` does.
         """
         self._max_batch = max_batch
         self._device = Device(index)
         self._device.use()
-        self._enqueued: dict[int, int] = {}  # rows of each slot that is on the GPU
+        self._enqueued: dict[int, int] = {}  # number of rows by id of each slot on the GPU
         self._is_lost = False
         with ExitStack() as owned:
             self._streams = [owned.enter_context(Stream()) for _ in range(3)]
@@ -140,7 +140,7 @@ class GpuEngine:
         self.info = self._network.info
 
     def make_slots(self, count: int) -> Sequence[GpuSlot]:
-        """Return ``count`` slots in pinned memory, each with its counterpart on the GPU.
+        """Return ``count`` slots in pinned memory, each with a counterpart on the GPU.
 
         Raises
         ------
@@ -154,18 +154,18 @@ class GpuEngine:
         return slots
 
     def bucket(self, size: int) -> int:
-        """Return the next power of two, or the largest batch: few shapes exist."""
+        """Return the next power of two, or the largest batch, so that few shapes are used."""
         if self._network.one_shape:
             return self._max_batch
         return min(1 << (size - 1).bit_length(), self._max_batch)
 
     def enqueue(self, slot: Slot, size: int) -> None:
-        """Start the first ``size`` rows of ``slot`` on their way, without waiting.
+        """Start running the first ``size`` rows of ``slot``, without waiting.
 
         Raises
         ------
         EngineError
-            When the GPU has failed; nothing can be run any more.
+            When the GPU has failed; nothing can be run after that.
         """
         assert isinstance(slot, GpuSlot)  # noqa: S101 - only ours come back
         if id(slot) in self._enqueued:
@@ -203,15 +203,15 @@ class GpuEngine:
         return {name: result[:size] for name, result in slot.results.items()}
 
     def durations(self, slot: Slot) -> Mapping[str, float]:
-        """Return the GPU's seconds for each step of the batch last waited for in ``slot``."""
+        """Return the GPU seconds of each step of the batch last waited for in ``slot``."""
         assert isinstance(slot, GpuSlot)  # noqa: S101 - only ours come back
         spans = {"copy_in": slot.copy_in, "execute": slot.execute, "copy_out": slot.copy_out}
         return {step: span.end.seconds_since(span.begin) for step, span in spans.items()}
 
     def close(self) -> None:
-        """Let the GPU finish and free everything; may be called twice.
+        """Let the GPU finish and free everything; idempotent.
 
-        After a sticky error nothing is waited for: the process ends.
+        After a sticky error nothing is waited for, as the process ends.
         """
         if not self._is_lost:
             for stream in self._streams:
@@ -240,7 +240,7 @@ class GpuEngine:
 
     @contextmanager
     def _noticing_loss(self) -> Iterator[None]:
-        """Find out, when something fails, whether it took the GPU along."""
+        """Check after a failure whether the GPU is lost to this process."""
         try:
             yield
         except EngineError:

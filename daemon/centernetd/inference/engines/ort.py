@@ -19,13 +19,13 @@ ERRORS_ONLY = 3
 class OrtCpuEngine:
     """Runs a prepared model with ONNX Runtime's CPU provider.
 
-    Runs several batches at once, each on its share of the cores: one network spread over all
-    of them keeps threads waiting for one another after every layer (on two cores that cost a
-    fifth), and threads that spin meanwhile take their core from the other stages.
+    Several batches run concurrently, each on its share of the cores. In one network spread over
+    all cores, threads wait for each other after every layer (on two cores that costs a fifth),
+    and threads that spin meanwhile take their core from the other stages.
     """
 
     def __init__(self, model: Path, precision: str, max_batch: int, concurrency: int) -> None:
-        """Load ``model``, which is in ``precision``, to run ``concurrency`` batches at once.
+        """Load ``model``, which is in ``precision``, to run ``concurrency`` batches concurrently.
 
         Raises
         ------
@@ -48,11 +48,11 @@ class OrtCpuEngine:
         return [Slot(np.zeros(self._slot_shape, np.uint8)) for _ in range(count)]
 
     def bucket(self, size: int) -> int:
-        """Return ``size``: on the CPU a batch costs what its rows cost, whatever their number."""
+        """Return ``size``: on the CPU the cost of a batch is proportional to its rows."""
         return size
 
     def enqueue(self, slot: Slot, size: int) -> None:
-        """Have the first ``size`` rows of ``slot`` run by the next free thread."""
+        """Queue the first ``size`` rows of ``slot`` for the next free thread."""
         self._running[id(slot)] = self._pool.submit(self._timed, slot.rows[:size])
 
     def wait(self, slot: Slot) -> Tensors:
@@ -67,11 +67,11 @@ class OrtCpuEngine:
         return tensors
 
     def durations(self, slot: Slot) -> Mapping[str, float]:
-        """Return the seconds that the batch last waited for in ``slot`` took to run."""
+        """Return the run time in seconds of the batch last waited for in ``slot``."""
         return {"execute": self._seconds[id(slot)]}
 
     def close(self) -> None:
-        """Take nothing more; a batch that never ends doesn't keep the daemon from stopping."""
+        """Accept no more batches; one that never finishes does not block the daemon's exit."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _timed(self, rows: NDArray[np.uint8]) -> tuple[Tensors, float]:
@@ -90,7 +90,7 @@ def _open_session(model: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
-    # It plans one block of memory for each batch that runs: 45 MB more for CenterFace, no faster.
+    # It would plan a block of memory per running batch: 45 MB more for CenterFace, and no faster.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -100,5 +100,5 @@ def _open_session(model: Path, threads: int) -> ort.InferenceSession:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what ONNX Runtime says, for a sentence of ours to end with."""
+    """Return the first line of ONNX Runtime's message, to end a sentence of ours."""
     return str(error).partition("\n")[0]

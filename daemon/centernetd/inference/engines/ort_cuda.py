@@ -1,4 +1,4 @@
-"""ONNX Runtime on the GPU, on our own buffers and our own CUDA stream."""
+"""ONNX Runtime on the GPU, using our buffers and our CUDA stream."""
 
 import contextlib
 import io
@@ -17,8 +17,8 @@ from centernetd.inference.engines.ort import ERRORS_ONLY, first_line
 
 PROVIDER = "CUDAExecutionProvider"
 TIDY_EVERY = 64
-"""Runs between two that ONNX Runtime is let wait for: only then does it free the pinned memory
-that small copies of each run went through."""
+"""Number of runs per run that is waited for: only then does ONNX Runtime free the pinned memory
+used by small copies in each run."""
 _TYPES: dict[str, np.dtype[Any]] = {
     "tensor(uint8)": np.dtype(np.uint8),
     "tensor(float)": np.dtype(np.float32),
@@ -31,7 +31,7 @@ def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: in
     Raises
     ------
     EngineError
-        When there is no GPU, or ONNX Runtime can't use it.
+        When the GPU is missing or ONNX Runtime can't use it.
     ModelError
         When the file can't be loaded.
     """
@@ -43,14 +43,14 @@ def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: in
 
 
 class OrtCudaNetwork:
-    """A session of ONNX Runtime that enqueues on a given stream and seldom waits for it.
+    """An ONNX Runtime session that enqueues on a given CUDA stream and rarely waits for it.
 
-    What a run leaves to be freed is freed by the next one that is waited for. A session that goes
-    with some of it left frees it in a callback on the CUDA stream, where CUDA forbids it, and the
-    process is aborted: so one in `TIDY_EVERY` runs and the last one are waited for.
+    Memory released by a run is freed by the next run that is waited for. A session that closes
+    with some left frees it in a callback on the CUDA stream, where CUDA forbids it, and the
+    process aborts. So one in `TIDY_EVERY` runs and the last one are waited for.
 
-    Each convolution plans anew whenever its input has another shape than the time before,
-    which takes seconds for a whole network: so only one batch size is ever run.
+    Each convolution is planned again whenever its input shape differs from the last, which
+    takes seconds for a whole network. So only one batch size is ever run.
     """
 
     one_shape = True
@@ -67,7 +67,7 @@ class OrtCudaNetwork:
         self._waiting = _run_options(wait=True)
         self._passing = _run_options(wait=False)
         self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
-        self._untidied = 0  # runs since the last that was waited for
+        self._untidied = 0  # runs since the last one that was waited for
 
     def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
         """Enqueue one run on ``batch`` rows.
@@ -84,7 +84,7 @@ class OrtCudaNetwork:
         self._run(binding, wait=self._untidied + 1 == TIDY_EVERY)
 
     def close(self) -> None:
-        """Free the session; may be called twice. The memory it last ran on must still be there.
+        """Free the session; idempotent. The memory of its last run must still exist.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class OrtCudaNetwork:
         """
         if self._untidied:
             self._run(next(iter(self._bindings.values())), wait=True)
-            self._stream.synchronize()  # what is freed is freed by a callback on it
+            self._stream.synchronize()  # the memory is freed by a callback on this stream
         self._bindings.clear()
         self._session = None
 
@@ -131,16 +131,16 @@ def _open_session(model: Path, device: Device, stream: Stream) -> ort.InferenceS
     settings = {
         "device_id": str(device.index),
         "user_compute_stream": str(stream.address),
-        "use_tf32": "0",  # it is on by default, and moves float32 results by 4e-3
+        "use_tf32": "0",  # on by default, and changes float32 results by 4e-3
     }
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries it does not find
         ort.preload_dlls()
     try:
         session = ort.InferenceSession(
             str(model),
             options,
             providers=[(PROVIDER, settings), "CPUExecutionProvider"],
-            enable_fallback=0,  # else it would quietly crawl on the CPU
+            enable_fallback=0,  # otherwise it would silently run on the CPU
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ModelError(f"{model}: ONNX Runtime can't load it: {first_line(error)}") from None

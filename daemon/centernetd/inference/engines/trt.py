@@ -21,19 +21,19 @@ _DYNAMIC = -1
 
 
 def installed_flavour() -> str | None:
-    """Return the module of TensorRT that is installed, if any, without importing it."""
+    """Return the name of the installed TensorRT module, or None, without importing it."""
     return next((name for name in (FULL, RTX) if importlib.util.find_spec(name)), None)
 
 
 def open_tensorrt(plan: PlanFile, binding: Binding, index: int, max_batch: int) -> GpuEngine:
-    """Return an engine that runs ``plan``, a verified one, on GPU ``index``.
+    """Return an engine that runs the verified ``plan`` on GPU ``index``.
 
     Raises
     ------
     EngineError
-        When there is no GPU, too little of its memory, or TensorRT refuses the plan.
+        When the GPU is missing or lacks memory, or TensorRT rejects the plan.
     ModelError
-        When the plan is not one of a prepared model, or for smaller batches.
+        When the plan is not one of a prepared model, or was built for smaller batches.
     """
     return GpuEngine(
         index,
@@ -43,10 +43,10 @@ def open_tensorrt(plan: PlanFile, binding: Binding, index: int, max_batch: int) 
 
 
 class TensorRtNetwork:
-    """A plan, deserialised.
+    """A deserialised plan.
 
-    Its one execution context is made by the thread that launches first, and used by that
-    thread only: a context is not thread-safe.
+    Its only execution context is created by the first thread to launch, and used by that
+    thread only, because a context is not thread-safe.
     """
 
     one_shape = False
@@ -54,7 +54,7 @@ class TensorRtNetwork:
     def __init__(
         self, plan: PlanFile, binding: Binding, device: Device, stream: Stream, max_batch: int
     ) -> None:
-        """Load ``plan``, to be run on ``stream``; raises as `open_tensorrt` does."""
+        """Load ``plan``, to run on ``stream``; raises as `open_tensorrt` does."""
         self._plan = plan.path
         self._device = device
         self._stream = stream
@@ -74,7 +74,7 @@ class TensorRtNetwork:
         Raises
         ------
         EngineError
-            When TensorRT refuses.
+            When TensorRT rejects the run.
         """
         if self._context is None:
             self._context = self._make_context()
@@ -86,7 +86,7 @@ class TensorRtNetwork:
         self._require(context.execute_async_v3(self._stream.address), "execute_async_v3")
 
     def close(self) -> None:
-        """Free the context and the engine, and keep what TensorRT-RTX compiled."""
+        """Free the context and the engine, and store the kernels compiled by TensorRT-RTX."""
         if self._context is not None:
             self._cache.save()
         self._context = self._engine = self._runtime = None
@@ -124,7 +124,7 @@ class TensorRtNetwork:
 
 
 def _tensors(trt: ModuleType, engine: Any, plan: Path) -> Sequence[Tensor]:  # noqa: ANN401
-    """Return the input and the outputs, in this order; `ModelError` unless as prepared."""
+    """Return the input followed by the outputs; raise ModelError unless they match the contract."""
     found = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)

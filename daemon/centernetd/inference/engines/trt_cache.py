@@ -1,4 +1,4 @@
-"""What TensorRT-RTX compiles for the GPU at run time, kept beside the plan."""
+"""Cache of the kernels that TensorRT-RTX compiles at run time, stored next to the plan."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 class RuntimeCache:
     """The kernels that TensorRT-RTX compiled for one plan; full TensorRT has none.
 
-    Without it the first run of each shape compiles again, which takes seconds.
+    Without the cache, the first run of each shape compiles again, which takes seconds.
     """
 
     def __init__(self, plan: Path) -> None:
@@ -33,7 +33,7 @@ class RuntimeCache:
         return engine.create_execution_context(config)
 
     def save(self) -> None:
-        """Write what was compiled; a failure costs time at the next start and nothing else."""
+        """Store the compiled kernels; a failure only costs time at the next start."""
         if self._cache is None:
             return
         try:
