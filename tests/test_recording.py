@@ -2,26 +2,33 @@
 
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from centernetd.capture.copying import Copying
+from centernetd.capture.video import VideoSource
 from centernetd.config import RecordConfig
+from centernetd.config.secret import SourceUri
 from centernetd.errors import SinkError
-from centernetd.flow import Coding, StreamStatus
+from centernetd.flow import Coding, Packet, StreamStatus
 from centernetd.sink.accounts import Accounts, Fate, Settled
 from centernetd.sink.file import OutputFile
 from centernetd.sink.preroll import PreRoll
 from centernetd.sink.recording import Recording
 from centernetd.sink.storage import Storage
-from tests.sinks import coded, decode
+from tests import clips
+from tests.sinks import NOON, coded, decode
 
 STEP = 0.2  # seconds between frames; a key frame each second
 FRAMES = 100
 PACKETS = list(coded(FRAMES, 200))
+GROUPS = "keyint=12:min-keyint=12:scenecut=0:b-adapt=0:bframes=3:log-level=0"  # for x264 and x265
 
 
 def open_recording(root: Path, **config: Any) -> Recording:
@@ -216,3 +223,71 @@ def test_a_frame_shares_the_fate_of_its_packet_whichever_comes_first() -> None:
     assert accounts.settle() == Settled()
     accounts.decide(6, Fate.FAILED)
     assert accounts.settle() == Settled(failed=1)
+
+
+def numbers_in(path: Path) -> list[int]:
+    images = (np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in decode(path))
+    return [clips.number_of(image) for image in images]
+
+
+def of_an_open_group(root: Path, codec: str, encoding: dict[str, str]) -> list[Packet]:
+    """The packets of 40 numbered pictures, with B-frames across each key frame; NOON on."""
+    clip = clips.count(root / "clip.mkv", 40, codec=codec, encoding=encoding)
+    source = VideoSource(SourceUri(str(clip)), 5.0, packets=True)
+    copying, time_base = Copying(), source.info.time_base
+    packets = [
+        packet
+        for picture in source
+        for packet in copying.packets(picture, picture.pts or 0, time_base, NOON)
+    ]
+    source.close()
+    return [replace(packet, wall_time=NOON + 2.5 * packet.time) for packet in packets]
+
+
+@pytest.mark.parametrize("open_gop", [True, False])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_no_picture_is_missing_between_two_files(
+    tmp_path: Path, codec: str, *, open_gop: bool
+) -> None:
+    name = {"libx264": "x264-params", "libx265": "x265-params"}[codec]
+    packets = of_an_open_group(tmp_path, codec, {name: f"open-gop={open_gop:d}:{GROUPS}"})
+    led = [later for key, later in pairwise(packets) if key.is_keyframe and later.pts < key.pts]
+    assert bool(led) == open_gop
+    recording = open_recording(tmp_path, when="always", segment=1, path="gate/%Y%m%dT%H%M%S.mp4")
+    for packet in packets:
+        recording.add(packet)
+        recording.judge(packet.time, packet.number, found=False)
+    recording.close()
+    assert recording.settle() == Settled(written=40)
+    files = sorted((tmp_path / "gate").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert len(files) == 4
+    shown: list[int] = []
+    for path in files:
+        numbers = numbers_in(path)
+        begun = shown[-1:] if open_gop and shown else []
+        assert numbers[: len(begun)] == begun, "the key frame"
+        shown += numbers[len(begun) :]
+    assert shown == [number % 25 for number in range(40)]
+
+
+def test_pictures_up_to_the_end_of_the_post_roll_are_kept_in_an_open_group(tmp_path: Path) -> None:
+    packets = of_an_open_group(tmp_path, "libx264", {"x264-params": f"open-gop=1:{GROUPS}"})
+    recording = open_recording(tmp_path, before=0.0, after=0.4)
+    for packet in packets:
+        recording.add(packet)
+        recording.judge(packet.time, packet.number, found=packet.number == 1)
+    recording.close()
+    numbers = numbers_in(tmp_path / "gate.mp4")
+    assert numbers[:11] == list(range(11)), "10 is shown after 0.4 s, before the key frame 12"
+
+
+def test_a_key_frame_that_waits_is_followed_by_one_of_another_coding(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path, when="always", segment=60)
+    waits = replace(PACKETS[5], wall_time=NOON + 60, dts=PACKETS[5].dts - 1)
+    other = Coding("h264", 64, 48, b"other parameters")
+    for packet in (*PACKETS[:5], waits, replace(PACKETS[10], number=7, coding=other)):
+        recording.add(packet)
+        recording.judge(packet.time, packet.number, found=False)
+    recording.close()
+    assert recording.settle() == Settled(written=7)
+    assert sorted(len(decode(path)) for path in tmp_path.iterdir()) == [1, 1, 5]

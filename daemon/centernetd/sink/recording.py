@@ -1,5 +1,7 @@
 """What becomes of a stream's packets: kept or not, in which file, and safe or lost."""
 
+from dataclasses import replace
+
 from centernetd.config import RecordConfig
 from centernetd.flow import Packet, StreamStatus
 from centernetd.sink.accounts import Accounts, Fate, Settled
@@ -16,6 +18,9 @@ class Recording:
 
     Packets wait in a ring for as long as a detection may still claim them. From the one whose
     pre-roll reaches back to them, they are written until the first key frame after the post-roll.
+
+    In an open group of pictures, those that follow a key frame but are shown before it need what
+    precedes it, too. Where its key frame begins a file, the file before ends with it and them.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Recording:
         self._wanted = config.when == "always"
         self._until = -1.0  # seconds of the stream's time
         self._last = 0
+        self._key: Packet | None = None  # begins the next file, once pictures follow it
 
     def due(self, wall_time: float) -> bool:
         """Whether a new file is to begin at a Unix time: a key frame is welcome."""
@@ -72,7 +78,8 @@ class Recording:
             self._finish()
             self._accounts.decide(packet.number - 1, Fate.FAILED)
         self._last = packet.number
-        over = self._config.when != "always" and packet.time > self._until
+        decoded_at = float(packet.dts * packet.time_base)  # nothing that follows is shown before
+        over = self._config.when != "always" and decoded_at > self._until
         if self._wanted and over and packet.is_keyframe:
             self._finish()
             self._wanted = False
@@ -93,19 +100,44 @@ class Recording:
     def abandon(self) -> None:
         """Put away the file, and forget all that waits: it has been counted as lost."""
         self._segments.abandon()
+        self._key = None
         self._ring.release()
         self._accounts.decide(self._last, Fate.FAILED)
         self._accounts.forget()
 
     def _write(self, packet: Packet) -> None:
+        if self._key is not None:
+            if packet.pts < self._key.pts and not packet.is_keyframe:
+                self._keep_key()
+                self._store(packet)
+                return
+            key, self._key = self._key, None
+            self._complete()
+            self._store(replace(key, number=packet.number - 1))  # stands for what came with it
         if self._segments.ends_before(packet):
+            if self._segments.may_lead(packet):
+                self._key = packet
+                return
             self._finish()
+        self._store(packet)
+
+    def _store(self, packet: Packet) -> None:
         if self._segments.takes(packet):
             self._accounts.decide(self._segments.write(packet), Fate.WRITTEN)
         else:
             self._accounts.decide(packet.number, Fate.FAILED)
 
+    def _keep_key(self) -> None:
+        """Write the key frame that waits into the present file, unless it is there."""
+        if self._key is not None and self._segments.last < self._key.number:
+            self._store(self._key)
+
     def _finish(self) -> None:
+        self._keep_key()
+        self._key = None
+        self._complete()
+
+    def _complete(self) -> None:
         self._accounts.decide(self._segments.finish(), Fate.WRITTEN)
 
     def _reject(self, number: int) -> None:

@@ -78,6 +78,11 @@ class Segments:
         """Whether a new file may begin now."""
         return self._floor.passed
 
+    @property
+    def last(self) -> int:
+        """The number of the last packet in the present file, 0 if there is none."""
+        return 0 if self._file is None else self._file.last
+
     def due(self, wall_time: float) -> bool:
         """Whether a new file is to begin at a Unix time, and may."""
         file = self._file
@@ -95,6 +100,13 @@ class Segments:
             return True
         other = packet.coding != file.first.coding
         return packet.is_keyframe and (other or packet.hidden or self.due(packet.wall_time))
+
+    def may_lead(self, packet: Packet) -> bool:
+        """Whether what is shown before a key frame, and needs the present file, may follow it."""
+        file = self._file
+        if file is None or packet.number != file.last + 1 or packet.hidden:
+            return False
+        return packet.coding == file.first.coding and packet.pts > packet.dts
 
     def takes(self, packet: Packet) -> bool:
         """Whether ``packet`` has a file that it can come into, once `ends_before` was obeyed."""
