@@ -1,7 +1,7 @@
 """Write the tables of docs/configuration.md from the configuration's own models.
 
-Run as ``python scripts/make_config_reference.py`` after a key has changed. What stands above the
-marker in the page is written by hand and kept.
+Run ``python scripts/make_config_reference.py`` after changing a key. The part of the page above the
+marker is written by hand and kept.
 """
 
 import json

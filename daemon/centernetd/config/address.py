@@ -19,7 +19,7 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read ``HOST:PORT``; raises ValueError with a sentence."""
+        """Parse ``HOST:PORT``; raises ValueError with a sentence for the user."""
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match[3]) > 65535:
             raise ValueError(
@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """True where only this machine can connect."""
+        """True if only this machine can connect."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

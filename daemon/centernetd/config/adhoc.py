@@ -27,17 +27,17 @@ def from_sources(
     model: str = "centerface",
     defaults: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Make the configuration of streams that record to ``output``, or else only count.
+    """Build the configuration of streams that record to ``output``, or only count if it is None.
 
-    For one source ``output`` is a file, unless it is a folder that exists; for several it is a
-    folder. What is to be .mkv is recorded as .mp4 first. ``defaults`` holds what is set besides, as
-    that section of a file would. No metrics are served, so that it runs next to a daemon that has
-    the port. A source may hold ``${NAME}``; relative paths are taken from the working directory.
+    For one source, ``output`` is a file unless it is an existing folder; for several it is a
+    folder. An .mkv is first recorded as .mp4. ``defaults`` holds further settings, like that
+    section of a file. Metrics are not served, so that this can run next to a daemon that uses the
+    port. Sources may contain ``${NAME}``; relative paths are relative to the working directory.
 
     Raises
     ------
     ConfigError
-        When a source, the output or a value can't be used.
+        If a source, the output or a value can't be used.
     """
     uris = [_uri(source) for source in sources]
     folder, file = _places_of(output, alone=len(uris) == 1)
@@ -74,7 +74,7 @@ def _uri(source: str) -> SourceUri:
 
 
 def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:
-    """Return the folder of what is written, and the recording's name where it is given."""
+    """Return the output folder, and the recording's file name if one is given."""
     if output is None:
         return Path.cwd(), None
     if alone and not output.is_dir():
@@ -84,7 +84,7 @@ def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:
 
 
 def _names(uris: Sequence[SourceUri]) -> Sequence[str]:
-    """Return a stream name for each source: a file's own, numbered where it is taken."""
+    """Return a stream name for each source: a file's own name, numbered if it is taken."""
     names: list[str] = []
     for uri in uris:
         stem = _slug(Path(uri.reveal()).stem) if uri.is_file else "stream"

@@ -9,12 +9,12 @@ _WHICH = re.compile(r"[0-9]{1,3}|/dev/[^\s?]+")
 _SIZE = re.compile(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 _FPS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
 FORMATS: Mapping[str, str] = {"mjpeg": "MJPG", "yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12"}
-"""The pixel formats that can be asked for, with V4L2's four letters for each."""
+"""The pixel formats that can be requested, with the V4L2 FourCC of each."""
 
 
 @dataclass(frozen=True)
 class CameraAddress:
-    """A V4L2 device and what is asked of it; None leaves it to the camera.
+    """A V4L2 device and the requested settings; None leaves a setting to the camera.
 
     ``size`` is (width, height) in pixels, ``format`` a key of `FORMATS`.
     """
@@ -26,7 +26,7 @@ class CameraAddress:
 
     @classmethod
     def parse(cls, text: str) -> "CameraAddress":
-        """Read ``v4l2:`` and what follows; raises ValueError with a sentence."""
+        """Parse ``v4l2:...``; raises ValueError with a sentence for the user."""
         which, _, query = text.removeprefix("v4l2:").partition("?")
         if not _WHICH.fullmatch(which):
             raise ValueError(

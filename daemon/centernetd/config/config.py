@@ -1,4 +1,4 @@
-"""The configuration as the program uses it: frozen, with nothing left to decide."""
+"""The configuration as used by the program: frozen and fully resolved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ from centernetd.config.stream import CAUTIOUS, StreamConfig
 
 @dataclass(frozen=True)
 class Config:
-    """Everything the daemon was told.
+    """The complete configuration of the daemon.
 
-    ``base_dir`` is the folder of the file, to which its input paths were relative (they are
-    absolute here); ``sha256`` is that of the file, or of the file and all of ``streams.d``.
+    ``base_dir`` is the folder of the file, to which its input paths were relative; here they are
+    absolute. ``sha256`` covers the file and everything in ``streams.d``.
     """
 
     streams: Mapping[str, StreamConfig]
@@ -43,7 +43,7 @@ class Config:
 
     @property
     def storage_root(self) -> Path:
-        """The folder under which everything is written, absolute."""
+        """The absolute path of the folder under which everything is written."""
         return self.state_dir / self.storage.root
 
     def secrets(self) -> frozenset[str]:
@@ -51,7 +51,7 @@ class Config:
         return frozenset().union(*(stream.source.secrets() for stream in self.streams.values()))
 
     def notices(self) -> tuple[str, ...]:
-        """Return a sentence for each key that has no effect yet, and each that hides too little."""
+        """Return a sentence for each key without an effect yet, and each blur that may miss."""
         hides_little = (
             f"streams.{name}.blur.confidence is {stream.blur.confidence:g}: above {CAUTIOUS:g}, "
             "more of what should be covered stays open"

@@ -1,4 +1,4 @@
-"""What has changed from one configuration to the next."""
+"""The differences between two configurations."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ _NOT_COMPARED = {"streams", "sha256"}
 
 @dataclass(frozen=True)
 class Difference:
-    """The names of streams that are new, gone, or not as they were."""
+    """The names of the streams that were added, removed or changed."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -30,7 +30,7 @@ def difference(old: Config, new: Config) -> Difference:
     Raises
     ------
     ConfigError
-        When they differ in anything else, which a running daemon can't follow.
+        If they differ in anything else, which can't be changed in a running daemon.
     """
     if keys := list(_other_keys(old, new)):
         raise ConfigError(

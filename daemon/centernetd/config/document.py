@@ -1,7 +1,7 @@
-"""The YAML that is accepted: one document of plain mappings, lists and YAML 1.2 scalars.
+"""A YAML subset: one document of plain mappings, lists and YAML 1.2 scalars.
 
-Read from the parser's events rather than through a constructor: nothing recurses, and what isn't
-accepted is refused at its line before it costs anything.
+It is built from the parser's events rather than by a constructor: nothing recurses, and anything
+else is rejected with its line before it uses any resources.
 """
 
 import re
@@ -33,8 +33,8 @@ def parse(
 ) -> Any:  # noqa: ANN401
     """Return the value of a document: mappings as dict, lists as tuple, and scalars.
 
-    ``expand`` replaces ``${NAME}`` in every value. The line of each key is noted in ``places``
-    with its location under ``prefix``. Raises ConfigError naming file and line.
+    ``expand`` replaces ``${NAME}`` in every value. ``places`` receives the line of each key, with
+    its location under ``prefix``. Raises ConfigError naming file and line.
     """
     places.lines[prefix] = (file, 1)
     try:
@@ -49,7 +49,7 @@ def parse(
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{file}:{line}: is not YAML: {_problem(error)}") from None
-    except (yaml.YAMLError, ValueError):  # PyYAML lets some escapes of chr() and int() through
+    except (yaml.YAMLError, ValueError):  # PyYAML leaks some errors of chr() and int()
         raise ConfigError(f"{file}: holds characters that YAML doesn't allow") from None
     return builder.root
 
@@ -61,7 +61,7 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 @dataclass
 class _Open:
-    """A mapping or list whose end hasn't come yet."""
+    """A mapping or list whose end has not been reached yet."""
 
     location: Location
     value: dict[str, Any] | list[Any]
@@ -135,14 +135,14 @@ class _Builder:
         return _resolve(text) if event.implicit[0] else text
 
     def _location(self) -> Location:
-        """Return where the node that comes next belongs."""
+        """Return the location of the next node."""
         if not self._open:
             return self.prefix
         top = self._open[-1]
         return (*top.location, len(top.value) if top.key is None else top.key)
 
     def _note(self, line: int) -> None:
-        """Remember the line of a list's item; a mapping's key has been noted already."""
+        """Note the line of a list item; the keys of mappings have already been noted."""
         self.places.lines.setdefault(self._location(), (self.file, line))
 
     def _attach(self, value: object) -> None:
@@ -161,7 +161,7 @@ class _Builder:
 
 
 def _resolve(text: str) -> object:
-    """Return what a plain scalar means in the YAML 1.2 core schema, without .inf and .nan."""
+    """Return the value of a plain scalar in the YAML 1.2 core schema, without .inf and .nan."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _INTEGER.fullmatch(text):

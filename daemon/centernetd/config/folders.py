@@ -1,4 +1,4 @@
-"""Where outputs and caches go: the folders systemd sets, else the user's own."""
+"""Where outputs and caches go: the folders set by systemd, otherwise the user's."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ from centernetd.errors import ConfigError
 
 
 def state_dir() -> Path:
-    """Return ``$STATE_DIRECTORY`` (the first, if several), else the working directory."""
+    """Return ``$STATE_DIRECTORY`` (the first, if several), otherwise the working directory."""
     return _from_systemd("STATE_DIRECTORY") or Path.cwd()
 
 
 def cache_dir() -> Path:
-    """Return ``$CACHE_DIRECTORY``, else ``centernetd`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """Return ``$CACHE_DIRECTORY``, or ``centernetd`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
-    Raises ConfigError where there is no home folder either.
+    Raises ConfigError if there is no home folder either.
     """
     if folder := _from_systemd("CACHE_DIRECTORY"):
         return folder

@@ -1,7 +1,7 @@
-"""Keys and values of the format that this version doesn't act on yet.
+"""Keys and values of the format that this version does not support yet.
 
-What would change what is run or recorded is refused; a limit that is merely not enforced is
-told as a notice, and only where the file sets it.
+A setting that would change what is run or recorded is refused. A limit that is merely not
+enforced produces a notice, and only if the file sets it.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _NOT_YET = "is not in this version yet"
 
 
 def refusals(file: FileConfig) -> Iterator[tuple[Location, str]]:
-    """Yield the place and the sentence of each setting that can't be obeyed."""
+    """Yield the location of each setting that can't be honoured, and a sentence about it."""
     if len(file.engine.devices) > 1:
         yield ("engine", "devices"), f"more than one device {_NOT_YET}"
     if len(file.models) > 1:
@@ -28,7 +28,7 @@ def refusals(file: FileConfig) -> Iterator[tuple[Location, str]]:
 
 
 def notices(config: "Config") -> tuple[str, ...]:
-    """Return one sentence for each key that is set and has no effect yet."""
+    """Return a sentence for each key that is set but has no effect yet."""
     return tuple(
         f"{section}.{key} is set, but this version doesn't act on it yet: {effect}"
         for section, keys in NOT_ENFORCED.items()

@@ -1,4 +1,4 @@
-"""From a file and the folder beside it to a Config."""
+"""From a file and its ``streams.d`` folder to a Config."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ _LARGEST_FILE = 256 * 1024
 
 
 def load(path: Path, base_dir: Path | None = None) -> Config:
-    """Read a configuration file and the ``streams.d`` beside it.
+    """Read a configuration file and the ``streams.d`` next to it.
 
-    With ``base_dir`` the file is read as if it stood in that folder: so a copy can be judged
-    before it takes the place of the original. Raises ConfigError: a sentence with file, line and
-    key for each mistake.
+    With ``base_dir``, the file is read as if it were in that folder, so that a copy can be checked
+    before it replaces the original. Raises ConfigError, with a sentence naming file, line and key
+    for each mistake.
     """
     base_dir = base_dir or path.parent
     places = Places()
@@ -71,7 +71,7 @@ def _mapping(raw: bytes, path: Path, places: Places, prefix: tuple[str, ...]) ->
 
 
 def camera_files(folder: Path) -> list[Path]:
-    """Return the files that each add a stream; hidden ones are editors' leavings."""
+    """Return the files that each add a stream, without hidden ones, which editors leave behind."""
     try:
         files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
@@ -104,7 +104,7 @@ def _merge_defaults(data: dict[str, Any]) -> None:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the keys of ``over`` set, section by section."""
+    """Return ``base`` updated with the keys of ``over``, section by section."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)

@@ -1,4 +1,4 @@
-"""Looks at a configuration without being the daemon: its passwords need not be at hand."""
+"""Reads parts of a configuration outside the daemon; its passwords need not be available."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from centernetd.errors import ConfigError
 
 
 def listen_of(path: Path) -> Address | None:
-    """Return the ``metrics.listen`` of a configuration file, looking at nothing else in it.
+    """Return the ``metrics.listen`` of a configuration file, ignoring everything else in it.
 
-    Raises ConfigError when the file or the key can't be read.
+    Raises ConfigError if the file or the key can't be read.
     """
     try:
         return MetricsConfig.model_validate(_section(path, "metrics", "listen")).listen
@@ -29,16 +29,16 @@ def listen_of(path: Path) -> Address | None:
 
 
 def storage_root_of(path: Path) -> Path:
-    """Return where the daemon of a configuration file writes; otherwise as `listen_of`."""
+    """Return the storage root of a configuration file; otherwise like `listen_of`."""
     root = _section(path, "storage", "root").get("root")
     return state_dir() / (root if isinstance(root, str) else StorageConfig().root)
 
 
 def shareable(path: Path) -> dict[str, Any]:
-    """Return by name what a configuration file and those in ``streams.d`` hold, without secrets.
+    """Return the contents of a configuration file and of ``streams.d`` by name, without secrets.
 
-    It is what was parsed: of comments, in which anything may stand, nothing is left. A file that
-    can't be read has a sentence in its place.
+    The contents are the parsed values, without comments, which may contain anything. For a file
+    that can't be read, a sentence is returned instead.
     """
     try:
         cameras = camera_files(path.parent / CAMERA_FOLDER)
@@ -48,7 +48,7 @@ def shareable(path: Path) -> dict[str, Any]:
 
 
 def inline_secrets(path: Path) -> frozenset[str]:
-    """Return the passwords that stand in a configuration file itself, or those it reads."""
+    """Return the passwords written in a configuration file itself or in ``streams.d``."""
     found: frozenset[str] = frozenset()
     try:
         for file in (path, *camera_files(path.parent / CAMERA_FOLDER)):
@@ -59,7 +59,7 @@ def inline_secrets(path: Path) -> frozenset[str]:
 
 
 def _section(path: Path, name: str, key: str) -> dict[str, Any]:
-    """Return ``key`` alone of a section, where it is set, with the variables that it names."""
+    """Return a section with only ``key``, if set, and its variables expanded."""
     data = _parse(path)
     section = data.get(name) if isinstance(data, dict) else None
     if not isinstance(section, dict) or key not in section:
@@ -83,7 +83,7 @@ def _parsed_or_sentence(path: Path) -> Any:  # noqa: ANN401
 
 
 def _masked(value: Any, key: str = "") -> Any:  # noqa: ANN401
-    """Return ``value`` with each text masked, also where only its key tells a secret."""
+    """Return ``value`` with each string masked, including those whose key marks them as secret."""
     if isinstance(value, dict):
         return {shown(name): _masked(inner, name) for name, inner in value.items()}
     if isinstance(value, tuple):

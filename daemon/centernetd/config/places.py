@@ -1,4 +1,4 @@
-"""Where each key of the configuration stands, so that every refusal can say it."""
+"""The file and line of each configuration key, for error messages."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ LONGEST_SHOWN = 60
 
 
 def show(value: object) -> str:
-    """Return a value of the file as an error may print it: on one line and short."""
+    """Format a value of the file for an error message: short, and on one line."""
     if value is None:
         return "nothing"
     if isinstance(value, dict):
@@ -22,7 +22,7 @@ def show(value: object) -> str:
 
 
 def dotted(location: Location) -> str:
-    """Write a location as users do: ``engine.devices[1]``."""
+    """Format a location as users write it: ``engine.devices[1]``."""
     text = ""
     for part in location:
         if isinstance(part, int):
@@ -35,13 +35,13 @@ def dotted(location: Location) -> str:
 
 @dataclass
 class Places:
-    """The file and line of every key that was read, and the values that must not be printed."""
+    """The file and line of every key read, and the values that must not be printed."""
 
     lines: dict[Location, tuple[str, int]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
 
     def find(self, location: Location) -> tuple[str, int]:
-        """Return file and line of a key, of the default it came from, or of what encloses it."""
+        """Return the file and line of a key, of the default it came from, or of its parent."""
         while location not in self.lines:
             default = ("defaults", *location[2:])
             if location[0] == "streams" and len(location) > 2 and default in self.lines:
@@ -50,7 +50,7 @@ class Places:
         return self.lines[location]
 
     def error(self, location: Location, sentence: str) -> ConfigError:
-        """Return the error to raise about a key: file, line, key, sentence, and no secret."""
+        """Return an error about a key: file, line, key and sentence, with secrets masked."""
         file, line = self.find(location)
         name = f"{dotted(location)}: " if location else ""
         return ConfigError(f"{file}:{line}: {Redactor(self.taken)(name + sentence)}")

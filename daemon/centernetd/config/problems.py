@@ -1,4 +1,4 @@
-"""What pydantic found, said the way our users read it."""
+"""Pydantic's validation errors, translated into sentences for users."""
 
 import difflib
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ _EXPECTED = {
 
 
 def refusals(error: ValidationError, places: Places) -> list[ConfigError]:
-    """Return an error for each key that has a problem, in the order of the file.
+    """Return an error for each key with a problem, in file order.
 
-    What is missing comes last: most often it is there, under a key that is misspelt.
+    Missing keys come last, because usually they are there but misspelt.
     """
     every = error.errors(include_url=False)
     every.sort(key=lambda details: (details["type"] == "missing", *places.find(details["loc"])))
@@ -37,7 +37,7 @@ def refusals(error: ValidationError, places: Places) -> list[ConfigError]:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Return a hint: the one of ``words`` that was probably meant, else all of them."""
+    """Return a hint: the one of ``words`` that was probably meant, or all of them."""
     known = sorted(words)
     if close := difflib.get_close_matches(word, known, n=1):
         return f"did you mean {close[0]!r}?"
@@ -57,7 +57,7 @@ def _translate(details: ErrorDetails) -> tuple[Location, str]:
 
 
 def sentence(kind: str, details: ErrorDetails) -> str:
-    """Say what is wrong with a value, without its key."""
+    """Return a sentence about what is wrong with a value, without its key."""
     if kind == "value_error":
         return str(details["ctx"]["error"])
     if kind == "missing":
@@ -74,7 +74,7 @@ def sentence(kind: str, details: ErrorDetails) -> str:
 
 
 def _kind_of(value: object) -> str:
-    """Name what stands where keys should: never its text, which may be a misplaced source."""
+    """Describe a value found in place of a mapping; never its text, which may be a source."""
     return show(value) if value is None or isinstance(value, tuple) else "a single value"
 
 

@@ -1,4 +1,4 @@
-"""Reading regular files whole: nothing else that a path may name can block or use up memory."""
+"""Reading whole regular files; no other kind of file can block or exhaust memory."""
 
 import errno
 import os
@@ -8,25 +8,25 @@ from pathlib import Path
 
 Judge = Callable[[os.stat_result], None]
 
-LARGEST = 2**32  # bytes of the largest files of all: plans, checkpoints with an optimizer's state
+LARGEST = 2**32  # bytes, for the largest kinds: plans, and checkpoints with an optimizer's state
 
-_LEAST = 65536  # bytes read of a file that doesn't know its size, as in /proc
+_LEAST = 65536  # bytes to read from a file that does not report its size, as in /proc
 
 
 def read(path: Path, limit: int, judge: Judge = lambda _found: None) -> bytes:
     """Return the content of a regular file of at most ``limit`` bytes.
 
-    ``judge`` may refuse the file that was opened, by what it raises.
+    ``judge`` may reject the opened file by raising.
 
     Raises
     ------
     OSError
-        The file can't be read, is not a regular one, or is too large; ``strerror`` says which.
+        If the file can't be read, is not regular or is too large, as ``strerror`` explains.
     ValueError
-        ``path`` can't be the name of a file.
+        If ``path`` is not a valid file name.
     """
-    size_of(path, limit)  # before it is opened: some devices act on that alone
-    # Not blocking, as a named pipe may have taken its place meanwhile.
+    size_of(path, limit)  # before opening it, because some devices act on open alone
+    # Non-blocking, because a named pipe may have replaced it meanwhile.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""What the file leaves open is decided here, and what contradicts itself refused."""
+"""Decides what the file leaves open, and refuses contradictions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,9 +17,9 @@ from centernetd.errors import ConfigError
 
 
 def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Config:
-    """Return the configuration that a valid file stands for.
+    """Return the configuration that a valid file describes.
 
-    Raises ConfigError for what is valid key by key and yet can't be run.
+    Raises ConfigError for keys that are valid individually but can't be run together.
     """
     device = file.engine.devices[0]
     streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
@@ -71,7 +71,7 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
 
 
 def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConfig, EventsConfig]:
-    """Return the outputs of a file as source: one each, unless the configuration says more."""
+    """Return the outputs of a file source: unsegmented, unless the configuration sets them."""
     wanted = {"path": "{stream}.mp4", "segment": None}
     unset = {key: value for key, value in wanted.items() if key not in record.model_fields_set}
     record = record.model_copy(update=unset)
@@ -81,7 +81,7 @@ def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConf
 
 
 def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
-    """Return the model with its files absolute; a bare word is a built-in name."""
+    """Return the model with absolute file paths; a bare word is a built-in name."""
     files = {"labels_file": model.labels_file}
     if "/" in model.path or Path(model.path).suffix:
         files["path"] = model.path
@@ -90,7 +90,7 @@ def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
 
 
 def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
-    """Yield what is asked of a source that can't be had of its kind."""
+    """Yield the settings that are not possible for the stream's kind of source."""
     scheme, name = stream.source.scheme, stream.name
     if stream.blur and stream.record.video == "source":
         why = "source is copied unseen and can't be blurred: set it to annotated, or don't blur"

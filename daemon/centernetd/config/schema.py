@@ -1,4 +1,4 @@
-"""The JSON Schema of config.yaml, for editors: ``python -m centernetd.config.schema`` writes it."""
+"""The JSON Schema of config.yaml, for editors; ``python -m centernetd.config.schema`` writes it."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ PATH = Path(__file__).with_name("schema.json")
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves titles and defaults out: defaults are to read as the file writes them."""
+    """Omits titles and defaults; `_add_defaults` adds the latter as the file writes them."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -25,7 +25,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def render() -> str:
-    """Return the schema as text, made from the models."""
+    """Return the schema as text, generated from the models."""
     schema = FileConfig.model_json_schema(schema_generator=_Generator)
     for section in Section.__subclasses__():
         if section.__name__ in schema["$defs"]:

@@ -1,4 +1,4 @@
-"""Where a stream comes from, holding its password without ever showing it."""
+"""Source addresses, which contain passwords but never show them; and the redaction of text."""
 
 import base64
 import copy
@@ -24,9 +24,9 @@ Span = tuple[int, int]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.,-]*):")
 _SCHEME_OF_URL = re.compile(rf"{_SCHEME.pattern}//")
-# A URL in any text, even where it was taken for a path: user and password, host and port, the rest.
-# User and password reach to the last "@" of what holds no space; `_check_url` accepts no URL in
-# which that could be wrong. Bounds keep every text to linear time.
+# A URL in any text, even if it was taken for a path: user and password, host and port, the rest.
+# User and password extend to the last "@" before a space; `_check_url` accepts no URL for which
+# that could be wrong. The bounds keep matching linear.
 _URL = re.compile(
     rf":/{{1,2}}(?:(\S{{0,{LONGEST}}})@)?([^\s/?#]{{0,{LONGEST}}})(\S{{0,{LONGEST}}})"
 )
@@ -38,7 +38,7 @@ _BEHIND_HOST = re.compile(r"[/?#]")
 _PIECE = re.compile(r"[^?&#]+")
 _IN_PATH = re.compile(r"(?<=/)[^/=]*=[^/]*")
 _NAME = re.compile(r"[A-Za-z_][\w.;-]{0,63}=(?=[^=])")
-# What tells one camera, or one picture of it, from another, and opens nothing.
+# Settings that select a camera or one of its streams; they grant no access.
 _HARMLESS = re.compile(
     r"-?(?:(?:ch|chn|channel|cam|camera|input|subtype|(?:real_?)?stream|profile|size|resolution|"
     r"width|height|fps|frame_?rate|rate|quality|compression|rotation|codec|format|audio|video|"
@@ -50,14 +50,14 @@ _NAMED = re.compile(
     r"(?:pas|pwd|psk|token|secret|key|auth|sig|credential|jwt|session|login)[\w-]{0,64}=([^&#\s]+)",
     re.IGNORECASE,
 )
-# A word or a number that any text may hold: it is hidden in URLs, and not searched for elsewhere.
+# A common word or number: masked in URLs, but not searched for in other text.
 _ORDINARY = re.compile(r"[a-z]{1,12}|[0-9]{1,4}")
 
 
 def redact(text: str) -> str:
-    """Mask in any text what stands for user and password in URLs, and what may be a secret there.
+    """Mask user names, passwords and possible secrets in the URLs of any text.
 
-    Outside of URLs values named like ``password=`` or ``token=`` are masked.
+    Outside of URLs, values with names such as ``password=`` or ``token=`` are masked.
     """
     return _masked(text, _spans(text))
 
@@ -65,7 +65,7 @@ def redact(text: str) -> str:
 def secrets_in(text: str, taken: Iterable[str] = ()) -> frozenset[str]:
     """Return what `redact` would mask, and ``taken``: raw, decoded and percent-encoded.
 
-    Words and numbers that any text may hold are left out unless they are passwords.
+    Common words and numbers are left out unless they are passwords.
     """
     found = {*taken, *(match[1] for match in _NAMED.finditer(text))}
     for url in _URL.finditer(text):
@@ -79,14 +79,14 @@ def secrets_in(text: str, taken: Iterable[str] = ()) -> frozenset[str]:
 
 
 class Redactor:
-    """Masks known secrets, also quoted or percent-encoded, and all that `redact` masks."""
+    """Masks known secrets, even if quoted or percent-encoded, and all that `redact` masks."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._plain: set[str] = set()
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Mask ``secrets`` too, from now on."""
+        """Mask ``secrets`` as well from now on."""
         for secret in secrets:
             forms = (secret, unquote(secret), unquote(secret, "latin-1"), unquote_plus(secret))
             self._plain.update(form for form in forms if form.strip("*"))
@@ -100,11 +100,11 @@ class Redactor:
 
 
 class SourceUri:
-    """A camera, a network stream or a file; prints without its secrets.
+    """A camera, a network stream or a file; printed without its secrets.
 
     ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:`` as in `CameraAddress`, or a plain path;
-    all else raises ValueError with a sentence that doesn't repeat it. ``taken`` are values that
-    came from ``${NAME}``: they count as secrets wherever they stand.
+    anything else raises ValueError with a sentence that does not repeat it. ``taken`` holds the
+    values of ``${NAME}``, which are secret anywhere in the text.
     """
 
     __slots__ = ("_raw", "_shown", "_taken", "scheme")
@@ -116,7 +116,7 @@ class SourceUri:
         self.scheme = _scheme_of(text)
         self._raw = text
         self._taken = tuple(taken)
-        # Of a value that brings the scheme, and so is the URL, host and path are shown.
+        # If a value contains the scheme, and so is the URL, its host and path are shown.
         urls = {value for value in self._taken if "://" in value and text.startswith(value)}
         self._shown = Redactor({*self._taken} - urls)(text)
 
@@ -132,13 +132,13 @@ class SourceUri:
 
     @property
     def is_recording(self) -> bool:
-        """True for what has an end by its name: a path, or a URL that ends as video files do."""
+        """True if the name implies an end: a path, or a URL with a video file's suffix."""
         url = _URL.search(self._raw) if self.is_web else None
         path = "" if url is None else unquote(_BEHIND_PATH.split(url[3])[0])
         return self.is_file or Path(path).suffix.lower() in CONTAINERS
 
     def login(self) -> tuple[str, str] | None:
-        """Return user and password of a URL, decoded; None where there are none."""
+        """Return user and password of a URL, decoded, or None if it has none."""
         url = _URL.search(self._raw)
         if self.is_file or url is None or not url[1]:
             return None
@@ -146,17 +146,17 @@ class SourceUri:
         return unquote(user), unquote(password)
 
     def without_login(self) -> str:
-        """Return a URL without user and password; it may still hold secrets elsewhere."""
+        """Return a URL without user and password; other parts may still contain secrets."""
         return self._raw if self.is_file else _LOGIN.sub("://", self._raw, 1)
 
     def reveal(self) -> str:
-        """Return what is to be opened, password and all: for the call that opens it only."""
+        """Return the full text including the password; only for the call that opens it."""
         return self._raw
 
     def under(self, folder: Path) -> "SourceUri":
-        """Return a relative path made absolute under ``folder``, still printed as it was written.
+        """Return a relative path made absolute under ``folder``, still printed as written.
 
-        What isn't a path is returned unchanged.
+        Anything but a path is returned unchanged.
         """
         if not self.is_file:
             return self
@@ -165,11 +165,11 @@ class SourceUri:
         return moved
 
     def secrets(self) -> frozenset[str]:
-        """Return the strings that must never be printed: as `secrets_in`, and for HTTP's Basic."""
+        """Return the strings never to print: those of `secrets_in`, and HTTP Basic credentials."""
         return secrets_in(self._raw, self._taken) | set(self._basic())
 
     def _basic(self) -> Iterator[str]:
-        """Yield user and password as an Authorization header has them (RFC 7617)."""
+        """Yield user and password as encoded in an Authorization header (RFC 7617)."""
         if login := self.login():
             yield base64.b64encode(":".join(login).encode(errors="surrogateescape")).decode()
 
@@ -187,7 +187,7 @@ class SourceUri:
 
 
 def shown(value: str) -> str:
-    """Return a value that may be a source, or was meant to be one, without its secrets."""
+    """Return a value that is, or was meant to be, a source, without its secrets."""
     taken = value.taken if isinstance(value, Expanded) else ()
     try:
         return str(SourceUri(value, taken))
@@ -198,7 +198,7 @@ def shown(value: str) -> str:
 
 
 def _masked(text: str, spans: Iterable[Span]) -> str:
-    """Return ``text`` with one mask for spans that touch."""
+    """Return ``text`` masked; adjacent spans share one mask."""
     parts: list[str] = []
     at = 0
     for start, end in sorted(spans):
@@ -220,9 +220,9 @@ def _spans(text: str) -> Iterator[Span]:
 
 
 def _spans_behind_host(rest: str) -> Iterator[Span]:
-    """Yield what in path, query and fragment isn't known to be harmless.
+    """Yield the parts of path, query and fragment that are not known to be harmless.
 
-    A path's parts are, but for ``name=value``; and where one isn't, nothing behind it is.
+    In a path, only ``name=value`` may be a secret; if one is, everything after it is masked too.
     """
     for piece in _PIECE.finditer(rest):
         settings = _IN_PATH.finditer(rest, 0, piece.end()) if piece.start() == 0 else (piece,)
@@ -247,7 +247,7 @@ def _forms(character: str) -> list[str]:
 
 
 def _scheme_of(text: str) -> str:
-    """Return the scheme of a source, or raise ValueError saying why it is none."""
+    """Return the scheme of a source, or raise ValueError explaining why it is not valid."""
     if not text or not text.isprintable():
         raise ValueError("is empty or holds control characters")
     if len(text) > LONGEST:
@@ -271,7 +271,7 @@ def _scheme_of(text: str) -> str:
 
 
 def _check_url(url: re.Match[str] | None) -> None:
-    """Raise ValueError for a URL that isn't one, or of which `redact` might hide too little."""
+    """Raise ValueError for an invalid URL, and for one that `redact` might not fully mask."""
     if url is None or not url[0].startswith("://") or url.end() < len(url.string) or not url[2]:
         raise ValueError("is no full URL: write it as in rtsp://host:554/path, and a space as %20")
     if _BEHIND_HOST.search(url[1] or ""):

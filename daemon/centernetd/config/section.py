@@ -1,4 +1,4 @@
-"""What every part of the configuration has in common."""
+"""The base class of all sections of the configuration."""
 
 from types import NoneType
 from typing import Any, get_args
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
-    """A frozen mapping of the file; unknown keys are refused, save those beginning ``x-``."""
+    """A frozen mapping of the file; unknown keys are rejected unless they begin with ``x-``."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -27,8 +27,8 @@ class Section(BaseModel):
         return {key: value for key, value in data.items() if not str(key).startswith("x-")}
 
 
-def section_in(annotation: Any) -> type[Section] | None:  # noqa: ANN401 - whatever a field has
-    """Return the section that a key holds, be it null or not; None where it holds none."""
+def section_in(annotation: Any) -> type[Section] | None:  # noqa: ANN401 - a field's annotation
+    """Return the section type of a key, whether or not it may be null; None if it has none."""
     first, *others = [kind for kind in get_args(annotation) or [annotation] if kind is not NoneType]
     is_section = not others and isinstance(first, type) and issubclass(first, Section)
     return first if is_section else None

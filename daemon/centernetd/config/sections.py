@@ -1,4 +1,4 @@
-"""The sections of config.yaml that belong to no one stream, and the file as a whole."""
+"""The sections of config.yaml that are not per stream, and the file as a whole."""
 
 from typing import Annotated, Literal
 
@@ -51,9 +51,9 @@ class ModelConfig(Section):
     path: PathText = "centerface"
     """A built-in name, or a file: a raw export, a prepared ONNX model or a plan."""
     input_size: tuple[Side, Side] = (512, 512)
-    """[height, width] of what the network sees, in pixels."""
+    """[height, width] of the network's input, in pixels."""
     labels_file: PathText | None = None
-    """A text file with one label a line, instead of the model's own."""
+    """A text file with one label per line, in place of the model's own."""
 
     @property
     def is_builtin(self) -> bool:
@@ -65,44 +65,44 @@ class EngineConfig(Section):
     """What the network runs on."""
 
     backend: Literal["auto", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = "auto"
-    """auto: the GPU where there is an NVIDIA device, else the CPU."""
+    """auto: the GPU if there is an NVIDIA device, otherwise the CPU."""
     precision: Literal["auto", "float32", "float16", "int8"] = "auto"
-    """auto: a prepared model's own, else float16 on a GPU, float32 on the CPU. int8: calibrated."""
+    """auto: a prepared model's own, or float16 on a GPU, float32 on the CPU. int8: calibrated."""
     devices: Annotated[tuple[Annotated[int, Field(ge=0, le=63)], ...], Field(min_length=1)] = (0,)
-    """The numbers of the GPUs that are used."""
+    """The indices of the GPUs to use."""
     plan_cache: PathText = "plans"
-    """Where built plans are kept, under the cache folder."""
+    """Where built plans are stored, under the cache folder."""
 
 
 class BatchingConfig(Section):
-    """How frames of all streams are put together."""
+    """How frames of all streams are batched."""
 
     max_size: BatchSize = "auto"
-    """Frames in a batch; auto: 1 on the CPU, 8 on a GPU."""
+    """Frames per batch; auto: 1 on the CPU, 8 on a GPU."""
     max_delay: Annotated[Duration, Field(ge=0, le=10)] = 0.01
-    """How long a frame waits for others to fill its batch."""
+    """How long a frame may wait for its batch to fill."""
 
 
 class StorageConfig(Section):
-    """Where recordings and events go, and how much is kept."""
+    """Where recordings and events are stored, and how much is kept."""
 
     root: PathText = "."
-    """The folder; relative to $STATE_DIRECTORY under systemd, else to the working directory."""
+    """The folder; relative to $STATE_DIRECTORY under systemd, or to the working directory."""
     max_bytes: Annotated[Size, Field(ge=0)] | None = 50_000_000_000
-    """The oldest recordings and events go when there is more; null for no limit."""
+    """Above this total, the oldest recordings and events are deleted; null for no limit."""
     keep_for: Annotated[Duration, Field(gt=0)] | None = 14 * 86400.0
-    """Recordings and events older than this go; null for no limit."""
+    """Recordings and events older than this are deleted; null for no limit."""
     min_free: Annotated[Size, Field(ge=0)] = 2_000_000_000
-    """The disk space that is left to others; nothing is written while there is less."""
+    """Disk space to leave free; nothing is written while less is available."""
     require_mount: bool = False
-    """Write only while root isn't on the root disk."""
+    """Write only while root is on a mounted disk, not on the root file system."""
 
 
 class MetricsConfig(Section):
     """The server of /metrics, /healthz, /readyz and /status."""
 
     listen: ListenAddress | None = Address("127.0.0.1", 10864)
-    """HOST:PORT; null for no server. It shows no pictures and may be opened to the LAN."""
+    """HOST:PORT; null for no server. It shows no images, so the LAN may have access."""
 
 
 class PageConfig(Section):
@@ -111,7 +111,7 @@ class PageConfig(Section):
     listen: ListenAddress | None = Address("127.0.0.1", 10865)
     """HOST:PORT; null for no page."""
     insecure: bool = False
-    """Allow an address that other machines reach: anyone there sees the pictures."""
+    """Allow an address that other machines can reach: anyone there sees the images."""
 
     @model_validator(mode="after")
     def _loopback_unless_told(self) -> "PageConfig":
@@ -127,9 +127,9 @@ class LoggingConfig(Section):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least grave messages that are logged."""
+    """The lowest severity that is logged."""
     format: Literal["auto", "text", "json"] = "auto"
-    """auto: JSON to the systemd journal, text elsewhere."""
+    """auto: JSON to the systemd journal, text otherwise."""
 
 
 class FileConfig(Section):
@@ -143,7 +143,7 @@ class FileConfig(Section):
     defaults: StreamDefaults = StreamDefaults()
     storage: StorageConfig = StorageConfig()
     streams: dict[StreamName, StreamEntry] = {}  # noqa: RUF012 (pydantic copies it)
-    """Streams by name: small letters, digits, _ and -."""
+    """Streams by name: lowercase letters, digits, _ and -."""
     metrics: MetricsConfig = MetricsConfig()
     page: PageConfig = PageConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -1,4 +1,4 @@
-"""One stream: what is read, what is detected in it, what is written."""
+"""One stream: its source, its detection and its outputs."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -17,11 +17,11 @@ Decode = Literal["auto", "cuda", "cpu"]
 Transport = Literal["tcp", "udp"]
 Timestamps = Literal["auto", "arrival"]
 
-CAUTIOUS = 0.25  # a blur with a higher threshold is warned of
+CAUTIOUS = 0.25  # a higher blur threshold produces a warning
 
 
 def source_uri(value: object) -> SourceUri:
-    """Return a source as given or from its text; raises ValueError without repeating it."""
+    """Return a source, parsing it if it is text; raises ValueError without repeating the text."""
     if isinstance(value, SourceUri):
         return value
     if not isinstance(value, str):
@@ -56,49 +56,49 @@ class DetectConfig(Section):
     """What counts as a detection."""
 
     confidence: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The lowest score that counts, 0 to 1; null for the model's own (centerface: 0.4)."""
+    """The minimum score, 0 to 1; null for the model's own (centerface: 0.4)."""
     labels: tuple[str, ...] = ()
-    """The labels that are kept; an empty list keeps all."""
+    """The labels to keep; an empty list keeps all."""
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Detect on at most so many frames a second; null for every frame."""
+    """Maximum frames per second to run the detector on; null for every frame."""
 
 
 class BlurConfig(Section):
-    """What is covered in every picture that is stored, as far as the detector finds it."""
+    """What to cover in every stored image, as far as the detector finds it."""
 
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """The lowest score that is covered, 0 to 1; whatever detect.confidence is."""
+    """The minimum score to cover, 0 to 1; independent of detect.confidence."""
     hold: Annotated[Duration, Field(ge=0, le=1)] = 0.2
-    """What is found is covered for this long before and after it too."""
+    """Detections are also covered for this long before and after."""
     labels: tuple[str, ...] = ()
-    """The labels that are covered; an empty list covers all."""
+    """The labels to cover; an empty list covers all."""
     style: Literal["fill", "mosaic"] = "fill"
-    """fill (one colour, nothing is left) or mosaic (at most 4 by 4 mean colours)."""
+    """fill (one colour, nothing remains) or mosaic (at most 4 by 4 mean colours)."""
 
 
 class RecordConfig(Section):
-    """The video that is written."""
+    """The recorded video."""
 
     when: Literal["always", "detection", "never"] = "always"
-    """always, detection (from `before` to `after` one, see detect.labels) or never."""
+    """always, detection (around each detection of detect.labels: see before, after) or never."""
     before: Annotated[Duration, Field(ge=0, le=60)] = 5.0
-    """With detection: what was before it is recorded too, for at least this long."""
+    """With when: detection, recording begins at least this long before it."""
     after: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
-    """With detection: recording goes on for at least this long."""
+    """With when: detection, recording continues for at least this long."""
     video: Literal["annotated", "source"] = "annotated"
-    """annotated, or source: the camera's own packets, copied; nothing is drawn then."""
+    """annotated, or source: a copy of the camera's own packets, with nothing drawn."""
     draw: Literal["boxes", "blur", "none"] = "boxes"
-    """boxes, none, or blur: short for `blur: {}` of the stream, with no boxes drawn."""
+    """boxes, none, or blur: short for `blur: {}` of the stream, without boxes."""
     path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
     """Where, under storage.root: strftime (UTC) and {stream}."""
     segment: Annotated[Duration, Field(ge=1)] | None = 300.0
     """A new file starts after this long; null for one file."""
     codec: Literal["auto", "libx264", "h264_nvenc", "hevc_nvenc"] = "auto"
-    """The encoder; auto takes the best that works here."""
+    """The encoder; auto picks the best one that works on this machine."""
 
 
 class EventsConfig(Section):
-    """The detections that are written, as JSON Lines."""
+    """The detections, written as JSON Lines."""
 
     when: Literal["detections", "always", "never"] = "detections"
     """detections (a line for each frame that has one), always (each frame) or never."""
@@ -107,36 +107,36 @@ class EventsConfig(Section):
 
 
 class StreamDefaults(Section):
-    """Every key that streams share and that each may set again."""
+    """The keys that all streams share and each may override."""
 
     model: str = "default"
-    """The entry of models that runs on this stream."""
+    """The entry of models to run on this stream."""
     policy: Literal["auto", "live", "lossless"] = "auto"
-    """live (newest frame wins), lossless (every frame) or auto: files lossless, the rest live."""
+    """live (newest frame wins), lossless (every frame) or auto: files lossless, others live."""
     max_frame_age: Annotated[Duration, Field(gt=0)] = 0.5
-    """A live frame older than this when its turn comes is dropped."""
+    """A live frame older than this when it is due for inference is dropped."""
     stall_timeout: Annotated[Duration, Field(ge=0.1)] = 10.0
-    """A source that gives no frame for this long is opened anew."""
+    """A source that delivers no frame for this long is reopened."""
     transport: Transport = "tcp"
-    """How rtsp:// sends its pictures: tcp, or udp (for cameras that know nothing else)."""
+    """The RTSP transport: tcp, or udp (for cameras that support nothing else)."""
     timestamps: Timestamps = "auto"
-    """auto (a camera's own, while they keep pace) or arrival: when its pictures come."""
+    """auto (the camera's own, while they keep pace) or arrival (when frames arrive)."""
     follow_hosts: tuple[HostAndPort, ...] = ()
     """Other hosts (`host` or `host:port`) to which redirects and playlists may lead."""
     decode: Decode = "auto"
-    """auto (the GPU where it can, else the CPU), cuda (the GPU or not at all) or cpu."""
+    """auto (the GPU if it can, otherwise the CPU), cuda (only the GPU) or cpu."""
     detect: DetectConfig = DetectConfig()
     blur: BlurConfig | None = None
-    """Covers what is detected in every picture that is stored; null for none."""
+    """Covers detections in every stored image; null for no blur."""
     record: RecordConfig = RecordConfig()
     events: EventsConfig = EventsConfig()
 
 
 class StreamEntry(StreamDefaults):
-    """A stream as the file has it, the defaults merged in."""
+    """A stream as in the file, with the defaults merged in."""
 
     source: Source
-    """rtsp(s)://..., http(s)://..., a camera (v4l2:0) or a path relative to this file's folder."""
+    """rtsp(s)://..., http(s)://..., a camera (v4l2:0), or a path relative to this file's folder."""
 
 
 _DEFAULT = StreamDefaults()
@@ -144,12 +144,12 @@ _DEFAULT = StreamDefaults()
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """A stream with everything decided: ``policy`` is no longer auto, paths are those to use.
+    """A fully resolved stream: ``policy`` is no longer auto, and paths are final.
 
     Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
-    unsegmented file, ``blur`` is set where ``record.draw`` is blur. ``never_ends`` means `policy:
-    live` was asked for: then a playlist that is complete ends no stream. ``device`` is the number
-    of the GPU that decodes it, if one does.
+    unsegmented file; ``blur`` is set if ``record.draw`` is blur. ``never_ends`` means that
+    `policy: live` was set explicitly: a complete playlist then does not end the stream.
+    ``device`` is the index of the GPU that decodes it, if any.
     """
 
     name: str
@@ -175,7 +175,7 @@ class StreamConfig:
 
     @property
     def from_file(self) -> bool:
-        """Whether its source is read once, to its end: a path, or a lossless http(s) URL."""
+        """Whether the source is read once, to its end: a path, or a lossless http(s) URL."""
         return self.source.is_file or (self.source.is_web and self.policy == "lossless")
 
     @property

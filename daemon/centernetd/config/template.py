@@ -5,20 +5,20 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 DIRECTIVES = frozenset("YymdHMSfjaAbBUWVGuw%")
-LONGEST_NAME = 200  # bytes: file systems allow 255, ".part" and "-12" come on top
+LONGEST_NAME = 200  # bytes; file systems allow 255, and ".part" and "-12" may be added
 STREAM_NAME = "[a-z0-9_-]{1,63}"
 _SAMPLE = datetime(2020, 9, 30, 23, 59, 59, 999999)  # the longest English names
 
 
 def expand(template: str, stream: str, at: datetime) -> PurePosixPath:
-    """Return the relative path that ``template`` stands for, at a time (UTC by convention)."""
+    """Return the relative path for ``template`` at a time (UTC by convention)."""
     return PurePosixPath(at.strftime(template).replace("{stream}", stream))
 
 
 def patterns(template: str) -> tuple[re.Pattern[str], ...]:
-    """Return what each part of a path made from ``template`` matches: any stream, any time.
+    """Return a pattern for each part of a path from ``template``, for any stream and time.
 
-    The last one, the file's, allows for the ``-1``, ``-2`` ... put behind a name that was taken.
+    The last one, for the file, allows for the ``-1``, ``-2`` ... appended to a name that is taken.
     """
     *folders, name = template.split("/")
     stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
@@ -40,7 +40,7 @@ def _pattern(part: str) -> str:
 
 
 def check(template: str) -> str:
-    """Return ``template`` if it always makes a name under the root, else raise ValueError."""
+    """Return ``template`` if it always expands to a path under the root, or raise ValueError."""
     if not template or not template.isprintable():
         raise ValueError("is empty or holds control characters")
     unknown = set(re.findall(r"%(.?)", template)) - DIRECTIVES

@@ -1,4 +1,4 @@
-"""Durations and sizes: in the file they carry units, in the program they are seconds and bytes."""
+"""Durations and sizes: with units in the file, in seconds and bytes in the program."""
 
 import re
 from typing import Annotated, Any
@@ -13,15 +13,15 @@ BYTES = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)},
 }
-LONGEST = 3650 * SECONDS["d"]  # what waits on a clock overflows somewhere beyond
+LONGEST = 3650 * SECONDS["d"]  # longer waits overflow somewhere
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a text such as ``500ms``, ``10s``, ``5min``, ``2h`` or ``14d``.
+    """Return the seconds of a text such as ``500ms``, ``10s``, ``5min``, ``2h`` or ``14d``.
 
-    Raises ValueError with a sentence where the number or the unit is missing or unknown,
-    or the duration longer than ten years.
+    Raises ValueError with a sentence for the user if the number or the unit is missing or
+    unknown, or the duration is longer than ten years.
     """
     seconds = _parse(text, SECONDS, "500ms, 10s, 5min, 14d")
     if seconds > LONGEST:
@@ -30,15 +30,15 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a text such as ``500MB``, ``2GB`` (powers of 1000) or ``1GiB`` (of 1024).
+    """Return the bytes of a text such as ``500MB``, ``2GB`` (powers of 1000) or ``1GiB`` (of 1024).
 
-    Raises ValueError with a sentence where the number or the unit is missing or unknown.
+    Raises ValueError with a sentence for the user if the number or the unit is missing or unknown.
     """
     return round(_parse(text, BYTES, "500MB, 2GB, 1GiB"))
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration as the file does, in the largest unit that keeps it a whole number."""
+    """Format a duration as in the file, in the largest unit in which it is a whole number."""
     for unit in ("d", "h", "min", "s"):
         if seconds and seconds % SECONDS[unit] == 0:
             return f"{seconds / SECONDS[unit]:.0f}{unit}"
@@ -46,7 +46,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(count: int) -> str:
-    """Write a size as the file does, in the largest decimal unit that keeps it whole."""
+    """Format a size as in the file, in the largest decimal unit in which it is a whole number."""
     unit = next(unit for unit in ("TB", "GB", "MB", "kB", "B") if count % BYTES[unit] == 0)
     return f"{count // BYTES[unit]}{unit}"
 
@@ -90,7 +90,7 @@ Duration = Annotated[
     PlainSerializer(format_duration, when_used="json"),
     _quantity_schema(SECONDS, ["500ms", "10s", "5min", "14d"]),
 ]
-"""Seconds; in the file a number with a unit. Code may give plain seconds."""
+"""Seconds; in the file, a number with a unit. Code may pass plain seconds."""
 
 Size = Annotated[
     int,
@@ -98,4 +98,4 @@ Size = Annotated[
     PlainSerializer(format_size, when_used="json"),
     _quantity_schema(BYTES, ["500MB", "2GB", "1GiB"]),
 ]
-"""Bytes; in the file a number with a unit. Code may give plain bytes."""
+"""Bytes; in the file, a number with a unit. Code may pass plain bytes."""

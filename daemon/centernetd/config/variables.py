@@ -1,4 +1,4 @@
-"""``${NAME}``: values that stand outside the file, in the environment or systemd credentials."""
+"""``${NAME}``: values from outside the file, in the environment or systemd credentials."""
 
 import os
 import re
@@ -12,13 +12,13 @@ _LONGEST_VALUE = 65536
 
 
 class Expanded(str):
-    """A text with values put in; ``taken`` are those values, never to be shown."""
+    """A text with variables substituted; ``taken`` holds their values, never to be shown."""
 
     taken: tuple[str, ...] = ()
 
 
 def expand(text: str) -> str:
-    """Put the value of each ``${NAME}`` in its place; ``$${`` stands for a plain ``${``.
+    """Substitute the value of each ``${NAME}``; ``$${`` yields a literal ``${``.
 
     Raises ValueError naming a variable that is unset or empty.
     """
