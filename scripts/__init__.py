@@ -1,1 +1,1 @@
-"""What is run by hand: it makes pages, records and packages."""
+"""Scripts run by hand, which generate pages, test records and packages."""

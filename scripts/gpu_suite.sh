@@ -3,10 +3,10 @@
 #
 #   OUT=folder scripts/gpu_suite.sh [WHEELS]
 #
-# WHEELS is a folder of wheels (and archives ort-*.tar.xz of an unpacked onnxruntime-gpu) for what
-# the machine's Python lacks; they go into $SITE, not into its environment. `--unpack-only` as a
-# second argument stops after that: for machines to which not everything can be brought at once.
-# .cache/models/centerface.onnx must be there where nothing can be downloaded.
+# WHEELS is a folder of wheels (and ort-*.tar.xz archives of an unpacked onnxruntime-gpu) that
+# the machine's Python lacks; they go into $SITE, not into its environment. With `--unpack-only` as
+# second argument the script stops after that, for machines that need several transfers.
+# .cache/models/centerface.onnx must exist if nothing can be downloaded.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 wheels=${1:-} out=${OUT:-out} site=${SITE:-/tmp/site} python=${PYTHON:-python3}
@@ -16,17 +16,17 @@ if [ -n "$wheels" ]; then
     for archive in "$wheels"/ort-*.tar.xz; do
         [ -e "$archive" ] && { tar -xJf "$archive" -C "$site" || exit; }
     done
-    # At once: a second call would put away the programs that the first brought.
+    # In one call: a second would remove the programs installed by the first.
     "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
         --target "$site" "$wheels"/*.whl || exit
 fi
 [ "${2:-}" = --unpack-only ] && exit 0
 
-# ONNX Runtime looks for CUDA's and cuDNN's libraries beside itself.
+# ONNX Runtime looks for CUDA's and cuDNN's libraries next to itself.
 nvidia=$("$python" -c 'import nvidia; print(next(iter(nvidia.__path__)))' 2>/dev/null)
 if [ -n "$nvidia" ] && [ ! -e "$site/nvidia" ]; then ln -s "$nvidia" "$site/nvidia"; fi
 
-# What is tested is this checkout; its version is read from the distribution's metadata.
+# This checkout is tested; its version is read from the distribution's metadata.
 info=$site/centernetd-0.dist-info
 mkdir -p "$info"
 printf 'Metadata-Version: 2.1\nName: centernetd\nVersion: 0\n' >"$info/METADATA"

@@ -88,7 +88,7 @@ def section(name: str, part: Part) -> Iterator[str]:
 
 
 def kind(value: Schema, limits: Limits) -> str:
-    """Say what may stand at a key, in words."""
+    """Return the valid values of a key, in words."""
     if "anyOf" in value:
         return " or ".join(kind(choice, limits) for choice in value["anyOf"])
     if "enum" in value:
@@ -109,7 +109,7 @@ def kind(value: Schema, limits: Limits) -> str:
 
 
 def _text(value: Schema, limits: Limits) -> str:
-    """Name the kind of a text by the examples that its schema gives."""
+    """Return the kind of a string, judged by its schema's examples."""
     match value.get("examples", [""])[0]:
         case "500ms":
             return "duration" + "".join(f" {word} {format_duration(n)}" for word, n in limits)
@@ -126,7 +126,7 @@ def _range(value: Schema) -> str:
 
 
 def bounds(field: FieldInfo) -> Limits:
-    """Return the limits of a duration, which its JSON Schema can't hold."""
+    """Return the limits of a duration, which JSON Schema can't express."""
     notes = [*field.metadata]
     for choice in get_args(field.annotation):
         notes += [note for info in get_args(choice)[1:] for note in getattr(info, "metadata", ())]
@@ -140,7 +140,7 @@ def bounds(field: FieldInfo) -> Limits:
 
 
 def not_yet(section: str, key: str) -> str:
-    """Say what of a key this version refuses or doesn't act on."""
+    """Return a note on what this version rejects or ignores about a key."""
     said = ""
     if effect := future.NOT_ENFORCED.get(section, {}).get(key):
         said += f" **Not yet**: {effect}."
@@ -148,18 +148,18 @@ def not_yet(section: str, key: str) -> str:
 
 
 def code(value: object) -> str:
-    """Write a value as the file does."""
+    """Format a value as in the file."""
     text = value if isinstance(value, str) else json.dumps(value)
     return f"`{text}`"
 
 
 def cell(text: str) -> str:
-    """Escape what would end a cell of a table."""
+    """Escape characters that would end a table cell."""
     return text.replace("|", "\\|")
 
 
 def page(present: str) -> str:
-    """Return the whole page, its hand-written part taken from ``present``."""
+    """Return the whole page, with the hand-written part taken from ``present``."""
     return present.partition(MARKER)[0] + MARKER + "\n" + reference() + "\n"
 
 

@@ -1,8 +1,8 @@
 """Write systemd/prometheus/dashboard.json, for Grafana, from the metrics themselves.
 
-Run as ``python scripts/make_dashboard.py`` after a metric or a panel has changed. Queries name
-metrics as ``@name``; one that doesn't exist ends the script. The format is Grafana's "dashboard
-JSON model" of schema version 39 (Grafana 11), which later versions read as well.
+Run ``python scripts/make_dashboard.py`` after changing a metric or a panel. Queries refer to
+metrics as ``@name``; an unknown name is an error. The format is Grafana's "dashboard JSON model"
+of schema version 39 (Grafana 11), which later versions also accept.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from centernetd.service.metrics import PREFIX
 
 FILE = Path(__file__).resolve().parent.parent / "systemd" / "prometheus" / "dashboard.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-WIDTH, HEIGHT = 24, 8  # of the whole grid, of a panel
+WIDTH, HEIGHT = 24, 8  # of the grid; of a panel
 
 DAEMON = '{instance=~"$instance"}'
 STREAM = '{instance=~"$instance", stream=~"$stream"}'
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: its queries by legend, and Grafana's names of unit and kind."""
+    """One panel: its queries by legend, and Grafana's names for its unit and kind."""
 
     title: str
     queries: Mapping[str, str]
@@ -39,17 +39,17 @@ class Panel:
 
 
 def rate(metric: str, by: str, of: str = STREAM) -> str:
-    """Return the query of how many there are a second, by some labels."""
+    """Return the query for a rate per second, by some labels."""
     return f"sum by ({by}) (rate(@{metric}{of}{PER}))"
 
 
 def mean(metric: str, by: str) -> str:
-    """Return the query of a histogram's mean, by some labels."""
+    """Return the query for a histogram's mean, by some labels."""
     return f"{rate(f'{metric}_sum', by, DAEMON)} / {rate(f'{metric}_count', by, DAEMON)}"
 
 
 def latency(share: float) -> str:
-    """Return the query of what that share of the frames stays below."""
+    """Return the query for a quantile of the frame latency."""
     buckets = rate("frame_latency_seconds_bucket", "instance, stream, le")
     return f"histogram_quantile({share}, {buckets})"
 
@@ -147,7 +147,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
 
 
 def named(query: str) -> str:
-    """Put in the full names of the metrics; LookupError for one that there isn't."""
+    """Replace ``@name`` by full metric names; raise `LookupError` for an unknown metric."""
     known = {name for entry in catalog() for name in entry.series}
 
     def full(match: re.Match[str]) -> str:
@@ -178,7 +178,7 @@ def dashboard() -> Json:
 
 
 def alerts() -> Json:
-    """Return what marks the times at which an alert fired."""
+    """Return the annotations that mark when alerts fired."""
     return {
         "name": "Alerts",
         "datasource": SOURCE,
@@ -190,7 +190,7 @@ def alerts() -> Json:
 
 
 def variables() -> Iterator[Json]:
-    """Yield what is chosen above the panels: the Prometheus, daemons and streams."""
+    """Yield the selectors above the panels: the Prometheus, daemons and streams."""
     yield {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
     of_daemon = f"{named('@build_info')}, instance"
     of_stream = f"{named('@stream_state')}{DAEMON}, stream"
@@ -209,7 +209,7 @@ def variables() -> Iterator[Json]:
 
 
 def panels() -> Iterator[Json]:
-    """Yield each row's bar and its panels: one line of numbers, or three graphs a line."""
+    """Yield each row's header and panels: one line of numbers, or three graphs per line."""
     ids, top = itertools.count(1), 0
     for title, row in ROWS.items():
         yield {
@@ -229,12 +229,12 @@ def panels() -> Iterator[Json]:
 
 
 def place(x: int, y: int, width: int, height: int) -> Json:
-    """Return a place in the grid."""
+    """Return a position in the grid."""
     return {"x": x, "y": y, "w": width, "h": height}
 
 
 def drawn(panel: Panel) -> Json:
-    """Return a panel without its place."""
+    """Return a panel without its position."""
     return {
         "type": panel.kind,
         "title": panel.title,

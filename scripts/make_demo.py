@@ -1,8 +1,8 @@
 """Make the demo clip, assets/demo.mp4, and its ground truth, assets/demo.json.
 
-Run as ``python scripts/make_demo.py`` (about a minute); needs ``pip install scikit-image`` for the
-photograph: a portrait of the astronaut Eileen Collins by NASA, in the public domain. She is cut out
-and moved over a blurred backdrop on known paths, so the true face boxes of every frame are known.
+Run ``python scripts/make_demo.py`` (about a minute); needs ``pip install scikit-image`` for the
+photograph: a portrait of the astronaut Eileen Collins by NASA, in the public domain. Her cut-out
+moves over a blurred backdrop on known paths, so the true face boxes of every frame are known.
 """
 
 import json
@@ -26,14 +26,14 @@ Box = tuple[float, float, float, float]
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 WIDTH, HEIGHT, RATE, FRAMES = 1280, 720, 25, 250
 
-# What CenterFace calls the face in the photograph: the median of its boxes there with the picture
-# letterboxed to 384, 448, ... 1280 pixels (single boxes differ by some 5 pixels), rounded.
+# CenterFace's box of the face in the photograph: the median over input sizes of 384, 448, ... 1280
+# pixels, letterboxed (individual boxes differ by some 5 pixels), rounded.
 FACE: Box = (178, 58, 271, 178)
 FACE_CENTRE = ((FACE[0] + FACE[2]) / 2, (FACE[1] + FACE[3]) / 2)
 FACE_HEIGHT = FACE[3] - FACE[1]
 
-# Outline of hair, collar and shoulders, clockwise from the left ear, drawn by hand. The shoulders
-# are needed: with the head alone CenterFace misses most faces under 60 pixels.
+# Outline of hair, collar and shoulders, clockwise from the left ear, drawn by hand. It includes the
+# shoulders because for the head alone CenterFace misses most faces under 60 pixels.
 # fmt: off
 OUTLINE = [
     (160, 106), (153, 86), (154, 68), (174, 43), (196, 25), (230, 16), (262, 25), (284, 45),
@@ -44,12 +44,12 @@ OUTLINE = [
 ]
 # fmt: on
 FADE = (270, 370)  # rows over which the chest fades out
-CUTOUT: Box = (30, 16, 359, 380)  # what OUTLINE covers
+CUTOUT: Box = (30, 16, 359, 380)  # bounding box of OUTLINE
 
 
 @dataclass(frozen=True)
 class Wave:
-    """A value that swings sinusoidally: ``periods`` times in the clip, from ``phase`` turns on."""
+    """A sinusoidal value: ``periods`` times in the clip, starting at ``phase`` turns."""
 
     mean: float
     swing: float
@@ -63,20 +63,20 @@ class Wave:
 
 @dataclass(frozen=True)
 class Path2D:
-    """The way of one face: the centre of its box and the height of it, in pixels of the clip."""
+    """Path of one face: the centre and height of its box, in pixels of the clip."""
 
     x: Wave
     y: Wave
     height: Wave
 
     def placement(self, index: int) -> tuple[float, float, float]:
-        """Return scale and shift (x, y) that take the photograph to frame ``index``."""
+        """Return scale and shift (x, y) from the photograph to frame ``index``."""
         scale = self.height.at(index) / FACE_HEIGHT
         x, y = self.x.at(index), self.y.at(index)
         return scale, x - scale * FACE_CENTRE[0], y - scale * FACE_CENTRE[1]
 
     def place(self, box: Box, index: int) -> Box:
-        """Take a box of the photograph to frame ``index``."""
+        """Transform a box of the photograph to frame ``index``."""
         scale, x, y = self.placement(index)
         return (scale * box[0] + x, scale * box[1] + y, scale * box[2] + x, scale * box[3] + y)
 
@@ -95,7 +95,7 @@ FACES = [
 
 @dataclass(frozen=True)
 class Face:
-    """One true face: its box clipped to the picture, and how much of it that leaves."""
+    """A true face: its box clipped to the frame, and the visible share."""
 
     id: int
     box: list[float]
@@ -104,7 +104,7 @@ class Face:
 
 
 def truth(index: int) -> list[Face]:
-    """Return the faces in frame ``index``; one wholly outside the picture is not listed."""
+    """Return the faces in frame ``index``, except those entirely outside of it."""
     faces = []
     for number, path in enumerate(FACES):
         x1, y1, x2, y2 = path.place(FACE, index)
@@ -117,7 +117,7 @@ def truth(index: int) -> list[Face]:
 
 
 def refuse_overlaps() -> None:
-    """Raise ValueError where a cut-out would cover another: the truth knows no hidden faces."""
+    """Raise `ValueError` if one cut-out would cover another: the truth has no hidden faces."""
     for index in range(FRAMES):
         boxes = [path.place(CUTOUT, index) for path in FACES]
         for (m, a), (n, b) in combinations(enumerate(boxes), 2):
@@ -126,14 +126,14 @@ def refuse_overlaps() -> None:
 
 
 def backdrop(photo: Image) -> Plane:
-    """Return the space right of the sitter, mirrored, blurred and darkened."""
+    """Return the area right of the sitter, mirrored, blurred and darkened."""
     half = photo[:233, 305:]
     scene = cv2.resize(np.hstack([half[:, ::-1], half]), (WIDTH, HEIGHT))
     return (cv2.GaussianBlur(scene, (0, 0), 7) * 0.6).astype(np.float32)
 
 
 def cutout(photo: Image) -> Plane:
-    """Return the photograph as premultiplied float32 RGBA, transparent outside of OUTLINE."""
+    """Return the photograph as premultiplied float32 RGBA, transparent outside OUTLINE."""
     shape = np.zeros(photo.shape[:2], np.float32)
     cv2.fillPoly(shape, [np.array(OUTLINE, np.int32)], 1.0)
     fade = np.interp(np.arange(len(shape)), FADE, (1, 0))
@@ -143,7 +143,7 @@ def cutout(photo: Image) -> Plane:
 
 
 def paint(canvas: Plane, head: Plane, placement: tuple[float, float, float]) -> Plane:
-    """Return ``canvas`` with ``head`` over it, low-passed first where it shrinks."""
+    """Return ``canvas`` with ``head`` on top, low-pass filtered first if it shrinks."""
     scale, x, y = placement
     if scale < 1:
         head = cv2.GaussianBlur(head, (0, 0), 0.5 / scale).astype(np.float32, copy=False)
@@ -153,8 +153,8 @@ def paint(canvas: Plane, head: Plane, placement: tuple[float, float, float]) -> 
 
 
 def frames() -> Iterator[Image]:
-    """Yield the pictures of the clip, uint8 RGB."""
-    from skimage import data  # here, so that the truth can be had without it
+    """Yield the frames of the clip, uint8 RGB."""
+    from skimage import data  # imported here, so that `truth` works without it
 
     astronaut: Callable[[], Image] = data.astronaut
     photo = astronaut()
@@ -167,7 +167,7 @@ def frames() -> Iterator[Image]:
 
 
 def encode(path: Path) -> None:
-    """Write the clip as H.264, yuv420p, BT.709 in limited range, and tagged so."""
+    """Write the clip as H.264, yuv420p, tagged as BT.709 in limited range."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         options = {"crf": "23", "preset": "slow", "threads": "1"}  # threads change the bits
         stream = container.add_stream("libx264", RATE, options=options)
@@ -186,7 +186,7 @@ def encode(path: Path) -> None:
 
 
 def main() -> None:
-    """Write both files, after the paths were found to be free of overlaps."""
+    """Write both files, after checking the paths for overlaps."""
     refuse_overlaps()
     encode(ASSETS / "demo.mp4")
     rows = [json.dumps([asdict(face) for face in truth(index)]) for index in range(FRAMES)]

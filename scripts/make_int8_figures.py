@@ -1,8 +1,8 @@
-"""Measure what int8 costs the built-in CenterFace on the demo, and write it into docs/models.md.
+"""Measure the cost of int8 for the built-in CenterFace on the demo, for docs/models.md.
 
     python -m scripts.make_int8_figures
 
-What is found follows from model and video; how fast it is wants a machine that does nothing else.
+The accuracy depends only on model and video; the speed needs an otherwise idle machine.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Make docs/images/boxes-and-blur.jpg: one frame of the demo as two recordings show it.
+"""Make docs/images/boxes-and-blur.jpg: one frame of the demo from two recordings.
 
-Run as ``python scripts/make_readme_image.py`` (half a minute) where centernetd is installed and
-``centernetd fetch centerface`` has been run. Both halves are taken from real recordings.
+Run ``python scripts/make_readme_image.py`` (half a minute) with centernetd installed, after
+``centernetd fetch centerface``. Both halves are taken from real recordings.
 """
 
 import itertools
@@ -25,8 +25,8 @@ OUTPUT = ROOT / "docs" / "images" / "boxes-and-blur.jpg"
 WIDTH = 1600
 GAP = 8  # pixels of white between the halves
 LARGEST = 200_000  # bytes
-LARGE_FACE = 60  # pixels: a face of this height is still seen as one in the picture
-MOSTLY = 0.5  # of a face that can be expected to be found
+LARGE_FACE = 60  # pixels of height: still recognisable in the image
+MOSTLY = 0.5  # of a face, so that it can be expected to be detected
 
 CONFIG = """
 version: 1
@@ -49,7 +49,7 @@ def record(draw: str, folder: Path) -> None:
 
 
 def choose(events: Path, truth: Path) -> int:
-    """Return the frame with the fewest faces missed, then the most large ones, then their area."""
+    """Return the frame with the fewest missed faces, then the most large ones, then their area."""
     frames = json.loads(truth.read_text())["frames"]
     merits: dict[int, tuple[int, int, float]] = {}
     for line in events.read_text().splitlines():
@@ -69,7 +69,7 @@ def picture(recording: Path, number: int) -> Image:
 
 
 def side_by_side(left: Image, right: Image) -> Image:
-    """Return both pictures beside each other, `WIDTH` pixels wide together."""
+    """Return both images side by side, `WIDTH` pixels wide together."""
     width = (WIDTH - GAP) // 2
     height = round(left.shape[0] * width / left.shape[1])
     halves = [
@@ -80,7 +80,7 @@ def side_by_side(left: Image, right: Image) -> Image:
 
 
 def encode(image: Image) -> bytes:
-    """Return ``image`` as the best JPEG that is no larger than `LARGEST` bytes."""
+    """Return ``image`` as the best JPEG of at most `LARGEST` bytes."""
     for quality in range(92, 0, -4):
         _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if len(content) <= LARGEST:
@@ -89,7 +89,7 @@ def encode(image: Image) -> bytes:
 
 
 def main() -> None:
-    """Record twice, choose a frame, write the picture."""
+    """Record twice, choose a frame, write the image."""
     with tempfile.TemporaryDirectory() as name:
         folders = {draw: Path(name) / draw for draw in ("boxes", "blur")}
         for draw, folder in folders.items():

@@ -1,9 +1,9 @@
 """Gather all that an installation without network needs, for this machine or another.
 
-``python scripts/make_wheelhouse.py --python 3.12 --arch aarch64 dist`` makes a folder in dist:
-the wheels that constraints.txt pins, our own, the built-in model's, and what deploy/setup.sh
-installs besides. pip judges conditions such as ``python_version < "3.11"`` by the Python it runs
-on and not by the one it downloads for, so they are judged here.
+``python scripts/make_wheelhouse.py --python 3.12 --arch aarch64 dist`` makes a folder in dist
+with the wheels that constraints.txt pins, our own, the built-in model's, and the files that
+deploy/setup.sh installs. pip evaluates markers such as ``python_version < "3.11"`` for its own
+Python and not for the target's, so this script evaluates them.
 """
 
 import argparse
@@ -31,20 +31,20 @@ ROOT = Path(__file__).resolve().parents[1]
 KIT = ("CHANGELOG.md", "LICENSE", "assets/demo.mp4", "config.yaml", "constraints.txt")
 FOLDERS = ("deploy", "docs", "systemd")
 NEWEST_GLIBC = 28  # 2.28: Debian 10, Ubuntu 20.04, RHEL 8 and later
-PURE_SOURCE = {"tensorrt-rtx-cu13"}  # published without a wheel; what it names has some
+PURE_SOURCE = {"tensorrt-rtx-cu13"}  # published without a wheel; its dependencies have some
 OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
 
 
 @dataclass(frozen=True)
 class Target:
-    """The machine that is to be installed on: its Python, as 3.12, and its architecture."""
+    """The machine to install on: its Python, such as 3.12, and its architecture."""
 
     python: str
     arch: str
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What requirements' conditions are judged by (PEP 508)."""
+        """Marker environment of the target (PEP 508)."""
         return {
             "implementation_name": "cpython",
             "implementation_version": f"{self.python}.0",
@@ -61,7 +61,7 @@ class Target:
 
     @property
     def options(self) -> list[str]:
-        """What makes pip download for that machine (PEP 600)."""
+        """Options for pip to download for the target (PEP 600)."""
         oldest = OLDEST_GLIBC[self.arch]
         tags = [f"manylinux_2_{minor}" for minor in range(NEWEST_GLIBC, oldest - 1, -1)]
         tags += ["manylinux2014"] + ["manylinux2010", "manylinux1"] * (self.arch == "x86_64")
@@ -69,7 +69,7 @@ class Target:
         return options + [f"--platform={tag}_{self.arch}" for tag in tags]
 
     def wants(self, requirement: Requirement, extras: Iterable[str] = ()) -> bool:
-        """Whether ``requirement`` holds there, for a package that is wanted with ``extras``."""
+        """Return whether ``requirement`` applies there, for a package with ``extras``."""
         marker = requirement.marker
         return marker is None or any(
             marker.evaluate({**self.environment, "extra": extra}) for extra in ("", *extras)
@@ -77,7 +77,7 @@ class Target:
 
 
 def pins(target: Target) -> dict[str, str]:
-    """Return the version that constraints.txt pins each package to on ``target``."""
+    """Return the version constraints.txt pins for each package on ``target``."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     requirements = [Requirement(line) for line in lines if line]
     return {
@@ -88,7 +88,7 @@ def pins(target: Target) -> dict[str, str]:
 
 
 def gather(target: Target, extras: Sequence[str], wheels: Path) -> None:
-    """Build our wheel and download all it needs on ``target``, directly or not."""
+    """Build our wheel and download its direct and indirect dependencies for ``target``."""
     build_own(wheels)
     pinned, there = pins(target), {"centernetd"}
     latest: Mapping[str, Iterable[str]] = {"centernetd": extras}
@@ -105,7 +105,7 @@ def gather(target: Target, extras: Sequence[str], wheels: Path) -> None:
 
 
 def build_own(wheels: Path) -> None:
-    """Build our wheel, from a copy: what former builds left in the checkout would be packed."""
+    """Build our wheel from a copy, so that leftovers of old builds are not packed."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "daemon", Path(folder, "daemon"))
         for name in ("LICENSE", "README.md", "pyproject.toml"):
@@ -114,7 +114,7 @@ def build_own(wheels: Path) -> None:
 
 
 def download(target: Target, versions: Mapping[str, str], wheels: Path) -> None:
-    """Download the wheels for ``target`` of packages in these versions."""
+    """Download the wheels of these package versions for ``target``."""
     ready = [name + wanted for name, wanted in versions.items() if name not in PURE_SOURCE]
     if ready:
         pip("download", "--no-deps", f"--dest={wheels}", *target.options, *ready)
@@ -143,13 +143,13 @@ def metadata(wheel: Path) -> Message:
 
 
 def pip(command: str, *arguments: str) -> None:
-    """Run pip; what it says of an error is all there is to say."""
+    """Run pip, or exit; pip has printed the error itself."""
     if subprocess.run([sys.executable, "-m", "pip", command, "--quiet", *arguments]).returncode:
         raise SystemExit(1)
 
 
 def add_kit(target: Target, folder: Path) -> None:
-    """Add what deploy/setup.sh installs besides, what it is for, and the sums of all files."""
+    """Add the files that deploy/setup.sh installs, the target's name, and all checksums."""
     for name in KIT + FOLDERS:
         source, goal = ROOT / name, folder / name
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def add_kit(target: Target, folder: Path) -> None:
 
 
 def version_of(python: str) -> str:
-    """Return 3.12 for 3.12, and for a program such as python3.12 or /usr/bin/python3."""
+    """Return a version such as 3.12 unchanged, or that of a program such as python3.12."""
     if re.fullmatch(r"3\.\d+", python):
         return python
     program = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -172,7 +172,7 @@ def version_of(python: str) -> str:
 
 
 def main() -> None:
-    """Make the folder, anew if it is there."""
+    """Create the folder, replacing an existing one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="3.12, or a program")
     parser.add_argument("--arch", default=platform.machine(), choices=OLDEST_GLIBC)

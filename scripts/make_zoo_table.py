@@ -3,8 +3,8 @@
     python -m scripts.make_zoo_table [ARCHITECTURE ...]
 
 Networks have random weights with calibrated statistics (`tests/export/networks.py`). Each is
-exported by the command itself, in a process of its own, at 512x512, and run by ONNX Runtime with
-two threads. Rows of architectures that aren't named stay as they are. Needs the extra `export`.
+exported by the command itself, in a separate process, at 512x512, and run by ONNX Runtime with
+two threads. Rows of architectures that aren't named are kept. Needs the extra `export`.
 """
 
 import dataclasses
@@ -39,12 +39,12 @@ SIZE = (512, 512)
 CASES = [(name, "ctdet") for name in ARCHITECTURES] + [
     (name, "multi_pose") for name in ("dla_34", "hourglass")
 ]
-CLASSES = {"centernet_resnet50": 20}  # those of the published checkpoints; 80 of the others
-WIDTHS = {"dla_34": 256, "hourglass": 256}  # likewise; 64 of the others
-MEMORY = 4e9  # bytes, the most that an export may have
+CLASSES = {"centernet_resnet50": 20}  # as in the published checkpoints; others have 80
+WIDTHS = {"dla_34": 256, "hourglass": 256}  # likewise; others have 64
+MEMORY = 4e9  # bytes, the limit for an export
 
-# The command, which says at its end how much memory it had at most. The kernel's usage counts
-# of a child process begin with what its parent had.
+# The command, printing its peak memory at exit. The kernel's resource usage of a child process
+# would start from its parent's.
 EXPORT = """
 import atexit, pathlib, re, sys
 from centernetd.cli import main
@@ -56,7 +56,7 @@ main(sys.argv[1:])
 
 @dataclass(frozen=True)
 class Row:
-    """What one line of the table says, as text, in the order of `TITLES`."""
+    """One row of the table, as text, in the order of `TITLES`."""
 
     name: str
     parameters: str
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """The same in numbers: seconds, and the most bytes that the export had in memory."""
+    """The same as numbers: seconds, and the export's peak memory in bytes."""
 
     parameters: int
     flops: float
@@ -84,7 +84,7 @@ class Measured:
     found: Difference
 
     def beyond(self) -> list[str]:
-        """Return what is more than it may be; no timing is among it."""
+        """Return what exceeds its limit; timings have none."""
         limits = (
             (self.memory, MEMORY, "bytes in memory"),
             (self.found.pixels, 1e-3, "pixels apart"),
@@ -97,7 +97,7 @@ class Measured:
 
 
 def row(name: str, task: str, measured: Measured) -> Row:
-    """Put what was measured into words."""
+    """Format the measurements."""
     return Row(
         name=f"`{name}`" if task == "ctdet" else f"`{name}`, {task}",
         parameters=f"{measured.parameters / 1e6:.1f} M",
@@ -112,7 +112,7 @@ def row(name: str, task: str, measured: Measured) -> Row:
 
 
 def measure(name: str, task: str, folder: Path) -> Measured:
-    """Make a network, export it and measure the result."""
+    """Create a network, export it and measure the result."""
     pictures = frames(2, SIZE)
     classes = CLASSES.get(name, 80) if task == "ctdet" else 1
     network = calibrated(name, task, classes, pictures, WIDTHS.get(name, 64))
@@ -130,7 +130,7 @@ def measure(name: str, task: str, folder: Path) -> Measured:
 
 
 def _export(name: str, checkpoint: Path, prepared: Path) -> tuple[float, float]:
-    """Run the command; return its seconds and the most bytes it had in memory."""
+    """Run the command; return its seconds and its peak memory in bytes."""
     command = [sys.executable, "-c", EXPORT, "export", "--arch", name, "--input-size", "512x512"]
     command += ["--weights", str(checkpoint), "-o", str(prepared)]
     started = time.monotonic()
@@ -139,14 +139,14 @@ def _export(name: str, checkpoint: Path, prepared: Path) -> tuple[float, float]:
 
 
 def _flops(network: Network) -> float:
-    """Count a multiplication and an addition as two, of convolutions alone."""
+    """Count the FLOPs of convolutions; a multiplication and an addition count as two."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, *SIZE))
     return float(counter.get_total_flops())
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Put `rows` into the page in place of those of the same name, in the order of `CASES`."""
+    """Replace the rows of the same names in the page, keeping the order of `CASES`."""
     old = [line for line in lines_of("zoo") if line.startswith("| `")]
     lines = {line.split("|")[1].strip(): line for line in old}
     lines |= {row.name: str(row) for row in rows}
@@ -156,7 +156,7 @@ def write(rows: Sequence[Row]) -> None:
 
 
 def main(wanted: Sequence[str]) -> None:
-    """Measure the architectures that are named, or all; fail where one keeps not its limits."""
+    """Measure the named architectures, or all; fail if one exceeds its limits."""
     beyond: list[str] = []
     for name, task in CASES:
         if wanted and name not in wanted:

@@ -7,7 +7,7 @@ _PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
 def lines_of(name: str) -> list[str]:
-    """Return what stands between the marks of ``name``."""
+    """Return the lines between the marks of ``name``."""
     return _parts(name)[1].splitlines()
 
 
@@ -18,7 +18,7 @@ def fill(name: str, lines: Sequence[str]) -> None:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Part the page into what ends with the first mark, what is between, and the rest."""
+    """Split the page: up to the first mark, between the marks, and from the second on."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _, rest = _PAGE.read_text("utf-8").partition(begin)
     between, mark, after = rest.partition(end)

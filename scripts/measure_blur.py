@@ -30,18 +30,18 @@ import numpy as np
 from centernetd.sink.blur import GREY
 from scripts.make_demo import Box, Image, Plane, backdrop, cutout
 
-NOISE = 8  # of 255: what the encoder does to one grey
+NOISE = 8  # of 255: effect of the encoder on a uniform grey
 LEAST_VISIBLE = (0.3, 0.9)
 LARGE = 40  # pixels of height
-FACES = 6  # in a clip, as far as they find room
+FACES = 6  # in a clip, if there is room
 TRIES = 400
-REACH = 0.15  # of the picture: how far a face goes from the middle of its path
+REACH = 0.15  # of the frame: how far a face moves from the middle of its path
 AS_SHIPPED: Mapping[str, Any] = {}
 AS_BEFORE: Mapping[str, Any] = {"confidence": 0.4, "hold": "0s"}
 
 
 class Person(NamedTuple):
-    """A photograph: its module and path there, the part that is shown, and the face, by hand."""
+    """A photograph: its module and path there, the part used, and the face, drawn by hand."""
 
     package: str
     path: str
@@ -49,7 +49,7 @@ class Person(NamedTuple):
     face: Box
 
 
-SITTER = "Eileen Collins: frontal"  # of the demo
+SITTER = "Eileen Collins: frontal"  # the one in the demo
 PEOPLE = {
     # NASA, in the public domain
     SITTER: Person("skimage", "data/astronaut.png", (0, 0, 512, 512), (177, 62, 270, 178)),
@@ -60,7 +60,7 @@ PEOPLE = {
         (40, 0, 480, 480),
         (162, 137, 365, 334),
     ),
-    # MIT, as all of mahotas
+    # MIT, like all of mahotas
     "Luis Pedro Coelho: half turned": Person(
         "mahotas", "demos/data/luispedro.jpg", (0, 0, 300, 377), (44, 74, 228, 322)
     ),
@@ -81,7 +81,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Path2D:
-    """The way of a face: its centre and height, each as a mean, a swing, a rate and a phase."""
+    """Path of a face: centre and height, each with a mean, an amplitude, a rate and a phase."""
 
     name: str
     x: tuple[float, float, float, float]
@@ -89,7 +89,7 @@ class Path2D:
     height: tuple[float, float, float, float]
 
     def at(self, time: float, portrait: Portrait) -> tuple[float, float, float]:
-        """Return scale and shift that take the portrait into the picture."""
+        """Return scale and shift from the portrait to the frame."""
         x, y, height = (
             mean + swing * sin(2 * pi * (rate * time + phase))
             for mean, swing, rate, phase in (self.x, self.y, self.height)
@@ -100,7 +100,7 @@ class Path2D:
 
 
 class Face(NamedTuple):
-    """A face in one frame: whose, its box within the picture, its height, and what is visible."""
+    """A face in one frame: its person, clipped box, height, and visible share."""
 
     name: str
     box: Box
@@ -110,7 +110,7 @@ class Face(NamedTuple):
 
 @dataclass(frozen=True)
 class Clip:
-    """What is shown: the size is (width, height)."""
+    """A clip's content; the size is (width, height)."""
 
     seed: int
     size: tuple[int, int]
@@ -132,7 +132,7 @@ def _photo(person: Person) -> Image:
 
 
 def portraits() -> dict[str, Portrait]:
-    """Return everybody, with soft edges."""
+    """Return all portraits, with soft edges."""
     return {name: _portrait(person) for name, person in PEOPLE.items()}
 
 
@@ -152,7 +152,7 @@ def _portrait(person: Person) -> Portrait:
 
 
 def placed(box: Box, scale: float, x: float, y: float) -> Box:
-    """Take a box of a portrait into the picture."""
+    """Transform a box of a portrait to the frame."""
     return scale * box[0] + x, scale * box[1] + y, scale * box[2] + x, scale * box[3] + y
 
 
@@ -212,7 +212,7 @@ def truth(clip: Clip, ways: Iterable[Path2D], people: Mapping[str, Portrait]) ->
 
 
 def pictures(clip: Clip, ways: Iterable[Path2D], people: Mapping[str, Portrait]) -> Iterator[Image]:
-    """Yield the pictures of a clip, uint8 RGB."""
+    """Yield the frames of a clip, uint8 RGB."""
     empty = cv2.resize(backdrop(_photo(PEOPLE[SITTER])), clip.size)[:, :: (-1) ** clip.seed]
     for number in range(clip.rate * clip.seconds):
         canvas = empty.astype(np.float32)
@@ -222,7 +222,7 @@ def pictures(clip: Clip, ways: Iterable[Path2D], people: Mapping[str, Portrait])
 
 
 def _paint(canvas: Plane, layer: Plane, scale: float, x: float, y: float) -> None:
-    """Put a portrait over ``canvas``, low-passed first where it shrinks."""
+    """Draw a portrait onto ``canvas``, low-pass filtered first if it shrinks."""
     height, width = layer.shape[:2]
     x1, y1 = max(int(x), 0), max(int(y), 0)
     x2 = min(int(x + scale * width) + 1, canvas.shape[1])
@@ -253,7 +253,7 @@ def encode(path: Path, clip: Clip, images: Iterable[Image]) -> None:
 
 
 def record(source: Path, folder: Path, blur: Mapping[str, Any]) -> Path:
-    """Have the daemon record a clip with ``blur``; returns the recording."""
+    """Make the daemon record a clip with ``blur``; return the recording."""
     folder.mkdir()
     stream = {"source": str(source), "blur": dict(blur), "record": {"draw": "none"}}
     settings = {"version": 1, "streams": {"clip": stream}, "metrics": {"listen": None}}
@@ -279,7 +279,7 @@ def covered(video: Path, frames: Iterable[Iterable[Face]]) -> Iterator[tuple[int
 
 @dataclass
 class Tally:
-    """Faces and open faces by what is visible of them, and whether they are large."""
+    """Counts of faces and open faces, by visible share and size."""
 
     seen: Counter[tuple[float, bool]] = field(default_factory=Counter)
     open: Counter[tuple[float, bool]] = field(default_factory=Counter)
@@ -298,7 +298,7 @@ class Tally:
 
 
 def _of(count: int, total: int) -> str:
-    """Write a share with its interval: Wilson's, for 95 %, as if frames were independent."""
+    """Format a share with its 95 % Wilson interval, as if frames were independent."""
     if not total:
         return "-"
     share, z = count / total, 1.96
@@ -319,14 +319,14 @@ HEAD = "| | >= 30 % visible, >= 40 px | >= 30 %, smaller | >= 90 %, >= 40 px | >
 
 
 class Report:
-    """What was counted with one setting, by clip and by person, and what was open in a row."""
+    """Counts for one setting, by clip and by person, and runs of open frames."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Tally] = {}
         self.misses: Counter[tuple[str, str]] = Counter()
 
     def count(self, clip: Clip, video: Path, faces: Iterable[Iterable[Face]]) -> None:
-        """Take in a recording."""
+        """Add a recording."""
         for _, face, share in covered(video, faces):
             for row in (str(clip), face.name):
                 self.rows.setdefault(row, Tally()).add(face, share)
@@ -336,7 +336,7 @@ class Report:
                 self.misses[f"seed {clip.seed}, {clip}: {face.name}", size] += 1
 
     def show(self) -> None:
-        """Print all of it."""
+        """Print the report."""
         print(f"{HEAD}\n|---|---|---|---|---|")
         for row, tally in sorted(self.rows.items()):
             print(f"| {row} | {tally} |")

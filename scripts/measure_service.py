@@ -1,7 +1,7 @@
-"""Measure what watching the daemon costs: scrapes of 64 streams, start, and memory when idle.
+"""Measure the cost of monitoring: scrapes of 64 streams, start-up, and memory when idle.
 
-Run as ``python scripts/measure_service.py [text] [pages] [scraping] [start]`` (nothing: all) on
-a machine with nothing else to do. Needs ``centernetd fetch centerface``.
+Run ``python scripts/measure_service.py [text] [pages] [scraping] [start]`` (default: all) on an
+otherwise idle machine. Needs ``centernetd fetch centerface``.
 """
 
 import json
@@ -37,8 +37,8 @@ from centernetd.service.view import ConfigState, StreamView
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS = 64
-LABELS = 21  # as many as a stream may have: the model's first 20 and the rest
-SLICE, PAIRS = 10.0, 6  # seconds with scraping or without, and how many of each
+LABELS = 21  # the maximum per stream: the model's first 20 and the rest
+SLICE, PAIRS = 10.0, 6  # seconds with or without scraping, and how many of each
 SCRAPER = """
 import time
 from http.client import HTTPConnection
@@ -52,7 +52,7 @@ NOBODY = "rtsp://127.0.0.1:9/"
 
 
 def text() -> None:
-    """Time the encoding of all streams, ours beside the library's, in turns."""
+    """Time the encoding of all streams, ours against the library's, in turns."""
     registry = busy_registry()
     ours = Exposition(registry)
     kinds: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
@@ -71,7 +71,7 @@ def text() -> None:
 
 
 def pages() -> None:
-    """Measure the CPU time of answering ten scrapes a second, with nothing else to do."""
+    """Measure the CPU time of answering ten scrapes per second, on an otherwise idle daemon."""
     server = HttpServer(Address("127.0.0.1", 0), ScrapePage(busy_registry()))
     server.start()
     scraper = subprocess.Popen([sys.executable, "-c", SCRAPER.format(port=server.port)])
@@ -86,7 +86,7 @@ def pages() -> None:
 
 
 def busy_registry() -> CollectorRegistry:
-    """Return a registry of streams in which every label has been seen."""
+    """Return a registry with streams in which every label has been seen."""
     registry, views = CollectorRegistry(), []
     meters = PrometheusMeters(registry)
     for number in range(STREAMS):
@@ -124,9 +124,9 @@ def cost(work: Callable[[], object]) -> float:
 
 
 def scraping() -> None:
-    """Compare the frames a second of a daemon with 64 streams, scraped ten times a second or not.
+    """Compare the frame rates of a daemon with 64 streams, with and without ten scrapes per second.
 
-    The frames per CPU second of its own are compared as well: other programs change those less.
+    Also compares its frames per CPU second, on which other programs have less influence.
     """
     port = free_port()
     streams = {
@@ -149,7 +149,7 @@ def scraping() -> None:
 
 
 def slice_of(pid: int, port: int, scraped: bool) -> tuple[float, float]:
-    """Return frames a second and frames per CPU second over one slice of time."""
+    """Return frames per second and frames per CPU second over one slice of time."""
     until = time.monotonic() + SLICE
     scraper = HTTPConnection("127.0.0.1", port, timeout=60)  # kept open, as Prometheus does
     began, cpu, frames = time.monotonic(), cpu_seconds(pid), inferred(port)
@@ -164,7 +164,7 @@ def slice_of(pid: int, port: int, scraped: bool) -> tuple[float, float]:
 
 
 def begin() -> None:
-    """Time the start to READY and read the memory of an idle daemon."""
+    """Measure the time from start to READY, and the memory of an idle daemon."""
     cases = {
         "the demo": {"demo": {"source": str(DEMO)}},
         "an idle camera": {"gate": {"source": NOBODY}},
@@ -189,7 +189,7 @@ def begin() -> None:
 def start(
     folder: Path, streams: object, port: int | None, notify: str | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Start a daemon whose outputs stay in ``folder``."""
+    """Start a daemon that writes to ``folder``."""
     listen = None if port is None else f"127.0.0.1:{port}"
     config = folder / "config.yaml"
     config.write_text(json.dumps({"version": 1, "streams": streams, "metrics": {"listen": listen}}))
@@ -202,7 +202,7 @@ def start(
 
 
 def ready_socket(folder: Path) -> socket.socket:
-    """Return a socket that hears what the daemon would tell systemd."""
+    """Return a socket that receives the daemon's notifications to systemd."""
     told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     told.bind(str(folder / "notify"))
     told.settimeout(120)
@@ -210,7 +210,7 @@ def ready_socket(folder: Path) -> socket.socket:
 
 
 def get(port: int, path: str) -> bytes:
-    """Ask a page."""
+    """Request a page."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
@@ -220,13 +220,13 @@ def get(port: int, path: str) -> bytes:
 
 
 def inferred(port: int) -> int:
-    """Return how many frames the daemon has run its network on."""
+    """Return how many frames the daemon has run inference on."""
     streams = json.loads(get(port, "/status"))["streams"]
     return sum(stream["inferred"] for stream in streams.values())
 
 
 def wait_for_frames(port: int, count: int) -> None:
-    """Wait until so many frames are done."""
+    """Wait until ``count`` frames are done."""
     while True:
         try:
             if inferred(port) >= count:
@@ -237,18 +237,18 @@ def wait_for_frames(port: int, count: int) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time a process has taken (proc(5): fields 14 and 15, in ticks)."""
+    """Return the CPU time of a process (proc(5): fields 14 and 15, in ticks)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the memory a process holds (proc(5): the second field, in pages)."""
+    """Return the resident memory of a process (proc(5): the second field, in pages)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_port() -> int:
-    """Return a port that nobody has at the moment."""
+    """Return a port that is currently free."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 

@@ -1,8 +1,8 @@
-"""Measure what recording and keeping recordings cost: the tables of docs/benchmarks.md.
+"""Measure the cost of recording and retention: the tables of docs/benchmarks.md.
 
     python scripts/measure_storage.py [FOLDER]
 
-FOLDER is on the disk that is to be measured; its content is removed.
+FOLDER must be on the disk to be measured; its content is removed.
 """
 
 import os
@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
 
 
 def copying(folder: Path) -> Iterator[str]:
-    """Record the demo in both ways, on top of decoding it, in turns."""
+    """Measure both ways of recording the demo, and only decoding it, in turns."""
     ways: Sequence[tuple[str, Callable[[Path], None]]] = (
         ("decode only", lambda _: _decode(None)),
         ("annotated", lambda place: _decode(_annotating(place))),
@@ -101,7 +101,7 @@ def _copying(folder: Path) -> Callable[[Picture, int], None]:
 
 
 def _discard(_: object) -> None:
-    """Forget a result."""
+    """Ignore a result."""
 
 
 def _result(image: NDArray[np.uint8], number: int, wall_time: float = 0.0) -> Result:
@@ -110,7 +110,7 @@ def _result(image: NDArray[np.uint8], number: int, wall_time: float = 0.0) -> Re
 
 @dataclass
 class Bytes:
-    """What went where: out of the encoders, and into files."""
+    """Bytes out of the encoders, and into files."""
 
     encoded: int = 0
     synced: int = 0
@@ -118,7 +118,7 @@ class Bytes:
 
 
 def sixteen_streams(folder: Path) -> Iterator[str]:
-    """Record 16 streams of 640x360 at their pace; then once more without fdatasync."""
+    """Record 16 live streams of 640x360, with and then without fdatasync."""
     images = [_scaled(picture.image) for picture in VideoSource(SourceUri(str(DEMO)), 5.0)]
     for name, interval in (("fdatasync each second", 1.0), ("never, but at the end", 1e9)):
         place = folder / str(int(interval))
@@ -193,13 +193,13 @@ def _counted() -> Iterator[Bytes]:
 
 
 def _written() -> int:
-    """Return the bytes that this process has handed to the kernel."""
+    """Return the bytes that this process has passed to the kernel."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["wchar"])
 
 
 def retention(folder: Path) -> Iterator[str]:
-    """Keep 100,000 files for a minute, in which each of 16 streams completes a file."""
+    """Retain 100,000 files for a minute in which each of 16 streams completes a file."""
     head = b"\0\0\0\x20ftyp" + FROM_CAMERA.encode()
     made_at = time.time() - 7 * 86_400
     for number in range(FILES):

@@ -1,9 +1,9 @@
-"""Record what torchvision's deform_conv2d gives, for tests/test_deform.py to be held against.
+"""Record results of torchvision's deform_conv2d as a reference for tests/test_deform.py.
 
     python scripts/record_deform_conv.py [--check]
 
 With ``--check``, nothing is written and the recorded arrays are compared with torchvision's.
-Needs torch and torchvision, which nothing else here does.
+Needs torch and torchvision.
 """
 
 import sys

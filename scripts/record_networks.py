@@ -28,7 +28,7 @@ CASES += [(name, task) for name in ("dla_34", "hourglass") for task in ("ctdet",
 
 
 class DCN(nn.Module):
-    """Takes the place of DCNv2's layer, always 3x3 there: the same keys and results."""
+    """Replaces DCNv2's layer, always 3x3 there, with the same keys and results."""
 
     def __init__(self, inputs: int, outputs: int, **_: object) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class DCN(nn.Module):
         self.conv_offset_mask = nn.Conv2d(inputs, 27, 3, padding=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Offsets are the first two thirds of what the inner convolution gives."""
+        """Use the first two thirds of the inner convolution's result as offsets."""
         found = self.conv_offset_mask(image)
         offset, mask = found[:, :18], found[:, 18:].sigmoid()
         return deform_conv2d(image, offset, self.weight, self.bias, padding=1, mask=mask)
@@ -52,7 +52,7 @@ def import_centernet(checkout: Path) -> None:
 
 
 def make_centernet(name: str, heads: dict[str, int]) -> nn.Module:
-    """Make one of xingyizhou/CenterNet's networks, nothing downloaded."""
+    """Return one of xingyizhou/CenterNet's networks, without downloading weights."""
     width = WIDTHS.get(name, 64)
     if name == "dla_34":
         module: Any = import_module("networks.pose_dla_dcn")
@@ -66,7 +66,7 @@ def make_centernet(name: str, heads: dict[str, int]) -> nn.Module:
 
 
 def run(network: nn.Module, name: str) -> Any:  # noqa: ANN401
-    """Give the network its weights and the picture; return what it gives."""
+    """Load the network's weights, run it on the test image and return its outputs."""
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     network.load_state_dict(weights(shapes))
     network.eval()
@@ -80,7 +80,7 @@ def record(centernet: Path, centernet_pytorch: Path) -> dict[str, Array]:
     import_centernet(centernet)
     for name, task in CASES:
         heads = outputs(task, CLASSES[task])
-        maps = run(make_centernet(name, heads), name)[-1]  # of several stacks, the last
+        maps = run(make_centernet(name, heads), name)[-1]  # of the last stack
         values |= {f"xingyizhou/{name}/{task}/{head}": sample(maps[head]) for head in heads}
     sys.path.insert(0, str(centernet_pytorch))
     heads, module = outputs("ctdet", CLASSES["ctdet"]), import_module("nets.centernet")

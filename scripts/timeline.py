@@ -1,6 +1,6 @@
-"""Draws when copies and compute ran on the GPU: ``python scripts/timeline.py BENCH.json OUT.png``.
+"""Plot when copies and compute ran on the GPU: ``python scripts/timeline.py BENCH.json OUT.png``.
 
-Takes the JSON that ``python -m tests.gpu.bench`` writes.
+Reads the JSON that ``python -m tests.gpu.bench`` writes.
 """
 
 import json
@@ -16,7 +16,7 @@ LANES = {"copy_in": "copy in", "execute": "execute", "copy_out": "copy out"}
 
 
 def draw(source: Path, target: Path) -> None:
-    """Draw one bar a step, a lane a CUDA stream, a colour a batch."""
+    """Draw one bar per step, with a lane per CUDA stream and a colour per batch."""
     steps = json.loads(source.read_text())["timeline"]
     figure, axes = plt.subplots(figsize=(10, 2.6), layout="constrained")
     colours = plt.get_cmap("tab10")

@@ -1,4 +1,4 @@
-"""The command line: arguments in, lines out; the work is done elsewhere."""
+"""The command line: parses arguments and prints results; the work is done elsewhere."""
 
 from centernetd.cli.app import main
 

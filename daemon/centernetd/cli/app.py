@@ -1,4 +1,4 @@
-"""The commands together, their common options, and how each of them fails."""
+"""All commands, their common options, and the handling of their errors."""
 
 import sys
 import traceback
@@ -38,7 +38,7 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit; an error is one sentence on stderr and an exit code."""
+    """Run the command line and exit; errors print one sentence on stderr and set an exit code."""
     invocation = Invocation()
     try:
         with redirect_stdout(StandardOutput(sys.stdout)):
@@ -48,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         with suppress(OSError):
             _tell(error, debug=invocation.debug)
     if invocation.engine_failed or code == _INTERRUPTED:
-        leave(code)  # threads may hang, in a library or for a camera: nobody waits for them
+        leave(code)  # don't wait for threads that hang, in a library or on a camera
     discard_unwritten()
     sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None, invocation: Invocation) -> int:
-    """Return the exit code, once everything is written out."""
+    """Return the exit code, once all output is written."""
     try:
         app(args=arguments, obj=invocation)
     except SystemExit as ended:

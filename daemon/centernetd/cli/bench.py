@@ -1,4 +1,4 @@
-"""``centernetd bench``: what each stage costs, and how near the pipeline comes to the bound."""
+"""``centernetd bench``: the cost of each stage, and the pipeline's speed against its bound."""
 
 import re
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What ``centernetd bench --streams`` prints."""
+"""Output of ``centernetd bench --streams``."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ _NOTE = (
 
 
 def show_streams(loads: Iterable[Load]) -> None:
-    """Print a row for each number of streams, once all have been run."""
+    """Print a row for each number of streams, once all runs are finished."""
     table = Table(*_COLUMNS)
     decoders: set[str] = set()
     bound = 0.0

@@ -1,4 +1,4 @@
-"""``centernetd check``: whether the configuration is right, and this box can do it."""
+"""``centernetd check``: whether the configuration is valid, and this machine can run it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""``centernetd detect``: still images."""
+"""``centernetd detect``: detection in still images."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from centernetd.sink.events import listed
 
 
 class Backend(str, Enum):
-    """What the network may be run on."""
+    """Engines the network can run on."""
 
     AUTO = "auto"
     CPU = "onnxruntime-cpu"
@@ -59,7 +59,7 @@ def _with_progress(stills: Iterator[Still], total: int) -> Iterator[Still]:
     with Progress(
         console=console,
         transient=True,
-        # what is printed goes above the bar on a terminal; elsewhere it must stay on stdout
+        # on a terminal, output goes above the bar; elsewhere it must stay on stdout
         redirect_stdout=sys.stdout.isatty(),
         disable=not console.is_terminal,
     ) as bar:
@@ -67,7 +67,7 @@ def _with_progress(stills: Iterator[Still], total: int) -> Iterator[Still]:
 
 
 def _save(image: Image, folder: Path, name: str) -> bool:
-    """Write a drawn copy, or say why not: what is found in the others is wanted all the same."""
+    """Write an annotated copy, or print why not: an error must not stop the other images."""
     try:
         save(image, folder, name)
     except SinkError as error:
@@ -92,7 +92,7 @@ def _show(still: Still, labels: Sequence[str], as_json: bool) -> None:
 def _record(
     path: Path, image: Image, detections: Detections, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what --json prints of an image: detections as the event log has them."""
+    """Return the --json output for an image, with detections as in the event log."""
     height, width = image.shape[:2]
     found = listed(detections, labels)
     return {"image": str(path), "width": width, "height": height, "detections": found}

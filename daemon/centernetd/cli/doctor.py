@@ -1,4 +1,4 @@
-"""``centernetd doctor``: what this box has."""
+"""``centernetd doctor``: what this machine has."""
 
 import dataclasses
 import json
@@ -45,4 +45,4 @@ def _pack(file: Path, config: Path | None, url: str | None) -> None:
         if text.startswith("not collected"):
             print(f"{name}: {text}", end="")
     print(f"packed into {file}: look through it before you send it, it names cameras' addresses")
-    leave(0)  # whatever hangs on this box, this command doesn't
+    leave(0)  # don't hang, whatever else hangs on this machine

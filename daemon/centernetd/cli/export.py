@@ -1,4 +1,4 @@
-"""``centernetd export``: from a PyTorch checkpoint to a model that is ready to run."""
+"""``centernetd export``: from a PyTorch checkpoint to a prepared model."""
 
 from functools import partial
 from pathlib import Path

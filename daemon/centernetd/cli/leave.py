@@ -1,4 +1,4 @@
-"""Ending the process: what was printed is written out, and the interpreter may be left out."""
+"""Ending the process: flushes output, and can bypass the interpreter's shutdown."""
 
 import logging
 import os
@@ -9,23 +9,23 @@ from centernetd.errors import StartupError
 
 
 class StandardOutput:
-    """Standard output, of which a failure can be told from that of any file."""
+    """Standard output whose write errors can be distinguished from those of other files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the rest is the stream's own
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream returns
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write ``text``, or raise StartupError; BrokenPipeError where nobody reads on."""
+        """Write ``text``, or raise `StartupError`; `BrokenPipeError` if the reader is gone."""
         try:
             return self._stream.write(text)
         except OSError as error:
             raise _told(error) from None
 
     def flush(self) -> None:
-        """Write out what was printed; raises as `write` does."""
+        """Flush the output; raises as `write` does."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -33,9 +33,9 @@ class StandardOutput:
 
 
 def leave(code: int) -> NoReturn:
-    """End now: a thread lost in native code, or a lost GPU, can't be ended in order.
+    """Exit immediately: a thread lost in native code, or a lost GPU, rules out a clean exit.
 
-    The interpreter would wait for the one, and touch the other when it frees what is left.
+    The interpreter would wait for the thread, and touch the GPU when freeing objects.
     """
     logging.shutdown()
     discard_unwritten()
@@ -43,7 +43,7 @@ def leave(code: int) -> NoReturn:
 
 
 def discard_unwritten() -> None:
-    """Flush, or throw away what is left: the interpreter would try again, and exit with 120."""
+    """Flush or discard what is buffered: the interpreter would retry, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         _discard_unwritten(stream)
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they stand for."""
+"""Options shared by several commands, and their evaluation."""
 
 import re
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ _DEFAULT_CONFIG = Path("config.yaml")
 
 @dataclass
 class Invocation:
-    """What the options before the command say; every command finds it in its context.
+    """The options before the command, available to every command in its context.
 
-    A command notes in ``engine_failed`` that the process can't be ended in order.
+    A command sets ``engine_failed`` if the process can't exit cleanly.
     """
 
     debug: bool = False
@@ -43,7 +43,7 @@ Url = Annotated[
 
 
 class Precision(str, Enum):
-    """What a network may compute in."""
+    """Precisions a network may compute in."""
 
     FLOAT32 = FLOAT32
     FLOAT16 = FLOAT16
@@ -61,18 +61,18 @@ CalibrateOption = Annotated[
 
 
 def refuse_half_of_int8(precision: Precision | None, video: str | None) -> None:
-    """Refuse a video without int8; int8 without a video is for a model that has it already."""
+    """Refuse a video without int8. Int8 without a video is valid for a model already in int8."""
     if video is not None and precision is not Precision.INT8:
         raise typer.BadParameter("--calibrate is for --precision int8")
 
 
 def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
-    """Load the configuration file, config.yaml where none is named.
+    """Load the configuration file, config.yaml by default.
 
     Raises
     ------
     ConfigError
-        When it is missing or refused.
+        The file is missing or invalid.
     """
     config = load(config_path(path), base_dir)
     logs.redactor().learn(config.secrets())
@@ -80,12 +80,12 @@ def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
 
 
 def config_path(path: Path | None) -> Path:
-    """Return the configuration file that is meant, config.yaml where none is named.
+    """Return the path of the configuration file, config.yaml by default.
 
     Raises
     ------
     ConfigError
-        When it is missing.
+        The file is missing.
     """
     path = path or _DEFAULT_CONFIG
     if not path.exists():
@@ -97,7 +97,7 @@ def config_path(path: Path | None) -> Path:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read ``HxW``, as in 512x512."""
+    """Parse ``HxW``, such as 512x512."""
     match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size: write HEIGHTxWIDTH, as in 512x512")

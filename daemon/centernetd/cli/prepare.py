@@ -91,7 +91,7 @@ def prepare(
 
 
 def write(make: Make, output: Path, options: PrepareOptions, video: str | None) -> None:
-    """Have ``make`` write a prepared model, calibrated where a video is given; say what it is."""
+    """Have ``make`` write a prepared model, calibrated on ``video`` if given; print a summary."""
     if video is None:
         print(_summary(output, make(output, options, ())))
         return

@@ -1,4 +1,4 @@
-"""``centernetd reload``: have a running daemon read its configuration again."""
+"""``centernetd reload``: make a running daemon reload its configuration."""
 
 from centernetd.cli.options import ConfigFile, config_path
 from centernetd.commands.reload import reload as ask_to_reload

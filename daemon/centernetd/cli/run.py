@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Draw(str, Enum):
-    """What is drawn into a recording."""
+    """Annotations drawn into a recording."""
 
     BOXES = "boxes"
     BLUR = "blur"
@@ -114,7 +114,7 @@ def run(
 def _asked(
     confidence: float | None, labels: str | None, draw: Draw | None, events: bool
 ) -> dict[str, dict[str, Any]]:
-    """Return what the options set, as the sections of a stream have it."""
+    """Return the settings made by options, as sections of a stream's configuration."""
     asked: dict[str, dict[str, Any]] = {"detect": {}, "record": {}, "events": {}}
     if confidence is not None:
         asked["detect"]["confidence"] = confidence
@@ -140,7 +140,7 @@ def _run(
     *,
     alone: bool,
 ) -> int:
-    """Run to the end and return the exit code; print what was captured where that fails."""
+    """Run to the end and return the exit code; on failure, print what was captured."""
     waited_for = alone and sys.stderr.isatty()
     only_files = all(stream.from_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
@@ -156,7 +156,7 @@ def _run(
             return supervisor.run(on_tick)
     except Exception:
         invocation.engine_failed = supervisor.engine_failed or bool(supervisor.left_behind)
-        with suppress(StartupError):  # what is raised says more than that nobody could be told
+        with suppress(StartupError):  # the original error matters more than failing to print
             _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
         raise
 
@@ -168,7 +168,7 @@ def _convert(lanes: Iterable[Lane]) -> None:
 
 
 def _refuse_wrong_password(lanes: Sequence[Lane]) -> None:
-    """Raise SourceError where somebody waits at a terminal for a source that refuses them."""
+    """Raise `SourceError` if a source rejects the password of a user waiting at a terminal."""
     if any(lane.ledger.read().captured for lane in lanes):
         return
     for lane in lanes:
@@ -177,7 +177,7 @@ def _refuse_wrong_password(lanes: Sequence[Lane]) -> None:
 
 
 def _tell(lanes: Iterable[Lane]) -> None:
-    """Print where each stream's recording is or what was found, then each stream's receipt."""
+    """Print each stream's recording or detections, then each stream's receipt."""
     lanes = list(lanes)
     for lane in lanes:
         if lane.status.output is not None:

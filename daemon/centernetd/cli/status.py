@@ -1,4 +1,4 @@
-"""``centernetd status``: a running daemon's table."""
+"""``centernetd status``: a table of a running daemon's streams."""
 
 import typer
 

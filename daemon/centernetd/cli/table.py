@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-_WIDE = 1000  # for a file or a pipe, where nothing need be wrapped
+_WIDE = 1000  # for files and pipes, which need no wrapping
 
 
 def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
