@@ -176,6 +176,7 @@ class FakeEngine:
         return self._slots
 
     def bucket(self, size: int) -> int:
+        self._refuse_if(not 1 <= size <= self._shape[0], f"a batch of {size}")
         return min(1 << (size - 1).bit_length(), self._shape[0])
 
     def enqueue(self, slot: Slot, size: int) -> None:

@@ -522,3 +522,23 @@ def test_what_is_being_read_is_closed_whatever_goes_wrong() -> None:
     house = House(FILE, FakeSource([fault])).run()
     assert house.openings.opened[0].closed == 1
     assert house.lane.status.last_error == "a fault while reading: ZeroDivisionError"
+
+
+def test_pictures_that_no_key_frame_preceded_are_said_to_be_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    House(FILE, FakeSource([picture(0)], damaged=3, held_back=3)).run()
+    assert caplog.messages == [
+        f"{FILE}: 3 pictures were held back, as no key frame or recovery point had come yet"
+    ]
+
+
+def test_a_return_from_what_was_not_logged_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    house = House(LIVE, *(FakeSource([picture(0)]) for _ in range(4)))
+    house.openings._steps += [FakeSource([picture(0), house.stop.set])]
+    house.run()
+    told = [message.split()[1] for message in caplog.messages]
+    assert told == ["fakedec,", "the", "fakedec,"], "running, the source ended, running"

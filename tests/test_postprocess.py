@@ -94,6 +94,13 @@ def test_a_class_that_the_model_has_not_is_thrown_away_and_counted(class_id: flo
     assert (len(kept), broken) == (0, 1)
 
 
+@pytest.mark.parametrize("class_id", [0, 1])
+def test_a_broken_row_costs_no_other(class_id: int) -> None:
+    kept, broken = process(rows((0, 0, 9, 9, 0.9, np.nan), (0, 0, 5, 5, 0.8, class_id)))
+    np.testing.assert_array_equal(kept.class_id, [class_id])
+    assert broken == 1
+
+
 def test_keypoints_follow_their_boxes_and_keep_their_scores() -> None:
     keypoints = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     found, _ = process(

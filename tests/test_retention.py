@@ -499,3 +499,17 @@ def test_a_leap_back_and_a_drift_are_believed_at_once() -> None:
     assert clock.read(NOW - day + 10 + DRIFT, 20.0) == NOW - day + 10 + DRIFT
     assert clock.read(NOW, 30.0) < NOW - day + 100
     assert clock.read(NOW - day, 40.0) == NOW - day, "the leap didn't last"
+
+
+def test_before_the_first_scan_only_what_is_completed_counts(storage: Storage) -> None:
+    put(storage.root, video(1), age=50)
+    retention = Retention(storage, limited(), OUTPUTS)
+    assert retention.doubtful, "a scan is wanted"
+    assert retention.newest is None
+    retention.keep(NOW)
+    assert storage.status.size == 0
+    completed = put(storage.root, video(2), age=40)
+    storage.end(completed, completed)
+    retention.keep(NOW)
+    assert storage.status.size == 1000
+    assert retention.newest == NOW - 40

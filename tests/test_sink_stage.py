@@ -247,3 +247,13 @@ def test_how_long_the_write_in_hand_takes_is_known_from_outside(at_close: str) -
     stage.run()
     assert seen == [7, 7, 9]
     assert stage.busy_for == 0
+
+
+def test_a_failure_at_the_end_is_told_unless_the_outage_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lane = run(FakeSink(["hold"], "fail"))
+    assert dropped(lane, Reason.FAILED) == 1
+    assert caplog.messages == ["the disk is full; frames are dropped until it works again"]
+    run(FakeSink(["fail"], "fail"))
+    assert len(caplog.messages) == 2
