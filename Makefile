@@ -16,7 +16,7 @@ QUICK  ?=
 ROUNDS ?= $(if $(QUICK),1,10)
 SOAK   ?= $(if $(QUICK),0.3,22)
 
-.PHONY: run test test-export test-export-all faults test-systemd lint bench
+.PHONY: run test test-export test-export-all faults mutants test-systemd lint bench
 .PHONY: install uninstall rollback wheelhouse constraints clean
 
 run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where the video is
@@ -31,6 +31,9 @@ faults: $(VENV)/installed-dev ## try what is promised about faults; without QUIC
 		FAULTS_COMMAND="make faults ROUNDS=$(ROUNDS) SOAK=$(SOAK)" \
 		$(BIN)/python -m pytest tests/faults -o timeout=$(if $(QUICK),300,7200) $(if $(QUICK),,|| failed=1; \
 		$(BIN)/python -m tests.faults.report out/faults.json && exit $${failed:-0})
+
+mutants: $(VENV)/installed-dev ## plant small faults in core modules, and count those that the tests notice
+	nice $(BIN)/python scripts/mutants.py $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 test-systemd: $(VENV)/installed-dev ## install and run the service in a booted Debian, as root
 	$(BIN)/python -m pytest tests/systemd/walk.py
