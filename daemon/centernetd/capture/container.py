@@ -163,7 +163,7 @@ def video_of(container: InputContainer) -> VideoStream:
 
 
 def _coding_of(container: InputContainer, stream: VideoStream) -> str:
-    """Return FFmpeg's name of a codec without decoder, which only its text dump contains."""
+    """Return FFmpeg's name of a codec without a decoder, which only its text dump contains."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:

@@ -1,1 +1,1 @@
-"""Where results go: recordings and event logs, and the disk that they are on."""
+"""Sinks: recordings, event logs, and the disk they are stored on."""

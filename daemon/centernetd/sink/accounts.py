@@ -1,4 +1,4 @@
-"""Which frames are safe, told from what has become of their packets."""
+"""Deciding which frames are safely written, from the outcome of their packets."""
 
 from collections import deque
 from enum import Enum
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Settled(NamedTuple):
-    """How many frames have found their end, and which."""
+    """Numbers of frames by final outcome."""
 
     written: int = 0
     unwanted: int = 0
@@ -14,7 +14,7 @@ class Settled(NamedTuple):
 
 
 class Fate(Enum):
-    """What became of a packet."""
+    """The outcome of a packet."""
 
     WRITTEN = "written"
     UNWANTED = "unwanted"
@@ -22,25 +22,25 @@ class Fate(Enum):
 
 
 class Accounts:
-    """Frames that wait for the fate of their packets; both come in order, by packet number."""
+    """Frames waiting for the outcome of their packets; both arrive in packet-number order."""
 
     def __init__(self) -> None:
         self._owed: deque[int] = deque()
-        self._fates: deque[tuple[int, Fate]] = deque()  # up to which number, and which
+        self._fates: deque[tuple[int, Fate]] = deque()  # last packet number and its outcome
 
     def owe(self, number: int) -> None:
-        """Note a frame that shares the fate of packet ``number``."""
+        """Record a frame that shares the outcome of packet ``number``."""
         self._owed.append(number)
 
     def decide(self, number: int, fate: Fate) -> None:
-        """Note the fate of every packet up to ``number`` that has none yet."""
+        """Record the outcome of every packet up to ``number`` that is still undecided."""
         if number > (self._fates[-1][0] if self._fates else 0):
             if self._fates and self._fates[-1][1] is fate:
                 self._fates.pop()
             self._fates.append((number, fate))
 
     def settle(self) -> Settled:
-        """Return the frames whose fate is known now, and forget them."""
+        """Remove the frames whose outcome is known and return their numbers."""
         counts = dict.fromkeys(Fate, 0)
         while self._owed and self._fates and self._owed[0] <= self._fates[-1][0]:
             number = self._owed.popleft()
@@ -50,5 +50,5 @@ class Accounts:
         return Settled(*counts.values())
 
     def forget(self) -> None:
-        """Forget the frames that wait: they have been counted as lost."""
+        """Discard the waiting frames, which have been counted as lost."""
         self._owed.clear()

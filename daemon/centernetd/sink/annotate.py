@@ -1,4 +1,4 @@
-"""Drawing detections into a picture."""
+"""Drawing detections into a picture: boxes, labels and keypoints."""
 
 import colorsys
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
 class _Pen(NamedTuple):
-    """Sizes that look alike in every picture: two pixels of line at 720p."""
+    """Line and font sizes relative to the picture: lines are two pixels wide at 720p."""
 
     line: int
     font_scale: float
@@ -42,7 +42,7 @@ class _Pen(NamedTuple):
 def draw_boxes(image: Image, detections: Detections, labels: Sequence[str]) -> None:
     """Draw boxes, labels with scores, and keypoints into ``image`` (BGR, in place).
 
-    Boxes that reach out of the picture are drawn along its edge. Weak detections are drawn
+    Boxes that extend beyond the picture are drawn along its edge. Weak detections are drawn
     first, so that strong ones stay readable.
     """
     pen = _Pen.of(image)
@@ -58,13 +58,13 @@ def draw_boxes(image: Image, detections: Detections, labels: Sequence[str]) -> N
 
 
 def label_of(class_id: int, labels: Sequence[str]) -> str:
-    """Return the name of a class; its number where the model names none."""
+    """Return the name of a class, or its number if the model does not name it."""
     return labels[class_id] if class_id < len(labels) else str(class_id)
 
 
 @cache
 def colour_of(class_id: int) -> Colour:
-    """Return the class's own bright colour."""
+    """Return the bright colour assigned to the class."""
     red, green, blue = colorsys.hsv_to_rgb((0.35 + class_id * GOLDEN_RATIO) % 1, 0.85, 0.95)
     return round(255 * blue), round(255 * green), round(255 * red)
 
@@ -82,7 +82,7 @@ def _draw_keypoints(image: Image, points: NDArray[np.float32], colour: Colour, p
 
 
 def _draw_text(image: Image, text: str, x: int, y: int, colour: Colour, pen: _Pen) -> None:
-    """Write on a filled strip that sits on the box, or inside it at the top of the picture."""
+    """Write on a filled strip on top of the box, or inside it at the top of the picture."""
     (width, height), baseline = cv2.getTextSize(text, FONT, pen.font_scale, pen.font_line)
     strip = height + baseline + pen.padding
     left = max(0, min(x, image.shape[1] - width - 2 * pen.padding))

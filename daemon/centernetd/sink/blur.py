@@ -1,4 +1,4 @@
-"""The one place where what was found in a stream's pictures is covered, before they go anywhere."""
+"""Covering detections in a stream's pictures, in one place, before they are stored."""
 
 import logging
 from collections import deque
@@ -15,15 +15,15 @@ from centernetd.flow import EVERYTHING, Filter, Result
 
 log = logging.getLogger(__name__)
 
-MOST_FRAMES = 64  # that wait: a second of 60 frames/s
-MOST_BYTES = 768 * 2**20  # of them: half a second of 4K at 60 frames/s, a quarter of 8K at 30
+MOST_FRAMES = 64  # that may wait: one second at 60 frames/s
+MOST_BYTES = 768 * 2**20  # for those: half a second of 4K at 60 frames/s, a quarter of 8K at 30
 
-# Measured with the built-in face detector on its own boxes in the demo: of 1518 faces of 40
-# pixels and more it finds 2 again in the recording (mosaic, threshold 0.4, IoU 0.3). Before
-# encoding, on every 12th frame: none; 6 % with a margin of 0.3 and 5 cells, 46 % with 0.3 and 8
-# cells, 5 % with 0.1 and 4; ellipses leave it 4 to 19 points more than rectangles.
+# Measured with the built-in face detector on its own boxes in the demo: of 1518 faces of at
+# least 40 pixels it finds 2 again in the recording (mosaic, threshold 0.4, IoU 0.3). Before
+# encoding, on every 12th frame: 0; 6 % with a margin of 0.3 and 5 cells, 46 % with 0.3 and 8
+# cells, 5 % with 0.1 and 4; with ellipses 4 to 19 points more than with rectangles.
 # Filled, in two clips of scripts/measure_blur.py (seeds 2 and 3, 720p25; 1595 faces, 23 of them
-# open whatever the margin): less than 95 % covered were 437 with no margin, 68 with 0.1, 29 with
+# uncovered at any margin): less than 95 % covered were 437 without margin, 68 with 0.1, 29 with
 # 0.2, 26 with 0.35.
 MARGIN = 0.35  # of the box, on every side
 LEAST_MARGIN = 4  # pixels
@@ -36,7 +36,7 @@ Boxes = NDArray[np.float32]
 
 
 class _Seen(NamedTuple):
-    """The boxes of one frame, which had this time (seconds) and size (height, width)."""
+    """The boxes of one frame, with its time (seconds) and size (height, width)."""
 
     time: float
     size: tuple[int, ...]
@@ -44,10 +44,10 @@ class _Seen(NamedTuple):
 
 
 class Blur:
-    """Holds the frames of one stream back until all that is to be covered in them is known.
+    """Holds back the frames of one stream until everything to cover in them is known.
 
-    Covered in a frame is every box of the frames up to ``hold`` before and after it, to the
-    millisecond of the stream's own time. Without ``config`` frames pass as they came.
+    In each frame, the boxes of all frames up to ``hold`` before and after it are covered,
+    rounded to milliseconds of stream time. Without ``config``, frames pass unchanged.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Blur:
         covers: Filter | None = None,
         hurried: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Cover what passes ``covers`` in ``stream``; once ``hurried``, the last are forgotten."""
+        """Cover what passes ``covers`` in ``stream``; once ``hurried``, drop the last frames."""
         self._stream = stream
         self._style = STYLES[config.style] if config else None
         self._hold = round(1000 * config.hold) if config else 0  # milliseconds
@@ -67,13 +67,13 @@ class Blur:
         self._seen: deque[_Seen] = deque()
 
     def add(self, result: Result) -> None:
-        """Take the next frame; its picture is drawn on in place when its turn comes."""
+        """Take the next frame; its picture is covered in place by `take`."""
         frame, found = result.frame, self._covers(result.detections)
         self._waiting.append(result)
         self._seen.append(_Seen(frame.time, frame.image.shape[:2], found.xyxy))
 
     def due(self, *, last: bool = False) -> bool:
-        """Whether `take` may be called: the oldest frame waits for no other, or the last came."""
+        """Return whether `take` may be called: the oldest frame waits for no other, or ``last``."""
         if last and self._hurried():
             self.forget()
         if not self._waiting or last:
@@ -89,12 +89,12 @@ class Blur:
         return full
 
     def take(self) -> Result:
-        """Return the oldest frame, covered and without keypoints; where that fails it is gone.
+        """Return the oldest frame, covered and without keypoints; on failure it is dropped.
 
         Raises
         ------
         ValueError
-            When a box is not finite, or whatever else goes wrong: the picture must not be shown.
+            When a box is not finite. After any exception the picture must not be shown.
         """
         result = self._waiting.popleft()
         time, image = result.frame.time, result.frame.image
@@ -108,7 +108,7 @@ class Blur:
         return replace(result, detections=replace(result.detections, keypoints=None))
 
     def forget(self) -> None:
-        """Forget the frames that wait; what was found in them still holds."""
+        """Drop the waiting frames; their boxes remain in effect."""
         self._waiting.clear()
 
 
@@ -118,7 +118,7 @@ def cover(image: Picture, xyxy: Boxes, style: Callable[[Picture], None]) -> None
     Raises
     ------
     ValueError
-        When a box is not finite: the picture must then not be shown.
+        When a box is not finite; the picture must not be shown then.
     """
     if not np.isfinite(xyxy).all():
         raise ValueError("a box that is not finite can't be covered")
@@ -129,12 +129,12 @@ def cover(image: Picture, xyxy: Boxes, style: Callable[[Picture], None]) -> None
 
 
 def fill(region: Picture) -> None:
-    """Leave nothing of a region: one grey."""
+    """Replace a region by uniform grey."""
     region[:] = GREY
 
 
 def mosaic(region: Picture) -> None:
-    """Leave at most 4 by 4 mean colours of a region, whatever its size, run together."""
+    """Reduce a region of any size to at most 4 by 4 mean colours, interpolated."""
     height, width = region.shape[:2]
     across, down = (max(1, min(CELLS, side // LEAST_CELL)) for side in (width, height))
     colours = cv2.resize(region, (across, down), interpolation=cv2.INTER_AREA)
@@ -149,7 +149,7 @@ def _milliseconds(earlier: float, later: float) -> int:
 
 
 def _scaled(seen: _Seen, size: tuple[int, ...]) -> Boxes:
-    """Return the boxes in a picture of ``size``: a camera may change that at any time."""
+    """Return the boxes scaled to a picture of ``size``: a camera may change it at any time."""
     if seen.size == size:
         return seen.xyxy
     return seen.xyxy * np.tile(np.divide(size, seen.size)[::-1], 2).astype(np.float32)

@@ -1,23 +1,23 @@
-"""The wall clock, for those who delete by it."""
+"""A wall clock for deleting by age, which distrusts leaps."""
 
-PATIENCE = 3600.0  # seconds until a leap is believed
-DRIFT = 60.0  # seconds that are no leap
+PATIENCE = 3600.0  # seconds until a leap is accepted
+DRIFT = 60.0  # seconds that do not count as a leap
 
 
 class BelievedClock:
-    """Tells Unix time; a leap forward is believed only when it has lasted for an hour.
+    """Returns Unix time; accepts a leap forward only when it has lasted for an hour.
 
-    A clock that is wrong for a while, from the start on too, must not make every recording look
+    A clock that is temporarily wrong, even from the start, must not make every recording look
     old.
     """
 
     def __init__(self, wall_time: float, monotonic: float, newest: float | None = None) -> None:
-        """Begin at ``wall_time``, or at the time of the ``newest`` recording if that is before."""
+        """Begin at ``wall_time``, or at the time of the ``newest`` recording if that is earlier."""
         self._offset = (wall_time if newest is None else min(wall_time, newest)) - monotonic
         self._leapt_at: float | None = None
 
     def read(self, wall_time: float, monotonic: float) -> float:
-        """Return the time to go by; both clocks are read at the same moment, in seconds."""
+        """Return the time to use; both clocks are read at the same moment, in seconds."""
         offset = wall_time - monotonic
         if offset <= self._offset + DRIFT:
             self._offset, self._leapt_at = offset, None

@@ -1,4 +1,4 @@
-"""The recorder of a camera's own packets: nothing is decoded twice, nothing encoded."""
+"""The recorder of source packets, without decoding again or encoding."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from centernetd.sink.storage import Storage
 
 
 class PacketRecorder:
-    """Stores the packets of one stream as they came; a `stage.PacketSink`.
+    """Stores the packets of one stream as received; a `stage.PacketSink`.
 
-    A frame is written when every packet that was read before it is: so the recording also has
-    what inference passed over, and the book stays one of frames that were inferred.
+    A frame counts as written when every packet read before it is written. So the recording also
+    contains what inference skipped, while the ledger only counts frames that were inferred.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class PacketRecorder:
         status.encoder = "copy"
 
     def wants(self, result: Result) -> bool:
-        """Every frame's packets are looked at."""
+        """Return True: the packets of every frame are considered."""
         return True
 
     def feed(self, packet: Packet) -> Settled:
@@ -39,7 +39,7 @@ class PacketRecorder:
         return self._settled_after(lambda: self._recording.add(packet))
 
     def write(self, result: Result) -> Settled:
-        """Take the verdict on a frame; see `stage.Sink`."""
+        """Take a frame's detections, which decide what is kept; see `stage.Sink`."""
         frame, found = result.frame, len(self._shows(result.detections)) > 0
         return self._settled_after(
             lambda: self._recording.judge(frame.time, frame.packet, found=found)

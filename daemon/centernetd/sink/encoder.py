@@ -1,4 +1,4 @@
-"""Pictures to H.264: the choice of an encoder, its settings, and colours that stay right."""
+"""Encoding pictures to H.264: choice of encoder, settings, and correct colours."""
 
 import logging
 from collections import deque
@@ -21,11 +21,11 @@ from centernetd.flow import Coding, Packet
 log = logging.getLogger(__name__)
 
 NVIDIA_DEVICE = Path("/dev/nvidia0")
-NOMINAL_RATE = 30  # for the level the encoder declares; times come from the frames' pts
+NOMINAL_RATE = 30  # for the level the encoder declares; times are the frames' pts
 KEY_INTERVAL = 1  # seconds
 THREADS = 2
 
-# Measured on the demo (720p), two slice threads, crf 23; CPU time a frame, size, luma PSNR:
+# Measured on the demo (720p), two slice threads, crf 23; CPU time per frame, size, luma PSNR:
 #   ultrafast  5.0 ms  475 kB/s  46.9 dB
 #   superfast  6.7 ms  184 kB/s  47.4 dB
 #   veryfast  11.3 ms  163 kB/s  47.1 dB
@@ -43,14 +43,14 @@ NVENC = {
 
 
 class EncoderError(SinkError):
-    """The encoder doesn't open, or failed; another may do."""
+    """The encoder does not open or failed; another may work."""
 
 
 def choose_encoder(codec: str, width: int, height: int, device: int = 0) -> str:
     """Return the encoder's name for ``codec``, a name or "auto".
 
-    "auto" is that of GPU ``device`` where it proves to encode pictures of this size now (there may
-    be none, or all its sessions may be taken), else x264.
+    "auto" selects that of GPU ``device`` if a trial at this size succeeds (it may lack an encoder
+    or a free session), else x264.
     """
     if codec != "auto":
         return codec
@@ -62,8 +62,8 @@ def choose_encoder(codec: str, width: int, height: int, device: int = 0) -> str:
 class Encoder:
     """Encodes pictures of one size without B-frames and without look-ahead.
 
-    BGR goes in, odd sizes padded to even by repeating the edge; BT.709 in limited range comes
-    out, converted and tagged. A key frame comes at least once a second, with the parameter sets.
+    The input is BGR, padded to even sizes by repeating the edge. The output is BT.709 in limited
+    range, converted and tagged, with a key frame and its parameter sets at least every second.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Encoder:
     ) -> None:
         """Open the encoder, or raise EncoderError.
 
-        ``number`` is that of the packet before, ``aspect`` a pixel's width over its height,
-        ``device`` the number of the GPU that encodes, if one does.
+        ``number`` is that of the preceding packet, ``aspect`` a pixel's width over its height,
+        ``device`` the number of the GPU used by a GPU encoder.
         """
         with _telling(name):
             self._context = _open(name, width, height, time_base, aspect, device)
@@ -94,7 +94,7 @@ class Encoder:
             colours=(ColorRange.MPEG, Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709),
         )
         self._reformatter = VideoReformatter()
-        self._walls: deque[float] = deque()  # the wall times of the frames that are held
+        self._walls: deque[float] = deque()  # the wall times of the frames in the encoder
         self._last_key: int | None = None
         self._last_pts: int | None = None
         self._interval = max(1, int(1 / NOMINAL_RATE / time_base))
@@ -103,9 +103,9 @@ class Encoder:
     def encode(
         self, image: NDArray[np.uint8], pts: int, wall_time: float = 0.0, *, key: bool = False
     ) -> list[Packet]:
-        """Encode one picture at ``pts`` time bases; returns the packets that are ready.
+        """Encode one picture at ``pts`` time bases; return the packets that are ready.
 
-        ``key`` asks for a key frame.
+        ``key`` requests a key frame.
 
         Raises
         ------
@@ -128,12 +128,12 @@ class Encoder:
         return [self._packet(packet) for packet in packets]
 
     def flush(self) -> list[Packet]:
-        """Return the packets of the frames that were still held, or raise EncoderError."""
+        """Return the packets of the frames still in the encoder, or raise EncoderError."""
         with _telling(self._name):
             return [self._packet(packet) for packet in self._context.encode(None)]
 
     def _packet(self, packet: "av.Packet[VideoStream]") -> Packet:
-        """Copy a packet; its duration is the latest interval, as the last frame's lasts."""
+        """Copy a packet; its duration is the latest interval, as assumed for the last frame."""
         self._number += 1
         pts = 0 if packet.pts is None else packet.pts
         return Packet(
@@ -163,7 +163,7 @@ def _open(
 ) -> av.VideoCodecContext:
     context = av.CodecContext.create(name, "w")
     if not isinstance(context, av.VideoCodecContext):
-        raise ValueError("it is no video encoder")  # noqa: TRY004 (told by _telling)
+        raise ValueError("it is no video encoder")  # noqa: TRY004 (converted by _telling)
     context.width, context.height = width + width % 2, height + height % 2
     context.sample_aspect_ratio = aspect
     context.pix_fmt = "yuv420p"
@@ -171,7 +171,7 @@ def _open(
     context.framerate = Fraction(NOMINAL_RATE)
     context.options = _options(name, device)
     context.thread_count = THREADS
-    context.thread_type = "SLICE"  # frame threads would hold frames back
+    context.thread_type = "SLICE"  # frame threads would delay frames
     context.max_b_frames = 0
     context.color_range = ColorRange.MPEG
     context.colorspace = Colorspace.ITU709

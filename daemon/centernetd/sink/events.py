@@ -25,21 +25,21 @@ _BLOCK = 65536
 
 
 _BEGINNING = b'{"stream": "'  # of each line
-_FROM_FILE = {"from": "file"}  # what stands in a line about a file, and not in one about a camera
+_FROM_FILE = {"from": "file"}  # part of a line about a file, but not of one about a camera
 
 
 def made_from_file(head: bytes) -> bool | None:
-    """Tell by its first bytes what a file of events is about; None where it is no such file."""
+    """Return whether an events file with this ``head`` is about a file; None for other files."""
     if not head.startswith(_BEGINNING):
         return None
     return json.dumps(_FROM_FILE)[1:-1].encode() in head.partition(b'"frame"')[0]
 
 
 class EventLog:
-    """Writes one line of JSON for a frame; a `stage.Sink`.
+    """Writes one line of JSON per frame; a `stage.Sink`.
 
-    A path made from the time is continued when it exists (the rest of an hour after a
-    restart); one that is not gets a new name, like a recording.
+    If the path template contains the time, an existing file is continued (for the rest of an
+    hour after a restart); otherwise a new name is chosen, like for a recording.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class EventLog:
         self._file: OutputFile | None = None
 
     def wants(self, result: Result) -> bool:
-        """Whether the frame has detections, or the configuration asks for all frames."""
+        """Return whether the frame has detections, or all frames are configured."""
         return self._config.when == "always" or len(self._shows(result.detections)) > 0
 
     def write(self, result: Result) -> Settled:
@@ -94,7 +94,7 @@ class EventLog:
         return Settled()
 
     def _file_at(self, wall_time: float) -> OutputFile:
-        """Return the file for a time; that it is the right one is looked into once a second."""
+        """Return the file for a time; whether it is the right one is checked every second."""
         if self._file is None or int(wall_time) != self._second:
             place = self._storage.place(self._config.path, self._stream, wall_time)
             full = self._file is not None and self._file.size >= LARGEST
@@ -126,14 +126,14 @@ class EventLog:
 
 
 def cut_torn_line(path: Path) -> bool:
-    """Cut an events file behind its last whole line; returns whether that was needed.
+    """Truncate an events file after its last whole line; return whether that was needed.
 
-    One that is not there, or is somebody else's, is left as it is.
+    A file that does not exist, or that is not ours, is left alone.
 
     Raises
     ------
     OSError
-        When it can't be cut.
+        When it can't be truncated.
     """
     if not path.exists():
         return False
@@ -173,7 +173,7 @@ def event(stream: str, result: Result, labels: Sequence[str], *, from_file: bool
 
 
 def listed(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return detections as an event has them."""
+    """Return detections in the form used in events."""
     found = [
         {"box": box, "score": score, "class_id": class_id, "label": label_of(class_id, labels)}
         for box, score, class_id in zip(

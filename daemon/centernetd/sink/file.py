@@ -1,4 +1,4 @@
-"""A file that is written front to back and says at once when it can't be."""
+"""A file written front to back that reports immediately if writing fails."""
 
 import errno
 import itertools
@@ -13,25 +13,25 @@ from typing import Literal
 
 from centernetd.errors import SinkError
 
-PART = ".part"  # ends the name of a file that isn't complete
-_HEADER = 1024  # bytes in which there may be something to amend
+PART = ".part"  # suffix of a file that is not complete
+_HEADER = 1024  # bytes at the beginning in which `amend` searches
 SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
-LARGEST = 4_000_000_000  # bytes of a file that FAT, too, can hold: it has room for a second more
+LARGEST = 4_000_000_000  # bytes; FAT can hold it too, with room for another second
 
 
 class NotRegularError(OSError):
-    """A symbolic link, a named pipe or the like is where a file is expected."""
+    """A symbolic link, named pipe or the like exists in place of a file."""
 
 
 def open_regular(path: Path, mode: Literal["rb", "r+b", "ab"], more: int = 0) -> FileIO:
-    """Open a regular file, unbuffered; others may have put something else in its place.
+    """Open a regular file, unbuffered; others may have replaced it by something else.
 
     Symbolic links are not followed, and a named pipe does not block. ``more`` are flags of open(2).
 
     Raises
     ------
     NotRegularError
-        When it is no regular file.
+        When it is not a regular file.
     OSError
         When it can't be opened.
     """
@@ -39,11 +39,11 @@ def open_regular(path: Path, mode: Literal["rb", "r+b", "ab"], more: int = 0) ->
 
 
 def open_descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
-    """Return a descriptor of a regular file, made with ``mode``; see `open_regular`."""
+    """Return a descriptor of a regular file, created with ``mode``; see `open_regular`."""
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link; a pipe nobody reads
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a pipe without a reader
             raise _not_regular(path) from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -58,7 +58,7 @@ def _not_regular(path: str | Path) -> NotRegularError:
 
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
-    """Turn an OSError into a SinkError that names ``path``."""
+    """Convert an OSError to a SinkError that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -68,14 +68,14 @@ def telling(path: Path) -> Iterator[None]:
 
 
 def reason(number: int | None, text: str | None) -> str | None:
-    """Return why a file can't be written, by the ``errno`` and the ``strerror`` of an error."""
+    """Return why a file can't be written, given ``errno`` and ``strerror`` of an error."""
     if number == errno.EFBIG:
         return "its file system, or a limit of this process, allows no larger file"
     return text
 
 
 def unused(path: Path) -> Path:
-    """Return ``path``, or the first of name-1, name-2, ... that neither is there nor is begun."""
+    """Return the first of ``path``, name-1, name-2, ... that does not exist, even as a part."""
     others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
     for candidate in itertools.chain([path], others):
         if not os.path.lexists(candidate) and not os.path.lexists(part_of(candidate)):
@@ -84,12 +84,12 @@ def unused(path: Path) -> Path:
 
 
 def part_of(path: Path) -> Path:
-    """Return the name ``path`` has until it is complete."""
+    """Return the name of ``path`` until it is complete."""
     return path.with_name(path.name + PART)
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one at ``path``; may raise OSError."""
+    """Return whether an open file is still the one at ``path``; may raise OSError."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -99,14 +99,14 @@ def is_at(descriptor: int, path: Path) -> bool:
 class OutputFile:
     """A file opened to be created (``x``: it must not exist) or continued (``a``).
 
-    Nothing is buffered here: what `write` took is the kernel's and outlives the process; once
-    a second `sync` hands it to the disk. `keep` declares that the file is whole as it is now;
-    a file that fails is cut back to there. PyAV can write to it: it has ``write`` and
-    ``closed``, and no ``seek``.
+    Nothing is buffered here: data passed to `write` reaches the kernel and survives the process;
+    `sync` passes it to the disk every second. `keep` marks the present content as whole; a
+    file that fails is truncated to that. PyAV can write to it: it has ``write`` and ``closed``,
+    but not ``seek``.
     """
 
     def __init__(self, path: Path, mode: Literal["x", "a"]) -> None:
-        """Open ``path`` in a folder that exists.
+        """Open ``path`` in an existing folder.
 
         Raises
         ------
@@ -121,19 +121,19 @@ class OutputFile:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more can be written."""
+        """Whether the file is closed for writing."""
         return self._file.closed
 
     @property
     def is_intact(self) -> bool:
-        """Whether the file is still at its path, as long as it was written to be.
+        """Whether the file is still at its path, with the size that was written.
 
-        Others may have deleted, moved or cut it, or taken its disk away.
+        Others may have deleted, moved or truncated it, or removed its disk.
 
         Raises
         ------
         SinkError
-            When that can't be told.
+            When that can't be determined.
         """
         with telling(self.path):
             descriptor = self._file.fileno()
@@ -145,7 +145,7 @@ class OutputFile:
         Raises
         ------
         SinkError
-            When the disk is full, broken or gone.
+            When the disk is full, broken or missing.
         """
         rest = memoryview(data)
         with telling(self.path):
@@ -156,25 +156,25 @@ class OutputFile:
         return len(data)
 
     def amend(self, mark: bytes, at: int, data: bytes) -> None:
-        """Overwrite with ``data`` what is ``at`` bytes behind the first ``mark`` in the file.
+        """Overwrite with ``data`` the bytes ``at`` bytes after the first ``mark`` in the file.
 
         Raises
         ------
         SinkError
             When it can't be written.
         """
-        with telling(self.path), open_regular(self.path, "r+b") as file:  # ours only appends
+        with telling(self.path), open_regular(self.path, "r+b") as file:  # self._file only appends
             file.seek(file.read(_HEADER).index(mark) + at)
             file.write(data)
 
     def keep(self) -> None:
-        """Declare all that was written so far to be whole."""
+        """Mark everything written so far as whole."""
         self._whole = self.size
 
     def sync(self, interval: float = SYNC_INTERVAL) -> bool:
-        """Wait until the disk has everything, unless that was done in the last ``interval`` s.
+        """Wait until the disk has stored everything, unless synced in the last ``interval`` s.
 
-        Returns whether it was not.
+        Return whether it synced.
         """
         due = time.monotonic() - self._synced_at >= interval
         if due:
@@ -192,10 +192,10 @@ class OutputFile:
                 self._file.close()
 
     def abandon(self) -> bool:
-        """Cut off what is not whole and close; returns whether what is left is whole.
+        """Truncate to the whole content and close; return whether the file is whole now.
 
-        It is not where the disk doesn't let it be cut, or others have cut it shorter or taken it
-        away.
+        It is not if the disk does not allow truncating, or if others have truncated it further or
+        removed it.
         """
         cut = self.closed
         if not self.closed:

@@ -1,4 +1,4 @@
-"""Fragmented MP4: a recording that loses nothing but its last moment when it is cut off."""
+"""Fragmented MP4: a recording that only loses its last moment when it is cut off."""
 
 import math
 import os
@@ -19,23 +19,23 @@ from centernetd.flow import UPRIGHT, Coding, Packet
 from centernetd.sink.file import OutputFile, part_of, reason, unused
 
 _FRAGMENT = 250_000  # microseconds
-_TICKS = 1000  # a second, of a movie's time as FFmpeg's muxer counts it
+_TICKS = 1000  # ticks per second of movie time in FFmpeg's muxer
 CODECS = ("h264", "hevc")
 
 
 class FragmentedMp4:
     """One MP4 file being written, as ``<path>.part`` until it is complete.
 
-    The muxer holds packets back until their fragment is full. It writes that fragment, whole,
-    when it is given the packet that begins the next one: so when the file has grown, exactly
-    the packets before the present one are in it. ``safe`` is the number of the last packet in
-    the file, ``last`` that of the last one written, 0 for none; ``first`` is what it was made for.
+    The muxer holds packets until their fragment is full. It writes the whole fragment when it
+    receives the packet that begins the next one. So when the file has grown, it contains
+    exactly the packets before the present one. ``safe`` and ``last`` are the numbers
+    of the last packet in the file and of the last one written, 0 for none; ``first`` is the first.
     """
 
     def __init__(self, path: Path, first: Packet, mark: str = "") -> None:
-        """Create the file for ``first`` (which is not written yet) and what follows it.
+        """Create the file for ``first`` (which is not written yet) and the packets after it.
 
-        If there is a file of this name it gets another. ``mark`` is put into it as a comment.
+        If the name exists, another is chosen. ``mark`` is stored in the file as a comment.
 
         Raises
         ------
@@ -71,18 +71,18 @@ class FragmentedMp4:
 
     @property
     def part(self) -> Path:
-        """The name until the file is complete."""
+        """Its path until the file is complete."""
         return self._file.path
 
     def write(self, packet: Packet) -> None:
-        """Write a packet; see ``safe`` for what has come into the file by it.
+        """Write a packet; ``safe`` shows which packets the file contains afterwards.
 
         The file's time starts at the first packet's ``pts``.
 
         Raises
         ------
         SinkError
-            When the file can't be written; only `abandon` makes sense then.
+            When the file can't be written; only `abandon` may be called then.
         """
         size = self._file.size
         with _telling(self._file.path):
@@ -96,19 +96,19 @@ class FragmentedMp4:
             self._refuse_if_changed()
 
     def close(self) -> None:
-        """Complete the file and give it its name: every packet is in it.
+        """Complete and rename the file, which then contains every packet.
 
         Raises
         ------
         SinkError
-            When that fails; only `abandon` makes sense then.
+            When that fails; only `abandon` may be called then.
         """
         with _telling(self._file.path):
             self._container.close()
             self._refuse_if_changed()
             self._complete_header()
             if self._hides:
-                # FFmpeg's muxer leaves open when the edit ends; its demuxer takes that for empty.
+                # FFmpeg's muxer leaves the end of the edit open; its demuxer treats that as empty.
                 lasts = (self._end - self.first.pts) * self.first.time_base
                 self._amend(b"elst", 12, lasts * _TICKS)
             self._file.close()
@@ -116,10 +116,10 @@ class FragmentedMp4:
             self._rename()
 
     def abandon(self) -> bool:
-        """Put the file away after a failure, cut at its last whole fragment.
+        """Close the file after a failure, truncated to its last whole fragment.
 
-        Returns whether it is there under its name; a file without a frame is removed. Never
-        raises. Where the disk doesn't let that be done the file is left, as ``part``.
+        Return whether it is stored under its final name; a file without a frame is removed. Never
+        raises. If the disk does not allow that, the file is left as ``part``.
         """
         cut = self._file.abandon()
         with suppress(Exception):
@@ -152,7 +152,7 @@ class FragmentedMp4:
         return muxable
 
     def _complete_header(self) -> None:
-        """Tell the width that pictures are shown with, which PyAV hides from the muxer."""
+        """Write the display width to the header, which PyAV does not pass to the muxer."""
         coding = self.first.coding
         if self.last and not self.safe and coding.aspect != 1:
             self._amend(b"tkhd", 80, coding.width * coding.aspect * (1 << 16))
@@ -162,7 +162,7 @@ class FragmentedMp4:
         self._file.amend(box, at, min(math.ceil(number), 0xFFFFFFFF).to_bytes(4, "big"))
 
     def _rename(self) -> None:
-        taken = os.path.lexists(self.path)  # it came while we wrote
+        taken = os.path.lexists(self.path)  # created by others meanwhile
         path = unused(self._wanted) if taken else self.path
         self._file.path.rename(path)
         self.path = path
@@ -170,10 +170,10 @@ class FragmentedMp4:
 
 
 def _options(first: Packet) -> dict[str, str]:
-    """Return how the muxer is to write a file that begins with ``first``.
+    """Return the muxer's options for a file that begins with ``first``.
 
-    Its header is put off until the first key frame has told the parameter sets. What is hidden is
-    listed in it, in one piece: only of that does FFmpeg's demuxer heed where an edit begins.
+    The header is delayed until the first key frame, which has the parameter sets. Hidden
+    packets get an edit list in one piece: FFmpeg's demuxer ignores the start of any other edit.
     """
     if not first.hidden:
         movflags, fragment, edit = "+empty_moov+delay_moov", _FRAGMENT, {}
@@ -190,10 +190,10 @@ def _options(first: Packet) -> dict[str, str]:
 
 
 def _add_stream(container: OutputContainer, coding: Coding) -> VideoStream:
-    """Add a stream for packets of ``coding``, which the header is to tell.
+    """Add a stream whose header describes packets of ``coding``.
 
-    PyAV leaves that untold where there is no encoder, and opens an encoder, but for a stream
-    made like another's: that one's container is never written.
+    Without an encoder, PyAV does not write that description, and it would open an encoder,
+    except for a stream copied from a template. The template's container is never written.
     """
     with av.open(BytesIO(), "w", format="mp4") as unwritten:
         model = unwritten.add_stream(coding.codec)
@@ -202,7 +202,7 @@ def _add_stream(container: OutputContainer, coding: Coding) -> VideoStream:
     stream.sample_aspect_ratio = coding.aspect
     stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc = coding.colours
     if coding.codec == "hevc":
-        stream.codec_tag = "hvc1"  # parameter sets are in the header only, as Apple wants them
+        stream.codec_tag = "hvc1"  # Apple requires parameter sets only in the header
     if coding.orientation != UPRIGHT:
         a, b, c, d = (number << 16 for number in coding.orientation)
         stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
@@ -210,19 +210,19 @@ def _add_stream(container: OutputContainer, coding: Coding) -> VideoStream:
 
 
 def _create(wanted: Path) -> tuple[Path, OutputFile]:
-    """Return the first name that is free, and the file begun for it."""
+    """Return the first free name, and the file created for it."""
     while True:
         path = unused(wanted)
         try:
             return path, OutputFile(part_of(path), "x")
         except SinkError as error:
-            if not isinstance(error.__cause__, FileExistsError):  # somebody else was faster
+            if not isinstance(error.__cause__, FileExistsError):  # another process was faster
                 raise
 
 
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
-    """Turn what the muxer or the system raises into a SinkError that names ``path``."""
+    """Convert errors of the muxer or the system to a SinkError that names ``path``."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Keeping house under the storage root for as long as the daemon runs."""
+"""Housekeeping of the storage root while the daemon runs: claiming, repair, limits."""
 
 import logging
 import threading
@@ -16,21 +16,21 @@ from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 1.0  # seconds: a disk that is full, or has room again, is noticed so soon
-SCAN_INTERVAL = 86_400.0  # seconds until the index is made anew: others delete too
-RETRY_INTERVAL = 60.0  # seconds until that is done again if it failed, or a file is mended
-REST = 100  # times as long as it took, at least: 100,000 files take seconds of CPU
-HUNG_AFTER = 20.0  # seconds at one file after which the thread counts as hung
-PATIENCE = 0.2  # seconds that the end waits for a disk that may hang: 5 are promised for all of it
+INTERVAL = 1.0  # seconds; a disk that is full, or has room again, is noticed this soon
+SCAN_INTERVAL = 86_400.0  # seconds until the index is rebuilt: others delete files too
+RETRY_INTERVAL = 60.0  # seconds until a failed rebuild or repair is tried again
+REST = 100  # minimum pause, in scan durations: 100,000 files take seconds of CPU
+HUNG_AFTER = 20.0  # seconds on one file after which the thread counts as hung
+PATIENCE = 0.2  # seconds to wait at exit for a disk that may hang: 5 are promised in total
 
 
 class Housekeeping:
-    """Claims the storage root, mends what a kill left in it, and keeps it within its limits.
+    """Claims the storage root, repairs files left by a kill, and enforces the limits.
 
-    Entering it does the first two; the rest is done in a thread of its own, which alone waits
-    for a disk that is slow or hangs. With ``require_mount`` nothing is claimed or written while
-    the root is on the root disk: that is told as the storage's trouble, and ends by itself. A disk
-    that takes the place of another is claimed and mended like one at the start.
+    Entering it does the first two. The rest runs in its own thread, which alone waits for a
+    slow or hanging disk. With ``require_mount``, nothing is claimed or written while the root
+    is on the root disk; this is published as the storage's trouble, and recovers by itself. A
+    disk that replaces another is claimed and repaired like one at the start.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Housekeeping:
         self._storage.close()
 
     def follow(self, streams: Iterable[StreamConfig]) -> None:
-        """Look after what ``streams`` write too, from the next tick; from any thread."""
+        """Also manage the files written by ``streams`` from the next tick; thread-safe."""
         self._wanted = tuple(dict.fromkeys((*self._wanted, *outputs_of(streams))))
 
     def look(self) -> None:
-        """See whether the thread hangs; called in another one, about twice a second."""
+        """Check whether the thread hangs; called in another thread, about twice per second."""
         since, status = self._storage.busy_since, self._storage.status
         hung = since is not None and time.monotonic() - since >= HUNG_AFTER
         if hung and not status.hung:
@@ -85,7 +85,7 @@ class Housekeeping:
         status.hung = hung
 
     def tick(self) -> None:
-        """Do what is due.
+        """Do the work that is due.
 
         Raises
         ------
@@ -131,14 +131,14 @@ class Housekeeping:
             self._storage.bell.wait(INTERVAL)
 
     def _fail(self, message: str, fault: Exception | None = None) -> None:
-        """Tell once what keeps failing; the next tick tries again."""
+        """Log a persisting failure once; the next tick tries again."""
         self._storage.status.forget()
         if not self._failing:
             log.log(logging.ERROR if fault else logging.WARNING, "%s", message, exc_info=fault)
         self._failing = True
 
     def _may_claim(self) -> bool:
-        """Whether the root is where it must be; if not, the storage tells so from now on."""
+        """Return whether the root is on an allowed disk; otherwise publish the trouble."""
         root = self._storage.root
         if not self._limits.require_mount or is_mounted(root):
             return True
@@ -153,9 +153,9 @@ class Housekeeping:
         return False
 
     def _has_lost_it(self) -> bool:
-        """Whether another disk or folder is found where the claimed one was, for the first time.
+        """Detect that another disk or folder has replaced the claimed one; return True once.
 
-        Sinks have until the next tick to let go of what they write, then it is claimed anew.
+        Sinks have until the next tick to close their files; then the root is claimed again.
         """
         if not self._claimed or self._storage.is_in_place:
             return False
@@ -176,7 +176,7 @@ class Housekeeping:
         self._storage.status.trouble = None
 
     def _put_away(self) -> bool:
-        """Mend the files that a failing disk did not let their sinks complete: whether all are."""
+        """Repair files that a failing disk kept sinks from completing; return whether all are."""
         for _ in range(len(self._storage.left)):
             path = self._storage.left.popleft()
             try:
@@ -197,6 +197,6 @@ def _told(error: OSError) -> str:
 
 
 def is_mounted(folder: Path) -> bool:
-    """Whether ``folder`` is, or would be, on another file system than the root folder's."""
+    """Return whether ``folder`` is, or would be, on another file system than "/"."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return there.stat().st_dev != Path("/").stat().st_dev

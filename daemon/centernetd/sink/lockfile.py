@@ -1,4 +1,4 @@
-"""The file with which a daemon holds its storage root, and in which it speaks of itself."""
+"""The lock file by which a daemon holds its storage root and publishes its state."""
 
 import errno
 import fcntl
@@ -8,27 +8,27 @@ from pathlib import Path
 from centernetd.errors import StartupError
 from centernetd.sink.file import NotRegularError, is_at, open_descriptor
 
-_SIZE = 4096  # always so long: a full disk doesn't keep the holder from speaking
-_HELD = (errno.EAGAIN, errno.EACCES)  # what flock says of another's lock; the second on SMB
+_SIZE = 4096  # constant, so that a full disk does not prevent updates
+_HELD = (errno.EAGAIN, errno.EACCES)  # errno of flock for a lock held by others; the second on SMB
 
 
 class LockFile:
-    """A file that one process holds at a time.
+    """A file that only one process can hold at a time.
 
-    The lock is the kernel's (flock): it ends with the process, however that ends.
+    The lock is the kernel's (flock), so it ends with the process in any case.
     """
 
     def __init__(self, path: Path, owner: int | None = None) -> None:
-        """Open ``path``, creating it if need be, and hold it; it must be of user ``owner``.
+        """Open or create ``path`` and lock it; it must belong to user ``owner``.
 
         Raises
         ------
         BlockingIOError
             When another process holds it.
         StartupError
-            When the file system has no locks, or what is there isn't a daemon's.
+            When the file system has no locks, or the existing file is not a daemon's.
         OSError
-            When it can't be made.
+            When it can't be created.
         """
         self._path = path
         self._said: str | None = None
@@ -58,7 +58,7 @@ class LockFile:
             ) from None
 
     def say(self, text: str) -> None:
-        """Have the file say ``text``; a reader may find it half written.
+        """Write ``text`` to the file; a reader may find it half written.
 
         Raises
         ------
@@ -71,18 +71,18 @@ class LockFile:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is held is still the one at its path; may raise OSError."""
+        """Whether the locked file is still the one at its path; may raise OSError."""
         return self._descriptor is not None and is_at(self._descriptor, self._path)
 
     def close(self) -> None:
-        """Let another process have it; may be called twice."""
+        """Release the lock; idempotent."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def said_in(path: Path) -> str | None:
-    """Return what the holder of ``path`` says; None where nobody holds it.
+    """Return the text written by the holder of ``path``; None if it is not held.
 
     Raises
     ------
@@ -106,12 +106,12 @@ def said_in(path: Path) -> str | None:
 
 
 def is_held_by(path: Path, process: int) -> bool:
-    """Whether the kernel says that ``process`` took the lock on ``path``, whatever the file says.
+    """Return whether the kernel lists ``process`` as the holder of the lock on ``path``.
 
     Raises
     ------
     OSError
-        When this user may not know.
+        When this user may not read that.
     """
     lock, folder = path.lstat(), Path(f"/proc/{process}")
     for descriptor in (folder / "fd").iterdir():

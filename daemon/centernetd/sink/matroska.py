@@ -1,4 +1,4 @@
-"""Recordings as Matroska files: made from complete MP4 files, which survive being cut off."""
+"""Converting complete MP4 recordings, which survive being cut off, to Matroska."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from centernetd.sink.file import part_of, reason, unused
 
 
 def to_matroska(recording: Path) -> Path:
-    """Put the packets of a complete ``recording`` into a Matroska file that takes its place.
+    """Copy the packets of a complete ``recording`` to a Matroska file that replaces it.
 
-    Returns its path, which has the suffix .mkv and is not that of a file that was there.
+    Return its path, which ends in .mkv and did not exist before.
 
     Raises
     ------
     SinkError
-        When it can't be written; the recording stays.
+        When it can't be written; the recording is kept.
     """
     path = unused(recording.with_suffix(".mkv"))
     part = part_of(path)
@@ -25,7 +25,7 @@ def to_matroska(recording: Path) -> Path:
             (video,) = source.streams.video
             stream = target.add_stream_from_template(video)
             for packet in source.demux(video):
-                if packet.dts is not None:  # the last one only tells the end
+                if packet.dts is not None:  # the last packet only marks the end
                     packet.stream = stream
                     target.mux(packet)
         part.rename(path)

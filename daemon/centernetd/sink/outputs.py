@@ -1,4 +1,4 @@
-"""Which files under the storage root are the daemon's: by their names, and by what is in them."""
+"""Recognising the daemon's files under the storage root, by name and content."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +13,14 @@ from centernetd.sink.events import made_from_file
 from centernetd.sink.file import PART, NotRegularError, open_regular
 from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
 
-_HEAD = 4096  # bytes in which a file says what it is
+_HEAD = 4096  # bytes that identify the kind of a file
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written by one path template: recordings, or else events.
+    """The files written with one path template: recordings, or else events.
 
-    Those made ``from_file`` are kept for ever.
+    Those made ``from_file`` are kept forever.
     """
 
     template: str
@@ -32,14 +32,14 @@ class Output:
         object.__setattr__(self, "patterns", patterns(self.template))
 
     def fits(self, relative: Path) -> bool:
-        """Whether a complete file of this path under the root is named as this is."""
+        """Return whether ``relative``, a path under the root, is named like a complete file."""
         parts = relative.parts
         return len(parts) == len(self.patterns) and all(
             pattern.fullmatch(part) for pattern, part in zip(self.patterns, parts, strict=True)
         )
 
     def made(self, path: Path) -> bool:
-        """Whether ``path``, whose name fits, is of this kind: its first bytes tell.
+        """Return whether ``path``, whose name fits, is of this kind, from its first bytes.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class Output:
         try:
             with open_regular(path, "rb") as file:
                 head = file.read(_HEAD)
-        except NotRegularError:  # somebody put it in the place of a file
+        except NotRegularError:  # replaced by something else
             return False
         if self.is_video:
             return (FROM_FILE if self.from_file else FROM_CAMERA).encode() in head
@@ -57,7 +57,7 @@ class Output:
 
 
 def outputs_of(streams: Iterable[StreamConfig]) -> tuple[Output, ...]:
-    """Return what these streams write, each kind once."""
+    """Return the kinds of files written by these streams, each once."""
     found = {
         Output(path, is_video, stream.from_file): None
         for stream in streams
@@ -69,11 +69,11 @@ def outputs_of(streams: Iterable[StreamConfig]) -> tuple[Output, ...]:
 def walk(
     root: Path, outputs: Iterable[Output], on_error: Callable[[OSError], None]
 ) -> Iterator[tuple[Path, os.stat_result, Output]]:
-    """Yield the files whose names fit, with ``*.part`` too; symbolic links are not followed.
+    """Yield the files whose names fit, including ``*.part``; symbolic links are not followed.
 
-    A file that fits several outputs comes with each. Folders that can't hold any are not
-    entered; what vanishes meanwhile is passed over. What can't be looked at is passed over too,
-    but ``on_error`` is told why.
+    A file that fits several outputs is yielded with each. Folders that can't contain any are
+    not entered; files that vanish meanwhile are skipped. Unreadable entries are skipped too,
+    after calling ``on_error``.
     """
     yield from _walk(root, 0, list(outputs), on_error)
 

@@ -1,4 +1,4 @@
-"""The packets of the last seconds, kept until it is known whether they are wanted."""
+"""The packets of the last seconds, kept until it is known whether to record them."""
 
 from collections import deque
 
@@ -10,8 +10,8 @@ LARGEST = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
 class PreRoll:
     """A bounded ring of groups of pictures, each beginning with its key frame.
 
-    Groups leave whole, the oldest first, so that what is left can be decoded. One that is too large
-    by itself leaves too, and what follows is refused up to the next key frame.
+    Whole groups are dropped, oldest first, so that the rest can be decoded. A group that is too
+    large by itself is dropped too, and packets up to the next key frame are rejected.
     """
 
     def __init__(self, largest: int = LARGEST) -> None:
@@ -21,7 +21,7 @@ class PreRoll:
         self._size = 0
 
     def add(self, packet: Packet) -> int:
-        """Keep a packet; returns the number of the last one that is not kept any more, or 0."""
+        """Keep a packet; return the number of the last packet dropped by that, or 0."""
         if packet.is_keyframe:
             self._groups.append([])
         if not self._groups:
@@ -34,14 +34,14 @@ class PreRoll:
         return gone
 
     def trim(self, time: float) -> int:
-        """Drop the groups that ended before ``time`` seconds; returns as `add` does."""
+        """Drop the groups that ended before ``time`` seconds; return as `add` does."""
         gone = 0
         while len(self._groups) > 1 and self._groups[1][0].time <= time:
             gone = self._drop()
         return gone
 
     def release(self) -> list[Packet]:
-        """Return all that is kept, and forget it."""
+        """Remove all packets and return them."""
         packets = [packet for group in self._groups for packet in group]
         self._groups.clear()
         self._size = 0

@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Draws into the frames of one stream, encodes and stores them; a `stage.Sink`.
 
-    ``shows`` are the detections that are drawn, and for whose sake a recording is kept. ``blur``
-    gives each picture, covered, as soon as it may be stored. Pictures are drawn on in place. Every
-    frame is encoded once, also where it is only kept if something is detected soon after it, by
-    GPU ``device`` if by one.
+    ``shows`` selects the detections that are drawn, and that trigger recording. ``blur``
+    returns each picture, covered, as soon as it may be stored. Pictures are drawn on in place.
+    Every frame is encoded once, even if it is only kept in case of a detection soon after.
+    ``device`` is the GPU used by a GPU encoder.
     """
 
     def __init__(
@@ -52,25 +52,25 @@ class Recorder:
         self._status = status
         self._meters = meters
         self._encoder: Encoder | None = None
-        self._floor = Floor(limited=not from_file)  # of encoders
-        self._shape: tuple[tuple[int, ...], Fraction] | None = None  # of pictures, of their pixels
+        self._floor = Floor(limited=not from_file)  # for opening encoders
+        self._shape: tuple[tuple[int, ...], Fraction] | None = None  # image shape, pixel aspect
         self._frames = 0  # encoded so far, which numbers the packets
 
     def wants(self, result: Result) -> bool:
-        """Every frame is encoded."""
+        """Return True: every frame is encoded."""
         return True
 
     def write(self, result: Result) -> Settled:
-        """Record the frames that are due by this one; see `stage.Sink`."""
+        """Record the frames that are due after this one; see `stage.Sink`."""
         self._blur.add(result)
         return self._settled_after(self._record)
 
     def close(self) -> Settled:
-        """Record the frames that are left, complete the file; see `stage.Sink`."""
+        """Record the remaining frames and complete the file; see `stage.Sink`."""
         return self._settled_after(self._finish)
 
     def _settled_after(self, step: Callable[[], int]) -> Settled:
-        """Take a step, which returns how many frames can't be stored."""
+        """Run ``step``, which returns the number of frames that can't be stored."""
         try:
             lost = step()
         except Exception as error:
@@ -85,7 +85,7 @@ class Recorder:
             started = time.perf_counter()
             try:
                 result = self._draw()
-            except Exception as error:  # whatever it is: the frame is never stored
+            except Exception as error:  # in any case the frame must not be stored
                 lost += 1
                 message = "a frame is lost, as it could not be drawn on: %s"
                 log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
@@ -119,7 +119,7 @@ class Recorder:
 
     def _encode(self, frame: Frame) -> list[Packet]:
         packets = self._flush() if (frame.image.shape, frame.aspect) != self._shape else []
-        self._frames += 1  # one that isn't encoded is a gap in the packets' numbers
+        self._frames += 1  # a frame that is not encoded leaves a gap in the packet numbers
         if self._encoder is None and not (self._floor.passed and self._recording.may_begin):
             log.warning(TOO_OFTEN, extra={"stream": self._stream})
             return packets
@@ -149,13 +149,13 @@ class Recorder:
         )
 
     def _flush(self) -> list[Packet]:
-        """Close the encoder; returns what it still held."""
+        """Close the encoder; return its remaining packets."""
         encoder, self._encoder = self._encoder, None
         return encoder.flush() if encoder is not None else []
 
     def _abandon(self, error: Exception) -> None:
         if isinstance(error, EncoderError):
-            self._shape = None  # so that the encoder is chosen anew
+            self._shape = None  # so that the encoder is chosen again
         self._encoder = None
         self._blur.forget()
         self._recording.abandon()

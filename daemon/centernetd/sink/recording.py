@@ -1,4 +1,4 @@
-"""What becomes of a stream's packets: kept or not, in which file, and safe or lost."""
+"""Deciding which of a stream's packets are kept, in which file, and tracking their outcome."""
 
 from dataclasses import replace
 
@@ -9,18 +9,19 @@ from centernetd.sink.preroll import PreRoll
 from centernetd.sink.segments import Floor, Segments
 from centernetd.sink.storage import Storage
 
-FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by it
+FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by the daemon
 FROM_FILE = "made from a file by centernetd"
 
 
 class Recording:
-    """Takes packets and, where ``record.when`` is detection, the verdicts on them.
+    """Takes packets and, if ``record.when`` is detection, the verdicts on them.
 
-    Packets wait in a ring for as long as a detection may still claim them. From the one whose
-    pre-roll reaches back to them, they are written until the first key frame after the post-roll.
+    Packets wait in a ring while a later detection may still require them. A detection starts
+    writing with the packets in its pre-roll, until the first key frame after the post-roll.
 
-    In an open group of pictures, those that follow a key frame but are shown before it need what
-    precedes it, too. Where its key frame begins a file, the file before ends with it and them.
+    In an open group of pictures, pictures that follow a key frame but are shown before it also
+    depend on packets before it. If that key frame begins a file, the previous file ends with
+    it and these pictures.
     """
 
     def __init__(
@@ -41,19 +42,19 @@ class Recording:
         self._wanted = config.when == "always"
         self._until = -1.0  # seconds of the stream's time
         self._last = 0
-        self._key: Packet | None = None  # begins the next file, once pictures follow it
+        self._key: Packet | None = None  # pending: begins the next file, once pictures follow it
 
     def due(self, wall_time: float) -> bool:
-        """Whether a new file is to begin at a Unix time: a key frame is welcome."""
+        """Return whether a new file is due at a Unix time; then a key frame should come next."""
         return self._wanted and self._segments.due(wall_time)
 
     @property
     def may_begin(self) -> bool:
-        """Whether a new file may begin now: see `Segments`."""
+        """Whether a new file may begin now; see `Segments`."""
         return self._segments.may_begin
 
     def judge(self, time: float, number: int, *, found: bool) -> None:
-        """Tell what was found at ``time`` (seconds) in the frame of packet ``number``.
+        """Take the result at ``time`` (seconds) for the frame of packet ``number``.
 
         Raises
         ------
@@ -89,7 +90,7 @@ class Recording:
             self._reject(self._ring.add(packet))
 
     def settle(self) -> Settled:
-        """Return how many frames have found their end since the last time."""
+        """Return the frames settled since the last call."""
         return self._accounts.settle()
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ class Recording:
         self._reject(self._last)
 
     def abandon(self) -> None:
-        """Put away the file, and forget all that waits: it has been counted as lost."""
+        """Close the file after a failure, and drop all waiting frames as lost."""
         self._segments.abandon()
         self._key = None
         self._ring.release()
@@ -113,7 +114,7 @@ class Recording:
                 return
             key, self._key = self._key, None
             self._complete()
-            self._store(replace(key, number=packet.number - 1))  # stands for what came with it
+            self._store(replace(key, number=packet.number - 1))  # settles those after it too
         if self._segments.ends_before(packet):
             if self._segments.may_lead(packet):
                 self._key = packet
@@ -128,7 +129,7 @@ class Recording:
             self._accounts.decide(packet.number, Fate.FAILED)
 
     def _keep_key(self) -> None:
-        """Write the key frame that waits into the present file, unless it is there."""
+        """Write the pending key frame to the present file, unless that was done."""
         if self._key is not None and self._segments.last < self._key.number:
             self._store(self._key)
 

@@ -1,4 +1,4 @@
-"""Mending what a kill or a power cut left behind."""
+"""Repairing files left incomplete by a kill or a power cut."""
 
 import logging
 import os
@@ -13,17 +13,17 @@ from centernetd.sink.outputs import Output, walk
 
 log = logging.getLogger(__name__)
 
-_LARGEST_HEADER = 4096  # bytes; a file without a fragment holds no more
-_LAST = 3600.0  # seconds before the end: what was written earlier is on the disk
+_LARGEST_HEADER = 4096  # bytes; a file without a fragment is not larger
+_LAST = 3600.0  # seconds before the end; anything written earlier is on the disk
 
 
 def recover(root: Path, outputs: Iterable[Output], writing: Collection[Path] = ()) -> int:
-    """Mend every file of ``outputs`` that was cut off; returns how many.
+    """Repair every file of ``outputs`` that was cut off; return their number.
 
-    A ``*.part`` is cut at its last whole fragment and gets its name, or goes if there is none
-    in it. Events files that were written to in the last hour before the end are cut behind their
-    last whole line. No other file is touched, nor are those that are being written. A file that
-    can't be mended is told of and left.
+    A ``*.part`` is truncated to its last whole fragment and renamed, or removed if it has
+    none. Events files written in the last hour before the end are truncated after their last
+    whole line. Other files, and those being written, are not touched. A file that can't be
+    repaired is logged and left.
     """
 
     def unseen(error: OSError) -> None:
@@ -55,12 +55,12 @@ def _tried(mend: Callable[[Path, Output], bool], path: Path, output: Output) -> 
 
 
 def recover_recording(part: Path, output: Output) -> bool:
-    """Mend one ``*.part``; returns whether it was one of ``output``.
+    """Repair one ``*.part``; return whether it was one of ``output``.
 
     Raises
     ------
     OSError
-        When it can't be mended.
+        When it can't be repaired.
     """
     if not part.exists():
         return False
@@ -76,7 +76,7 @@ def recover_recording(part: Path, output: Output) -> bool:
         part.unlink()
         log.warning("%s was cut off before its first picture: removed", part)
         return True
-    _set_back(part, status)  # its age is what it was
+    _set_back(part, status)  # keeps its age
     final = unused_beside(part)
     part.rename(final)
     log.warning("%s was cut off: %d bytes of it are kept", final, whole)
@@ -84,13 +84,13 @@ def recover_recording(part: Path, output: Output) -> bool:
 
 
 def unused_beside(part: Path) -> Path:
-    """Return the name that ``part`` was to get, or the next that is free."""
+    """Return the intended name of ``part``, or the next free one."""
     name = part.with_suffix("")
     return unused(name) if os.path.lexists(name) else name
 
 
 def whole_fragments(file: BinaryIO, size: int) -> int:
-    """Return where the last whole fragment of an MP4 file ends, 0 if there is none.
+    """Return where the last whole fragment of an MP4 file ends, 0 without any.
 
     Boxes are those of ISO/IEC 14496-12, 4.2.
     """

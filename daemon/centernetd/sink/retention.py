@@ -1,4 +1,4 @@
-"""Deleting the oldest recordings: by age, by their size together, and for free space."""
+"""Deleting the oldest recordings: by age, by their total size, and for free space."""
 
 import heapq
 import logging
@@ -16,12 +16,12 @@ from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
-SPARE_FILES = 1000  # that can still be made on the disk, or a tenth of all it can hold
-SHARE = 10  # recordings, at least, find room: each ends when it has taken its part of it
+SPARE_FILES = 1000  # kept free on the disk, or a tenth of all it can hold
+SHARE = 10  # minimum number of recordings that fit: each ends when it has used its share
 
 
 class Entry(NamedTuple):
-    """A file that may be deleted: when it was last written (Unix time), its bytes, its path."""
+    """A file that may be deleted: time of last writing (Unix), size in bytes, path."""
 
     written_at: float
     size: int
@@ -29,25 +29,25 @@ class Entry(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What is left on a disk: bytes, and files (inodes) less those that are to be spared."""
+    """Free space of a disk: bytes, and files (inodes) beyond those kept free."""
 
     size: int
     files: float
 
 
 class Retention:
-    """Keeps the index of what may be deleted, oldest first, and deletes from it.
+    """Keeps the index of deletable files, oldest first, and deletes from it.
 
-    The index is made from the names under the root, then kept by what the sinks complete. A
-    name is not enough to delete a file: its first bytes must say that a camera's recording or
-    events are in it. What else bears such a name leaves the index when its turn comes.
+    The index is built from the names under the root, then updated with the files that sinks
+    complete. A name is not sufficient to delete a file: its first bytes must identify it as a
+    camera's recording or events. Any other file leaves the index when it becomes the oldest.
 
-    A file that can't be looked at or deleted stays in the index but is passed over until the next
-    scan. So is a folder that can't be listed: its files are believed to be as they were. Then the
-    index is ``doubtful``, as it is when it has nothing to delete although it should.
+    A file that can't be read or deleted stays in the index, but is skipped until the next
+    scan. A folder that can't be listed keeps its entries as they were. The index is then
+    ``doubtful``, as it is if it has nothing to delete although it should.
 
-    A path is there once. One that is completed again (events that were continued) keeps its place
-    in the queue, and finds the one it has by now when it comes to the front.
+    Each path occurs once. A file completed again (continued events) keeps its place in the
+    queue, and is moved to its proper one when it reaches the front.
     """
 
     def __init__(self, storage: Storage, limits: StorageConfig, outputs: Iterable[Output]) -> None:
@@ -60,11 +60,11 @@ class Retention:
         self.doubtful = True
 
     def scan(self) -> None:
-        """Make the index anew."""
+        """Rebuild the index."""
         self._storage.completed.clear()
         unseen: list[OSError] = []
         writing = self._storage.writing
-        # By path, so that a file that two outputs name is there once.
+        # Keyed by path, so that a file matching two outputs occurs once.
         walked = walk(self._storage.root, self._outputs, unseen.append)
         found = {
             str(path): Entry(status.st_mtime, status.st_size, str(path))
@@ -79,16 +79,16 @@ class Retention:
 
     @property
     def newest(self) -> float | None:
-        """When a file of the index was last written, as Unix time; None if there is none."""
+        """Unix time at which the newest file was written; None if the index is empty."""
         return max((entry.written_at for entry in self._queue), default=None)
 
     def keep(self, now: float) -> None:
-        """Delete what is over the limits at Unix time ``now`` and tell the storage's condition.
+        """Delete what exceeds the limits at Unix time ``now``, and publish the storage status.
 
         Raises
         ------
         OSError
-            When the disk can't be asked, or a file can't be deleted: it is not tried again soon.
+            When the disk fails, or a file can't be deleted, which is not retried soon.
         """
         self._take_in()
         writing = {str(path): _size(path) for path in self._storage.writing}
@@ -133,11 +133,11 @@ class Retention:
             entry = self._index[self._queue[0].path]
             if entry is self._queue[0]:
                 return entry
-            heapq.heapreplace(self._queue, entry)  # it was written to since it was queued
+            heapq.heapreplace(self._queue, entry)  # written to after it was queued
         return None
 
     def _total(self, writing: Mapping[str, int]) -> int:
-        """Return the bytes of all files; those that are being written may be in the index too."""
+        """Return the bytes of all files; those being written may be in the index too."""
         return self._size + sum(
             size - (self._index[path].size if path in self._index else 0)
             for path, size in writing.items()
@@ -149,13 +149,13 @@ class Retention:
         return too_old or self._is_short(size, free)
 
     def _is_short(self, size: int, free: Room) -> bool:
-        """Whether there is too little room, for others or for us."""
+        """Return whether room is short, for others or for us."""
         limit = self._limits.max_bytes
         over = limit is not None and size > limit
         return over or free.size < self._limits.min_free or free.files < 0
 
     def _delete(self, entry: Entry) -> bool:
-        """Take the oldest file out of the index and, if it is ours, away: whether it went."""
+        """Remove the oldest file from the index; if it is ours, delete it and return True."""
         path = Path(entry.path)
         heapq.heappop(self._queue)
         try:
@@ -202,7 +202,7 @@ def _size(path: Path) -> int:
 
 
 def _free(folder: Path) -> Room:
-    """Ask the disk; one that counts no files, such as btrfs or FAT, says that it has none."""
+    """Return the free room; disks without inode counts (btrfs, FAT) report 0 files in total."""
     status = os.statvfs(folder)
     spared = min(SPARE_FILES, status.f_files // 10)
     files = status.f_favail - spared if status.f_files else math.inf

@@ -1,4 +1,4 @@
-"""Packets into files, cut where the clock and the codec say."""
+"""Writing packets into files, cut according to the clock and the codec."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from centernetd.sink.storage import Storage
 log = logging.getLogger(__name__)
 
 MOST = 10
-WITHIN = 10.0  # seconds in which MOST files of a stream may begin, whatever its camera does
+WITHIN = 10.0  # seconds in which at most MOST files of a stream may begin
 TOO_OFTEN = (
     "its recordings would begin more often than once a second (does its coding change again and "
     "again?): what they would hold is dropped"
@@ -22,38 +22,38 @@ TOO_OFTEN = (
 
 
 class Floor:
-    """Lets one thing begin a second on average, and ten at once."""
+    """Limits how often something begins: one per second on average, bursts of ten."""
 
     def __init__(
         self, *, limited: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Let everything begin where it is not ``limited``."""
+        """Set up the limit; unless ``limited``, everything may begin."""
         self._begun: deque[float] = deque(maxlen=MOST if limited else 0)
         self._clock = clock
 
     @property
     def passed(self) -> bool:
-        """Whether one more may begin now."""
+        """Whether another may begin now."""
         return len(self._begun) < MOST or self._clock() - self._begun[0] >= WITHIN
 
     def begin(self) -> None:
-        """Note that one begins."""
+        """Record that one begins."""
         self._begun.append(self._clock())
 
 
 class Segments:
-    """Writes one stream's packets into files that follow one another.
+    """Writes one stream's packets into consecutive files.
 
-    A new one begins with the first key frame
+    A new file begins with the first key frame
 
     - after the wall clock has passed a multiple of ``config.segment``,
-    - after the present one has grown to ``storage.largest``,
+    - after the present file has grown to ``storage.largest``,
     - of another coding, such as another size,
-    - that is hidden: only at a file's beginning can pictures be,
+    - that is hidden, because hidden packets must be at a file's beginning,
     - after a gap or a failure,
 
-    but no sooner than ``floor`` allows: till then the present one is continued, and where that
-    can't be, nothing is taken.
+    but only if ``floor`` allows. Until then the present file is continued, or, if that is
+    impossible, packets are dropped.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Segments:
 
     @property
     def last(self) -> int:
-        """The number of the last packet in the present file, 0 if there is none."""
+        """The number of the last packet in the present file, 0 without one."""
         return 0 if self._file is None else self._file.last
 
     def due(self, wall_time: float) -> bool:
-        """Whether a new file is to begin at a Unix time, and may."""
+        """Return whether a new file should begin at a Unix time, and may."""
         file = self._file
         if file is None:
             return self.may_begin
@@ -92,7 +92,7 @@ class Segments:
         return (over or file.size >= self._storage.largest) and self.may_begin
 
     def ends_before(self, packet: Packet) -> bool:
-        """Whether the present file is to be completed before ``packet`` comes."""
+        """Return whether the present file must be completed before ``packet``."""
         file = self._file
         if file is None:
             return False
@@ -102,26 +102,26 @@ class Segments:
         return packet.is_keyframe and (other or packet.hidden or self.due(packet.wall_time))
 
     def may_lead(self, packet: Packet) -> bool:
-        """Whether what is shown before a key frame, and needs the present file, may follow it."""
+        """Return whether pictures shown before a key frame, needing this file, may follow it."""
         file = self._file
         if file is None or packet.number != file.last + 1 or packet.hidden:
             return False
         return packet.coding == file.first.coding and packet.pts > packet.dts
 
     def takes(self, packet: Packet) -> bool:
-        """Whether ``packet`` has a file that it can come into, once `ends_before` was obeyed."""
+        """Return whether ``packet`` can be written, after acting on `ends_before`."""
         if self._file is None and packet.is_keyframe and not self.may_begin:
             log.warning(TOO_OFTEN, extra={"stream": self._stream})
             return False
         return self._file is not None or packet.is_keyframe
 
     def write(self, packet: Packet) -> int:
-        """Write a packet that `takes` lets pass; returns the number of the last one safe by it.
+        """Write a packet accepted by `takes`; return the number of the last packet now safe.
 
         Raises
         ------
         SinkError
-            When every packet not told to be safe is lost; only `abandon` makes sense then.
+            When all packets not reported as safe are lost; only `abandon` may be called then.
         """
         self._storage.check()
         file = self._file or self._open(packet)
@@ -133,7 +133,7 @@ class Segments:
         return file.safe
 
     def finish(self) -> int:
-        """Complete the file; returns as `write` does, and raises as it does."""
+        """Complete the file; returns and raises as `write` does."""
         file = self._file
         if file is None:
             return 0
@@ -144,7 +144,7 @@ class Segments:
         return file.safe
 
     def abandon(self) -> None:
-        """Put away the file after a failure; there may be none."""
+        """Close the file, if any, after a failure."""
         if self._file is not None:
             part = self._file.part
             if self._file.abandon():

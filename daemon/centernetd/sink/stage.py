@@ -1,4 +1,4 @@
-"""The sink stage: results out of a lane's outlet, into recordings or events."""
+"""The sink stage: writes results from a lane's outlet to recordings or events."""
 
 import logging
 import time
@@ -15,22 +15,22 @@ RETRY_INTERVAL = 1.0  # seconds between attempts to write again
 
 
 class Sink(Protocol):
-    """Where results are written.
+    """A destination for results.
 
-    Frames are counted when they are safe: a process killed at that moment has written them.
+    Frames count as written once they are safe, even if the process is killed at that moment.
     """
 
     def wants(self, result: Result) -> bool:
-        """Whether the configuration asks for this frame."""
+        """Return whether the configuration includes this frame."""
 
     def write(self, result: Result) -> Settled:
-        """Write a frame; returns how many frames, this and earlier ones, are settled by it.
+        """Write a frame; return how many frames, this and earlier ones, are settled by it.
 
         Raises
         ------
         SinkError
-            When every frame that was not settled is lost. The sink has put away what it
-            had open; the next `write` starts anew. So it does whatever else it raises.
+            When every unsettled frame is lost. The sink has closed its output, and the next
+            `write` starts again. The same applies to any other exception.
         """
 
     def close(self) -> Settled:
@@ -38,17 +38,17 @@ class Sink(Protocol):
 
 
 class PacketSink(Sink, Protocol):
-    """A sink that takes a source's packets too; where those fail, so do the frames."""
+    """A sink that also takes a source's packets; if those fail, so do the frames."""
 
     def feed(self, packet: Packet) -> Settled:
         """Take a packet; returns and raises as `write` does."""
 
 
 class SinkStage:
-    """Writes what comes out of one outlet, and posts every frame once.
+    """Writes the results of one outlet, and posts every frame once.
 
-    It never waits to try again: while an output is broken its frames are dropped. Whatever a sink
-    raises breaks that output and no other.
+    It never waits to retry: while an output is broken, its frames are dropped. Any exception of
+    a sink breaks only that output.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SinkStage:
 
     @property
     def busy_for(self) -> float:
-        """Seconds that the write in hand has taken so far; 0 while there is none."""
+        """Seconds that the current write has taken so far; 0 without one."""
         since = self._busy_since
         return 0.0 if since is None else self._clock() - since
 
@@ -95,7 +95,7 @@ class SinkStage:
 
     @property
     def _resting(self) -> bool:
-        """Whether it is too early to try again after a failure."""
+        """Whether it is too early to retry after a failure."""
         return self._clock() < self._retry_at
 
     def _attempt(self, write: Callable[[], Settled]) -> None:
@@ -149,7 +149,7 @@ class SinkStage:
 
 
 class PacketStage(SinkStage):
-    """Hands a source's packets to the recorder, beside the frames with their detections."""
+    """Passes a source's packets to the recorder, along with the frames and detections."""
 
     def __init__(
         self,
@@ -171,5 +171,5 @@ class PacketStage(SinkStage):
                 self._take(item)
 
     def _take_packet(self, packet: Packet) -> None:
-        if not self._resting:  # the recorder sees by its number that one is missing
+        if not self._resting:  # the recorder detects a missing packet by its number
             self._attempt(lambda: self._feed(packet))

@@ -23,42 +23,42 @@ Item = TypeVar("Item")
 
 
 class Storage:
-    """The storage root, created if need be and locked to this daemon while in use.
+    """The storage root, created if necessary and locked by this daemon while in use.
 
-    It also knows which files are being written (``writing``), which have been (``completed``) and
-    which could not be put away (``left``, as ``*.part``); the last two are emptied by whoever
-    keeps house, and is called by the ``bell`` to `tell`.
+    It also lists the files being written (``writing``), the completed ones (``completed``) and
+    those that could not be completed (``left``, as ``*.part``). The housekeeping thread empties
+    the last two; ``bell`` wakes it to update the lock file.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.status = StorageStatus()
         self.largest = LARGEST
-        """Bytes from which on a recording is continued in another file."""
+        """Size in bytes at which a recording is continued in another file."""
         self.completed: deque[Path] = deque()
         self.left: deque[Path] = deque()
         self._writing: set[Path] = set()
         self._folders: dict[tuple[str, str], Path] = {}
         self._removing: Path | None = None
-        self._busy = threading.Lock()  # held for a moment only: never while the disk is asked
+        self._busy = threading.Lock()  # held briefly only, never during disk access
         self._lock: LockFile | None = None
         self.busy_since: float | None = None
-        """Since when whoever keeps house is at one thing (monotonic); None while it rests."""
+        """When the housekeeping thread began its current step (monotonic); None while idle."""
         self.bell = Bell()
         self._says = ""
 
     def open(self) -> None:
-        """Create, try and lock the folder.
+        """Create, test and lock the folder.
 
         Raises
         ------
         StartupError
-            When it can't be written to, another daemon holds it, or it can't be locked.
+            When it can't be written to or locked, or another daemon holds it.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as ours:
-                owner = os.fstat(ours.fileno()).st_uid  # on network shares it may be anybody
+                owner = os.fstat(ours.fileno()).st_uid  # on network shares it may be any user
             self._lock = LockFile(self.root / LOCK_NAME, owner)
             self.tell()
         except BlockingIOError:
@@ -74,12 +74,12 @@ class Storage:
             ) from None
 
     def say(self, text: str) -> None:
-        """Have those who look for a daemon here told; whoever keeps house does it, and soon."""
+        """Publish ``text`` in the lock file; the housekeeping thread writes it soon."""
         self._says = text
         self.bell.ring()
 
     def tell(self) -> None:
-        """Write down what is to be told; nothing is where that can't be written."""
+        """Write the published text to the lock file; a failure is ignored."""
         if self._lock is not None:
             with suppress(OSError):
                 self._lock.say(self._says)
@@ -90,19 +90,19 @@ class Storage:
         return self._lock is not None and self._lock.is_in_place
 
     def close(self) -> None:
-        """Let another daemon have the folder."""
+        """Release the folder for other daemons."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def place(self, template: str, stream: str, wall_time: float) -> Path:
-        """Return the path ``template`` stands for at a Unix time, its folders made.
+        """Expand ``template`` to a path at a Unix time and create its folders.
 
         Raises
         ------
         SinkError
-            When it leads out of the root, through symbolic links too, can't be made, or when
-            nothing may be written now, or not here, as another disk than before is there.
+            When it leads out of the root, even through symbolic links, or can't be created, or when
+            writing is suspended or another disk has replaced the root.
         """
         self.check()
         self._refuse_if_replaced()
@@ -112,22 +112,22 @@ class Storage:
             if not self.has(path):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
             with self._busy:
-                self._folders[template, stream] = path.parent  # before it is made: see `remove`
+                self._folders[template, stream] = path.parent  # before it is created: see `remove`
             _make(path.parent)
         return path
 
     def has(self, path: Path) -> bool:
-        """Whether ``path`` is under the root, wherever symbolic links lead."""
-        real = Path(os.path.realpath(path))  # unlike `resolve`, it takes links that go in circles
+        """Return whether ``path`` is under the root after resolving symbolic links."""
+        real = Path(os.path.realpath(path))  # unlike `resolve`, it accepts circular links
         return real.is_relative_to(os.path.realpath(self.root))
 
     def check(self) -> None:
-        """Raise SinkError while nothing may be written."""
+        """Raise SinkError while writing is suspended."""
         if self.status.trouble is not None:
             raise SinkError(self.status.trouble)
 
     def _refuse_if_replaced(self) -> None:
-        """See what whoever keeps house will see within a second: till then nothing may be begun."""
+        """Raise SinkError if the root was replaced, even before housekeeping notices it."""
         with telling(self.root):
             replaced = self._lock is not None and not self._lock.is_in_place
         if replaced:
@@ -135,12 +135,12 @@ class Storage:
             raise SinkError(f"storage.root {self.root} is another disk or folder than before")
 
     def begin(self, path: Path) -> None:
-        """Note that ``path`` is being written: it is not to be removed.
+        """Mark ``path`` as being written, which protects it from removal.
 
         Raises
         ------
         SinkError
-            When it is just being removed.
+            When it is being removed.
         """
         with self._busy:
             if path == self._removing:
@@ -148,7 +148,7 @@ class Storage:
             self._writing.add(path)
 
     def end(self, path: Path, final: Path | None) -> None:
-        """Note that ``path`` is no longer written; ``final`` is its name now, None if it failed."""
+        """Mark ``path`` as finished; ``final`` is its name now, None if it failed."""
         with self._busy:
             self._writing.discard(path)
         if final is not None:
@@ -157,21 +157,21 @@ class Storage:
             self.left.append(path)
 
     def moving(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield ``items``, noting with each that whoever keeps house moves."""
+        """Yield ``items``, recording with each that the housekeeping thread makes progress."""
         for item in items:
             self.busy_since = time.monotonic()
             yield item
 
     @property
     def writing(self) -> frozenset[Path]:
-        """The files that are being written."""
+        """The files being written."""
         with self._busy:
             return frozenset(self._writing)
 
     def remove(self, path: Path) -> bool:
-        """Delete a file and the folders that this leaves empty.
+        """Delete a file and the folders that become empty by that.
 
-        Returns False if it is being written, or not under the root any more.
+        Return False if it is being written, or no longer under the root.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class Storage:
                 break
             try:
                 folder.rmdir()
-            except OSError:  # most often: not empty
+            except OSError:  # usually: not empty
                 break
         return True
 
@@ -203,7 +203,7 @@ class Storage:
 
 
 def _make(folder: Path) -> None:
-    """Make ``folder``; one above it may be removed meanwhile, as empty."""
+    """Create ``folder``; a parent may be removed meanwhile because it is empty."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:
