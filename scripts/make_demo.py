@@ -137,7 +137,7 @@ def cutout(photo: Image) -> Plane:
     shape = np.zeros(photo.shape[:2], np.float32)
     cv2.fillPoly(shape, [np.array(OUTLINE, np.int32)], 1.0)
     fade = np.interp(np.arange(len(shape)), FADE, (1, 0))
-    edge = (2 * cv2.GaussianBlur(shape, (0, 0), 3) - 1).clip(0, 1)  # soft, and inside the outline
+    edge = (2 * cv2.GaussianBlur(shape, (0, 0), 3) - 1).clip(0, 1)  # soft, inside the outline
     mask = (edge * fade[:, None])[:, :, None]
     return np.concatenate([photo * mask, mask], axis=2).astype(np.float32)
 

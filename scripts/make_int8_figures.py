@@ -25,7 +25,7 @@ COLUMNS = 120
 
 
 def main() -> None:
-    """Calibrate, compare, and write the sentences."""
+    """Calibrate, compare, and update the page."""
     load = os.getloadavg()[0]
     make = partial(prepare, fetch("centerface", cache_dir()))
     options = PrepareOptions(input_size=SIZE, precision="int8")

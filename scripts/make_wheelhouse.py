@@ -125,7 +125,7 @@ def download(target: Target, versions: Mapping[str, str], wheels: Path) -> None:
 def requirements(
     target: Target, packages: Mapping[str, Iterable[str]], wheels: Path
 ) -> Iterator[Requirement]:
-    """Yield what the wheels of ``packages``, each with its extras, require on ``target``."""
+    """Yield the requirements on ``target`` of the wheels of ``packages``, each with its extras."""
     for wheel in wheels.glob("*.whl"):
         name = canonicalize_name(wheel.name.split("-")[0])
         if name in packages:

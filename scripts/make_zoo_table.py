@@ -43,8 +43,8 @@ CLASSES = {"centernet_resnet50": 20}  # as in the published checkpoints; others 
 WIDTHS = {"dla_34": 256, "hourglass": 256}  # likewise; others have 64
 MEMORY = 4e9  # bytes, the limit for an export
 
-# The command, printing its peak memory at exit. The kernel's resource usage of a child process
-# would start from its parent's.
+# The command, printing its peak memory at exit. The kernel's count for a child process would
+# start from its parent's memory.
 EXPORT = """
 import atexit, pathlib, re, sys
 from centernetd.cli import main

@@ -96,7 +96,7 @@ def _cleaned(text: str, hide: Redactor) -> str:
     return json.dumps(_hidden(document, hide), indent=2, ensure_ascii=False) + "\n"
 
 
-def _hidden(value: Any, hide: Redactor) -> Any:  # noqa: ANN401 - as JSON is
+def _hidden(value: Any, hide: Redactor) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
         return {hide(key): _hidden(inner, hide) for key, inner in value.items()}
     if isinstance(value, list):

@@ -38,7 +38,7 @@ def pooling(graph: GraphProto, output: str) -> Pooling:
 
 
 def last_layer(graph: GraphProto, output: str) -> list[NodeProto]:
-    """Return the last nodes with weights upstream of `output`, and all nodes after them."""
+    """Return the last nodes with weights upstream of `output`, and all nodes in between."""
     return list(_ancestors(graph, output, until=_LAYERS))
 
 

@@ -46,8 +46,8 @@ class Root(nn.Module):
 class Tree(nn.Module):
     """Two subtrees, or at depth 1 two blocks and their root.
 
-    `handed` is the number of channels passed from above for the root to aggregate as well; with
-    `keeps_input`, they include the input at the size of the result.
+    `handed` is the number of channels from above that the root aggregates as well; with
+    `keeps_input`, it also aggregates the input, at the size of the result.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
     Raises
     ------
     ModelError
-        The declared layout is unknown or doesn't fit, or none is declared and none is recognised.
+        The declared layout is unknown or doesn't fit, or none is declared or recognised.
     """
     if declared is not None and declared not in LAYOUTS:
         raise ModelError(f"unknown layout {declared}; there are {', '.join(LAYOUTS)}")
