@@ -62,6 +62,17 @@ def test_what_blur_is_stands_where_it_is_looked_for() -> None:
     ) in text
 
 
+def test_the_layers_that_are_shown_are_those_of_the_import_contract() -> None:
+    project = PROJECT.read_text("utf-8")
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    contract = re.search(r'type = "layers".*?\nlayers = \[\n(.*?)\]', project, re.S)
+    shown = re.search(r"## The rooms\n.*?```text\n(.*?)```", page, re.S)
+    assert contract is not None
+    assert shown is not None
+    rooms = [re.split(r"\s{2,}", line)[0] for line in shown[1].splitlines()]
+    assert rooms == re.findall(r'"(.+?)"', contract[1])
+
+
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
