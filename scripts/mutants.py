@@ -49,7 +49,7 @@ TESTS = {
     "daemon/centernetd/sink/segments.py": ["tests/test_segments.py"],
     "daemon/centernetd/sink/stage.py": ["tests/test_sink_stage.py", "tests/test_packet_stage.py"],
 }
-# Imported once, before the forks: their import takes longer than most tests.
+# Imported once, before the forks: importing them takes longer than most tests.
 HEAVY = ("av", "cv2", "numpy", "onnx", "onnxruntime", "pydantic", "pytest")
 SWAPS: dict[type[ast.AST], list[type[ast.AST]]] = {
     ast.Lt: [ast.LtE, ast.GtE], ast.LtE: [ast.Lt, ast.Gt],
@@ -64,7 +64,7 @@ NOT_CODE = ("annotation", "decorator_list", "returns")
 
 
 class Mutant(NamedTuple):
-    """A fault: ``text`` is the module with it; at ``line``, ``before`` becomes ``after``."""
+    """A fault: ``text`` is the module with it; in ``line``, ``before`` is replaced by ``after``."""
 
     module: str
     line: int
@@ -89,9 +89,9 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 
 
 def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
-    """Yield nodes below ``tree``, and what may stand in their place."""
+    """Yield nodes below ``tree``, and their replacements."""
     if isinstance(tree, ast.JoinedStr):
-        return  # before Python 3.12 what is in it has no positions
+        return  # before Python 3.12 its parts have no positions
     for name, value in ast.iter_fields(tree):
         nodes = value if isinstance(value, list) else [value]
         for node in nodes if name not in NOT_CODE else []:
@@ -149,7 +149,7 @@ class Trial:
                 shutil.copy2(ROOT / name, tree / name)
 
     def prepare(self, module: str) -> None:
-        """Make sure that the tests of ``module`` pass with it, and fail without."""
+        """Check that the tests of ``module`` pass with it, and fail without it."""
         began = time.monotonic()
         if self._run(TESTS[module], 600) != 0:
             raise SystemExit(f"{(self._tree / 'output').read_text()}\n{module}: its tests fail")
@@ -158,19 +158,19 @@ class Trial:
             raise SystemExit(f"{module}: its tests pass without it")
 
     def plant(self, mutant: Mutant) -> int | None:
-        """Return what the tests end with, 0 if they notice nothing; None for a hang."""
+        """Return the exit code of the tests, 0 if they notice nothing; None for a hang."""
         self._planted += 1
         file = self._tree / mutant.module
         kept = file.rename(file.with_suffix(".kept"))
         file.write_text(mutant.text, "utf-8")
-        os.utime(file, (self._planted, self._planted))  # no other's bytecode is taken for its
+        os.utime(file, (self._planted, self._planted))  # don't reuse old bytecode
         try:
             return self._run(TESTS[mutant.module], self._limits[mutant.module])
         finally:
             kept.replace(file)
 
     def _run(self, tests: Sequence[str], limit: float) -> int | None:
-        """Run tests in a process of their own, for at most ``limit`` seconds."""
+        """Run tests in a separate process, for at most ``limit`` seconds."""
         fork = multiprocessing.get_context("fork")
         process = fork.Process(target=self._pytest, args=(tests,))
         process.start()
@@ -196,7 +196,7 @@ class Trial:
 
 
 def _sample(options: argparse.Namespace) -> list[Mutant]:
-    """Draw the faults that are to be planted, and say what was left out."""
+    """Draw the faults to plant, and print how many were left out."""
     known = {
         (entry["file"], entry["line"], entry["becomes"])
         for entry in yaml.safe_load((ROOT / EQUIVALENT).read_text("utf-8"))
@@ -214,7 +214,7 @@ def _sample(options: argparse.Namespace) -> list[Mutant]:
 
 
 def main() -> None:
-    """Plant the faults, and print what came of them."""
+    """Plant the faults, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     parser.add_argument("--count", type=int, default=200)
