@@ -228,7 +228,7 @@ def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str
 def _why_network(
     error: OSError | av.FFmpegError, uri: SourceUri, transport: Transport
 ) -> tuple[str, str]:
-    """Return why a server can't be read, in words that suggest the fix, and the reason code."""
+    """Return why a server can't be read, worded to suggest the fix, and the reason code."""
     if isinstance(error, _REFUSED):
         return f"the name or password is wrong, or not allowed this: {said(error)}", "unauthorized"
     if isinstance(error, av.error.HTTPNotFoundError):

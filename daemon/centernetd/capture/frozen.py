@@ -18,8 +18,8 @@ _ROWS = 128  # approximate number of whole rows checked, so that a clock in the 
 class FrozenPicture:
     """Detects that a camera's encoder repeats one picture.
 
-    Only intra-coded pictures are checked. They show the sensor's noise, however still the scene
-    and low the bit rate: of 15, no two were equal. From one repeated picture under a constant
+    Only intra-coded pictures are checked. They show the sensor's noise even in a still scene
+    at a low bit rate: of 15, no two were equal. From one repeated picture under a constant
     bit rate, an encoder makes at most four that alternate, one per quality; what it codes
     between them never settles, and differs by more than strong noise does. (x264, 60 kbit/s
     to 8 Mbit/s, noise of 0.5 to 4 levels.) So a source is frozen while every checked picture

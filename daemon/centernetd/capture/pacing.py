@@ -24,7 +24,7 @@ class Thinner:
             self._due = at  # the first frame, or the first after a gap
         if at < self._due - _ROUNDING:
             return False
-        self._due += self._interval  # from when it was due, so that the mean rate is kept
+        self._due += self._interval  # from when it was due, to keep the mean rate
         return True
 
 
@@ -82,4 +82,4 @@ class Backoff:
         """
         wait = max(self._wait - took, _FIRST_WAIT)
         self._wait = min(self._wait * 2, _LONGEST_WAIT)
-        return wait * random.uniform(0.75, 1.0)  # noqa: S311 (nothing is secret here)
+        return wait * random.uniform(0.75, 1.0)  # noqa: S311 (not used for secrets)

@@ -15,7 +15,7 @@ from centernetd.flow import UPRIGHT, Coding, Orientation
 
 # Bitstream filters that convert packets to NAL units with start codes, as network cameras send.
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-# Whether a NAL unit is a parameter set, by its first byte: ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
+# Whether a NAL unit is a parameter set, from its first byte: ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
 _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
     "h264": lambda head: head & 0x1F in (7, 8),
     "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),

@@ -18,7 +18,7 @@ class Splice:
     """
 
     def __init__(self, time_base: Fraction) -> None:
-        """Expect times that count ``time_base`` seconds."""
+        """Start with times in units of ``time_base`` seconds."""
         self.cuts = 0
         self._most_back, self._longest_hole = round(_BACK / time_base), round(_HOLE / time_base)
         self._gaps: deque[int] = deque(maxlen=_GAPS)

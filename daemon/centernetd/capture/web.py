@@ -336,7 +336,7 @@ def _place(url: str) -> tuple[str, int | None]:
 
 
 def _why(error: Exception, timeout: float) -> tuple[str, str]:
-    """Return why a request failed, in words that suggest the fix, and the reason code."""
+    """Return why a request failed, worded to suggest the fix, and the reason code."""
     if isinstance(error, HTTPError):
         error.close()
         answer = f"the server answers {error.code}"

@@ -11,10 +11,10 @@ from centernetd.flow.ledger import Ledger, Reason, StageName
 from centernetd.flow.packet import Packet
 from centernetd.flow.status import StreamStatus
 
-_PACKETS = 1024  # of a source that may wait for the recorder: half a minute of video
+_PACKETS = 1024  # packets that may wait for the recorder: half a minute of video
 MOST_WAITING = 256 << 20
 """Bytes of a live stream's pictures that may wait per sink: eight at 4K."""
-_FEWEST = 2  # that may wait, however large
+_FEWEST = 2  # pictures of any size that may wait
 _BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 

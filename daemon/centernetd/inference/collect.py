@@ -94,7 +94,7 @@ def _fill(
                 continue
             frame, allowed = first
             if batch and min(room, allowed) <= len(batch):
-                return True  # one of them would be late in so large a batch: it leads the next
+                return True  # adding it would make one of them late: it leads the next batch
             lane.take()
             taken = True
             batch.append(Taken(lane, frame))

@@ -57,7 +57,7 @@ class Blur:
         covers: Filter | None = None,
         hurried: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Cover what passes ``covers`` in ``stream``; once ``hurried``, drop the last frames."""
+        """Cover what passes ``covers`` in ``stream``; drop the last frames if ``hurried``."""
         self._stream = stream
         self._style = STYLES[config.style] if config else None
         self._hold = round(1000 * config.hold) if config else 0  # milliseconds

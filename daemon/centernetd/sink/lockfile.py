@@ -106,7 +106,7 @@ def said_in(path: Path) -> str | None:
 
 
 def is_held_by(path: Path, process: int) -> bool:
-    """Return whether the kernel lists ``process`` as the holder of the lock on ``path``.
+    """Return whether the kernel, whatever the text, lists ``process`` as the holder of ``path``.
 
     Raises
     ------

@@ -18,7 +18,7 @@ _HEAD = 4096  # bytes that identify the kind of a file
 
 @dataclass(frozen=True)
 class Output:
-    """The files written with one path template: recordings, or else events.
+    """The files written with one path template: either recordings or events.
 
     Those made ``from_file`` are kept forever.
     """
