@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from centernetd.model import zoo
 
 pytest_plugins = ["tests.commandline", "tests.houses", "tests.plans"]
+
+settings.register_profile("house", deadline=None)  # no test fails because a machine is busy
+settings.load_profile("house")
 
 CACHE = Path(__file__).parents[1] / ".cache"
 
