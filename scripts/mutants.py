@@ -191,7 +191,7 @@ class Trial:
         roots = [str(self._tree), str(self._tree / "daemon")]
         sys.path[:0] = roots
         os.environ["PYTHONPATH"] = os.pathsep.join(roots)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--basetemp=tmp"]
         sys.exit(importlib.import_module("pytest").main([*options, *tests]))
 
 
