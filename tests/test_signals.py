@@ -107,7 +107,10 @@ class Finder:
     def find_spec(self, name, *_):
         if name == "centernetd.cli":
             assert not {"numpy", "cv2", "av", "typer"} & set(sys.modules), "too late"
-            signal.raise_signal(signal.Signals[sys.argv.pop()])
+            try:
+                signal.raise_signal(signal.Signals[sys.argv.pop()])
+            except KeyboardInterrupt as error:
+                raise ImportError("a library failed") from error  # as onnxruntime's does
             sys.exit(7)
 sys.meta_path.insert(0, Finder())
 from centernetd.__main__ import main

@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import resource
+import signal
 import sys
 
 from centernetd.run.signals import before_the_run
@@ -18,10 +19,12 @@ def main() -> None:
     faulthandler.enable(_STDERR)  # print every thread's stack on a crash or watchdog abort
     if "run" in sys.argv:
         before_the_run()
-    try:
-        from centernetd import cli
-    except KeyboardInterrupt:
-        sys.exit(130)
+    interrupted = signal.getsignal(signal.SIGINT)
+    if interrupted is signal.default_int_handler:  # modules turn what it raises into ImportError
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from centernetd import cli
+
+    signal.signal(signal.SIGINT, interrupted)
     cli.main()
 
 
