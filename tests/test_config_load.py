@@ -258,7 +258,11 @@ def test_several_sources_record_into_a_folder_under_their_names(tmp_path: Path) 
     assert list(config.streams) == ["hall", "hall-2", "stream", "stream-2"]
     assert {stream.record.path for stream in config.streams.values()} == {"{stream}.mp4"}
     assert config.storage_root == tmp_path / "out"
-    assert from_sources(["a.mp4"], tmp_path).streams["a"].record.path == "{stream}.mp4"
+    for folder in (tmp_path, tmp_path / "new"):
+        config = from_sources(["a.mp4"], folder)
+        assert (config.storage_root, config.streams["a"].record.path) == (folder, "{stream}.mp4")
+    with pytest.raises(ConfigError, match="must be a folder, as there are several sources"):
+        from_sources(sources, tmp_path / "out.mp4")
 
 
 def test_what_is_set_besides_holds_for_each_source() -> None:
@@ -280,7 +284,7 @@ def test_what_is_set_besides_holds_for_each_source() -> None:
     [
         ("ftp://u:hunter2@h", "a.mp4", "source ftp://***@h: has a scheme that isn't read here"),
         ("rtsp://u:${UNSET_PW}@h", "a.mp4", "${UNSET_PW} is neither in the environment"),
-        ("x", "a.avi", "output a.avi: must end in .mp4"),
+        ("x", "a.avi", "output a.avi: must end in .mp4 or .mkv, or be a folder"),
         ("x", "{a}.mp4", "output {a}.mp4: only {stream} may stand in braces"),
         ("x", "\udcff.mp4", "output \udcff.mp4: "),
     ],

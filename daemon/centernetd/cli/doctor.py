@@ -21,8 +21,8 @@ def doctor(
         Path | None,
         typer.Option(
             "--bundle",
-            metavar="FILE",
-            help="Instead, pack what helps others to help, without passwords, into FILE.tar.gz.",
+            metavar="FILE.tar.gz",
+            help="Instead, pack what helps others to help into this file, without passwords.",
         ),
     ] = None,
     config: ConfigFile = None,

@@ -58,7 +58,7 @@ def run(
             "--output",
             "-o",
             metavar="PATH",
-            help="The recording of one SOURCE; of several, a folder.",
+            help="A folder; or of one SOURCE the recording, .mp4 or .mkv.",
         ),
     ] = None,
     model: Model = None,
@@ -119,7 +119,7 @@ def _asked(
     if confidence is not None:
         asked["detect"]["confidence"] = confidence
     if labels:
-        asked["detect"]["labels"] = tuple(labels.split(","))
+        asked["detect"]["labels"] = tuple(label.strip() for label in labels.split(","))
     if draw is not None:
         asked["record"]["draw"] = draw.value
     if events:

@@ -5,6 +5,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from centernetd.config.secret import CONTAINERS
+from centernetd.errors import SourceError
 
 
 def find_files(names: Sequence[str], suffixes: Collection[str]) -> list[Path]:
@@ -17,15 +18,25 @@ def find_files(names: Sequence[str], suffixes: Collection[str]) -> list[Path]:
 
 
 def find_sources(names: Sequence[str]) -> list[str]:
-    """Return the sources that ``names`` match: URLs and cameras unchanged, files otherwise."""
+    """Return the sources that ``names`` match: URLs and cameras unchanged, files otherwise.
+
+    Raises
+    ------
+    SourceError
+        When a folder or a pattern matches no video file.
+    """
     return list(dict.fromkeys(source for name in names for source in _sources(name)))
 
 
 def _sources(name: str) -> Sequence[str]:
-    if "://" in name or name.startswith("v4l2:") or not (has_magic(name) or Path(name).is_dir()):
+    if not name or "://" in name or name.startswith("v4l2:"):
         return [name]
+    if not has_magic(name) and not Path(name).is_dir():
+        return [name]
+    paths = [path for path in _expand(name, CONTAINERS) if path.is_file()]
+    if not paths:
+        raise SourceError(f"{name}: no video files found")
     # with a slash, since a name with a colon would be parsed as a scheme
-    paths = _expand(name, CONTAINERS)
     return [f"./{path}" if path.name == str(path) else str(path) for path in paths]
 
 

@@ -29,10 +29,10 @@ def from_sources(
 ) -> Config:
     """Build the configuration of streams that record to ``output``, or only count if it is None.
 
-    For one source, ``output`` is a file unless it is an existing folder; for several it is a
-    folder. An .mkv is first recorded as .mp4. ``defaults`` holds further settings, like that
-    section of a file. Metrics are not served, so that this can run next to a daemon that uses the
-    port. Sources may contain ``${NAME}``; relative paths are relative to the working directory.
+    ``output`` is a folder, or for one source a file ending in .mp4 or .mkv. An .mkv is
+    first recorded as .mp4. ``defaults`` holds further settings, like that section of a file.
+    Metrics are not served, so that this can run next to a daemon that uses the port.
+    Sources may contain ``${NAME}``; relative paths are relative to the working directory.
 
     Raises
     ------
@@ -77,10 +77,13 @@ def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:
     """Return the output folder, and the recording's file name if one is given."""
     if output is None:
         return Path.cwd(), None
-    if alone and not output.is_dir():
-        name = output.with_suffix(".mp4") if output.suffix == ".mkv" else output
-        return output.absolute().parent, name.name
-    return output.absolute(), None
+    if output.is_dir() or not output.suffix:
+        return output.absolute(), None
+    if output.suffix not in (".mp4", ".mkv"):
+        raise ConfigError(f"output {output}: must end in .mp4 or .mkv, or be a folder")
+    if not alone:
+        raise ConfigError(f"output {output}: must be a folder, as there are several sources")
+    return output.absolute().parent, output.with_suffix(".mp4").name
 
 
 def _names(uris: Sequence[SourceUri]) -> Sequence[str]:
