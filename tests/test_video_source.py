@@ -209,7 +209,18 @@ def test_a_file_that_was_cut_off_says_so(name: str, muxing: dict[str, str], tmp_
     opened.close()
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4", "a.ts", "a.avi", "a.mov"])
+def test_a_transport_stream_whose_clock_wraps_is_not_cut_off(tmp_path: Path) -> None:
+    """FFmpeg lets what comes before the wrap have negative times."""
+    path = clips.count(tmp_path / "a.ts", 100, muxing={"output_ts_offset": "95440"})
+    opened = source(path)
+    found = list(opened)
+    assert found[0].pts is not None
+    assert found[0].pts < 0
+    assert len(found) == 100
+    opened.close()
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4", "a.ts", "a.avi", "a.mov", "a.wmv"])
 def test_a_file_whose_sound_lasts_longer_is_not_cut_off(name: str, tmp_path: Path) -> None:
     opened = source(clips.with_sound(tmp_path / name, 25, 4))
     assert len(list(opened)) == 25

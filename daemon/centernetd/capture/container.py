@@ -38,6 +38,7 @@ TOO_MUCH = f"what it sends needs more than {MOST_BYTES >> 20} MB in one piece"
 SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
 """The decoder option that sets this limit."""
 TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
+_ONE_DURATION = frozenset({"asf"})  # formats that announce the same for every track
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
@@ -192,8 +193,15 @@ def announced_ends(
 
     Formats count from 0 or from the first picture; the earlier end is used.
     """
-    own = stream.duration * stream.time_base if stream.duration and stream.time_base else None
-    return own, Fraction(container.duration or 0, av.time_base)
+    longest = Fraction(_earlier(container.duration, container.start_time), av.time_base)
+    if container.format.name in _ONE_DURATION or not (stream.duration and stream.time_base):
+        return None, longest
+    return _earlier(stream.duration, stream.start_time) * stream.time_base, longest
+
+
+def _earlier(duration: int | None, start: int | None) -> int:
+    """Return the end if the time counts from 0, or from a ``start`` before it (33 bits wrapped)."""
+    return (duration or 0) + min(start or 0, 0)
 
 
 def said(error: OSError | av.FFmpegError) -> str:
