@@ -21,6 +21,7 @@ _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
     "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
 }
 _START_CODE = b"\x00\x00\x01"
+MOST_REORDERED = 16  # pictures that may be decoded before one that is shown before them
 _MOST = 1024  # packets kept while none of them yields a picture
 
 
@@ -31,8 +32,8 @@ class PacketCopier:
     Codecs other than H.264 and H.265 are kept without conversion or parameter sets.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
-        """Keep packets of ``stream``.
+    def __init__(self, stream: VideoStream, *, told: bool = True) -> None:
+        """Keep packets of ``stream``; if their pts aren't ``told``, `show` supplies them.
 
         Raises
         ------
@@ -46,6 +47,8 @@ class PacketCopier:
         self._parameters = b""
         self._coding: Coding | None = None
         self._packets: list[SourcePacket] = []
+        self._told = told
+        self._delay = 0  # between decoding and showing, where pts aren't told
 
     def add(self, packet: "Packet[VideoStream]") -> bool:
         """Keep a packet that has been decoded; its content is consumed.
@@ -79,15 +82,26 @@ class PacketCopier:
 
         They get the orientation and pixel aspect of the picture they are taken with.
         """
+        waits = (number for number, packet in enumerate(self._packets) if packet.pts is None)
         last = len(self._packets)
+        if not self._told:
+            last = max(next(waits, last), last - MOST_REORDERED)
         while last and self._packets[last - 1].hidden:
             last -= 1
         taken, self._packets = self._packets[:last], self._packets[last:]
         for number, packet in enumerate(taken):
             coding = replace(packet.coding, orientation=orientation, aspect=aspect)
-            if coding != packet.coding:
-                taken[number] = replace(packet, coding=coding)
+            dts = packet.dts if packet.dts is None else packet.dts - self._delay
+            if (coding, dts) != (packet.coding, packet.dts):
+                taken[number] = replace(packet, coding=coding, dts=dts)
         return taken
+
+    def show(self, decoded: int, pts: int) -> None:
+        """Note that the packet whose dts is ``decoded`` makes the picture shown at ``pts``."""
+        for number, packet in enumerate(self._packets):
+            self._delay = max(self._delay, (packet.dts or 0) - pts)
+            if packet.dts == decoded:
+                self._packets[number] = replace(packet, pts=pts)
 
     def _present_coding(self) -> Coding:
         context = self._context
@@ -124,7 +138,7 @@ class PacketCopier:
         in_order = not self._context.has_b_frames
         return SourcePacket(
             data=data,
-            pts=packet.pts,
+            pts=packet.pts if self._told else None,
             dts=packet.pts if packet.dts is None and in_order else packet.dts,
             duration=packet.duration or 0,
             time_base=packet.time_base or self._time_base,

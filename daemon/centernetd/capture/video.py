@@ -27,7 +27,7 @@ from centernetd.capture.download import Download
 from centernetd.capture.ending import GOES_ON, Ending
 from centernetd.capture.feed import Feed, open_feed
 from centernetd.capture.gate import DamageGate, is_key
-from centernetd.capture.packets import PacketCopier
+from centernetd.capture.packets import MOST_REORDERED, PacketCopier
 from centernetd.capture.pixels import ToBgr, orientation_of, upright
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.capture.splice import Splice
@@ -37,8 +37,7 @@ from centernetd.config.stream import Transport
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import UPRIGHT, Orientation
 
-_IN_DECODING_ORDER = frozenset({"avi"})  # formats without presentation times
-_MOST_REORDERED = 16  # pictures that may be decoded before one that is shown before them
+_IN_DECODING_ORDER = frozenset({"avi", "h264", "hevc"})  # formats without presentation times
 # Formats that number their frames at an invented rate; arrival times are more accurate.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
@@ -80,7 +79,8 @@ class VideoSource:
         self._container = self._opened(uri, transport)
         try:
             self._stream = video_of(self._container)
-            self._copier = PacketCopier(self._stream) if packets else None
+            self._guessed = not self._live and self._container.format.name in _IN_DECODING_ORDER
+            self._copier = PacketCopier(self._stream, told=not self._guessed) if packets else None
         except SourceError:
             self.close()
             raise
@@ -93,8 +93,8 @@ class VideoSource:
         self._orientation: Orientation | None = None
         self._angle = 0  # at the last read of the orientation
         self._expected_pts = 0
-        self._guessed = self._container.format.name in _IN_DECODING_ORDER
-        self._decoded: deque[int] = deque(maxlen=_MOST_REORDERED + 1)  # their dts
+        self._next_dts = 0
+        self._decoded: deque[int] = deque(maxlen=MOST_REORDERED + 1)  # their dts
         self._untimed = self._live and self._container.format.name in _UNTIMED
         self.info = SourceInfo(
             codec=context.codec.canonical_name,
@@ -185,6 +185,11 @@ class VideoSource:
 
     def _place(self, packet: "Packet[VideoStream]") -> None:
         """Shift a file's packet to its place on the timeline, before decoding or copying."""
+        if self._guessed and packet.size:
+            if packet.dts is None:  # an elementary stream has only a rate, in its durations
+                packet.dts = self._next_dts
+            self._next_dts = packet.dts + (packet.duration or 1)
+            packet.pts = packet.dts  # the decoder hands it on to the picture: see `_pts`
         if shift := self._splice.shift(packet.dts, packet.pts):
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift
@@ -316,9 +321,10 @@ class VideoSource:
     def _pts(self, frame: VideoFrame) -> int | None:
         if self._live:
             return None if self._untimed else frame.pts
-        # An elementary stream has no pts, only a rate, which appears in its durations.
         pts = self._expected_pts if frame.pts is None else frame.pts
         if self._guessed and self._decoded:  # FFmpeg's guess is off by a picture now and then
-            pts = self._decoded.popleft()
+            decoded, pts = pts, self._decoded.popleft()
+            if self._copier is not None:
+                self._copier.show(decoded, pts)
         self._expected_pts = pts + (frame.duration or 1)
         return pts
