@@ -71,6 +71,16 @@ def test_wrong_usage(cli: CommandLine, arguments: str) -> None:
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    "arguments", ["check URL", "URL", "status URL", "run --confidence URL a.mp4", "check --URL"]
+)
+def test_wrong_usage_repeats_no_password(cli: CommandLine, arguments: str) -> None:
+    outcome = cli(*arguments.replace("URL", "rtsp://viewer:hunter2@h/x").split())
+    assert outcome.code == 2
+    assert "Error: " in outcome.err
+    assert "hunter2" not in outcome.out + outcome.err
+
+
 def test_version_and_help(cli: CommandLine) -> None:
     assert cli("--version").out.startswith("centernetd 0.")
     shown = cli("--help")

@@ -103,6 +103,13 @@ def test_what_cannot_be_read_is_named_and_passed_over(
     assert len(told.pop("good.jpg")["detections"]) == 1
 
 
+def test_a_camera_is_no_image_and_shown_without_its_password(cli: CommandLine, model: Path) -> None:
+    outcome = cli("detect", "rtsp://viewer:hunter2@h/x", "-m", model)
+    assert outcome.code == 1
+    assert "centernetd: rtsp:/***@h/x: can't be read: no such file or directory\n" in outcome.err
+    assert "hunter2" not in outcome.err
+
+
 def test_draws_into_copies_and_overwrites_nothing(
     cli: CommandLine, model: Path, tmp_path: Path
 ) -> None:

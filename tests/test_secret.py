@@ -243,6 +243,7 @@ def test_a_known_secret_is_masked_however_it_is_written() -> None:
     for form in forms:
         assert hide(f"a {form} b") == "a *** b"
     assert hide("a *** b") == "a *** b"
+    assert Redactor(["p\xa0w"])(repr("p\xa0w")) == "'***'"
     assert hide("p@ss-w'rd\\é") == "p@ss-w'rd\\é"
     assert Redactor()("a b") == "a b"
 

@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -16,7 +16,7 @@ from centernetd.cli.check import check
 from centernetd.cli.detect import detect
 from centernetd.cli.doctor import doctor
 from centernetd.cli.export import export
-from centernetd.cli.leave import StandardOutput, discard_unwritten, leave
+from centernetd.cli.leave import StandardError, StandardOutput, discard_unwritten, leave
 from centernetd.cli.options import Invocation
 from centernetd.cli.prepare import fetch, prepare
 from centernetd.cli.reload import reload
@@ -41,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; errors print one sentence on stderr and set an exit code."""
     invocation = Invocation()
     try:
-        with redirect_stdout(StandardOutput(sys.stdout)):
+        with (
+            redirect_stdout(StandardOutput(sys.stdout)),
+            redirect_stderr(StandardError(sys.stderr)),
+        ):
             code = _run(arguments, invocation)
     except Exception as error:
         code = error.exit_code if isinstance(error, CenternetdError) else 1

@@ -6,6 +6,7 @@ import sys
 from typing import Any, NoReturn, TextIO
 
 from centernetd.errors import StartupError
+from centernetd.service import logs
 
 
 class StandardOutput:
@@ -30,6 +31,20 @@ class StandardOutput:
             self._stream.flush()
         except OSError as error:
             raise _told(error) from None
+
+
+class StandardError:
+    """Standard error, without the secrets of what is printed there."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the rest is the stream's own
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write ``text`` masked."""
+        return self._stream.write(logs.redactor()(text))
 
 
 def leave(code: int) -> NoReturn:

@@ -243,7 +243,8 @@ def _forms(character: str) -> list[str]:
     plain = re.escape(character)
     if character in "\\'\"":
         plain = rf"\\?{plain}"  # as repr() shows it
-    return [f"(?i:{encoded})", plain, *([r"\+"] if character == " " else [])]
+    escaped = re.escape(repr(character)[1:-1])
+    return [f"(?i:{encoded})", plain, escaped, *([r"\+"] if character == " " else [])]
 
 
 def _scheme_of(text: str) -> str:
