@@ -192,6 +192,16 @@ def test_this_box_can_run_it(
     assert any(line.endswith("centernetd fetch centerface") for line in table)
 
 
+def test_a_fetched_model_that_is_damaged_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+    put(tmp_path / "models" / "centerface.onnx", "half of it")
+    (finding,) = doctor._models()
+    assert (finding.level, finding.found) == (Level.MISSING, f"damaged in {tmp_path}")
+    assert finding.mend == "centernetd fetch centerface"
+
+
 def test_what_is_needed_and_missing_fails(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

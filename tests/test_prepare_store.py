@@ -80,6 +80,13 @@ def test_a_prepared_model_is_used_as_it_is(house: Path) -> None:
     assert not (house / "cache").exists()
 
 
+@pytest.mark.parametrize("damage", [holed, damages.cut])
+def test_a_prepared_model_that_is_damaged_is_refused(damage: Damage, house: Path) -> None:
+    damage(house / "prepared.onnx")
+    with pytest.raises(ModelError, match=r"prepared\.onnx: "):
+        resolve(house, "prepared.onnx")
+
+
 def test_a_prepared_model_gets_the_labels_asked_for(house: Path) -> None:
     labelled = resolve(house, "prepared.onnx", labels=models.LABELS)
     assert labelled.parent == house / "cache" / "prepared"

@@ -15,7 +15,7 @@ from centernetd.doctor.codecs import codecs
 from centernetd.doctor.finding import Finding, Level
 from centernetd.doctor.hardware import hardware
 from centernetd.doctor.plans import plans
-from centernetd.errors import EngineError
+from centernetd.errors import EngineError, ModelError, StartupError
 from centernetd.inference.engines import choose_backend
 from centernetd.model import zoo
 
@@ -86,12 +86,14 @@ def _engine() -> Finding:
 def _models() -> Iterator[Finding]:
     folder = cache_dir()
     for name in zoo.BUILTINS:
-        path = zoo.location(name, folder)
-        if path.is_file():
-            yield Finding(f"model {name}", Level.OK, str(path))
-        else:
+        what, mend = f"model {name}", f"centernetd fetch {name}"
+        try:
+            yield Finding(what, Level.OK, str(zoo.fetched(name, folder)))
+        except ModelError:
             found = f"not in {folder}; needed unless you bring a model of your own"
-            yield Finding(f"model {name}", Level.NOTE, found, f"centernetd fetch {name}")
+            yield Finding(what, Level.NOTE, found, mend)
+        except StartupError:
+            yield Finding(what, Level.MISSING, f"damaged in {folder}", mend)
 
 
 def _state_folder() -> Finding:

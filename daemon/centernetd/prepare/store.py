@@ -96,6 +96,8 @@ def _examine(source: Path) -> tuple[str, bool, Manifest | None]:
     """Return a model's digest, whether it has the tensors of a prepared one, and its manifest."""
     with files.naming(source):
         model, digest = files.load(source)
+        if any(entry.key == sealed.KEY for entry in model.metadata_props):
+            sealed.read(source)
         return digest, contract.is_met_by(model), manifests.find(model)
 
 
