@@ -415,7 +415,33 @@ def no_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_file_that_can_not_be_looked_at_stays_in_the_index(storage: Storage) -> None:
+def test_files_that_can_not_be_deleted_do_not_hold_up_the_others(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage.root, video(0))
+    for minute in range(59):
+        put(storage.root, f"gate/2023-11-13/01-{minute:02}-00.mp4", age=100 + minute)
+    remove = storage.remove
+
+    def refuse(path: Path) -> bool:
+        if "2023-11-13" in path.parts:
+            raise PermissionError(1, "Operation not permitted")
+        return remove(path)
+
+    monkeypatch.setattr(storage, "remove", refuse)
+    retention = Retention(storage, limited(max_bytes=0), OUTPUTS)
+    retention.scan()
+    with pytest.raises(PermissionError):
+        retention.keep(NOW)
+    assert video(0) not in listed(storage)
+    assert len(listed(storage)) == 59
+    assert retention.doubtful
+
+
+def test_a_file_that_can_not_be_looked_at_stays_in_the_index(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "MOST_FAILURES", 1)
     for hour in range(4):
         put(storage.root, video(hour), age=9 - hour)
     retention = Retention(storage, limited(max_bytes=1000), OUTPUTS)

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 SPARE_FILES = 1000  # kept free on the disk, or a tenth of all it can hold
 SHARE = 10  # minimum number of recordings that fit: each ends when it has used its share
+MOST_FAILURES = 1000  # to delete, at a time: other work waits for the disk too
 
 
 class Entry(NamedTuple):
@@ -88,15 +89,22 @@ class Retention:
         Raises
         ------
         OSError
-            When the disk fails, or a file can't be deleted, which is not retried soon.
+            When the disk fails, or, for the first of them, files can't be deleted, which are not
+            retried soon.
         """
+        failed: list[OSError] = []
         self._take_in()
         writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
         while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
             self._storage.busy_since = time.monotonic()
-            if self._delete(oldest):
-                free = Room(free.size + oldest.size, free.files + 1)
+            try:
+                if self._delete(oldest):
+                    free = Room(free.size + oldest.size, free.files + 1)
+            except OSError as error:  # there are others
+                failed.append(error)
+                if len(failed) == MOST_FAILURES:
+                    break
         size = self._total(writing)
         self.doubtful |= oldest is None and self._is_short(size, free)
         status = self._storage.status
@@ -106,6 +114,8 @@ class Retention:
         room = size + free.size - self._limits.min_free
         limit = room if self._limits.max_bytes is None else min(room, self._limits.max_bytes)
         self._storage.largest = min(LARGEST, limit // SHARE)
+        if failed:
+            raise failed[0]
 
     def _take_in(self) -> None:
         while self._storage.completed:
