@@ -287,6 +287,17 @@ def test_a_server_that_never_started_closes() -> None:
     server.close()
 
 
+def test_a_server_for_which_there_is_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = HttpServer(ANY_PORT, lambda _environ, _start: [])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(StartupError, match=r"no thread for http: .*TasksMax="):
+        server.start()
+    server.close()
+
+
 def test_idle_inference_is_healthy() -> None:
     clock = FakeClock()
     progress = Progress(clock)

@@ -276,12 +276,14 @@ def test_a_start_that_fails_starts_nothing(
     house.assert_never_ready()
 
 
-@pytest.mark.parametrize("name", ["feed", "harvest", "record:cam", "events:cam", "capture:cam"])
+@pytest.mark.parametrize(
+    "name", ["storage", "feed", "harvest", "record:cam", "events:cam", "capture:cam"]
+)
 def test_a_start_without_enough_threads_starts_nothing(house: House, name: str) -> None:
     without_threads(house.patch, name)
     with pytest.raises(StartupError, match=f"no thread for {name}: can't start new thread"):
         house.supervisor.run(lambda: pytest.fail("it never ran"))
-    assert house.engine.closed
+    assert house.engine.closed or name == "storage", "it was never opened"
     house.assert_never_ready()
 
 

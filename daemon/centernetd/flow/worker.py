@@ -2,9 +2,22 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from centernetd.errors import StartupError
+
+
+@contextmanager
+def starting(name: str) -> Iterator[None]:
+    """Make a `StartupError` of what is raised inside when the system gives no more threads."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise StartupError(
+            f"no thread for {name}: {error}; allow the daemon more of them (TasksMax= of "
+            "its unit, ulimit -u)"
+        ) from None
 
 
 class Worker:
@@ -36,13 +49,8 @@ class Worker:
         """
         if self._thread.ident is not None:
             return
-        try:
+        with starting(self.name):
             self._thread.start()
-        except RuntimeError as error:
-            raise StartupError(
-                f"no thread for {self.name}: {error}; allow the daemon more of them (TasksMax= of "
-                "its unit, ulimit -u)"
-            ) from None
 
     def start(self) -> None:
         """Start the work; raises as `prepare` does if that was not called."""

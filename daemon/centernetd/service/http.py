@@ -16,6 +16,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from centernetd.config import Address
 from centernetd.errors import StartupError
+from centernetd.flow.worker import starting
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -148,10 +149,12 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
-        """Start serving, in separate threads."""
-        self._server = _Server(self._app, self._socket, self._connections)
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
-        self._thread.start()
+        """Start serving, in separate threads; raises StartupError where there are none."""
+        with starting("http"):
+            self._server = _Server(self._app, self._socket, self._connections)
+            thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+            thread.start()
+        self._thread = thread
 
     def close(self) -> None:
         """Stop serving, close every connection and wait for the threads; idempotent."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.errors import StartupError
+from centernetd.flow.worker import starting
 from centernetd.sink.clock import BelievedClock
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recovery import recover, recover_recording
@@ -59,7 +60,8 @@ class Housekeeping:
         """
         if self._may_claim():
             self._claim()
-        self._thread.start()
+        with starting("storage"):
+            self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
