@@ -8,6 +8,7 @@ from centernetd.config import load
 from centernetd.errors import ConfigError
 
 STREAM = "\nstreams: {a: {source: x.mp4}}"
+EMPTY = "config.yaml:{}: must be a mapping of keys ({{}} for the defaults), not nothing"
 
 
 def refusal(path: Path, text: str | bytes) -> str:
@@ -78,7 +79,11 @@ def test_what_is_too_large(path: Path) -> None:
         ("version: true", "config.yaml:1: version: must be 1: no other version"),
         ("version: 1\n", "config.yaml:1: streams: no streams: give at least one"),
         ("version: 1\nstreams:\n", "config.yaml:2: streams: no streams: give at least one"),
-        ("version: 1\nmetrics:" + STREAM, "config.yaml:2: metrics: must be a mapping of keys, not"),
+        ("version: 1\nmetrics:" + STREAM, EMPTY.format("2: metrics")),
+        ("version: 1\nstreams:\n  a:\n    source: x\n    blur:", EMPTY.format("5: streams.a.blur")),
+        ("version: 1\ndefaults:\n  blur: # {hold: 1s}" + STREAM, EMPTY.format("3: defaults.blur")),
+        ("version: 1\nstorage: {keep_for: }" + STREAM, "config.yaml:2: storage.keep_for: "),
+        ("version: 1\nmetrics: {listen: }" + STREAM, "config.yaml:2: metrics.listen: "),
         ("version: 1\nstreams: []", "config.yaml:2: streams: must be a mapping of names, not a li"),
         ("version: 1\nstreams:\n  a: {}", "config.yaml:3: streams.a.source: is missing"),
         (

@@ -21,7 +21,7 @@ DEEPEST = 16
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_WORDS = {"~": None, "null": None, "true": True, "false": False}
 
 
 def parse(
@@ -161,7 +161,10 @@ class _Builder:
 
 
 def _resolve(text: str) -> object:
-    """Return the value of a plain scalar in the YAML 1.2 core schema, without .inf and .nan."""
+    """Return the value of a plain scalar in the YAML 1.2 core schema, without .inf and .nan.
+
+    Nothing at all is an empty text, not null, which often means none or for ever.
+    """
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _INTEGER.fullmatch(text):

@@ -32,7 +32,7 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
     raw = read_file(path)
     digest = hashlib.sha256(raw)
     data = _mapping(raw, path, places, ())
-    if data.get("streams") is None:
+    if data.get("streams") in (None, ""):
         data["streams"] = {}
     mistakes: list[ConfigError] = []
     for camera in camera_files(base_dir / CAMERA_FOLDER):
@@ -63,7 +63,7 @@ def read_file(path: Path) -> bytes:
 
 def _mapping(raw: bytes, path: Path, places: Places, prefix: tuple[str, ...]) -> dict[str, Any]:
     data = document.parse(raw, str(path), places, prefix)
-    if data is None:
+    if data in (None, ""):
         raise ConfigError(f"{path}: is empty")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: must be a mapping of keys")

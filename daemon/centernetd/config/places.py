@@ -11,7 +11,7 @@ LONGEST_SHOWN = 60
 
 def show(value: object) -> str:
     """Format a value of the file for an error message: short, and on one line."""
-    if value is None:
+    if value in (None, ""):
         return "nothing"
     if isinstance(value, dict):
         return "a mapping"

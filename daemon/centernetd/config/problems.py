@@ -18,7 +18,7 @@ _EXPECTED = {
     "int_type": "a whole number",
     "bool_type": "true or false",
     "tuple_type": "a list, as in [a, b]",
-    "model_type": "a mapping of keys",
+    "model_type": "a mapping of keys ({} for the defaults)",
     "dict_type": "a mapping of names",
 }
 
@@ -75,7 +75,8 @@ def sentence(kind: str, details: ErrorDetails) -> str:
 
 def _kind_of(value: object) -> str:
     """Describe a value found in place of a mapping; never its text, which may be a source."""
-    return show(value) if value is None or isinstance(value, tuple) else "a single value"
+    known = value in (None, "") or isinstance(value, tuple)
+    return show(value) if known else "a single value"
 
 
 def _section_at(location: Location) -> type[Section]:
