@@ -3,12 +3,10 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Generic, TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from centernetd.flow import StreamState
 from centernetd.service.view import Pipeline, StreamView
@@ -35,28 +33,6 @@ class StreamReading:
         self.book = view.lane.ledger.read()
 
 
-class Family(Metric):
-    """A metric as read; samples, each with a mapping of labels, are only made on demand.
-
-    ``rows`` holds, for each sample, the values of ``labels`` in order, and the sample's value.
-    """
-
-    def __init__(
-        self, name: str, said: str, kind: str, sample: str, labels: tuple[str, ...], rows: Rows
-    ) -> None:
-        super().__init__(name, said, kind)
-        self.sample, self.labels, self.rows = sample, labels, rows
-        del self.samples  # the base class's attribute, so that the property below is used
-
-    @cached_property
-    def samples(self) -> list[Sample]:  # type: ignore[override]
-        """The samples, as prometheus_client represents them."""
-        return [
-            Sample(self.sample, dict(zip(self.labels, values, strict=True)), float(number))
-            for values, number in self.rows
-        ]
-
-
 @dataclass(frozen=True)
 class Definition(Generic[Source]):
     """A metric, and how to read its samples from a stream or from the pipeline."""
@@ -72,7 +48,10 @@ class Definition(Generic[Source]):
         for suffix, kind_of_it in (("_total", "counter"), ("_info", "info")):
             if self.name.endswith(suffix):
                 name, kind = name.removesuffix(suffix), kind_of_it
-        return Family(name, self.help, kind, sample, self.labels, rows)
+        metric = Metric(name, self.help, kind)
+        for values, number in rows:
+            metric.add_sample(sample, dict(zip(self.labels, values, strict=True)), float(number))
+        return metric
 
     def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
         """Return the metric with the samples of all ``sources``; each brings its own labels."""
