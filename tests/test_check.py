@@ -185,6 +185,9 @@ def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(
     assert judged(model, good=good) == (0, [])
     missing = "lost: lost.mp4: there is no such file"
     assert judged(model, good=good, lost={"source": "lost.mp4"}) == (1, [missing])
+    (tmp_path / "folder.mp4").mkdir()
+    folder = "lost: folder.mp4: is a directory"
+    assert judged(model, good=good, lost={"source": "folder.mp4"}) == (1, [folder])
     assert judged(tmp_path / "no.onnx", good=good) == (
         78, [f"{tmp_path / 'no.onnx'}: no such model file"]
     )  # fmt: skip
@@ -195,6 +198,18 @@ def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(
         "streams.one.detect.labels",
         "streams.two.detect.labels",
     ]
+
+
+@pytest.mark.parametrize("target", ["good.mp4", "good.mp4/new", "out"])
+def test_a_storage_root_that_cannot_be_a_folder_is_a_problem(
+    cli: CommandLine, model: Path, tmp_path: Path, target: str
+) -> None:
+    clip(tmp_path / "good.mp4")
+    (root := tmp_path / "out").symlink_to(target)
+    path = configuration(tmp_path, model, good={"source": "good.mp4"})
+    told = cli("check", "-c", path)
+    assert told.out.endswith(f"problem: storage.root {root} can't be written to\n")
+    assert told.code == cli("run", "-c", path).code == 1
 
 
 def test_a_port_that_another_has_is_a_problem_and_the_daemon_s_own_is_none(
@@ -330,6 +345,9 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     assert disk_of(tmp_path / "a" / "b").writable
     assert not disk_of(tmp_path / "file" / "a").writable
     assert disk_of(tmp_path / "a").free > 0
+    (tmp_path / "loop").symlink_to("loop")
+    assert not disk_of(tmp_path / "loop").writable
+    assert not disk_of(tmp_path / "loop" / "a").writable
     assert not (tmp_path / "a").exists()
 
 

@@ -96,6 +96,20 @@ def test_the_process_waits_for_no_thread(
     assert left == [130]
 
 
+def test_an_interrupt_before_a_command_begins_is_no_fault(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app_module, "leave", left.append)
+    monkeypatch.setattr(app_module, "app", interrupt)
+    assert cli("check").code == 130
+    assert left == [130]
+
+
 def test_bench_fills_before_it_enqueues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A GPU would copy rows while they are written, which the fake engine refuses."""
     clip(tmp_path / "gate.mp4")

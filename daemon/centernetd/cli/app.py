@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             redirect_stderr(StandardError(sys.stderr)),
         ):
             code = _run(arguments, invocation)
+    except KeyboardInterrupt:  # while the commands are put together
+        code = _INTERRUPTED
     except Exception as error:
         code = error.exit_code if isinstance(error, CenternetdError) else 1
         with suppress(OSError):

@@ -1,5 +1,6 @@
 """What a configuration asks for, and whether this machine can do it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -96,8 +97,7 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     ]
     problems += _taken_port(config)
     disk = disk_of(config.storage_root)
-    if not disk.writable:
-        problems.append(StartupError(f"storage.root {disk.folder} can't be written to"))
+    problems += _unwritable(disk)
     model, capacity, depth = None, None, 0
     try:
         chosen = ModelChoice.of(config)
@@ -140,7 +140,8 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
 
     Also returns a sentence for each thing that can't be checked this way.
     """
-    problems = [*_missing_files(config), *_taken_port(config)]
+    problems = [*_unreadable_files(config), *_taken_port(config)]
+    problems += _unwritable(disk_of(config.storage_root))
     try:
         described = ModelChoice.of(config).described(choose_backend(config.engine.backend))
     except CenternetdError as error:
@@ -151,10 +152,23 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
     return [*problems, *_unknown_labels(config, described)], ()
 
 
-def _missing_files(config: Config) -> Iterator[CenternetdError]:
+def _unreadable_files(config: Config) -> Iterator[CenternetdError]:
     for stream in config.streams.values():
-        if stream.source.is_file and not Path(stream.source.reveal()).exists():
-            yield SourceError(f"{stream.name}: {stream.source}: there is no such file")
+        if stream.source.is_file and (why := _unreadable(Path(stream.source.reveal()))):
+            yield SourceError(f"{stream.name}: {stream.source}: {why}")
+
+
+def _unreadable(path: Path) -> str | None:
+    if not path.exists():
+        return "there is no such file"
+    if path.is_dir():
+        return "is a directory"
+    return None if os.access(path, os.R_OK) else "permission denied"
+
+
+def _unwritable(disk: Disk) -> Iterator[CenternetdError]:
+    if not disk.writable:
+        yield StartupError(f"storage.root {disk.folder} can't be written to")
 
 
 def _taken_port(config: Config) -> Sequence[CenternetdError]:

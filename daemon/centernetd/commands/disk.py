@@ -17,6 +17,7 @@ class Disk:
 
 def disk_of(folder: Path) -> Disk:
     """Inspect ``folder`` without creating it: if missing, use its nearest existing parent."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    return Disk(folder, shutil.disk_usage(there).free, writable)
+    on_disk = there if there.exists() else there.parent  # a symbolic link may lead nowhere
+    return Disk(folder, shutil.disk_usage(on_disk).free, writable)
