@@ -66,6 +66,19 @@ def test_a_server_that_stays_away_ends_the_file(tmp_path: Path) -> None:
         numbers(f"{server.url}/a.ts", 1.0)
 
 
+def test_a_file_whose_beginning_is_lost_is_not_said_to_have_no_video(tmp_path: Path) -> None:
+    """Nobody can resume what has no size."""
+    clip = clips.count(tmp_path / "a.mp4", FRAMES).read_bytes()
+    blocks = (clip[at : at + 500] for at in range(0, len(clip) // 2, 500))
+    chunked = [b"%x\r\n%b\r\n" % (len(block), block) for block in blocks]
+    begin = head("video/mp4", "Transfer-Encoding: chunked")
+    with (
+        answering(lambda _: [begin, *chunked]) as server,
+        pytest.raises(SourceError, match="the connection was lost"),
+    ):
+        numbers(f"{server.url}/a.mp4")
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_patched_together(tmp_path: Path) -> None:
     clip = clips.count(tmp_path / "a.ts", FRAMES).read_bytes()
 

@@ -83,6 +83,7 @@ class VideoSource:
             self._copier = PacketCopier(self._stream, told=not self._guessed) if packets else None
         except SourceError:
             self.close()
+            self._check_feed()  # where it broke off, there is no video yet
             raise
         context = self._stream.codec_context
         self._download: Download | None = None
