@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic.fields import FieldInfo
 
-from centernetd.config import future
 from centernetd.config.schema import render
 from centernetd.config.section import Section, section_in
 from centernetd.config.sections import FileConfig
@@ -36,7 +35,6 @@ ORDER = (
     "batching",
     "storage",
     "metrics",
-    "page",
     "logging",
 )
 
@@ -83,7 +81,7 @@ def section(name: str, part: Part) -> Iterator[str]:
         if not section_in(field.annotation) and not inherited:
             limits = bounds(field)
             default = code(value["default"]) if "default" in value else "required"
-            meaning = value["description"] + not_yet(name, key)
+            meaning = value["description"]
             yield f"| `{key}` | {kind(value, limits)} | {default} | {cell(meaning)} |"
 
 
@@ -137,14 +135,6 @@ def bounds(field: FieldInfo) -> Limits:
         for name, word in words.items()
         if hasattr(note, name)
     )
-
-
-def not_yet(section: str, key: str) -> str:
-    """Return a note on what this version rejects or ignores about a key."""
-    said = ""
-    if effect := future.NOT_ENFORCED.get(section, {}).get(key):
-        said += f" **Not yet**: {effect}."
-    return said
 
 
 def code(value: object) -> str:

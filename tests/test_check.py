@@ -63,15 +63,13 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
 
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "yard.mp4").touch()
-    path = configuration(tmp_path, "centerface", yard={"source": "yard.mp4"})
-    settings = json.loads(path.read_text())
-    settings["page"] = {"listen": None}
-    path.write_text(json.dumps(settings))
+    yard = {"source": "yard.mp4", "blur": {"confidence": 0.5}}
+    path = configuration(tmp_path, "centerface", yard=yard)
     outcome = cli("check", "-c", path, "--json")
     assert outcome.code == 0
     assert outcome.json["valid"] is True
     notice, unsure = outcome.json["notices"]
-    assert notice.startswith("page.listen is set, but")
+    assert notice.startswith("streams.yard.blur.confidence is 0.5")
     assert unsure.startswith("labels are not compared: the model is not prepared in")
     assert outcome.json["problems"] == []
     assert outcome.json["streams"] == [
@@ -80,7 +78,7 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
             "source": "yard.mp4",
             "policy": "lossless",
             "record": "yard.mp4",
-            "draw": "boxes",
+            "draw": "blur, boxes",
             "events": "yard.jsonl",
         }
     ]

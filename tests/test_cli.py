@@ -415,12 +415,10 @@ def test_gathered_log_lines_are_told_at_every_tick(
 
 @pytest.mark.usefixtures("supervisor")
 def test_notices_are_logged(cli: CommandLine, tmp_path: Path) -> None:
-    path = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
-    settings = json.loads(path.read_text())
-    settings["page"] = {"listen": None}
-    path.write_text(json.dumps(settings))
+    gate = {"source": "gate.mp4", "blur": {"confidence": 0.5}}
+    path = configuration(tmp_path, "centerface", gate=gate)
     outcome = cli("run", "-c", path)
-    assert "WARNING page.listen is set, but" in outcome.err
+    assert "WARNING streams.gate.blur.confidence is 0.5: above" in outcome.err
 
 
 def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:

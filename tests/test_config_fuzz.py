@@ -66,7 +66,7 @@ def test_anything_like_yaml(tmp_path: Path, text: str) -> None:
 KEYS = [
     *("version", "streams", "streams.a", "streams.a.source", "models", "models.default.input_size"),
     *("defaults", "defaults.record", "defaults.record.segment", "defaults.record.path"),
-    *("defaults.detect.labels", "defaults.detect.confidence", "batching.max_size", "page.listen"),
+    *("defaults.detect.labels", "defaults.detect.confidence", "batching.max_size"),
     *("engine.devices", "engine.backend", "storage.max_bytes", "storage.root", "metrics.listen"),
 ]
 VALUES = st.recursive(

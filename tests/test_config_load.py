@@ -171,20 +171,6 @@ def test_the_server_can_be_opened_moved_and_turned_off(read: Loader) -> None:
     assert read(f"metrics: {{listen: null}}{streams}").metrics.listen is None
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.2:1", "localhost:1", "[::1]:1"])
-def test_the_page_may_listen_on_loopback(read: Loader, listen: str) -> None:
-    config = read(f"page: {{listen: '{listen}'}}\nstreams: {{a: {{source: x}}}}")
-    assert str(config.page.listen) == listen
-
-
-@pytest.mark.parametrize("listen", ["camera.local:1", "0.0.0.0:1", "[::]:1", "10.0.0.1:1"])
-def test_the_page_is_shown_to_others_only_when_told(read: Loader, listen: str) -> None:
-    streams = "streams: {a: {source: x}}"
-    with pytest.raises(ConfigError, match="insecure: true"):
-        read(f"page: {{listen: '{listen}'}}\n{streams}")
-    assert read(f"page: {{listen: '{listen}', insecure: true}}\n{streams}").page.insecure
-
-
 def test_keys_of_ones_own_begin_with_x(read: Loader) -> None:
     config = read("x-a: [1, {b: 2}]\nstreams: {x-b: {source: x, x-note: east, detect: {x-c: }}}")
     assert list(config.streams) == ["x-b"]
@@ -294,10 +280,3 @@ def test_a_wrong_source_or_output_is_told(source: str, output: str, sentence: st
         from_sources([source], Path(output))
     assert sentence in str(caught.value)
     assert "hunter2" not in str(caught.value)
-
-
-def test_limits_that_are_not_enforced_yet_are_told(read: Loader) -> None:
-    config = read("storage: {max_bytes: 1TB}\npage: {listen: null}\nstreams: {a: {source: x}}")
-    assert config.notices() == (
-        "page.listen is set, but this version doesn't act on it yet: there is no page",
-    )

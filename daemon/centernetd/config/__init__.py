@@ -13,7 +13,6 @@ from centernetd.config.sections import (
     LoggingConfig,
     MetricsConfig,
     ModelConfig,
-    PageConfig,
     StorageConfig,
 )
 from centernetd.config.stream import (
@@ -37,7 +36,6 @@ __all__ = [
     "LoggingConfig",
     "MetricsConfig",
     "ModelConfig",
-    "PageConfig",
     "Policy",
     "RecordConfig",
     "Redactor",

@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from centernetd.config import future
 from centernetd.config.sections import (
     BatchingConfig,
     EngineConfig,
     LoggingConfig,
     MetricsConfig,
     ModelConfig,
-    PageConfig,
     StorageConfig,
 )
 from centernetd.config.stream import CAUTIOUS, StreamConfig
@@ -37,7 +35,6 @@ class Config:
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    page: PageConfig = field(default_factory=PageConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     sha256: str = ""
 
@@ -51,11 +48,10 @@ class Config:
         return frozenset().union(*(stream.source.secrets() for stream in self.streams.values()))
 
     def notices(self) -> tuple[str, ...]:
-        """Return a sentence for each key without an effect yet, and each blur that may miss."""
-        hides_little = (
+        """Return a sentence for each blur that may miss much."""
+        return tuple(
             f"streams.{name}.blur.confidence is {stream.blur.confidence:g}: above {CAUTIOUS:g}, "
             "more of what should be covered stays open"
             for name, stream in self.streams.items()
             if stream.blur and stream.blur.confidence > CAUTIOUS
         )
-        return (*future.notices(self), *hides_little)

@@ -6,7 +6,6 @@ from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
-from centernetd.config import future
 from centernetd.config.config import Config
 from centernetd.config.folders import cache_dir, state_dir
 from centernetd.config.places import Location, Places, show
@@ -23,7 +22,7 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
     """
     device = file.engine.devices[0]
     streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
-    problems = chain(_contradictions(file, streams), future.refusals(file))
+    problems = chain(_contradictions(file, streams), _not_yet(file))
     if mistakes := [places.error(location, sentence) for location, sentence in problems]:
         raise ConfigError.joined(mistakes)
     return Config(
@@ -36,7 +35,6 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
         batching=file.batching,
         storage=file.storage,
         metrics=file.metrics,
-        page=file.page,
         logging=file.logging,
         sha256=sha256,
     )
@@ -102,6 +100,16 @@ def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
         yield ("streams", name, "transport"), "only rtsp:// can be sent over udp: set it to tcp"
     if stream.decode == "cuda" and scheme == "v4l2":
         yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
+
+
+def _not_yet(file: FileConfig) -> Iterator[tuple[Location, str]]:
+    """Yield each setting that a later version will follow, and this one can't."""
+    for location, entries in (
+        (("engine", "devices"), file.engine.devices),
+        (("models",), file.models),
+    ):
+        if len(entries) > 1:
+            yield location, f"more than one {location[-1][:-1]} is not in this version yet"
 
 
 def _contradictions(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from centernetd.config.address import Address, ListenAddress
 from centernetd.config.section import Section
@@ -105,24 +105,6 @@ class MetricsConfig(Section):
     """HOST:PORT; null for no server. It shows no images, so the LAN may have access."""
 
 
-class PageConfig(Section):
-    """The page with live pictures."""
-
-    listen: ListenAddress | None = Address("127.0.0.1", 10865)
-    """HOST:PORT; null for no page."""
-    insecure: bool = False
-    """Allow an address that other machines can reach: anyone there sees the images."""
-
-    @model_validator(mode="after")
-    def _loopback_unless_told(self) -> "PageConfig":
-        if self.listen and not self.listen.is_loopback and not self.insecure:
-            raise ValueError(
-                "listen would show live pictures to the network: put a proxy in front of a "
-                "loopback address, or set insecure: true"
-            )
-        return self
-
-
 class LoggingConfig(Section):
     """What is logged, and how."""
 
@@ -145,5 +127,4 @@ class FileConfig(Section):
     streams: dict[StreamName, StreamEntry] = {}  # noqa: RUF012 (pydantic copies it)
     """Streams by name: lowercase letters, digits, _ and -."""
     metrics: MetricsConfig = MetricsConfig()
-    page: PageConfig = PageConfig()
     logging: LoggingConfig = LoggingConfig()
