@@ -114,6 +114,7 @@ def test_another_thread_takes_over_and_the_lost_one_is_refused(
     assert ended(second)
     assert [frame_id for frame_id, _ in house.take()] == list(range(before + 2))
     assert caplog.text.count("stuck: ") == 1
+    assert caplog.text.count("running: ") == before + 1, "its return is logged"
     assert "a lost thread of its capture has come back" in caplog.text
 
 

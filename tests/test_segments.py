@@ -320,3 +320,18 @@ def test_only_a_key_frame_that_has_no_file_is_told_of(
 def test_without_a_period_no_time_ends_a_file(site: Site) -> None:
     site.write(*PACKETS[:2])
     assert not any(site.segments.due(NOON + day * 86_400) for day in range(40))
+
+
+def test_pictures_lead_a_key_frame_that_follows_their_file_without_a_gap(site: Site) -> None:
+    late = replace(PACKETS[5], pts=PACKETS[5].dts + 1)
+    assert not site.segments.may_lead(late), "there is no file yet"
+    site.write(*PACKETS[:5])
+    assert site.segments.may_lead(late)
+    for other in (
+        replace(late, number=late.number - 1),
+        replace(late, number=late.number + 1),
+        replace(late, hidden=True),
+        replace(late, coding=OTHER),
+        replace(late, pts=late.dts),
+    ):
+        assert not site.segments.may_lead(other)
