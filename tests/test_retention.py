@@ -539,3 +539,14 @@ def test_before_the_first_scan_only_what_is_completed_counts(storage: Storage) -
     retention.keep(NOW)
     assert storage.status.size == 1000
     assert retention.newest == NOW - 40
+
+
+def test_what_others_deleted_is_forgotten_by_the_next_scan(storage: Storage) -> None:
+    gone = put(storage.root, video(1), age=50)
+    put(storage.root, video(2), age=40)
+    retention = Retention(storage, limited(), OUTPUTS)
+    retention.scan()
+    gone.unlink()
+    retention.scan()
+    retention.keep(NOW)
+    assert (storage.status.size, storage.status.oldest) == (1000, NOW - 40)

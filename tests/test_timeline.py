@@ -148,7 +148,7 @@ def test_a_lag_that_builds_up_evenly_is_the_stamps_fault(rate: float) -> None:
         assert abs(timeline.lag) < 0.01
 
 
-@pytest.mark.parametrize("pauses", [[10.5], [6.0, 5.0], [4.0, 4.0, 4.0]])
+@pytest.mark.parametrize("pauses", [[10.5], [6.0, 5.0], [4.0, 4.0, 4.0], [3.0, 3.0, 3.0, 1.5]])
 def test_a_lag_of_a_few_pauses_is_a_lag(pauses: list[float]) -> None:
     timeline, now = Timeline(), 0.0
     for n in range(25 * 60):
@@ -280,3 +280,11 @@ def test_time_always_increases(
         stamped = timeline.stamp(pts, time_base or TB, now)
         assert last is None or stamped > last
         last = stamped
+
+
+def test_a_small_lag_that_builds_up_evenly_shows_the_same() -> None:
+    timeline = Timeline()
+    for n in range(25 * 30):
+        timeline.stamp(round(n * 0.04 * 0.9 / TB), TB, n * 0.04)
+    assert timeline.lag == pytest.approx(3, abs=0.05)
+    assert timeline.distrust()
