@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     assert outcome.json["valid"] is True
     notice, unsure = outcome.json["notices"]
     assert notice.startswith("streams.yard.blur.confidence is 0.5")
-    assert unsure.startswith("labels are not compared: the model is not prepared in")
+    assert unsure.startswith("the model and its labels are not checked: it is not in")
     assert outcome.json["problems"] == []
     assert outcome.json["streams"] == [
         {
@@ -208,6 +209,20 @@ def test_a_storage_root_that_cannot_be_a_folder_is_a_problem(
     told = cli("check", "-c", path)
     assert told.out.endswith(f"problem: storage.root {root} can't be written to\n")
     assert told.code == cli("run", "-c", path).code == 1
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime-cuda"])
+def test_an_engine_that_cannot_run_here_is_a_problem(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    model = squares_model(tmp_path)
+    path = configuration(tmp_path, model, good={"source": str(clip(tmp_path / "good.mp4"))})
+    settings = json.loads(path.read_text()) | {"engine": {"backend": backend}}
+    path.write_text(json.dumps(settings))
+    told = cli("check", "-c", path)
+    assert "problem: cuda-python can't be used" in told.out
+    assert told.code == cli("run", "-c", path).code == 70
 
 
 def test_a_port_that_another_has_is_a_problem_and_the_daemon_s_own_is_none(

@@ -143,11 +143,13 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
     problems = [*_unreadable_files(config), *_taken_port(config)]
     problems += _unwritable(disk_of(config.storage_root))
     try:
-        described = ModelChoice.of(config).described(choose_backend(config.engine.backend))
+        model, choice = ModelChoice.of(config), choose_backend(config.engine.backend)
+        model.require_backend(choice)
+        described = model.described(choice)
     except CenternetdError as error:
         return [*problems, error], ()
     if described is None:
-        unsure = f"labels are not compared: the model is not prepared in {config.cache_dir} yet"
+        unsure = f"the model and its labels are not checked: it is not in {config.cache_dir} yet"
         return problems, (f"{unsure}; --probe prepares it",)
     return [*problems, *_unknown_labels(config, described)], ()
 

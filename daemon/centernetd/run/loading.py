@@ -127,6 +127,13 @@ class ModelChoice:
         prepared = store.at_hand(self._request(choice))
         return None if prepared is None else manifest.read(prepared)
 
+    def require_backend(self, choice: Choice) -> None:
+        """Raise EngineError if the chosen backend's library or its GPU is missing."""
+        if choice.backend == "tensorrt":
+            load_binding()
+        if choice.on_gpu:
+            find_gpu(self.device)
+
     def _request(self, choice: Choice) -> store.Request:
         return store.Request(
             self.path,
