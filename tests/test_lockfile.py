@@ -150,6 +150,18 @@ def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None
             signal.signal(signal.SIGHUP, before)
 
 
+def test_a_holder_that_ends_is_not_said_to_have_been_missing(tmp_path: Path) -> None:
+    """As when all that is left after the reload are files that are done."""
+    holder = LockFile(tmp_path / LOCK_NAME)
+    holder.say(Control.of_this_process(follows=True).to_text())
+    before = signal.signal(signal.SIGHUP, lambda *_: holder.close())
+    try:
+        with pytest.raises(StartupError, match="ended before its answer was read"):
+            reload(tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_disk_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 

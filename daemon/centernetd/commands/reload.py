@@ -55,15 +55,25 @@ def reload(storage_root: Path) -> str:
 def _reloaded(storage_root: Path) -> Control:
     """Request a reload, and return the daemon's status once it has finished."""
     before = _find(storage_root)
+    if before is None:
+        raise StartupError(
+            f"no centernetd writes to {storage_root}: start it first; one that systemd runs is "
+            "reloaded with `systemctl reload centernetd`"
+        )
     if not before.follows:
         raise StartupError(
             f"the centernetd that writes to {storage_root} (process {before.pid}) runs one source "
             "from its command line: it has no configuration to reload"
         )
     _ask(before.pid, storage_root / LOCK_NAME)
-    while (now := _find(storage_root)).ended <= before.begun:
+    while now := _find(storage_root):
+        if now.ended > before.begun:
+            return now
         time.sleep(_INTERVAL)
-    return now
+    raise StartupError(
+        f"the centernetd that writes to {storage_root} ended before its answer was read: "
+        "its log says what it did"
+    )
 
 
 def _ask(pid: int, lock: Path) -> None:
@@ -86,8 +96,8 @@ def _ask(pid: int, lock: Path) -> None:
         ) from None
 
 
-def _find(storage_root: Path) -> Control:
-    """Return the daemon's status, retrying while it is only partly written."""
+def _find(storage_root: Path) -> Control | None:
+    """Return the daemon's status, None without a daemon; retry while it is only partly written."""
     path = storage_root / LOCK_NAME
     deadline = time.monotonic() + _PATIENCE / 2
     while time.monotonic() < deadline:
@@ -96,10 +106,7 @@ def _find(storage_root: Path) -> Control:
         except OSError as error:
             raise StartupError(f"{path}: can't be read: {error.strerror}") from None
         if said is None:
-            raise StartupError(
-                f"no centernetd writes to {storage_root}: start it first; one that systemd runs is "
-                "reloaded with `systemctl reload centernetd`"
-            )
+            return None
         try:
             return Control.from_text(said)
         except ValueError:
