@@ -31,7 +31,7 @@ from tests.running import open_session
 
 ROOT = Path(__file__).parents[1]
 TITLES = (
-    "architecture", "parameters", "GFLOPs", "export", "peak memory", "a frame", "of it decode",
+    "architecture", "parameters", "GFLOPs", "export", "peak memory", "per frame", "decode share",
     "pixels apart", "scores apart",
 )  # fmt: skip
 
