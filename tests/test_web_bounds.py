@@ -210,6 +210,21 @@ def test_nothing_leads_to_another_host_port_or_protocol(target: str) -> None:
             assert error.reason == "open_failed"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        head("text/html", "WWW-Authenticate: Digest realm=, nonce=x", status="401 No"),
+        head("text/html", "WWW-Authenticate: Digest", status="401 No"),
+        head("text/html", "Location: http://127.0.0.1:99999999/", status="302 Found"),
+        head("video/mp4", f"Content-Length: {'9' * 4500}"),
+        head("video/mp4", "Content-Length: -1"),
+    ],
+)
+def test_nonsense_in_a_head_is_no_fault_of_ours(answer: bytes) -> None:
+    with answering(lambda _: [answer]) as server:
+        why(f"{server.url.replace('://', '://viewer:hunter2@')}/live")
+
+
 def test_where_it_may_lead_can_be_allowed(jpeg: bytes) -> None:
     with answering(lambda _: [head(MULTIPART), PART, b"\r\n", jpeg]) as there:
         moved = [head("text/html", f"Location: {there.url}/live", status="302 Found")]

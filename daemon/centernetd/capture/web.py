@@ -25,6 +25,7 @@ MOST_BYTES = 64 << 20
 _CHUNK = 1 << 16
 _AWAY = 0.5  # seconds between two attempts to resume
 _MOST_COOKIES = 50
+_LONGEST_NUMBER = 20  # digits
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -123,7 +124,7 @@ class Web:
             response: http.client.HTTPResponse = self._opener.open(
                 request, timeout=self.allowance.seconds()
             )
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
             why, reason = _why(error, self.allowance.timeout)
             raise SourceError(f"can't be opened: {why}", reason) from None
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -243,7 +244,7 @@ def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None
     headers = response.headers
     found = _RANGE.match(headers.get("Content-Range", ""))
     total = headers.get("Content-Length", "") if found is None else found[2]
-    size = int(total) if total.isdecimal() else None
+    size = int(total) if total.isdecimal() and len(total) < _LONGEST_NUMBER else None
     return size, headers.get("ETag") or headers.get("Last-Modified")
 
 
