@@ -334,6 +334,18 @@ def test_video_that_goes_on_under_another_pid_is_read_on(tmp_path: Path) -> None
     assert found[19:39] == list(range(20))
 
 
+@pytest.mark.parametrize("pid", ["256", "300"])
+@pytest.mark.parametrize("codec", ["libx265", "mpeg2video"])
+def test_video_that_goes_on_in_another_coding_is_told(tmp_path: Path, codec: str, pid: str) -> None:
+    first = clips.count(tmp_path / "a.ts", 50)
+    muxing = {"mpegts_start_pid": pid}
+    second = clips.count(tmp_path / "b.ts", 50, codec=codec, muxing=muxing)
+    opened = source(clips.joined(tmp_path / "all.ts", first, second))
+    with pytest.raises(SourceError, match="or coded otherwise than it begins"):
+        list(opened)
+    opened.close()
+
+
 @pytest.mark.parametrize(
     "elsewhere", [{"mpegts_service_id": "7"}, {"mpegts_pmt_start_pid": "0x500"}], ids=str
 )

@@ -1,5 +1,6 @@
 """Checking whether a file was read to its end."""
 
+from collections import deque
 from fractions import Fraction
 
 from av.container import InputContainer
@@ -8,6 +9,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from centernetd.capture.container import announced_ends
+from centernetd.capture.packets import MOST_REORDERED
 from centernetd.errors import SourceError
 
 GOES_ON = "its video goes on in another track, which isn't read"
@@ -24,6 +26,7 @@ class Ending:
         self._own, self._longest = announced_ends(container, stream)
         self._end = Fraction(0)  # in seconds, of all tracks
         self._read = 0  # packets of the stream
+        self._last: deque[int] = deque(maxlen=2 * MOST_REORDERED)  # pictures that came with them
         self._others: dict[int, tuple[int, int]] = {}  # ours read before, and theirs
 
     def note(self, packet: "Packet[Stream]") -> None:
@@ -37,6 +40,11 @@ class Ending:
             begun, count = self._others.get(packet.stream.index, (self._read, 0))
             self._others[packet.stream.index] = (begun, count + 1)
 
+    def note_decoded(self, packet: "Packet[VideoStream]", pictures: int) -> None:
+        """Record how many pictures came with a packet of the stream, unless none is to be shown."""
+        if packet.size and not packet.is_discard:
+            self._last.append(pictures)
+
     def check(self, pictured: Fraction, *, cut: bool) -> None:
         """Check a file whose pictures end at the second ``pictured``.
 
@@ -46,7 +54,8 @@ class Ending:
         Raises
         ------
         SourceError
-            When the video continues in another track, or ends long before its announced end.
+            When the video continues in another track or, as it seems, in another coding, or ends
+            long before its announced end.
         """
         moved = sum(
             count
@@ -55,6 +64,12 @@ class Ending:
         )
         if moved:
             raise SourceError(f"{GOES_ON}: {moved} packets of it")
+        last = len(self._last)
+        if last == self._last.maxlen and 2 * sum(self._last) < last:
+            raise SourceError(
+                f"its last {last} packets of video make {sum(self._last)} pictures: they are "
+                "damaged, or coded otherwise than it begins, which isn't read"
+            )
         own, end = self._own, max(self._end, pictured)
         missing = float(self._longest - end if own is None else own - pictured)
         if missing > _LONGEST_GAP and not cut:

@@ -197,6 +197,7 @@ class VideoSource:
 
     def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         before, frames = self.damaged, self._decode(packet)
+        self._ending.note_decoded(packet, pictures=len(frames))
         if self._copier is not None and not self._copier.add(packet):
             self.damaged = before + 1  # once, even if the decoder reported it too
         return frames
