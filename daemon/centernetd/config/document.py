@@ -163,7 +163,7 @@ class _Builder:
 def _resolve(text: str) -> object:
     """Return the value of a plain scalar in the YAML 1.2 core schema, without .inf and .nan.
 
-    Nothing at all is an empty text, not null, which often means none or for ever.
+    An empty scalar is an empty text, not null, which often means none or forever.
     """
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]

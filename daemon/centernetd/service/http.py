@@ -149,7 +149,7 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
-        """Start serving, in separate threads; raises StartupError where there are none."""
+        """Start serving, in separate threads; raises StartupError if there are none."""
         with starting("http"):
             self._server = _Server(self._app, self._socket, self._connections)
             thread = threading.Thread(target=self._server.run, name="http", daemon=True)
