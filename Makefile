@@ -6,7 +6,7 @@ ARCH   ?= $(shell uname -m)
 BIN     = $(VENV)/bin
 EXPORT  = $(VENV)-export
 
-# Constraints also hold inside pip's isolated builds, so that next year's install is this one.
+# Constraints also apply to pip's isolated builds, so that next year's installation is the same.
 export PIP_CONSTRAINT       = $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT = $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -19,14 +19,14 @@ SOAK   ?= $(if $(QUICK),0.3,22)
 .PHONY: run test test-export test-export-all faults mutants test-systemd lint bench
 .PHONY: install uninstall rollback wheelhouse constraints clean
 
-run: $(VENV)/installed ## detect faces in the demo clip on the CPU; says where the video is
+run: $(VENV)/installed ## detect faces in the demo clip on the CPU; prints where the video is
 	@$(BIN)/centernetd fetch centerface >/dev/null
 	@STATE_DIRECTORY="$(CURDIR)/out" $(BIN)/centernetd run -c config.yaml
 
 test: $(VENV)/installed-dev ## run the test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-faults: $(VENV)/installed-dev ## try what is promised about faults; without QUICK=1 also write docs/reliability.md
+faults: $(VENV)/installed-dev ## inject faults and test the promises; without QUICK=1 also write docs/reliability.md
 	FAULTS_ROUNDS=$(ROUNDS) FAULTS_SOAK=$(SOAK) FAULTS_RESULTS=out/faults.json \
 		FAULTS_COMMAND="make faults ROUNDS=$(ROUNDS) SOAK=$(SOAK)" \
 		$(BIN)/python -m pytest tests/faults -o timeout=$(if $(QUICK),300,7200) $(if $(QUICK),,|| failed=1; \
@@ -38,7 +38,7 @@ mutants: $(VENV)/installed-dev ## plant small faults in core modules, and count 
 test-systemd: $(VENV)/installed-dev ## install and run the service in a booted Debian, as root
 	$(BIN)/python -m pytest tests/systemd/walk.py
 
-test-export: $(EXPORT)/installed ## test the export from PyTorch, in an environment of its own
+test-export: $(EXPORT)/installed ## test the export from PyTorch, in a separate environment
 	$(EXPORT)/bin/python -m pytest tests/export -m "not large"
 
 test-export-all: $(EXPORT)/installed ## the same with every architecture (half an hour, 8 GB)
@@ -50,11 +50,11 @@ lint: $(VENV)/installed-dev ## run the linters
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-install uninstall rollback: ## the systemd service, as root; deploy/setup.sh tells the variables
+install uninstall rollback: ## the systemd service, as root; deploy/setup.sh lists the variables
 	@PYTHON='$(PYTHON)' DESTDIR='$(DESTDIR)' EXTRAS='$(EXTRAS)' WHEELHOUSE='$(WHEELHOUSE)' \
 		SYSTEM_SITE='$(SYSTEM_SITE)' deploy/setup.sh $@
 
-wheelhouse: $(VENV)/installed ## all that PYTHON=3.12 ARCH=aarch64 needs to install without network
+wheelhouse: $(VENV)/installed ## everything that PYTHON=3.12 ARCH=aarch64 needs to install without a network
 	@$(BIN)/python scripts/make_wheelhouse.py --python $(PYTHON) --arch $(ARCH) \
 		--extras "$(EXTRAS)" dist
 
@@ -62,10 +62,10 @@ bench: $(VENV)/installed ## measure each stage, and the pipeline against the bou
 	@$(BIN)/centernetd fetch centerface >/dev/null
 	@$(BIN)/centernetd bench -c config.yaml
 
-constraints: ## pin what pyproject.toml allows, for every supported Python at once (needs uv)
+constraints: ## pin what pyproject.toml allows, for all supported Pythons (needs uv)
 	uv pip compile --universal --python-version 3.10 --extra dev --extra export --quiet \
 		--no-header --no-annotate pyproject.toml constraints.in --output-file constraints.txt
-	sed -i -E '/^(cuda|nvidia|triton)/d' constraints.txt  # PyTorch's would bind the extra gpu
+	sed -i -E '/^(cuda|nvidia|triton)/d' constraints.txt  # PyTorch's would constrain the extra gpu
 
 clean: ## remove what was installed and produced
 	rm -rf $(VENV) $(EXPORT) out build dist *.egg-info

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Installs centernetd as a service, goes back to the version before, or takes it away again.
+# Installs centernetd as a service, returns to the previous version, or uninstalls it.
 #
 #   deploy/setup.sh install | rollback | uninstall
 #
-# It works in a checkout, in a folder made by `make wheelhouse`, and, but for `install`, in
-# /opt/centernetd/share/centernetd. Only `uninstall` stops the service. From the environment it takes
+# It works in a checkout, in a folder created by `make wheelhouse` and, except for `install`, in
+# /opt/centernetd/share/centernetd. Only `uninstall` stops the service. Environment variables:
 #
-#   DESTDIR      a folder that goes before every path: for packages and images
-#   PYTHON       the Python to run on [python3]
-#   SYSTEM_SITE  1: see the system's Python packages too, such as the TensorRT of JetPack
-#   EXTRAS       gpu or rtx: install TensorRT as well; cuda12 or cuda13: what it needs besides
-#   WHEELHOUSE   a folder made by `make wheelhouse`, from which to install without network
+#   DESTDIR      a folder to prepend to every path: for packages and images
+#   PYTHON       the Python to use [python3]
+#   SYSTEM_SITE  1: also use the system's Python packages, such as the TensorRT of JetPack
+#   EXTRAS       gpu or rtx: install TensorRT as well; cuda12 or cuda13: its other dependencies
+#   WHEELHOUSE   a folder created by `make wheelhouse`, to install from without a network
 set -eu
 umask 022
 
@@ -54,16 +54,16 @@ check_wheelhouse() {
         "and $python is $this: make another with 'make wheelhouse PYTHON=${this% *} ARCH=${this#* }'"
 }
 
-guide_pip() { # by what stands in $scratch, as pip takes a space for the end of a path
+guide_pip() { # with files in $scratch, because pip splits paths at spaces
     cp "$kit/constraints.txt" "$scratch"
-    # as constraints of builds, too: next year's installation is this one
+    # constraints for builds, too: next year's installation will be the same
     export PIP_CONSTRAINT="$scratch/constraints.txt" PIP_BUILD_CONSTRAINT="$scratch/constraints.txt"
     [ -n "$wheelhouse" ] || return 0
     ln -s "$wheelhouse/wheels" "$scratch/wheels"
     export PIP_NO_INDEX=1 PIP_FIND_LINKS="$scratch/wheels"
 }
 
-make_program() { # into $program.new, so that a failure leaves what is there as it is
+make_program() { # into $program.new, so that a failure leaves the installed program unchanged
     rm -rf "$program.new"
     mkdir -p "$program.new"
     set -- --prompt centernetd
@@ -72,7 +72,7 @@ make_program() { # into $program.new, so that a failure leaves what is there as 
     if [ -n "$wheelhouse" ]; then
         set -- "centernetd${EXTRAS:+[$EXTRAS]}"
     else
-        # a copy, as builds leave files behind, which sudo would make root's
+        # a copy, because builds leave files behind, which would belong to root under sudo
         cp -R "$here/daemon" "$here/pyproject.toml" "$here/README.md" "$here/LICENSE" "$scratch"
         set -- "$scratch${EXTRAS:+[$EXTRAS]}"
     fi
@@ -83,12 +83,12 @@ make_program() { # into $program.new, so that a failure leaves what is there as 
     cp -R "$kit/deploy" "$kit/docs" "$kit/systemd" "$kit/config.yaml" "$kit/constraints.txt" \
         "$kit/CHANGELOG.md" "$kit/LICENSE" "$share"
     cp "$kit/assets/demo.mp4" "$share/assets"
-    # its scripts begin with the path of their Python: the one that it will have
+    # its scripts begin with the path of their Python: use its final path
     grep -rlIF --null "$program.new" "$program.new/bin" "$program.new/pyvenv.cfg" |
         xargs -0 sed -i "s|$program.new|$prefix|g"
 }
 
-swap() { # $1 takes the place of the program, which becomes .old
+swap() { # $1 replaces the program, which becomes .old
     rm -rf "$program.gone"
     [ ! -e "$program.old" ] || mv "$program.old" "$program.gone"
     [ ! -e "$program" ] || mv "$program" "$program.old"
@@ -96,7 +96,7 @@ swap() { # $1 takes the place of the program, which becomes .old
     rm -rf "$program.gone"
 }
 
-place() { # what belongs to the installed version outside its folder
+place() { # the installed version's files outside its folder
     for unit in $units; do
         install -D -m 644 "$program/share/centernetd/systemd/$unit" \
             "$destdir/usr/lib/systemd/system/$unit"
@@ -128,7 +128,7 @@ install_all() {
     wheelhouse=${WHEELHOUSE:-}
     [ -n "$wheelhouse" ] || [ ! -d "$here/wheels" ] || wheelhouse=$here
     [ -z "$wheelhouse" ] || wheelhouse=$(cd "$wheelhouse" && pwd)
-    kit=${wheelhouse:-$here} # the rest comes from where the program comes from
+    kit=${wheelhouse:-$here} # the rest comes from the same place as the program
     check_python
     [ -z "$wheelhouse" ] || check_wheelhouse
     check_visible
