@@ -13,6 +13,7 @@ import pytest
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SinkError, StartupError
+from centernetd.model.progress import BuildStoppedError
 from centernetd.sink import housekeeping as housekeeping_module
 from centernetd.sink import outputs, retention
 from centernetd.sink.clock import PATIENCE
@@ -79,6 +80,25 @@ def test_what_is_to_be_said_is_told_at_once(root: Path, monkeypatch: pytest.Monk
         wait_until(lambda: storage.status.free is not None)
         storage.say("here")
         wait_until(lambda: said_in(root / LOCK_NAME) == "here")
+
+
+def test_a_start_is_stopped_although_the_disk_hangs(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = threading.Event(), threading.Event()
+
+    def hang(_: Storage) -> None:
+        asked.set()
+        answers.wait(PATIENCE)
+        raise StartupError("too late")
+
+    monkeypatch.setattr(Storage, "open", hang)
+    storage = Storage(root)
+    house = Housekeeping(storage, StorageConfig(), STREAMS, asked.is_set)
+    with pytest.raises(BuildStoppedError):
+        house.__enter__()
+    answers.set()
+    wait_until(lambda: not any(thread.name == "storage" for thread in threading.enumerate()))
 
 
 def test_a_root_in_use_ends_the_start(root: Path) -> None:

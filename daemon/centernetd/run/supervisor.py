@@ -131,7 +131,8 @@ class Supervisor:
         service = house.enter_context(Service(config, self.lanes, storage.status))
         meters = self._meters or service.meters
         service.starting("loading the model")
-        keeper = house.enter_context(Housekeeping(storage, config.storage, streams.values()))
+        keeping = Housekeeping(storage, config.storage, streams.values(), lambda: self._must_stop)
+        keeper = house.enter_context(keeping)
         detector = self._load(house, service, choice, sizes)
         around = Surroundings(detector.manifest, storage, meters)
         stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.errors import StartupError
 from centernetd.flow.worker import starting
+from centernetd.model.progress import BuildStoppedError
 from centernetd.sink.clock import BelievedClock
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recovery import recover, recover_recording
@@ -23,20 +24,26 @@ RETRY_INTERVAL = 60.0  # seconds until a failed rebuild or repair is tried again
 REST = 100  # minimum pause, in scan durations: 100,000 files take seconds of CPU
 HUNG_AFTER = 20.0  # seconds on one file after which the thread counts as hung
 PATIENCE = 0.2  # seconds to wait at exit for a disk that may hang: 5 are promised in total
+_POLL = 0.1  # seconds
 
 
 class Housekeeping:
     """Claims the storage root, repairs files left by a kill, and enforces the limits.
 
-    Entering it does the first two. The rest runs in its own thread, which alone waits for a
-    slow or hanging disk. With ``require_mount``, nothing is claimed or written while the root
-    is on the root disk; this is published as the storage's trouble, and recovers by itself. A
-    disk that replaces another is claimed and repaired like one at the start.
+    All of it runs in its own thread, which alone waits for a slow or hanging disk; entering
+    returns once the first two are done. With ``require_mount``, nothing is claimed or written
+    while the root is on the root disk; this is published as the storage's trouble, and recovers
+    by itself. A disk that replaces another is claimed and repaired like one at the start.
     """
 
     def __init__(
-        self, storage: Storage, limits: StorageConfig, streams: Iterable[StreamConfig]
+        self,
+        storage: Storage,
+        limits: StorageConfig,
+        streams: Iterable[StreamConfig],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Take what it looks after; while ``stopping`` says so, nobody waits for the claim."""
         self._storage = storage
         self._limits = limits
         self._outputs = self._wanted = outputs_of(streams)
@@ -48,6 +55,9 @@ class Housekeeping:
         self._mend_at = 0.0
         self._failing = False
         self._over = False
+        self._stopping = stopping
+        self._begun = threading.Event()
+        self._refusal: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
 
     def __enter__(self) -> "Housekeeping":
@@ -57,11 +67,18 @@ class Housekeeping:
         ------
         StartupError
             When it can't be written to, or another daemon holds it.
+        BuildStoppedError
+            When the disk hangs and the start is to be given up.
         """
-        if self._may_claim():
-            self._claim()
         with starting("storage"):
             self._thread.start()
+        while not self._begun.wait(_POLL):
+            if self._stopping():
+                raise BuildStoppedError(
+                    f"the start was stopped before {self._storage.root} answered"
+                )
+        if self._refusal is not None:
+            raise self._refusal
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -120,6 +137,12 @@ class Housekeeping:
         self._retention.keep(self._clock.read(wall_time, now))
 
     def _run(self) -> None:
+        try:
+            if self._may_claim():
+                self._claim()
+        except Exception as error:
+            self._refusal, self._over = error, True
+        self._begun.set()
         while not self._over:
             self._storage.busy_since = time.monotonic()
             try:
