@@ -43,7 +43,7 @@ def stored(path: Path, packets: Sequence[Packet]) -> Path:
     return file.path
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv", "avi", "h264"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv", "avi", "wmv", "h264"])
 @pytest.mark.parametrize("encoding", [{"bf": "0"}, {}, B_FRAMES])
 def test_a_copy_shows_the_same_pictures_at_the_same_times(
     tmp_path: Path, suffix: str, encoding: dict[str, str]

@@ -380,11 +380,13 @@ def test_a_coding_that_has_no_decoder_is_named(
     [{"bf": "0"}, {"bf": "1"}, {"bf": "2", "g": "12"}, {"bf": "3", "x264-params": "b-pyramid=2"}],
     ids=str,
 )
-@pytest.mark.parametrize(("suffix", "codec"), [("avi", "libx264"), ("mkv", "libx264")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("avi", "libx264"), ("wmv", "libx264"), ("mkv", "libx264")]
+)
 def test_pictures_that_are_shown_in_another_order_have_even_times(
     tmp_path: Path, suffix: str, codec: str, encoding: dict[str, str], frames: int
 ) -> None:
-    """AVI knows only when pictures are decoded."""
+    """AVI and ASF know only when pictures are decoded."""
     path = clips.count(tmp_path / f"a.{suffix}", frames, codec=codec, encoding=encoding)
     found = pictures(path)
     assert [clips.number_of(picture.image) for picture in found] == [n % 25 for n in range(frames)]

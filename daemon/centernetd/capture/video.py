@@ -37,7 +37,7 @@ from centernetd.config.stream import Transport
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import UPRIGHT, Orientation
 
-_IN_DECODING_ORDER = frozenset({"avi", "h264", "hevc"})  # formats without presentation times
+_IN_DECODING_ORDER = frozenset({"asf", "avi", "h264", "hevc"})  # formats without presentation times
 # Formats that number their frames at an invented rate; arrival times are more accurate.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
