@@ -4,7 +4,7 @@ import base64
 import copy
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -234,17 +234,25 @@ def _spans_behind_host(rest: str) -> Iterator[Span]:
 
 
 def _any_encoding(secret: str) -> str:
-    """Return a pattern that matches ``secret`` with any of its characters encoded or escaped."""
-    return "".join(f"(?:{'|'.join(_forms(character))})" for character in secret)
+    """Return a pattern that matches ``secret`` with any of its characters encoded or escaped.
+
+    No text matches in two ways, so that searching for what it nearly is stays linear.
+    """
+    return "".join(_run(character, len(list(run))) for character, run in groupby(secret))
 
 
-def _forms(character: str) -> list[str]:
+def _run(character: str, count: int) -> str:
+    """Return a pattern that matches ``count`` times the same character."""
     encoded = "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogatepass"))
-    plain = re.escape(character)
-    if character in "\\'\"":
-        plain = rf"\\?{plain}"  # as repr() shows it
-    escaped = re.escape(repr(character)[1:-1])
-    return [f"(?i:{encoded})", plain, escaped, *([r"\+"] if character == " " else [])]
+    forms = {f"(?i:{encoded})", re.escape(character)}
+    if character == "\\":  # repr() shows two of them
+        return rf"(?:{'|'.join(forms)}){{{count},{2 * count}}}"
+    if character in "'\"":  # repr() may show a backslash before it
+        forms = {f"(?i:{encoded})", rf"\\?{re.escape(character)}"}
+    else:
+        forms.add(re.escape(repr(character)[1:-1]))
+        forms.update([r"\+"] if character == " " else [])
+    return f"(?:{'|'.join(forms)}){{{count}}}"
 
 
 def _scheme_of(text: str) -> str:
