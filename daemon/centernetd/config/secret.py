@@ -244,14 +244,14 @@ def _any_encoding(secret: str) -> str:
 def _run(character: str, count: int) -> str:
     """Return a pattern that matches ``count`` times the same character."""
     encoded = "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogatepass"))
-    forms = {f"(?i:{encoded})", re.escape(character)}
+    plain, escaped = re.escape(character), re.escape(repr(character)[1:-1])
     if character == "\\":  # repr() shows two of them
-        return rf"(?:{'|'.join(forms)}){{{count},{2 * count}}}"
+        return rf"(?:(?i:{encoded})|{plain}){{{count},{2 * count}}}"
     if character in "'\"":  # repr() may show a backslash before it
-        forms = {f"(?i:{encoded})", rf"\\?{re.escape(character)}"}
-    else:
-        forms.add(re.escape(repr(character)[1:-1]))
-        forms.update([r"\+"] if character == " " else [])
+        plain = escaped = rf"\\?{plain}"
+    if character == " ":
+        plain = escaped = "[ +]"
+    forms = dict.fromkeys((f"(?i:{encoded})", escaped, plain))  # the longest first
     return f"(?:{'|'.join(forms)}){{{count}}}"
 
 
