@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ pytest_plugins = ["tests.commandline", "tests.houses", "tests.plans"]
 
 settings.register_profile("house", deadline=None)  # no test fails because a machine is busy
 settings.load_profile("house")
+
+# A shell has what it runs in the background ignore SIGINT, and the daemon leaves it so.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CACHE = Path(__file__).parents[1] / ".cache"
 
