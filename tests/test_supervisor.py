@@ -59,6 +59,7 @@ class House:
         self.engine = FakeEngine(max_batch=1)
         self.before_loading: Callable[[], None] = lambda: None
         self.sources: list[FakeSource] = []
+        self._before = set(threading.enumerate())
         monkeypatch.setattr(supervising, "load_detector", self._load)
         monkeypatch.setattr(Notifier, "_send", lambda _, message: self._said.append(message))
         monkeypatch.setattr(opening, "open_source", self._open)
@@ -112,9 +113,14 @@ class House:
             book = lane.ledger.read()
             assert book.balanced
             assert not any(book.in_flight.values())
-        mine = ("feed", "harvest", "capture:", "record:", "events:", "storage")
-        # One that was cancelled before it began isn't waited for.
-        wait_until(lambda: not any(t.name.startswith(mine) for t in threading.enumerate()))
+        kinds = ("feed", "harvest", "capture:", "record:", "events:", "storage")
+
+        def mine() -> list[threading.Thread]:
+            """Return the threads that began since this house was made: others' may hang."""
+            began = set(threading.enumerate()) - self._before
+            return [thread for thread in began if thread.name.startswith(kinds)]
+
+        wait_until(lambda: not mine())  # one that was cancelled before it began isn't waited for
 
     def assert_never_ready(self) -> None:
         """No camera was asked for anything, and systemd doesn't believe that this runs."""
