@@ -104,6 +104,12 @@ class House:
         """What systemd was told, the lines about the status aside."""
         return [line for line in self._said if not line.startswith(("STATUS", "WATCHDOG"))]
 
+    def threads(self) -> list[threading.Thread]:
+        """The daemon's threads that began since this house was made: others' may hang."""
+        kinds = ("feed", "harvest", "capture:", "record:", "events:", "storage")
+        began = set(threading.enumerate()) - self._before
+        return [thread for thread in began if thread.name.startswith(kinds)]
+
     def assert_in_order(self) -> None:
         """What ran has ended, what was open is closed, every frame is accounted for."""
         assert self.supervisor.left_behind == []
@@ -113,14 +119,8 @@ class House:
             book = lane.ledger.read()
             assert book.balanced
             assert not any(book.in_flight.values())
-        kinds = ("feed", "harvest", "capture:", "record:", "events:", "storage")
-
-        def mine() -> list[threading.Thread]:
-            """Return the threads that began since this house was made: others' may hang."""
-            began = set(threading.enumerate()) - self._before
-            return [thread for thread in began if thread.name.startswith(kinds)]
-
-        wait_until(lambda: not mine())  # one that was cancelled before it began isn't waited for
+        # One that was cancelled before it began isn't waited for.
+        wait_until(lambda: not self.threads())
 
     def assert_never_ready(self) -> None:
         """No camera was asked for anything, and systemd doesn't believe that this runs."""
@@ -420,7 +420,7 @@ def test_a_reload_after_the_last_frame_is_refused(
     house.patch.setattr(Recorder, "close", hold)
 
     def on_tick() -> None:
-        if not any(thread.name == "feed" for thread in threading.enumerate()):
+        if not any(thread.name == "feed" for thread in house.threads()):
             house.configure(clip=FILE, more=FILE)
             house.supervisor.reload()
         if "nothing has changed: every stream has ended" in caplog.text:
