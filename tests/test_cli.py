@@ -408,7 +408,7 @@ def test_gathered_log_lines_are_told_at_every_tick(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[LogHandler] = []
-    monkeypatch.setattr(LogHandler, "tell_repeats", lambda handler: told.append(handler))
+    monkeypatch.setattr(LogHandler, "flush_repeats", lambda handler: told.append(handler))
     assert cli("run", "video.mp4").code == 0
     assert len(told) == 3
 

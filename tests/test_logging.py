@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centernetd.service import LogHandler, Redactor, configure
-from centernetd.service.logs import LogFormat, TextFormatter
-from centernetd.service.repeats import PERIOD, Repeats
+from centernetd.service.logs import PERIOD, LogFormat, Repeats, TextFormatter
 
 log = logging.getLogger("centernetd.capture.test")
 
@@ -219,10 +218,10 @@ def test_the_handler_tells_counts_when_ticked_and_when_closed(
     handler = LogHandler(TextFormatter(Redactor()), journal=False, clock=lambda: now)
     for _ in range(4):
         handler.handle(record("no room"))
-    handler.tell_repeats()
+    handler.flush_repeats()
     assert capsys.readouterr().err.count("no room") == 1
     now = 1.0
-    handler.tell_repeats()
+    handler.flush_repeats()
     assert "gate: no room (3 times)\n" in capsys.readouterr().err
     for _ in range(2):
         handler.handle(record("no room"))

@@ -149,7 +149,7 @@ def _run(
 
             def on_tick() -> None:
                 progress.update()
-                handler.tell_repeats()
+                handler.flush_repeats()
                 if waited_for:
                     _refuse_wrong_password(supervisor.lanes)
 

@@ -1,9 +1,11 @@
 """Logging: text for people, JSON lines for the journal, secrets masked, repeats grouped.
 
-To name the stream a record is about, pass ``extra={"stream": name}``.
+To name the stream a record is about, pass ``extra={"stream": name}``. What may happen with every
+frame is just logged, and grouped here; for states that last there is `centernetd.flow.Incident`.
 """
 
 import contextlib
+import copy
 import json
 import logging
 import math
@@ -11,11 +13,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
 from centernetd.config import Redactor
-from centernetd.service.repeats import Repeats
 
 LogFormat = Literal["auto", "text", "json"]
 
@@ -26,6 +28,11 @@ _PRIORITIES = (
     (logging.INFO, 6),
 )
 _DEBUG_PRIORITY = 7
+PERIOD = 1.0
+"""Seconds over which the repeats of a record are grouped."""
+
+_Cause = tuple[str, int, str, object]
+"""Logger, level, unformatted message, stream."""
 
 
 class TextFormatter(logging.Formatter):
@@ -69,6 +76,58 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(clean, ensure_ascii=False)
 
 
+@dataclass
+class _Group:
+    since: float
+    last: logging.LogRecord
+    count: int = 0
+
+
+class Repeats:
+    """Passes the first record of a cause and counts those that follow within a second.
+
+    Records have the same cause if they share logger, level, stream and unformatted message. Only
+    warnings and errors are grouped, since only they can occur with every frame. Not thread-safe;
+    times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[_Cause, _Group] = {}
+
+    def admit(self, record: logging.LogRecord, now: float) -> bool:
+        """Return whether to write ``record`` now; otherwise count it."""
+        if record.levelno < logging.WARNING:
+            return True
+        cause = (record.name, record.levelno, str(record.msg), getattr(record, "stream", None))
+        group = self._groups.get(cause)
+        if group is None:
+            self._groups[cause] = _Group(now, record)
+            return True
+        group.count += 1
+        group.last = record
+        return False
+
+    def due(self, now: float) -> list[logging.LogRecord]:
+        """Return the last record of each cause whose second is over, with its count."""
+        over = [cause for cause, group in self._groups.items() if now - group.since >= PERIOD]
+        records = []
+        for cause in over:
+            group = self._groups.pop(cause)
+            if group.count:
+                records.append(_counted(group.last, group.count))
+                self._groups[cause] = _Group(now, group.last)
+        return records
+
+
+def _counted(record: logging.LogRecord, count: int) -> logging.LogRecord:
+    if count == 1:
+        return record
+    counted = copy.copy(record)
+    counted.msg = f"{record.getMessage()} ({count} times)"
+    counted.args = None
+    return counted
+
+
 class LogHandler(logging.Handler):
     """Writes to the current standard error (a progress bar may wrap it).
 
@@ -98,7 +157,7 @@ class LogHandler(logging.Handler):
         except Exception:
             self.handleError(record)
 
-    def tell_repeats(self) -> None:
+    def flush_repeats(self) -> None:
         """Write the counts that are due; called once per second, so that none waits long."""
         self.acquire()
         try:
@@ -134,7 +193,7 @@ def configure(
     secrets: Collection[str] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> LogHandler:
-    """Send all logging to standard error; return the handler, for calls of `tell_repeats`.
+    """Send all logging to standard error; return the handler, for calls of `flush_repeats`.
 
     ``auto`` means JSON if standard error goes to the systemd journal, text otherwise. Another call
     replaces the previous setup.

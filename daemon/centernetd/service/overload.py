@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from centernetd.flow import Lane, Reason, StageName
+from centernetd.flow import Incident, Lane, Reason, StageName
 from centernetd.flow.ledger import Book
 
 log = logging.getLogger(__name__)
@@ -40,53 +40,53 @@ class Overload:
     """
 
     def __init__(self) -> None:
-        self._looked_at = 0.0
+        self._read_at = 0.0
         self._watched: dict[Lane, _Watch] = {}
 
     def tick(self, lanes: Iterable[Lane], now: float) -> None:
         """Read the ledgers, at monotonic ``now``; called from one thread about once per second."""
-        if self._watched and now - self._looked_at < PERIOD:
+        if self._watched and now - self._read_at < PERIOD:
             return
-        self._looked_at = now
+        self._read_at = now
         self._watched = {lane: self._watched.get(lane) or _Watch(lane.name) for lane in lanes}
         for lane, watch in self._watched.items():
-            watch.look(_Reading(now, lane.ledger.read()))
+            watch.check(_Reading(now, lane.ledger.read()))
 
 
 class _Watch:
     """One stream, and the stages where it may lose frames."""
 
     def __init__(self, stream: str) -> None:
-        self._troubles = [_Trouble(where, stream) for where in _REMEDIES]
+        self._stages = [_Stage(where, stream) for where in _REMEDIES]
         self._last: _Reading | None = None
 
-    def look(self, now: _Reading) -> None:
-        for trouble in self._troubles:
-            trouble.look(self._last or now, now)
+    def check(self, now: _Reading) -> None:
+        for stage in self._stages:
+            stage.check(self._last or now, now)
         self._last = now
 
 
-class _Trouble:
+class _Stage:
     """The losses of one stream in one stage."""
 
     def __init__(self, where: str, stream: str) -> None:
         self._where, self._about = where, {"stream": stream}
-        self._unsaid: _Reading | None = None  # before the first loss not logged yet
-        self._lost_at = self._warned_at = -math.inf
-        self._open = False  # a warning was logged, and no recovery since
+        self._now = self._lost_at = -math.inf
+        self._incident = Incident(REMINDER, lambda: self._now)
+        self._unlogged: _Reading | None = None  # before the first loss not logged yet
 
-    def look(self, before: _Reading, now: _Reading) -> None:
+    def check(self, before: _Reading, now: _Reading) -> None:
+        self._now = now.time
         if _lost(now.book, self._where) > _lost(before.book, self._where):
             self._lost_at = now.time
-            self._unsaid = self._unsaid or before
-            if now.time - self._warned_at >= REMINDER:
-                self._warn(self._unsaid, now)
-        elif self._open and now.time - self._lost_at >= CALM:
-            self._open = False
+            self._unlogged = self._unlogged or before
+            if self._incident.occurred():
+                self._warn(self._unlogged, now)
+        elif now.time - self._lost_at >= CALM and self._incident.resolved():
             log.info("%s keeps up again", self._where, extra=self._about)
 
     def _warn(self, since: _Reading, now: _Reading) -> None:
-        self._unsaid, self._warned_at, self._open = None, now.time, True
+        self._unlogged = None
         log.warning(
             "%s can't keep up: %d of %d frames dropped in %s; %s",
             self._where,

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from centernetd.config import Config
-from centernetd.flow import Lane, Reason, StorageStatus
+from centernetd.flow import Incident, Lane, Reason, StorageStatus
 from centernetd.service.health import health
 from centernetd.service.http import HttpServer
 from centernetd.service.meters import PrometheusMeters
@@ -48,7 +48,7 @@ class Service:
         self.progress = Progress()
         self.rates = Rates()
         self._overload = Overload()
-        self._well = True
+        self._hang = Incident()
         self._views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
         pipeline = Pipeline(
             streams=lambda: self._views,
@@ -131,12 +131,11 @@ class Service:
         verdict = health(self._engine is not None, self.progress, self._storage)
         if verdict.ok:
             self._notifier.watchdog()
-        elif self._well:
+            if self._hang.resolved():
+                log.warning("inference moves again")
+        elif self._hang.occurred():
             log.error("%s; where each thread is follows", "; ".join(verdict.reasons))
             faulthandler.dump_traceback(_STDERR)
-        if verdict.ok and not self._well:
-            log.warning("inference moves again")
-        self._well = verdict.ok
 
     def _summary(self, now: float) -> str:
         """Return the line of `systemctl status`, at monotonic ``now``."""
