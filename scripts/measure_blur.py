@@ -27,7 +27,7 @@ import av
 import cv2
 import numpy as np
 
-from centernetd.sink.blur import GREY
+from centernetd.sink.privacy import GREY
 from scripts.make_demo import Box, Image, Plane, backdrop, cutout
 
 NOISE = 8  # of 255: effect of the encoder on a uniform grey

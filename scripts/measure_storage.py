@@ -28,11 +28,10 @@ from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
 from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
 from centernetd.sink import file as file_module
-from centernetd.sink.blur import Blur
-from centernetd.sink.copy import PacketRecorder
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.record import Recorder
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.recording import FROM_CAMERA
 from centernetd.sink.retention import Retention
 from centernetd.sink.storage import Storage

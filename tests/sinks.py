@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from centernetd.flow import Backpressure, Detections, Frame, Lane, Packet, Result, StageName
 from centernetd.sink.encoder import Encoder
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recording import FROM_CAMERA
 
 MILLISECOND = Fraction(1, 1000)

@@ -10,9 +10,9 @@ import pytest
 from centernetd.config import EventsConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter
-from centernetd.sink.accounts import Settled
 from centernetd.sink.events import EventLog, made_from_file
 from centernetd.sink.file import OutputFile
+from centernetd.sink.stage import Settled
 from centernetd.sink.storage import Storage
 from tests.sinks import NOON, detections, file_size_limit, result
 

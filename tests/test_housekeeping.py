@@ -16,11 +16,10 @@ from centernetd.errors import SinkError, StartupError
 from centernetd.model.progress import BuildStoppedError
 from centernetd.sink import housekeeping as housekeeping_module
 from centernetd.sink import outputs, retention
-from centernetd.sink.clock import PATIENCE
 from centernetd.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
 from centernetd.sink.lockfile import said_in
 from centernetd.sink.recording import FROM_CAMERA
-from centernetd.sink.retention import Retention
+from centernetd.sink.retention import LEAP_LASTS, Retention
 from centernetd.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
 from tests.sinks import NOON, decode, tear
@@ -74,7 +73,7 @@ def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:
 
 
 def test_what_is_to_be_said_is_told_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping_module, "INTERVAL", PATIENCE)
+    monkeypatch.setattr(housekeeping_module, "INTERVAL", LEAP_LASTS)
     storage, house = keep_house(root)
     with house:
         wait_until(lambda: storage.status.free is not None)
@@ -89,7 +88,7 @@ def test_a_start_is_stopped_although_the_disk_hangs(
 
     def hang(_: Storage) -> None:
         asked.set()
-        answers.wait(PATIENCE)
+        answers.wait(LEAP_LASTS)
         raise StartupError("too late")
 
     monkeypatch.setattr(Storage, "open", hang)
@@ -162,7 +161,7 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
     storage, house = keep_house(root, keep_for=3600.0)
     house.tick()
     assert [path.exists() for path in paths] == [False, True], "it goes by the newest recording"
-    hour_later = time.monotonic() + PATIENCE
+    hour_later = time.monotonic() + LEAP_LASTS
     monkeypatch.setattr(time, "monotonic", lambda: hour_later)
     house.tick()
     assert not paths[1].exists(), "it has lasted"

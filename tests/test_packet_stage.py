@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from centernetd.errors import SinkError
 from centernetd.flow import Backpressure, Frame, Lane, Packet, Reason, Result, StageName
-from centernetd.sink.accounts import Settled
-from centernetd.sink.stage import RETRY_INTERVAL, PacketStage
+from centernetd.sink.stage import RETRY_INTERVAL, PacketStage, Settled
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 

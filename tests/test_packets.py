@@ -15,7 +15,7 @@ from centernetd.capture.video import VideoSource
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from centernetd.flow import Coding, Packet
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
 from tests import clips
 from tests.fakes import TIME_BASE, image
 from tests.sinks import decode, times

@@ -25,9 +25,9 @@ from centernetd.config import RecordConfig
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Decode
 from centernetd.flow import Orientation, Packet, StreamStatus
-from centernetd.sink.copy import PacketRecorder
 from centernetd.sink.encoder import Encoder
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
+from centernetd.sink.recorder import PacketRecorder
 from centernetd.sink.storage import Storage
 from tests import clips
 from tests.fake_nvdec import FakeNvdec, installed

@@ -17,10 +17,9 @@ from centernetd.config import RecordConfig
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet, StreamStatus
-from centernetd.sink.accounts import Accounts, Fate, Settled
 from centernetd.sink.file import OutputFile
-from centernetd.sink.preroll import PreRoll
-from centernetd.sink.recording import Recording
+from centernetd.sink.recording import Accounts, Fate, PreRoll, Recording
+from centernetd.sink.stage import Settled
 from centernetd.sink.storage import Storage
 from tests import clips
 from tests.sinks import NOON, coded, decode

@@ -13,7 +13,7 @@ from centernetd.config import RecordConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import EventsConfig
 from centernetd.sink.file import part_of
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
 from centernetd.sink.recovery import recover, recover_recording, unused_beside, whole_fragments

@@ -14,11 +14,10 @@ import pytest
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module
-from centernetd.sink.clock import DRIFT, PATIENCE, BelievedClock
 from centernetd.sink.file import LARGEST
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
-from centernetd.sink.retention import Retention
+from centernetd.sink.retention import DRIFT, LEAP_LASTS, BelievedClock, Retention
 from centernetd.sink.storage import Storage
 
 OUTPUTS = outputs_of(
@@ -507,14 +506,17 @@ def test_a_leap_forward_is_believed_when_it_has_lasted() -> None:
     clock, day = BelievedClock(NOW, 0.0), 86_400.0
     assert clock.read(NOW + 10, 10.0) == NOW + 10
     assert clock.read(NOW + day + 20, 20.0) == NOW + 20
-    assert clock.read(NOW + day + 20 + PATIENCE - 1, 20 + PATIENCE - 1) == NOW + 20 + PATIENCE - 1
-    assert clock.read(NOW + day + 20 + PATIENCE, 20 + PATIENCE) == NOW + day + 20 + PATIENCE
+    assert (
+        clock.read(NOW + day + 20 + LEAP_LASTS - 1, 20 + LEAP_LASTS - 1)
+        == NOW + 20 + LEAP_LASTS - 1
+    )
+    assert clock.read(NOW + day + 20 + LEAP_LASTS, 20 + LEAP_LASTS) == NOW + day + 20 + LEAP_LASTS
 
 
 def test_a_start_long_after_the_newest_recording_is_a_leap() -> None:
     clock, day = BelievedClock(NOW + 86_400.0, 0.0, newest=NOW), 86_400.0
     assert clock.read(NOW + day + 10, 10.0) == NOW + 10
-    assert clock.read(NOW + day + 10 + PATIENCE, 10 + PATIENCE) == NOW + day + 10 + PATIENCE
+    assert clock.read(NOW + day + 10 + LEAP_LASTS, 10 + LEAP_LASTS) == NOW + day + 10 + LEAP_LASTS
     clock = BelievedClock(NOW - day, 0.0, newest=NOW)
     assert clock.read(NOW - day + 10, 10.0) == NOW - day + 10, "what comes from the future is wrong"
 

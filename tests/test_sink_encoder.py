@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from centernetd.config import RecordConfig
 from centernetd.flow import Meters, StreamStatus
 from centernetd.sink import encoder as encoder_module
-from centernetd.sink.blur import Blur
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
-from centernetd.sink.fragments import FragmentedMp4
-from centernetd.sink.record import Recorder
+from centernetd.sink.muxer import FragmentedMp4
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import Recorder
 from centernetd.sink.storage import Storage
 from tests.sinks import MILLISECOND, decode, picture, result
 

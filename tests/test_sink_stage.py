@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import EVERYTHING, Lane, Meters, Reason, Result, StageName
-from centernetd.sink.accounts import Settled
-from centernetd.sink.blur import Blur
-from centernetd.sink.record import Recorder
-from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import Recorder
+from centernetd.sink.stage import RETRY_INTERVAL, Settled, SinkStage
 from centernetd.sink.storage import Storage
 from tests.fakes import refuse_if
 from tests.sinks import decode, open_lane, result, send

@@ -22,10 +22,10 @@ from centernetd.run.shutdown import Patience
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import Notifier
 from centernetd.service.service import Service
-from centernetd.sink import events, record
-from centernetd.sink.accounts import Settled
-from centernetd.sink.fragments import FragmentedMp4
-from centernetd.sink.record import Recorder
+from centernetd.sink import events, recorder
+from centernetd.sink.muxer import FragmentedMp4
+from centernetd.sink.recorder import Recorder
+from centernetd.sink.stage import Settled
 from tests.fakes import PATIENCE, FakeEngine, FakeSource, picture, wait_until
 from tests.integration.process import write_config
 from tests.manifests import plain
@@ -303,7 +303,7 @@ def test_an_engine_that_fails_while_it_runs(house: House) -> None:
 
 
 def break_encoder(house: House) -> None:
-    house.patch.setattr(record, "choose_encoder", fail)
+    house.patch.setattr(recorder, "choose_encoder", fail)
 
 
 def break_muxer(house: House) -> None:

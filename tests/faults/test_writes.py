@@ -14,10 +14,10 @@ import pytest
 from centernetd.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.flow import Meters, StageName, StreamStatus
-from centernetd.sink.blur import Blur
 from centernetd.sink.events import EventLog
 from centernetd.sink.housekeeping import Housekeeping
-from centernetd.sink.record import Recorder
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import Recorder
 from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
 from centernetd.sink.storage import Storage
 from tests.faults.conftest import Measure

@@ -14,7 +14,7 @@ import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from centernetd.sink.blur import GREY
+from centernetd.sink.privacy import GREY
 from tests.integration.conftest import DEMO
 from tests.integration.process import Finished, Receipt
 

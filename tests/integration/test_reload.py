@@ -13,9 +13,8 @@ from centernetd.config import load
 from centernetd.flow import Lane, Result, StageName
 from centernetd.run import fleet
 from centernetd.run.supervisor import Supervisor
-from centernetd.sink.accounts import Settled
 from centernetd.sink.events import EventLog
-from centernetd.sink.stage import SinkStage
+from centernetd.sink.stage import Settled, SinkStage
 from tests import clips
 from tests.conftest import CACHE
 from tests.integration import sentinel

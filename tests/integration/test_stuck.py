@@ -12,8 +12,8 @@ from centernetd.run.supervisor import Supervisor
 from centernetd.service import Progress, service
 from centernetd.service.health import health
 from centernetd.service.view import StreamView
-from centernetd.sink.accounts import Settled
-from centernetd.sink.record import Recorder
+from centernetd.sink.recorder import Recorder
+from centernetd.sink.stage import Settled
 from tests import clips
 from tests.conftest import CACHE
 from tests.fakes import PATIENCE

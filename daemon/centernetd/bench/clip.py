@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from centernetd.flow import Packet
 from centernetd.sink.encoder import Encoder
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
 
 
 class Clip:

@@ -14,8 +14,7 @@ from centernetd.inference.engines import EngineInfo, Slot, Tensors
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
-from centernetd.sink.accounts import Settled
-from centernetd.sink.stage import SinkStage
+from centernetd.sink.stage import Settled, SinkStage
 
 _FRAMES = 1000
 _RUNS = 5

@@ -29,7 +29,7 @@ from centernetd.run.receipt import receipt
 from centernetd.run.signals import on_signals
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import LogHandler, logs
-from centernetd.sink.matroska import to_matroska
+from centernetd.sink.muxer import to_matroska
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,8 @@ from centernetd.config import StorageConfig, StreamConfig
 from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
 from centernetd.inference.detector import Detector
 from centernetd.inference.wanted import Wanted, wanted_by
-from centernetd.sink.blur import Blur
-from centernetd.sink.copy import PacketRecorder
-from centernetd.sink.record import Recorder
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.storage import Storage
 
 _SECONDS = 2.0  # duration of the measurement

@@ -6,7 +6,7 @@ from centernetd.commands.look import Look
 from centernetd.config import StreamConfig
 from centernetd.flow.lane import MOST_WAITING
 from centernetd.run.pipeline import LIVE_DEPTH, LOSSLESS_BYTES
-from centernetd.sink.preroll import LARGEST
+from centernetd.sink.recording import LARGEST_PREROLL
 
 # Bytes per pixel, measured with H.264 of 8192x4320 and 4096x2160 on the CPU.
 _READ = 16  # the decoder's frames (1.5 each), and images (3 each) in capture and inference
@@ -37,4 +37,4 @@ def _waiting_live(stream: StreamConfig, pixels: int) -> int:
 def _of(stream: StreamConfig, pixels: int) -> int:
     encoded = stream.record.when != "never" and not stream.copies
     needed = pixels * (_READ + _ENCODE * encoded)
-    return needed + LARGEST * (stream.record.when == "detection" and pixels > 0)
+    return needed + LARGEST_PREROLL * (stream.record.when == "detection" and pixels > 0)

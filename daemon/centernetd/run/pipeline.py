@@ -11,10 +11,9 @@ from centernetd.flow import Backpressure, Budget, Lane, Meters, StageName
 from centernetd.inference.wanted import Wanted, wanted_by
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import Sizes
-from centernetd.sink.blur import Blur
-from centernetd.sink.copy import PacketRecorder
 from centernetd.sink.events import EventLog
-from centernetd.sink.record import Recorder
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.stage import PacketStage, SinkStage
 from centernetd.sink.storage import Storage
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from centernetd.config import EventsConfig
 from centernetd.flow import EVERYTHING, Detections, Filter, Result
-from centernetd.sink.accounts import Settled
 from centernetd.sink.annotate import label_of
 from centernetd.sink.file import LARGEST, OutputFile, open_regular, telling, unused
+from centernetd.sink.stage import Settled
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)

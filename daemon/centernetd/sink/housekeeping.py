@@ -10,10 +10,9 @@ from centernetd.config import StorageConfig, StreamConfig
 from centernetd.errors import StartupError
 from centernetd.flow.worker import starting
 from centernetd.model.progress import BuildStoppedError
-from centernetd.sink.clock import BelievedClock
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recovery import recover, recover_recording
-from centernetd.sink.retention import Retention
+from centernetd.sink.retention import BelievedClock, Retention
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ SCAN_INTERVAL = 86_400.0  # seconds until the index is rebuilt: others delete fi
 RETRY_INTERVAL = 60.0  # seconds until a failed rebuild or repair is tried again
 REST = 100  # minimum pause, in scan durations: 100,000 files take seconds of CPU
 HUNG_AFTER = 20.0  # seconds on one file after which the thread counts as hung
-PATIENCE = 0.2  # seconds to wait at exit for a disk that may hang: 5 are promised in total
+EXIT_TIMEOUT = 0.2  # seconds to wait at exit for a disk that may hang: 5 are promised in total
 _POLL = 0.1  # seconds
 
 
@@ -84,7 +83,7 @@ class Housekeeping:
     def __exit__(self, *exc_info: object) -> None:
         self._over = True
         self._storage.bell.ring()
-        self._thread.join(PATIENCE)
+        self._thread.join(EXIT_TIMEOUT)
         self._storage.close()
 
     def follow(self, streams: Iterable[StreamConfig]) -> None:

@@ -1,16 +1,18 @@
 """Deciding which of a stream's packets are kept, in which file, and tracking their outcome."""
 
+from collections import deque
 from dataclasses import replace
+from enum import Enum
 
 from centernetd.config import RecordConfig
 from centernetd.flow import Packet, StreamStatus
-from centernetd.sink.accounts import Accounts, Fate, Settled
-from centernetd.sink.preroll import PreRoll
 from centernetd.sink.segments import Floor, Segments
+from centernetd.sink.stage import Settled
 from centernetd.sink.storage import Storage
 
 FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by the daemon
 FROM_FILE = "made from a file by centernetd"
+LARGEST_PREROLL = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
 
 
 class Recording:
@@ -143,3 +145,90 @@ class Recording:
 
     def _reject(self, number: int) -> None:
         self._accounts.decide(number, Fate.UNWANTED)
+
+
+class PreRoll:
+    """A bounded ring of groups of pictures, each beginning with its key frame.
+
+    Whole groups are dropped, oldest first, so that the rest can be decoded. A group that is too
+    large by itself is dropped too, and packets up to the next key frame are rejected.
+    """
+
+    def __init__(self, largest: int = LARGEST_PREROLL) -> None:
+        """Keep at most ``largest`` bytes."""
+        self._largest = largest
+        self._groups: deque[list[Packet]] = deque()
+        self._size = 0
+
+    def add(self, packet: Packet) -> int:
+        """Keep a packet; return the number of the last packet dropped by that, or 0."""
+        if packet.is_keyframe:
+            self._groups.append([])
+        if not self._groups:
+            return packet.number
+        self._groups[-1].append(packet)
+        self._size += len(packet.data)
+        gone = 0
+        while self._size > self._largest:
+            gone = self._drop()
+        return gone
+
+    def trim(self, time: float) -> int:
+        """Drop the groups that ended before ``time`` seconds; return as `add` does."""
+        gone = 0
+        while len(self._groups) > 1 and self._groups[1][0].time <= time:
+            gone = self._drop()
+        return gone
+
+    def release(self) -> list[Packet]:
+        """Remove all packets and return them."""
+        packets = [packet for group in self._groups for packet in group]
+        self._groups.clear()
+        self._size = 0
+        return packets
+
+    def _drop(self) -> int:
+        group = self._groups.popleft()
+        self._size -= sum(len(packet.data) for packet in group)
+        return group[-1].number
+
+
+class Fate(Enum):
+    """The outcome of a packet."""
+
+    WRITTEN = "written"
+    UNWANTED = "unwanted"
+    FAILED = "failed"
+
+
+class Accounts:
+    """Frames waiting for the outcome of their packets; both arrive in packet-number order."""
+
+    def __init__(self) -> None:
+        self._owed: deque[int] = deque()
+        self._fates: deque[tuple[int, Fate]] = deque()  # last packet number and its outcome
+
+    def owe(self, number: int) -> None:
+        """Record a frame that shares the outcome of packet ``number``."""
+        self._owed.append(number)
+
+    def decide(self, number: int, fate: Fate) -> None:
+        """Record the outcome of every packet up to ``number`` that is still undecided."""
+        if number > (self._fates[-1][0] if self._fates else 0):
+            if self._fates and self._fates[-1][1] is fate:
+                self._fates.pop()
+            self._fates.append((number, fate))
+
+    def settle(self) -> Settled:
+        """Remove the frames whose outcome is known and return their numbers."""
+        counts = dict.fromkeys(Fate, 0)
+        while self._owed and self._fates and self._owed[0] <= self._fates[-1][0]:
+            number = self._owed.popleft()
+            while self._fates[0][0] < number:
+                self._fates.popleft()
+            counts[self._fates[0][1]] += 1
+        return Settled(*counts.values())
+
+    def forget(self) -> None:
+        """Discard the waiting frames, which have been counted as lost."""
+        self._owed.clear()

@@ -1,4 +1,7 @@
-"""Deleting the oldest recordings: by age, by their total size, and for free space."""
+"""Deleting the oldest recordings: by age, by their total size, and for free space.
+
+Ages come from a wall clock that distrusts leaps.
+"""
 
 import heapq
 import logging
@@ -19,6 +22,8 @@ log = logging.getLogger(__name__)
 SPARE_FILES = 1000  # kept free on the disk, or a tenth of all it can hold
 SHARE = 10  # minimum number of recordings that fit: each ends when it has used its share
 MOST_FAILURES = 1000  # to delete, at a time: other work waits for the disk too
+LEAP_LASTS = 3600.0  # seconds until a leap of the clock is accepted
+DRIFT = 60.0  # seconds that do not count as a leap
 
 
 class Entry(NamedTuple):
@@ -217,3 +222,28 @@ def _free(folder: Path) -> Room:
     spared = min(SPARE_FILES, status.f_files // 10)
     files = status.f_favail - spared if status.f_files else math.inf
     return Room(status.f_bavail * status.f_frsize, files)
+
+
+class BelievedClock:
+    """Returns Unix time; accepts a leap forward only when it has lasted for an hour.
+
+    A clock that is temporarily wrong, even from the start, must not make every recording look
+    old.
+    """
+
+    def __init__(self, wall_time: float, monotonic: float, newest: float | None = None) -> None:
+        """Begin at ``wall_time``, or at the time of the ``newest`` recording if that is earlier."""
+        self._offset = (wall_time if newest is None else min(wall_time, newest)) - monotonic
+        self._leapt_at: float | None = None
+
+    def read(self, wall_time: float, monotonic: float) -> float:
+        """Return the time to use; both clocks are read at the same moment, in seconds."""
+        offset = wall_time - monotonic
+        if offset <= self._offset + DRIFT:
+            self._offset, self._leapt_at = offset, None
+            return wall_time
+        if self._leapt_at is None:
+            self._leapt_at = monotonic
+        elif monotonic - self._leapt_at >= LEAP_LASTS:
+            self._offset, self._leapt_at = offset, None
+        return monotonic + self._offset

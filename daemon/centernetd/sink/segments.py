@@ -8,7 +8,7 @@ from pathlib import Path
 
 from centernetd.config import RecordConfig
 from centernetd.flow import Packet, StreamStatus
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)

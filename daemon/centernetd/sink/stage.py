@@ -3,15 +3,22 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from centernetd.errors import SinkError
 from centernetd.flow import Channel, Lane, Packet, Reason, Result, StageName
-from centernetd.sink.accounts import Settled
 
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL = 1.0  # seconds between attempts to write again
+
+
+class Settled(NamedTuple):
+    """Numbers of frames by final outcome."""
+
+    written: int = 0
+    unwanted: int = 0
+    failed: int = 0
 
 
 class Sink(Protocol):

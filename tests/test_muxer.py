@@ -9,7 +9,7 @@ import pytest
 from centernetd.errors import SinkError
 from centernetd.flow import Coding
 from centernetd.sink.file import part_of
-from centernetd.sink.fragments import FragmentedMp4
+from centernetd.sink.muxer import FragmentedMp4
 from tests.sinks import coded, decode, file_size_limit
 
 (FIRST,) = coded(1)
@@ -72,7 +72,7 @@ def test_a_name_that_another_takes_at_that_moment_is_not_taken_twice(
 ) -> None:
     names = iter([tmp_path / "gate.mp4", tmp_path / "gate-1.mp4"])
     part_of(tmp_path / "gate.mp4").write_bytes(b"another's")
-    monkeypatch.setattr("centernetd.sink.fragments.unused", lambda _: next(names))
+    monkeypatch.setattr("centernetd.sink.muxer.unused", lambda _: next(names))
     file = begin(tmp_path / "gate.mp4")
     assert file.path == tmp_path / "gate-1.mp4"
     assert part_of(tmp_path / "gate.mp4").read_bytes() == b"another's"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from centernetd.config import BlurConfig
 from centernetd.flow import Filter
-from centernetd.sink import blur as blur_module
-from centernetd.sink.blur import CELLS, GREY, MOST_FRAMES, Blur, cover, fill, mosaic
+from centernetd.sink import privacy as privacy_module
+from centernetd.sink.privacy import CELLS, GREY, MOST_FRAMES, Blur, cover, fill, mosaic
 from tests.sinks import detections, picture, result
 
 Style = Callable[[NDArray[np.uint8]], None]
@@ -125,7 +125,7 @@ def test_what_waits_is_bounded_in_frames_and_bytes(
 ) -> None:
     """A camera may say that no time passes. What is known by then is covered all the same."""
     image = np.zeros((8, 8, 3), np.uint8)
-    monkeypatch.setattr(blur_module, bound, 10 if bound == "MOST_FRAMES" else 10 * image.nbytes)
+    monkeypatch.setattr(privacy_module, bound, 10 if bound == "MOST_FRAMES" else 10 * image.nbytes)
     blur, out, most = Blur("gate", BlurConfig(hold=1), Filter(0.2)), 0, 0
     for number in range(50):
         blur.add(result(number, image.copy(), detections((0, 0, 8, 8)), pts=number))

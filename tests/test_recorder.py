@@ -15,13 +15,13 @@ import pytest
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter, Meters, Result, StreamStatus
-from centernetd.sink import blur as blur_module
-from centernetd.sink import record as record_module
+from centernetd.sink import privacy as privacy_module
+from centernetd.sink import recorder as recorder_module
 from centernetd.sink import segments as segments_module
-from centernetd.sink.accounts import Settled
-from centernetd.sink.blur import Blur
-from centernetd.sink.record import Recorder
+from centernetd.sink.privacy import Blur
+from centernetd.sink.recorder import Recorder
 from centernetd.sink.segments import MOST, TOO_OFTEN
+from centernetd.sink.stage import Settled
 from centernetd.sink.storage import Storage
 from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
 
@@ -195,7 +195,7 @@ def test_a_frame_that_can_not_be_drawn_on_is_never_written(
 ) -> None:
     """And only that one: those that become due with it are."""
     recorder = open_recorder(tmp_path, BlurConfig(hold=0.05))
-    module: Any = {"draw_boxes": record_module, "cover": blur_module}[broken]
+    module: Any = {"draw_boxes": recorder_module, "cover": privacy_module}[broken]
     draw, calls = getattr(module, broken), count()
 
     def fail_once(*arguments: object) -> None:
@@ -263,7 +263,7 @@ def test_an_encoder_that_fails_is_chosen_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choices = iter(["nonsense", "libx264"])
-    monkeypatch.setattr(record_module, "choose_encoder", lambda *_: next(choices))
+    monkeypatch.setattr(recorder_module, "choose_encoder", lambda *_: next(choices))
     recorder = open_recorder(tmp_path)
     with pytest.raises(SinkError, match="nonsense"):
         recorder.write(result(0))
