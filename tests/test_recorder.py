@@ -282,7 +282,7 @@ def changing_sizes(count: int) -> list[Result]:
 def test_a_camera_that_changes_its_size_again_and_again_gets_no_file_for_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    monkeypatch.setattr(segments_module, "WITHIN", 1e9)
+    monkeypatch.setattr(segments_module, "INTERVAL", 1e9)
     caplog.set_level(logging.INFO)
     recorder = open_recorder(tmp_path, when=when)
     book = [recorder.write(item) for item in changing_sizes(50)]
@@ -302,7 +302,7 @@ def test_it_goes_on_when_the_size_is_left_alone(
 ) -> None:
     recorder = open_recorder(tmp_path)
     book = [recorder.write(item) for item in changing_sizes(30)]
-    monkeypatch.setattr(segments_module, "WITHIN", 0.0)
+    monkeypatch.setattr(segments_module, "MOST", 10_000)
     book += [recorder.write(result(number)) for number in range(30, 60)]
     book.append(recorder.close())
     files = recordings(tmp_path)

@@ -11,7 +11,7 @@ from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet, StreamStatus
 from centernetd.sink.recording import FROM_CAMERA
-from centernetd.sink.segments import MOST, TOO_OFTEN, WITHIN, Floor, Segments
+from centernetd.sink.segments import INTERVAL, MOST, TOO_OFTEN, Floor, Segments
 from centernetd.sink.storage import Storage
 from tests.sinks import NOON, coded, decode, file_size_limit
 
@@ -195,7 +195,7 @@ def test_nothing_is_begun_or_gone_on_with_while_there_is_trouble(site: Site) -> 
     with pytest.raises(SinkError, match="the disk is full"):
         site.write(PACKETS[0])
     assert not list(site.root.iterdir())
-    assert len(site.floor._begun) == 0
+    assert site.floor._paid <= site.clock.now
     site.storage.status.trouble = None
     site.write(*PACKETS[:5])
     site.storage.status.trouble = "the disk is full"
@@ -235,11 +235,11 @@ def test_files_begin_once_a_second_however_often_the_coding_changes(
     assert set(caplog.messages) == {TOO_OFTEN}
     assert {getattr(record, "stream", None) for record in caplog.records} == {"gate"}
     assert all(record.levelno == logging.WARNING for record in caplog.records)
-    site.clock.now += WITHIN - 0.01
+    site.clock.now += INTERVAL - 0.01
     assert site.write(packets[50]) == 0
     site.clock.now += 0.01
-    assert site.write(*packets[51:80]) == MOST
-    assert len(site.files()) == 2 * MOST
+    assert site.write(*packets[51:80]) == 1
+    assert len(site.files()) == MOST + 1
 
 
 def test_files_that_fail_count_as_begun(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_what_need_not_be_a_new_file_goes_on_in_the_old_one(tmp_path: Path) -> N
         site.floor.begin()
     assert site.write(*(at(packet, packet.number) for packet in PACKETS[:60])) == 60
     assert not site.segments.due(NOON + 100)
-    site.clock.now += WITHIN
+    site.clock.now += MOST * INTERVAL
     assert site.segments.due(NOON + 100)
     assert site.write(*(at(packet, packet.number) for packet in PACKETS[60:])) == 40
     assert len(site.files()) > 2
@@ -271,16 +271,28 @@ def test_no_key_frame_is_asked_for_before_a_file_may_begin(site: Site) -> None:
     assert not site.segments.due(NOON)
 
 
-def test_once_a_second_on_average_and_ten_at_once() -> None:
+def test_a_burst_of_ten_and_then_one_per_second() -> None:
     clock = Clock()
     floor = Floor(clock=clock)
-    begun = 0
+    begun = []
     for tick in range(2000):
         clock.now = 1000.0 + tick / 10
         while floor.passed:
             floor.begin()
+            begun.append(tick)
+    assert begun == [*[0] * MOST, *range(10, 2000, 10)]
+
+
+def test_another_burst_after_a_pause_only() -> None:
+    clock = Clock()
+    floor = Floor(clock=clock)
+    for pause, allowed in ((0.0, MOST), (MOST / 2, MOST // 2), (MOST, MOST), (1e6, MOST)):
+        clock.now += pause * INTERVAL
+        begun = 0
+        while floor.passed:
+            floor.begin()
             begun += 1
-    assert begun == 200
+        assert begun == allowed
 
 
 def test_a_file_as_source_is_never_held_back() -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from centernetd.sink.storage import Storage
 log = logging.getLogger(__name__)
 
 MOST = 10
-WITHIN = 10.0  # seconds in which at most MOST files of a stream may begin
+INTERVAL = 1.0  # seconds per file on average; MOST may begin in quick succession
 TOO_OFTEN = (
     "its recordings would begin more often than once a second (does its coding change again and "
     "again?): what they would hold is dropped"
@@ -22,23 +21,28 @@ TOO_OFTEN = (
 
 
 class Floor:
-    """Limits how often something begins: one per second on average, bursts of ten."""
+    """Limits how often something begins: one per `INTERVAL` on average, bursts of `MOST`.
+
+    A full burst is allowed only after a pause. A limit per ten seconds would allow one every ten
+    seconds, by all streams at the same moment, faster than the oldest recordings are deleted.
+    """
 
     def __init__(
         self, *, limited: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Set up the limit; unless ``limited``, everything may begin."""
-        self._begun: deque[float] = deque(maxlen=MOST if limited else 0)
+        self._limited = limited
         self._clock = clock
+        self._paid = clock()  # when those that have begun would have, one per interval
 
     @property
     def passed(self) -> bool:
         """Whether another may begin now."""
-        return len(self._begun) < MOST or self._clock() - self._begun[0] >= WITHIN
+        return not self._limited or self._paid - self._clock() <= (MOST - 1) * INTERVAL
 
     def begin(self) -> None:
         """Record that one begins."""
-        self._begun.append(self._clock())
+        self._paid = max(self._paid, self._clock()) + INTERVAL
 
 
 class Segments:
