@@ -9,7 +9,7 @@ import pytest
 
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.ort import OrtCpuEngine
-from centernetd.inference.engines.trt_cache import RuntimeCache
+from centernetd.inference.engines.trt import RuntimeCache
 from centernetd.model import sealed
 from tests import damages, fake_plan, fake_tensorrt
 from tests.damages import Damage

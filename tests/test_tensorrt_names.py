@@ -26,7 +26,6 @@ OBJECTS = {
         "context": "IExecutionContext",
         "runtime": "Runtime",
     },
-    "daemon/centernetd/inference/engines/trt_cache.py": {"engine": "ICudaEngine"},
     "daemon/centernetd/plan/binding.py": {},
     "daemon/centernetd/plan/build.py": {
         "builder": "Builder",

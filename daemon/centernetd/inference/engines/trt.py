@@ -1,6 +1,7 @@
 """TensorRT, and TensorRT-RTX, which has the same interface."""
 
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from centernetd.cuda import Device, Stream
-from centernetd.errors import EngineError, ModelError
+from centernetd.errors import CenternetdError, EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, Tensor
-from centernetd.inference.engines.trt_cache import RuntimeCache
-from centernetd.model import contract
-from centernetd.plan import Binding, PlanFile, shared_logger
+from centernetd.model import contract, sealed
+from centernetd.plan import Binding, PlanFile, shared_logger, trust
 from centernetd.plan.binding import FULL, RTX
+
+log = logging.getLogger(__name__)
 
 _DYNAMIC = -1
 
@@ -121,6 +123,47 @@ class TensorRtNetwork:
     def _require(self, succeeded: bool, name: str) -> None:
         if not succeeded:
             raise EngineError(f"TensorRT failed in {name}{self._because()}")
+
+
+class RuntimeCache:
+    """The kernels that TensorRT-RTX compiled for one plan, stored next to it.
+
+    Without the cache, the first run of each shape compiles again, which takes seconds. Full
+    TensorRT has none.
+    """
+
+    def __init__(self, plan: Path) -> None:
+        self._path = plan.with_suffix(".runtime-cache")
+        self._cache: Any = None
+
+    def create_context(self, engine: Any) -> Any:  # noqa: ANN401 - TensorRT has no types
+        """Return an execution context of ``engine`` with the cache; None if TensorRT fails."""
+        make_config = getattr(engine, "create_runtime_config", None)
+        config: Any = make_config and make_config()
+        if not hasattr(config, "create_runtime_cache"):
+            return engine.create_execution_context()
+        self._cache = config.create_runtime_cache()
+        self._load()
+        config.set_runtime_cache(self._cache)
+        return engine.create_execution_context(config)
+
+    def save(self) -> None:
+        """Store the compiled kernels; a failure only costs time at the next start."""
+        if self._cache is None:
+            return
+        try:
+            sealed.write(self._path, bytes(self._cache.serialize()), {})
+        except CenternetdError as error:
+            log.warning("the compiled kernels are not kept: %s", error)
+
+    def _load(self) -> None:
+        try:
+            content, _ = sealed.read(self._path, trust.refuse_foreign_file)
+        except CenternetdError as error:
+            log.info("the compiled kernels of the last run are not used: %s: %s", self._path, error)
+            return
+        if not self._cache.deserialize(content):
+            log.info("%s is of another version and is created again", self._path)
 
 
 def _tensors(trt: ModuleType, engine: Any, plan: Path) -> Sequence[Tensor]:  # noqa: ANN401
