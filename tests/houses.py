@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from centernetd.cuda import live
 from centernetd.inference.engines import Slot, Tensors
 from centernetd.inference.engines.gpu import GpuEngine
-from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.engines.trt import open_tensorrt
 from centernetd.plan import Binding
 from centernetd.prepare.prepare import PrepareOptions, prepare
@@ -83,10 +82,10 @@ def frames(count: int, seed: int = 0) -> NDArray[np.uint8]:
     )
 
 
-def run(engine: GpuEngine | OrtCpuEngine, slot: Slot, pictures: NDArray[np.uint8]) -> Tensors:
+def run(slot: Slot, pictures: NDArray[np.uint8]) -> Tensors:
     slot.rows[: len(pictures)] = pictures
-    engine.enqueue(slot, len(pictures))
-    return engine.wait(slot)
+    slot.enqueue(len(pictures))
+    return slot.wait()
 
 
 def in_thread(do: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -107,5 +106,5 @@ def in_thread(do: Callable[[], object]) -> tuple[threading.Thread, list[object]]
 def run_once(house: House) -> None:
     with closing(house.open()) as engine:
         (slot,) = engine.make_slots(1)
-        engine.enqueue(slot, 1)
-        engine.wait(slot)
+        slot.enqueue(1)
+        slot.wait()

@@ -37,7 +37,7 @@ def detect(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Dete
     (slot,) = detector.engine.make_slots(1)
     slot.rows[:] = 128  # what an earlier batch left
     views = detector.fill(slot, images, [WANTED] * len(images))
-    detector.engine.enqueue(slot, len(images))
+    slot.enqueue(len(images))
     return detector.read(slot, views)
 
 

@@ -35,7 +35,7 @@ def detect(
         (slot,) = engine.make_slots(1)
         wanted = resolve("any", manifest.labels, 0.0, [])
         views = detector.fill(slot, [np.zeros((*source, 3), np.uint8)], [wanted])
-        engine.enqueue(slot, 1)
+        slot.enqueue(1)
         (found,) = detector.read(slot, views)
     engine.close()
     return found

@@ -20,16 +20,16 @@ def test_batches_overlap_and_stay_apart(house: House) -> None:
     engine = house.open()
     slots = engine.make_slots(3)
     pictures = [frames(4, seed=n) for n in range(9)]
-    alone = [run(engine, slots[0], each)["detections"].copy() for each in pictures]
+    alone = [run(slots[0], each)["detections"].copy() for each in pictures]
     house.cuda.ran.clear()
     found = []
     for n, each in enumerate(pictures):
         slot = slots[n % 3]
         if n >= 3:
-            found.append(engine.wait(slot)["detections"].copy())
+            found.append(slot.wait()["detections"].copy())
         slot.rows[:4] = each
-        engine.enqueue(slot, 4)
-    found += [engine.wait(slots[n % 3])["detections"].copy() for n in range(6, 9)]
+        slot.enqueue(4)
+    found += [slots[n % 3].wait()["detections"].copy() for n in range(6, 9)]
     np.testing.assert_array_equal(found, alone)
     inwards, runs, outwards = (
         [work for work in house.cuda.ran if work.what == what]
@@ -51,12 +51,12 @@ def test_only_the_rows_of_the_batch_cross_the_bus(house: House) -> None:
     engine = house.open()
     (slot,) = engine.make_slots(1)
     house.cuda.ran.clear()
-    engine.enqueue(slot, 3)
-    engine.wait(slot)
+    slot.enqueue(3)
+    slot.wait()
     took = {work.what: work.end - work.begin for work in house.cuda.ran}
     assert took["copy in"] == pytest.approx(3 * 64 * 64 * 3 / 25e9)
     assert took["copy out"] == pytest.approx(3 * 10 * 6 * 4 / 25e9)
-    assert engine.durations(slot) == {
+    assert slot.durations() == {
         "copy_in": pytest.approx(took["copy in"], abs=1e-8),
         "execute": pytest.approx(0.002, abs=1e-8),
         "copy_out": pytest.approx(took["copy out"], abs=1e-8),
@@ -68,9 +68,9 @@ def test_waiting_waits_until_the_results_are_there(house: House) -> None:
     engine = house.open()
     (slot,) = engine.make_slots(1)
     slot.rows[:1] = frames(1)
-    engine.enqueue(slot, 1)
+    slot.enqueue(1)
     house.cuda.gate.clear()
-    thread, scores = in_thread(lambda: float(engine.wait(slot)["detections"][0, 0, 4]))
+    thread, scores = in_thread(lambda: float(slot.wait()["detections"][0, 0, 4]))
     while "cudaEventSynchronize" not in house.cuda.calls:
         assert thread.is_alive()
     assert not scores
@@ -85,12 +85,12 @@ def test_a_slot_on_the_gpu_is_refused_and_one_that_is_not_cannot_be_waited_for(
 ) -> None:
     engine = house.open()
     (slot,) = engine.make_slots(1)
-    with pytest.raises(KeyError):
-        engine.wait(slot)
-    engine.enqueue(slot, 1)
+    with pytest.raises(ValueError, match="not on the GPU"):
+        slot.wait()
+    slot.enqueue(1)
     with pytest.raises(ValueError, match="still on the GPU"):
-        engine.enqueue(slot, 1)
-    engine.wait(slot)
+        slot.enqueue(1)
+    slot.wait()
     engine.close()
 
 
@@ -98,10 +98,10 @@ def test_another_gpu_is_used_by_every_thread(house: House) -> None:
     house.index = 1
     engine = house.open()
     (slot,) = engine.make_slots(1)
-    thread, returned = in_thread(lambda: engine.enqueue(slot, 2))
+    thread, returned = in_thread(lambda: slot.enqueue(2))
     thread.join()
     assert returned == [None]
-    engine.wait(slot)
+    slot.wait()
     engine.close()
 
 
@@ -109,10 +109,10 @@ def test_nothing_is_allocated_after_the_first_round(house: House) -> None:
     engine = house.open()
     slots = engine.make_slots(2)
     for slot, size in itertools.product(slots, (1, 2, 4, 5)):
-        run(engine, slot, frames(size))
+        run(slot, frames(size))
     before = house.cuda.count()
     for n in range(50):
-        run(engine, slots[n % 2], frames(n % 5 + 1))
+        run(slots[n % 2], frames(n % 5 + 1))
     made = house.cuda.count() - before
     assert not set(made) & {*ALLOCATIONS, "cudaFree", "cudaFreeHost"}
     engine.close()
@@ -122,7 +122,7 @@ def test_a_hundred_engines_leave_nothing(house: House) -> None:
     for _ in range(100):
         engine = house.open()
         (slot,) = engine.make_slots(1)
-        engine.enqueue(slot, 1)
+        slot.enqueue(1)
         engine.close()  # with a batch still on the GPU
         del slot
     assert not any(house.cuda.live().values())
@@ -158,11 +158,11 @@ STEPS = (
 def fail(engine: GpuEngine, cuda: FakeCuda, name: str, code: int) -> str:
     """Have the next call of ``name`` fail with a batch on the GPU; returns what is said."""
     first, second = engine.make_slots(2)
-    engine.enqueue(first, 1)
+    first.enqueue(1)
     cuda.fail(name, 1, code)
     try:
-        engine.enqueue(second, 1)
-        engine.wait(first)
+        second.enqueue(1)
+        first.wait()
     except EngineError as error:
         return str(error)
     raise AssertionError("nothing failed")
@@ -190,7 +190,7 @@ def test_batches_are_padded_to_a_power_of_two_or_all_alike(
     house: House, monkeypatch: pytest.MonkeyPatch, flavour_shapes: bool
 ) -> None:
     engine = house.open()
-    monkeypatch.setattr(type(engine._network), "one_shape", flavour_shapes)
+    monkeypatch.setattr(type(engine.model), "one_shape", flavour_shapes)
     buckets = [engine.bucket(size) for size in range(1, 6)]
     assert buckets == ([5] * 5 if flavour_shapes else [1, 2, 4, 4, 5])
     engine.close()
@@ -211,14 +211,14 @@ def test_a_network_that_can_not_be_freed_is_kept_and_logged(
     lost: list[object] = []
     monkeypatch.setattr(gpu, "_lost", lost)
     engine = house.open()
-    network, close = engine._network, engine._network.close
+    model, close = engine.model, engine.model.close
 
     def refuse() -> None:
         raise EngineError("it is in use")
 
-    network.close = refuse  # type: ignore[method-assign]
+    model.close = refuse  # type: ignore[method-assign]
     engine.close()
-    assert lost == [network]
+    assert lost == [model]
     assert caplog.messages == ["it is in use"]
     close()
 

@@ -29,9 +29,9 @@ def test_slots_are_written_in_place_and_give_the_tensors_of_their_first_rows(
     assert not np.shares_memory(first.rows, second.rows)
     first.rows[0] = draw((64, 64), (1, (10, 20, 30, 50)))
     second.rows[2] = draw((64, 64), (2, (5, 6, 17, 19)))
-    engine.enqueue(first, 1)
-    engine.enqueue(second, 3)
-    found = [engine.wait(slot)["detections"] for slot in (first, second)]
+    first.enqueue(1)
+    second.enqueue(3)
+    found = [slot.wait()["detections"] for slot in (first, second)]
     assert [tensor.shape for tensor in found] == [(1, 10, 6), (3, 10, 6)]
     assert all(tensor.dtype == np.float32 for tensor in found)
     np.testing.assert_allclose(found[0][0, 0, [0, 1, 2, 3, 5]], [10, 20, 30, 50, 1], atol=0.01)
@@ -43,16 +43,18 @@ def test_a_slot_can_be_used_again(engine: OrtCpuEngine) -> None:
     (slot,) = engine.make_slots(1)
     for x in (4, 8, 12):
         slot.rows[0] = draw((64, 64), (0, (x, 10, x + 10, 30)))
-        engine.enqueue(slot, 1)
-        assert engine.wait(slot)["detections"][0, 0, 0] == pytest.approx(x, abs=0.01)
+        slot.enqueue(1)
+        assert slot.wait()["detections"][0, 0, 0] == pytest.approx(x, abs=0.01)
 
 
-def test_a_slot_that_was_not_enqueued_cannot_be_waited_for(engine: OrtCpuEngine) -> None:
+def test_a_slot_is_enqueued_once_and_then_waited_for_once(engine: OrtCpuEngine) -> None:
     (slot,) = engine.make_slots(1)
-    engine.enqueue(slot, 1)
-    engine.wait(slot)
-    with pytest.raises(KeyError):
-        engine.wait(slot)
+    slot.enqueue(1)
+    with pytest.raises(ValueError, match="already enqueued"):
+        slot.enqueue(1)
+    slot.wait()
+    with pytest.raises(ValueError, match="not enqueued"):
+        slot.wait()
 
 
 def test_any_batch_size_is_its_own_bucket(engine: OrtCpuEngine) -> None:
@@ -64,9 +66,9 @@ def test_a_failure_at_run_time_is_an_engine_error(
 ) -> None:
     (slot,) = engine.make_slots(1)
     monkeypatch.setattr(engine, "_outputs", ["no such output"])
-    engine.enqueue(slot, 1)
+    slot.enqueue(1)
     with pytest.raises(EngineError, match="ONNX Runtime failed"):
-        engine.wait(slot)
+        slot.wait()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model", b"\0" * 4096])

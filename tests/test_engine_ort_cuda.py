@@ -42,9 +42,9 @@ def test_it_gives_what_the_cpu_engine_gives_and_only_runs_one_size(
         assert engine.info.backend == "onnxruntime-cuda"
         (slot,) = engine.make_slots(1)
         for size in range(1, MAX_BATCH + 1):
-            found = run(engine, slot, frames(size))["detections"]
+            found = run(slot, frames(size))["detections"]
             assert found.shape == (size, 10, 6)
-            wanted = run(reference, theirs, frames(size))["detections"]
+            wanted = run(theirs, frames(size))["detections"]
             np.testing.assert_allclose(found, wanted, atol=1e-3)
     assert set(ort.hardware.batches) == {MAX_BATCH}
     assert ort.settings["use_tf32"] == "0"
@@ -58,9 +58,9 @@ def test_what_runs_leave_behind_is_bounded_and_gone_before_the_session(
     with closing(open_engine(squares_model)) as engine:
         slots = engine.make_slots(2)
         for n in range(2 * TIDY_EVERY + 10):
-            engine.enqueue(slots[n % 2], 1)
+            slots[n % 2].enqueue(1)
             if n:
-                engine.wait(slots[(n - 1) % 2])
+                slots[(n - 1) % 2].wait()
         assert ort.left == 10
         assert TIDY_EVERY <= ort.most_left <= TIDY_EVERY + len(slots)
     assert ort.left == 0
@@ -78,10 +78,10 @@ def test_an_engine_that_never_ran_is_closed_twice(
 def fail(engine: GpuEngine, ort: FakeOnnxRuntime) -> str:
     """Have the second of two runs fail; returns what is said."""
     first, second = engine.make_slots(2)
-    engine.enqueue(first, 1)
+    first.enqueue(1)
     ort.failing = "out of memory\nand a long story"
     try:
-        engine.enqueue(second, 1)
+        second.enqueue(1)
     except EngineError as error:
         return str(error)
     raise AssertionError("nothing failed")

@@ -59,9 +59,9 @@ def test_it_gives_what_the_cpu_engine_gives_in_every_bucket_and_row(
     slots = engine.make_slots(2)
     for size, slot in itertools.product(range(1, MAX_BATCH + 1), slots):
         pictures = frames(size, seed=size)
-        found = run(engine, slot, pictures)["detections"]
+        found = run(slot, pictures)["detections"]
         assert found.shape == (size, 10, 6)
-        wanted = run(reference, theirs, pictures)["detections"]
+        wanted = run(theirs, pictures)["detections"]
         np.testing.assert_allclose(found, wanted, atol=1e-3)
     assert house.hardware.batches == [1, 1, 2, 2, 4, 4, 4, 4, 5, 5]
     engine.close()
@@ -72,9 +72,9 @@ def test_it_gives_what_the_cpu_engine_gives_in_every_bucket_and_row(
 def test_a_second_thread_that_enqueues_is_caught_by_the_double(house: House) -> None:
     engine = house.open()
     (slot,) = engine.make_slots(1)
-    engine.enqueue(slot, 1)
-    engine.wait(slot)
-    thread, told = in_thread(lambda: engine.enqueue(slot, 1))
+    slot.enqueue(1)
+    slot.wait()
+    thread, told = in_thread(lambda: slot.enqueue(1))
     thread.join()
     assert told == ["an execution context in two threads"]
     engine.close()
@@ -85,7 +85,7 @@ def test_short_memory_for_the_context_is_told_in_numbers(house: House) -> None:
     (slot,) = engine.make_slots(1)
     house.cuda.memory = house.cuda._used() + 500_000
     with pytest.raises(EngineError, match=r"squares\.plan needs 1\.0 MB to run, 0\.5 MB are free"):
-        engine.enqueue(slot, 1)
+        slot.enqueue(1)
     engine.close()
 
 
@@ -157,7 +157,7 @@ def test_what_rtx_compiled_is_kept_beside_the_plan(house: House) -> None:
     for _ in range(2):
         engine = house.open()
         (slot,) = engine.make_slots(1)
-        engine.enqueue(slot, 1)
+        slot.enqueue(1)
         del slot
         engine.close()
         assert sealed.read(kept)[0].startswith(RTX.encode())
@@ -199,6 +199,6 @@ def test_compiled_kernels_that_are_damaged_or_within_others_reach_are_not_loaded
 def test_full_tensorrt_needs_no_runtime_cache(house: House) -> None:
     engine = house.open()
     (slot,) = engine.make_slots(1)
-    engine.enqueue(slot, 1)
+    slot.enqueue(1)
     engine.close()
     assert [path.name for path in house.plan.parent.iterdir()] == ["squares.plan"]

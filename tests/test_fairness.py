@@ -19,7 +19,7 @@ from centernetd.inference.engines import Slot
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted, resolve
-from tests.fakes import FakeClock, FakeEngine, RecordingMeters, frame, wait_until
+from tests.fakes import FakeClock, FakeEngine, FakeSlot, RecordingMeters, frame, wait_until
 from tests.test_inference_stage import MANIFEST
 
 EVENTS = StageName.EVENTS
@@ -134,7 +134,7 @@ class TimedEngine(FakeEngine):
         self.clock = clock
         self.enqueued: dict[int, float] = {}
 
-    def enqueue(self, slot: Slot, size: int) -> None:
+    def enqueue(self, slot: FakeSlot, size: int) -> None:
         for row in slot.rows[:size]:
             self.enqueued[int(row[0, 0, 0])] = self.clock.now()
         super().enqueue(slot, size)

@@ -12,11 +12,19 @@ import pytest
 from centernetd.errors import EngineError, StartupError
 from centernetd.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines import Slot, Tensors
+from centernetd.inference.engines import Tensors
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted, resolve
-from tests.fakes import PATIENCE, FakeClock, FakeEngine, RecordingMeters, frame, wait_until
+from tests.fakes import (
+    PATIENCE,
+    FakeClock,
+    FakeEngine,
+    FakeSlot,
+    RecordingMeters,
+    frame,
+    wait_until,
+)
 from tests.manifests import plain
 
 EVENTS = StageName.EVENTS
@@ -295,7 +303,7 @@ class Timed(FakeEngine):
         super().__init__()
         self._clock = clock
 
-    def wait(self, slot: Slot) -> Tensors:
+    def wait(self, slot: FakeSlot) -> Tensors:
         self._clock.time += 3
         return super().wait(slot)
 

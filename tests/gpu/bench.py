@@ -188,21 +188,19 @@ def timeline(engine: GpuEngine, slots: Sequence[GpuSlot]) -> list[dict[str, floa
     """Return when each step of some batches of 32 ran, in milliseconds of the GPU's clock."""
     found: list[dict[str, float | str]] = []
     with Event() as origin:
-        engine._copy_in.record(origin)
+        engine.copy_in.record(origin)
         for number in range(12):
             slot = slots[number % SLOTS]
             if number >= SLOTS:
-                found += _steps(engine, slot, number - SLOTS, origin)
-            engine.enqueue(slot, 32)
+                found += _steps(slot, number - SLOTS, origin)
+            slot.enqueue(32)
         for number in range(12 - SLOTS, 12):
-            found += _steps(engine, slots[number % SLOTS], number, origin)
+            found += _steps(slots[number % SLOTS], number, origin)
     return found
 
 
-def _steps(
-    engine: GpuEngine, slot: GpuSlot, number: int, origin: Event
-) -> Iterator[dict[str, float | str]]:
-    engine.wait(slot)
+def _steps(slot: GpuSlot, number: int, origin: Event) -> Iterator[dict[str, float | str]]:
+    slot.wait()
     for step in ("copy_in", "execute", "copy_out"):
         span = getattr(slot, step)
         begin, end = (event.seconds_since(origin) * 1e3 for event in (span.begin, span.end))

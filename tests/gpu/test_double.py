@@ -57,8 +57,8 @@ def test_each_row_of_each_bucket_is_what_the_network_gives(
         bucket = engine.bucket(size)
         pictures = noise(bucket, seed=size)
         slot.rows[:size] = pictures[:size]
-        engine.enqueue(slot, size)
-        found = engine.wait(slot)["detections"]
+        slot.enqueue(size)
+        found = slot.wait()["detections"]
         with torch.inference_mode():
             wanted = hardware._network(torch.from_numpy(pictures).cuda())[:size].cpu().numpy()
         assert found.shape == (size, 100, 6)
@@ -74,16 +74,16 @@ def test_batches_on_the_gpu_at_once_stay_apart(engine: GpuEngine) -> None:
 
     def start(number: int) -> None:
         slots[number % 3].rows[:4] = pictures[number]
-        engine.enqueue(slots[number % 3], 4)
+        slots[number % 3].enqueue(4)
 
     alone = []
     for number in range(12):
         start(number)
-        alone.append(engine.wait(slots[number % 3])["detections"].copy())
+        alone.append(slots[number % 3].wait()["detections"].copy())
     for number in range(3):
         start(number)
     for number in range(12):
-        found = engine.wait(slots[number % 3])["detections"].copy()
+        found = slots[number % 3].wait()["detections"].copy()
         np.testing.assert_allclose(found[..., 4], alone[number][..., 4], atol=2e-3)
         if number + 3 < 12:
             start(number + 3)
@@ -92,9 +92,9 @@ def test_batches_on_the_gpu_at_once_stay_apart(engine: GpuEngine) -> None:
 def test_durations_are_the_gpus(engine: GpuEngine) -> None:
     (slot,) = engine.make_slots(1)
     for _ in range(5):
-        engine.enqueue(slot, MAX_BATCH)
-        engine.wait(slot)
-    took = engine.durations(slot)
+        slot.enqueue(MAX_BATCH)
+        slot.wait()
+    took = slot.durations()
     assert set(took) == {"copy_in", "execute", "copy_out"}
     assert took["execute"] > took["copy_in"] > took["copy_out"] > 0
 
@@ -109,13 +109,13 @@ def test_nothing_is_allocated_after_warming_up(
     slots = engine.make_slots(2)
     sizes = (1, 2, 4, 8)
     for slot, size in itertools.product(slots, sizes):
-        engine.enqueue(slot, size)
-        engine.wait(slot)
+        slot.enqueue(size)
+        slot.wait()
     captured, free, held = hardware.captured, Device(0).memory()[0], dict(live)
     for number in range(300):
         slot = slots[number % 2]
-        engine.enqueue(slot, sizes[number % 4])
-        engine.wait(slot)
+        slot.enqueue(sizes[number % 4])
+        slot.wait()
     assert (hardware.captured, Device(0).memory()[0], dict(live)) == (captured, free, held)
 
 
@@ -126,7 +126,7 @@ def test_a_hundred_engines_leave_nothing(hardware: "TorchHardware", tmp_path: Pa
         with closing(open_double(tmp_path, hardware, MAX_BATCH)) as engine:
             slots = engine.make_slots(2)
             slots[0].rows[:] = 0
-            engine._copy_in.synchronize()
+            engine.copy_in.synchronize()
 
     for _ in range(3):
         once()

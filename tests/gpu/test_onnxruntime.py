@@ -76,8 +76,8 @@ def detect(engine: Engine, pictures: NDArray[np.uint8], batch: int) -> Rows:
     for start in range(0, len(pictures), batch):
         some = pictures[start : start + batch]
         slot.rows[: len(some)] = some
-        engine.enqueue(slot, len(some))
-        found.append(engine.wait(slot)["detections"].copy())
+        slot.enqueue(len(some))
+        found.append(slot.wait()["detections"].copy())
     return np.concatenate(found)
 
 
@@ -129,13 +129,13 @@ def test_nothing_is_allocated_after_warming_up(engine: GpuEngine) -> None:
     slots = engine.make_slots(2)
     sizes = (1, 2, 4, 8)
     for _, slot, size in itertools.product(range(2), slots, sizes):
-        engine.enqueue(slot, size)
-        engine.wait(slot)
+        slot.enqueue(size)
+        slot.wait()
     before = Device(0).memory()[0], dict(live)
     for number in range(200):
         slot = slots[number % 2]
-        engine.enqueue(slot, sizes[number % 4])
-        engine.wait(slot)
+        slot.enqueue(sizes[number % 4])
+        slot.wait()
     assert (Device(0).memory()[0], dict(live)) == before
 
 
@@ -143,8 +143,8 @@ def test_twenty_engines_leave_nothing(model: tuple[str, Path]) -> None:
     def once() -> None:
         with closing(open_onnxruntime_cuda(model[1], 0, model[0], 2)) as engine:
             (slot,) = engine.make_slots(1)
-            engine.enqueue(slot, 2)
-            engine.wait(slot)
+            slot.enqueue(2)
+            slot.wait()
 
     def held() -> tuple[int, int]:
         return entries("/proc/self/task"), entries("/proc/self/fd")

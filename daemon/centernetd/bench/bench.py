@@ -108,7 +108,7 @@ def _stage_costs(
 
         def infer(picture: Picture) -> None:
             views = detector.fill(slot, [picture.image], [wanted])
-            detector.engine.enqueue(slot, 1)
+            slot.enqueue(1)
             found.extend(detector.read(slot, views))
 
         costs["preprocess"], _ = _cpu_seconds(fill, pictures)

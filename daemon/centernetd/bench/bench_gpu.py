@@ -78,16 +78,16 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
     The rows are not filled: their content doesn't affect the transfer time.
     """
     for slot in slots:
-        engine.enqueue(slot, batch)
-        engine.wait(slot)
+        slot.enqueue(batch)
+        slot.wait()
     free: Channel[Slot] = Channel(len(slots))
     busy: Channel[Slot] = Channel(len(slots))
     durations: list[Mapping[str, float]] = []
 
     def harvest() -> None:
         for slot in busy:
-            engine.wait(slot)
-            durations.append(engine.durations(slot))
+            slot.wait()
+            durations.append(slot.durations())
             free.put(slot)
 
     for slot in slots:
@@ -99,7 +99,7 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
     try:
         for slot in free:
             begun, used = time.perf_counter(), time.thread_time()
-            engine.enqueue(slot, batch)
+            slot.enqueue(batch)
             cpu += time.thread_time() - used
             wall += time.perf_counter() - begun
             busy.put(slot)

@@ -10,7 +10,7 @@ import numpy as np
 
 from centernetd.flow import Backpressure, Frame, Lane, Meters, Result, StageName, Worker
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines import EngineInfo, Slot, Tensors
+from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
@@ -22,32 +22,38 @@ _LONGEST = 60.0  # seconds
 _SIZE = (16, 16)
 
 
-class _IdleEngine:
-    """An engine that finishes immediately, with 100 rows of which three are detections."""
+class _IdleSlot(Slot):
+    """A slot that finishes immediately, with 100 rows of which three are detections."""
+
+    def __init__(self, max_batch: int) -> None:
+        self.rows = np.zeros((max_batch, *_SIZE, 3), np.uint8)
+        self._detections = np.zeros((max_batch, 100, 6), np.float32)
+        self._detections[:, :3] = (1, 1, 9, 9, 0.9, 0)
+        self._size = 0
+
+    def enqueue(self, size: int) -> None:
+        self._size = size
+
+    def wait(self) -> Tensors:
+        return {"detections": self._detections[: self._size]}
+
+    def durations(self) -> Mapping[str, float]:
+        return {}
+
+
+class _IdleEngine(Engine):
+    """An engine of idle slots."""
 
     info = EngineInfo("none", "float32", "none")
 
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
-        rows = np.zeros((max_batch, 100, 6), np.float32)
-        rows[:, :3] = (1, 1, 9, 9, 0.9, 0)
-        self._rows = rows
-        self._sizes: dict[int, int] = {}
 
     def make_slots(self, count: int) -> Sequence[Slot]:
-        return [Slot(np.zeros((self._max_batch, *_SIZE, 3), np.uint8)) for _ in range(count)]
+        return [_IdleSlot(self._max_batch) for _ in range(count)]
 
     def bucket(self, size: int) -> int:
         return size
-
-    def enqueue(self, slot: Slot, size: int) -> None:
-        self._sizes[id(slot)] = size
-
-    def wait(self, slot: Slot) -> Tensors:
-        return {"detections": self._rows[: self._sizes[id(slot)]]}
-
-    def durations(self, slot: Slot) -> Mapping[str, float]:
-        return {}
 
     def close(self) -> None:
         pass

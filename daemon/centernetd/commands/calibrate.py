@@ -165,9 +165,9 @@ class _Trial:
 
     def detect(self, row: Rows) -> Detections:
         self._slot.rows[0] = row
-        self._engine.enqueue(self._slot, 1)
-        tensors = self._engine.wait(self._slot)
-        self.seconds.append(self._engine.durations(self._slot)["execute"])
+        self._slot.enqueue(1)
+        tensors = self._slot.wait()
+        self.seconds.append(self._slot.durations()["execute"])
         rows, keypoints = tensors["detections"], tensors.get("keypoints")
         (found,), _ = postprocess(rows, keypoints, [self._view], self._nms_iou)
         return found

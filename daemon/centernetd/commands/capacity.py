@@ -217,7 +217,7 @@ def _inference(detector: Detector, wanted: Wanted) -> Callable[[NDArray[np.uint8
 
     def infer(image: NDArray[np.uint8]) -> Detections:
         views = detector.fill(slot, [image], [wanted])
-        detector.engine.enqueue(slot, 1)
+        slot.enqueue(1)
         return detector.read(slot, views)[0]
 
     infer(np.zeros((*detector.manifest.input_size, 3), np.uint8))

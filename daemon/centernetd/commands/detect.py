@@ -107,7 +107,7 @@ class StillDetector:
         views: Sequence[View] = ()
         if images:
             views = self._detector.fill(slot, images, [self._wanted] * len(images))
-            self._detector.engine.enqueue(slot, len(images))
+            slot.enqueue(len(images))
         return _Batch(files, views, slot)
 
     def _finish(self, batch: _Batch) -> Iterator[Still]:

@@ -62,7 +62,7 @@ class Detector:
         EngineError
             When the engine fails.
         """
-        tensors = self.engine.wait(slot)
+        tensors = slot.wait()
         found, broken = postprocess(
             tensors["detections"], tensors.get("keypoints"), views, self.manifest.nms_iou
         )

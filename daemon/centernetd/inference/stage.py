@@ -116,8 +116,8 @@ class InferenceStage:
                 if self._all_closed:
                     return
                 began = self._clock.now()
-                engine.enqueue(slot, size)
-                engine.wait(slot)
+                slot.enqueue(size)
+                slot.wait()
                 self._beat(self._clock.now() - began)
         except BaseException:
             self._running.close()
@@ -189,7 +189,7 @@ class InferenceStage:
         young = self._keep_young(slot, frames)
         if not young:
             return False
-        self._detector.engine.enqueue(slot, len(young))
+        slot.enqueue(len(young))
         batch = _Batch(slot, [frames[n] for n in young], [views[n] for n in young], collected_at)
         self._running.put(batch)
         return True
@@ -212,7 +212,7 @@ class InferenceStage:
     def _deliver(self, batch: _Batch) -> None:
         found = self._detector.read(batch.slot, batch.views)
         now = self._clock.now()
-        for step, seconds in self._detector.engine.durations(batch.slot).items():
+        for step, seconds in batch.slot.durations().items():
             self._meters.stage_duration(step, seconds)
         self._meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)

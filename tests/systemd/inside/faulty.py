@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from centernetd.__main__ import main
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort import CpuSlot
 from centernetd.run import supervisor
 from centernetd.run.loading import load_detector
 
 
 def hang_once() -> None:
     """Have the engine never give back a batch, unless it has been so before."""
-    mark, wait, batches = Path(os.environ["STATE_DIRECTORY"], "hung"), OrtCpuEngine.wait, [0]
+    mark, wait, batches = Path(os.environ["STATE_DIRECTORY"], "hung"), CpuSlot.wait, [0]
 
-    def hang(engine: OrtCpuEngine, slot: Any) -> Any:
+    def hang(slot: CpuSlot) -> Any:
         batches[0] += 1
         if batches[0] == 20 and not mark.exists():
             mark.touch()
             threading.Event().wait()
-        return wait(engine, slot)
+        return wait(slot)
 
-    setattr(OrtCpuEngine, "wait", hang)  # noqa: B010 - a method
+    setattr(CpuSlot, "wait", hang)  # noqa: B010 - a method
 
 
 def load_slowly() -> None:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from centernetd.cuda import Device, DeviceBuffer, Event, PinnedBuffer, Stream, copy_async
 from centernetd.errors import EngineError
-from centernetd.inference.engines.engine import EngineInfo, Slot, Tensors
+from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
 
 log = logging.getLogger(__name__)
 
-_lost: list["Network"] = []
-"""Networks that can't be freed, mostly after a GPU failure: trying may abort the process."""
+_lost: list["GpuModel"] = []
+"""Models that can't be freed, mostly after a GPU failure: trying may abort the process."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,16 @@ class Tensor:
         return prod(self.shape) * self.dtype.itemsize
 
 
-class Network(Protocol):
-    """A model loaded on the GPU, which runs on the CUDA stream it was loaded with."""
+class GpuModel(Protocol):
+    """A model loaded on the GPU, which runs on the CUDA stream it was loaded with.
 
-    @property
-    def info(self) -> EngineInfo:
-        """The backend, precision and device."""
+    With ``one_shape``, changing the batch size is so expensive that all batches are padded alike.
+    """
 
-    @property
-    def input(self) -> Tensor:
-        """The input tensor of pixel rows."""
-
-    @property
-    def outputs(self) -> Sequence[Tensor]:
-        """The output tensors."""
-
-    @property
-    def one_shape(self) -> bool:
-        """Whether changing the batch size is so expensive that all batches are padded alike."""
+    one_shape: bool
+    info: EngineInfo
+    input: Tensor
+    outputs: Sequence[Tensor]
 
     def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
         """Enqueue one run on ``batch`` rows; ``addresses`` are those of the tensors on the device.
@@ -89,34 +81,100 @@ class Span:
         cuda_stream.record(self.end)
 
 
-@dataclass(frozen=True, eq=False)
 class GpuSlot(Slot):
-    """A slot's memory on the host and the device, and the steps of its batch.
+    """A slot in pinned memory with a counterpart on the GPU, and the steps of its batch.
 
-    ``rows`` and ``results`` are views of pinned memory.
+    ``rows`` and ``results`` are views of the pinned memory. All of it belongs to the GPU from
+    `enqueue` until `wait` returns.
     """
 
-    host: Mapping[str, PinnedBuffer]
-    device: Mapping[str, DeviceBuffer]
-    results: Mapping[str, NDArray[np.float32]]
-    addresses: Mapping[str, int]
-    copy_in: Span
-    execute: Span
-    copy_out: Span
+    def __init__(self, engine: "GpuEngine", owned: ExitStack) -> None:
+        """Allocate the memory, to be freed by ``owned``.
+
+        Raises
+        ------
+        EngineError
+            When memory is short.
+        """
+        self._engine = engine
+        self._enqueued: int | None = None  # number of rows on the GPU
+        model, max_batch = engine.model, engine.max_batch
+        tensors = [model.input, *model.outputs]
+        sizes = {tensor.name: tensor.row_bytes * max_batch for tensor in tensors}
+        self._host = {name: owned.enter_context(PinnedBuffer(size)) for name, size in sizes.items()}
+        self._device = {
+            name: owned.enter_context(DeviceBuffer(size)) for name, size in sizes.items()
+        }
+        self.addresses = {name: buffer.address for name, buffer in self._device.items()}
+        self.rows, *results = [
+            self._host[tensor.name].view(tensor.dtype, (max_batch, *tensor.shape))
+            for tensor in tensors
+        ]
+        self.results: Mapping[str, NDArray[np.float32]] = {
+            tensor.name: result for tensor, result in zip(model.outputs, results, strict=True)
+        }
+        self.copy_in, self.execute, self.copy_out = (
+            Span(owned.enter_context(Event()), owned.enter_context(Event())) for _ in range(3)
+        )
+
+    def enqueue(self, size: int) -> None:
+        """Start running the first ``size`` rows, without waiting.
+
+        Raises
+        ------
+        EngineError
+            When the GPU has failed; nothing can be run after that.
+        """
+        if self._enqueued is not None:
+            raise ValueError("the slot is still on the GPU")
+        engine, model = self._engine, self._engine.model
+        with engine.noticing_loss():
+            engine.device.use()
+            with self.copy_in.on(engine.copy_in):
+                name, nbytes = model.input.name, size * model.input.row_bytes
+                copy_async(self._device[name], self._host[name], nbytes, engine.copy_in)
+            engine.compute.wait(self.copy_in.end)
+            with self.execute.on(engine.compute):
+                model.launch(engine.bucket(size), self.addresses)
+            engine.copy_out.wait(self.execute.end)
+            with self.copy_out.on(engine.copy_out):
+                for tensor in model.outputs:
+                    name, nbytes = tensor.name, size * tensor.row_bytes
+                    copy_async(self._host[name], self._device[name], nbytes, engine.copy_out)
+        self._enqueued = size
+
+    def wait(self) -> Tensors:
+        """Wait for the outputs.
+
+        Raises
+        ------
+        EngineError
+            As for `enqueue`.
+        """
+        if self._enqueued is None:
+            raise ValueError("the slot is not on the GPU")
+        with self._engine.noticing_loss():
+            self._engine.device.use()
+            self.copy_out.end.synchronize()
+        size, self._enqueued = self._enqueued, None
+        return {name: result[:size] for name, result in self.results.items()}
+
+    def durations(self) -> Mapping[str, float]:
+        """Return the GPU seconds of each step of the batch last waited for."""
+        spans = {"copy_in": self.copy_in, "execute": self.execute, "copy_out": self.copy_out}
+        return {step: span.end.seconds_since(span.begin) for step, span in spans.items()}
 
 
-class GpuEngine:
-    """Runs a network batch after batch; the copies of one overlap the compute of another.
+class GpuEngine(Engine):
+    """Runs a model batch after batch; the copies of one overlap the compute of another.
 
-    Copies in, execution and copies out have a CUDA stream each, ordered by events. A slot's
-    memory belongs to the GPU from `enqueue` until `wait` returns. `enqueue` is called by one
-    thread, `wait` by another.
+    Copies in, execution and copies out have a CUDA stream each, ordered by events.
     """
 
     def __init__(
-        self, index: int, max_batch: int, load: Callable[[Device, Stream], Network]
+        self, index: int, max_batch: int, load: Callable[[Device, Stream], GpuModel]
     ) -> None:
-        """Use GPU ``index``; ``load`` returns the network, to run on the given CUDA stream.
+        """Use GPU ``index``; ``load`` returns the model, to run on the given CUDA stream.
 
         Raises
         ------
@@ -125,88 +183,38 @@ class GpuEngine:
         ModelError
             As ``load`` does.
         """
-        self._max_batch = max_batch
-        self._device = Device(index)
-        self._device.use()
-        self._enqueued: dict[int, int] = {}  # number of rows by id of each slot on the GPU
+        self.max_batch = max_batch
+        self.device = Device(index)
+        self.device.use()
         self._is_lost = False
         with ExitStack() as owned:
             self._streams = [owned.enter_context(Stream()) for _ in range(3)]
-            self._copy_in, self._compute, self._copy_out = self._streams
+            self.copy_in, self.compute, self.copy_out = self._streams
             self._memory = owned.enter_context(ExitStack())
-            self._network = load(self._device, self._compute)
-            owned.callback(self._close_network)
+            self.model = load(self.device, self.compute)
+            owned.callback(self._close_model)
             self._owned = owned.pop_all()
-        self.info = self._network.info
+        self.info = self.model.info
 
     def make_slots(self, count: int) -> Sequence[GpuSlot]:
-        """Return ``count`` slots in pinned memory, each with a counterpart on the GPU.
+        """Return ``count`` slots.
 
         Raises
         ------
         EngineError
             When memory is short.
         """
-        self._device.use()
+        self.device.use()
         with ExitStack() as owned:
-            slots = [self._make_slot(owned) for _ in range(count)]
+            slots = [GpuSlot(self, owned) for _ in range(count)]
             self._memory.push(owned.pop_all())
         return slots
 
     def bucket(self, size: int) -> int:
         """Return the next power of two, or the largest batch, so that few shapes are used."""
-        if self._network.one_shape:
-            return self._max_batch
-        return min(1 << (size - 1).bit_length(), self._max_batch)
-
-    def enqueue(self, slot: Slot, size: int) -> None:
-        """Start running the first ``size`` rows of ``slot``, without waiting.
-
-        Raises
-        ------
-        EngineError
-            When the GPU has failed; nothing can be run after that.
-        """
-        assert isinstance(slot, GpuSlot)  # noqa: S101 - only ours come back
-        if id(slot) in self._enqueued:
-            raise ValueError("the slot is still on the GPU")
-        network = self._network
-        with self._noticing_loss():
-            self._device.use()
-            with slot.copy_in.on(self._copy_in):
-                name, nbytes = network.input.name, size * network.input.row_bytes
-                copy_async(slot.device[name], slot.host[name], nbytes, self._copy_in)
-            self._compute.wait(slot.copy_in.end)
-            with slot.execute.on(self._compute):
-                network.launch(self.bucket(size), slot.addresses)
-            self._copy_out.wait(slot.execute.end)
-            with slot.copy_out.on(self._copy_out):
-                for tensor in network.outputs:
-                    name, nbytes = tensor.name, size * tensor.row_bytes
-                    copy_async(slot.host[name], slot.device[name], nbytes, self._copy_out)
-        self._enqueued[id(slot)] = size
-
-    def wait(self, slot: Slot) -> Tensors:
-        """Wait for the outputs of ``slot``.
-
-        Raises
-        ------
-        EngineError
-            As for `enqueue`.
-        """
-        assert isinstance(slot, GpuSlot)  # noqa: S101 - only ours come back
-        size = self._enqueued[id(slot)]
-        with self._noticing_loss():
-            self._device.use()
-            slot.copy_out.end.synchronize()
-        del self._enqueued[id(slot)]
-        return {name: result[:size] for name, result in slot.results.items()}
-
-    def durations(self, slot: Slot) -> Mapping[str, float]:
-        """Return the GPU seconds of each step of the batch last waited for in ``slot``."""
-        assert isinstance(slot, GpuSlot)  # noqa: S101 - only ours come back
-        spans = {"copy_in": slot.copy_in, "execute": slot.execute, "copy_out": slot.copy_out}
-        return {step: span.end.seconds_since(span.begin) for step, span in spans.items()}
+        if self.model.one_shape:
+            return self.max_batch
+        return min(1 << (size - 1).bit_length(), self.max_batch)
 
     def close(self) -> None:
         """Let the GPU finish and free everything; idempotent.
@@ -219,43 +227,24 @@ class GpuEngine:
         self._streams = []
         self._owned.close()
 
-    def _make_slot(self, owned: ExitStack) -> GpuSlot:
-        tensors = [self._network.input, *self._network.outputs]
-        sizes = {tensor.name: tensor.row_bytes * self._max_batch for tensor in tensors}
-        host = {name: owned.enter_context(PinnedBuffer(size)) for name, size in sizes.items()}
-        device = {name: owned.enter_context(DeviceBuffer(size)) for name, size in sizes.items()}
-        rows, *results = [
-            host[tensor.name].view(tensor.dtype, (self._max_batch, *tensor.shape))
-            for tensor in tensors
-        ]
-        spans = [Span(owned.enter_context(Event()), owned.enter_context(Event())) for _ in range(3)]
-        return GpuSlot(
-            rows,
-            host,
-            device,
-            {tensor.name: result for tensor, result in zip(tensors[1:], results, strict=True)},
-            {name: buffer.address for name, buffer in device.items()},
-            *spans,
-        )
-
     @contextmanager
-    def _noticing_loss(self) -> Iterator[None]:
+    def noticing_loss(self) -> Iterator[None]:
         """Check after a failure whether the GPU is lost to this process."""
         try:
             yield
         except EngineError:
-            self._is_lost = self._compute.is_lost()
+            self._is_lost = self.compute.is_lost()
             raise
 
-    def _close_network(self) -> None:
+    def _close_model(self) -> None:
         if self._is_lost:
-            _lost.append(self._network)
+            _lost.append(self.model)
             return
         try:
-            self._network.close()
+            self.model.close()
         except EngineError as error:
             log.warning("%s", error)
-            _lost.append(self._network)
+            _lost.append(self.model)
 
 
 def _finish(cuda_stream: Stream) -> None:

@@ -11,12 +11,46 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from centernetd.errors import EngineError, ModelError
-from centernetd.inference.engines.engine import EngineInfo, Slot, Tensors
+from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
 
 ERRORS_ONLY = 3
 
 
-class OrtCpuEngine:
+class CpuSlot(Slot):
+    """A slot in ordinary memory."""
+
+    def __init__(self, engine: "OrtCpuEngine", rows: NDArray[np.uint8]) -> None:
+        self.rows = rows
+        self._engine = engine
+        self._running: Future[tuple[Tensors, float]] | None = None
+        self._seconds = 0.0
+
+    def enqueue(self, size: int) -> None:
+        """Queue the first ``size`` rows for the engine's next free thread."""
+        if self._running is not None:
+            raise ValueError("the slot is already enqueued")
+        self._running = self._engine.submit(self.rows[:size])
+
+    def wait(self) -> Tensors:
+        """Wait for the outputs.
+
+        Raises
+        ------
+        EngineError
+            When ONNX Runtime fails.
+        """
+        if self._running is None:
+            raise ValueError("the slot is not enqueued")
+        running, self._running = self._running, None
+        tensors, self._seconds = running.result()
+        return tensors
+
+    def durations(self) -> Mapping[str, float]:
+        """Return the run time in seconds of the batch last waited for."""
+        return {"execute": self._seconds}
+
+
+class OrtCpuEngine(Engine):
     """Runs a prepared model with ONNX Runtime's CPU provider.
 
     Several batches run concurrently, each on its share of the cores. In one network spread over
@@ -40,35 +74,18 @@ class OrtCpuEngine:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._slot_shape = (max_batch, *frames.shape[1:])
         self._pool = ThreadPoolExecutor(concurrency, "onnxruntime")
-        self._running: dict[int, Future[tuple[Tensors, float]]] = {}
-        self._seconds: dict[int, float] = {}
 
-    def make_slots(self, count: int) -> Sequence[Slot]:
-        """Return ``count`` slots in ordinary memory."""
-        return [Slot(np.zeros(self._slot_shape, np.uint8)) for _ in range(count)]
+    def make_slots(self, count: int) -> Sequence[CpuSlot]:
+        """Return ``count`` slots."""
+        return [CpuSlot(self, np.zeros(self._slot_shape, np.uint8)) for _ in range(count)]
 
     def bucket(self, size: int) -> int:
         """Return ``size``: on the CPU the cost of a batch is proportional to its rows."""
         return size
 
-    def enqueue(self, slot: Slot, size: int) -> None:
-        """Queue the first ``size`` rows of ``slot`` for the next free thread."""
-        self._running[id(slot)] = self._pool.submit(self._timed, slot.rows[:size])
-
-    def wait(self, slot: Slot) -> Tensors:
-        """Wait for the outputs of ``slot``.
-
-        Raises
-        ------
-        EngineError
-            When ONNX Runtime fails.
-        """
-        tensors, self._seconds[id(slot)] = self._running.pop(id(slot)).result()
-        return tensors
-
-    def durations(self, slot: Slot) -> Mapping[str, float]:
-        """Return the run time in seconds of the batch last waited for in ``slot``."""
-        return {"execute": self._seconds[id(slot)]}
+    def submit(self, rows: NDArray[np.uint8]) -> "Future[tuple[Tensors, float]]":
+        """Run ``rows`` in the next free thread; the result has the tensors and the seconds."""
+        return self._pool.submit(self._timed, rows)
 
     def close(self) -> None:
         """Accept no more batches; one that never finishes does not block the daemon's exit."""

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from centernetd.cuda import Device, Stream
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
-from centernetd.inference.engines.gpu import GpuEngine, Tensor
+from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
 from centernetd.inference.engines.ort import ERRORS_ONLY, first_line
 
 PROVIDER = "CUDAExecutionProvider"
@@ -38,11 +38,11 @@ def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: in
     return GpuEngine(
         index,
         max_batch,
-        lambda device, stream: OrtCudaNetwork(model, device, stream, precision),
+        lambda device, stream: OrtCudaModel(model, device, stream, precision),
     )
 
 
-class OrtCudaNetwork:
+class OrtCudaModel(GpuModel):
     """An ONNX Runtime session that enqueues on a given CUDA stream and rarely waits for it.
 
     Memory released by a run is freed by the next run that is waited for. A session that closes

@@ -12,7 +12,7 @@ import numpy as np
 from centernetd.cuda import Device, Stream
 from centernetd.errors import CenternetdError, EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
-from centernetd.inference.engines.gpu import GpuEngine, Tensor
+from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
 from centernetd.model import contract, sealed
 from centernetd.plan import Binding, PlanFile, shared_logger, trust
 from centernetd.plan.binding import FULL, RTX
@@ -40,11 +40,11 @@ def open_tensorrt(plan: PlanFile, binding: Binding, index: int, max_batch: int) 
     return GpuEngine(
         index,
         max_batch,
-        lambda device, stream: TensorRtNetwork(plan, binding, device, stream, max_batch),
+        lambda device, stream: TensorRtModel(plan, binding, device, stream, max_batch),
     )
 
 
-class TensorRtNetwork:
+class TensorRtModel(GpuModel):
     """A deserialised plan.
 
     Its only execution context is created by the first thread to launch, and used by that
