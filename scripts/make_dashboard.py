@@ -1,6 +1,6 @@
 """Write systemd/prometheus/dashboard.json, for Grafana, from the metrics themselves.
 
-Run ``python scripts/make_dashboard.py`` after changing a metric or a panel. Queries refer to
+Run ``python -m scripts.make_dashboard`` after changing a metric or a panel. Queries refer to
 metrics as ``@name``; an unknown name is an error. The format is Grafana's "dashboard JSON model"
 of schema version 39 (Grafana 11), which later versions also accept.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from centernetd.service.catalog import catalog
 from centernetd.service.metrics import PREFIX
+from scripts.metrics_catalog import catalog
 
 FILE = Path(__file__).resolve().parent.parent / "systemd" / "prometheus" / "dashboard.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

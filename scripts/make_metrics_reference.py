@@ -1,6 +1,6 @@
 """Write the tables of docs/metrics.md from the metrics and enums themselves.
 
-Run ``python scripts/make_metrics_reference.py`` after changing one. The part of the page above the
+Run ``python -m scripts.make_metrics_reference`` after changing one. The part of the page above the
 marker is written by hand and kept.
 """
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from centernetd.flow import Reason, StageName, StreamState
 from centernetd.flow.status import RECONNECT_REASONS
-from centernetd.service.catalog import catalog
-from centernetd.service.meters import STAGES
+from centernetd.service.metrics import STAGES
+from scripts.metrics_catalog import catalog
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 MARKER = "<!-- Below: made by scripts/make_metrics_reference.py; don't edit. -->"

@@ -31,7 +31,7 @@ from centernetd.service import (
     PrometheusMeters,
     Rates,
 )
-from centernetd.service.scrape import ScrapePage
+from centernetd.service.pages import ScrapePage
 from centernetd.service.view import ConfigState, StreamView
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"

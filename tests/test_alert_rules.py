@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from centernetd.service.catalog import catalog
-from centernetd.service.meters import FRAME_LATENCY
+from centernetd.service.metrics import FRAME_LATENCY
+from scripts.metrics_catalog import catalog
 from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent

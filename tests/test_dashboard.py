@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from centernetd.service.catalog import catalog
+from scripts.metrics_catalog import catalog
 from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.g
 
 def test_it_is_current() -> None:
     committed = SCRIPT["FILE"].read_text("utf-8")
-    assert committed == SCRIPT["render"](), "run python scripts/make_dashboard.py"
+    assert committed == SCRIPT["render"](), "run python -m scripts.make_dashboard"
 
 
 def test_a_metric_that_is_not_there_can_not_be_named() -> None:

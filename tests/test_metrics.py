@@ -8,9 +8,8 @@ from prometheus_client import ProcessCollector, generate_latest
 
 from centernetd.flow import Reason, Result, StageName, StorageStatus, StreamState
 from centernetd.flow.status import RECONNECT_REASONS
-from centernetd.service.catalog import catalog
-from centernetd.service.meters import LATENCIES, SECONDS, SIZES, STAGES
-from centernetd.service.metrics import PREFIX
+from centernetd.service.metrics import LATENCIES, PREFIX, SECONDS, SIZES, STAGES
+from scripts.metrics_catalog import catalog
 from tests.house import NOTHING, House, frame, move_frames
 from tests.integration.prometheus import check_metrics
 

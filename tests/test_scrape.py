@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from centernetd.flow import StorageStatus
-from centernetd.service.scrape import FRESH, ScrapePage
+from centernetd.service.pages import FRESH, ScrapePage
 from tests.house import House, move_frames
 from tests.integration.prometheus import check_metrics
 

@@ -14,7 +14,7 @@ from centernetd.model.progress import Onlooker
 from centernetd.plan import Gpu
 from centernetd.run import loading
 from centernetd.run.loading import ModelChoice, Sizes
-from centernetd.service.meters import PrometheusMeters
+from centernetd.service.metrics import PrometheusMeters
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.plans import real_binding
 

@@ -21,7 +21,7 @@ from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.run import supervisor as supervising
 from centernetd.run.loading import Sizes
 from centernetd.run.supervisor import Supervisor
-from centernetd.service.meters import PrometheusMeters
+from centernetd.service.metrics import PrometheusMeters
 from tests import clips
 from tests.conftest import CACHE
 from tests.fake_nvdec import FakeNvdec, installed

@@ -5,8 +5,7 @@ from prometheus_client import CollectorRegistry
 from centernetd.config import Redactor
 from centernetd.service.http import HttpServer
 from centernetd.service.logs import LogHandler, configure
-from centernetd.service.meters import PrometheusMeters
-from centernetd.service.metrics import PipelineCollector
+from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.notify import Notifier, watchdog_interval
 from centernetd.service.pages import Pages
 from centernetd.service.progress import Progress

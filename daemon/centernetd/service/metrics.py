@@ -1,25 +1,24 @@
-"""The table of metrics, and the collector that reads them from the lanes on each scrape."""
+"""Every metric: those read from the lanes on each scrape, and the histograms that stages fill."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Histogram, Metric, disable_created_metrics
 from prometheus_client.registry import Collector
 
-from centernetd.flow import StreamState
+from centernetd.flow import Meters, StreamState
 from centernetd.service.view import Pipeline, StreamView
 
 PREFIX = "centernetd_"
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else each histogram gets a second series
+
 Source = TypeVar("Source")
 
-Rows = Sequence[tuple[tuple[str, ...], float]]
-"""Label values, in the order of a metric's labels, each with its sample value."""
-
-Values = Iterable[tuple[tuple[str, ...], float]]
-"""Label values, in the order of a definition's labels (without ``stream``), each with its value."""
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""Label values, in the order of a metric's labels, each with the sample's value."""
 
 
 class StreamReading:
@@ -40,56 +39,54 @@ class Definition(Generic[Source]):
     name: str
     labels: tuple[str, ...]
     help: str
-    read: Callable[[Source], Values]
+    read: Callable[[Source], Samples]
 
-    def family(self, rows: Rows = ()) -> Metric:
+    def family(self, samples: Samples = ()) -> Metric:
         """Return the metric with its samples; a family's name omits the suffix of its type."""
         sample, name, kind = PREFIX + self.name, PREFIX + self.name, "gauge"
         for suffix, kind_of_it in (("_total", "counter"), ("_info", "info")):
             if self.name.endswith(suffix):
                 name, kind = name.removesuffix(suffix), kind_of_it
         metric = Metric(name, self.help, kind)
-        for values, number in rows:
+        for values, number in samples:
             metric.add_sample(sample, dict(zip(self.labels, values, strict=True)), float(number))
         return metric
 
     def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
         """Return the metric with the samples of all ``sources``; each brings its own labels."""
         return self.family(
-            [
-                (leading + values, number)
-                for leading, source in sources
-                for values, number in self.read(source)
-            ]
+            (leading + values, number)
+            for leading, source in sources
+            for values, number in self.read(source)
         )
 
 
-def _one(value: float) -> Values:
+def _one(value: float) -> Samples:
     return (((), value),)
 
 
-def _counted(counter: Mapping[str, int]) -> Values:
+def _counted(counter: Mapping[str, int]) -> Samples:
     # Copied in one step, because another thread may add a key during the iteration.
     return (((key,), count) for key, count in dict(counter).items())
 
 
-def _dropped(stream: StreamReading) -> Values:
+def _dropped(stream: StreamReading) -> Samples:
     dropped = stream.book.dropped.items()
     return (((stage.value, reason.value), count) for (stage, reason), count in dropped)
 
 
-def _queues(pipeline: Pipeline) -> Values:
+def _queues(pipeline: Pipeline) -> Samples:
     for view in pipeline.streams():
         yield (f"{view.name}/inbox",), view.lane.waiting
         for sink, outlet in view.lane.outlets.items():
             yield (f"{view.name}/{sink.value}",), len(outlet)
 
 
-def _known(value: float | None) -> Values:
+def _known(value: float | None) -> Samples:
     return () if value is None else _one(value)
 
 
-def _engine_info(pipeline: Pipeline) -> Values:
+def _engine_info(pipeline: Pipeline) -> Samples:
     engine = pipeline.engine()
     if engine is None:
         return ()
@@ -190,6 +187,48 @@ DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
 # fmt: on
 
 
+STAGES = ("decode", "preprocess", "copy_in", "execute", "copy_out", "annotate", "encode")
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0)
+LATENCIES = (0.0005, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BUILD_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class HistogramDefinition:
+    """A histogram: its name without prefix, labels, help and the upper bounds of its buckets."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...]
+
+    def make(self, registry: CollectorRegistry) -> Histogram:
+        """Return the histogram, registered."""
+        return Histogram(
+            PREFIX + self.name, self.help, self.labels, buckets=self.buckets, registry=registry
+        )
+
+
+BATCH_SIZE = HistogramDefinition("batch_size", (), "Frames per batch.", SIZES)
+STAGE_DURATION = HistogramDefinition(
+    "stage_duration_seconds",
+    ("stage",),
+    "Time one step took. Steps done for a whole batch count once per batch.",
+    SECONDS,
+)
+FRAME_LATENCY = HistogramDefinition(
+    "frame_latency_seconds",
+    ("stream",),
+    "Time from decoding a frame to handing its detections to the sinks.",
+    LATENCIES,
+)
+PLAN_BUILD = HistogramDefinition(
+    "plan_build_seconds", (), "Time the building of a TensorRT plan took.", BUILD_SECONDS
+)
+HISTOGRAMS = (STAGE_DURATION, FRAME_LATENCY, BATCH_SIZE, PLAN_BUILD)
+
+
 class PipelineCollector(Collector):
     """Reads the lanes' ledgers and statuses when scraped, so that nothing is counted twice.
 
@@ -214,3 +253,43 @@ class PipelineCollector(Collector):
             yield of_streams.collect(readings)
         for of_daemon in DAEMON_METRICS:
             yield of_daemon.collect([((), self._pipeline)])
+
+
+class PrometheusMeters(Meters):
+    """Histograms in ``registry``; each report takes one lock and some microseconds."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._batches = BATCH_SIZE.make(registry)
+        self._durations = STAGE_DURATION.make(registry)
+        self._latencies = FRAME_LATENCY.make(registry)
+        self._builds = PLAN_BUILD.make(registry)
+        for stage in STAGES:
+            self._durations.labels(stage)
+        self._streams: dict[str, Histogram] = {}
+
+    def add_stream(self, name: str) -> None:
+        """Create the stream's series, at 0; only streams added here are measured."""
+        self._streams[name] = self._latencies.labels(name)
+
+    def remove_stream(self, name: str) -> None:
+        """Remove the stream's series; later reports are ignored."""
+        del self._streams[name]
+        self._latencies.remove(name)
+
+    def stage_duration(self, stage: str, seconds: float) -> None:
+        """Report how long a step took: one of `STAGES`, or one specific to an engine."""
+        self._durations.labels(stage).observe(seconds)
+
+    def frame_latency(self, stream: str, seconds: float) -> None:
+        """Report the time from decoding a frame to handing its detections to the sinks."""
+        series = self._streams.get(stream)
+        if series is not None:
+            series.observe(seconds)
+
+    def plan_build(self, seconds: float) -> None:
+        """Report how long building a plan took."""
+        self._builds.observe(seconds)
+
+    def batch_size(self, size: int) -> None:
+        """Report how many frames ran together."""
+        self._batches.observe(size)

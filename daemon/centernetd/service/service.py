@@ -12,8 +12,7 @@ from centernetd.config import Config
 from centernetd.flow import Incident, Lane, Reason, StorageStatus
 from centernetd.service.health import health
 from centernetd.service.http import HttpServer
-from centernetd.service.meters import PrometheusMeters
-from centernetd.service.metrics import PipelineCollector
+from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.notify import Notifier
 from centernetd.service.overload import Overload
 from centernetd.service.pages import Pages

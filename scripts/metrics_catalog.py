@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from prometheus_client import ProcessCollector
 
-from centernetd.service.meters import HISTOGRAMS
-from centernetd.service.metrics import DAEMON_METRICS, PREFIX, STREAM_METRICS
+from centernetd.service.metrics import DAEMON_METRICS, HISTOGRAMS, PREFIX, STREAM_METRICS
 
 
 @dataclass(frozen=True)
@@ -43,5 +42,5 @@ def _entries() -> Iterator[Entry]:
         yield Entry(sample.name, family.type, (), family.documentation)
 
 
-def _entry(name: str, labels: tuple[str, ...], said: str) -> Entry:
-    return Entry(PREFIX + name, "counter" if name.endswith("_total") else "gauge", labels, said)
+def _entry(name: str, labels: tuple[str, ...], meaning: str) -> Entry:
+    return Entry(PREFIX + name, "counter" if name.endswith("_total") else "gauge", labels, meaning)
