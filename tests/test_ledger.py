@@ -164,3 +164,44 @@ def test_posting_no_frames_changes_nothing_and_is_no_mistake() -> None:
     ledger.write(StageName.RECORD, 0)
     ledger.drop(StageName.CAPTURE, Reason.OVERFLOW, 0)
     assert ledger.read() == before
+
+
+def test_the_receipt_counts_the_recording() -> None:
+    ledger = a_ledger(3, 3, 3)
+    ledger.write(StageName.RECORD, 3)
+    ledger.write(StageName.EVENTS, 1)
+    ledger.drop(StageName.EVENTS, Reason.UNWANTED, 2)
+    assert ledger.read().receipt("gate") == "gate: 3 captured = 3 written + 0 dropped"
+
+
+def test_the_receipt_counts_what_was_lost_before_and_in_the_recording() -> None:
+    ledger = a_ledger(7, 6, 5)
+    ledger.write(StageName.RECORD, 4)
+    ledger.drop(StageName.RECORD, Reason.FAILED)
+    ledger.drop(StageName.INFERENCE, Reason.SHUTDOWN)
+    ledger.drop(StageName.CAPTURE, Reason.SHUTDOWN)
+    assert ledger.read().receipt("gate") == "gate: 7 captured = 4 written + 3 dropped"
+
+
+def test_the_receipt_lists_unwanted_frames_separately() -> None:
+    ledger = Ledger([StageName.EVENTS])
+    for _ in range(3):
+        ledger.capture()
+    for _ in range(2):
+        ledger.take_up()
+        ledger.infer()
+    ledger.write(StageName.EVENTS)
+    ledger.drop(StageName.EVENTS, Reason.UNWANTED)
+    ledger.drop(StageName.CAPTURE, Reason.UNWANTED)
+    assert ledger.read().receipt("gate") == (
+        "gate: 3 captured = 1 written + 0 dropped + 2 not asked for"
+    )
+
+
+def test_the_receipt_of_a_stream_without_outputs_counts_what_was_inferred() -> None:
+    ledger = Ledger([])
+    for _ in range(2):
+        ledger.capture()
+        ledger.take_up()
+        ledger.infer()
+    assert ledger.read().receipt("gate") == "gate: 2 captured = 2 inferred + 0 dropped"

@@ -17,7 +17,7 @@ import pytest
 from centernetd.commands import reload as reload_module
 from centernetd.commands.reload import reload
 from centernetd.errors import CenternetdError, StartupError
-from centernetd.run.control import Control
+from centernetd.run.reload import ReloadStatus
 from centernetd.sink.lockfile import LockFile, is_held_by, said_in
 from centernetd.sink.storage import LOCK_NAME, Storage
 from tests.fakes import PATIENCE
@@ -61,10 +61,10 @@ def test_only_who_keeps_house_writes_what_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("letter", ["a", "\N{SNOWMAN}", "\N{GRINNING FACE}", "\n", "\0"])
 def test_however_much_there_is_to_say_it_is_read_back(tmp_path: Path, letter: str) -> None:
-    control = Control(pid=7, begun=3, ended=2, refusal=letter * 5000)
+    status = ReloadStatus(pid=7, begun=3, ended=2, refusal=letter * 5000)
     holder = LockFile(tmp_path / "lock")
-    holder.say(control.to_text())
-    read = Control.from_text(said_in(tmp_path / "lock") or "")
+    holder.say(status.to_text())
+    read = ReloadStatus.from_text(said_in(tmp_path / "lock") or "")
     assert read.ended == 2
     assert read.refusal.startswith(letter * 500)
     assert read.refusal.endswith("(the daemon's log has it all)")
@@ -77,21 +77,21 @@ def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
     """Its SIGHUP is that of a terminal that closes, and would stop it."""
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("it was sent a signal"))
     holder = LockFile(tmp_path / LOCK_NAME)
-    holder.say(Control.of_this_process(follows=False).to_text())
+    holder.say(ReloadStatus.of_this_process(follows=False).to_text())
     with pytest.raises(StartupError, match="runs one source from its command line"):
         reload(tmp_path)
     holder.close()
 
 
 def test_what_a_daemon_says_is_read_back() -> None:
-    control = Control(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
-    assert Control.from_text(control.to_text()) == control
-    torn = ["", "{", '{"pid": 1, "more": 2}', control.to_text()[:-3]]
+    status = ReloadStatus(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
+    assert ReloadStatus.from_text(status.to_text()) == status
+    torn = ["", "{", '{"pid": 1, "more": 2}', status.to_text()[:-3]]
     forged = ["7", "[7]", "[" * 4000, "{}", '{"pid": "7"}', '{"pid": -1}', '{"pid": 0}']
     forged += [f'{{"pid": {2**31}}}', '{"pid": 7, "begun": null}', '{"pid": 7, "outcome": 1}']
     for text in torn + forged:
         with pytest.raises(ValueError):  # noqa: PT011
-            Control.from_text(text)
+            ReloadStatus.from_text(text)
 
 
 @pytest.fixture
@@ -106,10 +106,10 @@ def test_a_process_that_does_not_hold_the_lock_is_not_signalled(
     tmp_path: Path, victim: "subprocess.Popen[bytes]"
 ) -> None:
     with closing(LockFile(tmp_path / LOCK_NAME)) as forger:
-        forger.say(Control(victim.pid).to_text())
+        forger.say(ReloadStatus(victim.pid).to_text())
         with pytest.raises(StartupError, match=f"names process {victim.pid}, which does not hold"):
             reload(tmp_path)
-        forger.say(Control(2**22 + 1).to_text())  # there is no such process
+        forger.say(ReloadStatus(2**22 + 1).to_text())  # there is no such process
         with pytest.raises(StartupError, match="No such process"):
             reload(tmp_path)
     assert victim.poll() is None
@@ -136,12 +136,12 @@ def test_having_the_file_open_is_not_holding_it(tmp_path: Path) -> None:
 
 
 def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None:
-    control = Control.of_this_process(follows=True)
+    status = ReloadStatus.of_this_process(follows=True)
     with closing(LockFile(tmp_path / LOCK_NAME)) as holder:
-        holder.say(control.to_text())
+        holder.say(status.to_text())
 
         def answer(*_: object) -> None:
-            holder.say(replace(control, begun=1, ended=1, outcome="added gate").to_text())
+            holder.say(replace(status, begun=1, ended=1, outcome="added gate").to_text())
 
         before = signal.signal(signal.SIGHUP, answer)
         try:
@@ -153,7 +153,7 @@ def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None
 def test_a_holder_that_ends_is_not_said_to_have_been_missing(tmp_path: Path) -> None:
     """As when all that is left after the reload are files that are done."""
     holder = LockFile(tmp_path / LOCK_NAME)
-    holder.say(Control.of_this_process(follows=True).to_text())
+    holder.say(ReloadStatus.of_this_process(follows=True).to_text())
     before = signal.signal(signal.SIGHUP, lambda *_: holder.close())
     try:
         with pytest.raises(StartupError, match="ended before its answer was read"):

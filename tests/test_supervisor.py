@@ -17,8 +17,8 @@ from centernetd.inference.detector import Detector
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import supervisor as supervising
 from centernetd.run.fleet import Fleet
-from centernetd.run.reloader import Reloader
-from centernetd.run.shutdown import Patience
+from centernetd.run.reload import Reloader
+from centernetd.run.stop import Patience
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import Notifier
 from centernetd.service.service import Service

@@ -25,7 +25,6 @@ from centernetd.commands.progress import FileProgress
 from centernetd.config import Config, from_sources
 from centernetd.errors import SourceError, StartupError
 from centernetd.flow import Lane
-from centernetd.run.receipt import receipt
 from centernetd.run.signals import on_signals
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import LogHandler, logs
@@ -185,7 +184,7 @@ def _tell(lanes: Iterable[Lane]) -> None:
         elif not lane.ledger.read().written:
             print(f"{lane.name}: found {_counts(lane) or 'nothing'}")
     for lane in lanes:
-        print(receipt(lane), flush=True)
+        print(lane.ledger.read().receipt(lane.name), flush=True)
 
 
 def _counts(lane: Lane) -> str:

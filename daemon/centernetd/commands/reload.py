@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from centernetd.errors import CenternetdError, ConfigError, StartupError
-from centernetd.run.control import Control
+from centernetd.run.reload import ReloadStatus
 from centernetd.sink.lockfile import is_held_by, said_in
 from centernetd.sink.storage import LOCK_NAME
 
@@ -29,7 +29,7 @@ def reload(storage_root: Path) -> str:
     CenternetdError
         The daemon or the disk doesn't answer.
     """
-    outcome: list[Control | CenternetdError] = []
+    outcome: list[ReloadStatus | CenternetdError] = []
 
     def wait() -> None:
         try:
@@ -52,7 +52,7 @@ def reload(storage_root: Path) -> str:
     return outcome[0].outcome
 
 
-def _reloaded(storage_root: Path) -> Control:
+def _reloaded(storage_root: Path) -> ReloadStatus:
     """Request a reload, and return the daemon's status once it has finished."""
     before = _find(storage_root)
     if before is None:
@@ -96,7 +96,7 @@ def _ask(pid: int, lock: Path) -> None:
         ) from None
 
 
-def _find(storage_root: Path) -> Control | None:
+def _find(storage_root: Path) -> ReloadStatus | None:
     """Return the daemon's status, None without a daemon; retry while it is only partly written."""
     path = storage_root / LOCK_NAME
     deadline = time.monotonic() + _PATIENCE / 2
@@ -108,7 +108,7 @@ def _find(storage_root: Path) -> Control | None:
         if said is None:
             return None
         try:
-            return Control.from_text(said)
+            return ReloadStatus.from_text(said)
         except ValueError:
             time.sleep(_INTERVAL)
     raise CenternetdError(f"{path}: makes no sense; restart the daemon")

@@ -49,6 +49,24 @@ class Book:
             for sink, written in self.written.items()
         )
 
+    def receipt(self, stream: str) -> str:
+        """Return a line such as ``demo: 250 captured = 250 written + 0 dropped``.
+
+        Written counts the recording or, without one, the events. Frames skipped because of the
+        configuration are listed separately from lost ones.
+        """
+        sink = next(iter(self.written), None)
+        done = f"{self.inferred} inferred" if sink is None else f"{self.written[sink]} written"
+        lost = {
+            (stage, reason): count
+            for (stage, reason), count in self.dropped.items()
+            if stage in (StageName.CAPTURE, StageName.INFERENCE, sink)
+        }
+        unwanted = sum(count for (_, reason), count in lost.items() if reason is Reason.UNWANTED)
+        dropped = sum(lost.values()) - unwanted
+        line = f"{stream}: {self.captured} captured = {done} + {dropped} dropped"
+        return f"{line} + {unwanted} not asked for" if unwanted else line
+
 
 class Ledger:
     """Counts every frame of a stream when it enters and leaves a stage.

@@ -11,7 +11,6 @@ from centernetd.flow import Lane, Worker
 from centernetd.inference.stage import InferenceStage
 from centernetd.run.crew import MakeWorker, StreamCrew
 from centernetd.run.pipeline import StreamStages
-from centernetd.run.receipt import receipt
 from centernetd.service.service import Service
 from centernetd.service.view import StreamView
 
@@ -162,7 +161,7 @@ class Fleet:
             log.warning("didn't end in time and is left behind", extra={"stream": crew.name})
         lane.ledger.close()
         self._inference.forget(lane)
-        log.info("ends: %s", receipt(lane), extra={"stream": crew.name})
+        log.info("ends: %s", lane.ledger.read().receipt(crew.name), extra={"stream": crew.name})
         self._farewells.remove(farewell)
         if farewell.successor is None:
             self._show()

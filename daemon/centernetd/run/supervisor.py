@@ -24,8 +24,8 @@ from centernetd.run.pipeline import (
     make_lane,
     make_stages,
 )
-from centernetd.run.reloader import Reloader
-from centernetd.run.shutdown import ORDERLY, WITHOUT_ENGINE, shut_down
+from centernetd.run.reload import Reloader
+from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, shut_down
 from centernetd.service.service import Service
 from centernetd.service.view import EngineInfo
 from centernetd.sink.housekeeping import Housekeeping

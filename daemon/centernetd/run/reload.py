@@ -1,13 +1,18 @@
-"""Applying configuration changes while the daemon runs."""
+"""Applying configuration changes while the daemon runs, and publishing the result.
 
+The result is stored in the lock file of the storage root. Clients need no port, only permission
+to read that file and to signal the daemon.
+"""
+
+import json
 import logging
+import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from centernetd.config import Config, StreamConfig
 from centernetd.config.difference import difference
 from centernetd.errors import CenternetdError
-from centernetd.run.control import Control
 from centernetd.run.fleet import Fleet
 from centernetd.run.pipeline import StreamStages
 from centernetd.service.service import Service
@@ -15,6 +20,47 @@ from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
+
+_LONGEST = 600  # characters per sentence; at most six bytes each, and only one of the two is set
+
+
+@dataclass(frozen=True)
+class ReloadStatus:
+    """What a daemon publishes: its process, its reloads begun and ended, and the last result.
+
+    ``follows`` is False if there is no configuration file to reload. ``refusal`` explains why
+    nothing was changed; ``outcome`` lists the changes.
+    """
+
+    pid: int
+    follows: bool = True
+    begun: int = 0
+    ended: int = 0
+    outcome: str = ""
+    refusal: str = ""
+
+    @classmethod
+    def of_this_process(cls, *, follows: bool) -> "ReloadStatus":
+        """Return the initial status of this process."""
+        return cls(os.getpid(), follows)
+
+    def to_text(self) -> str:
+        """Serialize to one line of less than 4,000 bytes, readable by `from_text`."""
+        short = replace(self, outcome=_shortened(self.outcome), refusal=_shortened(self.refusal))
+        return json.dumps(asdict(short), ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> "ReloadStatus":
+        """Parse the line; raises ValueError if it is invalid or only partly written."""
+        try:
+            status = cls(**json.loads(text))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+        if any(type(getattr(status, field.name)) is not field.type for field in fields(cls)):
+            raise ValueError("a field is of another type")
+        if not 0 < status.pid < 2**31:
+            raise ValueError("it names no process")
+        return status
 
 
 class Reloader:
@@ -45,7 +91,7 @@ class Reloader:
         self._keeper = keeper
         self._service = service
         self._storage = storage
-        self._says = Control.of_this_process(follows=reread is not None)
+        self._says = ReloadStatus.of_this_process(follows=reread is not None)
         self._say(self._says)
 
     def look(self) -> None:
@@ -79,6 +125,13 @@ class Reloader:
         self._service.reloaded(sha256)
         self._say(replace(self._says, ended=self._says.begun, refusal=refusal))
 
-    def _say(self, control: Control) -> None:
-        self._says = control
-        self._storage.say(control.to_text())
+    def _say(self, status: ReloadStatus) -> None:
+        self._says = status
+        self._storage.say(status.to_text())
+
+
+def _shortened(sentence: str) -> str:
+    if len(sentence) <= _LONGEST:
+        return sentence
+    rest = " ... (the daemon's log has it all)"
+    return sentence[: _LONGEST - len(rest)] + rest
