@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centernetd.capture.copying import Copying
+from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
-from centernetd.capture.video import VideoSource
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
 from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
@@ -41,6 +41,7 @@ STREAMS, RATE, SECONDS, SIZE = 16, 10, 30, (640, 360)
 FILES, TEMPLATE = 100_000, "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 ONE_FILE = RecordConfig(path="{stream}.mp4", segment=None)
+COPY = ONE_FILE.model_copy(update={"video": "source"})
 
 
 def main(folder: Path) -> None:
@@ -72,8 +73,12 @@ def copying(folder: Path) -> Iterator[str]:
         yield f"{name}: {seconds * 4:.2f} ms CPU a frame, {more * 4:.2f} ms of it for recording"
 
 
+def _demo(record: RecordConfig) -> StreamConfig:
+    return StreamConfig("demo", SourceUri(str(DEMO)), decode="cpu", record=record)
+
+
 def _decode(record: Callable[[Picture, int], None] | None) -> None:
-    source = VideoSource(SourceUri(str(DEMO)), 5.0, packets=record is not None)
+    source = open_stream(_demo(ONE_FILE if record is None else COPY))
     for number, picture in enumerate(source):
         if record is not None:
             record(picture, number)
@@ -88,8 +93,7 @@ def _annotating(folder: Path) -> Callable[[Picture, int], None]:
 
 
 def _copying(folder: Path) -> Callable[[Picture, int], None]:
-    config = ONE_FILE.model_copy(update={"video": "source"})
-    recorder = PacketRecorder("x", config, Storage(folder), StreamStatus(), from_file=False)
+    recorder = PacketRecorder("x", COPY, Storage(folder), StreamStatus(), from_file=False)
     moved = Copying()
 
     def record(picture: Picture, number: int) -> None:
@@ -118,7 +122,7 @@ class Bytes:
 
 def sixteen_streams(folder: Path) -> Iterator[str]:
     """Record 16 live streams of 640x360, with and then without fdatasync."""
-    images = [_scaled(picture.image) for picture in VideoSource(SourceUri(str(DEMO)), 5.0)]
+    images = [_scaled(picture.image) for picture in open_stream(_demo(ONE_FILE))]
     for name, interval in (("fdatasync each second", 1.0), ("never, but at the end", 1e9)):
         place = folder / str(int(interval))
         place.mkdir()

@@ -2,15 +2,38 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+from centernetd.capture.decoding import Decoding
 from centernetd.capture.source import Source
 from centernetd.capture.stage import CaptureStage
-from centernetd.config import StreamConfig
+from centernetd.capture.video import VideoSource
+from centernetd.config import RecordConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.config.stream import DetectConfig, Policy, Timestamps
 from centernetd.errors import SourceError
 from centernetd.flow import Backpressure, Lane, Result, StreamState
 from tests.fakes import FakeSource, RecordingMeters, detections
+
+
+def stream(
+    source: str | Path, timeout: float = 5.0, *, packets: bool = False, **more: Any
+) -> StreamConfig:
+    """Return the configuration of a stream decoded in software; ``packets``: recorded as sent."""
+    return StreamConfig(
+        "cam",
+        SourceUri(str(source)),
+        stall_timeout=timeout,
+        record=RecordConfig(video="source" if packets else "annotated"),
+        **{"decode": "cpu", **more},
+    )
+
+
+def video_source(source: str | Path, timeout: float = 5.0, **more: Any) -> VideoSource:
+    """Open a file or network stream; ``more`` is as in `stream`."""
+    config = stream(source, timeout, **more)
+    return VideoSource(config, Decoding(config))
 
 
 class Openings:
@@ -21,7 +44,7 @@ class Openings:
         self.tries = 0
         self._steps = list(steps)
 
-    def __call__(self, uri: SourceUri, timeout: float) -> Source:
+    def __call__(self, _stream: StreamConfig, _decoding: Decoding) -> Source:
         assert all(source.closed for source in self.opened), "the last source is still open"
         self.tries += 1
         step = self._steps.pop(0)
@@ -58,11 +81,10 @@ class House:
             ready=threading.Condition(),
             sinks=[],
         )
-        config = StreamConfig(
-            name="cam",
-            source=SourceUri(uri),
+        config = stream(
+            uri,
+            stall_timeout,
             policy=policy,
-            stall_timeout=stall_timeout,
             timestamps=timestamps,
             detect=DetectConfig(max_fps=max_fps),
         )

@@ -8,8 +8,8 @@ import pytest
 from centernetd.capture.access_units import begins_picture
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
+from tests.capturing import video_source
 from tests.rtp import kind_of
 from tests.rtsp import Video, moving_square, serving
 from tests.test_damage import NOISE, distances
@@ -37,7 +37,7 @@ def refreshed(codec: str) -> Video:
 def shown(
     url: str, count: int, *, timeout: float = 20, packets: bool = False
 ) -> tuple[list[Picture], VideoSource]:
-    source = VideoSource(SourceUri(url), timeout, packets=packets)
+    source = video_source(url, timeout, packets=packets)
     try:
         return list(islice(source, count)), source
     finally:
@@ -125,7 +125,7 @@ def test_a_camera_without_key_frames_is_said_to_send_none() -> None:
         serving(video) as camera,
         pytest.raises(SourceError, match="neither a key frame nor a recovery point") as raised,
     ):
-        list(VideoSource(SourceUri(camera.url("keyless")), timeout=2))
+        list(video_source(camera.url("keyless"), 2))
     assert "network" not in str(raised.value)
     assert raised.value.reason == "stalled"
 

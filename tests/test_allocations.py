@@ -13,10 +13,10 @@ import pytest
 from av.video.frame import VideoFrame
 
 from centernetd.capture import container
-from centernetd.capture.open import open_source
-from centernetd.config.secret import SourceUri
+from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError, StartupError
 from tests import clips
+from tests.capturing import stream
 
 WIDTH, HEIGHT = 8192, container.MOST_PIXELS // 8192
 # Made by another process, since encoders allocate more than is allowed in one that decodes. FFV1
@@ -83,8 +83,7 @@ def in_one_piece(name: str) -> int:
 def test_the_largest_picture_is_decoded_unless_a_plane_is_too_large(
     name: str, largest: Path
 ) -> None:
-    source = SourceUri(str(largest / f"{name}.nut"))
-    with closing(open_source(source, 60.0)) as opened:
+    with closing(open_stream(stream(largest / f"{name}.nut", 60.0))) as opened:
         if in_one_piece(name) < container.MOST_BYTES:
             (found,) = opened
             assert found.image.shape == (HEIGHT, WIDTH, 3)
@@ -124,7 +123,7 @@ def test_no_picture_waits_for_the_garbage_collector(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        with closing(open_source(SourceUri(str(clip)), 60.0)) as opened:
+        with closing(open_stream(stream(clip, 60.0))) as opened:
             assert sum(1 for _ in opened) == 30
         frames = [thing for thing in gc.get_objects() if isinstance(thing, VideoFrame)]
     finally:

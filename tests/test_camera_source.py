@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from centernetd.capture.camera import CameraSource
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
+from tests.capturing import stream
 
 MJPG, YUYV = cv2.VideoWriter.fourcc(*"MJPG"), cv2.VideoWriter.fourcc(*"YUYV")
 SIZES = [(640, 480), (1280, 720)]  # what it can do, as V4L2 takes the nearest
@@ -118,7 +119,7 @@ def test_a_missing_camera_is_named(source: str) -> None:
 def test_pictures_come_without_pts_until_the_camera_gives_none(
     fake: type[FakeVideoCapture],
 ) -> None:
-    source = open_source(SourceUri("v4l2:0"), timeout=5)
+    source = open_stream(stream("v4l2:0"))
     assert made(fake).device == "/dev/video0"
     assert made(fake).asked == [cv2.CAP_PROP_BUFFERSIZE], "the rest is left to the camera"
     assert (source.info.codec, source.info.decoder) == ("yuyv", "v4l2")

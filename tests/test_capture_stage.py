@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.capture.pacing import Backoff
 from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture
@@ -386,7 +386,7 @@ def test_a_file_as_live_is_paced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_real_file_from_end_to_end(tmp_path: Path) -> None:
     path = clips.count(tmp_path / "a.ts", 12)
     house = House(str(path))
-    house.stage._opener = open_source
+    house.stage._opener = open_stream
     house.run()
     taken = house.take()
     assert [frame_id for frame_id, _ in taken] == list(range(12))

@@ -122,7 +122,7 @@ def test_a_lost_thread_that_comes_back_with_a_source_closes_it(gate: Gate) -> No
     house = impatient(House(LIVE), lost=True)
     late = FakeSource([picture(0)])
 
-    def open_late(_uri: object, _timeout: float) -> FakeSource:
+    def open_late(*_: object) -> FakeSource:
         gate()
         return late
 

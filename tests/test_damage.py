@@ -9,8 +9,7 @@ from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
 from centernetd.capture.gate import DamageGate
-from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
+from tests.capturing import video_source
 from tests.rtsp import Video, moving_square, serving
 
 NOISE = 12  # levels by which a square's edges may differ in another picture's coding
@@ -105,7 +104,7 @@ def video() -> Video:
 def pictures(video: Video, path: str, count: int) -> tuple[list[NDArray[np.uint8]], int]:
     """Return so many pictures of a camera, and how many were passed over meanwhile."""
     with serving(video) as camera:
-        source = VideoSource(SourceUri(camera.url(path)), timeout=20)
+        source = video_source(camera.url(path), 20)
         found = [picture.image.copy() for picture, _ in zip(source, range(count), strict=False)]
         source.close()
     return found, source.damaged

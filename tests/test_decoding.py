@@ -11,13 +11,13 @@ import pytest
 
 from centernetd.capture import decoding
 from centernetd.capture.decoding import Decoding, GpuDecoderError, try_gpu
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.capture.source import Source
 from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Decode
 from centernetd.errors import SourceError
 from tests import clips
+from tests.capturing import stream
 from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.conftest import DEMO
 
@@ -25,8 +25,8 @@ FRAMES = 20
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> SourceUri:
-    return SourceUri(str(clips.count(tmp_path / "clip.mp4", FRAMES)))
+def clip(tmp_path: Path) -> Path:
+    return clips.count(tmp_path / "clip.mp4", FRAMES)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def numbers(source: Source) -> list[int]:
 
 
 def test_pictures_of_the_gpu_equal_those_of_the_cpu(gpu: FakeNvdec) -> None:
-    sources = [open_source(SourceUri(str(DEMO)), 5, Decoding(wanted)) for wanted in ("auto", "cpu")]
+    sources = [open_stream(stream(DEMO, decode=wanted)) for wanted in ("auto", "cpu")]
     compared = 0
     for (own, software), _ in zip(zip(*sources, strict=True), range(5), strict=False):
         assert np.array_equal(own.image, software.image)
@@ -56,9 +56,8 @@ def test_pictures_of_the_gpu_equal_those_of_the_cpu(gpu: FakeNvdec) -> None:
         source.close()
 
 
-def test_software_is_what_nobody_decided(gpu: FakeNvdec, clip: SourceUri) -> None:
-    assert numbers(open_source(clip, 5)) == list(range(FRAMES))
-    assert numbers(open_source(clip, 5, Decoding("cpu"))) == list(range(FRAMES))
+def test_a_gpu_that_is_not_wanted_is_not_opened(gpu: FakeNvdec, clip: Path) -> None:
+    assert numbers(open_stream(stream(clip, decode="cpu"))) == list(range(FRAMES))
     assert gpu.opened == 0
 
 
@@ -67,7 +66,7 @@ def test_a_process_asks_once_and_says_once_why_not(
     present: bool,
     gpu: FakeNvdec,
     monkeypatch: pytest.MonkeyPatch,
-    clip: SourceUri,
+    clip: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -80,17 +79,17 @@ def test_a_process_asks_once_and_says_once_why_not(
         return try_gpu(device)
 
     monkeypatch.setattr(decoding, "try_gpu", counted)
-    for name in ("gate", "yard"):
-        assert numbers(open_source(clip, 5, Decoding("auto", 0, name))) == list(range(FRAMES))
+    for _ in ("gate", "yard"):
+        assert numbers(open_stream(stream(clip, decode="auto"))) == list(range(FRAMES))
     assert tries == [0]
     why = "video is decoded on the CPU: FFmpeg can't open NVIDIA GPU 0 (operation not permitted)"
     assert [record.getMessage() for record in caplog.records] == [why] * present
 
 
-def test_a_gpu_that_is_demanded_and_missing(gpu: FakeNvdec, clip: SourceUri) -> None:
+def test_a_gpu_that_is_demanded_and_missing(gpu: FakeNvdec, clip: Path) -> None:
     gpu.opens = False
     with pytest.raises(SourceError) as raised:
-        open_source(clip, 5, Decoding("cuda"))
+        open_stream(stream(clip, decode="cuda"))
     assert str(raised.value) == (
         "can't be decoded on the GPU: FFmpeg can't open NVIDIA GPU 0 (operation not permitted); "
         "set decode: auto"
@@ -98,9 +97,9 @@ def test_a_gpu_that_is_demanded_and_missing(gpu: FakeNvdec, clip: SourceUri) -> 
     assert raised.value.reason == "open_failed"
 
 
-def test_the_gpu_that_is_named_is_taken(gpu: FakeNvdec, clip: SourceUri) -> None:
+def test_the_gpu_that_is_named_is_taken(gpu: FakeNvdec, clip: Path) -> None:
     with pytest.raises(SourceError, match="there is no GPU 1"):
-        open_source(clip, 5, Decoding("cuda", device=1))
+        open_stream(stream(clip, decode="cuda", device=1))
 
 
 @pytest.mark.parametrize(
@@ -127,28 +126,28 @@ def test_what_can_not_decode_on_a_gpu(
 
 
 def test_a_video_that_the_gpu_does_not_know_is_left_to_software(
-    gpu: FakeNvdec, clip: SourceUri, caplog: pytest.LogCaptureFixture
+    gpu: FakeNvdec, clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu.decodes = False
-    chosen = Decoding("auto", stream="gate")
-    source = open_source(clip, 5, chosen)
+    chosen = Decoding(stream(clip, decode="auto"))
+    source = open_stream(stream(clip), chosen)
     assert numbers(source) == list(range(FRAMES))
     assert source.info.decoder == "h264"
-    assert numbers(open_source(clip, 5, chosen)) == list(range(FRAMES))
+    assert numbers(open_stream(stream(clip), chosen)) == list(range(FRAMES))
     assert gpu.sources == [True, False], "it was tried again"
     (record,) = caplog.records
-    assert getattr(record, "stream", None) == "gate"
+    assert getattr(record, "stream", None) == "cam"
     why = "the GPU doesn't decode this h264 of 64x48"
     assert record.getMessage() == f"decoded on the CPU from now on: {why}"
     with pytest.raises(SourceError, match=f"{why}; set decode: auto"):
-        numbers(open_source(clip, 5, Decoding("cuda")))
+        numbers(open_stream(stream(clip, decode="cuda")))
 
 
 def test_a_gpu_that_fails_in_the_middle_of_a_file_costs_no_picture(
-    gpu: FakeNvdec, clip: SourceUri, caplog: pytest.LogCaptureFixture
+    gpu: FakeNvdec, clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu.fail_at = 12
-    source = open_source(clip, 5, Decoding("auto"))
+    source = open_stream(stream(clip, decode="auto"))
     assert numbers(source) == list(range(FRAMES))
     assert source.info.decoder == "h264"
     assert gpu.sources == [True, False]
@@ -156,50 +155,50 @@ def test_a_gpu_that_fails_in_the_middle_of_a_file_costs_no_picture(
 
 
 def test_a_picture_that_can_not_be_fetched_is_decoded_by_software(
-    gpu: FakeNvdec, clip: SourceUri, caplog: pytest.LogCaptureFixture
+    gpu: FakeNvdec, clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu.cuda.fail("cudaMemcpy2D", 2 * 7, 999)  # a picture has two planes
-    source = open_source(clip, 5, Decoding("auto"))
+    source = open_stream(stream(clip, decode="auto"))
     assert numbers(source) == list(range(FRAMES))
     assert source.info.decoder == "h264"
     assert "the GPU's decoder failed (cudaMemcpy2D failed: cudaErrorUnknown (999)" in caplog.text
 
 
-def test_what_was_fetched_is_given_back(gpu: FakeNvdec, clip: SourceUri) -> None:
-    assert numbers(open_source(clip, 5, Decoding("cuda"))) == list(range(FRAMES))
+def test_what_was_fetched_is_given_back(gpu: FakeNvdec, clip: Path) -> None:
+    assert numbers(open_stream(stream(clip, decode="cuda"))) == list(range(FRAMES))
     assert gpu.cuda.count()["cudaMemcpy2D"] == 2 * FRAMES
     assert not any(gpu.cuda.live().values())
 
 
 @pytest.mark.parametrize(("wanted", "then"), [("auto", False), ("cuda", True)])
 def test_a_gpu_that_fails_in_the_middle_of_a_stream_ends_the_connection(
-    gpu: FakeNvdec, clip: SourceUri, wanted: Decode, then: bool
+    gpu: FakeNvdec, clip: Path, wanted: Decode, then: bool
 ) -> None:
     gpu.fail_at = 12
-    chosen = Decoding(wanted)
+    chosen = Decoding(stream(clip, decode=wanted))
     with pytest.raises(SourceError, match="the GPU's decoder failed"):
-        numbers(VideoSource(clip, 5, chosen))
-    assert numbers(VideoSource(clip, 5, chosen)) == list(range(FRAMES))
+        numbers(VideoSource(stream(clip), chosen))
+    assert numbers(VideoSource(stream(clip), chosen)) == list(range(FRAMES))
     assert gpu.sources == [True, then]
 
 
-def test_a_gpu_that_is_gone_when_a_source_is_opened(gpu: FakeNvdec, clip: SourceUri) -> None:
-    chosen = Decoding("auto")
-    assert numbers(open_source(clip, 5, chosen)) == list(range(FRAMES))
+def test_a_gpu_that_is_gone_when_a_source_is_opened(gpu: FakeNvdec, clip: Path) -> None:
+    chosen = Decoding(stream(clip, decode="auto"))
+    assert numbers(open_stream(stream(clip), chosen)) == list(range(FRAMES))
     gpu.opens = False
     with pytest.raises(GpuDecoderError):
-        VideoSource(clip, 5, chosen)
-    assert numbers(VideoSource(clip, 5, chosen)) == list(range(FRAMES))
-    assert numbers(open_source(clip, 5, Decoding("auto"))) == list(range(FRAMES))
+        VideoSource(stream(clip), chosen)
+    assert numbers(VideoSource(stream(clip), chosen)) == list(range(FRAMES))
+    assert numbers(open_stream(stream(clip, decode="auto"))) == list(range(FRAMES))
     assert gpu.sources == [True, True, False, True, False]
 
 
 def test_a_source_that_is_missing_is_not_the_fault_of_the_gpu(
-    gpu: FakeNvdec, clip: SourceUri, tmp_path: Path
+    gpu: FakeNvdec, clip: Path, tmp_path: Path
 ) -> None:
-    chosen = Decoding("auto")
+    chosen = Decoding(stream(clip, decode="auto"))
     for _ in range(2):
         with pytest.raises(SourceError, match="no such file"):
-            open_source(SourceUri(str(tmp_path / "missing.mp4")), 5, chosen)
-    assert numbers(open_source(clip, 5, chosen)) == list(range(FRAMES))
+            open_stream(stream(tmp_path / "missing.mp4"), chosen)
+    assert numbers(open_stream(stream(clip), chosen)) == list(range(FRAMES))
     assert gpu.sources[-1]

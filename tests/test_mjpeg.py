@@ -11,9 +11,9 @@ import cv2
 import pytest
 
 from centernetd.capture.feed import jpegs
-from centernetd.capture.open import open_source
-from centernetd.config.secret import SourceUri
+from centernetd.capture.open import open_stream
 from tests import clips
+from tests.capturing import stream
 from tests.fakes import PATIENCE
 from tests.raw_web import answering, head
 
@@ -81,7 +81,7 @@ def test_a_camera_is_read_however_it_parts_its_pictures(form: str) -> None:
     sent = [head(media_type), *body(before, after, PICTURES)]
     with (
         answering(lambda _: sent) as server,
-        closing(open_source(SourceUri(f"{server.url}/live"), 20.0)) as source,
+        closing(open_stream(stream(f"{server.url}/live", 20.0))) as source,
     ):
         found = [clips.number_of(picture.image) for picture in islice(source, COUNT)]
         assert source.damaged == 0
@@ -101,7 +101,7 @@ def test_a_picture_is_given_out_before_the_next_has_begun() -> None:
 
     with (
         answering(lambda _: sent()) as server,
-        closing(open_source(SourceUri(f"{server.url}/live"), 2 * PATIENCE)) as source,
+        closing(open_stream(stream(f"{server.url}/live", 2 * PATIENCE))) as source,
     ):
         for number, picture in enumerate(source):
             assert clips.number_of(picture.image) == number
@@ -118,7 +118,7 @@ def test_a_still_picture_is_asked_for_again_and_again() -> None:
 
     with (
         answering(sent) as server,
-        closing(open_source(SourceUri(f"{server.url}/shot.jpg"), 20.0)) as source,
+        closing(open_stream(stream(f"{server.url}/shot.jpg", 20.0))) as source,
     ):
         found = [clips.number_of(picture.image) for picture in islice(source, COUNT)]
     assert found == list(range(COUNT))
@@ -153,6 +153,6 @@ def test_files_of_cameras_are_left_alone(tmp_path: Path) -> None:
     clip = clips.count(tmp_path / "a.ts", 5).read_bytes()
     with (
         answering(lambda _: [head("video/mp2t"), clip]) as server,
-        closing(open_source(SourceUri(f"{server.url}/live"), 20.0)) as source,
+        closing(open_stream(stream(f"{server.url}/live", 20.0))) as source,
     ):
         assert len(list(source)) == 5

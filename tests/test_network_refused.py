@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.capture.open import stream_opener
 from centernetd.capture.source import Picture
-from centernetd.capture.video import VideoSource
-from centernetd.config import StreamConfig
-from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Transport
 from centernetd.errors import SourceError
 from tests import clips, web
+from tests.capturing import video_source
 from tests.rtsp import Request, RtspServer, Video, moving_square, serving
 
 TIMEOUT = 20.0
@@ -28,7 +25,7 @@ def camera() -> Iterator[RtspServer]:
 
 
 def first_picture(url: str) -> Picture:
-    source = VideoSource(SourceUri(url), TIMEOUT)
+    source = video_source(url, TIMEOUT)
     try:
         return next(iter(source))
     finally:
@@ -115,7 +112,7 @@ def test_no_playlist_from_a_network_gets_at_local_files(kind: str, tmp_path: Pat
 def test_a_playlist_of_its_own_server_is_read_and_comes_in_bursts(tmp_path: Path) -> None:
     clip = clips.count(tmp_path / "a.ts", 30)
     with web.serving({"/live.m3u8": hls("a.ts"), "/a.ts": clip}) as url:
-        source = VideoSource(SourceUri(f"{url}/live.m3u8"), TIMEOUT)
+        source = video_source(f"{url}/live.m3u8", TIMEOUT)
         assert source.info.in_bursts
         found = [clips.number_of(picture.image) for picture in islice(source, 10)]
         source.close()
@@ -123,7 +120,7 @@ def test_a_playlist_of_its_own_server_is_read_and_comes_in_bursts(tmp_path: Path
 
 
 def test_a_camera_of_which_only_the_sound_goes_on_is_given_up(camera: RtspServer) -> None:
-    source = VideoSource(SourceUri(camera.url("sound/20")), timeout=2)
+    source = video_source(camera.url("sound/20"), 2)
     taken: list[Picture] = []
     with pytest.raises(SourceError, match="no picture for 2 s") as caught:
         taken.extend(source)
@@ -136,10 +133,9 @@ def test_a_camera_of_which_only_the_sound_goes_on_is_given_up(camera: RtspServer
 def test_rtsp_is_sent_as_the_configuration_says(
     camera: RtspServer, transport: Transport, asked: str
 ) -> None:
-    uri = SourceUri(camera.url("close/1"))
     camera.visits.clear()
     with suppress(SourceError):  # the scripted server sends over TCP whatever it is asked
-        stream_opener(StreamConfig("cam", uri, transport=transport))(uri, 1.0).close()
+        video_source(camera.url("close/1"), 1.0, transport=transport).close()
     (visit,) = camera.visits
     assert visit.transport.startswith(asked)
 
@@ -161,6 +157,6 @@ def test_a_camera_that_sends_another_way_only_is_told(
 
     monkeypatch.setattr(RtspServer, "_answer", refuse)
     with pytest.raises(SourceError) as caught:
-        VideoSource(SourceUri(camera.url("play")), TIMEOUT, transport=asked)
+        video_source(camera.url("play"), TIMEOUT, transport=asked)
     why = f"it does not send its video over {asked.upper()}: set transport: {other}"
     assert str(caught.value) == f"can't be opened: {why}"

@@ -9,10 +9,9 @@ import pytest
 
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Policy
 from tests import clips, tls, web
-from tests.capturing import House
+from tests.capturing import House, video_source
 from tests.fakes import FakeSource, picture
 from tests.rtsp import RtspServer, Video, moving_square, serving
 
@@ -21,7 +20,7 @@ TIMEOUT = 20.0
 
 @contextmanager
 def opened(url: str) -> Iterator[VideoSource]:
-    source = VideoSource(SourceUri(url), TIMEOUT)
+    source = video_source(url, TIMEOUT)
     try:
         yield source
     finally:

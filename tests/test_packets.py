@@ -11,12 +11,11 @@ import pytest
 
 from centernetd.capture.copying import Copying
 from centernetd.capture.source import Picture, SourcePacket
-from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from centernetd.flow import Coding, Packet
 from centernetd.sink.muxer import FragmentedMp4
 from tests import clips
+from tests.capturing import video_source
 from tests.fakes import TIME_BASE, image
 from tests.sinks import decode, times
 
@@ -24,7 +23,7 @@ B_FRAMES = {"bf": "2", "g": "12"}
 
 
 def read(path: Path) -> tuple[list[Picture], list[Packet]]:
-    source = VideoSource(SourceUri(str(path)), 5.0, packets=True)
+    source = video_source(path, packets=True)
     copying = Copying()
     packets: list[Packet] = []
     pictures = list(source)
@@ -99,7 +98,7 @@ def test_a_damaged_packet_costs_the_copy_up_to_the_next_key_frame_and_no_more(
         damaged = bytes(list(container.demux(video=0))[13])
     content = original.read_bytes()
     original.write_bytes(content.replace(damaged, b"\xff" * len(damaged)))
-    source = VideoSource(SourceUri(str(original)), 5.0, packets=True)
+    source = video_source(original, packets=True)
     pictures = list(source)
     assert source.damaged == 1
     source.close()
@@ -114,12 +113,12 @@ def test_damaged_parameters_are_no_source_to_copy(tmp_path: Path) -> None:
     content[content.index(b"avcC") + 4 + 6] = 0xFF  # the upper half of the first set's length
     original.write_bytes(content)
     with pytest.raises(SourceError, match=r"record\.video: annotated"):
-        VideoSource(SourceUri(str(original)), 5.0, packets=True)
-    VideoSource(SourceUri(str(original)), 5.0).close()
+        video_source(original, packets=True)
+    video_source(original).close()
 
 
 def test_packets_that_are_not_asked_for_are_not_kept(tmp_path: Path) -> None:
-    source = VideoSource(SourceUri(str(clips.count(tmp_path / "a.mp4", 5))), 5.0)
+    source = video_source(clips.count(tmp_path / "a.mp4", 5))
     assert all(not picture.packets for picture in source)
     source.close()
 
@@ -129,7 +128,7 @@ def test_what_can_not_be_decoded_is_kept_up_to_a_limit(
 ) -> None:
     monkeypatch.setattr("centernetd.capture.packets._MOST", 8)
     path = clips.count(tmp_path / "a.mp4", 45, encoding={"g": "10", "bf": "0"})
-    source = VideoSource(SourceUri(str(path)), 5.0, packets=True)
+    source = video_source(path, packets=True)
     assert source._copier is not None
     for packet in source._container.demux(source._stream):
         source._copier.add(packet)

@@ -17,12 +17,9 @@ from av.video.reformatter import Colorspace
 
 from centernetd.capture import video
 from centernetd.capture.copying import Copying
-from centernetd.capture.decoding import Decoding
 from centernetd.capture.pixels import ToBgr, orientation_of
 from centernetd.capture.source import Picture
-from centernetd.capture.video import VideoSource
 from centernetd.config import RecordConfig
-from centernetd.config.secret import SourceUri
 from centernetd.config.stream import Decode
 from centernetd.flow import Orientation, Packet, StreamStatus
 from centernetd.sink.encoder import Encoder
@@ -30,6 +27,7 @@ from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import PacketRecorder
 from centernetd.sink.storage import Storage
 from tests import clips
+from tests.capturing import video_source
 from tests.fake_nvdec import FakeNvdec, installed
 
 SIZE = (48, 64)
@@ -109,7 +107,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, Fracti
 
 
 def read(path: Path, wanted: Decode = "cpu", *, packets: bool = False) -> list[Picture]:
-    source = VideoSource(SourceUri(str(path)), 5.0, Decoding(wanted), packets=packets)
+    source = video_source(path, decode=wanted, packets=packets)
     try:
         return list(source)
     finally:
@@ -346,7 +344,7 @@ def test_drawing_spoils_no_later_picture(
     for number, image in enumerate(images):
         image[:8, : 8 * number] = 0
     path = clips.write(tmp_path / name, images, codec=codec, pix_fmt=pix_fmt)
-    source = VideoSource(SourceUri(str(path)), 5.0)
+    source = video_source(path)
     for picture in source:
         assert clips.quarters(picture.image) == "RG BW"
         picture.image[:] = 99

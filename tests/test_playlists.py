@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.capture.open import open_source
-from centernetd.config.secret import SourceUri
+from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError
 from centernetd.flow import Frame, Result
 from tests import clips, web
-from tests.capturing import House
+from tests.capturing import House, stream
 from tests.fakes import PATIENCE, detections, wait_until
 from tests.playlists import LIVE, RATE, Sliding, segments
 from tests.raw_web import Answer, Request, answering, head, ranged
@@ -28,7 +27,7 @@ def test_a_lossless_stream_keeps_the_pace_of_a_sliding_playlist(tmp_path: Path) 
     seen: list[tuple[Frame, int]] = []
     with web.serving(Sliding(segments(tmp_path, seconds=20))) as url:
         house = House(f"{url}{LIVE}", policy="lossless", depth=8)
-        house.stage._opener = open_source
+        house.stage._opener = open_stream
         reading = threading.Thread(target=house.run, daemon=True)
         reading.start()
 
@@ -59,7 +58,7 @@ TARGET = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
 
 
 def numbers(url: str, *, once: bool = True) -> list[int]:
-    with closing(open_source(SourceUri(url), 20.0, once=once)) as source:
+    with closing(open_stream(stream(url, 20.0, policy="lossless" if once else "live"))) as source:
         assert source.info.in_bursts
         return [clips.number_of(picture.image) for picture in source]
 
@@ -189,7 +188,7 @@ def test_a_complete_playlist_is_read_once(parts: list[Path], never_ends: bool) -
     with answering(served({"/a.m3u8": listed(*parts), **pages})) as server:
         house = House(f"{server.url}/a.m3u8", policy="live")
         house.stage._stream = replace(house.stage._stream, never_ends=never_ends)
-        house.stage._opener = open_source
+        house.stage._opener = open_stream
         reading = threading.Thread(target=house.run, daemon=True)
         reading.start()
         if never_ends:
@@ -212,7 +211,7 @@ def test_a_live_playlist_that_gets_its_end_is_asked_for_again(parts: list[Path])
 
     with answering(answer) as server:
         house = House(f"{server.url}/a.m3u8", policy="live")
-        house.stage._opener = open_source
+        house.stage._opener = open_stream
         reading = threading.Thread(target=house.run, daemon=True)
         reading.start()
         wait_until(lambda: house.lane.ledger.read().captured > len(EVERY))

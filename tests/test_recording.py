@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centernetd.capture.copying import Copying
-from centernetd.capture.video import VideoSource
 from centernetd.config import RecordConfig
-from centernetd.config.secret import SourceUri
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet, StreamStatus
 from centernetd.sink.file import OutputFile
@@ -22,6 +20,7 @@ from centernetd.sink.recording import Accounts, Fate, PreRoll, Recording
 from centernetd.sink.stage import Settled
 from centernetd.sink.storage import Storage
 from tests import clips
+from tests.capturing import video_source
 from tests.sinks import NOON, coded, decode
 
 STEP = 0.2  # seconds between frames; a key frame each second
@@ -232,7 +231,7 @@ def numbers_in(path: Path) -> list[int]:
 def of_an_open_group(root: Path, codec: str, encoding: dict[str, str]) -> list[Packet]:
     """The packets of 40 numbered pictures, with B-frames across each key frame; NOON on."""
     clip = clips.count(root / "clip.mkv", 40, codec=codec, encoding=encoding)
-    source = VideoSource(SourceUri(str(clip)), 5.0, packets=True)
+    source = video_source(clip, packets=True)
     copying, time_base = Copying(), source.info.time_base
     packets = [
         packet

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centernetd.capture.splice import Splice
-from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from tests import clips
+from tests.capturing import video_source
 
 MILLISECONDS = Fraction(1, 1000)
 HOUR = 3_600_000
@@ -122,7 +121,7 @@ def test_recordings_joined_end_to_end_lose_nothing(
         for n, start in enumerate(starts)
     ]
     joined = clips.joined(tmp_path / "whole.ts", *parts)
-    source = VideoSource(SourceUri(str(joined)), 5.0, packets=True)
+    source = video_source(joined, packets=True)
     pictures = list(source)
     source.close()
     assert len(pictures) == 24 * len(starts)

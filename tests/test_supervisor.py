@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from centernetd.capture import open as opening
-from centernetd.config import Config, load
-from centernetd.config.secret import SourceUri
+from centernetd.config import Config, StreamConfig, load
 from centernetd.errors import CenternetdError, ConfigError, EngineError, ModelError, StartupError
 from centernetd.flow import Reason, Result, StageName
 from centernetd.inference.detector import Detector
@@ -62,7 +61,7 @@ class House:
         self._before = set(threading.enumerate())
         monkeypatch.setattr(supervising, "load_detector", self._load)
         monkeypatch.setattr(Notifier, "_send", lambda _, message: self._said.append(message))
-        monkeypatch.setattr(opening, "open_source", self._open)
+        monkeypatch.setattr(opening, "VideoSource", self._open)
         self.supervise(cam=CAMERA)
 
     def supervise(self, **streams: dict[str, Any]) -> None:
@@ -80,9 +79,9 @@ class House:
         self.before_loading()
         return Detector(self.engine, plain(), pool)
 
-    def _open(self, uri: SourceUri, _timeout: float, *_: object, **__: object) -> FakeSource:
+    def _open(self, stream: StreamConfig, _decoding: object) -> FakeSource:
         made = FakeSource([picture(40 * n, 48, 64) for n in range(FRAMES)])
-        self.sources.append(made if uri.is_file else Camera())
+        self.sources.append(made if stream.from_file else Camera())
         return self.sources[-1]
 
     def when_running(self, act: Callable[[], object]) -> Callable[[], None]:

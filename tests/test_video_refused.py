@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from centernetd.capture import container
-from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from tests import clips
+from tests.capturing import video_source
 from tests.test_video_source import pictures, source
 
 
@@ -83,12 +82,12 @@ def test_opening_and_closing_leaves_no_descriptor_behind(tmp_path: Path) -> None
 def test_a_server_that_says_nothing_is_given_up_within_the_timeout(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        uri = SourceUri(f"{scheme}://user:hunter2@127.0.0.1:{port}/cam")
+        uri = f"{scheme}://user:hunter2@127.0.0.1:{port}/cam"
         failed: list[SourceError] = []
 
         def connect() -> None:
             with pytest.raises(SourceError) as caught:
-                VideoSource(uri, timeout=0.5)
+                video_source(uri, 0.5)
             failed.append(caught.value)
 
         trying = threading.Thread(target=connect, daemon=True)
@@ -103,7 +102,7 @@ def test_a_refused_connection_is_told_without_the_password() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(SourceError, match="can't be opened: connection refused") as caught:
-        VideoSource(SourceUri(f"rtsp://user:hunter2@127.0.0.1:{port}/cam"), timeout=5)
+        video_source(f"rtsp://user:hunter2@127.0.0.1:{port}/cam")
     assert "hunter2" not in str(caught.value)
 
 

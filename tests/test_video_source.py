@@ -15,16 +15,16 @@ from av.video.reformatter import Colorspace
 
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from tests import clips
+from tests.capturing import video_source
 from tests.clips import BLUE, GREEN, RED, WHITE
 
 SIZE = (48, 64)
 
 
 def source(path: Path) -> VideoSource:
-    return VideoSource(SourceUri(str(path)), timeout=5)
+    return video_source(path)
 
 
 def pictures(path: Path) -> list[Picture]:

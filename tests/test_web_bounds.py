@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from centernetd.capture import web
-from centernetd.capture.open import open_source
-from centernetd.config.secret import SourceUri
+from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError
 from tests import clips
+from tests.capturing import stream
 from tests.raw_web import Request, answering, forever, head
 
 MOST = 4 << 20
@@ -25,7 +25,7 @@ PART = b"--xx\r\nContent-Type: image/jpeg\r\n"
 
 
 def read(url: str, timeout: float = 20.0, *hosts: str) -> list[object]:
-    with closing(open_source(SourceUri(url), timeout, follow_hosts=hosts)) as source:
+    with closing(open_stream(stream(url, timeout, follow_hosts=hosts))) as source:
         return list(source)
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.capture.open import open_source, stream_opener
-from centernetd.config import StreamConfig, load
-from centernetd.config.secret import SourceUri
+from centernetd.capture.open import open_stream
+from centernetd.config import load
 from centernetd.errors import SourceError
 from centernetd.flow import StreamState
 from tests import clips
-from tests.capturing import House
+from tests.capturing import House, stream
 from tests.raw_web import Request, answering, head, ranged
 
 FRAMES = 60
@@ -28,7 +27,7 @@ def clip(request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
 
 
 def numbers(url: str, timeout: float = 10.0) -> list[int]:
-    with closing(open_source(SourceUri(url), timeout, once=True)) as source:
+    with closing(open_stream(stream(url, timeout, policy="lossless"))) as source:
         return [clips.number_of(picture.image) for picture in source]
 
 
@@ -109,9 +108,7 @@ def test_a_redirected_file_is_resumed(clip: bytes) -> None:
 def test_its_stream_ends_with_it(clip: bytes) -> None:
     with answering(lambda request: ranged(request, clip)) as server:
         house = House(f"{server.url}/a.mp4", policy="lossless")
-        house.stage._opener = stream_opener(
-            StreamConfig("cam", SourceUri(f"{server.url}/a.mp4"), policy="lossless")
-        )
+        house.stage._opener = open_stream
         reading = threading.Thread(target=house.run, daemon=True)
         reading.start()
         reading.join(60)
@@ -145,6 +142,6 @@ def test_what_is_a_file_and_what_is_live(
 ) -> None:
     text = f"version: 1\nstreams: {{cam: {{source: '{source}', policy: {policy}}}}}\n"
     (tmp_path / "config.yaml").write_text(text)
-    stream = load(tmp_path / "config.yaml").streams["cam"]
-    assert (stream.policy, stream.from_file) == (decided, is_file)
-    assert (stream.record.segment is None) is is_file
+    loaded = load(tmp_path / "config.yaml").streams["cam"]
+    assert (loaded.policy, loaded.from_file) == (decided, is_file)
+    assert (loaded.record.segment is None) is is_file

@@ -11,15 +11,14 @@ import pytest
 from av.video.reformatter import Colorspace
 
 from centernetd.capture import decoding
-from centernetd.capture.decoding import Decoding
-from centernetd.capture.open import open_source
-from centernetd.config.secret import SourceUri
+from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError
 from tests import clips
+from tests.capturing import stream
 from tests.gpu.probe import entries, on_gpu
 
 pytestmark = on_gpu
-DEMO = SourceUri(str(Path(__file__).parents[2] / "assets" / "demo.mp4"))
+DEMO = Path(__file__).parents[2] / "assets" / "demo.mp4"
 FRAMES = 250
 FARTHEST = 2  # levels between two decoders' pictures
 
@@ -29,7 +28,7 @@ def test_the_gpu_can_be_opened_beside_an_engine() -> None:
 
 
 def test_every_picture_is_that_of_software() -> None:
-    own, software = (open_source(DEMO, 5, Decoding(wanted)) for wanted in ("cuda", "cpu"))
+    own, software = (open_stream(stream(DEMO, decode=wanted)) for wanted in ("cuda", "cpu"))
     count, farthest = 0, 0
     for mine, theirs in zip(own, software, strict=True):
         away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
@@ -60,9 +59,7 @@ def test_what_is_tagged_and_shaped_and_turned_stays_so(
         ),
         matrix,
     )
-    own, software = (
-        list(open_source(SourceUri(str(path)), 5, Decoding(wanted))) for wanted in ("cuda", "cpu")
-    )
+    own, software = (list(open_stream(stream(path, decode=wanted))) for wanted in ("cuda", "cpu"))
     assert len(own) == 5
     for mine, theirs in zip(own, software, strict=True):
         away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
@@ -73,16 +70,16 @@ def test_what_is_tagged_and_shaped_and_turned_stays_so(
 
 def test_a_video_that_the_gpu_does_not_know_is_left_to_software(tmp_path: Path) -> None:
     path = clips.count(tmp_path / "444.mp4", 20, (256, 320), pix_fmt="yuv444p")
-    source = open_source(SourceUri(str(path)), 5, Decoding("auto"))
+    source = open_stream(stream(path, decode="auto"))
     assert [clips.number_of(picture.image) for picture in source] == list(range(20))
     assert source.info.decoder == "h264"
     with pytest.raises(SourceError, match="the GPU doesn't decode this h264 of 320x256"):
-        list(open_source(SourceUri(str(path)), 5, Decoding("cuda")))
+        list(open_stream(stream(path, decode="cuda")))
 
 
 def test_opening_and_closing_leaks_nothing() -> None:
     def read() -> None:
-        source = open_source(DEMO, 5, Decoding("cuda"))
+        source = open_stream(stream(DEMO, decode="cuda"))
         assert len(list(islice(source, 3))) == 3
         source.close()
 

@@ -16,7 +16,7 @@ from centernetd.bench.bench_streams import file_stream
 from centernetd.bench.clip import Clip
 from centernetd.bench.overhead import overhead
 from centernetd.bench.profile import profile
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
 from centernetd.capture.timeline import Timeline
 from centernetd.config import Config, MetricsConfig, StorageConfig, StreamConfig
@@ -93,7 +93,7 @@ def _stage_costs(
 ) -> tuple[dict[str, float], int]:
     """Return each stage's CPU seconds per frame, and the number of frames in the clip."""
     costs = {}
-    source = open_source(stream.source, stream.stall_timeout)
+    source = open_stream(stream)
     costs["decode"], frames = _cpu_seconds(lambda _: None, source)
     source.close()
     pictures = _sample(stream)
@@ -151,7 +151,7 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
     first = _sample(stream, 1)[0]
     started = time.perf_counter()
     with _Recording(folder / "serial.mp4", stream, first) as recording:
-        for picture in open_source(stream.source, stream.stall_timeout):
+        for picture in open_stream(stream):
             views = detector.fill(slot, [picture.image], [wanted])
             rows = session.run(["detections"], {"frames": slot.rows[:1]})[0]
             (found,), _ = postprocess(rows, None, views, nms_iou)
@@ -212,7 +212,7 @@ def _wanted(detector: Detector, stream: StreamConfig) -> Wanted:
 
 
 def _sample(stream: StreamConfig, count: int = SAMPLE) -> Sequence[Picture]:
-    source = open_source(stream.source, stream.stall_timeout)
+    source = open_stream(stream)
     pictures = list(islice(source, count))
     source.close()
     return pictures

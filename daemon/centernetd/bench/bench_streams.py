@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from centernetd.bench.clip import Clip
 from centernetd.bench.load import Load, Plan, run
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.config import StreamConfig, load
 from centernetd.errors import ConfigError, EngineError
 
@@ -118,7 +118,7 @@ def make_clip(stream: StreamConfig, workload: Workload, path: Path) -> None:
 
 def _endlessly(stream: StreamConfig) -> Iterator[NDArray[np.uint8]]:
     while True:
-        source = open_source(stream.source, stream.stall_timeout)
+        source = open_stream(stream)
         try:
             for picture in source:
                 yield picture.image

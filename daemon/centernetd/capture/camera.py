@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from centernetd.capture.source import Picture, SourceInfo
+from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.config.camera import FORMATS, CameraAddress
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
@@ -21,8 +21,10 @@ _POLL = 1
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(_POLL))
 
 
-class CameraSource:
+class CameraSource(Source):
     """A camera under /dev. Its pictures have no pts; they are timed by their capture."""
+
+    damaged = held_back = 0
 
     def __init__(self, uri: SourceUri, timeout: float) -> None:
         """Open ``uri``, as in `CameraAddress`; wait at most ``timeout`` seconds for a picture.
@@ -35,7 +37,6 @@ class CameraSource:
         address = CameraAddress.parse(uri.reveal())
         self._device = Path(address.device)
         self._timeout = timeout
-        self.damaged = self.held_back = 0
         self._refuse_if_absent()
         self._capture = cv2.VideoCapture(address.device, cv2.CAP_V4L2)
         try:
@@ -43,7 +44,12 @@ class CameraSource:
         except SourceError:
             self.close()
             raise
-        self.info = SourceInfo(codec=self._fourcc().lower(), decoder="v4l2", time_base=_TIME_BASE)
+        self._info = SourceInfo(codec=self._fourcc().lower(), decoder="v4l2", time_base=_TIME_BASE)
+
+    @property
+    def info(self) -> SourceInfo:
+        """Properties of the camera."""
+        return self._info
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures forever; skip those that can't be decoded.

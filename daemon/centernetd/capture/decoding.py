@@ -7,7 +7,7 @@ import platform
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from centernetd.config.stream import Decode
+from centernetd.config.stream import StreamConfig
 from centernetd.cuda import Device, has_nvidia_device
 from centernetd.errors import EngineError, SourceError
 
@@ -64,15 +64,13 @@ def _accelerator(device: int) -> HWAccel:
 class Decoding:
     """The decoder of one stream, shared by its successive sources.
 
-    ``wanted`` is ``auto``, ``cuda`` or ``cpu``; ``device`` is the GPU number. With ``auto``,
-    a GPU decoder that failed is not tried again.
+    With ``decode: auto``, a GPU decoder that failed is not tried again.
     """
 
-    def __init__(self, wanted: Decode = "cpu", device: int = 0, stream: str = "") -> None:
-        self._wanted = wanted
-        self.device = device
+    def __init__(self, stream: StreamConfig) -> None:
+        self.device = stream.device
         self._stream = stream
-        self._gave_up = wanted == "cpu"
+        self._gave_up = stream.decode == "cpu"
 
     def accelerator(self) -> HWAccel | None:
         """Return the accelerator to open the next source with; None means software.
@@ -115,10 +113,10 @@ class Decoding:
         if not self._gave_up:
             self._gave_up = True
             message = "decoded on the CPU from now on: %s"
-            log.warning(message, problem, extra={"stream": self._stream or None})
+            log.warning(message, problem, extra={"stream": self._stream.name})
 
     def _refuse_if_demanded(self, problem: str) -> None:
-        if self._wanted == "cuda":
+        if self._stream.decode == "cuda":
             raise SourceError(
                 f"can't be decoded on the GPU: {problem}; set decode: auto", "open_failed"
             )

@@ -1,70 +1,85 @@
 """Choosing and opening the class that reads a source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from centernetd.capture.camera import CameraSource
-from centernetd.capture.decoding import Decoding
-from centernetd.capture.file import FileSource
-from centernetd.capture.source import Source
+from centernetd.capture.decoding import Decoding, GpuDecoderError
+from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.capture.video import VideoSource
-from centernetd.config.secret import SourceUri
-from centernetd.config.stream import StreamConfig, Transport
+from centernetd.config import StreamConfig
 
 
-def open_source(
-    uri: SourceUri,
-    timeout: float,
-    decoding: Decoding | None = None,
-    *,
-    packets: bool = False,
-    transport: Transport = "tcp",
-    follow_hosts: Sequence[str] = (),
-    once: bool | None = None,
-) -> Source:
-    """Open ``uri``; ``timeout`` seconds limit opening it and, on a network, each read.
+def open_stream(stream: StreamConfig, decoding: Decoding | None = None) -> Source:
+    """Open the source of ``stream``; its pictures carry their packets if these are recorded.
 
-    ``decoding``, which is shared by successive sources, selects the decoder; by default it is
-    software. With ``packets``, pictures carry their packets. ``transport`` is used by rtsp://.
-    http(s):// may lead to its own host and to ``follow_hosts``. A source read ``once`` is
-    treated as a file, wherever it is; with None only paths are.
+    ``decoding`` selects the decoder. A stream that is reopened passes the same one each time, so
+    that a GPU decoder that failed is not tried again.
 
     Raises
     ------
     SourceError
         When it can't be opened.
     """
-    if uri.scheme == "v4l2":
-        return CameraSource(uri, timeout)
-    once = uri.is_file if once is None else once
-    opener = partial(
-        VideoSource,
-        uri,
-        timeout,
-        decoding or Decoding(),
-        packets=packets,
-        transport=transport,
-        follow_hosts=follow_hosts,
-        once=once,
-    )
-    if once and not (uri.is_file and Path(uri.reveal()).is_fifo()):
-        return FileSource(opener)
-    return opener()
+    if stream.source.scheme == "v4l2":
+        return CameraSource(stream.source, stream.stall_timeout)
+    opener = partial(VideoSource, stream, decoding or Decoding(stream))
+    is_pipe = stream.source.is_file and Path(stream.source.reveal()).is_fifo()
+    return FileSource(opener) if stream.from_file and not is_pipe else opener()
 
 
-def stream_opener(stream: StreamConfig, *, packets: bool = False) -> Callable[..., Source]:
-    """Return a function that opens the sources of ``stream`` one after another."""
-    return partial(
-        open_source,
-        decoding=Decoding(stream.decode, stream.device, stream.name),
-        packets=packets,
-        transport=stream.transport,
-        follow_hosts=stream.follow_hosts,
-        once=stream.from_file,
-    )
+class FileSource(Source):
+    """A file that is reread by software if the GPU's decoder fails, so that no picture is lost."""
 
+    def __init__(self, opener: Callable[[], VideoSource]) -> None:
+        """Open the file with ``opener``, which must open the same one each time.
 
-def open_stream(stream: StreamConfig, *, packets: bool = False) -> Source:
-    """Open the source of ``stream``; raise SourceError when it can't be opened."""
-    return stream_opener(stream, packets=packets)(stream.source, stream.stall_timeout)
+        Raises
+        ------
+        SourceError
+            When it can't be opened or has no video.
+        """
+        self._open = opener
+        try:
+            self._source = opener()
+        except GpuDecoderError:
+            self._source = opener()
+
+    @property
+    def info(self) -> SourceInfo:
+        """Properties of the file."""
+        return self._source.info
+
+    @property
+    def damaged(self) -> int:
+        """Packets that could not be decoded in the last reading."""
+        return self._source.damaged
+
+    @property
+    def held_back(self) -> int:
+        """Always 0: every picture of a file is returned."""
+        return self._source.held_back
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield each picture exactly once.
+
+        Raises
+        ------
+        SourceError
+            When reading the file fails.
+        """
+        given = 0
+        try:
+            for picture in self._source:
+                given += 1
+                yield picture
+        except GpuDecoderError:
+            self._source.close()
+            self._source = self._open()
+            yield from islice(self._source, given, None)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from centernetd.capture.decoding import Decoding
 from centernetd.capture.intake import Intake
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.capture.pacing import Backoff
 from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture, Source
 from centernetd.capture.turn import Turn, TurnOverError
 from centernetd.config import StreamConfig
-from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
 from centernetd.flow import Lane, Meters, StreamState
 
@@ -23,7 +23,7 @@ GRACE = 5.0
 """Seconds after a stall in which a library may still return by itself."""
 _STALL = 0.9  # of stall_timeout: with a check every half second, 10 s are kept on a busy machine
 
-Opener = Callable[[SourceUri, float], Source]
+Opener = Callable[[StreamConfig, Decoding], Source]
 
 
 class CaptureStage:
@@ -44,7 +44,7 @@ class CaptureStage:
         lane: Lane,
         meters: Meters,
         stop: threading.Event,
-        opener: Opener = open_source,
+        opener: Opener = open_stream,
     ) -> None:
         """Read ``stream`` into ``lane``; tests replace ``opener``."""
         self._stream = stream
@@ -52,6 +52,7 @@ class CaptureStage:
         self._status = lane.status
         self._stop = stop
         self._opener = opener
+        self._decoding = Decoding(stream)
         self._intake = Intake(stream, lane, meters, stop)
         self._reminder = Reminder()
         self._failure_told = True
@@ -156,7 +157,7 @@ class CaptureStage:
         self._patient = (
             self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
         )
-        source = self._opener(self._stream.source, self._stream.stall_timeout)
+        source = self._opener(self._stream, self._decoding)
         try:
             turn.resume()
             finished = source.info.complete and not self._stream.never_ends

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import cast
@@ -29,11 +29,11 @@ from centernetd.capture.feed import Feed, open_feed
 from centernetd.capture.gate import DamageGate, is_key
 from centernetd.capture.packets import MOST_REORDERED, PacketCopier
 from centernetd.capture.pixels import ToBgr, orientation_of, upright
-from centernetd.capture.source import Picture, SourceInfo
+from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.capture.splice import Splice
 from centernetd.capture.web import Allowance
 from centernetd.config.secret import SourceUri
-from centernetd.config.stream import Transport
+from centernetd.config.stream import StreamConfig, Transport
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import UPRIGHT, Orientation
 
@@ -42,25 +42,15 @@ _IN_DECODING_ORDER = frozenset({"asf", "avi", "h264", "hevc"})  # formats withou
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 
 
-class VideoSource:
+class VideoSource(Source):
     """A file or network stream, decoded to BGR by one thread or the GPU."""
 
-    def __init__(
-        self,
-        uri: SourceUri,
-        timeout: float,
-        decoding: Decoding | None = None,
-        *,
-        packets: bool = False,
-        transport: Transport = "tcp",
-        follow_hosts: Sequence[str] = (),
-        once: bool | None = None,
-    ) -> None:
-        """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
+    damaged = 0
 
-        ``decoding`` selects the decoder, software by default. With ``packets``, pictures carry
-        their packets. ``transport`` is that of rtsp://; ``follow_hosts`` and ``once`` are as in
-        `open_source`.
+    def __init__(self, stream: StreamConfig, decoding: Decoding) -> None:
+        """Open the source of ``stream`` with the decoder that ``decoding`` selects.
+
+        ``stream.stall_timeout`` seconds limit opening and, on a network, each read.
 
         Raises
         ------
@@ -69,18 +59,21 @@ class VideoSource:
         SourceError
             When it can't be opened or has no video.
         """
-        self._live = not (uri.is_file if once is None else once)
+        uri, timeout = stream.source, stream.stall_timeout
+        self._live = not stream.from_file
         self._timeout = timeout
-        self._decoding = decoding or Decoding()
+        self._decoding = decoding
         self._allowance = Allowance(timeout)
         self._feed: Feed | None = None
         if uri.is_web:
-            self._feed = open_feed(uri, self._allowance, follow_hosts, once=not self._live)
-        self._container = self._opened(uri, transport)
+            self._feed = open_feed(uri, self._allowance, stream.follow_hosts, once=stream.from_file)
+        self._container = self._opened(uri, stream.transport)
         try:
             self._stream = video_of(self._container)
             self._guessed = not self._live and self._container.format.name in _IN_DECODING_ORDER
-            self._copier = PacketCopier(self._stream, told=not self._guessed) if packets else None
+            self._copier = (
+                PacketCopier(self._stream, told=not self._guessed) if stream.copies else None
+            )
         except SourceError:
             self.close()
             self._check_feed()  # where it broke off, there is no video yet
@@ -97,7 +90,7 @@ class VideoSource:
         self._next_dts = 0
         self._decoded: deque[int] = deque(maxlen=MOST_REORDERED + 1)  # their dts
         self._untimed = self._live and self._container.format.name in _UNTIMED
-        self.info = SourceInfo(
+        self._info = SourceInfo(
             codec=context.codec.canonical_name,
             decoder=self._decoder,
             time_base=self._stream.time_base or Fraction(1, 90_000),
@@ -107,11 +100,10 @@ class VideoSource:
             has_sound=bool(self._container.streams.audio),
         )
         self._whole = WholePictures(self._stream, live=self._live)
-        self._gate = DamageGate(self.info.codec, timeout / 2, time.monotonic())
+        self._gate = DamageGate(self._info.codec, timeout / 2, time.monotonic())
         self._ending = Ending(self._container, self._stream)
-        self._splice = Splice(self.info.time_base)
+        self._splice = Splice(self._info.time_base)
         self._fruitless = 0  # packets since the last whole picture
-        self.damaged = 0
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.
@@ -148,7 +140,7 @@ class VideoSource:
             reason = "over_limit" if isinstance(error, MemoryError) else "read_failed"
             raise SourceError(f"reading stopped: {why_decoding_failed(error)}", reason) from None
         if not self._live:
-            pictured = self._expected_pts * self.info.time_base
+            pictured = self._expected_pts * self._info.time_base
             self._ending.check(pictured, cut=self._splice.cuts > 0)
 
     def _packets(self) -> "Iterator[Packet[Stream]]":
@@ -226,6 +218,11 @@ class VideoSource:
             raise self._gpu_failed(said(error)) from None
 
     @property
+    def info(self) -> SourceInfo:
+        """Properties of the source; ``decoder`` changes if the GPU's is given up."""
+        return self._info
+
+    @property
     def held_back(self) -> int:
         """Pictures counted as damaged only because no intact one preceded them."""
         return self._gate.held_back
@@ -281,10 +278,10 @@ class VideoSource:
         """Publish the decoder in use; raise SourceError if the GPU is required and not used."""
         if self._awaits_gpu and not self._on_gpu:
             self._awaits_gpu = False
-            what = f"{self.info.codec} of {frame.width}x{frame.height}"
+            what = f"{self._info.codec} of {frame.width}x{frame.height}"
             self._decoding.give_up(f"the GPU doesn't decode this {what}")
-        if self._decoder != self.info.decoder:
-            self.info = replace(self.info, decoder=self._decoder)
+        if self._decoder != self._info.decoder:
+            self._info = replace(self._info, decoder=self._decoder)
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
         self._note_decoder(frame)
@@ -293,7 +290,7 @@ class VideoSource:
         return Picture(
             image=upright(self._to_bgr(self._in_memory(frame)), orientation),
             pts=self._pts(frame),
-            time_base=frame.time_base or self.info.time_base,
+            time_base=frame.time_base or self._info.time_base,
             decode_seconds=time.monotonic() - started,
             packets=() if self._copier is None else self._copier.take(orientation, aspect),
             is_key=is_key(frame),

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.capture.open import open_source
+from centernetd.capture.open import open_stream
 from centernetd.capture.source import Source
 from centernetd.commands.agreement import Agreement, agreement
-from centernetd.config import SourceUri, shown
+from centernetd.config import SourceUri, StreamConfig, shown
 from centernetd.errors import SourceError
 from centernetd.flow import Detections
 from centernetd.inference.engines.ort import OrtCpuEngine
@@ -121,7 +121,7 @@ def _open(video: str) -> Source:
     uri = SourceUri(video)
     if uri.is_file and (path := Path(uri.reveal())).exists() and not path.is_file():
         raise SourceError("it is not a regular file")  # a named pipe may block forever
-    return open_source(uri, _TIMEOUT)
+    return open_stream(StreamConfig("calibrate", uri, stall_timeout=_TIMEOUT, decode="cpu"))
 
 
 def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int]:

@@ -136,7 +136,7 @@ def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Nee
 
 
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
-    source = open_stream(stream, packets=stream.copies)
+    source = open_stream(stream)
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
             return _run_serially(stream, fps, source, detector, Storage(Path(folder)))

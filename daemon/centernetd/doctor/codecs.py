@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from centernetd.bench.clip import Clip
-from centernetd.capture.decoding import Decoding, try_gpu
-from centernetd.capture.open import open_source
-from centernetd.config import SourceUri
+from centernetd.capture.decoding import try_gpu
+from centernetd.capture.open import open_stream
+from centernetd.config import SourceUri, StreamConfig
 from centernetd.config.stream import Decode
 from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import SinkError, SourceError
@@ -54,8 +54,9 @@ def _encode(encoder: str, path: Path) -> str | None:
 
 
 def _decode(path: Path, decoder: Decode) -> str | None:
+    stream = StreamConfig("doctor", SourceUri(str(path)), stall_timeout=_TIMEOUT, decode=decoder)
     try:
-        source = open_source(SourceUri(str(path)), _TIMEOUT, Decoding(decoder))
+        source = open_stream(stream)
         try:
             pictures = sum(1 for _ in source)
         finally:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from centernetd.capture.open import stream_opener
 from centernetd.capture.stage import CaptureStage
 from centernetd.config import StreamConfig
 from centernetd.flow import Backpressure, Budget, Lane, Meters, StageName
@@ -75,13 +74,12 @@ def make_stages(stream: StreamConfig, lane: Lane, around: Surroundings) -> Strea
         If it names a label that the model does not have.
     """
     wanted, stop = wanted_by(stream, around.model), threading.Event()
-    opener = stream_opener(stream, packets=stream.copies)
     lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
     return StreamStages(
         stream=stream,
         lane=lane,
         wanted=wanted,
-        capture=CaptureStage(stream, lane, around.meters, stop, opener),
+        capture=CaptureStage(stream, lane, around.meters, stop),
         sinks=make_sinks(stream, lane, around, wanted),
         stop=stop,
     )
