@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -26,14 +26,14 @@ from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
-from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
+from centernetd.flow import Detections, Frame, Result, StreamStatus
 from centernetd.sink import file as file_module
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.privacy import Blur
 from centernetd.sink.recorder import PacketRecorder, Recorder
-from centernetd.sink.recording import FROM_CAMERA
 from centernetd.sink.retention import Retention
+from centernetd.sink.segments import FROM_CAMERA
+from centernetd.sink.stage import SinkContext
 from centernetd.sink.storage import Storage
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
@@ -86,14 +86,12 @@ def _decode(record: Callable[[Picture, int], None] | None) -> None:
 
 
 def _annotating(folder: Path) -> Callable[[Picture, int], None]:
-    recorder = Recorder(
-        "x", ONE_FILE, Storage(folder), (), StreamStatus(), Meters(), blur=Blur("x")
-    )
+    recorder = Recorder(_context(folder))
     return lambda picture, number: _discard(recorder.write(_result(picture.image, number)))
 
 
 def _copying(folder: Path) -> Callable[[Picture, int], None]:
-    recorder = PacketRecorder("x", COPY, Storage(folder), StreamStatus(), from_file=False)
+    recorder = PacketRecorder(_context(folder))
     moved = Copying()
 
     def record(picture: Picture, number: int) -> None:
@@ -101,6 +99,11 @@ def _copying(folder: Path) -> Callable[[Picture, int], None]:
             recorder.feed(packet)
 
     return record
+
+
+def _context(folder: Path, name: str = "x") -> SinkContext:
+    stream = StreamConfig(name, SourceUri("rtsp://192.0.2.1/"), record=ONE_FILE)
+    return SinkContext(stream, Storage(folder))
 
 
 def _discard(_: object) -> None:
@@ -152,10 +155,7 @@ def _record_all(folder: Path, images: Sequence[NDArray[np.uint8]]) -> list[Strea
     statuses = [StreamStatus() for _ in range(STREAMS)]
 
     def record(number: int) -> None:
-        status = statuses[number]
-        recorder = Recorder(
-            f"s{number}", ONE_FILE, Storage(folder), (), status, Meters(), blur=Blur("x")
-        )
+        recorder = Recorder(replace(_context(folder, f"s{number}"), status=statuses[number]))
         started, pause = time.monotonic(), threading.Event()
         for count in range(RATE * SECONDS):
             pause.wait(max(0.0, started + count / RATE - time.monotonic()))

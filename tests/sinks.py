@@ -7,15 +7,20 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.config import StreamConfig
+from centernetd.config.secret import SourceUri
 from centernetd.flow import Backpressure, Detections, Frame, Lane, Packet, Result, StageName
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4
-from centernetd.sink.recording import FROM_CAMERA
+from centernetd.sink.segments import FROM_CAMERA
+from centernetd.sink.stage import SinkContext
+from centernetd.sink.storage import Storage
 
 MILLISECOND = Fraction(1, 1000)
 NOON = 1_700_000_000.0 // 3600 * 3600  # some full hour
@@ -52,6 +57,12 @@ def result(
         wall_time=NOON + number * 0.04 if wall_time is None else wall_time,
     )
     return Result(frame, detections() if found is None else found)
+
+
+def sink_context(root: Path, *, from_file: bool = False, **stream: Any) -> SinkContext:
+    """What the sinks of "gate" are built from; `stream` are fields of its configuration."""
+    source = SourceUri("/gate.mp4" if from_file else "rtsp://192.0.2.1/")
+    return SinkContext(StreamConfig("gate", source, **stream), Storage(root), ["face"])
 
 
 def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ from centernetd.flow import Detections, Filter
 from centernetd.sink.events import EventLog, made_from_file
 from centernetd.sink.file import OutputFile
 from centernetd.sink.stage import Settled
-from centernetd.sink.storage import Storage
-from tests.sinks import NOON, detections, file_size_limit, result
+from tests.sinks import NOON, detections, file_size_limit, result, sink_context
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
 
@@ -23,7 +23,7 @@ def open_log(
     root: Path, path: str = HOURLY, when: str = "detections", *, from_file: bool = False
 ) -> EventLog:
     config = EventsConfig.model_validate({"when": when, "path": path})
-    return EventLog("gate", config, Storage(root), ["face"], from_file=from_file)
+    return EventLog(sink_context(root, events=config, from_file=from_file))
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -32,7 +32,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 def test_only_what_counts_is_written(tmp_path: Path) -> None:
     config = EventsConfig(path="{stream}.jsonl")
-    log = EventLog("gate", config, Storage(tmp_path), ["face"], shows=Filter(0.4))
+    log = EventLog(replace(sink_context(tmp_path, events=config), shows=Filter(0.4)))
     weak, strong = (detections((0, 0, 9, 9), score=score) for score in (0.39, 0.4))
     assert [log.wants(result(0, found=found)) for found in (weak, strong)] == [False, True]
     every = Detections(

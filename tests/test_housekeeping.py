@@ -18,8 +18,8 @@ from centernetd.sink import housekeeping as housekeeping_module
 from centernetd.sink import outputs, retention
 from centernetd.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
 from centernetd.sink.lockfile import said_in
-from centernetd.sink.recording import FROM_CAMERA
 from centernetd.sink.retention import LEAP_LASTS, Retention
+from centernetd.sink.segments import FROM_CAMERA
 from centernetd.sink.storage import LOCK_NAME, Storage
 from tests.fakes import wait_until
 from tests.sinks import NOON, decode, tear

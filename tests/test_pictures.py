@@ -21,14 +21,14 @@ from centernetd.capture.pixels import ToBgr, orientation_of
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig
 from centernetd.config.stream import Decode
-from centernetd.flow import Orientation, Packet, StreamStatus
+from centernetd.flow import Orientation, Packet
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import PacketRecorder
-from centernetd.sink.storage import Storage
 from tests import clips
 from tests.capturing import video_source
 from tests.fake_nvdec import FakeNvdec, installed
+from tests.sinks import sink_context
 
 SIZE = (48, 64)
 SQUARE, WIDE = Fraction(1), Fraction(64, 45)
@@ -417,7 +417,7 @@ def test_a_cut_within_a_file_begins_another(name: str, tmp_path: Path) -> None:
 
     config = RecordConfig(path="gate.mp4", segment=None, video="source")
     out = tmp_path / "out"
-    recorder = PacketRecorder("gate", config, Storage(out), StreamStatus(), from_file=True)
+    recorder = PacketRecorder(sink_context(out, record=config, from_file=True))
     for packet in copied(pictures):
         recorder.feed(packet)
     recorder.close()

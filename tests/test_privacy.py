@@ -1,8 +1,10 @@
 """Blurring: everywhere it must be, nowhere else, and for as long as it must be held."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +13,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from centernetd.config import BlurConfig
-from centernetd.flow import Filter
+from centernetd.flow import EVERYTHING, Filter
 from centernetd.sink import privacy as privacy_module
-from centernetd.sink.privacy import CELLS, GREY, MOST_FRAMES, Blur, cover, fill, mosaic
-from tests.sinks import detections, picture, result
+from centernetd.sink.privacy import CELLS, GREY, MOST_FRAMES, Privacy, cover, fill, mosaic
+from tests.sinks import detections, picture, result, sink_context
 
 Style = Callable[[NDArray[np.uint8]], None]
 STYLES = pytest.mark.parametrize("style", [fill, mosaic])
 SIZE = (80, 80)
+
+
+def hold_back(blur: BlurConfig | None = None, covers: Filter = EVERYTHING) -> Privacy:
+    return Privacy(replace(sink_context(Path(), blur=blur), covers=covers))
 
 
 def boxes(*of: Sequence[float]) -> NDArray[np.float32]:
@@ -37,17 +43,17 @@ def covered(image: NDArray[np.uint8], count: int) -> set[int]:
 
 def run(times: Sequence[int], hold: float) -> list[tuple[int, set[int], int]]:
     """Send frames at these ms; returns which came out, what is covered, and after which frame."""
-    blur, out = Blur("gate", BlurConfig(hold=hold), Filter(0.2)), []
+    privacy, out = hold_back(BlurConfig(hold=hold), Filter(0.2)), []
     count = len(times)
 
     def take(after: int, *, last: bool = False) -> None:
-        while blur.due(last=last):
-            done = blur.take()
+        while privacy.due(last=last):
+            done = privacy.take()
             out.append((done.frame.frame_id, covered(done.frame.image, count), after))
 
     for number, pts in enumerate(times):
         image = np.zeros((8, 20 * count, 3), np.uint8)
-        blur.add(result(number, image, detections(place(number), score=0.2), pts=pts))
+        privacy.add(result(number, image, detections(place(number), score=0.2), pts=pts))
         take(number)
     take(count, last=True)
     return out
@@ -79,32 +85,32 @@ def test_without_a_hold_no_frame_waits() -> None:
 @pytest.mark.parametrize("ticks", [1000, 90000])
 def test_a_hold_of_whole_frames_reaches_the_last_of_them(rate: int, ticks: int) -> None:
     """However the clock of the stream rounds."""
-    blur, reach = Blur("gate", BlurConfig(hold=0.2), Filter(0.2)), rate // 5
+    privacy, reach = hold_back(BlurConfig(hold=0.2), Filter(0.2)), rate // 5
     black = np.zeros((8, 8, 3), np.uint8)
     for number in range(3 * reach + 3):
         found = detections((0, 0, 8, 8)) if number == reach + 1 else detections()
         pts, base = round(number * ticks / rate), Fraction(1, ticks)
-        blur.add(result(number, black.copy(), found, pts=10**9 + pts, time_base=base))
+        privacy.add(result(number, black.copy(), found, pts=10**9 + pts, time_base=base))
     seen = []
-    while blur.due(last=True):
-        seen.append(bool(blur.take().frame.image.any()))
+    while privacy.due(last=True):
+        seen.append(bool(privacy.take().frame.image.any()))
     assert seen == [abs(number - reach - 1) <= reach for number in range(3 * reach + 3)]
 
 
 def test_only_what_passes_is_covered() -> None:
-    blur = Blur("gate", BlurConfig(hold=0), Filter(0.2, frozenset({0})))
+    privacy = hold_back(BlurConfig(hold=0), Filter(0.2, frozenset({0})))
     for number, score in enumerate([0.19, 0.2, 0.9]):
         found = detections((20, 20, 40, 40), score=score)
         found.class_id[:] = number == 2
-        blur.add(result(number, np.zeros((*SIZE, 3), np.uint8), found))
-        assert blur.take().frame.image.any() == (number == 1)
+        privacy.add(result(number, np.zeros((*SIZE, 3), np.uint8), found))
+        assert privacy.take().frame.image.any() == (number == 1)
 
 
 def test_boxes_follow_a_change_of_size() -> None:
-    blur = Blur("gate", BlurConfig(), Filter(0.2))
-    blur.add(result(0, np.zeros((80, 80, 3), np.uint8), detections((40, 20, 60, 30))))
-    blur.add(result(1, np.zeros((160, 40, 3), np.uint8)))
-    first, second = ((blur.due(last=True), blur.take().frame.image)[1] for _ in range(2))
+    privacy = hold_back(BlurConfig(), Filter(0.2))
+    privacy.add(result(0, np.zeros((80, 80, 3), np.uint8), detections((40, 20, 60, 30))))
+    privacy.add(result(1, np.zeros((160, 40, 3), np.uint8)))
+    first, second = ((privacy.due(last=True), privacy.take().frame.image)[1] for _ in range(2))
     assert (first[20:30, 40:60] == GREY).all()
     assert (second[40:60, 20:30] == GREY).all()
     assert not second[100:].any()
@@ -112,10 +118,10 @@ def test_boxes_follow_a_change_of_size() -> None:
 
 
 def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
-    blur, sent = Blur("gate"), result(0, found=detections((0, 0, 9, 9)))
-    blur.add(sent)
-    assert blur.due()
-    assert blur.take() is sent
+    privacy, sent = hold_back(), result(0, found=detections((0, 0, 9, 9)))
+    privacy.add(sent)
+    assert privacy.due()
+    assert privacy.take() is sent
     assert np.array_equal(sent.frame.image, picture())
 
 
@@ -126,11 +132,11 @@ def test_what_waits_is_bounded_in_frames_and_bytes(
     """A camera may say that no time passes. What is known by then is covered all the same."""
     image = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(privacy_module, bound, 10 if bound == "MOST_FRAMES" else 10 * image.nbytes)
-    blur, out, most = Blur("gate", BlurConfig(hold=1), Filter(0.2)), 0, 0
+    privacy, out, most = hold_back(BlurConfig(hold=1), Filter(0.2)), 0, 0
     for number in range(50):
-        blur.add(result(number, image.copy(), detections((0, 0, 8, 8)), pts=number))
-        while blur.due():
-            assert (blur.take().frame.image == GREY).all()
+        privacy.add(result(number, image.copy(), detections((0, 0, 8, 8)), pts=number))
+        while privacy.due():
+            assert (privacy.take().frame.image == GREY).all()
             out += 1
         most = max(most, number + 1 - out)
     assert most == 10

@@ -14,16 +14,23 @@ import pytest
 
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
-from centernetd.flow import Detections, Filter, Meters, Result, StreamStatus
+from centernetd.flow import Detections, Filter, Meters, Result
 from centernetd.sink import privacy as privacy_module
 from centernetd.sink import recorder as recorder_module
 from centernetd.sink import segments as segments_module
-from centernetd.sink.privacy import Blur
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.segments import MOST, TOO_OFTEN
 from centernetd.sink.stage import Settled
-from centernetd.sink.storage import Storage
-from tests.sinks import NOON, decode, detections, file_size_limit, picture, result, times
+from tests.sinks import (
+    NOON,
+    decode,
+    detections,
+    file_size_limit,
+    picture,
+    result,
+    sink_context,
+    times,
+)
 
 
 class FakeMeters(Meters):
@@ -41,17 +48,8 @@ def open_recorder(
     root: Path, blur: BlurConfig | None = None, *, from_file: bool = False, **config: Any
 ) -> Recorder:
     config = {"path": "{stream}.mp4", "segment": None, "codec": "libx264", **config}
-    status, meters, storage = StreamStatus(), FakeMeters(), Storage(root)
-    return Recorder(
-        "gate",
-        RecordConfig(**config),
-        storage,
-        ["face"],
-        status,
-        meters,
-        blur=Blur("gate", blur),
-        from_file=from_file,
-    )
+    record = RecordConfig(**config)
+    return Recorder(sink_context(root, record=record, blur=blur, from_file=from_file))
 
 
 def recordings(root: Path) -> dict[str, int]:
@@ -127,9 +125,9 @@ def test_a_change_of_the_pixels_shape_begins_a_file(tmp_path: Path) -> None:
 
 
 def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
-    status, meters = StreamStatus(), FakeMeters()
     config = RecordConfig(path="{stream}.mp4", segment=None)
-    recorder = Recorder("gate", config, Storage(tmp_path), [], status, meters, blur=Blur("gate"))
+    context, meters = sink_context(tmp_path, record=config), FakeMeters()
+    status, recorder = context.status, Recorder(replace(context, meters=meters))
     assert recorder.close() == Settled()
     for number in range(30):
         recorder.write(result(number))
@@ -170,10 +168,8 @@ def test_only_what_counts_is_drawn_and_all_that_blur_wants_is_covered(tmp_path: 
         np.full((2, 1, 3), (40, 40, 1), np.float32),
     )
     config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264", when="detection")
-    blur, status = Blur("gate", BlurConfig(), Filter(0.2)), StreamStatus()
-    recorder = Recorder(
-        "gate", config, Storage(tmp_path), [], status, FakeMeters(), shows=Filter(0.4), blur=blur
-    )
+    context = sink_context(tmp_path, record=config, blur=BlurConfig())
+    recorder = Recorder(replace(context, shows=Filter(0.4), covers=Filter(0.2)))
     for number, found in enumerate([detections(), weak]):
         recorder.write(result(number, STRIPES.copy(), found))
     assert not (tmp_path / "gate.mp4.part").exists(), "nothing is recorded for its sake"

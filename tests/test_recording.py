@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from centernetd.capture.copying import Copying
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
-from centernetd.flow import Coding, Packet, StreamStatus
+from centernetd.flow import Coding, Packet
 from centernetd.sink.file import OutputFile
 from centernetd.sink.recording import Accounts, Fate, PreRoll, Recording
 from centernetd.sink.stage import Settled
-from centernetd.sink.storage import Storage
 from tests import clips
 from tests.capturing import video_source
-from tests.sinks import NOON, coded, decode
+from tests.sinks import NOON, coded, decode, sink_context
 
 STEP = 0.2  # seconds between frames; a key frame each second
 FRAMES = 100
@@ -31,8 +30,7 @@ GROUPS = "keyint=12:min-keyint=12:scenecut=0:b-adapt=0:bframes=3:log-level=0"  #
 
 def open_recording(root: Path, **config: Any) -> Recording:
     config = {"path": "gate.mp4", "segment": None, "when": "detection", **config}
-    status, storage = StreamStatus(), Storage(root)
-    return Recording("gate", RecordConfig(**config), storage, status, from_file=False)
+    return Recording(sink_context(root, record=RecordConfig(**config)))
 
 
 def record(recording: Recording, found: set[int], lag: int = 0) -> Settled:

@@ -15,8 +15,8 @@ from centernetd.config.stream import EventsConfig
 from centernetd.sink.file import part_of
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
 from centernetd.sink.recovery import recover, recover_recording, unused_beside, whole_fragments
+from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 from tests.sinks import NOON, coded, decode
 
 OUTPUTS = outputs_of(

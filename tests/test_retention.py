@@ -16,8 +16,8 @@ from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module
 from centernetd.sink.file import LARGEST
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.recording import FROM_CAMERA, FROM_FILE
 from centernetd.sink.retention import DRIFT, LEAP_LASTS, BelievedClock, Retention
+from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 from centernetd.sink.storage import Storage
 
 OUTPUTS = outputs_of(

@@ -9,11 +9,9 @@ import pytest
 
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
-from centernetd.flow import Coding, Packet, StreamStatus
-from centernetd.sink.recording import FROM_CAMERA
-from centernetd.sink.segments import INTERVAL, MOST, TOO_OFTEN, Floor, Segments
-from centernetd.sink.storage import Storage
-from tests.sinks import NOON, coded, decode, file_size_limit
+from centernetd.flow import Coding, Packet
+from centernetd.sink.segments import FROM_CAMERA, INTERVAL, MOST, TOO_OFTEN, RateLimit, Segments
+from tests.sinks import NOON, coded, decode, file_size_limit, sink_context
 
 PACKETS = list(coded(100, 200))  # a key frame each second: packets 1, 6, 11, ...
 OTHER = Coding("h264", 64, 48, b"other parameters")
@@ -31,10 +29,10 @@ class Site:
 
     def __init__(self, root: Path, segment: float | None = None, path: str = "gate.mp4") -> None:
         self.root, self.clock = root, Clock()
-        self.storage, self.status = Storage(root), StreamStatus()
-        self.floor = Floor(clock=self.clock)
-        config = RecordConfig(path=path, segment=segment)
-        self.segments = Segments("gate", config, self.storage, self.status, FROM_CAMERA, self.floor)
+        context = sink_context(root, record=RecordConfig(path=path, segment=segment))
+        self.storage, self.status = context.storage, context.status
+        self.segments = Segments(context, self.clock)
+        self.limit = self.segments._limit
 
     def write(self, *packets: Packet) -> int:
         """Do with packets what a recording does; returns how many were taken."""
@@ -195,7 +193,7 @@ def test_nothing_is_begun_or_gone_on_with_while_there_is_trouble(site: Site) -> 
     with pytest.raises(SinkError, match="the disk is full"):
         site.write(PACKETS[0])
     assert not list(site.root.iterdir())
-    assert site.floor._paid <= site.clock.now
+    assert site.limit._paid <= site.clock.now
     site.storage.status.trouble = None
     site.write(*PACKETS[:5])
     site.storage.status.trouble = "the disk is full"
@@ -254,7 +252,7 @@ def test_files_that_fail_count_as_begun(tmp_path: Path) -> None:
 def test_what_need_not_be_a_new_file_goes_on_in_the_old_one(tmp_path: Path) -> None:
     site = Site(tmp_path, segment=1.0)
     for _ in range(MOST - 1):
-        site.floor.begin()
+        site.limit.begin()
     assert site.write(*(at(packet, packet.number) for packet in PACKETS[:60])) == 60
     assert not site.segments.due(NOON + 100)
     site.clock.now += MOST * INTERVAL
@@ -266,40 +264,40 @@ def test_what_need_not_be_a_new_file_goes_on_in_the_old_one(tmp_path: Path) -> N
 def test_no_key_frame_is_asked_for_before_a_file_may_begin(site: Site) -> None:
     for _ in range(MOST):
         assert site.segments.may_begin
-        site.floor.begin()
+        site.limit.begin()
     assert not site.segments.may_begin
     assert not site.segments.due(NOON)
 
 
 def test_a_burst_of_ten_and_then_one_per_second() -> None:
     clock = Clock()
-    floor = Floor(clock=clock)
+    limit = RateLimit(clock=clock)
     begun = []
     for tick in range(2000):
         clock.now = 1000.0 + tick / 10
-        while floor.passed:
-            floor.begin()
+        while limit.allowed:
+            limit.begin()
             begun.append(tick)
     assert begun == [*[0] * MOST, *range(10, 2000, 10)]
 
 
 def test_another_burst_after_a_pause_only() -> None:
     clock = Clock()
-    floor = Floor(clock=clock)
+    limit = RateLimit(clock=clock)
     for pause, allowed in ((0.0, MOST), (MOST / 2, MOST // 2), (MOST, MOST), (1e6, MOST)):
         clock.now += pause * INTERVAL
         begun = 0
-        while floor.passed:
-            floor.begin()
+        while limit.allowed:
+            limit.begin()
             begun += 1
         assert begun == allowed
 
 
 def test_a_file_as_source_is_never_held_back() -> None:
-    floor = Floor(limited=False, clock=Clock())
+    limit = RateLimit(limited=False, clock=Clock())
     for _ in range(1000):
-        assert floor.passed
-        floor.begin()
+        assert limit.allowed
+        limit.begin()
 
 
 def test_the_root_is_not_left(tmp_path: Path) -> None:
@@ -322,7 +320,7 @@ def test_only_a_key_frame_that_has_no_file_is_told_of(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(MOST):
-        site.floor.begin()
+        site.limit.begin()
     assert site.write(*PACKETS[1:5]) == 0
     assert caplog.messages == []
     assert site.write(PACKETS[5]) == 0

@@ -11,14 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from centernetd.config import RecordConfig
-from centernetd.flow import Meters, StreamStatus
 from centernetd.sink import encoder as encoder_module
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.muxer import FragmentedMp4
-from centernetd.sink.privacy import Blur
 from centernetd.sink.recorder import Recorder
-from centernetd.sink.storage import Storage
-from tests.sinks import MILLISECOND, decode, picture, result
+from tests.sinks import MILLISECOND, decode, picture, result, sink_context
 
 
 def encode(
@@ -172,16 +169,7 @@ def test_the_gpu_that_is_configured_encodes(
 ) -> None:
     gpu = FakeNvenc(monkeypatch, tmp_path)
     config = RecordConfig(path="gate.mp4", segment=None)
-    recorder = Recorder(
-        "gate",
-        config,
-        Storage(tmp_path),
-        [],
-        StreamStatus(),
-        Meters(),
-        blur=Blur("gate"),
-        device=3,
-    )
+    recorder = Recorder(sink_context(tmp_path, record=config, device=3))
     recorder.write(result(0, picture(96, 160)))
     recorder.close()
     assert gpu.devices == [3, 3], "when it was tried, and for the recording"

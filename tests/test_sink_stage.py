@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,12 @@ from hypothesis import strategies as st
 
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
-from centernetd.flow import EVERYTHING, Lane, Meters, Reason, Result, StageName
-from centernetd.sink.privacy import Blur
+from centernetd.flow import Lane, Reason, Result, StageName
+from centernetd.sink.privacy import Privacy
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.stage import RETRY_INTERVAL, Settled, SinkStage
-from centernetd.sink.storage import Storage
 from tests.fakes import refuse_if
-from tests.sinks import decode, open_lane, result, send
+from tests.sinks import decode, open_lane, result, send, sink_context
 
 RECORD = StageName.RECORD
 ACTIONS = ["hold", "flush", "lose", "fail", "fault", "unwanted"]
@@ -180,16 +180,16 @@ def test_frames_that_wait_to_be_blurred_are_dropped_where_time_is_short(
 ) -> None:
     lane = open_lane(RECORD)
     config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264")
-    blur = Blur("gate", BlurConfig(hold=1), EVERYTHING, lambda: lane.hurried)
-    recorder = Recorder("gate", config, Storage(tmp_path), [], lane.status, Meters(), blur=blur)
+    context = sink_context(tmp_path, record=config, blur=BlurConfig(hold=1))
+    recorder = Recorder(replace(context, hurried=lambda: lane.hurried))
     stage = SinkStage(lane, RECORD, recorder)
-    take = Blur.take
+    take = Privacy.take
 
-    def take_slowly(self: Blur) -> Result:
+    def take_slowly(self: Privacy) -> Result:
         lane.cut_short()  # while the first is covered
         return take(self)
 
-    monkeypatch.setattr(Blur, "take", take_slowly)
+    monkeypatch.setattr(Privacy, "take", take_slowly)
     send(lane, [result(number) for number in range(10)])
     stage.run()
     book = lane.ledger.read()
@@ -204,8 +204,7 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
 ) -> None:
     lane = open_lane(RECORD)
     config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264")
-    blur = Blur("gate", BlurConfig(), EVERYTHING)
-    recorder = Recorder("gate", config, Storage(tmp_path), [], lane.status, Meters(), blur=blur)
+    recorder = Recorder(sink_context(tmp_path, record=config, blur=BlurConfig()))
     seen: list[tuple[int, int]] = []
     write = recorder.write
 

@@ -4,25 +4,24 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from centernetd.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
+from centernetd.config import RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
-from centernetd.flow import Meters, StageName, StreamStatus
+from centernetd.flow import StageName
 from centernetd.sink.events import EventLog
 from centernetd.sink.housekeeping import Housekeeping
-from centernetd.sink.privacy import Blur
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
 from centernetd.sink.storage import Storage
 from tests.faults.conftest import Measure
 from tests.faults.house import damaged
-from tests.sinks import NOON, decode, detections, open_lane, picture, result, send
+from tests.sinks import NOON, decode, detections, open_lane, picture, result, send, sink_context
 
 FRAMES = 45
 RESULTS = [
@@ -113,10 +112,8 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     house.tick()
     lane = open_lane(StageName.RECORD, StageName.EVENTS)
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
-    recorder = Recorder(
-        "gate", record, storage, ["face"], StreamStatus(), Meters(), blur=Blur("gate")
-    )
-    events = EventLog("gate", EventsConfig(), storage, ["face"])
+    context = replace(sink_context(root, record=record), storage=storage)
+    recorder, events = Recorder(context), EventLog(context)
     send(
         lane,
         [result(n, image.copy(), found, wall_time=NOON + n * 0.04) for n, image, found in RESULTS],

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture, Source
 from centernetd.commands.look import Look
 from centernetd.config import StorageConfig, StreamConfig
-from centernetd.flow import Detections, Frame, Meters, Result, StreamStatus
+from centernetd.flow import EVERYTHING, Detections, Frame, Result, StreamStatus
 from centernetd.inference.detector import Detector
 from centernetd.inference.wanted import Wanted, wanted_by
-from centernetd.sink.privacy import Blur
 from centernetd.sink.recorder import PacketRecorder, Recorder
+from centernetd.sink.stage import SinkContext
 from centernetd.sink.storage import Storage
 
 _SECONDS = 2.0  # duration of the measurement
@@ -148,14 +148,21 @@ def _run_serially(
     stream: StreamConfig, fps: float, source: Source, detector: Detector, storage: Storage
 ) -> Costs:
     status = StreamStatus()
-    labels = detector.manifest.labels
     wanted = wanted_by(stream, detector.manifest)
+    context = SinkContext(
+        replace(stream, record=stream.record.model_copy(update={"when": "always"})),
+        storage,
+        detector.manifest.labels,
+        shows=wanted,
+        covers=wanted.blur or EVERYTHING,
+        status=status,
+    )
     infer = _inference(detector, wanted)
     ends_at = time.monotonic() + _SECONDS
     decode = inference = record = 0.0
     count = 0
     mark = time.process_time()
-    with _recording(stream, storage, labels, status, wanted) as store:
+    with _recording(context) as store:
         for count, picture in enumerate(source, 1):
             decoded = time.process_time()
             detections = infer(picture.image)
@@ -174,32 +181,14 @@ def _run_serially(
 
 
 @contextmanager
-def _recording(
-    stream: StreamConfig,
-    storage: Storage,
-    labels: Sequence[str],
-    status: StreamStatus,
-    wanted: Wanted,
-) -> Iterator[Callable[[Picture, Result], object]]:
+def _recording(context: SinkContext) -> Iterator[Callable[[Picture, Result], object]]:
     """Yield a function that records a frame as the stream would, regardless of its detections."""
-    config = stream.record.model_copy(update={"when": "always"})
-    if not stream.copies:
-        blur = Blur(stream.name, stream.blur, wanted.blur)
-        recorder = Recorder(
-            stream.name,
-            config,
-            storage,
-            labels,
-            status,
-            Meters(),
-            blur=blur,
-            shows=wanted,
-            device=stream.device,
-        )
+    if not context.stream.copies:
+        recorder = Recorder(context)
         yield lambda _, result: recorder.write(result)
         recorder.close()
         return
-    copier = PacketRecorder(stream.name, config, storage, status, from_file=False)
+    copier = PacketRecorder(context)
     copying = Copying()
 
     def copy(picture: Picture, result: Result) -> None:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from centernetd.capture.stage import CaptureStage
 from centernetd.config import StreamConfig
-from centernetd.flow import Backpressure, Budget, Lane, Meters, StageName
+from centernetd.flow import EVERYTHING, Backpressure, Budget, Lane, Meters, StageName
 from centernetd.inference.wanted import Wanted, wanted_by
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import Sizes
 from centernetd.sink.events import EventLog
-from centernetd.sink.privacy import Blur
 from centernetd.sink.recorder import PacketRecorder, Recorder
-from centernetd.sink.stage import PacketStage, SinkStage
+from centernetd.sink.stage import PacketStage, SinkContext, SinkStage
 from centernetd.sink.storage import Storage
 
 _LIVE_INBOX = 2  # frames per live stream that may wait for inference; waiting frames age
@@ -89,40 +88,25 @@ def make_sinks(
     stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
 ) -> Mapping[StageName, SinkStage]:
     """Return a sink for each outlet of ``lane``."""
+    context = SinkContext(
+        stream,
+        around.storage,
+        around.model.labels,
+        shows=wanted,
+        covers=wanted.blur or EVERYTHING,
+        status=lane.status,
+        meters=around.meters,
+        hurried=lambda: lane.hurried,
+    )
     stages: dict[StageName, SinkStage] = {}
     if StageName.RECORD in lane.outlets:
-        stages[StageName.RECORD] = _make_recorder(stream, lane, around, wanted)
+        stages[StageName.RECORD] = _make_recorder(lane, context)
     if StageName.EVENTS in lane.outlets:
-        log = EventLog(
-            stream.name,
-            stream.events,
-            around.storage,
-            around.model.labels,
-            shows=wanted,
-            from_file=stream.from_file,
-        )
-        stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, log)
+        stages[StageName.EVENTS] = SinkStage(lane, StageName.EVENTS, EventLog(context))
     return stages
 
 
-def _make_recorder(
-    stream: StreamConfig, lane: Lane, around: Surroundings, wanted: Wanted
-) -> SinkStage:
-    name, record, storage, status = stream.name, stream.record, around.storage, lane.status
-    from_file = stream.from_file
+def _make_recorder(lane: Lane, context: SinkContext) -> SinkStage:
     if lane.packets is not None:
-        copier = PacketRecorder(name, record, storage, status, shows=wanted, from_file=from_file)
-        return PacketStage(lane, StageName.RECORD, copier, lane.packets)
-    recorder = Recorder(
-        name,
-        record,
-        storage,
-        around.model.labels,
-        status,
-        around.meters,
-        shows=wanted,
-        blur=Blur(name, stream.blur, wanted.blur, lambda: lane.hurried),
-        from_file=from_file,
-        device=stream.device,
-    )
-    return SinkStage(lane, StageName.RECORD, recorder)
+        return PacketStage(lane, StageName.RECORD, PacketRecorder(context), lane.packets)
+    return SinkStage(lane, StageName.RECORD, Recorder(context))

@@ -12,12 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.config import EventsConfig
-from centernetd.flow import EVERYTHING, Detections, Filter, Result
+from centernetd.flow import Detections, Result
 from centernetd.sink.annotate import label_of
 from centernetd.sink.file import LARGEST, OutputFile, open_regular, telling, unused
-from centernetd.sink.stage import Settled
-from centernetd.sink.storage import Storage
+from centernetd.sink.stage import Settled, Sink, SinkContext
 
 log = logging.getLogger(__name__)
 
@@ -35,31 +33,23 @@ def made_from_file(head: bytes) -> bool | None:
     return json.dumps(_FROM_FILE)[1:-1].encode() in head.partition(b'"frame"')[0]
 
 
-class EventLog:
-    """Writes one line of JSON per frame; a `stage.Sink`.
+class EventLog(Sink):
+    """Writes one line of JSON per frame.
 
     If the path template contains the time, an existing file is continued (for the rest of an
     hour after a restart); otherwise a new name is chosen, like for a recording.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        config: EventsConfig,
-        storage: Storage,
-        labels: Sequence[str],
-        *,
-        shows: Filter = EVERYTHING,
-        from_file: bool = False,
-    ) -> None:
-        self._stream = stream
-        self._shows = shows
-        self._config = config
-        self._storage = storage
-        self._labels = labels
-        self._from_file = from_file
+    def __init__(self, context: SinkContext) -> None:
+        stream = context.stream
+        self._stream = stream.name
+        self._config = stream.events
+        self._from_file = stream.from_file
+        self._shows = context.shows
+        self._labels = context.labels
+        self._storage = context.storage
         self._second = -1
-        self._template_has_time = "%" in config.path.replace("%%", "")
+        self._template_has_time = "%" in self._config.path.replace("%%", "")
         self._place = self._path = Path()
         self._file: OutputFile | None = None
 

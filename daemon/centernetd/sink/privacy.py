@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.config import BlurConfig
-from centernetd.flow import EVERYTHING, Filter, Result
+from centernetd.flow import Result
+from centernetd.sink.stage import SinkContext
 
 log = logging.getLogger(__name__)
 
@@ -43,26 +43,20 @@ class _Seen(NamedTuple):
     xyxy: Boxes
 
 
-class Blur:
+class Privacy:
     """Holds back the frames of one stream until everything to cover in them is known.
 
-    In each frame, the boxes of all frames up to ``hold`` before and after it are covered,
-    rounded to milliseconds of stream time. Without ``config``, frames pass unchanged.
+    In each frame, the boxes of all frames up to ``blur.hold`` before and after it are covered,
+    rounded to milliseconds of stream time. Without ``blur``, frames pass unchanged.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        config: BlurConfig | None = None,
-        covers: Filter | None = None,
-        hurried: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Cover what passes ``covers`` in ``stream``; drop the last frames if ``hurried``."""
-        self._stream = stream
-        self._style = STYLES[config.style] if config else None
-        self._hold = round(1000 * config.hold) if config else 0  # milliseconds
-        self._covers = covers or EVERYTHING
-        self._hurried = hurried
+    def __init__(self, context: SinkContext) -> None:
+        blur = context.stream.blur
+        self._stream = context.stream.name
+        self._style = STYLES[blur.style] if blur else None
+        self._hold = round(1000 * blur.hold) if blur else 0  # milliseconds
+        self._covers = context.covers
+        self._hurried = context.hurried
         self._waiting: deque[Result] = deque()
         self._seen: deque[_Seen] = deque()
 

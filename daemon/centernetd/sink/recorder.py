@@ -2,57 +2,41 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from centernetd.config import RecordConfig
-from centernetd.flow import EVERYTHING, Filter, Frame, Meters, Packet, Result, StreamStatus
+from centernetd.flow import Frame, Packet, Result
 from centernetd.sink.annotate import draw_boxes
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
-from centernetd.sink.privacy import Blur
+from centernetd.sink.privacy import Privacy
 from centernetd.sink.recording import Recording
-from centernetd.sink.segments import TOO_OFTEN, Floor
-from centernetd.sink.stage import Settled
-from centernetd.sink.storage import Storage
+from centernetd.sink.segments import TOO_OFTEN, RateLimit
+from centernetd.sink.stage import PacketSink, Settled, Sink, SinkContext
 
 log = logging.getLogger(__name__)
 
 
-class Recorder:
-    """Draws into the frames of one stream, encodes and stores them; a `stage.Sink`.
+class Recorder(Sink):
+    """Draws into the frames of one stream, encodes and stores them.
 
-    ``shows`` selects the detections that are drawn, and that trigger recording. ``blur``
-    returns each picture, covered, as soon as it may be stored. Pictures are drawn on in place.
+    `Privacy` returns each picture as soon as it may be stored. It is then drawn on in place.
     Every frame is encoded once, even if it is only kept in case of a detection soon after.
-    ``device`` is the GPU used by a GPU encoder.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        config: RecordConfig,
-        storage: Storage,
-        labels: Sequence[str],
-        status: StreamStatus,
-        meters: Meters,
-        *,
-        blur: Blur,
-        shows: Filter = EVERYTHING,
-        from_file: bool = False,
-        device: int = 0,
-    ) -> None:
-        self._stream = stream
-        self._device = device
-        self._shows = shows
-        self._blur = blur
-        self._config = config
-        self._recording = Recording(stream, config, storage, status, from_file=from_file)
-        self._labels = labels
-        self._status = status
-        self._meters = meters
+    def __init__(self, context: SinkContext) -> None:
+        stream = context.stream
+        self._stream = stream.name
+        self._device = stream.device
+        self._config = stream.record
+        self._shows = context.shows
+        self._labels = context.labels
+        self._status = context.status
+        self._meters = context.meters
+        self._privacy = Privacy(context)
+        self._recording = Recording(context)
         self._encoder: Encoder | None = None
-        self._floor = Floor(limited=not from_file)  # for opening encoders
+        self._limit = RateLimit(limited=not stream.from_file)  # for opening encoders
         self._shape: tuple[tuple[int, ...], Fraction] | None = None  # image shape, pixel aspect
         self._frames = 0  # encoded so far, which numbers the packets
 
@@ -62,7 +46,7 @@ class Recorder:
 
     def write(self, result: Result) -> Settled:
         """Record the frames that are due after this one; see `stage.Sink`."""
-        self._blur.add(result)
+        self._privacy.add(result)
         return self._settled_after(self._record)
 
     def close(self) -> Settled:
@@ -81,7 +65,7 @@ class Recorder:
 
     def _record(self, *, last: bool = False) -> int:
         lost = 0
-        while self._blur.due(last=last):
+        while self._privacy.due(last=last):
             started = time.perf_counter()
             try:
                 result = self._draw()
@@ -95,7 +79,7 @@ class Recorder:
         return lost
 
     def _draw(self) -> Result:
-        result = self._blur.take()
+        result = self._privacy.take()
         shown = replace(result, detections=self._shows(result.detections))
         if self._config.draw == "boxes":
             draw_boxes(result.frame.image, shown.detections, self._labels)
@@ -120,7 +104,7 @@ class Recorder:
     def _encode(self, frame: Frame) -> list[Packet]:
         packets = self._flush() if (frame.image.shape, frame.aspect) != self._shape else []
         self._frames += 1  # a frame that is not encoded leaves a gap in the packet numbers
-        if self._encoder is None and not (self._floor.passed and self._recording.may_begin):
+        if self._encoder is None and not (self._limit.allowed and self._recording.may_begin):
             log.warning(TOO_OFTEN, extra={"stream": self._stream})
             return packets
         if self._encoder is None:
@@ -129,7 +113,7 @@ class Recorder:
         return packets + self._encoder.encode(frame.image, frame.pts, frame.wall_time, key=key)
 
     def _open(self, frame: Frame) -> Encoder:
-        self._floor.begin()
+        self._limit.begin()
         height, width = frame.image.shape[:2]
         shape = frame.image.shape, frame.aspect
         if shape != self._shape:
@@ -157,30 +141,21 @@ class Recorder:
         if isinstance(error, EncoderError):
             self._shape = None  # so that the encoder is chosen again
         self._encoder = None
-        self._blur.forget()
+        self._privacy.forget()
         self._recording.abandon()
 
 
-class PacketRecorder:
-    """Stores the packets of one stream as received; a `stage.PacketSink`.
+class PacketRecorder(PacketSink):
+    """Stores the packets of one stream as received.
 
     A frame counts as written when every packet read before it is written. So the recording also
     contains what inference skipped, while the ledger only counts frames that were inferred.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        config: RecordConfig,
-        storage: Storage,
-        status: StreamStatus,
-        *,
-        shows: Filter = EVERYTHING,
-        from_file: bool,
-    ) -> None:
-        self._shows = shows
-        self._recording = Recording(stream, config, storage, status, from_file=from_file)
-        status.encoder = "copy"
+    def __init__(self, context: SinkContext) -> None:
+        self._shows = context.shows
+        self._recording = Recording(context)
+        context.status.encoder = "copy"
 
     def wants(self, result: Result) -> bool:
         """Return True: the packets of every frame are considered."""

@@ -4,14 +4,10 @@ from collections import deque
 from dataclasses import replace
 from enum import Enum
 
-from centernetd.config import RecordConfig
-from centernetd.flow import Packet, StreamStatus
-from centernetd.sink.segments import Floor, Segments
-from centernetd.sink.stage import Settled
-from centernetd.sink.storage import Storage
+from centernetd.flow import Packet
+from centernetd.sink.segments import Segments
+from centernetd.sink.stage import Settled, SinkContext
 
-FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by the daemon
-FROM_FILE = "made from a file by centernetd"
 LARGEST_PREROLL = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
 
 
@@ -26,22 +22,12 @@ class Recording:
     it and these pictures.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        config: RecordConfig,
-        storage: Storage,
-        status: StreamStatus,
-        *,
-        from_file: bool,
-    ) -> None:
-        self._config = config
-        mark = FROM_FILE if from_file else FROM_CAMERA
-        floor = Floor(limited=not from_file)
-        self._segments = Segments(stream, config, storage, status, mark, floor)
+    def __init__(self, context: SinkContext) -> None:
+        self._config = context.stream.record
+        self._segments = Segments(context)
         self._accounts = Accounts()
         self._ring = PreRoll()
-        self._wanted = config.when == "always"
+        self._wanted = self._config.when == "always"
         self._until = -1.0  # seconds of the stream's time
         self._last = 0
         self._key: Packet | None = None  # pending: begins the next file, once pictures follow it

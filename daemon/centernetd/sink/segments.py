@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from centernetd.config import RecordConfig
-from centernetd.flow import Packet, StreamStatus
+from centernetd.flow import Packet
 from centernetd.sink.muxer import FragmentedMp4
-from centernetd.sink.storage import Storage
+from centernetd.sink.stage import SinkContext
 
 log = logging.getLogger(__name__)
+
+FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by the daemon
+FROM_FILE = "made from a file by centernetd"
 
 MOST = 10
 INTERVAL = 1.0  # seconds per file on average; MOST may begin in quick succession
@@ -20,7 +22,7 @@ TOO_OFTEN = (
 )
 
 
-class Floor:
+class RateLimit:
     """Limits how often something begins: one per `INTERVAL` on average, bursts of `MOST`.
 
     A full burst is allowed only after a pause. A limit per ten seconds would allow one every ten
@@ -36,7 +38,7 @@ class Floor:
         self._paid = clock()  # when those that have begun would have, one per interval
 
     @property
-    def passed(self) -> bool:
+    def allowed(self) -> bool:
         """Whether another may begin now."""
         return not self._limited or self._paid - self._clock() <= (MOST - 1) * INTERVAL
 
@@ -56,31 +58,24 @@ class Segments:
     - that is hidden, because hidden packets must be at a file's beginning,
     - after a gap or a failure,
 
-    but only if ``floor`` allows. Until then the present file is continued, or, if that is
-    impossible, packets are dropped.
+    but, unless the source is a file, no more often than `RateLimit` allows. Until then the
+    present file is continued, or, if that is impossible, packets are dropped.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        config: RecordConfig,
-        storage: Storage,
-        status: StreamStatus,
-        mark: str,
-        floor: Floor,
-    ) -> None:
-        self._stream = stream
-        self._config = config
-        self._storage = storage
-        self._status = status
-        self._mark = mark
-        self._floor = floor
+    def __init__(self, context: SinkContext, clock: Callable[[], float] = time.monotonic) -> None:
+        stream = context.stream
+        self._stream = stream.name
+        self._config = stream.record
+        self._storage = context.storage
+        self._status = context.status
+        self._mark = FROM_FILE if stream.from_file else FROM_CAMERA
+        self._limit = RateLimit(limited=not stream.from_file, clock=clock)
         self._file: FragmentedMp4 | None = None
 
     @property
     def may_begin(self) -> bool:
         """Whether a new file may begin now."""
-        return self._floor.passed
+        return self._limit.allowed
 
     @property
     def last(self) -> int:
@@ -161,7 +156,7 @@ class Segments:
         return int(wall_time // self._config.segment) if self._config.segment else 0
 
     def _open(self, first: Packet) -> FragmentedMp4:
-        self._floor.begin()
+        self._limit.begin()
         path = self._storage.place(self._config.path, self._stream, first.wall_time)
         self._file = FragmentedMp4(path, first, self._mark)
         self._storage.begin(self._file.part)

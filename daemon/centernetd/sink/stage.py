@@ -2,11 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from centernetd.config import StreamConfig
 from centernetd.errors import SinkError
-from centernetd.flow import Channel, Lane, Packet, Reason, Result, StageName
+from centernetd.flow import (
+    EVERYTHING,
+    Channel,
+    Filter,
+    Lane,
+    Meters,
+    Packet,
+    Reason,
+    Result,
+    StageName,
+    StreamStatus,
+)
+from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +33,25 @@ class Settled(NamedTuple):
     written: int = 0
     unwanted: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True)
+class SinkContext:
+    """What the sinks of one stream are built from.
+
+    ``shows`` selects the detections that are recorded and logged, ``covers`` those that
+    ``stream.blur`` covers; ``labels`` are the model's. Once ``hurried`` returns True, a sink that
+    holds back frames drops them instead of writing them.
+    """
+
+    stream: StreamConfig
+    storage: Storage
+    labels: Sequence[str] = ()
+    shows: Filter = EVERYTHING
+    covers: Filter = EVERYTHING
+    status: StreamStatus = field(default_factory=StreamStatus)
+    meters: Meters = field(default_factory=Meters)
+    hurried: Callable[[], bool] = lambda: False
 
 
 class Sink(Protocol):
