@@ -15,8 +15,7 @@ from centernetd.commands.agreement import IOU
 from centernetd.commands.calibrate import calibrate
 from centernetd.config import cache_dir
 from centernetd.model.zoo import fetch
-from centernetd.prepare.options import PrepareOptions
-from centernetd.prepare.prepare import prepare
+from centernetd.prepare.prepare import PrepareOptions, prepare
 from scripts.marked import fill
 
 DEMO = Path("assets") / "demo.mp4"

@@ -14,7 +14,7 @@ from tests import exports
 from tests.exports import Array, Pixels
 from tests.rounding import rounded
 from tests.running import open_session
-from tests.test_precision import HEADS, LAYOUTS, SIZE, demo_frames, overlaps
+from tests.test_float16 import HEADS, LAYOUTS, SIZE, demo_frames, overlaps
 
 MOST = 8
 PRECISIONS = ("float32", "float16", "int8")

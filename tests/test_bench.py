@@ -12,7 +12,7 @@ from centernetd.bench.profile import profile
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.commandline import CommandLine, clip, configuration, squares_model
-from tests.test_precision import LAYOUTS, SIZE
+from tests.test_float16 import LAYOUTS, SIZE
 
 FRAME = np.zeros((1, *SIZE, 3), np.uint8)
 

@@ -12,8 +12,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from centernetd.errors import ModelError
-from centernetd.prepare.deform import rewrite_deform_conv
-from centernetd.prepare.deform_plugins import adopt_plugins
+from centernetd.prepare.deform import adopt_plugins, rewrite_deform_conv
 from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions
 from tests import exports

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from centernetd.errors import StartupError
+from centernetd.prepare.export import export
 from centernetd.prepare.export.architectures import ARCHITECTURES
-from centernetd.prepare.export.export import export
-from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.prepare import PrepareOptions
 
 
 def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

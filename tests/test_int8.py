@@ -12,17 +12,16 @@ from onnx import numpy_helper
 from centernetd.commands import calibrate
 from centernetd.errors import ModelError
 from centernetd.model import manifest as manifests
-from centernetd.prepare import precision
 from centernetd.prepare.graph import Value
 from centernetd.prepare.int8 import Frames
-from centernetd.prepare.prepare import PrepareOptions, prepare
+from centernetd.prepare.prepare import PrepareOptions, precision_of, prepare
 from tests import exports
 from tests.clips import noise, truncated
 from tests.commandline import CommandLine, clip, configuration
 from tests.exports import Pixels
 from tests.plans import real_binding
 from tests.running import open_session
-from tests.test_precision import DEMO, LAYOUTS, SIZE, body
+from tests.test_float16 import DEMO, LAYOUTS, SIZE, body
 
 LAYERED = {name: raw for name, raw in LAYOUTS.items() if name != "centerface"}  # one layer deep
 FRAMES: list[Pixels] = list(
@@ -40,7 +39,7 @@ def prepared(raw: onnx.ModelProto, folder: Path, name: str = "int8") -> onnx.Mod
 @pytest.mark.parametrize("layout", LAYERED)
 def test_only_layers_of_the_network_are_quantized(layout: str, tmp_path: Path) -> None:
     model = prepared(LAYOUTS[layout], tmp_path)
-    assert precision.of(model) == "int8"
+    assert precision_of(model) == "int8"
     assert manifests.read(tmp_path / "int8.onnx").precision == "int8"
     dequantized = {
         node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"

@@ -6,8 +6,8 @@ from torch import nn
 
 from centernetd.prepare.export import dla, hourglass, resnet
 from centernetd.prepare.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE
+from centernetd.prepare.export.checkpoint import make
 from centernetd.prepare.export.layers import DeformableConv, Network
-from centernetd.prepare.export.networks import make
 from tests.exports import Pixels
 
 JOINTS = 17

@@ -11,8 +11,7 @@ import torch
 from centernetd.errors import ModelError
 from centernetd.prepare.export import checkpoint
 from centernetd.prepare.export.architectures import ARCHITECTURES
-from centernetd.prepare.export.checkpoint import State
-from centernetd.prepare.export.networks import make, outline
+from centernetd.prepare.export.checkpoint import State, make, outline
 from tests.export import listings
 from tests.export.networks import outputs
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from centernetd.model import manifest as manifests
-from centernetd.prepare.export.networks import make
+from centernetd.prepare.export.checkpoint import make
 from tests.commandline import CommandLine, command_line
 from tests.export.networks import outputs
 

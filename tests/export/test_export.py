@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from centernetd.model import manifest as manifests
+from centernetd.prepare.export import export
 from centernetd.prepare.export.architectures import ARCHITECTURES
-from centernetd.prepare.export.export import export
-from centernetd.prepare.export.networks import make
-from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.export.checkpoint import make
+from centernetd.prepare.prepare import PrepareOptions
 from tests.export.equality import difference
 from tests.export.networks import calibrated, frames, outputs
 from tests.running import open_session

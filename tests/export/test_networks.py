@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from centernetd.prepare.export.architectures import ARCHITECTURES
-from centernetd.prepare.export.networks import outline
+from centernetd.prepare.export.checkpoint import outline
 from tests.export.networks import outputs
 from tests.export.recorded import CLASSES, RECORD, WIDTHS, picture, sample, weights
 

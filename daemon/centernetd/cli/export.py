@@ -20,9 +20,9 @@ from centernetd.cli.options import (
 )
 from centernetd.cli.prepare import write
 from centernetd.model import labels as label_sets
+from centernetd.prepare.export import export as export_checkpoint
 from centernetd.prepare.export.architectures import ARCHITECTURES
-from centernetd.prepare.export.export import export as export_checkpoint
-from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.prepare import PrepareOptions
 
 
 def export(

@@ -23,7 +23,7 @@ from centernetd.inference.wanted import resolve
 from centernetd.model.manifest import FLOAT32, Manifest
 from centernetd.model.progress import Progress
 from centernetd.prepare.int8 import Frames
-from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.prepare import PrepareOptions
 
 Rows = NDArray[np.uint8]
 Make = Callable[[Path, PrepareOptions, Frames], Manifest]

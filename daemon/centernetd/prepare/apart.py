@@ -16,8 +16,7 @@ from typing import BinaryIO, cast
 from centernetd.errors import CenternetdError, StartupError
 from centernetd.model import durable
 from centernetd.model.progress import BuildStoppedError, LoggedProgress, Onlooker
-from centernetd.prepare.options import PrepareOptions
-from centernetd.prepare.prepare import prepare
+from centernetd.prepare.prepare import PrepareOptions, prepare
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_TO_DIE = 1.0  # after SIGKILL; longer if a disk hangs

@@ -1,24 +1,33 @@
 """Repairing common defects of exports, and reducing the model to the bare network."""
 
-from collections.abc import Iterator, Sequence
-
+import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
+from onnx.reference import ReferenceEvaluator
 
 from centernetd.errors import ModelError
 from centernetd.model.files import first_line
-from centernetd.prepare.batch import free
-from centernetd.prepare.deform import rewrite_deform_conv
-from centernetd.prepare.deform_plugins import DOMAIN as PLUGINS_DOMAIN
-from centernetd.prepare.deform_plugins import adopt_plugins
-from centernetd.prepare.operators import refuse_custom
+from centernetd.prepare.deform import DOMAIN as PLUGINS_DOMAIN
+from centernetd.prepare.deform import adopt_plugins, rewrite_deform_conv
+from centernetd.prepare.graph import ONNX_DOMAINS, Graph, opset, replace
 
 SCOPE = "network/"  # prefix of all names of the network in a prepared model
 
 OPSET = 17
 _IR_VERSION = 8  # that of opset 17; before version 4, initializers had to be listed as inputs
 _LEAST_SIZE = 64  # a smaller declared size is an exporter's placeholder
+_MOST_DIMENSIONS = 16  # a larger constant is not a shape
+_SHAPE_WORK = {
+    "Add", "Cast", "Concat", "Constant", "Div", "Gather", "Identity", "Mul", "Reshape", "Slice",
+    "Squeeze", "Sub", "Unsqueeze",
+}  # fmt: skip
+_SHAPE_INPUT = {"Reshape": 1, "Expand": 1, "Resize": 3}
+_STANDARD = (*ONNX_DOMAINS, "ai.onnx.ml")
+_RUNTIME = "com.microsoft"  # ONNX Runtime's own, added by its optimizer
+
+Constants = dict[str, npt.NDArray[np.int64]]
 
 
 def declared_size(model: ModelProto) -> tuple[int, int] | None:
@@ -53,7 +62,7 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     if model.functions:
         model.CopyFrom(inline_local_functions(model))
     adopt_plugins(model)
-    refuse_custom(model, known=PLUGINS_DOMAIN)
+    _refuse_custom(model)
     _upgrade(model)
     if batch > 0:
         free(model, batch)
@@ -81,41 +90,6 @@ def network_input(model: ModelProto) -> onnx.ValueInfoProto:
     return inputs[0]
 
 
-def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
-    """Remove, in place, all outputs except `outputs`, and what only they depend on."""
-    kept = [output for output in graph.output if output.name in outputs]
-    del graph.output[:]
-    graph.output.extend(kept)
-    prune(graph, outputs)
-
-
-def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
-    """Remove, in place, nodes and initializers that `outputs` don't depend on.
-
-    They are deleted individually: rebuilding the lists would hold the weights twice.
-    """
-    needed = set(outputs)
-    for index in reversed(range(len(graph.node))):
-        node = graph.node[index]
-        if needed.intersection(node.output):
-            needed.update(reads(node))
-        else:
-            del graph.node[index]
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in needed:
-            del graph.initializer[index]
-
-
-def reads(node: NodeProto) -> Iterator[str]:
-    """Yield the names of all tensors that `node` reads, also those read in its subgraphs."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from reads(inner)
-            yield from (output.name for output in graph.output)
-
-
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
     """Return a shape with 0 for each symbolic dimension."""
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -123,7 +97,7 @@ def _shape(value: onnx.ValueInfoProto) -> list[int]:
 
 def _upgrade(model: ModelProto) -> None:
     """Upgrade the ONNX operators to `OPSET`."""
-    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    version = opset(model)
     if version >= OPSET:
         return
     try:
@@ -133,3 +107,97 @@ def _upgrade(model: ModelProto) -> None:
             f"it can't be brought from opset {version} to {OPSET} ({first_line(error)}): "
             f"export it again with opset {OPSET}"
         ) from None
+
+
+def _refuse_custom(model: ModelProto) -> None:
+    """Raise `ModelError` naming the operators that ONNX doesn't define.
+
+    Those of ONNX Runtime and the adopted plugins are allowed.
+    """
+    custom = {
+        f"{node.op_type} of {node.domain}" if node.domain else node.op_type: None
+        for node in model.graph.node
+        if node.domain not in (_RUNTIME, PLUGINS_DOMAIN)
+        and not (node.domain in _STANDARD and onnx.defs.has(node.op_type, domain=_domain(node)))
+    }
+    if custom:
+        raise ModelError(
+            f"it needs operators that ONNX doesn't define ({', '.join(custom)}): export it again "
+            "with standard ones"
+        )
+
+
+def _domain(node: onnx.NodeProto) -> str:
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+def free(model: ModelProto, batch: int) -> None:
+    """Make every Reshape, Expand and Resize to ``[batch, ...]`` keep its input's batch size.
+
+    This includes shapes that an unsimplified export computes from constants. Tensors that don't
+    depend on the image have no batch and are left alone.
+    """
+    graph = model.graph
+    shapes, constants = _shapes(model), _constants(model)
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        place = _SHAPE_INPUT.get(node.op_type, len(node.input))
+        shape = shapes.get(node.input[place]) if place < len(node.input) else None
+        if shape is not None and node.input[0] not in constants and _begins(shape, batch):
+            mended = Graph(f"{node.output[0]}/batch")
+            node.input[place] = _freed(mended, node, shape)
+            graph.initializer.extend(mended.constants)
+            nodes.extend(mended.nodes)
+        nodes.append(node)
+    replace(graph.node, [NodeProto.FromString(node.SerializeToString()) for node in nodes])
+
+
+def _begins(shape: npt.NDArray[np.int64], batch: int) -> bool:
+    """Return whether `shape` begins with `batch`; a single number is not the shape of a map."""
+    return shape.ndim == 1 and len(shape) > 1 and shape[0] == batch
+
+
+def _freed(graph: Graph, node: NodeProto, shape: npt.NDArray[np.int64]) -> str:
+    """Return the name of a shape whose first dimension is that of the node's input."""
+    rest = [int(length) for length in shape[1:]]
+    if node.op_type == "Reshape" and not (_takes_zero_literally(node) and 0 in rest):
+        del node.attribute[:]  # its only attribute is allowzero
+        return graph.constant([0, *rest]).name
+    if node.op_type == "Expand":  # 1 broadcasts
+        return graph.constant([1, *rest]).name
+    given = graph.tensor(node.input[0]).then("Shape").part(0, 1, axis=0)
+    return graph.concat(given, graph.constant(rest), axis=0).name
+
+
+def _takes_zero_literally(node: NodeProto) -> bool:
+    return any(item.name == "allowzero" and item.i for item in node.attribute)
+
+
+def _constants(model: ModelProto) -> set[str]:
+    """Return the names of all tensors that don't depend on the image."""
+    found = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if all(not name or name in found for name in node.input):
+            found.update(node.output)
+    return found
+
+
+def _shapes(model: ModelProto) -> Constants:
+    """Return all constants that may be shapes, including those computed from other constants."""
+    found: Constants = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.INT64 and np.prod(tensor.dims) <= _MOST_DIMENSIONS
+    }
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    for node in model.graph.node:
+        if node.op_type in _SHAPE_WORK and all(name in found for name in node.input if name):
+            results = ReferenceEvaluator(node, opsets=opsets).run(
+                None, {name: found[name] for name in node.input if name}
+            )
+            found.update(
+                (name, value)
+                for name, value in zip(node.output, results, strict=True)
+                if value.dtype == np.int64 and value.size <= _MOST_DIMENSIONS
+            )
+    return found

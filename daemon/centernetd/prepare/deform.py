@@ -7,7 +7,7 @@ with zeros outside, as in GridSample; the sum is a 1x1 convolution over taps tim
 TensorRT has both, and the batch stays dynamic.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,26 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from centernetd.errors import ModelError
-from centernetd.prepare.deform_plugins import DOMAIN, OPERATOR, STANDARD_DOMAINS, adopt_plugins
-from centernetd.prepare.graph import Graph, Value
+from centernetd.prepare.graph import (
+    ONNX_DOMAINS,
+    Graph,
+    Value,
+    forget_unused_domains,
+    opset,
+    replace,
+)
 
+OPERATOR = "DeformConv"
+DOMAIN = "centernetd"  # of the operator in models whose opset predates it
 _OPERATOR_OPSET = 19  # the first with `OPERATOR`
 _LINEAR_OPSET = 20  # the first in which GridSample calls its bilinear mode "linear"
+
+# Inputs of these plugins: input, offsets, (modulation,) weights, optionally bias.
+_MODULATED = {"DCNv2", "DCNv2Plugin", "MMCVModulatedDeformConv2d", "ModulatedDeformConv2d"}
+_PLAIN = {"MMCVDeformConv2d"}
+_OFFSET_GROUPS = ("deformable_groups", "deformable_group", "deform_groups")
+_KNOWN = {"stride", "padding", "dilation", "groups", *_OFFSET_GROUPS}
+_IGNORED = {"im2col_step", "kernel_size", "out_channel", "out_channels", "bias"}
 
 Shape = Sequence[int]
 Array = npt.NDArray[np.float32]
@@ -53,6 +68,58 @@ class Window:
         )
 
 
+def adopt_plugins(model: ModelProto) -> None:
+    """Turn plugin nodes of deformable convolution, in place, into `OPERATOR`.
+
+    They get the domain `DOMAIN`, which ONNX's version converter leaves alone: call this before
+    converting. The plugins are those of CenterNet's and MMCV's exports. Their offset channels are
+    in ONNX's order: (y, x) for each tap in turn.
+
+    Raises
+    ------
+    ModelError
+        A plugin has unknown inputs or attributes.
+    """
+    adopted = [node for node in model.graph.node if node.op_type in _MODULATED | _PLAIN]
+    for node in adopted:
+        node.CopyFrom(_adopt(node))
+    if adopted and DOMAIN not in {entry.domain for entry in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+
+
+def _adopt(node: NodeProto) -> NodeProto:
+    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    names = list(node.input)
+    if node.op_type in _PLAIN:
+        names.insert(2, "")  # no modulation
+    if len(names) not in (4, 5) or given.keys() - _KNOWN - _IGNORED:
+        raise ModelError(
+            f"its {node.op_type} has {len(node.input)} inputs and the attributes "
+            f"{', '.join(sorted(given))}, which are not known: export it with the operator "
+            f"{OPERATOR} (opset 19)"
+        )
+    source, offset, mask, weight = names[:4]
+    bias = names[4] if len(names) == 5 else ""
+    groups = [given[name] for name in _OFFSET_GROUPS if name in given]
+    return helper.make_node(
+        OPERATOR,
+        [source, weight, offset, bias, mask],
+        list(node.output),
+        name=node.name,
+        domain=DOMAIN,
+        strides=_pair(given.get("stride", 1)),
+        pads=_pair(given.get("padding", 0)) * 2,
+        dilations=_pair(given.get("dilation", 1)),
+        group=given.get("groups", 1),
+        offset_group=groups[0] if groups else 1,
+    )
+
+
+def _pair(value: int | Sequence[int]) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * 2 if len(values) == 1 else values
+
+
 def rewrite_deform_conv(model: ModelProto) -> int:
     """Replace every deformable convolution of `model`, in place, and return their number.
 
@@ -70,7 +137,7 @@ def rewrite_deform_conv(model: ModelProto) -> int:
     if not any(map(_is_deform_conv, graph.node)):
         return 0
     shapes = _shapes(model)
-    mode = "linear" if _opset(model) >= _LINEAR_OPSET else "bilinear"
+    mode = "linear" if opset(model) >= _LINEAR_OPSET else "bilinear"
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes, count = list[NodeProto](), 0
     for node in graph.node:
@@ -82,9 +149,8 @@ def rewrite_deform_conv(model: ModelProto) -> int:
         nodes.extend(added.nodes)
         graph.initializer.extend(added.constants)
         count += 1
-    del graph.node[:]
-    graph.node.extend(nodes)
-    _forget_domain(model)
+    replace(graph.node, nodes)
+    forget_unused_domains(model)
     return count
 
 
@@ -173,7 +239,7 @@ def _shapes(model: ModelProto) -> dict[str, Shape]:
     for node in filter(_is_deform_conv, twin.graph.node):
         node.domain = ""
     for entry in twin.opset_import:
-        if entry.domain in STANDARD_DOMAINS:
+        if entry.domain in ONNX_DOMAINS:
             entry.version = max(entry.version, _OPERATOR_OPSET)
     graph: GraphProto = onnx.shape_inference.infer_shapes(twin, data_prop=True).graph
     known: dict[str, Shape] = {
@@ -183,20 +249,5 @@ def _shapes(model: ModelProto) -> dict[str, Shape]:
     return known | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
-def _forget_domain(model: ModelProto) -> None:
-    """Remove the imports of domains that no node uses any more."""
-    used = {node.domain for node in model.graph.node} | set(STANDARD_DOMAINS)
-    kept = [entry for entry in model.opset_import if entry.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-
-
-def _opset(model: ModelProto) -> int:
-    versions: Iterator[int] = (
-        entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS
-    )
-    return max(versions)
-
-
 def _is_deform_conv(node: NodeProto) -> bool:
-    return node.op_type == OPERATOR and node.domain in (*STANDARD_DOMAINS, DOMAIN)
+    return node.op_type == OPERATOR and node.domain in (*ONNX_DOMAINS, DOMAIN)

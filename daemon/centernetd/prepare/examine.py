@@ -9,7 +9,7 @@ from onnx import ModelProto
 from centernetd.errors import ModelError
 from centernetd.model import contract
 from centernetd.prepare import clean
-from centernetd.prepare.batch import free
+from centernetd.prepare.graph import keep
 from centernetd.prepare.layouts import LAYOUTS, Head, Layout, Network
 
 Outcome = Mapping[str, npt.NDArray[np.float32]] | ModelError  # result of a run
@@ -31,7 +31,7 @@ def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str,
     """
     declared = {clean.SCOPE + name for _, name in named}
     if declared and declared <= {output.name for output in model.graph.output}:
-        clean.keep(model.graph, list(declared))
+        keep(model.graph, list(declared))
     outcome = _run_freed(model, size)
     if isinstance(outcome, ModelError):
         raise outcome
@@ -63,7 +63,7 @@ def _run_freed(model: ModelProto, size: tuple[int, int]) -> Outcome:
         return first
     freed = ModelProto()
     freed.CopyFrom(model)
-    free(freed, 1)
+    clean.free(freed, 1)
     second = _run(freed, size)
     if _fixed(second) >= _fixed(first):
         return first

@@ -1,11 +1,19 @@
-"""A compact notation for ONNX nodes, so that a decode reads like its formula."""
+"""ONNX graphs: a compact notation for new nodes, and walking and pruning existing ones.
 
+With the notation a decode reads like its formula.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+ONNX_DOMAINS = ("", "ai.onnx")  # two names of the domain of ONNX's own operators
+
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 @dataclass
@@ -105,3 +113,85 @@ class Value:
 
 
 Operand = Value | float | npt.NDArray[np.float32]
+
+
+def ancestors(
+    graph: GraphProto,
+    tensor: str,
+    through: Set[str] | None = None,
+    until: Set[str] = frozenset(),
+) -> Iterator[NodeProto]:
+    """Walk upstream from `tensor`, visiting each node once.
+
+    Continue only past operators in `through`, if given, and never past those in `until`.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    waiting, seen = [tensor], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in producers:
+            continue
+        seen.add(name)
+        node = producers[name]
+        yield node
+        if node.op_type not in until and (through is None or node.op_type in through):
+            waiting.extend(node.input)
+
+
+def last_layer(graph: GraphProto, output: str) -> list[NodeProto]:
+    """Return the last nodes with weights upstream of `output`, and all nodes in between."""
+    return list(ancestors(graph, output, until=_LAYERS))
+
+
+def keep(graph: GraphProto, outputs: Sequence[str]) -> None:
+    """Remove, in place, all outputs except `outputs`, and what only they depend on."""
+    replace(graph.output, [output for output in graph.output if output.name in outputs])
+    prune(graph, outputs)
+
+
+def prune(graph: GraphProto, outputs: Sequence[str]) -> None:
+    """Remove, in place, nodes and initializers that `outputs` don't depend on.
+
+    They are deleted individually: rebuilding the lists would hold the weights twice.
+    """
+    needed = set(outputs)
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if needed.intersection(node.output):
+            needed.update(reads(node))
+        else:
+            del graph.node[index]
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Yield the names of all tensors that `node` reads, also those read in its subgraphs."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from reads(inner)
+            yield from (output.name for output in graph.output)
+
+
+def replace(field: "list[object]", content: Iterable[object]) -> None:
+    """Make `content`, which may consist of entries of `field`, the content of a repeated field."""
+    kept = list(content)
+    del field[:]
+    field.extend(kept)
+
+
+def opset(model: ModelProto) -> int:
+    """Return the version of ONNX's own operators that `model` uses."""
+    versions: Iterator[int] = (
+        entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS
+    )
+    return max(versions)
+
+
+def forget_unused_domains(model: ModelProto) -> None:
+    """Remove the imports of domains that no node uses, in place."""
+    used = {node.domain for node in model.graph.node} | set(ONNX_DOMAINS)
+    replace(model.opset_import, [entry for entry in model.opset_import if entry.domain in used])

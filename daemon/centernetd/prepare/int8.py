@@ -14,12 +14,11 @@ from onnx import ModelProto
 from centernetd.errors import ModelError
 from centernetd.model import contract
 from centernetd.model.files import first_line
-from centernetd.prepare.upstream import last_layer
+from centernetd.prepare.graph import forget_unused_domains, last_layer
 
 Frames = Sequence[npt.NDArray[np.uint8]]  # input rows [H, W, 3], letterboxed as at run time
 
 _LAYERS = ["Conv", "ConvTranspose"]
-_OWN_DOMAINS = ("", "ai.onnx")
 
 
 def fold_layers(model: ModelProto, heads: Sequence[str]) -> list[str]:
@@ -42,10 +41,7 @@ def fold_layers(model: ModelProto, heads: Sequence[str]) -> list[str]:
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         folded = onnx.load(options.optimized_model_filepath)
-    used = {node.domain for node in folded.graph.node} | set(_OWN_DOMAINS)
-    opsets = [entry for entry in folded.opset_import if entry.domain in used]
-    del folded.opset_import[:]
-    folded.opset_import.extend(opsets)
+    forget_unused_domains(folded)
     model.CopyFrom(folded)
     graph = model.graph
     last = {node.output[0] for head in heads for node in last_layer(graph, head)}

@@ -6,25 +6,49 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from centernetd.errors import ModelError
 from centernetd.model import contract, files, sealed
+from centernetd.model import labels as names
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import FLOAT16, FLOAT32, INT8, Manifest
-from centernetd.prepare import clean, int8, precision
-from centernetd.prepare.adopt import adopt
+from centernetd.prepare import clean, int8
+from centernetd.prepare.decode import wrap
 from centernetd.prepare.examine import examine
+from centernetd.prepare.float16 import to_float16
+from centernetd.prepare.graph import keep
 from centernetd.prepare.layouts import Heads, Layout, recognise
-from centernetd.prepare.options import PrepareOptions
-from centernetd.prepare.wrap import wrap
-
-__all__ = ["VERSION", "PrepareOptions", "about", "prepare", "prepare_model"]
 
 VERSION = 3  # increment when the same export would be prepared differently
 
 _DEFAULT_SIZE = (512, 512)
 _DEFAULT_TOP_K = 100
+_DEFAULT_CONFIDENCE = 0.4  # of adopted models
+_FIXED = ("layout", "heads", "order", "mean", "std", "top_k")  # built into an adopted graph
+_FREE = ("resize", "labels", "confidence", "nms_iou")
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """The user's description of a model; None leaves a field to the layout or the file.
+
+    The fields are those of `Manifest`, plus `heads`: pairs of a role and the name of its output.
+    Outputs that are not named there are dropped.
+    """
+
+    layout: str | None = None
+    heads: tuple[tuple[str, str], ...] = ()
+    input_size: tuple[int, int] | None = None
+    order: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    resize: str | None = None
+    labels: tuple[str, ...] | None = None
+    confidence: float | None = None
+    nms_iou: float | None = None
+    top_k: int | None = None
+    precision: str | None = None
 
 
 def prepare(
@@ -67,7 +91,7 @@ def prepare_model(
     adopted = contract.is_met_by(model)
     with sealed.replacing(output, about(digest, options)) as part:
         if adopted:
-            manifest = adopt(model, digest, options)
+            manifest = _adopt(model, digest, options)
         else:
             manifest = _convert(model, digest, options, frames)
         manifests.embed(model, manifest)
@@ -100,10 +124,10 @@ def _convert(
     clean.clean(model, size)
     network = examine(model, size, options.heads)
     layout, heads = recognise(network, options.layout)
-    clean.keep(model.graph, [head.tensor for head in heads.values()])
+    keep(model.graph, [head.tensor for head in heads.values()])
     manifest = _describe(layout, heads, size, digest, options)
     if manifest.precision == FLOAT16:
-        precision.to_float16(model, [heads[role].tensor for role in layout.peaked if role in heads])
+        to_float16(model, [heads[role].tensor for role in layout.peaked if role in heads])
     layers: Sequence[str] = ()
     if manifest.precision == INT8:
         layers = int8.fold_layers(model, [head.tensor for head in heads.values()])
@@ -139,3 +163,69 @@ def _labels(labels: Sequence[str], classes: int) -> tuple[str, ...]:
     if len(labels) != classes:
         raise ModelError(f"the network has {classes} classes, but {len(labels)} labels are given")
     return tuple(labels)
+
+
+def _adopt(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
+    """Return the manifest of a model that has the tensors of a prepared one.
+
+    Raises
+    ------
+    ModelError
+        It violates the contract, or `options` would require a different graph.
+    """
+    size = contract.input_size(model)
+    if options.input_size not in (None, size):
+        raise ModelError(f"it is prepared already, for an input of {size[0]}x{size[1]}")
+    for name in _FIXED:
+        if getattr(options, name):
+            raise ModelError(f"it is prepared already: its {name} can't be changed")
+    measured = contract.verify(model)
+    known = manifests.find(model)
+    if known is None:
+        known = _manifest_for(size, measured, options.labels, digest, precision_of(model))
+    if options.precision not in (None, known.precision):
+        raise ModelError(
+            f"it is prepared already, in {known.precision}: for {options.precision}, prepare the "
+            "export that it was made from"
+        )
+    given = {name: getattr(options, name) for name in _FREE if getattr(options, name) is not None}
+    if len(given.get("labels", known.labels)) != len(known.labels):
+        raise ModelError(
+            f"it has {len(known.labels)} classes, but {len(given['labels'])} labels are given"
+        )
+    return dataclasses.replace(known, **given)
+
+
+def _manifest_for(
+    size: tuple[int, int],
+    measured: contract.Measured,
+    labels: Sequence[str] | None,
+    digest: str,
+    computes_in: str,
+) -> Manifest:
+    """Return a manifest for a model without one, CenterNet or not."""
+    if not labels:
+        raise ModelError("it doesn't say what its classes are: give it labels")
+    return Manifest(
+        layout="prepared",
+        input_size=size,
+        order="bgr",
+        mean=(0.0, 0.0, 0.0),
+        std=(1 / 255, 1 / 255, 1 / 255),
+        resize="letterbox",
+        labels=tuple(labels),
+        joints=names.of_joints(measured.joints),
+        confidence=_DEFAULT_CONFIDENCE,
+        nms_iou=None,
+        top_k=measured.top_k,
+        source_sha256=digest,
+        precision=computes_in,
+    )
+
+
+def precision_of(model: ModelProto) -> str:
+    """Return a model's precision, judged by its weights and operators."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return INT8
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    return FLOAT16 if TensorProto.FLOAT16 in kinds else FLOAT32

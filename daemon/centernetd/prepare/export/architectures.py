@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from centernetd.prepare.options import PrepareOptions
+from centernetd.prepare.prepare import PrepareOptions
 
 CTDET = ("hm", "wh", "reg")
 MULTI_POSE = ("hm", "wh", "hps", "reg", "hm_hp", "hp_offset")

@@ -1,4 +1,4 @@
-"""Checkpoints: reading one without executing its content, and fitting it to a network."""
+"""Checkpoints: reading one without executing its content, and creating the network it fits."""
 
 import hashlib
 import io
@@ -6,7 +6,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,10 +17,26 @@ from centernetd.config import regular
 from centernetd.errors import ModelError
 from centernetd.model import files
 from centernetd.prepare.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE, Architecture
+from centernetd.prepare.export.dla import Dla34
+from centernetd.prepare.export.hourglass import HourglassNet
 from centernetd.prepare.export.layers import Network
-from centernetd.prepare.export.networks import outline
+from centernetd.prepare.export.resnet import CenterNetResNet50, ResNet, doubled, sampled_and_doubled
 
 State = dict[str, Tensor]
+
+_NETWORKS: dict[str, Callable[..., Network]] = {
+    **{
+        f"res_{depth}": partial(ResNet, depth, doubled, (256, 256, 256))
+        for depth in (18, 34, 50, 101, 152)
+    },
+    **{
+        f"resdcn_{depth}": partial(ResNet, depth, sampled_and_doubled, (256, 128, 64))
+        for depth in (18, 101)
+    },
+    "dla_34": Dla34,
+    "hourglass": HourglassNet,
+    "centernet_resnet50": CenterNetResNet50,
+}
 
 _USUAL_CLASSES = {CTDET: 80, MULTI_POSE: 1}
 _USUAL_JOINTS = 17
@@ -79,6 +96,23 @@ def fit(state: State, name: str) -> Network:
     used = {key: value for key, value in state.items() if not _is_unused(key, name)}
     network.load_state_dict(used, assign=True)
     return network
+
+
+def make(name: str, outputs: dict[str, int], width: int) -> Network:
+    """Return the network `name` with random weights, in evaluation mode.
+
+    `outputs` are the channels of each output; `width` is that between the two layers of a head,
+    0 for a head of one layer.
+    """
+    network = _NETWORKS[name](outputs=outputs, width=width)
+    network.eval()
+    return network
+
+
+def outline(name: str, outputs: dict[str, int], width: int) -> Network:
+    """Return the same network without memory for its weights."""
+    with torch.device("meta"):
+        return make(name, outputs, width)
 
 
 def _load(content: bytes) -> object:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from centernetd.prepare.graph import Graph
 from centernetd.prepare.layouts.base import Heads, Layout, Maps, Network, Regression
-from centernetd.prepare.layouts.scores import scores_of
+from centernetd.prepare.layouts.heatmap import scores_of
 
 
 class CenterFace(Layout):

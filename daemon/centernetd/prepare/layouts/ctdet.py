@@ -7,7 +7,7 @@ from typing import ClassVar
 from centernetd.model import labels
 from centernetd.prepare.graph import Graph, Value
 from centernetd.prepare.layouts.base import Head, Heads, JointMaps, Layout, Maps, Network
-from centernetd.prepare.layouts.scores import scores_of
+from centernetd.prepare.layouts.heatmap import scores_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from centernetd.prepare.graph import Graph
 from centernetd.prepare.layouts.base import Heads, Layout, Maps, Network
-from centernetd.prepare.layouts.scores import broken_first, scores_of
-from centernetd.prepare.upstream import Pooling, pooling
+from centernetd.prepare.layouts.heatmap import Pooling, broken_first, pooling, scores_of
 
 
 class _Table(Layout):

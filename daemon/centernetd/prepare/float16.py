@@ -1,29 +1,19 @@
-"""A network's precision, and converting a bare network to float16.
+"""Converting a bare network to float16.
 
 The order matters. Converting a prepared model rounds the two sides of its peak comparison
 differently, so that detections vanish. Therefore the network is converted first, and pre- and
 post-processing are then added in float32.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from centernetd.errors import ModelError
 from centernetd.model.files import first_line
-from centernetd.model.manifest import FLOAT16, FLOAT32, INT8
-from centernetd.prepare.clean import reads
-from centernetd.prepare.upstream import last_layer
-
-
-def of(model: ModelProto) -> str:
-    """Return a model's precision, judged by its weights and operators."""
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return INT8
-    kinds = {tensor.data_type for tensor in model.graph.initializer}
-    return FLOAT16 if TensorProto.FLOAT16 in kinds else FLOAT32
+from centernetd.prepare.graph import last_layer, reads, replace
 
 
 def to_float16(model: ModelProto, scores: Sequence[str]) -> None:
@@ -47,16 +37,16 @@ def to_float16(model: ModelProto, scores: Sequence[str]) -> None:
     body, tail = _split(graph, scores)
     _part_constants(graph, body, tail)
     results = list(graph.output)
-    _replace(graph.node, body)
-    _replace(graph.output, _crossing(model, body, tail, results))
+    replace(graph.node, body)
+    replace(graph.output, _crossing(model, body, tail, results))
     try:
         converted = convert_float_to_float16(model, keep_io_types=True)
     except Exception as error:  # it raises AssertionError, and any error of shape inference
         raise ModelError(
             f"it can't be converted to float16 ({first_line(error)}): keep it in float32"
         ) from None
-    _replace(converted.graph.node, [*_sorted(converted.graph.node), *tail])
-    _replace(converted.graph.output, results)
+    replace(converted.graph.node, [*_sorted(converted.graph.node), *tail])
+    replace(converted.graph.output, results)
     del converted.graph.value_info[:]
     model.CopyFrom(converted)
 
@@ -72,7 +62,7 @@ def _make_initializers(graph: GraphProto) -> None:
             tensor = node.attribute[0].t
             tensor.name = node.output[0]
             graph.initializer.append(tensor)
-    _replace(graph.node, [node for node in graph.node if not _is_tensor_constant(node)])
+    replace(graph.node, [node for node in graph.node if not _is_tensor_constant(node)])
 
 
 def _is_tensor_constant(node: NodeProto) -> bool:
@@ -102,7 +92,7 @@ def _part_constants(graph: GraphProto, body: list[NodeProto], tail: list[NodePro
         own.name = f"{tensor.name}/float32"
         for node in tail:
             names = [own.name if name == tensor.name else name for name in node.input]
-            _replace(node.input, names)
+            replace(node.input, names)
 
 
 def _crossing(
@@ -134,9 +124,3 @@ def _sorted(nodes: Sequence[NodeProto]) -> list[NodeProto]:
         for index, node in enumerate(nodes)
     }
     return [nodes[index] for index in TopologicalSorter(needs).static_order()]
-
-
-def _replace(field: "list[object]", content: Iterable[object]) -> None:
-    kept = list(content)
-    del field[:]
-    field.extend(kept)

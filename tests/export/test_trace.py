@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from centernetd.prepare.export.fold import fold
 from centernetd.prepare.export.layers import DeformableConv
+from centernetd.prepare.export.trace import fold
 
 PICTURES = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(1))
 

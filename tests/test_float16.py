@@ -15,9 +15,8 @@ from centernetd.errors import ModelError
 from centernetd.inference.letterbox import GEOMETRIES, fill_row
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import FLOAT16, FLOAT32
-from centernetd.prepare import precision
 from centernetd.prepare.graph import Value
-from centernetd.prepare.prepare import PrepareOptions, prepare
+from centernetd.prepare.prepare import PrepareOptions, precision_of, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
 from tests.rounding import rounded
@@ -121,7 +120,7 @@ def test_only_the_network_is_converted(layout: str, tmp_path: Path) -> None:
         for name in node.output:
             if name.startswith(("preprocess/", "decode/")):
                 assert types[name] != TensorProto.FLOAT16, name
-    assert precision.of(model) == "float16"
+    assert precision_of(model) == "float16"
     assert manifests.find(model) is not None
     results = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     assert set(results.values()) == {TensorProto.FLOAT}
