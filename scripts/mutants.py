@@ -35,7 +35,7 @@ TESTS = {
     ],
     "daemon/centernetd/capture/timeline.py": ["tests/test_timeline.py"],
     "daemon/centernetd/config/secret.py": ["tests/test_secret.py"],
-    "daemon/centernetd/config/units.py": ["tests/test_units.py"],
+    "daemon/centernetd/config/values.py": ["tests/test_values.py"],
     "daemon/centernetd/flow/channel.py": ["tests/test_channel.py"],
     "daemon/centernetd/flow/lane.py": ["tests/test_lane.py"],
     "daemon/centernetd/flow/ledger.py": ["tests/test_ledger.py"],

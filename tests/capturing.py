@@ -11,7 +11,7 @@ from centernetd.capture.stage import CaptureStage
 from centernetd.capture.video import VideoSource
 from centernetd.config import RecordConfig, StreamConfig
 from centernetd.config.secret import SourceUri
-from centernetd.config.stream import DetectConfig, Policy, Timestamps
+from centernetd.config.sections import DetectConfig, Policy, Timestamps
 from centernetd.errors import SourceError
 from centernetd.flow import Backpressure, Lane, Result, StreamState
 from tests.fakes import FakeSource, RecordingMeters, detections

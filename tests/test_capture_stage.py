@@ -15,7 +15,7 @@ from centernetd.capture.pacing import Backoff
 from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture
 from centernetd.capture.turn import Turn
-from centernetd.config.stream import Policy
+from centernetd.config.sections import Policy
 from centernetd.errors import SourceError
 from centernetd.flow import Reason, StageName, StreamState
 from tests import clips

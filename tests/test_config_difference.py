@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from centernetd.config import Config, load
-from centernetd.config.difference import Difference, difference
+from centernetd.config.config import Difference, difference
 from centernetd.errors import ConfigError
 
 TWO = "streams:\n  gate: {source: 'rtsp://u:one@h/x'}\n  yard: {source: 'rtsp://h/y'}\n"

@@ -14,7 +14,7 @@ from centernetd.capture.decoding import Decoding, GpuDecoderError, try_gpu
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Source
 from centernetd.capture.video import VideoSource
-from centernetd.config.stream import Decode
+from centernetd.config.sections import Decode
 from centernetd.errors import SourceError
 from tests import clips
 from tests.capturing import stream

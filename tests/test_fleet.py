@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from centernetd.config import SourceUri, StreamConfig
-from centernetd.config.difference import Difference
+from centernetd.config.config import Difference
 from centernetd.flow import Backpressure, Lane, StreamState, Worker
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import fleet as fleets

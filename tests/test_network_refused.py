@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from centernetd.capture.source import Picture
-from centernetd.config.stream import Transport
+from centernetd.config.sections import Transport
 from centernetd.errors import SourceError
 from tests import clips, web
 from tests.capturing import video_source

@@ -9,7 +9,7 @@ import pytest
 
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
-from centernetd.config.stream import Policy
+from centernetd.config.sections import Policy
 from tests import clips, tls, web
 from tests.capturing import House, video_source
 from tests.fakes import FakeSource, picture

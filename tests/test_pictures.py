@@ -20,7 +20,7 @@ from centernetd.capture.copying import Copying
 from centernetd.capture.pixels import ToBgr, orientation_of
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig
-from centernetd.config.stream import Decode
+from centernetd.config.sections import Decode
 from centernetd.flow import Orientation, Packet
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4

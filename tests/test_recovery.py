@@ -11,7 +11,7 @@ import pytest
 
 from centernetd.config import RecordConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
-from centernetd.config.stream import EventsConfig
+from centernetd.config.sections import EventsConfig
 from centernetd.sink.file import part_of
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.outputs import outputs_of

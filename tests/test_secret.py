@@ -59,7 +59,7 @@ def test_knows_its_password_as_an_authorization_header_has_it() -> None:
 
 
 def test_a_value_from_outside_is_secret_wherever_it_stands() -> None:
-    source = SourceUri("rtsp://h/live/s3cr3t/1", taken=["s3cr3t"])
+    source = SourceUri("rtsp://h/live/s3cr3t/1", substituted=["s3cr3t"])
     assert str(source) == "rtsp://h/live/***/1"
     assert source.secrets() == {"s3cr3t"}
 
@@ -207,9 +207,9 @@ def test_what_is_just_allowed_is_read() -> None:
 
 def test_of_a_variable_that_is_the_whole_url_host_and_path_are_shown() -> None:
     url = "rtsp://u:hunter2@h/live"
-    assert str(SourceUri(url, taken=[url])) == "rtsp://***@h/live"
-    assert str(SourceUri(f"{url}/s3cr3t", taken=[url, "s3cr3t"])) == "rtsp://***@h/live/***"
-    assert str(SourceUri("http://h/http://x/1", taken=["http://x"])) == "http://h/***/1"
+    assert str(SourceUri(url, substituted=[url])) == "rtsp://***@h/live"
+    assert str(SourceUri(f"{url}/s3cr3t", substituted=[url, "s3cr3t"])) == "rtsp://***@h/live/***"
+    assert str(SourceUri("http://h/http://x/1", substituted=["http://x"])) == "http://h/***/1"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_redacts_what_is_not_known_to_be_harmless(text: str, seen: str) -> None:
 
 def with_a_variable(text: str) -> Expanded:
     value = Expanded(text)
-    value.taken = ("s3cr3t",)
+    value.substituted = ("s3cr3t",)
     return value
 
 

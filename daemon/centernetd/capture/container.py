@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from centernetd.capture.feed import Feed
 from centernetd.capture.web import SHARE
 from centernetd.config.secret import SourceUri
-from centernetd.config.stream import Transport
+from centernetd.config.sections import Transport
 from centernetd.errors import SourceError, StartupError
 
 # Protocols that FFmpeg may open per URI scheme: never local files named by a hostile playlist,

@@ -7,7 +7,7 @@ import platform
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from centernetd.config.stream import StreamConfig
+from centernetd.config import StreamConfig
 from centernetd.cuda import Device, has_nvidia_device
 from centernetd.errors import EngineError, SourceError
 

@@ -32,8 +32,9 @@ from centernetd.capture.pixels import ToBgr, orientation_of, upright
 from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.capture.splice import Splice
 from centernetd.capture.web import Allowance
+from centernetd.config import StreamConfig
 from centernetd.config.secret import SourceUri
-from centernetd.config.stream import StreamConfig, Transport
+from centernetd.config.sections import Transport
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import UPRIGHT, Orientation
 

@@ -1,29 +1,26 @@
 """The configuration: the only package that knows YAML and pydantic."""
 
-from centernetd.config.address import Address
 from centernetd.config.adhoc import from_sources
-from centernetd.config.config import Config
-from centernetd.config.folders import cache_dir, state_dir
+from centernetd.config.config import Config, StreamConfig
 from centernetd.config.loader import load
 from centernetd.config.peek import inline_secrets, listen_of, shareable, storage_root_of
+from centernetd.config.resolve import cache_dir, state_dir
 from centernetd.config.secret import Redactor, SourceUri, redact, shown
 from centernetd.config.sections import (
     BatchingConfig,
+    BlurConfig,
+    DetectConfig,
     EngineConfig,
+    EventsConfig,
     LoggingConfig,
     MetricsConfig,
     ModelConfig,
-    StorageConfig,
-)
-from centernetd.config.stream import (
-    BlurConfig,
-    DetectConfig,
-    EventsConfig,
     Policy,
     RecordConfig,
-    StreamConfig,
+    StorageConfig,
 )
 from centernetd.config.template import expand
+from centernetd.config.values import Address
 
 __all__ = [
     "Address",

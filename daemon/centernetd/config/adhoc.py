@@ -10,15 +10,14 @@ from pydantic import ValidationError
 from centernetd.config import variables
 from centernetd.config.config import Config
 from centernetd.config.loader import merged
-from centernetd.config.places import Places
-from centernetd.config.problems import refusals, sentence
+from centernetd.config.problems import Origins, describe, validation_errors
 from centernetd.config.resolve import resolve
 from centernetd.config.secret import SourceUri, shown
 from centernetd.config.sections import FileConfig
-from centernetd.config.stream import source_uri
+from centernetd.config.values import source_uri
 from centernetd.errors import ConfigError
 
-_PLACES = Places({(): ("command line", 1)})
+_ORIGINS = Origins({(): ("command line", 1)})
 
 
 def from_sources(
@@ -57,13 +56,13 @@ def from_sources(
         "metrics": {"listen": None},
     }
     try:
-        return resolve(FileConfig.model_validate(data), _PLACES, Path.cwd(), "")
+        return resolve(FileConfig.model_validate(data), _ORIGINS, Path.cwd(), "")
     except ValidationError as error:
         for details in error.errors():
             if details["loc"][-2:] == ("record", "path"):
-                why = sentence(details["type"], details)
+                why = describe(details["type"], details)
                 raise ConfigError(f"output {output}: {why}") from None
-        raise ConfigError.joined(refusals(error, _PLACES)) from None
+        raise ConfigError.joined(validation_errors(error, FileConfig, _ORIGINS)) from None
 
 
 def _uri(source: str) -> SourceUri:

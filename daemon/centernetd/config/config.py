@@ -1,19 +1,77 @@
-"""The configuration as used by the program: frozen and fully resolved."""
+"""The configuration as used by the program, frozen and resolved, and how two of them differ."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 
+from centernetd.config.secret import SourceUri
 from centernetd.config.sections import (
     BatchingConfig,
+    BlurConfig,
+    Decode,
+    DetectConfig,
     EngineConfig,
+    EventsConfig,
     LoggingConfig,
     MetricsConfig,
     ModelConfig,
+    Policy,
+    RecordConfig,
+    Section,
     StorageConfig,
+    StreamDefaults,
+    Timestamps,
+    Transport,
 )
-from centernetd.config.stream import CAUTIOUS, StreamConfig
+from centernetd.errors import ConfigError
+
+CAUTIOUS = 0.25  # a higher blur threshold produces a warning
+
+_NOT_COMPARED = {"streams", "sha256"}
+_DEFAULT = StreamDefaults()
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """A fully resolved stream: ``policy`` is no longer auto, and paths are final.
+
+    Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
+    unsegmented file; ``blur`` is set if ``record.draw`` is blur. ``never_ends`` means that
+    `policy: live` was set explicitly: a complete playlist then does not end the stream.
+    ``device`` is the index of the GPU that decodes it, if any.
+    """
+
+    name: str
+    source: SourceUri
+    model: str = "default"
+    policy: Policy = "live"
+    max_frame_age: float = _DEFAULT.max_frame_age
+    stall_timeout: float = _DEFAULT.stall_timeout
+    transport: Transport = _DEFAULT.transport
+    timestamps: Timestamps = _DEFAULT.timestamps
+    follow_hosts: tuple[str, ...] = ()
+    never_ends: bool = False
+    decode: Decode = _DEFAULT.decode
+    device: int = 0
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    blur: BlurConfig | None = None
+    record: RecordConfig = field(default_factory=RecordConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
+
+    def __post_init__(self) -> None:
+        if self.blur is None and self.record.draw == "blur":
+            object.__setattr__(self, "blur", BlurConfig())
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the source is read once, to its end: a path, or a lossless http(s) URL."""
+        return self.source.is_file or (self.source.is_web and self.policy == "lossless")
+
+    @property
+    def copies(self) -> bool:
+        """Whether the source's own packets are recorded."""
+        return self.record.when != "never" and self.record.video == "source"
 
 
 @dataclass(frozen=True)
@@ -55,3 +113,62 @@ class Config:
             for name, stream in self.streams.items()
             if stream.blur and stream.blur.confidence > CAUTIOUS
         )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The names of the streams that were added, removed or changed."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = {"added": self.added, "changed": self.changed, "removed": self.removed}
+        parts = [f"{what} {', '.join(names)}" for what, names in told.items() if names]
+        return "; ".join(parts) or "nothing has changed"
+
+
+def difference(old: Config, new: Config) -> Difference:
+    """Compare the streams of two configurations, with the defaults merged in.
+
+    Raises
+    ------
+    ConfigError
+        If they differ in anything else, which can't be changed in a running daemon.
+    """
+    if keys := list(_other_keys(old, new)):
+        raise ConfigError(
+            f"restart needed: {', '.join(keys)} can't change while the daemon runs, only streams "
+            "and defaults can"
+        )
+    before, after = old.streams, new.streams
+    return Difference(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        changed=tuple(name for name in after if name in before and after[name] != before[name]),
+    )
+
+
+def _other_keys(old: Config, new: Config) -> Iterator[str]:
+    for name in (each.name for each in fields(Config)):
+        if name not in _NOT_COMPARED:
+            yield from _differing(name, getattr(old, name), getattr(new, name))
+
+
+def _differing(name: str, old: object, new: object) -> Iterator[str]:
+    """Yield the dotted keys below ``name`` in which two values differ."""
+    if old == new:
+        return
+    below, above = _parts(old), _parts(new)
+    if below is None or above is None or below.keys() != above.keys():
+        yield name
+        return
+    for key, value in below.items():
+        yield from _differing(f"{name}.{key}", value, above[key])
+
+
+def _parts(value: object) -> Mapping[str, object] | None:
+    if isinstance(value, Section):
+        return dict(value)
+    return value if isinstance(value, Mapping) else None

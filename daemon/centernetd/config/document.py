@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from centernetd.config import variables
-from centernetd.config.places import Location, Places
+from centernetd.config.problems import Location, Origins
 from centernetd.config.secret import redact
 from centernetd.errors import ConfigError
 
@@ -27,22 +27,22 @@ _WORDS = {"~": None, "null": None, "true": True, "false": False}
 def parse(
     raw: bytes,
     file: str,
-    places: Places,
+    origins: Origins,
     prefix: Location = (),
     expand: Callable[[str], str] = variables.expand,
 ) -> Any:  # noqa: ANN401
     """Return the value of a document: mappings as dict, lists as tuple, and scalars.
 
-    ``expand`` replaces ``${NAME}`` in every value. ``places`` receives the line of each key, with
+    ``expand`` replaces ``${NAME}`` in every value. ``origins`` receives the line of each key, with
     its location under ``prefix``. Raises ConfigError naming file and line.
     """
-    places.lines[prefix] = (file, 1)
+    origins.lines[prefix] = (file, 1)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file}:{line}: is not UTF-8 text") from None
-    builder = _Builder(file, places, prefix, expand)
+    builder = _Builder(file, origins, prefix, expand)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.add(event)
@@ -71,7 +71,7 @@ class _Open:
 @dataclass
 class _Builder:
     file: str
-    places: Places
+    origins: Origins
     prefix: Location
     expand: Callable[[str], str]
     root: Any = None
@@ -117,19 +117,19 @@ class _Builder:
             raise self._error(line, "a key holds a control character")
         location = (*top.location, event.value)
         if event.value in top.value:
-            _, first = self.places.lines[location]
-            self.places.lines[location] = (self.file, line)
-            raise self.places.error(location, f"is given twice, first on line {first}; keep one")
+            _, first = self.origins.lines[location]
+            self.origins.lines[location] = (self.file, line)
+            raise self.origins.error(location, f"is given twice, first on line {first}; keep one")
         top.key = event.value
-        self.places.lines[location] = (self.file, line)
+        self.origins.lines[location] = (self.file, line)
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> Any:  # noqa: ANN401
         try:
             text = self.expand(event.value)
         except ValueError as error:
-            raise self.places.error(self._location(), str(error)) from None
+            raise self.origins.error(self._location(), str(error)) from None
         if isinstance(text, variables.Expanded):
-            self.places.taken.update(text.taken)
+            self.origins.substituted.update(text.substituted)
         if _CONTROL.search(text):
             raise self._error(line, "a value holds a control character")
         return _resolve(text) if event.implicit[0] else text
@@ -143,7 +143,7 @@ class _Builder:
 
     def _note(self, line: int) -> None:
         """Note the line of a list item; the keys of mappings have already been noted."""
-        self.places.lines.setdefault(self._location(), (self.file, line))
+        self.origins.lines.setdefault(self._location(), (self.file, line))
 
     def _attach(self, value: object) -> None:
         if not self._open:

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 
 from centernetd.config import document, regular
 from centernetd.config.config import Config
-from centernetd.config.places import Places
-from centernetd.config.problems import refusals
+from centernetd.config.problems import Origins, validation_errors
 from centernetd.config.resolve import resolve
 from centernetd.config.sections import FileConfig
 from centernetd.errors import ConfigError
@@ -28,10 +27,10 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
     for each mistake.
     """
     base_dir = base_dir or path.parent
-    places = Places()
+    origins = Origins()
     raw = read_file(path)
     digest = hashlib.sha256(raw)
-    data = _mapping(raw, path, places, ())
+    data = _mapping(raw, path, origins, ())
     if data.get("streams") in (None, ""):
         data["streams"] = {}
     mistakes: list[ConfigError] = []
@@ -39,17 +38,17 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
         try:
             raw = read_file(camera)
             digest.update(camera.name.encode() + b"\0" + raw)
-            _add_camera(data["streams"], camera, raw, places)
+            _add_camera(data["streams"], camera, raw, origins)
         except ConfigError as error:  # noqa: PERF203
             mistakes.append(error)
     _merge_defaults(data)
     try:
         file = FileConfig.model_validate(data, context={"units": "required"})
     except ValidationError as error:
-        mistakes = [*refusals(error, places), *mistakes]
+        mistakes = [*validation_errors(error, FileConfig, origins), *mistakes]
     if mistakes:
         raise ConfigError.joined(mistakes)
-    return resolve(file, places, base_dir.absolute(), digest.hexdigest())
+    return resolve(file, origins, base_dir.absolute(), digest.hexdigest())
 
 
 def read_file(path: Path) -> bytes:
@@ -61,8 +60,8 @@ def read_file(path: Path) -> bytes:
         raise ConfigError(f"{path}: can't be read: {reason}") from None
 
 
-def _mapping(raw: bytes, path: Path, places: Places, prefix: tuple[str, ...]) -> dict[str, Any]:
-    data = document.parse(raw, str(path), places, prefix)
+def _mapping(raw: bytes, path: Path, origins: Origins, prefix: tuple[str, ...]) -> dict[str, Any]:
+    data = document.parse(raw, str(path), origins, prefix)
     if data in (None, ""):
         raise ConfigError(f"{path}: is empty")
     if not isinstance(data, dict):
@@ -84,14 +83,14 @@ def camera_files(folder: Path) -> list[Path]:
     return [path for path in files if path.suffix == ".yaml"]
 
 
-def _add_camera(streams: Any, path: Path, raw: bytes, places: Places) -> None:  # noqa: ANN401
+def _add_camera(streams: Any, path: Path, raw: bytes, origins: Origins) -> None:  # noqa: ANN401
     location = ("streams", path.stem)
     if not isinstance(streams, dict):
-        raise places.error(("streams",), "must be a mapping of names")
+        raise origins.error(("streams",), "must be a mapping of names")
     if path.stem in streams:
-        file, line = places.find(location)
+        file, line = origins.find(location)
         raise ConfigError(f"{path}:1: a stream {path.stem!r} is already in {file}:{line}")
-    streams[path.stem] = _mapping(raw, path, places, location)
+    streams[path.stem] = _mapping(raw, path, origins, location)
 
 
 def _merge_defaults(data: dict[str, Any]) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from centernetd.config import document, variables
-from centernetd.config.address import Address
-from centernetd.config.folders import state_dir
 from centernetd.config.loader import CAMERA_FOLDER, camera_files, read_file
-from centernetd.config.places import Places
+from centernetd.config.problems import Origins
+from centernetd.config.resolve import state_dir
 from centernetd.config.secret import MASK, redact, secrets_in, shown
 from centernetd.config.sections import MetricsConfig, StorageConfig
+from centernetd.config.values import Address
 from centernetd.errors import ConfigError
 
 
@@ -72,7 +72,7 @@ def _section(path: Path, name: str, key: str) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> Any:  # noqa: ANN401 - a document may be anything
-    return document.parse(read_file(path), str(path), Places(), expand=str)
+    return document.parse(read_file(path), str(path), Origins(), expand=str)
 
 
 def _parsed_or_sentence(path: Path) -> Any:  # noqa: ANN401

@@ -1,16 +1,20 @@
-"""Pydantic's validation errors, translated into sentences for users."""
+"""How mistakes in the configuration are reported: where each key is, and what is wrong with it."""
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from types import NoneType
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from centernetd.config.places import Location, Places, show
-from centernetd.config.section import Section, section_in
-from centernetd.config.sections import FileConfig
+from centernetd.config.secret import Redactor, shown
 from centernetd.errors import ConfigError
+
+Location = tuple[str | int, ...]
+LONGEST_SHOWN = 60
 
 _EXPECTED = {
     "string_type": "text; put it in quotes",
@@ -23,20 +27,69 @@ _EXPECTED = {
 }
 
 
-def refusals(error: ValidationError, places: Places) -> list[ConfigError]:
-    """Return an error for each key with a problem, in file order.
+def show(value: object) -> str:
+    """Format a value of the file for an error message: short, and on one line."""
+    if value in (None, ""):
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, tuple):
+        return "a list"
+    text = repr(shown(value)) if isinstance(value, str) else str(value).lower()
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def dotted(location: Location) -> str:
+    """Format a location as users write it: ``engine.devices[1]``."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            plain = part.isprintable() and 0 < len(part) <= LONGEST_SHOWN
+            text += f".{shown(part) if plain else show(part)}"
+    return text.removeprefix(".")
+
+
+@dataclass
+class Origins:
+    """The file and line of every key read, and the values that must not be printed."""
+
+    lines: dict[Location, tuple[str, int]] = field(default_factory=dict)
+    substituted: set[str] = field(default_factory=set)
+
+    def find(self, location: Location) -> tuple[str, int]:
+        """Return the file and line of a key, of the default it came from, or of its parent."""
+        while location not in self.lines:
+            default = ("defaults", *location[2:])
+            if location[0] == "streams" and len(location) > 2 and default in self.lines:
+                return self.lines[default]
+            location = location[:-1]
+        return self.lines[location]
+
+    def error(self, location: Location, sentence: str) -> ConfigError:
+        """Return an error about a key: file, line, key and sentence, with secrets masked."""
+        file, line = self.find(location)
+        name = f"{dotted(location)}: " if location else ""
+        return ConfigError(f"{file}:{line}: {Redactor(self.substituted)(name + sentence)}")
+
+
+def validation_errors(
+    error: ValidationError, model: type[BaseModel], origins: Origins
+) -> list[ConfigError]:
+    """Return an error for each key of ``model`` with a problem, in file order.
 
     Missing keys come last, because usually they are there but misspelt.
     """
     every = error.errors(include_url=False)
-    every.sort(key=lambda details: (details["type"] == "missing", *places.find(details["loc"])))
+    every.sort(key=lambda details: (details["type"] == "missing", *origins.find(details["loc"])))
     problems: dict[Location, str] = {}
-    for location, problem in map(_translate, every):
+    for location, problem in map(partial(_translate, model), every):
         problems.setdefault(location, problem)
-    return [places.error(location, problem) for location, problem in problems.items()]
+    return [origins.error(location, problem) for location, problem in problems.items()]
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
+def suggestion(word: str, words: Iterable[str]) -> str:
     """Return a hint: the one of ``words`` that was probably meant, or all of them."""
     known = sorted(words)
     if close := difflib.get_close_matches(word, known, n=1):
@@ -44,19 +97,19 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"there are {', '.join(known)}"
 
 
-def _translate(details: ErrorDetails) -> tuple[Location, str]:
+def _translate(model: type[BaseModel], details: ErrorDetails) -> tuple[Location, str]:
     kind, location = details["type"], details["loc"]
     if kind == "extra_forbidden":
-        keys = _section_at(location[:-1]).model_fields
-        return location, f"no such key; {nearest(str(location[-1]), keys)}"
+        keys = _section_at(model, location[:-1]).model_fields
+        return location, f"no such key; {suggestion(str(location[-1]), keys)}"
     if location and location[-1] == "[key]":
         return location[:-1], "a stream's name is 1 to 63 of a-z, 0-9, _ and -"
     if kind in ("missing", "too_short", "too_long") and isinstance(location[-1], int):
         location, kind = location[:-1], "too_short"
-    return location, sentence(kind, details)
+    return location, describe(kind, details)
 
 
-def sentence(kind: str, details: ErrorDetails) -> str:
+def describe(kind: str, details: ErrorDetails) -> str:
     """Return a sentence about what is wrong with a value, without its key."""
     if kind == "value_error":
         return str(details["ctx"]["error"])
@@ -79,10 +132,13 @@ def _kind_of(value: object) -> str:
     return show(value) if known else "a single value"
 
 
-def _section_at(location: Location) -> type[Section]:
-    kind: Any = FileConfig
+def _section_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
+    """Return the model of the mapping at ``location`` in the file that ``model`` describes."""
+    kind: Any = model
     for part in location:
-        is_section = isinstance(kind, type) and issubclass(kind, Section)
-        kind = kind.model_fields[part].annotation if is_section else get_args(kind)[1]
-        kind = section_in(kind) or kind
+        is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
+        kind = kind.model_fields[part].annotation if is_model else get_args(kind)[1]
+        choices = [choice for choice in get_args(kind) if choice is not NoneType]
+        if len(choices) == 1:  # an optional section
+            (kind,) = choices
     return kind  # type: ignore[no-any-return]

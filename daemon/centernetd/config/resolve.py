@@ -1,21 +1,25 @@
 """Decides what the file leaves open, and refuses contradictions."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
-from centernetd.config.config import Config
-from centernetd.config.folders import cache_dir, state_dir
-from centernetd.config.places import Location, Places, show
-from centernetd.config.problems import nearest
-from centernetd.config.sections import FileConfig, ModelConfig
-from centernetd.config.stream import EventsConfig, RecordConfig, StreamConfig, StreamEntry
+from centernetd.config.config import Config, StreamConfig
+from centernetd.config.problems import Location, Origins, show, suggestion
+from centernetd.config.sections import (
+    EventsConfig,
+    FileConfig,
+    ModelConfig,
+    RecordConfig,
+    StreamEntry,
+)
 from centernetd.errors import ConfigError
 
 
-def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Config:
+def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> Config:
     """Return the configuration that a valid file describes.
 
     Raises ConfigError for keys that are valid individually but can't be run together.
@@ -23,7 +27,7 @@ def resolve(file: FileConfig, places: Places, base_dir: Path, sha256: str) -> Co
     device = file.engine.devices[0]
     streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
     problems = chain(_contradictions(file, streams), _not_yet(file))
-    if mistakes := [places.error(location, sentence) for location, sentence in problems]:
+    if mistakes := [origins.error(location, sentence) for location, sentence in problems]:
         raise ConfigError.joined(mistakes)
     return Config(
         streams=MappingProxyType(streams),
@@ -120,7 +124,7 @@ def _contradictions(
     outputs: dict[str, str] = {}
     for name, stream in streams.items():
         if stream.model not in file.models:
-            hint = nearest(stream.model, file.models)
+            hint = suggestion(stream.model, file.models)
             yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
         yield from _unfit(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
@@ -133,3 +137,28 @@ def _contradictions(
             other = outputs.setdefault(path, f"{name}.{kind}")
             if other != f"{name}.{kind}":
                 yield ("streams", name, kind, "path"), f"would write to the same file as {other}"
+
+
+def state_dir() -> Path:
+    """Return ``$STATE_DIRECTORY`` (the first, if several), otherwise the working directory."""
+    return _from_systemd("STATE_DIRECTORY") or Path.cwd()
+
+
+def cache_dir() -> Path:
+    """Return ``$CACHE_DIRECTORY``, or ``centernetd`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises ConfigError if there is no home folder either.
+    """
+    if folder := _from_systemd("CACHE_DIRECTORY"):
+        return folder
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen).absolute() / "centernetd"
+    try:
+        return Path.home() / ".cache" / "centernetd"
+    except RuntimeError:
+        raise ConfigError("there is no home folder: set CACHE_DIRECTORY to a folder") from None
+
+
+def _from_systemd(variable: str) -> Path | None:
+    first = os.environ.get(variable, "").split(":")[0]
+    return Path(first).absolute() if first else None

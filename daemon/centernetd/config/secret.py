@@ -62,12 +62,12 @@ def redact(text: str) -> str:
     return _masked(text, _spans(text))
 
 
-def secrets_in(text: str, taken: Iterable[str] = ()) -> frozenset[str]:
-    """Return what `redact` would mask, and ``taken``: raw, decoded and percent-encoded.
+def secrets_in(text: str, substituted: Iterable[str] = ()) -> frozenset[str]:
+    """Return what `redact` would mask, and ``substituted``: raw, decoded and percent-encoded.
 
     Common words and numbers are left out unless they are passwords.
     """
-    found = {*taken, *(match[1] for match in _NAMED.finditer(text))}
+    found = {*substituted, *(match[1] for match in _NAMED.finditer(text))}
     for url in _URL.finditer(text):
         user, _, password = (url[1] or "").partition(":")
         found.add(password or user)
@@ -103,22 +103,22 @@ class SourceUri:
     """A camera, a network stream or a file; printed without its secrets.
 
     ``text`` is ``rtsp[s]://``, ``http[s]://``, ``v4l2:`` as in `CameraAddress`, or a plain path;
-    anything else raises ValueError with a sentence that does not repeat it. ``taken`` holds the
-    values of ``${NAME}``, which are secret anywhere in the text.
+    anything else raises ValueError with a sentence that does not repeat it. ``substituted`` holds
+    the values of ``${NAME}``, which are secret anywhere in the text.
     """
 
-    __slots__ = ("_raw", "_shown", "_taken", "scheme")
+    __slots__ = ("_raw", "_shown", "_substituted", "scheme")
 
     scheme: str
     """``rtsp``, ``rtsps``, ``http``, ``https``, ``v4l2`` or ``file``."""
 
-    def __init__(self, text: str, taken: Iterable[str] = ()) -> None:
+    def __init__(self, text: str, substituted: Iterable[str] = ()) -> None:
         self.scheme = _scheme_of(text)
         self._raw = text
-        self._taken = tuple(taken)
+        self._substituted = tuple(substituted)
         # If a value contains the scheme, and so is the URL, its host and path are shown.
-        urls = {value for value in self._taken if "://" in value and text.startswith(value)}
-        self._shown = Redactor({*self._taken} - urls)(text)
+        urls = {value for value in self._substituted if "://" in value and text.startswith(value)}
+        self._shown = Redactor({*self._substituted} - urls)(text)
 
     @property
     def is_file(self) -> bool:
@@ -166,7 +166,7 @@ class SourceUri:
 
     def secrets(self) -> frozenset[str]:
         """Return the strings never to print: those of `secrets_in`, and HTTP Basic credentials."""
-        return secrets_in(self._raw, self._taken) | set(self._basic())
+        return secrets_in(self._raw, self._substituted) | set(self._basic())
 
     def _basic(self) -> Iterator[str]:
         """Yield user and password as encoded in an Authorization header (RFC 7617)."""
@@ -188,13 +188,15 @@ class SourceUri:
 
 def shown(value: str) -> str:
     """Return a value that is, or was meant to be, a source, without its secrets."""
-    taken = value.taken if isinstance(value, Expanded) else ()
+    substituted = value.substituted if isinstance(value, Expanded) else ()
     try:
-        return str(SourceUri(value, taken))
+        return str(SourceUri(value, substituted))
     except ValueError:
         before, at, rest = value.rpartition("@")
         scheme = _SCHEME_OF_URL.match(before)
-        return Redactor(taken)(f"{scheme[0] if scheme else ''}{MASK}{at}{rest}" if at else value)
+        return Redactor(substituted)(
+            f"{scheme[0] if scheme else ''}{MASK}{at}{rest}" if at else value
+        )
 
 
 def _masked(text: str, spans: Iterable[Span]) -> str:

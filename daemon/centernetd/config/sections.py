@@ -1,48 +1,137 @@
-"""The sections of config.yaml that are not per stream, and the file as a whole."""
+"""Every key of config.yaml, with its type, its default and its meaning."""
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from centernetd.config.address import Address, ListenAddress
-from centernetd.config.section import Section
-from centernetd.config.stream import StreamDefaults, StreamEntry
-from centernetd.config.units import Duration, Size
+from centernetd.config.values import (
+    Address,
+    BatchSize,
+    Duration,
+    EventsPath,
+    HostAndPort,
+    ListenAddress,
+    PathText,
+    RecordingPath,
+    Side,
+    Size,
+    Source,
+    StreamName,
+    Version,
+)
 
-LARGEST_BATCH = 64
-
-
-def _batch_size(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if type(value) is int and 1 <= value <= LARGEST_BATCH:
-        return value
-    raise ValueError(f"must be auto or a whole number from 1 to {LARGEST_BATCH}")
-
-
-def _version(value: object) -> int:
-    if type(value) is not int or value != 1:
-        raise ValueError("must be 1: no other version of the format exists")
-    return value
-
-
-def _plain_text(value: str) -> str:
-    if not value or not value.isprintable():
-        raise ValueError("is empty or holds control characters")
-    return value
+Policy = Literal["live", "lossless"]
+Decode = Literal["auto", "cuda", "cpu"]
+Transport = Literal["tcp", "udp"]
+Timestamps = Literal["auto", "arrival"]
 
 
-BatchSize = Annotated[
-    int | Literal["auto"],
-    PlainValidator(_batch_size),
-    WithJsonSchema(
-        {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": LARGEST_BATCH}]}
-    ),
-]
-Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
-PathText = Annotated[str, AfterValidator(_plain_text)]
-Side = Annotated[int, Field(ge=32, le=4096)]
-StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+class Section(BaseModel):
+    """A frozen mapping of the file; unknown keys are rejected unless they begin with ``x-``."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        arbitrary_types_allowed=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_notes(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if not str(key).startswith("x-")}
+
+
+class DetectConfig(Section):
+    """What counts as a detection."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The minimum score, 0 to 1; null for the model's own (centerface: 0.4)."""
+    labels: tuple[str, ...] = ()
+    """The labels to keep; an empty list keeps all."""
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Maximum frames per second to run the detector on; null for every frame."""
+
+
+class BlurConfig(Section):
+    """What to cover in every stored image, as far as the detector finds it."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """The minimum score to cover, 0 to 1; independent of detect.confidence."""
+    hold: Annotated[Duration, Field(ge=0, le=1)] = 0.2
+    """Detections are also covered for this long before and after, 0s to 1s."""
+    labels: tuple[str, ...] = ()
+    """The labels to cover; an empty list covers all."""
+    style: Literal["fill", "mosaic"] = "fill"
+    """fill (one colour, nothing remains) or mosaic (at most 4 by 4 mean colours)."""
+
+
+class RecordConfig(Section):
+    """The recorded video."""
+
+    when: Literal["always", "detection", "never"] = "always"
+    """always, detection (around each detection of detect.labels: see before, after) or never."""
+    before: Annotated[Duration, Field(ge=0, le=60)] = 5.0
+    """With when: detection, recording begins at least this long before it, 0s to 60s."""
+    after: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
+    """With when: detection, recording continues for at least this long, 0s to 1h."""
+    video: Literal["annotated", "source"] = "annotated"
+    """annotated, or source: a copy of the camera's own packets, with nothing drawn."""
+    draw: Literal["boxes", "blur", "none"] = "boxes"
+    """boxes, none, or blur: short for `blur: {}` of the stream, without boxes."""
+    path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
+    """Where, under storage.root: strftime (UTC) and {stream}."""
+    segment: Annotated[Duration, Field(ge=1)] | None = 300.0
+    """A new file starts after this long, at least 1s; null for one file."""
+    codec: Literal["auto", "libx264", "h264_nvenc", "hevc_nvenc"] = "auto"
+    """The encoder; auto picks the best one that works on this machine."""
+
+
+class EventsConfig(Section):
+    """The detections, written as JSON Lines."""
+
+    when: Literal["detections", "always", "never"] = "detections"
+    """detections (a line for each frame that has one), always (each frame) or never."""
+    path: EventsPath = "{stream}/%Y-%m-%d-%H.jsonl"
+    """Where, under storage.root: strftime (UTC) and {stream}."""
+
+
+class StreamDefaults(Section):
+    """The keys that all streams share and each may override."""
+
+    model: str = "default"
+    """The entry of models to run on this stream."""
+    policy: Literal["auto", "live", "lossless"] = "auto"
+    """live (newest frame wins), lossless (every frame) or auto: files lossless, others live."""
+    max_frame_age: Annotated[Duration, Field(gt=0)] = 0.5
+    """A live frame older than this when it is due for inference is dropped."""
+    stall_timeout: Annotated[Duration, Field(ge=0.1)] = 10.0
+    """A source that delivers no frame for this long is reopened; at least 100ms."""
+    transport: Transport = "tcp"
+    """The RTSP transport: tcp, or udp (for cameras that support nothing else)."""
+    timestamps: Timestamps = "auto"
+    """auto (the camera's own, while they keep pace) or arrival (when frames arrive)."""
+    follow_hosts: tuple[HostAndPort, ...] = ()
+    """Other hosts (`host` or `host:port`) to which redirects and playlists may lead."""
+    decode: Decode = "auto"
+    """auto (the GPU if it can, otherwise the CPU), cuda (only the GPU) or cpu."""
+    detect: DetectConfig = DetectConfig()
+    blur: BlurConfig | None = None
+    """Covers detections in every stored image; null for no blur."""
+    record: RecordConfig = RecordConfig()
+    events: EventsConfig = EventsConfig()
+
+
+class StreamEntry(StreamDefaults):
+    """A stream as in the file, with the defaults merged in."""
+
+    source: Source
+    """rtsp(s)://..., http(s)://..., a camera (v4l2:0), or a path relative to this file's folder."""
 
 
 class ModelConfig(Section):
@@ -51,7 +140,7 @@ class ModelConfig(Section):
     path: PathText = "centerface"
     """A built-in name, or a file: a raw export, a prepared ONNX model or a plan."""
     input_size: tuple[Side, Side] = (512, 512)
-    """[height, width] of the network's input, in pixels."""
+    """[height, width] of the network's input, in pixels; 32 to 4096 each."""
     labels_file: PathText | None = None
     """A text file with one label per line, in place of the model's own."""
 
@@ -80,7 +169,7 @@ class BatchingConfig(Section):
     max_size: BatchSize = "auto"
     """Frames per batch; auto: 1 on the CPU, 8 on a GPU."""
     max_delay: Annotated[Duration, Field(ge=0, le=10)] = 0.01
-    """How long a frame may wait for its batch to fill."""
+    """How long a frame may wait for its batch to fill, 0s to 10s."""
 
 
 class StorageConfig(Section):
@@ -119,12 +208,12 @@ class FileConfig(Section):
 
     version: Version
     """The version of this format."""
-    models: Annotated[dict[str, ModelConfig], Field(min_length=1)] = {"default": ModelConfig()}  # noqa: RUF012
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1)] = {"default": ModelConfig()}
     engine: EngineConfig = EngineConfig()
     batching: BatchingConfig = BatchingConfig()
     defaults: StreamDefaults = StreamDefaults()
     storage: StorageConfig = StorageConfig()
-    streams: dict[StreamName, StreamEntry] = {}  # noqa: RUF012 (pydantic copies it)
+    streams: dict[StreamName, StreamEntry] = {}
     """Streams by name: lowercase letters, digits, _ and -."""
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -12,9 +12,9 @@ _LONGEST_VALUE = 65536
 
 
 class Expanded(str):
-    """A text with variables substituted; ``taken`` holds their values, never to be shown."""
+    """A text with variables substituted; ``substituted`` holds their values, never to be shown."""
 
-    taken: tuple[str, ...] = ()
+    substituted: tuple[str, ...] = ()
 
 
 def expand(text: str) -> str:
@@ -22,21 +22,21 @@ def expand(text: str) -> str:
 
     Raises ValueError naming a variable that is unset or empty.
     """
-    taken: list[str] = []
+    substituted: list[str] = []
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
         if not match[0].endswith("}") or not _NAME.fullmatch(match[1]):
             raise ValueError("a ${ must go on as in ${NAME}; write $${ for the characters")
-        taken.append(_look_up(match[1]))
-        return taken[-1]
+        substituted.append(_look_up(match[1]))
+        return substituted[-1]
 
     result = _REFERENCE.sub(value, text)
-    if not taken:
+    if not substituted:
         return result
     expanded = Expanded(result)
-    expanded.taken = tuple(taken)
+    expanded.substituted = tuple(substituted)
     return expanded
 
 

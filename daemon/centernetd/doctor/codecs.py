@@ -11,7 +11,7 @@ from centernetd.bench.clip import Clip
 from centernetd.capture.decoding import try_gpu
 from centernetd.capture.open import open_stream
 from centernetd.config import SourceUri, StreamConfig
-from centernetd.config.stream import Decode
+from centernetd.config.sections import Decode
 from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import SinkError, SourceError
 

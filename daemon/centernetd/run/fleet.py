@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from centernetd.config import StreamConfig
-from centernetd.config.difference import Difference
+from centernetd.config.config import Difference
 from centernetd.flow import Lane, Worker
 from centernetd.inference.stage import InferenceStage
 from centernetd.run.crew import MakeWorker, StreamCrew

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 
 from centernetd.config import Config, StreamConfig
-from centernetd.config.difference import difference
+from centernetd.config.config import difference
 from centernetd.errors import CenternetdError
 from centernetd.run.fleet import Fleet
 from centernetd.run.pipeline import StreamStages

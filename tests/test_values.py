@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from centernetd.config.units import (
+from centernetd.config.values import (
     Duration,
     Size,
     format_duration,

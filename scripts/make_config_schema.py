@@ -1,4 +1,7 @@
-"""The JSON Schema of config.yaml, for editors; ``python -m centernetd.config.schema`` writes it."""
+"""Write the JSON Schema of config.yaml, which editors use, from the configuration's models.
+
+Run ``python scripts/make_config_schema.py`` after changing a key.
+"""
 
 import json
 from pathlib import Path
@@ -7,11 +10,9 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from centernetd.config.section import Section
-from centernetd.config.sections import FileConfig
-from centernetd.config.stream import StreamDefaults, StreamEntry
+from centernetd.config.sections import FileConfig, Section, StreamDefaults, StreamEntry
 
-PATH = Path(__file__).with_name("schema.json")
+PATH = Path(__file__).resolve().parent.parent / "daemon/centernetd/config/schema.json"
 
 
 class _Generator(GenerateJsonSchema):
