@@ -12,8 +12,7 @@ import pytest
 
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
-from centernetd.errors import SinkError, StartupError
-from centernetd.model.progress import BuildStoppedError
+from centernetd.errors import SinkError, StartupError, StoppedError
 from centernetd.sink import housekeeping as housekeeping_module
 from centernetd.sink import outputs, retention
 from centernetd.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
@@ -94,7 +93,7 @@ def test_a_start_is_stopped_although_the_disk_hangs(
     monkeypatch.setattr(Storage, "open", hang)
     storage = Storage(root)
     house = Housekeeping(storage, StorageConfig(), STREAMS, asked.is_set)
-    with pytest.raises(BuildStoppedError):
+    with pytest.raises(StoppedError):
         house.__enter__()
     answers.set()
     wait_until(lambda: not any(thread.name == "storage" for thread in threading.enumerate()))

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from centernetd.errors import EngineError, ModelError
+from centernetd.errors import EngineError, ModelError, StoppedError
 from centernetd.model import manifest as manifests
-from centernetd.model.progress import BuildStoppedError, LoggedProgress, Onlooker
+from centernetd.model.progress import LoggedProgress
 from centernetd.plan import Binding, Profile, build, shared_logger
 from centernetd.plan.timing import kept_timings
 from centernetd.prepare.prepare import PrepareOptions, prepare
@@ -107,7 +107,7 @@ def test_a_build_can_be_stopped(binding: Binding, tmp_path: Path) -> None:
         calls.append(phase)
         return False
 
-    with pytest.raises(BuildStoppedError):
+    with pytest.raises(StoppedError):
         build(content, SIZE, PROFILE, binding, stop, workspace=None, timings=tmp_path / "timings")
     assert len(calls) == 1
 
@@ -130,13 +130,16 @@ def test_a_line_is_logged_now_and_then(
     monkeypatch.setattr("centernetd.model.progress.time.monotonic", lambda: now[0])
     stopping = [False]
     told: list[str] = []
-    progress = LoggedProgress("building gate.plan", Onlooker(lambda: stopping[0], told.append))
+    progress = LoggedProgress(told.append, lambda: stopping[0])
     with caplog.at_level(logging.INFO):
         for now[0] in (100.0, 109.9, 110.0, 115.0, 121.0):
             assert progress("Timing", 3, 7)
+        now[0] = 140.0
+        assert progress("preparing raw.onnx", 0, 1)
     assert caplog.messages == [
-        "building gate.plan for 10 s: Timing, 3 of 7",
-        "building gate.plan for 21 s: Timing, 3 of 7",
+        "Timing, 3 of 7 (10 s so far)",
+        "Timing, 3 of 7 (21 s so far)",
+        "preparing raw.onnx (40 s so far)",
     ]
     assert told == caplog.messages
     stopping[0] = True

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.errors import ModelError, StartupError
+from centernetd.errors import ModelError, StartupError, StoppedError
 from centernetd.model import manifest as manifests
 from centernetd.model import sealed
-from centernetd.model.progress import BuildStoppedError
 from centernetd.plan import (
     Gpu,
     Job,
@@ -207,7 +206,7 @@ def test_the_wait_for_another_process_can_be_stopped(job: Job, plans: Path) -> N
             told.append((phase, step, of))
             return False
 
-        with pytest.raises(BuildStoppedError, match="wait for another process"):
+        with pytest.raises(StoppedError, match="wait for another process"):
             resolve_plan(job, plans, stop)
     assert told == [("waiting for another process that builds it", 0, 1)]
     assert not plan.exists()

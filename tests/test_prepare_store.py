@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from centernetd.errors import ModelError, StartupError
+from centernetd.errors import ModelError, StartupError, StoppedError
 from centernetd.model import manifest as manifests
 from centernetd.model import zoo
-from centernetd.model.progress import BuildStoppedError, Onlooker
+from centernetd.model.progress import LoggedProgress, Progress
 from centernetd.prepare import apart, store
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import damages, exports, models
@@ -189,8 +189,8 @@ def limit_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_preparation_can_be_stopped_and_leaves_nothing(house: Path) -> None:
     looks = iter([False, False, True])
-    with pytest.raises(BuildStoppedError):
-        prepare_under(house, Onlooker(lambda: next(looks)))
+    with pytest.raises(StoppedError):
+        prepare_under(house, LoggedProgress(stopping=lambda: next(looks)))
     assert list((house / "cache/prepared").iterdir()) == []
     assert list((house / "temporary").iterdir()) == []
 
@@ -207,16 +207,16 @@ def test_a_preparation_that_is_killed_is_one_sentence_and_leaves_nothing(
 
     monkeypatch.setattr(apart, "_start", killed)
     with pytest.raises(StartupError, match=r"raw\.onnx: preparing it was ended by SIGKILL"):
-        prepare_under(house, Onlooker())
+        prepare_under(house)
     assert list((house / "cache/prepared").iterdir()) == []
 
 
-def prepare_under(house: Path, onlooker: Onlooker) -> Path:
+def prepare_under(house: Path, progress: Progress | None = None) -> Path:
     """Resolve with a temporary folder of its own, in which nothing may be left."""
     (house / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(house / "temporary"))
-        return store.resolve(store.Request("raw.onnx", house, house / "cache"), onlooker)
+        return store.resolve(store.Request("raw.onnx", house, house / "cache"), progress)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -239,13 +239,14 @@ PARENT = """
 import os, signal, sys
 from pathlib import Path
 from centernetd.prepare import store
-from centernetd.model.progress import Onlooker
+from centernetd.model.progress import LoggedProgress
 house = Path(sys.argv[1])
 def stopping():
     if list(house.glob("cache/prepared/.*/*.onnx")):  # the network runs
         os.kill(os.getpid(), signal.SIGKILL)
     return False
-store.resolve(store.Request("endless.onnx", house, house / "cache"), Onlooker(stopping))
+asked = store.Request("endless.onnx", house, house / "cache")
+store.resolve(asked, LoggedProgress(stopping=stopping))
 """
 
 

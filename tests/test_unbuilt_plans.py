@@ -10,7 +10,6 @@ from centernetd.doctor.finding import Finding, Level
 from centernetd.doctor.plans import plans
 from centernetd.errors import EngineError
 from centernetd.inference.engines import Choice
-from centernetd.model.progress import Onlooker
 from centernetd.plan import Gpu
 from centernetd.run import loading
 from centernetd.run.loading import ModelChoice, Sizes
@@ -56,10 +55,10 @@ def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, b
 def test_a_build_at_the_start_is_measured_and_then_nothing_is_to_be_built(box: Path) -> None:
     model, sizes = model_of(box), Sizes(2, 2)
     assert model.why_build(TENSORRT, sizes) == "there is none for it yet"
-    plan = model.plan(TENSORRT, sizes, Onlooker())
+    plan = model.plan(TENSORRT, sizes)
     assert plan.build_seconds is not None
     assert model.why_build(TENSORRT, sizes) is None
-    assert model.plan(TENSORRT, sizes, Onlooker()).build_seconds is None
+    assert model.plan(TENSORRT, sizes).build_seconds is None
     assert model.why_build(Choice("onnxruntime-cpu", "no GPU"), sizes) is None
 
 
@@ -80,7 +79,7 @@ def test_doctor_judges_the_plans_that_are_there(box: Path) -> None:
     folder = box.parent / "cache" / "plans"
     (none,) = plans(folder)
     assert (none.topic, none.level) == ("plans", Level.NOTE)
-    plan = model_of(box).plan(TENSORRT, Sizes(2, 2), Onlooker())
+    plan = model_of(box).plan(TENSORRT, Sizes(2, 2))
     fits = Finding(f"plan {plan.path.stem}", Level.OK, "float32, batches of 1 to 2, best at 2")
     assert list(plans(folder)) == [fits]
     plan.path.write_bytes(plan.content[:-1])

@@ -16,6 +16,10 @@ class StartupError(CenternetdError):
     """Something outside the configuration is in the way: a port in use, a locked folder."""
 
 
+class StoppedError(CenternetdError):
+    """The start was given up, because a stop was requested; not a failure."""
+
+
 class ConfigError(CenternetdError):
     """The configuration is invalid; systemd does not restart (exit 78).
 

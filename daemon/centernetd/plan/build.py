@@ -42,7 +42,7 @@ def build(
         TensorRT rejects the model; one sentence without the model's name.
     EngineError
         TensorRT can't work here, or is out of GPU memory.
-    BuildStoppedError
+    StoppedError
         ``progress`` requested it.
     """
     trt: Any = binding.trt

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from centernetd.errors import ModelError, StartupError
+from centernetd.errors import ModelError, StartupError, StoppedError
 from centernetd.model import durable, files
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import Manifest
-from centernetd.model.progress import BuildStoppedError, Progress
+from centernetd.model.progress import Progress
 from centernetd.plan import trust
 from centernetd.plan.binding import Binding
 from centernetd.plan.build import build
@@ -63,7 +63,7 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
         The folder can't be written to.
     EngineError
         TensorRT can't build here.
-    BuildStoppedError
+    StoppedError
         ``progress`` requested it.
     """
     source = _read(job)
@@ -183,9 +183,7 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
     try:
         while not _lock(lock):
             if not progress("waiting for another process that builds it", 0, 1):
-                raise BuildStoppedError(
-                    "the wait for another process that builds the plan was stopped"
-                )
+                raise StoppedError("the wait for another process that builds the plan was stopped")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         yield
     finally:

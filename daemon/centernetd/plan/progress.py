@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from centernetd.model.progress import BuildStoppedError, Progress
+from centernetd.errors import StoppedError
+from centernetd.model.progress import Progress
 
 
 class Relay:
@@ -41,7 +42,7 @@ class Relay:
         if self.error is None:
             try:
                 if not self._progress(phase, step, self._steps[phase]):
-                    self.error = BuildStoppedError("the build was stopped")
+                    self.error = StoppedError("the build was stopped")
             except BaseException as error:
                 self.error = error
         return self.error is None

@@ -13,9 +13,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from centernetd.errors import CenternetdError, StartupError
+from centernetd.errors import CenternetdError, StartupError, StoppedError
 from centernetd.model import durable
-from centernetd.model.progress import BuildStoppedError, LoggedProgress, Onlooker
+from centernetd.model.progress import Progress
 from centernetd.prepare.prepare import PrepareOptions, prepare
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -23,7 +23,7 @@ _SECONDS_TO_DIE = 1.0  # after SIGKILL; longer if a disk hangs
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # handled by the parent only
 
 
-def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker: Onlooker) -> None:
+def prepare_apart(source: Path, output: Path, options: PrepareOptions, progress: Progress) -> None:
     """Run `prepare` in another process.
 
     Raises
@@ -32,10 +32,9 @@ def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker:
         `source` is rejected; the message names it and the reason.
     StartupError
         `output` can't be written, or the process was killed.
-    BuildStoppedError
-        `onlooker` cancelled it; no files are left behind.
+    StoppedError
+        `progress` requested it; no files are left behind.
     """
-    progress = LoggedProgress(f"preparing {source.name}", onlooker)
     with durable.writing(output), ExitStack() as stack:
         stack.callback(durable.sweep, output.parent)
         process = _start(stack.enter_context(durable.scratch(output.parent)))
@@ -44,8 +43,8 @@ def prepare_apart(source: Path, output: Path, options: PrepareOptions, onlooker:
         with suppress(BrokenPipeError):
             into.write(pickle.dumps((source, output, options)))
         while process.returncode is None:
-            if not progress():
-                raise BuildStoppedError("the preparation of the model was stopped")
+            if not progress(f"preparing {source.name}", 0, 1):
+                raise StoppedError("the preparation of the model was stopped")
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_SECONDS_BETWEEN_LOOKS)
         if failure := out_of.read():

@@ -10,13 +10,11 @@ from centernetd.errors import ModelError
 from centernetd.model import contract, durable, files, sealed, zoo
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import FLOAT32, Manifest
-from centernetd.model.progress import Onlooker
+from centernetd.model.progress import LoggedProgress, Progress
 from centernetd.prepare.apart import prepare_apart
 from centernetd.prepare.prepare import PrepareOptions, about
 
 log = logging.getLogger(__name__)
-
-_NOBODY = Onlooker()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Request:
     precision_of_exports: str = FLOAT32
 
 
-def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
+def resolve(request: Request, progress: Progress | None = None) -> Path:
     """Return the prepared ONNX file for `request`.
 
     An export is prepared on first use and cached, and again if the cached file is damaged. A
@@ -48,8 +46,8 @@ def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
         The model is missing, rejected, or doesn't match the request.
     StartupError
         The cache can't be written, or the built-in model in it is damaged.
-    BuildStoppedError
-        `onlooker` cancelled the preparation.
+    StoppedError
+        `progress` requested it.
     """
     prepared, options, wanted = _find(request)
     if wanted is None:
@@ -60,7 +58,7 @@ def resolve(request: Request, onlooker: Onlooker = _NOBODY) -> Path:
             log.warning("preparing %s again, because %s", prepared, reason)
         durable.make_way(prepared)
         source = locate(request.path, request.base_dir, request.cache_dir)
-        prepare_apart(source, prepared, options, onlooker)
+        prepare_apart(source, prepared, options, progress or LoggedProgress())
     return prepared
 
 

@@ -14,7 +14,7 @@ from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Choice, Engine, open_onnx, open_plan
 from centernetd.model import labels, manifest
 from centernetd.model.manifest import FLOAT16, FLOAT32, Manifest
-from centernetd.model.progress import LoggedProgress, Onlooker
+from centernetd.model.progress import LoggedProgress, Progress
 from centernetd.plan import (
     Binding,
     Gpu,
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _MOST_CPU_BATCHES = 8  # concurrent; each has its own working memory
 _PLAN = ".plan"
-_NOBODY = Onlooker()
 
 
 @dataclass(frozen=True)
@@ -102,17 +101,17 @@ class ModelChoice:
             device,
         )
 
-    def prepared(self, choice: Choice, onlooker: Onlooker = _NOBODY) -> Path:
+    def prepared(self, choice: Choice, progress: Progress | None = None) -> Path:
         """Return the prepared model's file, preparing the model first if necessary.
 
         Raises
         ------
         ModelError
             If the model is missing or invalid.
-        BuildStoppedError
-            If ``onlooker`` stopped the preparation.
+        StoppedError
+            If ``progress`` stopped the preparation.
         """
-        return store.resolve(self._request(choice), onlooker)
+        return store.resolve(self._request(choice), progress)
 
     def described(self, choice: Choice) -> Manifest | None:
         """Return the manifest of the prepared model, or None if it has not been prepared yet.
@@ -145,7 +144,7 @@ class ModelChoice:
             FLOAT16 if choice.on_gpu else FLOAT32,
         )
 
-    def plan(self, choice: Choice, sizes: Sizes, onlooker: Onlooker) -> PlanFile:
+    def plan(self, choice: Choice, sizes: Sizes, progress: Progress | None = None) -> PlanFile:
         """Return the plan that was named, or the model's plan, building it if necessary.
 
         Raises
@@ -154,15 +153,18 @@ class ModelChoice:
             If the plan or the model is missing or invalid.
         EngineError
             If TensorRT or the GPU is missing.
-        BuildStoppedError
-            If ``onlooker`` stopped the preparation or a build.
+        StoppedError
+            If ``progress`` stopped the preparation or a build.
         """
         binding, gpu = load_binding(), find_gpu(self.device)
         if self.path.endswith(_PLAN):
             return load_plan(self.base_dir / self.path, binding, gpu)
-        job = self._job(self.prepared(choice, onlooker), sizes, binding, gpu)
-        progress = LoggedProgress(f"building {job.prepared.name}", onlooker)
-        return resolve_plan(job, self.plans, progress)
+        progress = progress or LoggedProgress()
+        job = self._job(self.prepared(choice, progress), sizes, binding, gpu)
+        doing = f"building {job.prepared.name}"
+        return resolve_plan(
+            job, self.plans, lambda phase, step, of: progress(f"{doing}: {phase}", step, of)
+        )
 
     def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
         """Return a phrase for why a plan must be built first, or None if it need not.
@@ -195,7 +197,7 @@ def load_engine(
     model: ModelChoice,
     choice: Choice,
     sizes: Sizes,
-    onlooker: Onlooker = _NOBODY,
+    progress: Progress | None = None,
     meters: Meters | None = None,
 ) -> tuple[Engine, Manifest]:
     """Load ``model`` into the chosen backend; return the engine and the model's manifest.
@@ -208,18 +210,18 @@ def load_engine(
         If the model is missing or invalid.
     EngineError
         If the backend can't run on this machine.
-    BuildStoppedError
-        If ``onlooker`` stopped the preparation or the build of a plan.
+    StoppedError
+        If ``progress`` stopped the preparation or the build of a plan.
     """
     engine: Engine
     if choice.backend == "tensorrt":
-        plan = model.plan(choice, sizes, onlooker)
+        plan = model.plan(choice, sizes, progress)
         if meters is not None and plan.build_seconds is not None:
             meters.plan_build(plan.build_seconds)
         path, described = plan.path, plan.manifest
         engine = open_plan(plan, model.device, sizes.max_batch)
     else:
-        path = model.prepared(choice, onlooker)
+        path = model.prepared(choice, progress)
         described = manifest.read(path)
         engine = open_onnx(
             choice, path, described.precision, model.device, sizes.max_batch, sizes.concurrency
@@ -237,9 +239,9 @@ def load_detector(
     choice: Choice,
     sizes: Sizes,
     pool: Executor,
-    onlooker: Onlooker = _NOBODY,
+    progress: Progress | None = None,
     meters: Meters | None = None,
 ) -> Detector:
     """Load ``model`` as `load_engine` does; ``pool`` runs part of the letterboxing."""
-    engine, described = load_engine(model, choice, sizes, onlooker, meters)
+    engine, described = load_engine(model, choice, sizes, progress, meters)
     return Detector(engine, described, pool)

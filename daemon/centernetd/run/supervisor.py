@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
-from centernetd.errors import CenternetdError, EngineError
+from centernetd.errors import CenternetdError, EngineError, StoppedError
 from centernetd.flow import Bell, Budget, Lane, Meters, Reason, Worker
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines import Choice, Engine, choose_backend
 from centernetd.inference.stage import Batching, InferenceStage
-from centernetd.model.progress import BuildStoppedError, Onlooker
+from centernetd.model.progress import LoggedProgress
 from centernetd.run.fleet import Fleet
 from centernetd.run.loading import ModelChoice, Sizes, load_detector, sizes_for
 from centernetd.run.pipeline import (
@@ -100,7 +100,7 @@ class Supervisor:
         with ExitStack() as house:
             try:
                 service, crew = self._build(house)
-            except BuildStoppedError:
+            except StoppedError:
                 return 0
             try:
                 if self._warm_up(crew):
@@ -163,9 +163,9 @@ class Supervisor:
     def _load(self, house: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         house.callback(pool.shutdown, wait=False)
-        onlooker = Onlooker(lambda: self._must_stop, service.starting)
+        progress = LoggedProgress(service.starting, lambda: self._must_stop)
         model = ModelChoice.of(self._config)
-        detector = load_detector(model, choice, sizes, pool, onlooker, service.meters)
+        detector = load_detector(model, choice, sizes, pool, progress, service.meters)
         house.callback(self._close, detector.engine)
         return detector
 

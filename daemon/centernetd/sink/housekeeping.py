@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from centernetd.config import StorageConfig, StreamConfig
-from centernetd.errors import StartupError
+from centernetd.errors import StartupError, StoppedError
 from centernetd.flow.worker import starting
-from centernetd.model.progress import BuildStoppedError
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recovery import recover, recover_recording
 from centernetd.sink.retention import BelievedClock, Retention
@@ -66,16 +65,14 @@ class Housekeeping:
         ------
         StartupError
             When it can't be written to, or another daemon holds it.
-        BuildStoppedError
+        StoppedError
             When the disk hangs and the start is to be given up.
         """
         with starting("storage"):
             self._thread.start()
         while not self._begun.wait(_POLL):
             if self._stopping():
-                raise BuildStoppedError(
-                    f"the start was stopped before {self._storage.root} answered"
-                )
+                raise StoppedError(f"the start was stopped before {self._storage.root} answered")
         if self._refusal is not None:
             raise self._refusal
         return self
