@@ -13,7 +13,7 @@ from centernetd.errors import EngineError, ModelError, StoppedError
 from centernetd.model import manifest as manifests
 from centernetd.model.progress import LoggedProgress
 from centernetd.plan import Binding, Profile, build, shared_logger
-from centernetd.plan.timing import kept_timings
+from centernetd.plan.build import kept_timings, why_refused
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
@@ -232,3 +232,31 @@ def test_one_logger_serves_every_build(
     assert other.max_threads
     assert "Detected 1 inputs and 1 output" in caplog.text
     assert "differs from one already registered" not in caplog.text
+
+
+# TensorRT's own words, as its parsers and builders gave them, and what is made of them.
+MESSAGES = {
+    "Assertion failed: creator: Plugin not found, are the plugin name, version, and namespace "
+    "correct?": "it has no such operator",
+    'creator && "Plugin not found, are the plugin name, version, and namespace correct?"': (
+        "it has no such operator"
+    ),
+    "false": "it has no such operator",
+    '(mode == "avg" || mode == "max") && "Mode must be avg or max!"': "Mode must be avg or max",
+    '(mode == "a" || mode == "b") && "Takes only a and " "b modes!"': "Takes only a and b modes",
+    "Invalid Node - x\nINetworkDefinition::addConvolutionNd: Error Code 3: API Usage Error "
+    "(Invalid number of output channels: -1. In addConvolutionNd at /_src/network.cpp:1328)\n"
+    "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (of no matter)": (
+        "Invalid number of output channels: -1"
+    ),
+    "[x.cpp::f::2] Error Code 4: API Usage Error (K exceeds the maximum value allowed "
+    "(3840). In processCheck at /_src/a.cpp:1066 In analyzeShapes at /_src/a.cpp:2825)": (
+        "K exceeds the maximum value allowed (3840)"
+    ),
+    "": "it doesn't say why",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_source_code_is_taken_out_of_messages(message: str) -> None:
+    assert why_refused(message) == MESSAGES[message]

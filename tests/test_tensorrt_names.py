@@ -34,10 +34,6 @@ OBJECTS = {
         "error": "ParserError",
         "config": "IBuilderConfig",
         "profile": "IOptimizationProfile",
-    },
-    "daemon/centernetd/plan/progress.py": {},
-    "daemon/centernetd/plan/timing.py": {
-        "config": "IBuilderConfig",
         "timings": "ITimingCache",
     },
 }

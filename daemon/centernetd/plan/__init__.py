@@ -7,8 +7,7 @@ that records what it was built from and for; a plan without one is rejected.
 from centernetd.plan.binding import Binding, load_binding, shared_logger
 from centernetd.plan.build import build
 from centernetd.plan.cache import Job, build_plan, resolve_plan, why_build
-from centernetd.plan.file import PlanFile, load_plan
-from centernetd.plan.fingerprint import Fingerprint, Gpu, Profile
+from centernetd.plan.file import Fingerprint, Gpu, PlanFile, Profile, load_plan
 
 __all__ = [
     "Binding",

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 from centernetd.errors import EngineError
-from centernetd.plan import wording
 
 FULL = "tensorrt"
 RTX = "tensorrt_rtx"
@@ -17,6 +17,10 @@ RTX = "tensorrt_rtx"
 _NAMES = {FULL: "TensorRT", RTX: "TensorRT-RTX"}
 _ERRORS_KEPT = 20
 _OLDEST = (10, 3)  # full TensorRT; strongly typed networks are unreliable before it
+_CONDITION = re.compile(r'&& ((?:"[^"]*"\s*)+)$')  # a C++ condition, then its meaning
+_ASSERTION = re.compile(r"^Assertion failed: .+?: (?=[A-Z])")
+_ERROR = re.compile(r"Error Code \d+: [\w ]+\((.*)\)$")
+_PLACE = re.compile(r"[. ]*In \w+ at \S+:\d+.*$")
 
 log = logging.getLogger("centernetd.tensorrt")
 
@@ -101,6 +105,17 @@ def shared_logger(trt: Any) -> Any:  # noqa: ANN401 - the binding has no types
 
         def last_error(self) -> str:
             """Return the last error without its C++ details."""
-            return wording.plain(self.errors[-1] if self.errors else "")
+            return plain(self.errors[-1] if self.errors else "")
 
     return Logger()
+
+
+def plain(message: str) -> str:
+    """Return TensorRT's message without C++ conditions, files and line numbers."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    found = next(filter(None, map(_ERROR.search, lines)), None)
+    text = found[1] if found else " ".join(lines[:1])
+    if meant := _CONDITION.search(text):
+        text = "".join(re.findall(r'"([^"]*)"', meant[1]))
+    text = _PLACE.sub("", _ASSERTION.sub("", text)).strip().rstrip(".!")
+    return text or "it doesn't say why"

@@ -4,21 +4,24 @@ The network is strongly typed: tensor types come from the ONNX graph, and no bui
 them. Newer TensorRT versions support nothing else.
 """
 
+import logging
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from centernetd.errors import CenternetdError, EngineError, ModelError
-from centernetd.model import contract
+from centernetd.errors import CenternetdError, EngineError, ModelError, StoppedError
+from centernetd.model import contract, sealed
 from centernetd.model.progress import Progress
-from centernetd.plan import wording
-from centernetd.plan.binding import Binding, shared_logger
-from centernetd.plan.fingerprint import Profile
-from centernetd.plan.progress import Relay
-from centernetd.plan.timing import kept_timings
+from centernetd.plan import trust
+from centernetd.plan.binding import Binding, plain, shared_logger
+from centernetd.plan.file import Profile
+
+log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = re.compile(r"OutOfMemory \(Requested size was (\d+) bytes")
+_NO_SUCH_OPERATOR = ("Plugin not found", "false")
 
 
 def build(
@@ -58,7 +61,7 @@ def build(
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     _add_profile(builder, config, input_size, profile)
-    relay = Relay(progress)
+    relay = _Relay(progress)
     monitor = relay.monitor(trt)
     config.progress_monitor = monitor
     with ExitStack() as stack:
@@ -70,6 +73,82 @@ def build(
         if plan is None:
             raise _failure(binding, logger)
     return bytes(memoryview(plan))
+
+
+class _Relay:
+    """Forwards the reports of TensorRT's progress monitor to a `Progress`.
+
+    Its exceptions, including a Ctrl-C interrupt, must not cross native code. They
+    stop the build and are kept as ``error``.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.error: BaseException | None = None
+        self._progress = progress
+        self._steps: dict[str, int] = {}
+
+    def monitor(self, trt: Any) -> Any:  # noqa: ANN401 - the binding has no types
+        """Return a monitor for the binding; keep a reference until the build has ended."""
+        relay = self
+
+        class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.IProgressMonitor.__init__(self)
+
+            def phase_start(self, phase: str, _parent: str | None, steps: int) -> None:
+                relay._steps[phase] = steps
+                relay._report(phase, 0)
+
+            def step_complete(self, phase: str, step: int) -> bool:
+                return relay._report(phase, step + 1)
+
+            def phase_finish(self, phase: str) -> None:
+                relay._report(phase, relay._steps[phase])
+
+        return Monitor()
+
+    def _report(self, phase: str, step: int) -> bool:
+        if self.error is None:
+            try:
+                if not self._progress(phase, step, self._steps[phase]):
+                    self.error = StoppedError("the build was stopped")
+            except BaseException as error:
+                self.error = error
+        return self.error is None
+
+
+@contextmanager
+def kept_timings(config: Any, path: Path) -> Iterator[None]:  # noqa: ANN401 - a builder's config
+    """Load the timing cache at ``path`` into ``config``, and save it with new entries on exit.
+
+    TensorRT itself rejects timings of another version or GPU. Without them a build only takes
+    longer, so no error here makes it fail.
+    """
+    if not any(_attach_timings(config, content) for content in (_stored_timings(path), b"")):
+        log.info("TensorRT takes no timing cache")
+    yield
+    timings = config.get_timing_cache()
+    content = timings.serialize() if timings is not None else None
+    if content is None:
+        return
+    try:
+        sealed.write(path, bytes(memoryview(content)), {})
+    except CenternetdError as error:
+        log.warning("%s", error)
+
+
+def _stored_timings(path: Path) -> bytes:
+    try:
+        content, _ = sealed.read(path, trust.refuse_foreign_file)
+    except CenternetdError as error:
+        log.debug("%s: %s", path, error)
+        return b""
+    return content
+
+
+def _attach_timings(config: Any, content: bytes) -> bool:  # noqa: ANN401
+    timings = config.create_timing_cache(content)
+    return timings is not None and bool(config.set_timing_cache(timings, False))
 
 
 def _builder(trt: Any, logger: Any, binding: Binding) -> Any:  # noqa: ANN401
@@ -100,10 +179,10 @@ def _refusal(parser: Any, binding: Binding, logger: Any) -> CenternetdError:  # 
     error = parser.get_error(0)
     operator = error.node_operator()
     if not operator:
-        return ModelError(f"{binding} can't read it: {wording.plain(error.desc())}")
+        return ModelError(f"{binding} can't read it: {plain(error.desc())}")
     return ModelError(
         f"{binding} can't take its operator {operator} "
-        f"(node {error.node_name() or error.node()}): {wording.of_node(error.desc())}; "
+        f"(node {error.node_name() or error.node()}): {why_refused(error.desc())}; "
         "export the network without it, or made of other operators"
     )
 
@@ -118,3 +197,9 @@ def _failure(binding: Binding, logger: Any) -> CenternetdError:  # noqa: ANN401
         if "workspace limit" in message:
             return EngineError(f"{binding} can't work in so little GPU memory: raise --workspace")
     return ModelError(f"{binding} can't build a plan of it: {logger.last_error()}")
+
+
+def why_refused(message: str) -> str:
+    """Return why a parser rejected a node."""
+    why = plain(message)
+    return "it has no such operator" if why.startswith(_NO_SUCH_OPERATOR) else why

@@ -18,8 +18,7 @@ from centernetd.model.progress import Progress
 from centernetd.plan import trust
 from centernetd.plan.binding import Binding
 from centernetd.plan.build import build
-from centernetd.plan.file import PlanFile, read_plan, write_plan
-from centernetd.plan.fingerprint import Fingerprint, Gpu, Profile
+from centernetd.plan.file import Fingerprint, Gpu, PlanFile, Profile, read_plan, write_plan
 
 log = logging.getLogger(__name__)
 
