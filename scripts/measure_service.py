@@ -23,16 +23,11 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from centernetd.config import Address
 from centernetd.flow import Backpressure, Lane, StageName, StorageStatus
-from centernetd.service import (
-    HttpServer,
-    Pipeline,
-    PipelineCollector,
-    Progress,
-    PrometheusMeters,
-    Rates,
-)
+from centernetd.service.health import StreamView
+from centernetd.service.http import HttpServer
+from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.pages import ScrapePage
-from centernetd.service.view import ConfigState, StreamView
+from centernetd.service.status import DaemonStatus
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS = 64
@@ -94,18 +89,8 @@ def busy_registry() -> CollectorRegistry:
         lane.status.detections.update({f"label-{index}": index for index in range(LABELS)})
         meters.add_stream(lane.name)
         views.append(StreamView(lane, stall_timeout=10.0))
-    pipeline = Pipeline(
-        streams=lambda: views,
-        engine=lambda: None,
-        slots_busy=lambda: 0,
-        progress=Progress(),
-        rates=Rates(),
-        storage=StorageStatus(),
-        config=ConfigState(""),
-        version="",
-        started_at=0.0,
-    )
-    registry.register(PipelineCollector(pipeline))
+    status = DaemonStatus(StorageStatus(), "", streams=views)
+    registry.register(PipelineCollector(status))
     return registry
 
 

@@ -14,7 +14,7 @@ import pytest
 from centernetd.bench.clip import Clip
 from centernetd.cli import main
 from centernetd.prepare.prepare import PrepareOptions, prepare
-from centernetd.service import LogHandler
+from centernetd.service.logs import LogHandler
 from tests import exports, models
 
 SIZE = (128, 128)

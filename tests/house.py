@@ -5,20 +5,12 @@ import time
 from fractions import Fraction
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from centernetd.flow import Backpressure, Detections, Frame, Lane, Result, StageName, StorageStatus
-from centernetd.service import (
-    CollectorRegistry,
-    EngineInfo,
-    Pipeline,
-    PipelineCollector,
-    Progress,
-    PrometheusMeters,
-    Rates,
-    StreamView,
-)
-from centernetd.service.metrics import PREFIX
-from centernetd.service.view import ConfigState
+from centernetd.service.health import StreamView
+from centernetd.service.metrics import PREFIX, PipelineCollector, PrometheusMeters
+from centernetd.service.status import DaemonStatus, EngineStatus
 
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
@@ -27,27 +19,17 @@ class House:
     """Lanes without stages, and the registry that exports them."""
 
     def __init__(self, storage: StorageStatus) -> None:
-        self.views: list[StreamView] = []
-        self.engine: EngineInfo | None = EngineInfo(
+        engine = EngineStatus(
             "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
         )
+        self.status = DaemonStatus(
+            storage, "c0ffee", engine=engine, slots_busy=lambda: 1, version="1.2.3"
+        )
+        self.views: list[StreamView] = []
+        self.status.streams = self.views
         self.registry = CollectorRegistry()
         self.meters = PrometheusMeters(self.registry)
-        self.registry.register(
-            PipelineCollector(
-                Pipeline(
-                    streams=lambda: self.views,
-                    engine=lambda: self.engine,
-                    slots_busy=lambda: 1,
-                    progress=Progress(),
-                    rates=Rates(),
-                    storage=storage,
-                    config=ConfigState("c0ffee"),
-                    version="1.2.3",
-                    started_at=0.0,
-                )
-            )
-        )
+        self.registry.register(PipelineCollector(self.status))
 
     def add(self, name: str, inbox: int = 4) -> Lane:
         lane = Lane(

@@ -15,7 +15,7 @@ from centernetd.doctor.bundle import bundle
 from centernetd.doctor.gather import gather
 from centernetd.errors import StartupError
 from centernetd.flow import StorageStatus, StreamState
-from tests.test_http import Site, stream
+from tests.test_pages import Site, stream
 
 SENTINEL = "s3nt/inel#7"
 ENCODED = "s3nt%2Finel%237"

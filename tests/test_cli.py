@@ -17,7 +17,7 @@ from centernetd.config import Config
 from centernetd.errors import EngineError
 from centernetd.flow import Lane, StageName
 from centernetd.model import manifest, zoo
-from centernetd.service import LogHandler
+from centernetd.service.logs import LogHandler
 from tests import exports, models
 from tests.commandline import SIZE, CommandLine, clip, command_line, configuration, squares_model
 from tests.sinks import open_lane

@@ -13,7 +13,7 @@ from centernetd.flow import Backpressure, Lane, StageName, Worker
 from centernetd.inference.wanted import Wanted
 from centernetd.run.crew import HUNG_AFTER, MOST_LOST, StreamCrew
 from centernetd.run.pipeline import StreamStages
-from centernetd.service.view import StreamView
+from centernetd.service.health import StreamView
 from centernetd.sink.stage import SinkStage
 from tests.fakes import PATIENCE, wait_until
 

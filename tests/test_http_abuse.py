@@ -15,9 +15,8 @@ from waitress import wasyncore
 
 from centernetd.config import Address
 from centernetd.flow import StorageStatus
-from centernetd.service import HttpServer
-from centernetd.service.http import LIMITS, _Server
-from tests.test_http import Site
+from centernetd.service.http import LIMITS, HttpServer, _Server
+from tests.test_pages import Site
 
 LOCAL = "127.0.0.1"
 LARGE = 12 * 2**20  # more than the kernel keeps for a client that doesn't read

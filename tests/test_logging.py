@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.service import LogHandler, Redactor, configure
-from centernetd.service.logs import PERIOD, LogFormat, Repeats, TextFormatter
+from centernetd.config import Redactor
+from centernetd.service.logs import PERIOD, LogFormat, LogHandler, Repeats, TextFormatter, configure
 
 log = logging.getLogger("centernetd.capture.test")
 

@@ -110,7 +110,7 @@ def test_the_series_of_a_removed_stream_go(house: House) -> None:
     house.add("gate")
     house.add("yard")
     assert 'gate"' in generate_latest(house.registry).decode()
-    house.views = [view for view in house.views if view.name != "gate"]
+    house.views[:] = [view for view in house.views if view.name != "gate"]
     house.meters.remove_stream("gate")
     house.meters.frame_latency("gate", 0.1)
     text = generate_latest(house.registry).decode()
@@ -134,7 +134,7 @@ def test_the_disk(house: House) -> None:
 
 def test_what_is_not_known_is_not_exported() -> None:
     house = House(StorageStatus())
-    house.engine = None
+    house.status.engine = None
     storage = {"storage_bytes", "storage_free_bytes", "oldest_segment_timestamp_seconds"}
     assert not house.names() & {"engine_info", *storage}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.service import Notifier, watchdog_interval
+from centernetd.service.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -78,19 +78,3 @@ def _queue_is_full(systemd: socket.socket) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-@pytest.mark.parametrize(
-    ("environ", "seconds"),
-    [
-        ({}, None),
-        ({"WATCHDOG_USEC": "30000000"}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "-5"}, None),
-        ({"WATCHDOG_USEC": "soon"}, None),
-    ],
-)
-def test_watchdog_interval(environ: dict[str, str], seconds: float | None) -> None:
-    assert watchdog_interval(environ) == seconds

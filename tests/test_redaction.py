@@ -14,7 +14,7 @@ from centernetd.config import Redactor, SourceUri, load, redact, shown
 from centernetd.config.secret import MASK
 from centernetd.doctor.bundle import bundle
 from centernetd.errors import ConfigError
-from centernetd.service import configure
+from centernetd.service.logs import configure
 from tests.commandline import CommandLine, configuration
 from tests.test_bundle import journal  # noqa: F401 (a fixture)
 

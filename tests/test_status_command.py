@@ -11,9 +11,9 @@ from centernetd.commands.ask import USUAL, find_daemon
 from centernetd.config import Address, storage_root_of
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.flow import Reason, StageName, StorageStatus, StreamState
-from centernetd.service import HttpServer
+from centernetd.service.http import HttpServer
 from tests.commandline import CommandLine, command_line
-from tests.test_http import Site, stream
+from tests.test_pages import Site, stream
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -65,14 +65,14 @@ def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
-    site.progress.tick(waiting=3)
+    site.status.progress.tick(waiting=3)
     site.clock.now += 11
-    site.progress.tick(waiting=3)
+    site.status.progress.tick(waiting=3)
     for form in ([], ["--json"]):
         outcome = cli("status", *form, "--url", f"http://127.0.0.1:{site.server.port}")
         assert outcome.code == 1
         assert "inference has not moved" in outcome.out
-    site.engine = None
+    site.status.engine = None
     said = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
     assert "NOT HEALTHY: the engine is not loaded yet" in said
 

@@ -19,7 +19,7 @@ from centernetd.run.fleet import Fleet
 from centernetd.run.reload import Reloader
 from centernetd.run.stop import Patience
 from centernetd.run.supervisor import Supervisor
-from centernetd.service import Notifier
+from centernetd.service.notify import Notifier
 from centernetd.service.service import Service
 from centernetd.sink import events, recorder
 from centernetd.sink.muxer import FragmentedMp4

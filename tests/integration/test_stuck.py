@@ -9,9 +9,8 @@ from centernetd.config import load
 from centernetd.flow import Result, StageName, StorageStatus
 from centernetd.run import crew
 from centernetd.run.supervisor import Supervisor
-from centernetd.service import Progress, service
-from centernetd.service.health import health
-from centernetd.service.view import StreamView
+from centernetd.service import service
+from centernetd.service.health import Progress, StreamView, health
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.stage import Settled
 from tests import clips

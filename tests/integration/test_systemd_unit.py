@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from centernetd.errors import ConfigError, ModelError
-from centernetd.service.progress import STALL_LIMIT
+from centernetd.service.health import STALL_LIMIT
 from tests.tools import tool
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"

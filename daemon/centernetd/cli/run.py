@@ -27,7 +27,8 @@ from centernetd.errors import SourceError, StartupError
 from centernetd.flow import Lane
 from centernetd.run.signals import on_signals
 from centernetd.run.supervisor import Supervisor
-from centernetd.service import LogHandler, logs
+from centernetd.service import logs
+from centernetd.service.logs import LogHandler
 from centernetd.sink.muxer import to_matroska
 
 log = logging.getLogger(__name__)

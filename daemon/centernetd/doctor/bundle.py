@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from centernetd.commands.ask import find_config, find_daemon
-from centernetd.config import inline_secrets, load, shareable
+from centernetd.config import Redactor, inline_secrets, load, shareable
 from centernetd.doctor.doctor import examine
 from centernetd.doctor.gather import Collection, gather
 from centernetd.errors import ConfigError, StartupError
-from centernetd.service import Redactor
 
 PATIENCE = 6.0
 """Seconds for all collections together."""

@@ -11,8 +11,8 @@ from centernetd.flow import Lane, Worker
 from centernetd.inference.stage import InferenceStage
 from centernetd.run.crew import MakeWorker, StreamCrew
 from centernetd.run.pipeline import StreamStages
+from centernetd.service.health import StreamView
 from centernetd.service.service import Service
-from centernetd.service.view import StreamView
 
 log = logging.getLogger(__name__)
 

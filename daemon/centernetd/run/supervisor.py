@@ -27,7 +27,7 @@ from centernetd.run.pipeline import (
 from centernetd.run.reload import Reloader
 from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, shut_down
 from centernetd.service.service import Service
-from centernetd.service.view import EngineInfo
+from centernetd.service.status import EngineStatus
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.storage import Storage
 
@@ -46,7 +46,7 @@ class Crew:
     fleet: Fleet
     reloader: Reloader
     keeper: Housekeeping
-    engine: EngineInfo
+    engine: EngineStatus
 
     @property
     def alive(self) -> bool:
@@ -155,7 +155,7 @@ class Supervisor:
         )
         ran = detector.engine.info
         layout = detector.manifest.layout
-        engine = EngineInfo(ran.backend, ran.precision, ran.device, layout, choice.reason)
+        engine = EngineStatus(ran.backend, ran.precision, ran.device, layout, choice.reason)
         runs = (lambda: self._feed(inference), inference.harvest)
         workers = [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
         return service, Crew(inference, workers, fleet, reloader, keeper, engine)

@@ -1,14 +1,114 @@
-"""Whether the daemon is healthy and ready, as /healthz and /readyz answer."""
+"""Whether the daemon is healthy, and which of its streams are ready."""
 
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from centernetd.flow import StorageStatus
-from centernetd.service.progress import Progress
-from centernetd.service.view import StreamView
+from centernetd.config import redact
+from centernetd.flow import Lane, StorageStatus, StreamState
 
+STALL_LIMIT = 9.0
+"""Seconds without progress after which a thread counts as hung, on a machine of usual speed.
+
+Together with systemd's 15 s after the last ping, 2 s to stop, 2 s until the restart and 1 s of
+slack, a hung daemon is replaced within 30 s.
+"""
 NOT_LOADED = "the engine is not loaded yet"
 STORAGE_HUNG = "the storage thread hangs in the disk: nothing is deleted until it comes back"
+
+_TIMES = 3  # a batch may take this many times as long as the slowest recent one
+_RECENT = 16  # batches
+
+
+class Progress:
+    """Two heartbeats: inference beats per batch, the supervisor ticks about twice per second.
+
+    Inference may sleep while no frame waits, so its silence is measured from the last tick at
+    which none did. If batches take seconds, it may be silent for a multiple of the recent batch
+    durations. ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._beat_at = self._idle_at = self._tick_at = clock()
+        self._waiting = 0
+        self._took = deque([0.0], _RECENT)
+
+    def beat(self, took: float) -> None:
+        """Note that inference began a batch, or finished one that took ``took`` seconds."""
+        self._beat_at = self._clock()
+        if took:
+            self._took.append(took)
+
+    def tick(self, waiting: int) -> None:
+        """Note that the supervisor is alive, and how many frames are waiting or in inference."""
+        self._tick_at = self._clock()
+        self._waiting = waiting
+        if not waiting:
+            self._idle_at = self._tick_at
+
+    def troubles(self) -> list[str]:
+        """Return a sentence for each thread that hangs; empty if all progress or have no work."""
+        now = self._clock()
+        silent, late = now - max(self._beat_at, self._idle_at), now - self._tick_at
+        troubles = []
+        if late > STALL_LIMIT:
+            troubles.append(f"the supervisor has not moved for {late:.1f} s")
+        if self._waiting and silent > max(STALL_LIMIT, _TIMES * max(self._took.copy())):
+            troubles.append(
+                f"inference has not moved for {silent:.1f} s while {self._waiting} frames wait"
+            )
+        return troubles
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """One stream as it is published; ``stall_timeout`` is in seconds."""
+
+    lane: Lane
+    stall_timeout: float
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.lane.name
+
+    @property
+    def state(self) -> StreamState:
+        """What the stream is doing; a stream with a hung sink is stuck."""
+        status = self.lane.status
+        return StreamState.STUCK if status.hung_sinks else status.state
+
+    @property
+    def last_error(self) -> str | None:
+        """The most recent error, if it persists."""
+        status = self.lane.status
+        if status.hung_sinks:
+            return f"hung in a write: {', '.join(status.hung_sinks)}"
+        return redact(status.last_error) if status.last_error else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stream, a file, ended without an error; it then is not down."""
+        return self.state is StreamState.ENDED and not self.lane.status.failed
+
+    def age(self, now: float) -> float:
+        """Return the seconds since the last frame, or since the start, at monotonic ``now``."""
+        return max(0.0, now - self.lane.status.last_frame_at)
+
+    def fresh(self, now: float) -> bool:
+        """Whether the stream runs and a frame came within ``stall_timeout``."""
+        return self.state is StreamState.RUNNING and self.age(now) <= self.stall_timeout
+
+    def trouble(self, now: float) -> str | None:
+        """Return one line about why the stream is not fresh, or None if it is."""
+        if self.fresh(now):
+            return None
+        age = f"{self.age(now):.1f} s"
+        since = f", last frame {age} ago" if self.lane.ledger.read().captured else f" for {age}"
+        error = f": {self.last_error}" if self.last_error else ""
+        return self.state.value + since + error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Histogram, Metric, disable_crea
 from prometheus_client.registry import Collector
 
 from centernetd.flow import Meters, StreamState
-from centernetd.service.view import Pipeline, StreamView
+from centernetd.service.health import StreamView
+from centernetd.service.status import DaemonStatus
 
 PREFIX = "centernetd_"
 
@@ -34,7 +35,7 @@ class StreamReading:
 
 @dataclass(frozen=True)
 class Definition(Generic[Source]):
-    """A metric, and how to read its samples from a stream or from the pipeline."""
+    """A metric, and how to read its samples from a stream or from the daemon."""
 
     name: str
     labels: tuple[str, ...]
@@ -75,8 +76,8 @@ def _dropped(stream: StreamReading) -> Samples:
     return (((stage.value, reason.value), count) for (stage, reason), count in dropped)
 
 
-def _queues(pipeline: Pipeline) -> Samples:
-    for view in pipeline.streams():
+def _queues(daemon: DaemonStatus) -> Samples:
+    for view in daemon.streams:
         yield (f"{view.name}/inbox",), view.lane.waiting
         for sink, outlet in view.lane.outlets.items():
             yield (f"{view.name}/{sink.value}",), len(outlet)
@@ -86,8 +87,8 @@ def _known(value: float | None) -> Samples:
     return () if value is None else _one(value)
 
 
-def _engine_info(pipeline: Pipeline) -> Samples:
-    engine = pipeline.engine()
+def _engine_info(daemon: DaemonStatus) -> Samples:
+    engine = daemon.engine
     if engine is None:
         return ()
     return (((engine.backend, engine.precision, engine.device, engine.model), 1),)
@@ -150,39 +151,39 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Always 1: the stream's codec, decoder and encoder.",
                lambda s: (((s.status.codec, s.status.decoder, s.status.encoder), 1),)),
 )
-DAEMON_METRICS: tuple[Definition[Pipeline], ...] = (
+DAEMON_METRICS: tuple[Definition[DaemonStatus], ...] = (
     Definition("queue_frames", ("queue",),
                "Frames waiting in a queue: STREAM/inbox before inference, STREAM/record and "
                "STREAM/events before the sinks.",
                _queues),
     Definition("slots_busy", (),
                "Slots of the inference ring that hold a batch.",
-               lambda p: _one(p.slots_busy())),
+               lambda d: _one(d.slots_busy())),
     Definition("storage_bytes", (),
                "Size of the recordings and events to which the limits under storage apply: those "
                "of cameras, including open files. Absent until they have been counted.",
-               lambda p: _known(p.storage.size)),
+               lambda d: _known(d.storage.size)),
     Definition("storage_free_bytes", (),
                "Free space where recordings go, measured within the last second: a scrape does "
                "not access the disk. Absent while the disk can't be queried, or is not mounted as "
                "storage.require_mount requires.",
-               lambda p: _known(p.storage.free)),
+               lambda d: _known(d.storage.free)),
     Definition("oldest_segment_timestamp_seconds", (),
                "When the oldest of them was last written, as Unix time. Absent while there are "
                "none.",
-               lambda p: _known(p.storage.oldest)),
+               lambda d: _known(d.storage.oldest)),
     Definition("build_info", ("version",),
                "Always 1: the running version.",
-               lambda p: (((p.version,), 1),)),
+               lambda d: (((d.version,), 1),)),
     Definition("engine_info", ("backend", "precision", "device", "model"),
                "Always 1: what the network runs on. Absent until the engine is loaded.",
                _engine_info),
     Definition("config_info", ("sha256",),
                "Always 1: the configuration in force.",
-               lambda p: (((p.config.sha256,), 1),)),
+               lambda d: (((d.config_sha256,), 1),)),
     Definition("config_last_reload_successful", (),
                "1 unless the last reload was refused.",
-               lambda p: _one(p.config.last_reload_succeeded)),
+               lambda d: _one(d.last_reload_succeeded)),
 )
 # fmt: on
 
@@ -236,8 +237,8 @@ class PipelineCollector(Collector):
     concurrently. The only locks it takes are the ledgers', each for the time of a copy.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, status: DaemonStatus) -> None:
+        self._status = status
 
     def describe(self) -> Iterable[Metric]:
         """Return every metric without samples; the registry checks for duplicate names."""
@@ -247,12 +248,11 @@ class PipelineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its current samples."""
         now = time.monotonic()
-        views = self._pipeline.streams()
-        readings = [((view.name,), StreamReading(view, now)) for view in views]
+        readings = [((view.name,), StreamReading(view, now)) for view in self._status.streams]
         for of_streams in STREAM_METRICS:
             yield of_streams.collect(readings)
         for of_daemon in DAEMON_METRICS:
-            yield of_daemon.collect([((), self._pipeline)])
+            yield of_daemon.collect([((), self._status)])
 
 
 class PrometheusMeters(Meters):

@@ -32,7 +32,7 @@ class Notifier:
         self._send("STATUS=" + " ".join(text.split()))
 
     def watchdog(self) -> None:
-        """Report that all is well; to be repeated every `watchdog_interval`."""
+        """Report that all is well; to be repeated within WatchdogSec= of the unit."""
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
@@ -52,14 +52,3 @@ class Notifier:
                 sender.sendto(message.encode(errors="replace"), self._address)
         except (OSError, ValueError):  # nobody is listening, or the address is invalid
             return
-
-
-def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return the seconds between watchdog pings (half systemd's limit), or None for no pings."""
-    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
-    try:
-        limit = int(environ.get("WATCHDOG_USEC", "0"))
-    except ValueError:
-        return None
-    return limit / 2e6 if limit > 0 else None

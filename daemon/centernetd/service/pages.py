@@ -10,9 +10,8 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from centernetd.service.health import Verdict, health, readiness
-from centernetd.service.status import status
-from centernetd.service.view import Pipeline
+from centernetd.service.health import Verdict, readiness
+from centernetd.service.status import DaemonStatus
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,10 +29,10 @@ _Kind = tuple[str, bool, str]
 
 
 class Pages:
-    """Answers GET and HEAD; no page waits for the pipeline, changes it or shows images."""
+    """Answers GET and HEAD; no page waits for a stage, changes anything or shows images."""
 
-    def __init__(self, pipeline: Pipeline, registry: CollectorRegistry) -> None:
-        self._pipeline = pipeline
+    def __init__(self, daemon: DaemonStatus, registry: CollectorRegistry) -> None:
+        self._daemon = daemon
         self._metrics = ScrapePage(registry)
         self._routes = {
             "/healthz": self._healthz,
@@ -71,23 +70,23 @@ class Pages:
         return page(query)
 
     def _healthz(self, _query: str) -> _Answer:
-        known = self._pipeline
-        return _told(health(known.engine() is not None, known.progress, known.storage))
+        return _verdict(self._daemon.health)
 
     def _readyz(self, query: str) -> _Answer:
-        streams = self._pipeline.streams()
+        streams = self._daemon.streams
         name = parse_qs(query, keep_blank_values=True).get("stream", [None])[-1]
         if name is not None:
             streams = [view for view in streams if view.name == name]
             if not streams:
                 return HTTPStatus.NOT_FOUND, PLAIN, f"there is no stream {name!r}\n"
-        return _told(readiness(self._pipeline.engine() is not None, streams, time.monotonic()))
+        loaded = self._daemon.engine is not None
+        return _verdict(readiness(loaded, streams, time.monotonic()))
 
     def _status(self, _query: str) -> _Answer:
-        return HTTPStatus.OK, JSON, json.dumps(status(self._pipeline), indent=2) + "\n"
+        return HTTPStatus.OK, JSON, json.dumps(self._daemon.document(), indent=2) + "\n"
 
 
-def _told(verdict: Verdict) -> _Answer:
+def _verdict(verdict: Verdict) -> _Answer:
     code = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
     return code, PLAIN, "\n".join(["ok" if verdict.ok else "not ok", *verdict.reasons]) + "\n"
 
@@ -133,7 +132,7 @@ class ScrapePage:
         headers: list[tuple[str, str]] = []
 
         def start(
-            _status: str, given: list[tuple[str, str]], *_: object
+            _daemon: str, given: list[tuple[str, str]], *_: object
         ) -> Callable[[bytes], object]:
             headers.extend(given)
             return lambda _: None

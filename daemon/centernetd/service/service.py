@@ -4,21 +4,18 @@ import faulthandler
 import logging
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from centernetd.config import Config
 from centernetd.flow import Incident, Lane, Reason, StorageStatus
-from centernetd.service.health import health
+from centernetd.service.health import Progress, StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.notify import Notifier
 from centernetd.service.overload import Overload
 from centernetd.service.pages import Pages
-from centernetd.service.progress import Progress
-from centernetd.service.rates import Rates
-from centernetd.service.view import ConfigState, EngineInfo, Pipeline, StreamView
+from centernetd.service.status import DaemonStatus, EngineStatus
 
 log = logging.getLogger(__name__)
 
@@ -37,37 +34,25 @@ class Service:
     """
 
     def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
-        """Show the streams of ``config``; ``lanes`` is a shared list that changes with `show`."""
-        self._lanes = lanes
-        self._storage = storage
-        self._engine: EngineInfo | None = None
-        self._slots_busy: Callable[[], int] = lambda: 0
+        """Publish the streams of ``config``, each with its lane, until `show` is called."""
         self._notifier = Notifier()
-        self.config = ConfigState(config.sha256)
-        self.progress = Progress()
-        self.rates = Rates()
         self._overload = Overload()
         self._hang = Incident()
-        self._views = [StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes]
-        pipeline = Pipeline(
-            streams=lambda: self._views,
-            engine=lambda: self._engine,
-            slots_busy=lambda: self._slots_busy(),
+        self.progress = Progress()
+        self._status = DaemonStatus(
+            storage,
+            config.sha256,
+            streams=[StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes],
             progress=self.progress,
-            rates=self.rates,
-            storage=storage,
-            config=self.config,
-            version=version("centernetd"),
-            started_at=time.monotonic(),
         )
         registry = CollectorRegistry()
-        registry.register(PipelineCollector(pipeline))
+        registry.register(PipelineCollector(self._status))
         ProcessCollector(registry=registry)
         self.meters = PrometheusMeters(registry)
         for lane in lanes:
             self.meters.add_stream(lane.name)
         listen = config.metrics.listen
-        self._server = HttpServer(listen, Pages(pipeline, registry)) if listen else None
+        self._server = HttpServer(listen, Pages(self._status, registry)) if listen else None
 
     def __enter__(self) -> "Service":
         if self._server is not None:
@@ -83,18 +68,18 @@ class Service:
         self._notifier.status(doing)
         self._notifier.extend_timeout(_LONGEST_SILENCE)
 
-    def running(self, engine: EngineInfo, slots_busy: Callable[[], int]) -> None:
+    def running(self, engine: EngineStatus, slots_busy: Callable[[], int]) -> None:
         """Report that the engine is loaded and every stage is running."""
         self.progress.tick(waiting=0)  # a start of minutes does not count as a stall
-        self._engine, self._slots_busy = engine, slots_busy
+        self._status.engine, self._status.slots_busy = engine, slots_busy
         self._notifier.ready()
 
-    def show(self, views: Sequence[StreamView]) -> None:
-        """Show these streams from now on."""
-        before, after = ({view.name for view in some} for some in (self._views, views))
+    def show(self, streams: Sequence[StreamView]) -> None:
+        """Publish these streams from now on."""
+        before, after = ({view.name for view in some} for some in (self._status.streams, streams))
         for name in after - before:
             self.meters.add_stream(name)
-        self._views = list(views)
+        self._status.streams = list(streams)
         for name in before - after:
             self.meters.remove_stream(name)
 
@@ -104,16 +89,17 @@ class Service:
 
     def reloaded(self, sha256: str | None) -> None:
         """Report the end of a reload; ``sha256`` is None if the configuration was refused."""
-        self.config.last_reload_succeeded = sha256 is not None
-        self.config.sha256 = sha256 or self.config.sha256
+        self._status.last_reload_succeeded = sha256 is not None
+        self._status.config_sha256 = sha256 or self._status.config_sha256
         self._notifier.ready()
 
     def tick(self) -> None:
         """Note the progress made; systemd is pinged only while all is well."""
-        self.progress.tick(sum(lane.ledger.waiting for lane in self._lanes))
         now = time.monotonic()
-        self.rates.tick(self._lanes, now)
-        self._overload.tick(self._lanes, now)
+        lanes = [view.lane for view in self._status.streams]
+        self.progress.tick(sum(lane.ledger.waiting for lane in lanes))
+        self._status.rates.tick(lanes, now)
+        self._overload.tick(lanes, now)
         self._judge()
         self._notifier.status(self._summary(now))
 
@@ -127,7 +113,7 @@ class Service:
         The stacks are dumped here because the threads still hang. The dump on SIGABRT, which comes
         later, may be cut short by a thread that moves.
         """
-        verdict = health(self._engine is not None, self.progress, self._storage)
+        verdict = self._status.health
         if verdict.ok:
             self._notifier.watchdog()
             if self._hang.resolved():
@@ -138,10 +124,11 @@ class Service:
 
     def _summary(self, now: float) -> str:
         """Return the line of `systemctl status`, at monotonic ``now``."""
-        up = sum(view.fresh(now) for view in self._views)
-        fps = sum(self.rates.fps(view.name) for view in self._views)
-        dropped = sum(_lost(lane) for lane in self._lanes)
-        return f"{up} of {len(self._views)} streams up, {fps:.1f} frames/s, {dropped} dropped"
+        streams, rates = self._status.streams, self._status.rates
+        up = sum(view.fresh(now) for view in streams)
+        fps = sum(rates.fps(view.name) for view in streams)
+        dropped = sum(_lost(view.lane) for view in streams)
+        return f"{up} of {len(streams)} streams up, {fps:.1f} frames/s, {dropped} dropped"
 
 
 def _lost(lane: Lane) -> int:

@@ -1,31 +1,107 @@
-"""The status document that /status returns and ``centernetd status`` shows."""
+"""What is known of the running daemon, and the document that /status and ``status`` show."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import NamedTuple
 
-from centernetd.service.health import health
-from centernetd.service.view import Pipeline, StreamView
+from centernetd.flow import Lane, StorageStatus
+from centernetd.service.health import Progress, StreamView, Verdict, health
+
+WINDOW = 5.0
+"""Seconds over which a rate is averaged."""
 
 Document = dict[str, object]
 
 
-def status(pipeline: Pipeline) -> Document:
-    """Describe the daemon and each stream, ready for JSON; times are seconds."""
-    now = time.monotonic()
-    engine = pipeline.engine()
-    verdict = health(engine is not None, pipeline.progress, pipeline.storage)
-    return {
-        "version": pipeline.version,
-        "uptime": round(now - pipeline.started_at, 1),
-        "healthy": verdict.ok,
-        "troubles": verdict.reasons,
-        "engine": None if engine is None else asdict(engine),
-        "storage": asdict(pipeline.storage),
-        "streams": {
-            view.name: _stream(view, pipeline.rates.fps(view.name), now)
-            for view in pipeline.streams()
-        },
-    }
+class _Sample(NamedTuple):
+    """The number of frames of ``lane`` inferred up to the monotonic time ``at``."""
+
+    lane: Lane
+    at: float
+    inferred: int
+
+
+class Rates:
+    """Frames per second of each stream over the last few seconds.
+
+    One thread ticks, any thread reads. Prometheus computes its own rates from the counters.
+    """
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[_Sample]] = {}
+
+    def tick(self, lanes: Iterable[Lane], now: float) -> None:
+        """Note the counts at monotonic ``now``; removed lanes are forgotten."""
+        samples = {}
+        for lane in lanes:
+            known = self._samples.get(lane.name, ())
+            kept = [s for s in known if s.lane is lane and now - s.at <= WINDOW]
+            samples[lane.name] = [*kept, _Sample(lane, now, lane.ledger.read().inferred)]
+        self._samples = samples
+
+    def fps(self, stream: str) -> float:
+        """Return the frames inferred per second; 0 until two ticks have passed."""
+        samples = self._samples.get(stream)
+        if not samples:
+            return 0.0
+        first, last = samples[0], samples[-1]
+        seconds = last.at - first.at
+        return (last.inferred - first.inferred) / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What the network runs on; ``reason`` is why this backend was chosen."""
+
+    backend: str
+    precision: str
+    device: str
+    model: str
+    reason: str
+
+
+@dataclass
+class DaemonStatus:
+    """The running daemon, as metrics and pages publish it.
+
+    The main thread writes and any thread reads: fields are replaced whole. ``engine`` is None
+    until it is loaded. ``slots_busy`` returns how many slots hold a batch; it never blocks.
+    ``started_at`` is monotonic.
+    """
+
+    storage: StorageStatus
+    config_sha256: str
+    last_reload_succeeded: bool = True
+    streams: Sequence[StreamView] = ()
+    engine: EngineStatus | None = None
+    slots_busy: Callable[[], int] = lambda: 0
+    progress: Progress = field(default_factory=Progress)
+    rates: Rates = field(default_factory=Rates)
+    version: str = field(default_factory=lambda: version("centernetd"))
+    started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def health(self) -> Verdict:
+        """The present verdict of `health`."""
+        return health(self.engine is not None, self.progress, self.storage)
+
+    def document(self) -> Document:
+        """Describe the daemon and each stream, ready for JSON; times are seconds."""
+        now = time.monotonic()
+        verdict = self.health
+        return {
+            "version": self.version,
+            "uptime": round(now - self.started_at, 1),
+            "healthy": verdict.ok,
+            "troubles": verdict.reasons,
+            "engine": None if self.engine is None else asdict(self.engine),
+            "storage": asdict(self.storage),
+            "streams": {
+                view.name: _stream(view, self.rates.fps(view.name), now) for view in self.streams
+            },
+        }
 
 
 def _stream(view: StreamView, fps: float, now: float) -> Document:

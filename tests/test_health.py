@@ -1,0 +1,105 @@
+"""The judgements of health and readiness, and the rates of streams."""
+
+import time
+
+import pytest
+
+from centernetd.flow import StorageStatus, StreamState
+from centernetd.service.health import NOT_LOADED, STORAGE_HUNG, Progress, Verdict, health, readiness
+from centernetd.service.status import Rates
+from tests.test_pages import FakeClock, stream
+
+
+def test_idle_inference_is_healthy() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    for _ in range(100):
+        clock.now += 1
+        progress.tick(waiting=0)
+    clock.now += 1
+    progress.tick(waiting=1)  # the first frame in 100 s: inference had no reason to beat
+    assert health(True, progress, StorageStatus()) == Verdict(True)
+
+
+def test_slow_inference_is_healthy() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    for _ in range(20):
+        clock.now += 9
+        progress.beat(0.0)
+        progress.tick(waiting=1)
+    assert health(True, progress, StorageStatus()) == Verdict(True)
+
+
+@pytest.mark.parametrize(("took", "limit"), [(0.05, 9), (10.0, 30)])
+def test_a_batch_may_take_a_multiple_of_what_batches_took(took: float, limit: int) -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    progress.beat(took)
+    clock.now += limit
+    progress.tick(waiting=3)
+    assert health(True, progress, StorageStatus()) == Verdict(True)
+    clock.now += 1
+    progress.tick(waiting=3)
+    trouble = f"inference has not moved for {limit + 1}.0 s while 3 frames wait"
+    assert health(True, progress, StorageStatus()) == Verdict(False, (trouble,))
+    for _ in range(16):  # a slow batch is forgotten
+        progress.beat(0.05)
+    clock.now += 9.5
+    progress.tick(waiting=3)
+    assert not health(True, progress, StorageStatus()).ok
+
+
+def test_only_what_is_loaded_can_hang() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    clock.now += 100
+    assert health(False, progress, StorageStatus()) == Verdict(False, (NOT_LOADED,))
+
+
+def test_a_disk_that_hangs_is_told_and_no_reason_to_be_restarted() -> None:
+    assert health(True, Progress(), StorageStatus(hung=True)) == Verdict(True, (STORAGE_HUNG,))
+
+
+def test_a_hung_supervisor_is_unhealthy() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    clock.now += 11
+    verdict = health(True, progress, StorageStatus())
+    assert verdict == Verdict(False, ("the supervisor has not moved for 11.0 s",))
+
+
+def test_readiness() -> None:
+    now = time.monotonic()
+    assert readiness(True, [stream("gate")], now) == Verdict(True)
+    assert readiness(False, [stream("gate")], now) == Verdict(False, (NOT_LOADED,))
+    assert readiness(True, [], now) == Verdict(False, ("there is no stream",))
+    connecting = stream("gate", state=StreamState.CONNECTING)
+    asked_at = connecting.lane.status.last_frame_at + 3
+    assert readiness(True, [connecting], asked_at).reasons == ("gate: connecting for 3.0 s",)
+    connecting.lane.status.state = StreamState.RECONNECTING
+    assert readiness(True, [connecting], asked_at).reasons == ("gate: reconnecting for 3.0 s",)
+
+
+def test_a_stalled_stream_is_not_ready_before_capture_says_so() -> None:
+    view = stream("gate")
+    view.lane.skip()
+    last = view.lane.status.last_frame_at
+    assert readiness(True, [view], last + 10.0).ok
+    verdict = readiness(True, [view], last + 10.5)
+    assert verdict == Verdict(False, ("gate: running, last frame 10.5 s ago",))
+
+
+def test_rates_forget_what_is_old_or_gone() -> None:
+    rates, lane = Rates(), stream("gate").lane
+    assert rates.fps("gate") == 0.0
+    for second in range(20):
+        rates.tick([lane], now=float(second))
+        assert rates.fps("gate") == 0.0
+    lane.ledger.capture()
+    lane.ledger.take_up()
+    lane.ledger.infer()
+    rates.tick([lane], now=20.0)
+    assert rates.fps("gate") == pytest.approx(1 / 5)
+    rates.tick([], now=21.0)
+    assert rates.fps("gate") == 0.0
