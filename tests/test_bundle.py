@@ -11,8 +11,7 @@ import pytest
 
 from centernetd.config import inline_secrets, shareable
 from centernetd.doctor import bundle as module
-from centernetd.doctor.bundle import bundle
-from centernetd.doctor.gather import gather
+from centernetd.doctor.bundle import bundle, gather
 from centernetd.errors import StartupError
 from centernetd.flow import StorageStatus, StreamState
 from tests.test_pages import Site, stream
@@ -150,7 +149,7 @@ def test_what_hangs_is_left_out(
     config: Path, tmp_path: Path, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = threading.Event()
-    monkeypatch.setattr(module, "PATIENCE", 2.0)
+    monkeypatch.setattr(module, "TIMEOUT", 2.0)
     monkeypatch.setattr(module, "examine", never.wait)
     journal.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     try:
@@ -169,7 +168,7 @@ def test_what_fails_says_why_and_harms_no_other() -> None:
     def fail() -> str:
         raise ZeroDivisionError
 
-    found = gather({"a": refuse, "b": fail, "c": lambda: "yes"}, patience=10)
+    found = gather({"a": refuse, "b": fail, "c": lambda: "yes"}, timeout=10)
     assert found == {
         "a": "not collected: the port is closed\n",
         "b": "not collected, a fault in centernetd: ZeroDivisionError()\n",

@@ -27,6 +27,18 @@ def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return programs
 
 
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No driver has created a device node."""
+    monkeypatch.setattr(hardware, "has_nvidia_device", lambda: False)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch, no_driver: None) -> None:
+    """One has."""
+    monkeypatch.setattr(hardware, "has_nvidia_device", lambda: True)
+
+
 def put(path: Path, text: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -79,16 +91,16 @@ def test_the_engine_is_what_the_daemon_would_choose(monkeypatch: pytest.MonkeyPa
     assert "cuda-python is not installed" in doctor._engine().found
 
 
+@pytest.mark.usefixtures("driver")
 def test_a_gpu_told_by_nvidia_smi(tmp_path: Path, no_programs: Path) -> None:
-    put(tmp_path / "dev/nvidiactl")
     program(no_programs, "nvidia-smi", 'echo "NVIDIA L4, 23034 MiB, 8.9"')
     seen = found(hardware.gpu(tmp_path))
     assert seen["gpu"].found == "NVIDIA L4, 23034 MiB, compute capability 8.9"
 
 
+@pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize("script", ["exit 9", "echo Failed to initialize NVML", "printf ''"])
 def test_a_broken_nvidia_smi(tmp_path: Path, no_programs: Path, script: str) -> None:
-    put(tmp_path / "dev/nvidiactl")
     program(no_programs, "nvidia-smi", script)
     assert found(hardware.gpu(tmp_path))["gpu"].found == "NVIDIA, of unknown name"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from centernetd.doctor.doctor import _plans
 from centernetd.doctor.finding import Finding, Level
-from centernetd.doctor.plans import plans
 from centernetd.errors import EngineError
 from centernetd.inference.engines import Choice
 from centernetd.plan import Gpu
@@ -77,12 +77,12 @@ def test_the_seconds_of_a_build_are_exported(box: Path, monkeypatch: pytest.Monk
 
 def test_doctor_judges_the_plans_that_are_there(box: Path) -> None:
     folder = box.parent / "cache" / "plans"
-    (none,) = plans(folder)
+    (none,) = _plans(folder)
     assert (none.topic, none.level) == ("plans", Level.NOTE)
     plan = model_of(box).plan(TENSORRT, Sizes(2, 2))
     fits = Finding(f"plan {plan.path.stem}", Level.OK, "float32, batches of 1 to 2, best at 2")
-    assert list(plans(folder)) == [fits]
+    assert list(_plans(folder)) == [fits]
     plan.path.write_bytes(plan.content[:-1])
-    (torn,) = plans(folder)
+    (torn,) = _plans(folder)
     assert torn.level is Level.NOTE
     assert "not all of it" in torn.found

@@ -7,8 +7,9 @@ import platform
 import shutil
 import subprocess
 import tarfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 from centernetd.commands.ask import find_config, find_daemon
 from centernetd.config import Redactor, inline_secrets, load, shareable
 from centernetd.doctor.doctor import examine
-from centernetd.doctor.gather import Collection, gather
-from centernetd.errors import ConfigError, StartupError
+from centernetd.errors import CenternetdError, ConfigError, StartupError
 
-PATIENCE = 6.0
-"""Seconds for all collections together."""
+TIMEOUT = 6.0
+"""Seconds for all collections together, which run concurrently."""
+
+Collection = Callable[[], str]
 
 _LINES = 3000  # of the journal: an hour if there is trouble, years if there is none
 # Selected, since others such as Environment and ExecStart may contain passwords.
@@ -66,9 +68,9 @@ def bundle(file: Path, config: Path | None = None, url: str | None = None) -> di
         The file can't be written.
     """
     config = config or find_config()
-    hide = Redactor(_secrets(config))
-    content = gather(_collections(config, url), PATIENCE)
-    clean = {name: _cleaned(text, hide) for name, text in content.items()}
+    redact = Redactor(_secrets(config))
+    content = gather(_collections(config, url), TIMEOUT)
+    clean = {name: _cleaned(text, redact) for name, text in content.items()}
     try:
         _write(file, clean)
     except OSError as error:
@@ -86,21 +88,21 @@ def _secrets(config: Path | None) -> frozenset[str]:
         return inline_secrets(config)
 
 
-def _cleaned(text: str, hide: Redactor) -> str:
+def _cleaned(text: str, redact: Redactor) -> str:
     """Return ``text`` without secrets; JSON stays valid, since only its strings are masked."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return hide(text)
-    return json.dumps(_hidden(document, hide), indent=2, ensure_ascii=False) + "\n"
+        return redact(text)
+    return json.dumps(_hidden(document, redact), indent=2, ensure_ascii=False) + "\n"
 
 
-def _hidden(value: Any, hide: Redactor) -> Any:  # noqa: ANN401 - any JSON value
+def _hidden(value: Any, redact: Redactor) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
-        return {hide(key): _hidden(inner, hide) for key, inner in value.items()}
+        return {redact(key): _hidden(inner, redact) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_hidden(inner, hide) for inner in value]
-    return hide(value) if isinstance(value, str) else value
+        return [_hidden(inner, redact) for inner in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _collections(config: Path | None, url: str | None) -> dict[str, Collection]:
@@ -157,12 +159,41 @@ def _output(command: Sequence[str]) -> str:
             stderr=subprocess.STDOUT,
             errors="replace",
             text=True,
-            timeout=PATIENCE - 1,
+            timeout=TIMEOUT - 1,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"not collected: {error}\n"
     return done.stdout
+
+
+def gather(collections: Mapping[str, Collection], timeout: float) -> dict[str, str]:
+    """Run every collection in a thread and return the results ready within ``timeout`` seconds.
+
+    Failures and timeouts are replaced by a sentence. None delays the others: a hanging thread is
+    abandoned.
+    """
+    found: dict[str, str] = {}
+
+    def collect(name: str, collection: Collection) -> None:
+        try:
+            found[name] = collection()
+        except CenternetdError as error:
+            found[name] = f"not collected: {error}\n"
+        except Exception as error:
+            found[name] = f"not collected, a fault in centernetd: {error!r}\n"
+
+    threads = [
+        threading.Thread(target=collect, args=item, name=f"collect:{item[0]}", daemon=True)
+        for item in collections.items()
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    late = f"not collected: it took more than {timeout:g} s\n"
+    return {name: found.get(name, late) for name in collections}
 
 
 def _write(file: Path, content: dict[str, str]) -> None:

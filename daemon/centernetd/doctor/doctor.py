@@ -14,13 +14,14 @@ from centernetd.config import cache_dir, state_dir
 from centernetd.doctor.codecs import codecs
 from centernetd.doctor.finding import Finding, Level
 from centernetd.doctor.hardware import hardware
-from centernetd.doctor.plans import plans
-from centernetd.errors import EngineError, ModelError, StartupError
+from centernetd.errors import CenternetdError, EngineError, ModelError, StartupError
 from centernetd.inference.engines import choose_backend
 from centernetd.model import zoo
+from centernetd.plan import Binding, Gpu, load_binding, load_plan
+from centernetd.run.loading import find_gpu
 
 ROOT = Path("/")
-_DEADLINE = 5.0  # seconds for systemctl
+_TIMEOUT = 5.0  # seconds for systemctl
 
 # Module, distributions that may provide it, and install command, empty for our own dependencies.
 _PACKAGES = (
@@ -43,7 +44,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
     yield _engine()
     yield from codecs()
     yield from _models()
-    yield from plans(cache_dir() / "plans")
+    yield from _plans(cache_dir() / "plans")
     yield _state_folder()
     yield _systemd(root)
     yield _documentation()
@@ -51,7 +52,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
 
 def _package(module: str, distributions: tuple[str, ...], install: str) -> Finding:
     """Look for a package without importing it, which could load a driver."""
-    if not _is_there(module):
+    if not _is_installed(module):
         if install:
             return Finding(module, Level.NOTE, "not installed; only a GPU needs it", install)
         mend = f"pip install --force-reinstall {distributions[-1]}"
@@ -67,7 +68,7 @@ def _version_of(distribution: str) -> str | None:
         return None
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # raised if the parent package is missing
@@ -94,6 +95,34 @@ def _models() -> Iterator[Finding]:
             yield Finding(what, Level.NOTE, found, mend)
         except StartupError:
             yield Finding(what, Level.MISSING, f"damaged in {folder}", mend)
+
+
+def _plans(folder: Path) -> Iterator[Finding]:
+    """Yield whether each plan in ``folder`` will be used; nothing if TensorRT is not installed."""
+    try:
+        binding = load_binding()
+    except CenternetdError:
+        return
+    found = sorted(folder.glob("*.plan"))
+    if not found:
+        yield Finding("plans", Level.NOTE, f"none in {folder}: the first start builds one")
+        return
+    try:
+        gpu = find_gpu(0) if binding.plans_fit_one_gpu else None
+    except CenternetdError as error:
+        yield Finding("plans", Level.NOTE, f"{len(found)} in {folder}, not judged: {error}")
+        return
+    for plan in found:
+        yield _plan(plan, binding, gpu)
+
+
+def _plan(plan: Path, binding: Binding, gpu: Gpu | None) -> Finding:
+    topic = f"plan {plan.stem}"
+    try:
+        fits = load_plan(plan, binding, gpu).fingerprint
+    except CenternetdError as error:
+        return Finding(topic, Level.NOTE, f"{error}, or leave it to the next start")
+    return Finding(topic, Level.OK, f"{fits.precision}, batches of {fits.profile}")
 
 
 def _state_folder() -> Finding:
@@ -127,7 +156,7 @@ def _systemd_version() -> str | None:
         return None
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments
-            [command, "--version"], capture_output=True, text=True, timeout=_DEADLINE, check=True
+            [command, "--version"], capture_output=True, text=True, timeout=_TIMEOUT, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from centernetd.cuda import has_nvidia_device
 from centernetd.doctor.finding import Finding, Level
 
-_DEADLINE = 10.0  # seconds for nvidia-smi, which hangs if the driver does
-_DEVICE_NODE = "dev/nvidiactl"
+_TIMEOUT = 10.0  # seconds for nvidia-smi, which hangs if the driver does
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"  # PCI identifiers
 
 
@@ -36,7 +36,7 @@ def gpu(root: Path) -> Iterator[Finding]:
         names = [jetson]
         found = "its wheels of PyAV decode and encode on the CPU only"
         yield Finding("video engine", Level.NOTE, found)
-    if names or driver or (root / _DEVICE_NODE).exists():
+    if names or driver or has_nvidia_device():
         yield Finding("gpu", Level.OK, "; ".join(names) or "NVIDIA, of unknown name")
         yield Finding("gpu driver", Level.OK, driver or "of unknown version")
     elif _has_nvidia_card(root):
@@ -88,7 +88,7 @@ def _ask_nvidia_smi() -> Sequence[str]:
             [command, query, "--format=csv,noheader"],
             capture_output=True,
             text=True,
-            timeout=_DEADLINE,
+            timeout=_TIMEOUT,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
