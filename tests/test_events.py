@@ -13,7 +13,7 @@ from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter
 from centernetd.sink.events import EventLog, made_from_file
 from centernetd.sink.file import OutputFile
-from centernetd.sink.stage import Settled
+from centernetd.sink.stage import Outcome
 from tests.sinks import NOON, detections, file_size_limit, result, sink_context
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
@@ -54,7 +54,7 @@ def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
         class_id=np.array([0, 7]),
         keypoints=np.array([[[1.005, 2.3333, 0.98766]], [[1, 2, 1]]], np.float32),
     )
-    assert log.write(result(12, found=found, pts=480, wall_time=NOON + 1.0426)) == Settled(1)
+    assert log.write(result(12, found=found, pts=480, wall_time=NOON + 1.0426)) == Outcome(1)
     log.close()
     (line,) = (tmp_path / "gate/2023-11-14-22.jsonl").read_text().splitlines()
     assert line == (
@@ -96,10 +96,10 @@ def test_which_frames_are_wanted(tmp_path: Path, when: str, wanted: list[bool]) 
 def test_each_line_is_in_the_file_when_it_is_counted(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for number in range(3):
-        assert log.write(result(number)) == Settled(1)
+        assert log.write(result(number)) == Outcome(1)
         assert len(lines(tmp_path / "gate/2023-11-14-22.jsonl")) == number + 1
-    assert log.close() == Settled()
-    assert log.close() == Settled()
+    assert log.close() == Outcome()
+    assert log.close() == Outcome()
 
 
 def test_a_file_for_each_hour_continued_after_a_restart(tmp_path: Path) -> None:

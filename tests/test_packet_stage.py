@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from centernetd.errors import SinkError
 from centernetd.flow import Backpressure, Frame, Lane, Packet, Reason, Result, StageName
-from centernetd.sink.stage import RETRY_INTERVAL, PacketStage, Settled
+from centernetd.sink.stage import RETRY_INTERVAL, Outcome, PacketStage
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
@@ -24,20 +24,20 @@ class FakeRecorder:
     def wants(self, result: Result) -> bool:
         return True
 
-    def feed(self, packet: Packet) -> Settled:
+    def feed(self, packet: Packet) -> Outcome:
         refuse_if(packet.number <= max(self.fed, default=0), "out of order")
         self.fed.append(packet.number)
         if packet.number in self._failing:
             raise SinkError("the disk is full")
-        return Settled()
+        return Outcome()
 
-    def write(self, result: Result) -> Settled:
+    def write(self, result: Result) -> Outcome:
         refuse_if(result.frame.packet > max(self.fed), "a frame before its packets")
         self.judged.append(result.frame.frame_id)
-        return Settled(written=1)
+        return Outcome(written=1)
 
-    def close(self) -> Settled:
-        return Settled()
+    def close(self) -> Outcome:
+        return Outcome()
 
 
 def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:

@@ -20,7 +20,7 @@ from centernetd.sink import recorder as recorder_module
 from centernetd.sink import segments as segments_module
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.segments import MOST, TOO_OFTEN
-from centernetd.sink.stage import Settled
+from centernetd.sink.stage import Outcome
 from tests.sinks import (
     NOON,
     decode,
@@ -92,7 +92,7 @@ def test_a_segment_ends_where_the_wall_clock_says(tmp_path: Path) -> None:
         for number, seconds in enumerate(clock)
     )
     assert written == 5
-    assert recorder.close() == Settled(1)
+    assert recorder.close() == Outcome(1)
     assert recordings(tmp_path) == {
         "gate/22-00-59.mp4": 2,
         "gate/22-01-00.mp4": 3,
@@ -128,7 +128,7 @@ def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
     config = RecordConfig(path="{stream}.mp4", segment=None)
     context, meters = sink_context(tmp_path, record=config), FakeMeters()
     status, recorder = context.status, Recorder(replace(context, meters=meters))
-    assert recorder.close() == Settled()
+    assert recorder.close() == Outcome()
     for number in range(30):
         recorder.write(result(number))
         part = tmp_path / "gate.mp4.part"
@@ -205,13 +205,13 @@ def test_a_frame_that_can_not_be_drawn_on_is_never_written(
     assert times(tmp_path / "gate.mp4") == [0, Fraction(80, 1000), Fraction(360, 1000)]
     assert sum(one.written for one in settled) == 3
     assert sum(one.failed for one in settled) == 1
-    assert "a frame is lost, as it could not be drawn on: out of memory" in caplog.text
+    assert "a frame is dropped because it could not be drawn on: out of memory" in caplog.text
 
 
 def test_a_box_that_is_not_finite_is_never_written_unblurred(tmp_path: Path) -> None:
     recorder = open_recorder(tmp_path, BlurConfig())
-    assert recorder.write(result(0, found=detections((np.nan, 0, 5, 5)))) == Settled()
-    assert recorder.close() == Settled(failed=1)
+    assert recorder.write(result(0, found=detections((np.nan, 0, 5, 5)))) == Outcome()
+    assert recorder.close() == Outcome(failed=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -219,12 +219,12 @@ def test_a_failure_loses_the_frames_that_wait_and_no_others(tmp_path: Path) -> N
     recorder = open_recorder(tmp_path, BlurConfig(), path="{stream}/a.mp4")
     (tmp_path / "gate").write_bytes(b"a file")
     for number in range(5):
-        assert recorder.write(result(number)) == Settled()
+        assert recorder.write(result(number)) == Outcome()
     with pytest.raises(SinkError):
         recorder.write(result(5))
     (tmp_path / "gate").unlink()
     recorder.write(result(7))
-    assert recorder.close() == Settled(1)
+    assert recorder.close() == Outcome(1)
 
 
 def test_after_a_failure_a_new_file_is_begun(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_after_a_failure_a_new_file_is_begun(tmp_path: Path) -> None:
                 written, pending = written + safe, pending + 1 - safe
             except SinkError:  # noqa: PERF203
                 pending, failures = 0, failures + 1
-    assert recorder.close() == Settled(pending)
+    assert recorder.close() == Outcome(pending)
     files = recordings(tmp_path)
     assert len(files) == failures + 1 > 2
     assert sum(files.values()) == written + pending > 30
@@ -252,7 +252,7 @@ def test_an_unwritable_folder_is_a_sink_error_each_time(tmp_path: Path) -> None:
             recorder.write(result(number))
     (tmp_path / "gate").unlink()
     recorder.write(result(3))
-    assert recorder.close() == Settled(1)
+    assert recorder.close() == Outcome(1)
 
 
 def test_an_encoder_that_fails_is_chosen_anew(
@@ -264,7 +264,7 @@ def test_an_encoder_that_fails_is_chosen_anew(
     with pytest.raises(SinkError, match="nonsense"):
         recorder.write(result(0))
     recorder.write(result(1))
-    assert recorder.close() == Settled(1)
+    assert recorder.close() == Outcome(1)
     assert recordings(tmp_path) == {"gate.mp4": 1}
 
 
@@ -282,7 +282,7 @@ def test_a_camera_that_changes_its_size_again_and_again_gets_no_file_for_each(
     caplog.set_level(logging.INFO)
     recorder = open_recorder(tmp_path, when=when)
     book = [recorder.write(item) for item in changing_sizes(50)]
-    settled = Settled(*(sum(counts) for counts in zip(*book, recorder.close(), strict=True)))
+    settled = Outcome(*(sum(counts) for counts in zip(*book, recorder.close(), strict=True)))
     files = recordings(tmp_path)
     begun = MOST if when == "always" else 0
     assert files == dict.fromkeys(files, 1)

@@ -16,8 +16,8 @@ from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet
 from centernetd.sink.file import OutputFile
-from centernetd.sink.recording import Accounts, Fate, PreRoll, Recording
-from centernetd.sink.stage import Settled
+from centernetd.sink.recording import Accounts, PreRoll, Recording
+from centernetd.sink.stage import Outcome
 from tests import clips
 from tests.capturing import video_source
 from tests.sinks import NOON, coded, decode, sink_context
@@ -33,7 +33,7 @@ def open_recording(root: Path, **config: Any) -> Recording:
     return Recording(sink_context(root, record=RecordConfig(**config)))
 
 
-def record(recording: Recording, found: set[int], lag: int = 0) -> Settled:
+def record(recording: Recording, found: set[int], lag: int = 0) -> Outcome:
     """Bring all packets, and `lag` packets later the verdict on each frame; returns the book."""
     total = [0, 0, 0]
     for number in range(FRAMES + lag):
@@ -44,7 +44,7 @@ def record(recording: Recording, found: set[int], lag: int = 0) -> Settled:
             recording.judge(PACKETS[frame].time, frame + 1, found=frame in found)
         total = [a + b for a, b in zip(total, recording.settle(), strict=True)]
     recording.close()
-    return Settled(*(a + b for a, b in zip(total, recording.settle(), strict=True)))
+    return Outcome(*(a + b for a, b in zip(total, recording.settle(), strict=True)))
 
 
 def kept(root: Path) -> list[int]:
@@ -71,7 +71,7 @@ def test_what_is_around_a_detection_is_kept_whole_groups_of_it(tmp_path: Path, l
     assert 7.0 <= start <= 8.0, "10 s less 2 s, from the key frame before on"
     assert 13.0 <= end < 13.0 + 1.0 + STEP, "10 s and 3 s, up to the next key frame"
     count = len(kept(tmp_path))
-    assert book == Settled(written=count, unwanted=FRAMES - count)
+    assert book == Outcome(written=count, unwanted=FRAMES - count)
 
 
 def test_every_frame_is_written_once_where_rolls_overlap(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_each_run_is_a_file_that_is_complete_when_it_ends(tmp_path: Path) -> Non
 
 
 def test_without_a_detection_there_is_no_file(tmp_path: Path) -> None:
-    assert record(open_recording(tmp_path), found=set()) == Settled(unwanted=FRAMES)
+    assert record(open_recording(tmp_path), found=set()) == Outcome(unwanted=FRAMES)
     assert not list(tmp_path.iterdir())
 
 
@@ -128,7 +128,7 @@ def test_a_gap_ends_the_file_and_is_told(tmp_path: Path) -> None:
         recording.judge(packet.time, packet.number, found=False)
     recording.close()
     lost = 3  # 8 and 9 are missing, 10 can't be decoded without them, 11 is a key frame
-    assert recording.settle() == Settled(written=FRAMES - lost, failed=lost - 2)
+    assert recording.settle() == Outcome(written=FRAMES - lost, failed=lost - 2)
     assert [len(decode(path)) for path in sorted(tmp_path.iterdir())] == [90, 7]
 
 
@@ -152,7 +152,7 @@ def test_after_a_failure_only_a_key_frame_begins_a_file(tmp_path: Path) -> None:
         recording.add(packet)
         recording.judge(packet.time, packet.number, found=False)
     recording.close()
-    assert recording.settle() == Settled(written=15, failed=4)
+    assert recording.settle() == Outcome(written=15, failed=4)
     assert len(decode(tmp_path / "gate/a.mp4")) == 15
 
 
@@ -210,15 +210,15 @@ def test_a_group_that_is_too_large_by_itself_goes_up_to_the_next_key_frame() -> 
 def test_a_frame_shares_the_fate_of_its_packet_whichever_comes_first() -> None:
     accounts = Accounts()
     accounts.owe(1)
-    accounts.decide(3, Fate.UNWANTED)
-    accounts.decide(5, Fate.WRITTEN)
-    accounts.decide(4, Fate.FAILED)  # decided already
+    accounts.decide(3, "unwanted")
+    accounts.decide(5, "written")
+    accounts.decide(4, "failed")  # decided already
     for number in (2, 3, 4, 5, 5, 6):
         accounts.owe(number)
-    assert accounts.settle() == Settled(written=3, unwanted=3)
-    assert accounts.settle() == Settled()
-    accounts.decide(6, Fate.FAILED)
-    assert accounts.settle() == Settled(failed=1)
+    assert accounts.settle() == Outcome(written=3, unwanted=3)
+    assert accounts.settle() == Outcome()
+    accounts.decide(6, "failed")
+    assert accounts.settle() == Outcome(failed=1)
 
 
 def numbers_in(path: Path) -> list[int]:
@@ -254,7 +254,7 @@ def test_no_picture_is_missing_between_two_files(
         recording.add(packet)
         recording.judge(packet.time, packet.number, found=False)
     recording.close()
-    assert recording.settle() == Settled(written=40)
+    assert recording.settle() == Outcome(written=40)
     files = sorted((tmp_path / "gate").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert len(files) == 4
     shown: list[int] = []
@@ -285,5 +285,5 @@ def test_a_key_frame_that_waits_is_followed_by_one_of_another_coding(tmp_path: P
         recording.add(packet)
         recording.judge(packet.time, packet.number, found=False)
     recording.close()
-    assert recording.settle() == Settled(written=7)
+    assert recording.settle() == Outcome(written=7)
     assert sorted(len(decode(path)) for path in tmp_path.iterdir()) == [1, 1, 5]

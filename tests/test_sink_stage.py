@@ -14,7 +14,7 @@ from centernetd.errors import SinkError
 from centernetd.flow import Lane, Reason, Result, StageName
 from centernetd.sink.privacy import Privacy
 from centernetd.sink.recorder import Recorder
-from centernetd.sink.stage import RETRY_INTERVAL, Settled, SinkStage
+from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
 from tests.fakes import refuse_if
 from tests.sinks import decode, open_lane, result, send, sink_context
 
@@ -40,14 +40,14 @@ class FakeSink:
         refuse_if(self.closed)
         return self.script[result.frame.frame_id] != "unwanted"
 
-    def write(self, result: Result) -> Settled:
+    def write(self, result: Result) -> Outcome:
         refuse_if(self.closed)
         number = result.frame.frame_id
         refuse_if(number <= max([-1, *self.held, *self.written, *self.lost]), "out of order")
         match self.script[number]:
             case "lose":
                 self.lost.append(number)
-                return Settled(failed=1)
+                return Outcome(failed=1)
             case "fail" | "fault" as how:
                 self.lost += [*self.held, number]
                 self.held = []
@@ -56,20 +56,20 @@ class FakeSink:
                 raise SystemExit
             case action:
                 self.held.append(number)
-                return self._flush() if action == "flush" else Settled()
+                return self._flush() if action == "flush" else Outcome()
 
-    def close(self) -> Settled:
+    def close(self) -> Outcome:
         refuse_if(self.closed)
         self.closed = True
         if self.at_close in ("fail", "fault"):
             raise SinkError("the disk is full") if self.at_close == "fail" else FAULT
-        return self._flush() if self.at_close == "flush" else Settled()
+        return self._flush() if self.at_close == "flush" else Outcome()
 
-    def _flush(self) -> Settled:
+    def _flush(self) -> Outcome:
         count = len(self.held)
         self.written += self.held
         self.held = []
-        return Settled(count)
+        return Outcome(count)
 
 
 class FakeClock:
@@ -142,7 +142,7 @@ def test_a_fault_is_an_outage_like_any_other(caplog: pytest.LogCaptureFixture, l
     """It is tried again, and told once; where it comes from is for who looks for it."""
     caplog.set_level(level)
     run(FakeSink(["flush", "fault", "hold", "fault", "fault", "hold", "flush", "flush"]))
-    debug = ["where it comes from"] if level == logging.DEBUG else []
+    debug = ["traceback"] if level == logging.DEBUG else []
     assert [record.getMessage() for record in caplog.records] == [
         "a fault in centernetd while writing record: ZeroDivisionError('a fault'); frames are "
         "dropped until it works again",
@@ -208,7 +208,7 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
     seen: list[tuple[int, int]] = []
     write = recorder.write
 
-    def watch(item: Result) -> Settled:
+    def watch(item: Result) -> Outcome:
         book = lane.ledger.read()
         assert book.balanced
         seen.append((book.written[RECORD], book.in_flight[RECORD]))
@@ -226,12 +226,12 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
 @pytest.mark.parametrize("at_close", ["flush", "fail"])
 def test_how_long_the_write_in_hand_takes_is_known_from_outside(at_close: str) -> None:
     class Slow(FakeSink):
-        def write(self, result: Result) -> Settled:
+        def write(self, result: Result) -> Outcome:
             clock.now += 7
             seen.append(stage.busy_for)
             return super().write(result)
 
-        def close(self) -> Settled:
+        def close(self) -> Outcome:
             clock.now += 9
             seen.append(stage.busy_for)
             return super().close()

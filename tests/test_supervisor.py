@@ -24,7 +24,7 @@ from centernetd.service.service import Service
 from centernetd.sink import events, recorder
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import Recorder
-from centernetd.sink.stage import Settled
+from centernetd.sink.stage import Outcome
 from tests.fakes import PATIENCE, FakeEngine, FakeSource, picture, wait_until
 from tests.integration.process import write_config
 from tests.manifests import plain
@@ -181,7 +181,7 @@ def test_a_stop_drops_what_an_encoder_is_behind_with(house: House) -> None:
     house.patch.setattr(supervising, "ORDERLY", Patience(0.5, 0.5, 0.6, PATIENCE))
     write, stopped = Recorder.write, threading.Event()
 
-    def behind(recorder: Recorder, result: Result) -> Settled:
+    def behind(recorder: Recorder, result: Result) -> Outcome:
         if stopped.is_set():
             (lane,) = house.supervisor.lanes
             wait_until(lambda: lane.closed and not len(lane.outlets[StageName.RECORD]))

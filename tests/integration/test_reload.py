@@ -14,7 +14,7 @@ from centernetd.flow import Lane, Result, StageName
 from centernetd.run import fleet
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.events import EventLog
-from centernetd.sink.stage import Settled, SinkStage
+from centernetd.sink.stage import Outcome, SinkStage
 from tests import clips
 from tests.conftest import CACHE
 from tests.integration import sentinel
@@ -103,7 +103,7 @@ def hold_events(monkeypatch: pytest.MonkeyPatch, stream: str) -> threading.Event
     """Let a stream write no event until what is returned is set: a lossless one waits with it."""
     write, let_go = EventLog.write, threading.Event()
 
-    def held(log: EventLog, result: Result) -> Settled:
+    def held(log: EventLog, result: Result) -> Outcome:
         assert log._stream != stream or let_go.wait(60)
         return write(log, result)
 

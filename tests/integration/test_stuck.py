@@ -12,7 +12,7 @@ from centernetd.run.supervisor import Supervisor
 from centernetd.service import service
 from centernetd.service.health import Progress, StreamView, health
 from centernetd.sink.recorder import Recorder
-from centernetd.sink.stage import Settled
+from centernetd.sink.stage import Outcome
 from tests import clips
 from tests.conftest import CACHE
 from tests.fakes import PATIENCE
@@ -39,7 +39,7 @@ def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     write, let_go = Recorder.write, threading.Event()
 
-    def hang(recorder: Recorder, result: Result) -> Settled:
+    def hang(recorder: Recorder, result: Result) -> Outcome:
         if recorder._stream == "hanging" and result.frame.frame_id == 10:
             assert let_go.wait(PATIENCE)
         return write(recorder, result)

@@ -14,7 +14,7 @@ from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
-from centernetd.sink.stage import Settled, SinkStage
+from centernetd.sink.stage import Outcome, SinkStage
 
 _FRAMES = 1000
 _RUNS = 5
@@ -65,11 +65,11 @@ class _IdleSink:
     def wants(self, result: Result) -> bool:
         return True
 
-    def write(self, result: Result) -> Settled:
-        return Settled(written=1)
+    def write(self, result: Result) -> Outcome:
+        return Outcome(written=1)
 
-    def close(self) -> Settled:
-        return Settled()
+    def close(self) -> Outcome:
+        return Outcome()
 
 
 def overhead(batch: int) -> float:

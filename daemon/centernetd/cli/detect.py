@@ -18,7 +18,7 @@ from centernetd.commands.images import Image, find_images, save
 from centernetd.errors import SinkError
 from centernetd.flow import Detections
 from centernetd.sink.annotate import draw_boxes, label_of
-from centernetd.sink.events import listed
+from centernetd.sink.events import event_detections
 
 
 class Backend(str, Enum):
@@ -94,5 +94,5 @@ def _record(
 ) -> dict[str, Any]:
     """Return the --json output for an image, with detections as in the event log."""
     height, width = image.shape[:2]
-    found = listed(detections, labels)
+    found = event_detections(detections, labels)
     return {"image": str(path), "width": width, "height": height, "detections": found}

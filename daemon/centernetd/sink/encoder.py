@@ -82,7 +82,7 @@ class Encoder:
         ``number`` is that of the preceding packet, ``aspect`` a pixel's width over its height,
         ``device`` the number of the GPU used by a GPU encoder.
         """
-        with _telling(name):
+        with _as_encoder_error(name):
             self._context = _open(name, width, height, time_base, aspect, device)
         self._name = name
         self._time_base = time_base
@@ -94,7 +94,7 @@ class Encoder:
             colours=(ColorRange.MPEG, Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709),
         )
         self._reformatter = VideoReformatter()
-        self._walls: deque[float] = deque()  # the wall times of the frames in the encoder
+        self._wall_times: deque[float] = deque()  # the wall times of the frames in the encoder
         self._last_key: int | None = None
         self._last_pts: int | None = None
         self._interval = max(1, int(1 / NOMINAL_RATE / time_base))
@@ -112,7 +112,7 @@ class Encoder:
         EncoderError
             When the encoder fails.
         """
-        with _telling(self._name):
+        with _as_encoder_error(self._name):
             frame = self._convert(image)
             frame.pts = pts
             frame.time_base = self._time_base
@@ -120,7 +120,7 @@ class Encoder:
             if key or due:
                 frame.pict_type = PictureType.I
                 self._last_key = pts
-            self._walls.append(wall_time)
+            self._wall_times.append(wall_time)
             packets = self._context.encode(frame)
         if self._last_pts is not None:
             self._interval = pts - self._last_pts
@@ -129,7 +129,7 @@ class Encoder:
 
     def flush(self) -> list[Packet]:
         """Return the packets of the frames still in the encoder, or raise EncoderError."""
-        with _telling(self._name):
+        with _as_encoder_error(self._name):
             return [self._packet(packet) for packet in self._context.encode(None)]
 
     def _packet(self, packet: "av.Packet[VideoStream]") -> Packet:
@@ -144,7 +144,7 @@ class Encoder:
             duration=self._interval,
             time_base=self._time_base,
             is_keyframe=packet.is_keyframe,
-            wall_time=self._walls.popleft(),
+            wall_time=self._wall_times.popleft(),
             coding=self.coding,
         )
 
@@ -163,7 +163,7 @@ def _open(
 ) -> av.VideoCodecContext:
     context = av.CodecContext.create(name, "w")
     if not isinstance(context, av.VideoCodecContext):
-        raise ValueError("it is no video encoder")  # noqa: TRY004 (converted by _telling)
+        raise ValueError("it is not a video encoder")  # noqa: TRY004 (converted by _as_encoder_error)
     context.width, context.height = width + width % 2, height + height % 2
     context.sample_aspect_ratio = aspect
     context.pix_fmt = "yuv420p"
@@ -186,7 +186,7 @@ def _options(name: str, device: int) -> dict[str, str]:
 
 
 @contextmanager
-def _telling(name: str) -> Iterator[None]:
+def _as_encoder_error(name: str) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, ValueError) as error:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from centernetd.flow import Detections, Result
 from centernetd.sink.annotate import label_of
-from centernetd.sink.file import LARGEST, OutputFile, open_regular, telling, unused
-from centernetd.sink.stage import Settled, Sink, SinkContext
+from centernetd.sink.file import LARGEST, OutputFile, as_sink_error, open_regular, unused
+from centernetd.sink.stage import Outcome, Sink, SinkContext
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,11 @@ class EventLog(Sink):
         """Return whether the frame has detections, or all frames are configured."""
         return self._config.when == "always" or len(self._shows(result.detections)) > 0
 
-    def write(self, result: Result) -> Settled:
+    def write(self, result: Result) -> Outcome:
         """Append the frame's line; see `stage.Sink`."""
         shown = replace(result, detections=self._shows(result.detections))
-        told = event(self._stream, shown, self._labels, from_file=self._from_file)
-        line = json.dumps(told, separators=(", ", ": "))
+        fields = event(self._stream, shown, self._labels, from_file=self._from_file)
+        line = json.dumps(fields, separators=(", ", ": "))
         try:
             self._storage.check()
             file = self._file_at(result.frame.wall_time)
@@ -71,9 +71,9 @@ class EventLog(Sink):
         except Exception:
             self._abandon()
             raise
-        return Settled(written=1)
+        return Outcome(written=1)
 
-    def close(self) -> Settled:
+    def close(self) -> Outcome:
         """Close the file; see `stage.Sink`."""
         file, self._file = self._file, None
         if file is not None:
@@ -81,7 +81,7 @@ class EventLog(Sink):
                 file.close()
             finally:
                 self._storage.end(file.path, file.path)
-        return Settled()
+        return Outcome()
 
     def _file_at(self, wall_time: float) -> OutputFile:
         """Return the file for a time; whether it is the right one is checked every second."""
@@ -101,7 +101,7 @@ class EventLog(Sink):
             self._place = place
         self._storage.begin(self._path)
         try:
-            with telling(self._path):
+            with as_sink_error(self._path):
                 cut_torn_line(self._path)
             return OutputFile(self._path, "a")
         except Exception:
@@ -158,11 +158,11 @@ def event(stream: str, result: Result, labels: Sequence[str], *, from_file: bool
         "frame": frame.frame_id,
         "pts": round(frame.time, 6),
         "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "detections": listed(result.detections, labels),
+        "detections": event_detections(result.detections, labels),
     }
 
 
-def listed(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
+def event_detections(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return detections in the form used in events."""
     found = [
         {"box": box, "score": score, "class_id": class_id, "label": label_of(class_id, labels)}
@@ -182,5 +182,5 @@ def listed(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]
 
 
 def _rounded(values: NDArray[np.float32], decimals: int) -> list[Any]:
-    listed: list[Any] = values.astype(np.float64).round(decimals).tolist()
-    return listed
+    rounded: list[Any] = values.astype(np.float64).round(decimals).tolist()
+    return rounded

@@ -57,7 +57,7 @@ def _not_regular(path: str | Path) -> NotRegularError:
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
+def as_sink_error(path: Path) -> Iterator[None]:
     """Convert an OSError to a SinkError that names ``path``."""
     try:
         yield
@@ -114,7 +114,7 @@ class OutputFile:
             When it can't be opened.
         """
         self.path = path
-        with telling(path):
+        with as_sink_error(path):
             self._file = open_regular(path, "ab", os.O_EXCL if mode == "x" else 0)
         self.size = self._whole = os.fstat(self._file.fileno()).st_size
         self._synced_at = time.monotonic()
@@ -135,7 +135,7 @@ class OutputFile:
         SinkError
             When that can't be determined.
         """
-        with telling(self.path):
+        with as_sink_error(self.path):
             descriptor = self._file.fileno()
             return os.fstat(descriptor).st_size == self.size and is_at(descriptor, self.path)
 
@@ -148,7 +148,7 @@ class OutputFile:
             When the disk is full, broken or missing.
         """
         rest = memoryview(data)
-        with telling(self.path):
+        with as_sink_error(self.path):
             while rest:
                 count = self._file.write(rest)
                 self.size += count
@@ -163,7 +163,10 @@ class OutputFile:
         SinkError
             When it can't be written.
         """
-        with telling(self.path), open_regular(self.path, "r+b") as file:  # self._file only appends
+        with (
+            as_sink_error(self.path),
+            open_regular(self.path, "r+b") as file,
+        ):  # self._file only appends
             file.seek(file.read(_HEADER).index(mark) + at)
             file.write(data)
 
@@ -178,7 +181,7 @@ class OutputFile:
         """
         due = time.monotonic() - self._synced_at >= interval
         if due:
-            with telling(self.path):
+            with as_sink_error(self.path):
                 os.fdatasync(self._file.fileno())
             self._synced_at = time.monotonic()
         return due
@@ -188,7 +191,7 @@ class OutputFile:
         try:
             self.sync(interval=0.0)
         finally:
-            with telling(self.path):
+            with as_sink_error(self.path):
                 self._file.close()
 
     def abandon(self) -> bool:

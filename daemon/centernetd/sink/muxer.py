@@ -85,7 +85,7 @@ class FragmentedMp4:
             When the file can't be written; only `abandon` may be called then.
         """
         size = self._file.size
-        with _telling(self._file.path):
+        with _as_sink_error(self._file.path):
             self._container.mux(self._muxable(packet))
             if self._file.size > size:
                 self._complete_header()
@@ -103,7 +103,7 @@ class FragmentedMp4:
         SinkError
             When that fails; only `abandon` may be called then.
         """
-        with _telling(self._file.path):
+        with _as_sink_error(self._file.path):
             self._container.close()
             self._refuse_if_changed()
             self._complete_header()
@@ -250,7 +250,7 @@ def _create(wanted: Path) -> tuple[Path, OutputFile]:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _as_sink_error(path: Path) -> Iterator[None]:
     """Convert errors of the muxer or the system to a SinkError that names ``path``."""
     try:
         yield

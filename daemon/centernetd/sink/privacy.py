@@ -78,7 +78,7 @@ class Privacy:
         size = sum(result.frame.image.nbytes for result in self._waiting)
         full = len(self._waiting) > MOST_FRAMES or size > MOST_BYTES
         if full:
-            message = "%d frames wait for blur.hold and no more can: it is shorter than set"
+            message = "blur.hold is cut short: %d frames wait for it, and no more may"
             log.warning(message, len(self._waiting), extra={"stream": self._stream})
         return full
 

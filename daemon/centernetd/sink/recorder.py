@@ -12,7 +12,7 @@ from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.privacy import Privacy
 from centernetd.sink.recording import Recording
 from centernetd.sink.segments import TOO_OFTEN, RateLimit
-from centernetd.sink.stage import PacketSink, Settled, Sink, SinkContext
+from centernetd.sink.stage import Outcome, PacketSink, Sink, SinkContext
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +44,24 @@ class Recorder(Sink):
         """Return True: every frame is encoded."""
         return True
 
-    def write(self, result: Result) -> Settled:
+    def write(self, result: Result) -> Outcome:
         """Record the frames that are due after this one; see `stage.Sink`."""
         self._privacy.add(result)
-        return self._settled_after(self._record)
+        return self._outcome_of(self._record)
 
-    def close(self) -> Settled:
+    def close(self) -> Outcome:
         """Record the remaining frames and complete the file; see `stage.Sink`."""
-        return self._settled_after(self._finish)
+        return self._outcome_of(self._finish)
 
-    def _settled_after(self, step: Callable[[], int]) -> Settled:
+    def _outcome_of(self, step: Callable[[], int]) -> Outcome:
         """Run ``step``, which returns the number of frames that can't be stored."""
         try:
             lost = step()
         except Exception as error:
             self._abandon(error)
             raise
-        settled = self._recording.settle()
-        return settled._replace(failed=settled.failed + lost)
+        outcome = self._recording.settle()
+        return outcome._replace(failed=outcome.failed + lost)
 
     def _record(self, *, last: bool = False) -> int:
         lost = 0
@@ -71,7 +71,7 @@ class Recorder(Sink):
                 result = self._draw()
             except Exception as error:  # in any case the frame must not be stored
                 lost += 1
-                message = "a frame is lost, as it could not be drawn on: %s"
+                message = "a frame is dropped because it could not be drawn on: %s"
                 log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
                 continue
             self._meters.stage_duration("annotate", time.perf_counter() - started)
@@ -161,22 +161,22 @@ class PacketRecorder(PacketSink):
         """Return True: the packets of every frame are considered."""
         return True
 
-    def feed(self, packet: Packet) -> Settled:
+    def feed(self, packet: Packet) -> Outcome:
         """Take a packet; see `stage.PacketSink`."""
-        return self._settled_after(lambda: self._recording.add(packet))
+        return self._outcome_of(lambda: self._recording.add(packet))
 
-    def write(self, result: Result) -> Settled:
+    def write(self, result: Result) -> Outcome:
         """Take a frame's detections, which decide what is kept; see `stage.Sink`."""
         frame, found = result.frame, len(self._shows(result.detections)) > 0
-        return self._settled_after(
+        return self._outcome_of(
             lambda: self._recording.judge(frame.time, frame.packet, found=found)
         )
 
-    def close(self) -> Settled:
+    def close(self) -> Outcome:
         """Complete the file; see `stage.Sink`."""
-        return self._settled_after(self._recording.close)
+        return self._outcome_of(self._recording.close)
 
-    def _settled_after(self, step: Callable[[], None]) -> Settled:
+    def _outcome_of(self, step: Callable[[], None]) -> Outcome:
         try:
             step()
         except Exception:

@@ -1,14 +1,16 @@
 """Deciding which of a stream's packets are kept, in which file, and tracking their outcome."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
-from enum import Enum
+from typing import Literal
 
 from centernetd.flow import Packet
 from centernetd.sink.segments import Segments
-from centernetd.sink.stage import Settled, SinkContext
+from centernetd.sink.stage import Outcome, SinkContext
 
 LARGEST_PREROLL = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
+
+PacketOutcome = Literal["written", "unwanted", "failed"]
 
 
 class Recording:
@@ -65,7 +67,7 @@ class Recording:
         """Take the next packet of the stream; raises as `judge` does."""
         if packet.number != self._last + 1:
             self._finish()
-            self._accounts.decide(packet.number - 1, Fate.FAILED)
+            self._accounts.decide(packet.number - 1, "failed")
         self._last = packet.number
         decoded_at = float(packet.dts * packet.time_base)  # nothing that follows is shown before
         over = self._config.when != "always" and decoded_at > self._until
@@ -77,7 +79,7 @@ class Recording:
         else:
             self._reject(self._ring.add(packet))
 
-    def settle(self) -> Settled:
+    def settle(self) -> Outcome:
         """Return the frames settled since the last call."""
         return self._accounts.settle()
 
@@ -91,7 +93,7 @@ class Recording:
         self._segments.abandon()
         self._key = None
         self._ring.release()
-        self._accounts.decide(self._last, Fate.FAILED)
+        self._accounts.decide(self._last, "failed")
         self._accounts.forget()
 
     def _write(self, packet: Packet) -> None:
@@ -112,9 +114,9 @@ class Recording:
 
     def _store(self, packet: Packet) -> None:
         if self._segments.takes(packet):
-            self._accounts.decide(self._segments.write(packet), Fate.WRITTEN)
+            self._accounts.decide(self._segments.write(packet), "written")
         else:
-            self._accounts.decide(packet.number, Fate.FAILED)
+            self._accounts.decide(packet.number, "failed")
 
     def _keep_key(self) -> None:
         """Write the pending key frame to the present file, unless that was done."""
@@ -127,10 +129,10 @@ class Recording:
         self._complete()
 
     def _complete(self) -> None:
-        self._accounts.decide(self._segments.finish(), Fate.WRITTEN)
+        self._accounts.decide(self._segments.finish(), "written")
 
     def _reject(self, number: int) -> None:
-        self._accounts.decide(number, Fate.UNWANTED)
+        self._accounts.decide(number, "unwanted")
 
 
 class PreRoll:
@@ -179,41 +181,35 @@ class PreRoll:
         return group[-1].number
 
 
-class Fate(Enum):
-    """The outcome of a packet."""
-
-    WRITTEN = "written"
-    UNWANTED = "unwanted"
-    FAILED = "failed"
-
-
 class Accounts:
     """Frames waiting for the outcome of their packets; both arrive in packet-number order."""
 
     def __init__(self) -> None:
         self._owed: deque[int] = deque()
-        self._fates: deque[tuple[int, Fate]] = deque()  # last packet number and its outcome
+        self._outcomes: deque[tuple[int, PacketOutcome]] = (
+            deque()
+        )  # last packet number and its outcome
 
     def owe(self, number: int) -> None:
         """Record a frame that shares the outcome of packet ``number``."""
         self._owed.append(number)
 
-    def decide(self, number: int, fate: Fate) -> None:
+    def decide(self, number: int, outcome: PacketOutcome) -> None:
         """Record the outcome of every packet up to ``number`` that is still undecided."""
-        if number > (self._fates[-1][0] if self._fates else 0):
-            if self._fates and self._fates[-1][1] is fate:
-                self._fates.pop()
-            self._fates.append((number, fate))
+        if number > (self._outcomes[-1][0] if self._outcomes else 0):
+            if self._outcomes and self._outcomes[-1][1] == outcome:
+                self._outcomes.pop()
+            self._outcomes.append((number, outcome))
 
-    def settle(self) -> Settled:
+    def settle(self) -> Outcome:
         """Remove the frames whose outcome is known and return their numbers."""
-        counts = dict.fromkeys(Fate, 0)
-        while self._owed and self._fates and self._owed[0] <= self._fates[-1][0]:
+        counts: Counter[str] = Counter()
+        while self._owed and self._outcomes and self._owed[0] <= self._outcomes[-1][0]:
             number = self._owed.popleft()
-            while self._fates[0][0] < number:
-                self._fates.popleft()
-            counts[self._fates[0][1]] += 1
-        return Settled(*counts.values())
+            while self._outcomes[0][0] < number:
+                self._outcomes.popleft()
+            counts[self._outcomes[0][1]] += 1
+        return Outcome(**counts)
 
     def forget(self) -> None:
         """Discard the waiting frames, which have been counted as lost."""

@@ -12,6 +12,7 @@ from centernetd.flow import (
     EVERYTHING,
     Channel,
     Filter,
+    Incident,
     Lane,
     Meters,
     Packet,
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 RETRY_INTERVAL = 1.0  # seconds between attempts to write again
 
 
-class Settled(NamedTuple):
+class Outcome(NamedTuple):
     """Numbers of frames by final outcome."""
 
     written: int = 0
@@ -63,7 +64,7 @@ class Sink(Protocol):
     def wants(self, result: Result) -> bool:
         """Return whether the configuration includes this frame."""
 
-    def write(self, result: Result) -> Settled:
+    def write(self, result: Result) -> Outcome:
         """Write a frame; return how many frames, this and earlier ones, are settled by it.
 
         Raises
@@ -73,14 +74,14 @@ class Sink(Protocol):
             `write` starts again. The same applies to any other exception.
         """
 
-    def close(self) -> Settled:
+    def close(self) -> Outcome:
         """Finish the output; returns as `write` does, and may raise SinkError."""
 
 
 class PacketSink(Sink, Protocol):
     """A sink that also takes a source's packets; if those fail, so do the frames."""
 
-    def feed(self, packet: Packet) -> Settled:
+    def feed(self, packet: Packet) -> Outcome:
         """Take a packet; returns and raises as `write` does."""
 
 
@@ -103,7 +104,7 @@ class SinkStage:
         self._sink = sink
         self._clock = clock
         self._pending = 0
-        self._failing = False
+        self._failure = Incident()
         self._retry_at = clock()
         self._busy_since: float | None = None
 
@@ -128,20 +129,20 @@ class SinkStage:
         self._pending += 1
         self._attempt(lambda: self._write(result))
 
-    def _write(self, result: Result) -> Settled:
+    def _write(self, result: Result) -> Outcome:
         if not self._sink.wants(result):
-            return Settled(unwanted=1)
-        return Settled(failed=1) if self._resting else self._sink.write(result)
+            return Outcome(unwanted=1)
+        return Outcome(failed=1) if self._resting else self._sink.write(result)
 
     @property
     def _resting(self) -> bool:
         """Whether it is too early to retry after a failure."""
         return self._clock() < self._retry_at
 
-    def _attempt(self, write: Callable[[], Settled]) -> None:
+    def _attempt(self, write: Callable[[], Outcome]) -> None:
         self._busy_since = self._clock()
         try:
-            self._settle(write())
+            self._post(write())
         except Exception as error:
             self._fail(error)
             self._retry_at = self._clock() + RETRY_INTERVAL
@@ -151,20 +152,19 @@ class SinkStage:
     def _finish(self) -> None:
         self._busy_since = self._clock()
         try:
-            self._settle(self._sink.close())
+            self._post(self._sink.close())
         except Exception as error:
             self._fail(error)
         finally:
             self._busy_since = None
         self._drop(self._pending, Reason.SHUTDOWN if self._lane.hurried else Reason.FAILED)
 
-    def _settle(self, settled: Settled) -> None:
-        self._pending -= settled.written
-        self._lane.ledger.write(self._name, settled.written)
-        self._drop(settled.unwanted, Reason.UNWANTED)
-        self._drop(settled.failed, Reason.FAILED)
-        if settled.written and self._failing:
-            self._failing = False
+    def _post(self, outcome: Outcome) -> None:
+        self._pending -= outcome.written
+        self._lane.ledger.write(self._name, outcome.written)
+        self._drop(outcome.unwanted, Reason.UNWANTED)
+        self._drop(outcome.failed, Reason.FAILED)
+        if outcome.written and self._failure.resolved():
             self._log(logging.WARNING, "%s is written again", self._name.value)
 
     def _drop(self, count: int, reason: Reason) -> None:
@@ -173,16 +173,15 @@ class SinkStage:
 
     def _fail(self, error: Exception) -> None:
         self._drop(self._pending, Reason.FAILED)
-        if self._failing:
+        if not self._failure.occurred():
             return
-        self._failing = True
         what = "%s; frames are dropped until it works again"
         if isinstance(error, SinkError):
             self._log(logging.ERROR, what, error)
             return
         fault = f"a fault in centernetd while writing {self._name.value}: {error!r}"
         self._log(logging.ERROR, what, fault)
-        log.debug("where it comes from", exc_info=error, extra={"stream": self._lane.name})
+        log.debug("traceback", exc_info=error, extra={"stream": self._lane.name})
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._lane.name})

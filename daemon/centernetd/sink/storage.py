@@ -14,7 +14,7 @@ from typing import TypeVar
 from centernetd.config import expand
 from centernetd.errors import SinkError, StartupError
 from centernetd.flow import Bell, StorageStatus
-from centernetd.sink.file import LARGEST, PART, telling
+from centernetd.sink.file import LARGEST, PART, as_sink_error
 from centernetd.sink.lockfile import LockFile
 
 LOCK_NAME = ".centernetd.lock"
@@ -108,7 +108,7 @@ class Storage:
         self._refuse_if_replaced()
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
-        with telling(path):
+        with as_sink_error(path):
             if not self.has(path):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
             with self._busy:
@@ -128,7 +128,7 @@ class Storage:
 
     def _refuse_if_replaced(self) -> None:
         """Raise SinkError if the root was replaced, even before housekeeping notices it."""
-        with telling(self.root):
+        with as_sink_error(self.root):
             replaced = self._lock is not None and not self._lock.is_in_place
         if replaced:
             self.bell.ring()
