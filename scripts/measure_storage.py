@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.capture.copying import Copying
 from centernetd.capture.open import open_stream
+from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri

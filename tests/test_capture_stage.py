@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from centernetd.capture.lease import Lease
 from centernetd.capture.open import open_stream
-from centernetd.capture.pacing import Backoff
 from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture
-from centernetd.capture.turn import Turn
+from centernetd.capture.stage import Backoff
 from centernetd.config.sections import Policy
 from centernetd.errors import SourceError
 from centernetd.flow import Reason, StageName, StreamState
@@ -317,8 +317,8 @@ def test_what_was_held_back_and_why_is_said_apart_from_damage(
 def test_a_file_that_hangs_is_stuck_and_keeps_its_thread(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     house = House("/etc/hostname", stall_timeout=10.0)
-    house.stage._turn = turn = Turn(lambda: now[0])
-    turn.wait()
+    house.stage._lease = lease = Lease(lambda: now[0])
+    lease.wait()
     for seconds in (8.9, 9.1, 14.9):
         now[0] = seconds
         assert not house.stage.watch()
@@ -405,9 +405,9 @@ def test_a_live_source_stalls_shortly_before_its_timeout_and_is_lost_five_second
     now = [0.0]
     house = House(LIVE, stall_timeout=10.0)
     house.lane.status.state = StreamState.RUNNING
-    house.stage._turn = turn = Turn(lambda: now[0])
+    house.stage._lease = lease = Lease(lambda: now[0])
     assert not house.stage.watch()
-    turn.wait()
+    lease.wait()
     for seconds, state in [
         (8.9, StreamState.RUNNING),
         (9.0, StreamState.RECONNECTING),
@@ -431,13 +431,13 @@ def test_a_connection_whose_thread_is_lost_is_lost() -> None:
     now = [0.0]
     house = House(LIVE, stall_timeout=10.0)
     house.lane.status.state = StreamState.RUNNING
-    house.stage._turn = turn = Turn(lambda: now[0])
-    turn.wait()
+    house.stage._lease = lease = Lease(lambda: now[0])
+    lease.wait()
     now[0] = 15.0
     assert house.stage.watch()
     assert house.lane.status.lost_connections == 1
-    house.stage._turn = turn = Turn(lambda: now[0])
-    turn.wait()
+    house.stage._lease = lease = Lease(lambda: now[0])
+    lease.wait()
     now[0] = 30.0
     assert house.stage.watch()
     assert house.lane.status.lost_connections == 1, "there was none"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.capture.pacing import Backoff
+from centernetd.capture.stage import Backoff
 from centernetd.errors import SourceError
 from centernetd.flow import StreamState
 from tests.capturing import House
@@ -200,7 +200,7 @@ def test_a_thread_that_is_lost_while_it_closes_its_source_touches_nothing(
     house = impatient(House(LIVE, Closing([picture(0)], damaged=5)), lost=True)
     lost = run(house)
     assert gate.entered.wait(PATIENCE)
-    assert house.stage._turn._since is not None, "it may be kept there too"
+    assert house.stage._lease._since is not None, "it may be kept there too"
     wait_until(house.stage.watch)
     house.lane.status.damaged = 1  # which another thread counted
     gate.opened.set()

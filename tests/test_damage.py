@@ -8,7 +8,7 @@ import pytest
 from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
-from centernetd.capture.gate import DamageGate
+from centernetd.capture.video import DamageGate
 from tests.capturing import video_source
 from tests.rtsp import Video, moving_square, serving
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from centernetd.capture.frozen import AFTER, FrozenPicture
-from centernetd.capture.gate import is_key
+from centernetd.capture.intake import AFTER, FrozenPicture
+from centernetd.capture.video import is_key
 from tests.footage import Rate, encoded
 
 Image = NDArray[np.uint8]

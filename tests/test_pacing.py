@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.capture.pacing import Backoff, Pacer, Thinner
+from centernetd.capture.intake import Pacer, Thinner
+from centernetd.capture.stage import Backoff
 from tests.fakes import PATIENCE
 
 

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from centernetd.capture.copying import Copying
+from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture, SourcePacket
 from centernetd.errors import SourceError
 from centernetd.flow import Coding, Packet

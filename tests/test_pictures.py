@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 
 from centernetd.capture import video
-from centernetd.capture.copying import Copying
+from centernetd.capture.packets import Copying
 from centernetd.capture.pixels import ToBgr, orientation_of
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernetd.capture.copying import Copying
+from centernetd.capture.packets import Copying
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet

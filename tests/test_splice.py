@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.capture.splice import Splice
+from centernetd.capture.timeline import Splice
 from tests import clips
 from tests.capturing import video_source
 

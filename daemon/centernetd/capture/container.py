@@ -6,7 +6,6 @@ import functools
 import re
 import time
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -38,7 +37,6 @@ TOO_MUCH = f"what it sends needs more than {MOST_BYTES >> 20} MB in one piece"
 SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
 """The decoder option that sets this limit."""
 TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
-_ONE_DURATION = frozenset({"asf"})  # formats that announce the same for every track
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
@@ -184,24 +182,6 @@ def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
     if container.duration and stream.average_rate:
         return round(container.duration / av.time_base * stream.average_rate)
     return None
-
-
-def announced_ends(
-    container: InputContainer, stream: VideoStream
-) -> tuple[Fraction | None, Fraction]:
-    """Return when the pictures (None if unknown) and the longest track should end, in seconds.
-
-    Formats count from 0 or from the first picture; the earlier end is used.
-    """
-    longest = Fraction(_earlier(container.duration, container.start_time), av.time_base)
-    if container.format.name in _ONE_DURATION or not (stream.duration and stream.time_base):
-        return None, longest
-    return _earlier(stream.duration, stream.start_time) * stream.time_base, longest
-
-
-def _earlier(duration: int | None, start: int | None) -> int:
-    """Return the end if the time counts from 0, or from a ``start`` before it (33 bits wrapped)."""
-    return (duration or 0) + min(start or 0, 0)
 
 
 def said(error: OSError | av.FFmpegError) -> str:

@@ -3,15 +3,16 @@
 from collections import deque
 from fractions import Fraction
 
+import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from centernetd.capture.container import announced_ends
 from centernetd.capture.packets import MOST_REORDERED
 from centernetd.errors import SourceError
 
+_ONE_DURATION = frozenset({"asf"})  # formats that announce the same for every track
 GOES_ON = "its video goes on in another track, which isn't read"
 _HELD = 4  # packets of a track a demuxer may still hold when the next track begins
 _LONGEST_GAP = 1.0  # seconds a file may end before its announced end
@@ -23,7 +24,7 @@ class Ending:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         """Check the reading of ``stream``."""
         self._stream = stream
-        self._own, self._longest = announced_ends(container, stream)
+        self._own, self._longest = _announced_ends(container, stream)
         self._end = Fraction(0)  # in seconds, of all tracks
         self._read = 0  # packets of the stream
         self._last: deque[int] = deque(maxlen=2 * MOST_REORDERED)  # pictures that came with them
@@ -76,3 +77,21 @@ class Ending:
             raise SourceError(
                 f"the file was cut off {missing:.1f} s before its end, or announces a wrong one"
             )
+
+
+def _announced_ends(
+    container: InputContainer, stream: VideoStream
+) -> tuple[Fraction | None, Fraction]:
+    """Return when the pictures (None if unknown) and the longest track should end, in seconds.
+
+    Formats count from 0 or from the first picture; the earlier end is used.
+    """
+    longest = Fraction(_earlier(container.duration, container.start_time), av.time_base)
+    if container.format.name in _ONE_DURATION or not (stream.duration and stream.time_base):
+        return None, longest
+    return _earlier(stream.duration, stream.start_time) * stream.time_base, longest
+
+
+def _earlier(duration: int | None, start: int | None) -> int:
+    """Return the end if the time counts from 0, or from a ``start`` before it (33 bits wrapped)."""
+    return (duration or 0) + min(start or 0, 0)

@@ -3,10 +3,13 @@
 import logging
 import threading
 import time
+import zlib
+from collections import deque
 
-from centernetd.capture.copying import Copying
-from centernetd.capture.frozen import AFTER, FrozenPicture
-from centernetd.capture.pacing import Idle, Pacer, Thinner
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.capture.timeline import Timeline
 from centernetd.config import StreamConfig
@@ -17,6 +20,16 @@ log = logging.getLogger(__name__)
 
 _DISAGREES = 10.0  # seconds of lag at which timestamps are doubted
 _IDLE = 0.1  # minimum share of time spent waiting for a source that sets the pace
+_MEMORY = 10.0  # seconds over which that share is averaged
+_LATEST = 0.5  # seconds a frame may be late before the pace is reset
+_ROUNDING = 1e-3  # pts are rounded to their time base
+AFTER = 30.0
+"""Seconds without any change after which a picture is considered frozen."""
+# Seconds between checks; not a divisor of 1 s, or a loop of 1 s would always be hit at one picture.
+_INTERVAL = 0.7
+_KEYLESS = 60.0  # seconds without a key frame after which none is expected
+_KNOWN = 4  # pictures that may alternate: as many came of one under a constant bit rate
+_ROWS = 128  # approximate number of whole rows checked, so that a clock in the picture is seen
 
 
 class Intake:
@@ -131,3 +144,94 @@ class Intake:
             log.warning(message, AFTER, extra=about)
         else:
             log.info("the picture changes again", extra=about)
+
+
+class Thinner:
+    """Passes at most ``max_fps`` frames per second of stream time, evenly spaced."""
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._interval = 0.0 if max_fps is None else 1 / max_fps
+        self._due: float | None = None
+
+    def wants(self, at: float) -> bool:
+        """Return whether to pass the frame at ``at`` seconds of its stream."""
+        if self._due is None or at - self._due > self._interval:
+            self._due = at  # the first frame, or the first after a gap
+        if at < self._due - _ROUNDING:
+            return False
+        self._due += self._interval  # from when it was due, to keep the mean rate
+        return True
+
+
+class Pacer:
+    """Delays frames that arrive early until they are due, as a camera would send them."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._offset: float | None = None
+
+    def wait(self, at: float) -> None:
+        """Return when the frame at ``at`` seconds of its stream is due, or ``stop`` is set.
+
+        After a delay all later frames are delayed too, so that the pace stays even.
+        """
+        now = time.monotonic()
+        if self._offset is None or now - at > self._offset + _LATEST:
+            self._offset = now - at
+        self._stop.wait(max(0.0, self._offset + at - now))
+
+
+class Idle:
+    """Measures the ``share`` of the last seconds that was spent waiting for pictures."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._came_at = self._left_at = time.monotonic()
+
+    def came(self, now: float, took: float) -> None:
+        """Record a picture that arrived at the monotonic ``now`` and took ``took`` s to decode."""
+        passed = now - self._came_at
+        if passed > 0:
+            waited = max(0.0, now - self._left_at - took)
+            self.share += (waited / passed - self.share) * min(1.0, passed / _MEMORY)
+        self._came_at = now
+
+    def left(self, now: float) -> None:
+        """Record the start of the wait for the next picture."""
+        self._left_at = now
+
+
+class FrozenPicture:
+    """Detects that a camera's encoder repeats one picture.
+
+    Only intra-coded pictures are checked. They show the sensor's noise even in a still scene
+    at a low bit rate: of 15, no two were equal. From one repeated picture under a constant
+    bit rate, an encoder makes at most four that alternate, one per quality; what it codes
+    between them never settles, and differs by more than strong noise does. (x264, 60 kbit/s
+    to 8 Mbit/s, noise of 0.5 to 4 levels.) So a source is frozen while every checked picture
+    was seen before. Checking a 1080p picture takes about half a millisecond. After a minute
+    without a key frame (an encoder may refresh its pictures gradually instead), any picture is
+    checked; one that settles is detected.
+    """
+
+    def __init__(self) -> None:
+        self._looked_at = float("-inf")
+        self._key_at: float | None = None
+        self._known: deque[int] = deque(maxlen=_KNOWN)
+        self._since = 0.0
+        self._frozen = False
+
+    def look(self, image: NDArray[np.uint8], now: float, *, is_key: bool) -> bool:
+        """Check ``image`` at the monotonic time ``now``; return whether the picture is frozen."""
+        if is_key or self._key_at is None:
+            self._key_at = now
+        judged = is_key or now - self._key_at >= _KEYLESS
+        if judged and now - self._looked_at >= _INTERVAL:
+            self._looked_at = now
+            step = max(1, image.shape[0] // _ROWS)
+            checksum = zlib.crc32(np.ascontiguousarray(image[::step]).data)
+            if checksum not in self._known:
+                self._known.append(checksum)
+                self._since = now
+            self._frozen = now - self._since >= AFTER
+        return self._frozen

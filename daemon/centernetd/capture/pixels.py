@@ -1,14 +1,17 @@
-"""Converting decoded frames to upright BGR, identical for all decoders."""
+"""From decoded frames, in host or GPU memory, to upright BGR, identical for all decoders."""
 
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 import cv2
 import numpy as np
+from av.filter import Graph
 from av.sidedata import sidedata
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from centernetd.cuda import Device, copy_rows_out
 from centernetd.flow import Orientation
 
 # A GPU interleaves the chroma planes. FFmpeg converts that to BGR by other code, whose colours
@@ -90,6 +93,73 @@ def upright(image: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.ui
         # In place: allocating new memory each time would cost ten times as much as the flip.
         cv2.flip(turned, 1 if down == 1 else 0 if across == 1 else -1, turned)
     return np.asarray(turned, np.uint8)
+
+
+class Download:
+    """Copies the pictures of one source to host memory.
+
+    PyAV can do that too, but holds the GIL meanwhile, which stops all other threads.
+    """
+
+    def __init__(self, device: int) -> None:
+        """Copy from GPU ``device``.
+
+        Raises
+        ------
+        EngineError
+            When the GPU, its driver or cuda-python is missing.
+        """
+        self._device = Device(device)
+        self._fetched: VideoFrame | None = None
+
+    def __call__(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
+        """Return ``frame`` in host memory, overwriting the frame returned before.
+
+        ``pixel_format`` is FFmpeg's name of its format on the GPU.
+
+        Raises
+        ------
+        CudaError
+            When the GPU fails.
+        """
+        fetched = self._place(frame, pixel_format)
+        self._device.use()
+        for here, there in zip(fetched.planes, frame.planes, strict=True):
+            copy_rows_out(
+                here.buffer_ptr, here.line_size, there.buffer_ptr, there.line_size, here.height
+            )
+        fetched.colorspace, fetched.color_range = frame.colorspace, frame.color_range
+        return fetched
+
+    def _place(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
+        """Return a frame of the size and scan of ``frame``, reusing the last one if it matches."""
+        wanted = (frame.width, frame.height, pixel_format, frame.interlaced_frame)
+        last = self._fetched
+        if last is None or wanted != (
+            last.width,
+            last.height,
+            last.format.name,
+            last.interlaced_frame,
+        ):
+            last = VideoFrame(frame.width, frame.height, pixel_format)
+            if frame.interlaced_frame:
+                last = _of_two_fields(last)
+            self._fetched = last
+        return last
+
+
+def _of_two_fields(frame: VideoFrame) -> VideoFrame:
+    """Return ``frame`` marked as interlaced, which selects how its chroma is converted.
+
+    PyAV can't set that flag, but a filter can, and it does not copy the pixels.
+    """
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+    )
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return cast("VideoFrame", graph.pull())
 
 
 def _unknown(kind: type[sidedata.Type], value: object) -> sidedata.Type:

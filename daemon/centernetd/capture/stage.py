@@ -1,6 +1,7 @@
 """The capture stage: reads one source into one lane, reopens it and detects stalls."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -8,11 +9,10 @@ from pathlib import Path
 
 from centernetd.capture.decoding import Decoding
 from centernetd.capture.intake import Intake
+from centernetd.capture.lease import Lease, LeaseEndedError
 from centernetd.capture.open import open_stream
-from centernetd.capture.pacing import Backoff
 from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture, Source
-from centernetd.capture.turn import Turn, TurnOverError
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
 from centernetd.flow import Lane, Meters, StreamState
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 GRACE = 5.0
 """Seconds after a stall in which a library may still return by itself."""
 _STALL = 0.9  # of stall_timeout: with a check every half second, 10 s are kept on a busy machine
+
+_FIRST_WAIT = 0.5  # seconds between two attempts to open a source
+_LONGEST_WAIT = 5.0
 
 Opener = Callable[[StreamConfig, Decoding], Source]
 
@@ -34,7 +37,7 @@ class CaptureStage:
     can't be read ends its stream and marks it as failed.
 
     A thread blocked inside a library can't be terminated. So `watch`, called from outside,
-    ends its turn, and `run` is called again in another thread; if the lost thread ever
+    ends its lease, and `run` is called again in another thread; if the lost thread ever
     returns, its pictures are rejected.
     """
 
@@ -57,7 +60,7 @@ class CaptureStage:
         self._reminder = Reminder()
         self._failure_told = True
         self._patient = False
-        self._turn = Turn()
+        self._lease = Lease()
         self._stalls_at = _STALL * stream.stall_timeout
         self._lost_at = stream.stall_timeout + GRACE
 
@@ -66,13 +69,13 @@ class CaptureStage:
 
         Called once, and again each time `watch` has returned True.
         """
-        turn = self._turn
+        lease = self._lease
         try:
             if self._stream.from_file:
-                self._read_file(turn)
+                self._read_file(lease)
             else:
-                self._read_live(turn)
-        except TurnOverError:
+                self._read_live(lease)
+        except LeaseEndedError:
             self._log(logging.INFO, "a lost thread of its capture has come back and ends")
             return
         self._status.state = StreamState.ENDED
@@ -82,28 +85,28 @@ class CaptureStage:
         """Detect a stall; return whether the thread is lost and `run` must be called in a new one.
 
         Call this about twice per second from one thread that reads no source. A file's thread
-        keeps its turn, as no other could continue from the middle. A pipe may be silent for any
+        keeps its lease, as no other could continue from the middle. A pipe may be silent for any
         length of time.
         """
-        waited = self._turn.waited
+        waited = self._lease.waited
         if self._patient or waited < self._stalls_at:
             return False
         if self._stream.from_file:
             if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
                 self._note_loss(waited)
             return False
-        if self._turn.end(self._lost_at):
-            self._turn = Turn()
+        if self._lease.end(self._lost_at):
+            self._lease = Lease()
             self._status.reconnects["stuck"] += 1
             self._note_loss(waited)
             return True
-        if self._turn.declare_stall(self._stalls_at):
+        if self._lease.declare_stall(self._stalls_at):
             self._note_failure(self._stalled, "is opened anew")
         return False
 
-    def _read_file(self, turn: Turn) -> None:
+    def _read_file(self, lease: Lease) -> None:
         try:
-            self._read(turn)
+            self._read(lease)
         except SourceError as error:
             count = self._intake.count
             self._status.last_error = str(error)
@@ -114,12 +117,12 @@ class CaptureStage:
                 message = "%s: only the first %d frames are readable: %s"
                 self._log(logging.WARNING, message, self._stream.source, count, error)
 
-    def _read_live(self, turn: Turn) -> None:
+    def _read_live(self, lease: Lease) -> None:
         backoff = Backoff()
         while not self._stop.is_set():
             before, began = self._intake.count, time.monotonic()
             try:
-                if self._read(turn):
+                if self._read(lease):
                     return
                 error = SourceError("the source ended", "ended")
             except SourceError as raised:
@@ -129,18 +132,18 @@ class CaptureStage:
             if self._intake.count > before:
                 backoff, began = Backoff(), time.monotonic()
             wait = backoff.after(time.monotonic() - began)
-            if not turn.recover():
+            if not lease.recover():
                 self._note_failure(error, f"next try in {wait:.1f} s")
             self._stop.wait(wait)
 
-    def _read(self, turn: Turn) -> bool:
+    def _read(self, lease: Lease) -> bool:
         """Open the source and read it to its end; return whether that is the end of the stream.
 
         Every failure is raised as SourceError.
         """
         try:
-            return self._read_to_the_end(turn)
-        except (SourceError, TurnOverError):
+            return self._read_to_the_end(lease)
+        except (SourceError, LeaseEndedError):
             raise
         except Exception as error:
             # A bug in a library or in our code ends this reading, but affects no other stream.
@@ -149,39 +152,39 @@ class CaptureStage:
                 log.exception(sentence, extra={"stream": self._stream.name})
             raise SourceError(sentence) from None
         finally:
-            turn.resume()
+            lease.resume()
 
-    def _read_to_the_end(self, turn: Turn) -> bool:
+    def _read_to_the_end(self, lease: Lease) -> bool:
         began, damaged = time.monotonic(), self._status.damaged
-        turn.wait()
+        lease.wait()
         self._patient = (
             self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
         )
         source = self._opener(self._stream, self._decoding)
         try:
-            turn.resume()
+            lease.resume()
             finished = source.info.complete and not self._stream.never_ends
             if source.info.complete and self._intake.count:
                 raise SourceError("nothing is added to its playlist any more", "ended")
             self._intake.connected(source.info)
-            turn.wait(since=began)
+            lease.wait(since=began)
             for picture in source:
-                if turn.resume():
+                if lease.resume():
                     raise self._stalled
                 if self._stop.is_set():
                     return False
                 self._intake.take(picture)
                 self._status.damaged = damaged + source.damaged
                 self._note_picture(picture, source)
-                turn.wait()
-            turn.resume()
+                lease.wait()
+            lease.resume()
             if self._intake.count == 0:
                 raise SourceError("holds no picture that can be decoded")
             return finished
         finally:
-            turn.wait()
+            lease.wait()
             source.close()
-            turn.resume()
+            lease.resume()
             self._status.damaged = damaged + source.damaged
             self._note_damage(source.damaged - source.held_back, source.held_back)
 
@@ -232,3 +235,22 @@ class CaptureStage:
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._stream.name})
+
+
+class Backoff:
+    """Delays between retries: doubling, with jitter, up to 5 s.
+
+    The jitter (up to a quarter less) keeps cameras behind one switch from reconnecting together.
+    """
+
+    def __init__(self) -> None:
+        self._wait = _FIRST_WAIT
+
+    def after(self, took: float) -> float:
+        """Return the seconds to wait after a try that failed after ``took`` seconds.
+
+        That time counts as waited: after a silent server's timeout no equal pause is needed.
+        """
+        wait = max(self._wait - took, _FIRST_WAIT)
+        self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        return wait * random.uniform(0.75, 1.0)  # noqa: S311 (not used for secrets)

@@ -11,7 +11,7 @@ import av
 from av.codec.context import Flags2
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from centernetd.capture.access_units import WholePictures
@@ -23,14 +23,12 @@ from centernetd.capture.container import (
     why_decoding_failed,
 )
 from centernetd.capture.decoding import Decoding, GpuDecoderError
-from centernetd.capture.download import Download
 from centernetd.capture.ending import GOES_ON, Ending
 from centernetd.capture.feed import Feed, open_feed
-from centernetd.capture.gate import DamageGate, is_key
 from centernetd.capture.packets import MOST_REORDERED, PacketCopier
-from centernetd.capture.pixels import ToBgr, orientation_of, upright
+from centernetd.capture.pixels import Download, ToBgr, orientation_of, upright
 from centernetd.capture.source import Picture, Source, SourceInfo
-from centernetd.capture.splice import Splice
+from centernetd.capture.timeline import Splice
 from centernetd.capture.web import Allowance
 from centernetd.config import StreamConfig
 from centernetd.config.secret import SourceUri
@@ -41,6 +39,12 @@ from centernetd.flow import UPRIGHT, Orientation
 _IN_DECODING_ORDER = frozenset({"asf", "avi", "h264", "hevc"})  # formats without presentation times
 # Formats that number their frames at an invented rate; arrival times are more accurate.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
+# Decoders that return nothing before a key frame or an announced recovery point, at which an
+# encoder without key frames has refreshed the whole picture.
+_CAREFUL = frozenset({"h264", "hevc"})
+# The H.265 decoder waits forever if none is announced, as by x265 and others.
+_TOO_CAREFUL = "hevc"
+_REFRESHED = 2  # recovery points: between two of them, an encoder refreshes the whole picture
 
 
 class VideoSource(Source):
@@ -328,3 +332,58 @@ class VideoSource(Source):
                 self._copier.show(decoded, pts)
         self._expected_pts = pts + (frame.duration or 1)
         return pts
+
+
+def is_key(frame: VideoFrame) -> bool:
+    """Return whether ``frame`` was coded without reference to others."""
+    return bool(frame.key_frame or frame.pict_type == PictureType.I)
+
+
+class DamageGate:
+    """Admits pictures from an intact one on, until the next damage.
+
+    Damage to one picture spreads to all predicted from it, and a decoder only marks the first.
+    These are intact: a key frame, which depends on no other; a picture after two recovery
+    points, between which an encoder without key frames refreshes all of it; and one after
+    ``patience`` seconds without damage, as errors fade and key frames may be rare.
+    """
+
+    def __init__(self, codec: str, patience: float, now: float) -> None:
+        """Begin at the monotonic time ``now`` with the output of a new decoder."""
+        self.held_back = 0
+        """Pictures not marked as corrupt, but without a key frame or recovery point before them."""
+        self._codec = codec
+        self._open = codec in _CAREFUL
+        self._patience = patience
+        self._damaged_at = now
+        self._recovery_points = 0
+        self._decoder_gives = False
+
+    def shut(self, now: float) -> None:
+        """Hold pictures back until the next intact one; damage was at the monotonic ``now``."""
+        self._open = False
+        self._damaged_at = now
+        self._recovery_points = 0
+
+    def reach_recovery_point(self) -> None:
+        """Record that an encoder starts a refresh or sends a key frame."""
+        self._recovery_points += 1
+
+    def overrules_decoder(self, now: float) -> bool:
+        """Return whether to request what the decoder holds back; it marks all of it as corrupt."""
+        waited = now - self._damaged_at >= self._patience
+        return waited and self._codec == _TOO_CAREFUL and not self._decoder_gives
+
+    def admits(self, frame: VideoFrame, now: float) -> bool:
+        """Return whether ``frame`` and everything it was predicted from is intact."""
+        if frame.is_corrupt and not self.overrules_decoder(now):
+            self.shut(now)
+            return False
+        self._decoder_gives |= not frame.is_corrupt
+        self._open |= (
+            is_key(frame)
+            or self._recovery_points >= _REFRESHED
+            or now - self._damaged_at >= self._patience
+        )
+        self.held_back += not self._open
+        return self._open

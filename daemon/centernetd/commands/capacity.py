@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.capture.copying import Copying
 from centernetd.capture.open import open_stream
+from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture, Source
 from centernetd.commands.look import Look
 from centernetd.config import StorageConfig, StreamConfig

@@ -1,25 +1,25 @@
-"""A thread's exclusive right to read a stream, and how long that thread has been away."""
+"""A thread's exclusive right to read a source, and how long that thread has been away."""
 
 import threading
 import time
 from collections.abc import Callable
 
 
-class TurnOverError(Exception):
-    """Another thread reads the stream now; this one must not touch it any more."""
+class LeaseEndedError(Exception):
+    """Another thread reads the source now; this one must not touch the stream any more."""
 
 
-class Turn:
-    """A thread's right to read its stream, which ends if the thread does not return in time.
+class Lease:
+    """A thread's lease on its source, which ends if the thread does not return in time.
 
     The thread calls `wait` before it enters a library that may block, and `resume` after it.
-    Other threads see how long it has been away. A turn can only end while its thread is away.
+    Other threads see how long it has been away. A lease can only end while its thread is away.
     This is checked again under the lock, as the thread may have returned and left meanwhile.
     So between `resume` and the next `wait` the thread owns the stream.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin a turn; ``clock`` is monotonic, in seconds."""
+        """Begin a lease; ``clock`` is monotonic, in seconds."""
         self._clock = clock
         self._lock = threading.Lock()
         self._since: float | None = None
@@ -36,12 +36,12 @@ class Turn:
 
         Raises
         ------
-        TurnOverError
+        LeaseEndedError
             When another thread has taken over.
         """
         with self._lock:
             if self._over:
-                raise TurnOverError
+                raise LeaseEndedError
             self._since = None
             return self._stalled
 
@@ -68,7 +68,7 @@ class Turn:
             return True
 
     def end(self, after: float) -> bool:
-        """End the turn of a thread away for ``after`` seconds; return whether it has ended."""
+        """End the lease of a thread away for ``after`` seconds; return whether it has ended."""
         with self._lock:
             self._over |= self._since is not None and self.waited >= after
             return self._over
