@@ -11,8 +11,7 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
-from centernetd.commands.agreement import IOU
-from centernetd.commands.calibrate import calibrate
+from centernetd.commands.calibrate import IOU, calibrate
 from centernetd.config import cache_dir
 from centernetd.model.zoo import fetch
 from centernetd.prepare.prepare import PrepareOptions, prepare

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from centernetd.commands.phases import PhasesBar
+from centernetd.commands.progress import PhasesBar
 from centernetd.errors import EngineError
 from centernetd.plan import Profile, load_plan
 from centernetd.plan import binding as bindings

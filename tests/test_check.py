@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from centernetd.commands import capacity, look
-from centernetd.commands.capacity import Costs, measure
-from centernetd.commands.disk import disk_of
-from centernetd.commands.look import Look, look_at
-from centernetd.commands.memory import most_memory
+from centernetd.commands import capacity, probe
+from centernetd.commands.capacity import Costs, measure, most_memory
+from centernetd.commands.probe import SourceProbe, disk_of, probe_sources
 from centernetd.config import StorageConfig, load
 from centernetd.errors import SourceError
 from centernetd.run.loading import sizes_for
@@ -257,7 +255,7 @@ def test_a_probe_without_a_model(cli: CommandLine, tmp_path: Path) -> None:
 def test_a_named_pipe_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     config = load(configuration(tmp_path, "centerface", pipe={"source": "pipe"}))
-    (seen,) = look_at(config.streams.values())
+    (seen,) = probe_sources(config.streams.values())
     assert seen.skipped
     assert seen.problem is None
 
@@ -269,9 +267,9 @@ def test_the_rate_is_told_by_the_source_s_own_times(
     pts: list[int], fps: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = FakeSource([picture(value) for value in pts])
-    monkeypatch.setattr(look, "open_stream", lambda *_, **__: source)
+    monkeypatch.setattr(probe, "open_stream", lambda *_, **__: source)
     config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
-    (seen,) = look_at(config.streams.values())
+    (seen,) = probe_sources(config.streams.values())
     assert seen.fps == (fps if fps is None else pytest.approx(fps))
     assert source.closed == 1
 
@@ -285,8 +283,8 @@ def test_pictures_without_times_are_timed_by_arrival(
         now = iter(range(1000))
         monkeypatch.setattr("time.monotonic", lambda now=now: 0.5 * next(now))
         source = FakeSource([picture(value) for value in pts])
-        monkeypatch.setattr(look, "open_stream", lambda *_, source=source, **__: source)
-        (seen,) = look_at(config.streams.values())
+        monkeypatch.setattr(probe, "open_stream", lambda *_, source=source, **__: source)
+        (seen,) = probe_sources(config.streams.values())
         assert seen.fps == pytest.approx(fps)
 
 
@@ -297,8 +295,8 @@ def test_a_source_that_gives_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ([SourceError("nothing came for 10 s", "stalled")], "nothing came for 10 s"),
     ):
         source = FakeSource(script)
-        monkeypatch.setattr(look, "open_stream", lambda *_, source=source, **__: source)
-        (seen,) = look_at(config.streams.values())
+        monkeypatch.setattr(probe, "open_stream", lambda *_, source=source, **__: source)
+        (seen,) = probe_sources(config.streams.values())
         assert seen.problem == problem
         assert source.closed == 1
 
@@ -315,10 +313,10 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
     }
     config = load(configuration(tmp_path, "centerface", **streams))
     looks = [
-        Look("big", width=1000, height=500, fps=10),
-        Look("small", width=500, height=500, fps=10),
-        Look("silent", width=1000, height=500, fps=10),
-        Look("dead", problem="can't be opened"),
+        SourceProbe("big", width=1000, height=500, fps=10),
+        SourceProbe("small", width=500, height=500, fps=10),
+        SourceProbe("silent", width=1000, height=500, fps=10),
+        SourceProbe("dead", problem="can't be opened"),
     ]
     disk = StorageConfig(min_free=10**9)
     found = measure(config.streams, looks, None, disk, 2 * 10**9)  # type: ignore[arg-type]
@@ -387,5 +385,8 @@ def test_how_much_memory_a_stream_may_take(
 ) -> None:
     camera = {"source": "rtsp://camera/a"}
     path = configuration(tmp_path, "centerface", gate={**camera, **settings}, other=camera)
-    looks = [Look("gate", width=size[0], height=size[1]), Look("other", problem="dead")]
+    looks = [
+        SourceProbe("gate", width=size[0], height=size[1]),
+        SourceProbe("other", problem="dead"),
+    ]
     assert most_memory(load(path).streams, looks, 10) == expected

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from cv2.typing import MatLike
 
-from centernetd.commands.detect import StillDetector
-from centernetd.commands.images import find_images, read_image, save
+from centernetd.commands.detect import StillDetector, find_images, read_image, save
 from centernetd.errors import SinkError, SourceError
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from centernetd.commands.images import find_images, read_image
+from centernetd.commands.detect import find_images, read_image
 from centernetd.errors import SourceError
 from tests import models
 from tests.commandline import RED, CommandLine, squares_model

@@ -13,7 +13,7 @@ from centernetd.bench import bench
 from centernetd.bench.bench_gpu import SLOTS, measure
 from centernetd.bench.overhead import overhead
 from centernetd.cli import app as app_module
-from centernetd.commands import look
+from centernetd.commands import probe
 from centernetd.config import SourceUri, StreamConfig, load
 from centernetd.flow import Lane
 from centernetd.inference.detector import Detector
@@ -66,17 +66,17 @@ def test_the_engine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_look_at_sources_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go, looked = threading.Event(), list[str]()
 
-    def hang(stream: StreamConfig) -> look.Look:
+    def hang(stream: StreamConfig) -> probe.SourceProbe:
         looked.append(stream.name)
         if len(looked) == 1:
             _thread.interrupt_main()
         assert let_go.wait(PATIENCE)
-        return look.Look(stream.name)
+        return probe.SourceProbe(stream.name)
 
-    monkeypatch.setattr(look, "_look", hang)
+    monkeypatch.setattr(probe, "_probe", hang)
     streams = [StreamConfig(str(n), SourceUri("rtsp://192.0.2.1/s")) for n in range(40)]
     with pytest.raises(KeyboardInterrupt):
-        look.look_at(streams)
+        probe.probe_sources(streams)
     let_go.set()
     assert len(looked) < len(streams), "those that it had not begun with are left out"
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from centernetd.commands.phases import PhasesBar
-from centernetd.commands.progress import FileProgress
+from centernetd.commands.progress import FileProgress, PhasesBar
 from centernetd.flow import Reason, Result, StageName
 from tests.sinks import open_lane, result
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from centernetd.commands.images import read_image
+from centernetd.commands.detect import read_image
 from centernetd.config import load, regular, variables
 from centernetd.errors import CenternetdError
 from centernetd.model import files, labels

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.commands.ask import USUAL, find_daemon
+from centernetd.commands.status import USUAL, find_daemon
 from centernetd.config import Address, storage_root_of
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.flow import Reason, StageName, StorageStatus, StreamState

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from centernetd.cli.options import CalibrateOption, PrecisionOption, refuse_half_of_int8
 from centernetd.commands.build import build as build_plan
-from centernetd.commands.phases import PhasesBar
+from centernetd.commands.progress import PhasesBar
 from centernetd.config.values import parse_size
 from centernetd.plan import Profile
 from centernetd.run.loading import find_gpu

@@ -12,7 +12,7 @@ from centernetd.cli.options import ConfigFile, Json, read_config
 from centernetd.cli.table import print_table
 from centernetd.commands.check import Probe, StreamSummary, summarize, survey
 from centernetd.commands.check import probe as try_out
-from centernetd.commands.look import Look
+from centernetd.commands.probe import SourceProbe
 from centernetd.errors import ConfigError
 from centernetd.service import logs
 
@@ -95,16 +95,16 @@ def _print_streams(streams: Sequence[StreamSummary]) -> None:
 
 
 def _print_probe(found: Probe) -> None:
-    print_table(("stream", "found"), ((look.stream, _seen(look)) for look in found.looks))
+    print_table(("stream", "found"), ((probe.stream, _seen(probe)) for probe in found.looks))
     for sentence in _sentences(found):
         print(sentence)
 
 
-def _seen(look: Look) -> str:
-    if look.problem or look.skipped:
-        return look.problem or f"not looked at: {look.skipped}"
-    rate = f"{look.fps:.4g} frames/s" if look.fps else "rate unknown"
-    return f"{look.codec}, {look.width}x{look.height}, {rate}"
+def _seen(probe: SourceProbe) -> str:
+    if probe.problem or probe.skipped:
+        return probe.problem or f"not probed: {probe.skipped}"
+    rate = f"{probe.fps:.4g} frames/s" if probe.fps else "rate unknown"
+    return f"{probe.codec}, {probe.width}x{probe.height}, {rate}"
 
 
 def _sentences(found: Probe) -> Iterator[str]:

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from centernetd.cli.options import DEFAULT_MODEL, Confidence, InputSize, Json, Model, parse_size
-from centernetd.commands.detect import Still, open_detector
-from centernetd.commands.images import Image, find_images, save
+from centernetd.commands.detect import Image, Still, find_images, open_detector, save
 from centernetd.errors import SinkError
 from centernetd.flow import Detections
 from centernetd.sink.annotate import draw_boxes, label_of

@@ -23,7 +23,7 @@ from centernetd.cli.options import (
 )
 from centernetd.commands.calibrate import Make
 from centernetd.commands.calibrate import calibrate as calibrate_on
-from centernetd.commands.phases import PhasesBar
+from centernetd.commands.progress import PhasesBar
 from centernetd.config import cache_dir
 from centernetd.model import labels as label_sets
 from centernetd.model import manifest as manifests

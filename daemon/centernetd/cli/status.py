@@ -4,8 +4,7 @@ import typer
 
 from centernetd.cli.options import ConfigFile, Json, Url
 from centernetd.cli.table import print_table
-from centernetd.commands.ask import find_daemon
-from centernetd.commands.status import HEADING, headline, read, rows
+from centernetd.commands.status import HEADING, find_daemon, headline, read, rows
 
 
 def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""What this machine can handle: cost per frame, number of streams, days of recordings."""
+"""What this machine can handle: cost per frame, number of streams, days of recordings, memory."""
 
 import os
 import tempfile
@@ -15,18 +15,25 @@ from numpy.typing import NDArray
 from centernetd.capture.open import open_stream
 from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture, Source
-from centernetd.commands.look import Look
+from centernetd.commands.probe import SourceProbe
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.flow import EVERYTHING, Detections, Frame, Result, StreamStatus
+from centernetd.flow.lane import MOST_WAITING
 from centernetd.inference.detector import Detector
 from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.run.pipeline import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.recorder import PacketRecorder, Recorder
+from centernetd.sink.recording import LARGEST_PREROLL
 from centernetd.sink.stage import SinkContext
 from centernetd.sink.storage import Storage
 
 _SECONDS = 2.0  # duration of the measurement
 _REACHED = 0.9  # the share of the bound set by the stages' costs that the pipeline achieves
 _TIME_BASE = 90_000
+# Bytes per pixel, measured with H.264 of 8192x4320 and 4096x2160 on the CPU.
+_READ = 16  # the decoder's frames (1.5 each), and images (3 each) in capture and inference
+_ENCODE = 28  # libx264 with our settings, and the images that are annotated and converted
+_PICTURE = 3  # an image queued for a sink
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Capacity:
 
 def measure(
     streams: Mapping[str, StreamConfig],
-    looks: Sequence[Look],
+    probes: Sequence[SourceProbe],
     detector: Detector,
     storage: StorageConfig,
     free: int,
@@ -79,10 +86,10 @@ def measure(
     CenternetdError
         A stage fails.
     """
-    rates = {look.stream: look.fps for look in looks if look.fps is not None}
+    rates = {probe.stream: probe.fps for probe in probes if probe.fps is not None}
     if not rates:
         return None
-    pixels = {look.stream: look.width * look.height for look in looks}
+    pixels = {probe.stream: probe.width * probe.height for probe in probes}
     name = max(rates, key=lambda stream: pixels[stream] * rates[stream])
     costs = _measure_costs(streams[name], rates[name], detector)
     cores = len(os.sched_getaffinity(0))
@@ -211,3 +218,29 @@ def _inference(detector: Detector, wanted: Wanted) -> Callable[[NDArray[np.uint8
 
     infer(np.zeros((*detector.manifest.input_size, 3), np.uint8))
     return infer
+
+
+def most_memory(
+    streams: Mapping[str, StreamConfig], probes: Sequence[SourceProbe], lossless_depth: int
+) -> int:
+    """Return the bytes that the streams use when all their queues are full.
+
+    Excludes the daemon itself, its model, and streams that delivered no frame.
+    """
+    seen = [(streams[probe.stream], probe.width * probe.height) for probe in probes]
+    live = sum(_waiting_live(stream, pixels) for stream, pixels in seen)
+    lossless = sum(pixels for stream, pixels in seen if stream.policy == "lossless")
+    waiting = live + min(LOSSLESS_BYTES, lossless_depth * _PICTURE * lossless)
+    return waiting + sum(_of(stream, pixels) for stream, pixels in seen)
+
+
+def _waiting_live(stream: StreamConfig, pixels: int) -> int:
+    if stream.policy == "lossless" or stream.record.when == stream.events.when == "never":
+        return 0
+    return min(LIVE_DEPTH * _PICTURE * pixels, MOST_WAITING)
+
+
+def _of(stream: StreamConfig, pixels: int) -> int:
+    encoded = stream.record.when != "never" and not stream.copies
+    needed = pixels * (_READ + _ENCODE * encoded)
+    return needed + LARGEST_PREROLL * (stream.record.when == "detection" and pixels > 0)

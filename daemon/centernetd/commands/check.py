@@ -7,10 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from centernetd.commands.capacity import Capacity, measure
-from centernetd.commands.disk import Disk, disk_of
-from centernetd.commands.look import Look, look_at
-from centernetd.commands.memory import most_memory
+from centernetd.commands.capacity import Capacity, measure, most_memory
+from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
 from centernetd.inference.engines import Choice, choose_backend
@@ -52,9 +50,9 @@ class ModelProbe:
 
 @dataclass(frozen=True)
 class Probe:
-    """Results of trying; ``memory`` is the bytes that the streams may use."""
+    """Results of trying, as in --json; ``memory`` is the bytes that the streams may use."""
 
-    looks: Sequence[Look]
+    looks: Sequence[SourceProbe]
     model: ModelProbe | None
     disk: Disk
     capacity: Capacity | None
@@ -91,9 +89,9 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     An unprepared model is prepared and cached. A plan, which can take many minutes, is not built,
     and without one nothing is measured. Failures are not raised but returned as problems.
     """
-    looks = look_at(config.streams.values())
+    looks = probe_sources(config.streams.values())
     problems: list[CenternetdError] = [
-        SourceError(f"{look.stream}: {look.problem}") for look in looks if look.problem
+        SourceError(f"{each.stream}: {each.problem}") for each in looks if each.problem
     ]
     problems += _taken_port(config)
     disk = disk_of(config.storage_root)

@@ -1,4 +1,4 @@
-"""A progress bar for processing files."""
+"""Progress bars: of a run over files, and of work that proceeds in phases."""
 
 import time
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -73,3 +74,39 @@ def _done(book: Book) -> int:
     waiting = [book.in_flight[stage] for stage in (StageName.CAPTURE, StageName.INFERENCE)]
     pending = max((book.in_flight[sink] for sink in book.written), default=0)
     return book.captured - sum(waiting) - pending
+
+
+class PhasesBar:
+    """Draws a bar for each running phase while the context is open.
+
+    Nothing is drawn unless ``console`` is a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "PhasesBar":
+        self._bar.start()
+        return self
+
+    def __call__(self, phase: str, step: int, of: int) -> bool:
+        """Update the bar of ``phase``, or remove it once finished."""
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bar.add_task(phase, total=of)
+        self._bar.update(self._tasks[phase], completed=step)
+        if step >= of:
+            self._bar.remove_task(self._tasks.pop(phase))
+        return True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.stop()

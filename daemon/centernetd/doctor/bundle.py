@@ -14,7 +14,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from centernetd.commands.ask import find_config, find_daemon
+from centernetd.commands.status import find_config, find_daemon
 from centernetd.config import Redactor, inline_secrets, load, shareable
 from centernetd.doctor.doctor import examine
 from centernetd.errors import CenternetdError, ConfigError, StartupError

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from centernetd.commands.disk import disk_of
+from centernetd.commands.probe import disk_of
 from centernetd.config import cache_dir, state_dir
 from centernetd.doctor.codecs import codecs
 from centernetd.doctor.finding import Finding, Level

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from centernetd.commands.agreement import agreement
+from centernetd.commands.calibrate import agreement
 from centernetd.flow import Detections
 
 
