@@ -24,12 +24,13 @@ from centernetd.bench.profile import Profile, profile
 from centernetd.model import manifest as manifests
 from centernetd.prepare.export.architectures import ARCHITECTURES
 from centernetd.prepare.export.layers import Network
-from scripts.marked import fill, lines_of
 from tests.export.equality import Difference, difference
 from tests.export.networks import calibrated, frames
 from tests.running import open_session
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models.md"
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
 TITLES = (
     "architecture", "parameters", "GFLOPs", "export", "peak memory", "per frame", "decode share",
     "pixels apart", "scores apart",
@@ -147,12 +148,17 @@ def _flops(network: Network) -> float:
 
 def write(rows: Sequence[Row]) -> None:
     """Replace the rows of the same names in the page, keeping the order of `CASES`."""
-    old = [line for line in lines_of("zoo") if line.startswith("| `")]
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    table, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{PAGE}: the marks of the table are missing")
+    old = [line for line in table.splitlines() if line.startswith("| `")]
     lines = {line.split("|")[1].strip(): line for line in old}
     lines |= {row.name: str(row) for row in rows}
     order = [f"`{name}`" if task == "ctdet" else f"`{name}`, {task}" for name, task in CASES]
-    table = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
-    fill("zoo", table + [lines[name] for name in order if name in lines])
+    head = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
+    table = "\n".join(head + [lines[name] for name in order if name in lines])
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", "utf-8")
 
 
 def main(wanted: Sequence[str]) -> None:
