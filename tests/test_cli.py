@@ -177,7 +177,7 @@ def _two_outputs(path: Path) -> None:
         (lambda path: None, "no such model file"),
         (_text, "not an ONNX file"),
         (_empty, "not an ONNX file"),
-        (_two_outputs, "fit none of the layouts"),
+        (_two_outputs, "fit no layout"),
     ],
     ids=["missing", "text", "empty", "layout"],
 )

@@ -163,7 +163,7 @@ def test_a_free_size_is_refused() -> None:
     free = model(case, standard(case), 19)
     for dim in free.graph.input[0].type.tensor_type.shape.dim[2:]:
         dim.dim_param = "any"
-    with pytest.raises(ModelError, match=r"the size of source, .* can't be told"):
+    with pytest.raises(ModelError, match=r"the size of source, .* is not known"):
         rewrite_deform_conv(free)
 
 

@@ -98,7 +98,7 @@ def test_batch_normalizations_are_folded_first(tmp_path: Path) -> None:
 
 def test_a_network_of_nothing_but_last_layers_is_refused(tmp_path: Path) -> None:
     raw = exports.ctdet(exports.random_body(classes=2, seed=1), SIZE)
-    with pytest.raises(ModelError, match="no layer that int8 would be for"):
+    with pytest.raises(ModelError, match="no layer to quantize"):
         prepared(raw, tmp_path)
 
 

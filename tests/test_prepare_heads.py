@@ -205,6 +205,6 @@ def test_cells_other_than_a_quarter_of_the_input(tmp_path: Path) -> None:
     padded = exports.export(build, ("height", "width"))
     sentence = refusal(padded, tmp_path, PrepareOptions(input_size=(36, 44)))
     assert "for an input of 36x44 its outputs have 16x16 cells instead of 9x11" in sentence
-    assert sentence.endswith("give it an --input-size that it can, such as 32x32")
+    assert sentence.endswith("choose an --input-size that allows this, such as 32x32")
     assert sentence.count("--input-size") == 1
     assert "--input-size" not in refusal(padded, tmp_path)

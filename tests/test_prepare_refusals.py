@@ -168,17 +168,17 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], PrepareOptions, str]] =
     "no layout fits": (
         lambda: _odd_heads((3, 7)),
         PrepareOptions(),
-        "out0 [batch, 3, 16, 24], out1 [batch, 7, 16, 24] over a grid of 16x24 cells fit none",
+        "out0 [batch, 3, 16, 24], out1 [batch, 7, 16, 24] over a grid of 16x24 cells fit no layout",
     ),
     "three heads without names": (
         lambda: _odd_heads((3, 2, 2)),
         PrepareOptions(),
-        "declare it, as with --layout ctdet --head hm=out0 --head wh=out1 --head reg=out2",
+        "declare it with --layout ctdet --head hm=out0 --head wh=out1 --head reg=out2",
     ),
     "a table without pooling": (
         lambda: exports.flat(BODY, SIZE, pooled=False),
         PrepareOptions(),
-        "as with --layout flat --head table=output or --layout flat_pool --head table=output",
+        "with --layout flat --head table=output or --layout flat_pool --head table=output",
     ),
     "two inputs": (_two_inputs, PrepareOptions(), "it has 2 inputs"),
     "operators of its own": (

@@ -15,7 +15,7 @@ from centernetd.errors import ModelError, StartupError, StoppedError
 from centernetd.model import manifest as manifests
 from centernetd.model import zoo
 from centernetd.model.progress import LoggedProgress, Progress
-from centernetd.prepare import apart, store
+from centernetd.prepare import isolated, store
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import damages, exports, models
 from tests.damages import Damage, holed
@@ -63,7 +63,7 @@ def test_what_is_at_hand_is_found_and_nothing_is_made(house: Path) -> None:
         store.at_hand(store.Request("no.onnx", house, house))
 
 
-def test_other_options_or_another_export_are_prepared_apart(house: Path) -> None:
+def test_other_options_or_another_export_are_prepared_separately(house: Path) -> None:
     first = resolve(house, "raw.onnx")
     larger = resolve(house, "raw.onnx", input_size=(128, 96))
     labelled = resolve(house, "raw.onnx", labels=models.LABELS)
@@ -158,7 +158,7 @@ def test_a_full_disk_is_one_sentence(house: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(apart, "_start", full)
+    monkeypatch.setattr(isolated, "_start", full)
     with pytest.raises(
         StartupError, match=r"cache/prepared/raw-\w+\.onnx: can't be written: No sp"
     ):
@@ -198,14 +198,14 @@ def test_a_preparation_can_be_stopped_and_leaves_nothing(house: Path) -> None:
 def test_a_preparation_that_is_killed_is_one_sentence_and_leaves_nothing(
     house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = apart._start
+    start = isolated._start
 
     def killed(temporary: Path) -> "subprocess.Popen[bytes]":
         process = start(temporary)
         process.kill()
         return process
 
-    monkeypatch.setattr(apart, "_start", killed)
+    monkeypatch.setattr(isolated, "_start", killed)
     with pytest.raises(StartupError, match=r"raw\.onnx: preparing it was ended by SIGKILL"):
         prepare_under(house)
     assert list((house / "cache/prepared").iterdir()) == []
@@ -223,16 +223,18 @@ def prepare_under(house: Path, progress: Progress | None = None) -> Path:
 def test_signals_to_the_whole_group_are_left_to_the_parent(
     number: signal.Signals, house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = apart._start
+    start = isolated._start
 
-    def told(temporary: Path) -> "subprocess.Popen[bytes]":
+    def signalled(temporary: Path) -> "subprocess.Popen[bytes]":
         process = start(temporary)
         process.send_signal(number)
         return process
 
-    monkeypatch.setattr(apart, "_start", told)
+    monkeypatch.setattr(isolated, "_start", signalled)
     assert manifests.read(resolve(house, "raw.onnx")).layout == "ctdet"
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & apart._SIGNALS, "here they are heard"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & isolated._SIGNALS, (
+        "here they are heard"
+    )
 
 
 PARENT = """

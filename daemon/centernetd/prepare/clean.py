@@ -65,7 +65,7 @@ def clean(model: ModelProto, size: tuple[int, int]) -> None:
     _refuse_custom(model)
     _upgrade(model)
     if batch > 0:
-        free(model, batch)
+        free_batch(model, batch)
     rewrite_deform_conv(model)
     onnx.compose.add_prefix(model, SCOPE, inplace=True)
 
@@ -104,7 +104,7 @@ def _upgrade(model: ModelProto) -> None:
         model.CopyFrom(onnx.version_converter.convert_version(model, OPSET))
     except (onnx.version_converter.ConvertError, RuntimeError, ValueError) as error:
         raise ModelError(
-            f"it can't be brought from opset {version} to {OPSET} ({first_line(error)}): "
+            f"it can't be converted from opset {version} to {OPSET} ({first_line(error)}): "
             f"export it again with opset {OPSET}"
         ) from None
 
@@ -131,7 +131,7 @@ def _domain(node: onnx.NodeProto) -> str:
     return "" if node.domain == "ai.onnx" else node.domain
 
 
-def free(model: ModelProto, batch: int) -> None:
+def free_batch(model: ModelProto, batch: int) -> None:
     """Make every Reshape, Expand and Resize to ``[batch, ...]`` keep its input's batch size.
 
     This includes shapes that an unsimplified export computes from constants. Tensors that don't
@@ -143,21 +143,21 @@ def free(model: ModelProto, batch: int) -> None:
     for node in graph.node:
         place = _SHAPE_INPUT.get(node.op_type, len(node.input))
         shape = shapes.get(node.input[place]) if place < len(node.input) else None
-        if shape is not None and node.input[0] not in constants and _begins(shape, batch):
-            mended = Graph(f"{node.output[0]}/batch")
-            node.input[place] = _freed(mended, node, shape)
-            graph.initializer.extend(mended.constants)
-            nodes.extend(mended.nodes)
+        if shape is not None and node.input[0] not in constants and _is_batched(shape, batch):
+            added = Graph(f"{node.output[0]}/batch")
+            node.input[place] = _dynamic_shape(added, node, shape)
+            graph.initializer.extend(added.constants)
+            nodes.extend(added.nodes)
         nodes.append(node)
     replace(graph.node, [NodeProto.FromString(node.SerializeToString()) for node in nodes])
 
 
-def _begins(shape: npt.NDArray[np.int64], batch: int) -> bool:
+def _is_batched(shape: npt.NDArray[np.int64], batch: int) -> bool:
     """Return whether `shape` begins with `batch`; a single number is not the shape of a map."""
     return shape.ndim == 1 and len(shape) > 1 and shape[0] == batch
 
 
-def _freed(graph: Graph, node: NodeProto, shape: npt.NDArray[np.int64]) -> str:
+def _dynamic_shape(graph: Graph, node: NodeProto, shape: npt.NDArray[np.int64]) -> str:
     """Return the name of a shape whose first dimension is that of the node's input."""
     rest = [int(length) for length in shape[1:]]
     if node.op_type == "Reshape" and not (_takes_zero_literally(node) and 0 in rest):

@@ -37,13 +37,13 @@ class Grid:
         """Number of cells."""
         return self.rows * self.columns
 
-    def place(self, cell: Value) -> tuple[Value, Value]:
+    def coordinates(self, cell: Value) -> tuple[Value, Value]:
         """Return column and row of each cell, as float32."""
         row = cell / self.columns
         column = cell - row * self.columns
         return column.cast(TensorProto.FLOAT), row.cast(TensorProto.FLOAT)
 
-    def best_of_each(self, scores: Value, channels: int) -> tuple[Value, Value]:
+    def top_peaks(self, scores: Value, channels: int) -> tuple[Value, Value]:
         """Return scores and cells of each channel's best peaks, [batch, channels, count]."""
         return _suppress(scores).reshape(0, channels, self.cells).top(self.count)
 
@@ -82,11 +82,11 @@ class Joints:
         """
         peak = _peaks(maps, grid, count)
         across, down = (_pairs(mine, peaks) for mine, peaks in ((self.x, peak.x), (self.y, peak.y)))
-        apart = (across * across + down * down).then("Sqrt")
-        one = apart.graph.constant([1])
+        distances = (across * across + down * down).then("Sqrt")
+        one = distances.graph.constant([1])
         distance, nearest = (
             value.reshape(0, count, grid.count)
-            for value in apart.graph.node("TopK", apart, one, outputs=2, axis=-1, largest=0)
+            for value in distances.graph.node("TopK", distances, one, outputs=2, axis=-1, largest=0)
         )
         x, y, score = (part.gather(nearest, axis=2) for part in (peak.x, peak.y, peak.score))
         width, height = (end - start for start, end in zip(low, high, strict=True))
@@ -146,7 +146,7 @@ def decode(
     scores, class_id, cell = _best(maps.scores, classes, grid)
     found = layout.regression(_pick(maps, classes, joints, class_id, cell))
 
-    corner = grid.place(cell)
+    corner = grid.coordinates(cell)
     centre = scores.graph.concat(*corner, axis=1) + found.offset
     half = found.size / 2.0
     low, high = centre - half, centre + half
@@ -163,7 +163,7 @@ def decode(
 
 def _best(scores: Value, classes: int, grid: Grid) -> tuple[Value, Value, Value]:
     """Return scores, classes and cells of the best peaks, each [batch, 1, K], best first."""
-    scores, cell = grid.best_of_each(scores, classes)
+    scores, cell = grid.top_peaks(scores, classes)
     scores, place = scores.reshape(0, 1, classes * grid.count).top(grid.count)
     cell = cell.reshape(0, 1, classes * grid.count).gather(place, axis=2)
     return scores, place / grid.count, cell
@@ -189,8 +189,8 @@ def _point(both: Value) -> Point:
 
 def _peaks(maps: JointMaps, grid: Grid, count: int) -> Joints:
     """Return the best peaks per kind of joint; K is the number of peaks."""
-    score, cell = grid.best_of_each(maps.scores, count)
-    x, y = grid.place(cell)
+    score, cell = grid.top_peaks(maps.scores, count)
+    x, y = grid.coordinates(cell)
     if maps.offset is None:
         x, y = x + 0.5, y + 0.5
     else:

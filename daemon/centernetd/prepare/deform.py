@@ -47,7 +47,7 @@ class Window:
 
     taps: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
-    begins: tuple[int, int] = (0, 0)
+    pads: tuple[int, int] = (0, 0)
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     offset_groups: int = 1
@@ -61,7 +61,7 @@ class Window:
         return cls(
             taps=(weights[2], weights[3]),
             strides=(strides[0], strides[1]),
-            begins=(pads[0], pads[1]),
+            pads=(pads[0], pads[1]),
             dilations=(dilations[0], dilations[1]),
             groups=given.get("group", 1),
             offset_groups=given.get("offset_group", 1),
@@ -165,7 +165,7 @@ def _sampled_convolution(
     for name in (source, kernel, offset):
         if len(shapes.get(name, ())) != 4 or 0 in shapes[name][1:]:
             raise ModelError(
-                f"the size of {name}, which its deformable convolution reads, can't be told: "
+                f"the size of {name}, which its deformable convolution reads, is not known: "
                 "export it with a fixed height and width"
             )
     window = Window.of(node, shapes[kernel])
@@ -190,12 +190,12 @@ def _grid(offset: Value, window: Window, size: tuple[int, int], cells: tuple[int
     """Return the sampling positions, [batch * offset groups, taps * rows, columns, 2]."""
     taps, (rows, columns) = window.taps[0] * window.taps[1], cells
     moved = offset.reshape(-1, taps, 2, rows, columns).transpose(0, 1, 3, 4, 2)
-    scale, of_taps, of_cells = places(window, size, cells)
+    scale, of_taps, of_cells = sampling_positions(window, size, cells)
     read_at = moved.pick([1, 0], axis=4) * scale + of_taps + of_cells
     return read_at.reshape(-1, taps * rows, columns, 2)
 
 
-def places(
+def sampling_positions(
     window: Window, size: tuple[int, int], cells: tuple[int, int]
 ) -> tuple[Array, Array, Array]:
     """Return the sampling positions of a window without offsets: GridSample's (x, y) in [-1, 1].
@@ -205,10 +205,10 @@ def places(
     [1, 1, rows, columns, 2].
     """
     # without aligned corners, the centre of pixel p of n is at (2 p + 1) / n - 1
-    lies = [
+    centres = [
         (2 * (np.arange(count) * stride - begin) + 1) / length - 1
         for count, stride, begin, length in zip(
-            cells, window.strides, window.begins, size, strict=True
+            cells, window.strides, window.pads, size, strict=True
         )
     ]
     reach = [
@@ -216,7 +216,7 @@ def places(
         for count, dilation, length in zip(window.taps, window.dilations, size, strict=True)
     ]
     scale = np.array([2 / size[1], 2 / size[0]], np.float32)
-    return scale, _points(*reach).reshape(1, -1, 1, 1, 2), _points(*lies)[None, None]
+    return scale, _points(*reach).reshape(1, -1, 1, 1, 2), _points(*centres)[None, None]
 
 
 def _points(vertical: npt.NDArray[np.float64], horizontal: npt.NDArray[np.float64]) -> Array:

@@ -32,7 +32,7 @@ def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str,
     declared = {clean.SCOPE + name for _, name in named}
     if declared and declared <= {output.name for output in model.graph.output}:
         keep(model.graph, list(declared))
-    outcome = _run_freed(model, size)
+    outcome = _run_with_any_batch(model, size)
     if isinstance(outcome, ModelError):
         raise outcome
     roles = {role for layout in LAYOUTS.values() for role in layout.roles}
@@ -52,7 +52,7 @@ def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str,
     return Network(model, found, grid, tuple(unfit))
 
 
-def _run_freed(model: ModelProto, size: tuple[int, int]) -> Outcome:
+def _run_with_any_batch(model: ModelProto, size: tuple[int, int]) -> Outcome:
     """Run the network; if it can't process two frames, retry with a fixed batch of 1 freed.
 
     Exports may contain a fixed 1 even if they declare a dynamic or meaningless batch. `model` is
@@ -63,7 +63,7 @@ def _run_freed(model: ModelProto, size: tuple[int, int]) -> Outcome:
         return first
     freed = ModelProto()
     freed.CopyFrom(model)
-    clean.free(freed, 1)
+    clean.free_batch(freed, 1)
     second = _run(freed, size)
     if _fixed(second) >= _fixed(first):
         return first
@@ -128,7 +128,7 @@ def _refuse_other_grid(heads: Sequence[Head], size: tuple[int, int], grid: tuple
     usual = tuple(max(1, round(side / _USUAL_DIVISOR)) * _USUAL_DIVISOR for side in size)
     if usual != size:
         sentence += (
-            "; most networks must halve it five times: give it an --input-size that it can, "
+            "; most networks halve it five times: choose an --input-size that allows this, "
             f"such as {usual[0]}x{usual[1]}"
         )
     raise ModelError(sentence)

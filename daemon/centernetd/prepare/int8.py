@@ -47,7 +47,7 @@ def fold_layers(model: ModelProto, heads: Sequence[str]) -> list[str]:
     last = {node.output[0] for head in heads for node in last_layer(graph, head)}
     found = [node.output[0] for node in graph.node if node.op_type in _LAYERS]
     if not set(found) - last:
-        raise ModelError("it has no layer that int8 would be for: keep it in float32")
+        raise ModelError("it has no layer to quantize: keep it in float32")
     return [name for name in found if name not in last]
 
 

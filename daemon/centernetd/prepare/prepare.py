@@ -103,8 +103,8 @@ def prepare_model(
 
 def about(digest: str, options: PrepareOptions) -> dict[str, str]:
     """Return the description for a prepared model's seal: everything it depends on."""
-    said = json.dumps([VERSION, digest, dataclasses.asdict(options)], sort_keys=True)
-    return {"key": hashlib.sha256(said.encode()).hexdigest()[:16]}
+    key = json.dumps([VERSION, digest, dataclasses.asdict(options)], sort_keys=True)
+    return {"key": hashlib.sha256(key.encode()).hexdigest()[:16]}
 
 
 def _convert(
@@ -127,7 +127,7 @@ def _convert(
     keep(model.graph, [head.tensor for head in heads.values()])
     manifest = _describe(layout, heads, size, digest, options)
     if manifest.precision == FLOAT16:
-        to_float16(model, [heads[role].tensor for role in layout.peaked if role in heads])
+        to_float16(model, [heads[role].tensor for role in layout.heatmaps if role in heads])
     layers: Sequence[str] = ()
     if manifest.precision == INT8:
         layers = int8.fold_layers(model, [head.tensor for head in heads.values()])
@@ -205,7 +205,7 @@ def _manifest_for(
 ) -> Manifest:
     """Return a manifest for a model without one, CenterNet or not."""
     if not labels:
-        raise ModelError("it doesn't say what its classes are: give it labels")
+        raise ModelError("it doesn't name its classes: set their labels")
     return Manifest(
         layout="prepared",
         input_size=size,

@@ -11,7 +11,7 @@ from centernetd.model import contract, durable, files, sealed, zoo
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import FLOAT32, Manifest
 from centernetd.model.progress import LoggedProgress, Progress
-from centernetd.prepare.apart import prepare_apart
+from centernetd.prepare.isolated import prepare_isolated
 from centernetd.prepare.prepare import PrepareOptions, about
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def resolve(request: Request, progress: Progress | None = None) -> Path:
             log.warning("preparing %s again, because %s", prepared, reason)
         durable.make_way(prepared)
         source = locate(request.path, request.base_dir, request.cache_dir)
-        prepare_apart(source, prepared, options, progress or LoggedProgress())
+        prepare_isolated(source, prepared, options, progress or LoggedProgress())
     return prepared
 
 

@@ -50,12 +50,12 @@ def export(
     with files.naming(weights):
         network, digest = checkpoint.load(weights, arch)
         layout = "multi_pose" if "hps" in network.outputs else "ctdet"
-        said = dataclasses.replace(
+        options = dataclasses.replace(
             _over(options, ARCHITECTURES[arch].usual), layout=layout, input_size=size
         )
         model = trace.to_onnx(network, size)
         del network  # as large as the model
-        return prepare_model(model, digest, output, said, frames)
+        return prepare_model(model, digest, output, options, frames)
 
 
 def _over(options: PrepareOptions, usual: PrepareOptions) -> PrepareOptions:

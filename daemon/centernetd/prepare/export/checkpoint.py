@@ -143,7 +143,7 @@ def _refuse_damaged(content: bytes) -> None:
     except Exception:  # errors of damaged files have no common base
         raise ModelError("not a PyTorch checkpoint, or cut short") from None
     if damaged is not None:
-        raise ModelError(f"it is damaged: the checksum of {damaged} is wrong: get it anew")
+        raise ModelError(f"it is damaged: the checksum of {damaged} is wrong: download it again")
 
 
 def _as_float32(value: Tensor) -> Tensor:

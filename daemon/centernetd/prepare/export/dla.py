@@ -25,9 +25,9 @@ CHANNELS = (16, 32, 64, 128, 256, 512)  # for the six levels, each half the size
 class Block(TwoConvolutions):
     """Two 3x3 convolutions with an addend that comes from the tree."""
 
-    def forward(self, image: Tensor, beside: Tensor) -> Tensor:
-        """Add `beside`, which has the size and channels of the result."""
-        return self.add(image, beside)
+    def forward(self, image: Tensor, addend: Tensor) -> Tensor:
+        """Add `addend`, which has the size and channels of the result."""
+        return self.add(image, addend)
 
 
 class Root(nn.Module):

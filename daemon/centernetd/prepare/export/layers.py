@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from centernetd.prepare.deform import Window, places
+from centernetd.prepare.deform import Window, sampling_positions
 
 
 class Network(nn.Module):
@@ -26,7 +26,7 @@ class Taps(nn.Module):
     tap, all offsets first. See `centernetd.prepare.deform` for the computation.
     """
 
-    WINDOW = Window(taps=(3, 3), begins=(1, 1))
+    WINDOW = Window(taps=(3, 3), pads=(1, 1))
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Taps(nn.Module):
         inputs, rows, columns = (int(length) for length in image.shape[1:])
         offset, modulation = self.conv_offset_mask(image).split([18, 9], dim=1)
         scale, of_taps, of_cells = map(
-            torch.from_numpy, places(self.WINDOW, (rows, columns), (rows, columns))
+            torch.from_numpy, sampling_positions(self.WINDOW, (rows, columns), (rows, columns))
         )
         moved = offset.reshape(-1, 9, 2, rows, columns)
         moved = torch.stack([moved[:, :, 1], moved[:, :, 0]], dim=-1)
@@ -58,17 +58,17 @@ class DeformableConv(Taps):
 
     def forward(self, image: Tensor) -> Tensor:
         """[batch, inputs, rows, columns] to [batch, outputs, rows, columns]."""
-        return functional.conv2d(super().forward(image), self._of_sum(), self.bias)
+        return functional.conv2d(super().forward(image), self._summing_weight(), self.bias)
 
-    def in_two(self) -> nn.Sequential:
+    def split(self) -> nn.Sequential:
         """Return an equivalent pair of layers, the second a plain convolution."""
         outputs, inputs, *_ = self.weight.shape
         taps, total = Taps(inputs), nn.Conv2d(inputs * 9, outputs, 1)
         taps.conv_offset_mask = self.conv_offset_mask
-        total.weight, total.bias = nn.Parameter(self._of_sum()), self.bias
+        total.weight, total.bias = nn.Parameter(self._summing_weight()), self.bias
         return nn.Sequential(taps, total)
 
-    def _of_sum(self) -> Tensor:
+    def _summing_weight(self) -> Tensor:
         return self.weight.reshape(len(self.weight), -1, 1, 1)
 
 
@@ -82,10 +82,10 @@ class TwoConvolutions(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
 
-    def add(self, image: Tensor, beside: Tensor) -> Tensor:
-        """Convolve `image` and add `beside`, which has the size and channels of the result."""
+    def add(self, image: Tensor, addend: Tensor) -> Tensor:
+        """Convolve `image` and add `addend`, which has the size and channels of the result."""
         found = functional.relu(self.bn1(self.conv1(image)))
-        return functional.relu(self.bn2(self.conv2(found)) + beside)
+        return functional.relu(self.bn2(self.conv2(found)) + addend)
 
 
 def head(inputs: int, width: int, outputs: int) -> nn.Module:

@@ -59,10 +59,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Halve the size if the stride is 2."""
-        beside = image if self.downsample is None else self.downsample(image)
+        addend = image if self.downsample is None else self.downsample(image)
         found = functional.relu(self.bn1(self.conv1(image)))
         found = functional.relu(self.bn2(self.conv2(found)))
-        return functional.relu(self.bn3(self.conv3(found)) + beside)
+        return functional.relu(self.bn3(self.conv3(found)) + addend)
 
 
 class PaperBottleneck(Bottleneck):

@@ -72,7 +72,7 @@ def fold(network: nn.Module, pictures: Tensor) -> None:
         network.set_submodule(names[norm], nn.Identity())
     for name, layer in list(network.named_modules()):
         if isinstance(layer, DeformableConv):
-            network.set_submodule(name, layer.in_two())
+            network.set_submodule(name, layer.split())
 
 
 def _pairs(network: nn.Module, pictures: Tensor) -> list[tuple[nn.Module, nn.BatchNorm2d]]:

@@ -48,12 +48,11 @@ def _refusal(network: Network, layout: Layout | None) -> str:
     where = f"its outputs {found} over a grid of {rows}x{columns} cells"
     if layout is not None:
         return (
-            f"{where} don't fit the layout {layout.name}: say which is which with "
-            f"{layout.declaration()}"
+            f"{where} don't fit the layout {layout.name}: identify them with {layout.declaration()}"
         )
     fitting = {layout: layout.select(network) for layout in LAYOUTS.values()}
     choices = [layout.declaration(heads) for layout, heads in fitting.items() if heads]
     if choices:
-        return f"{where} don't tell their layout: declare it, as with {' or '.join(choices)}"
+        return f"{where} don't identify their layout: declare it with {' or '.join(choices)}"
     every = " or ".join(layout.declaration() for layout in LAYOUTS.values())
-    return f"{where} fit none of the layouts as they stand: say which is which with {every}"
+    return f"{where} fit no layout: identify them with {every}"

@@ -85,7 +85,7 @@ class Layout(ABC):
     """One kind of export: how to recognise and read it, and its networks' usual input.
 
     `roles` names the purposes of its outputs, those in `optional` may be missing; the decode looks
-    for peaks in those in `peaked`.
+    for peaks in those in `heatmaps`.
     """
 
     STRIDE: ClassVar[int] = 4  # input pixels per cell, in every network of the family
@@ -93,7 +93,7 @@ class Layout(ABC):
     name: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
     optional: ClassVar[frozenset[str]] = frozenset()
-    peaked: ClassVar[tuple[str, ...]]
+    heatmaps: ClassVar[tuple[str, ...]]
     order: ClassVar[str] = "bgr"
     mean: ClassVar[tuple[float, float, float]] = (0.408, 0.447, 0.470)
     std: ClassVar[tuple[float, float, float]] = (0.289, 0.274, 0.278)
@@ -122,7 +122,7 @@ class Layout(ABC):
 
         They are identified by name, or else by the order of the roles.
         """
-        return self.named(network) or self._fitting(self._by_place(network), network)
+        return self.named(network) or self._fitting(self._by_position(network), network)
 
     def named(self, network: Network) -> Heads | None:
         """Return the outputs that this layout reads, if their names identify them."""
@@ -162,7 +162,7 @@ class Layout(ABC):
         certain = missing <= self.optional and not (missing and set(known) - set(found))
         return found if certain else {}
 
-    def _by_place(self, network: Network) -> Heads:
+    def _by_position(self, network: Network) -> Heads:
         """Match heads by the order of the roles, unless a name contradicts."""
         needed = tuple(role for role in self.roles if role not in self.optional)
         for roles in (self.roles, needed):

@@ -23,7 +23,7 @@ class CenterFace(Layout):
     confidence = 0.4
     nms_iou = 0.3
     roles = ("heat", "scale", "offset", "landmarks")
-    peaked = ("heat",)
+    heatmaps = ("heat",)
     JOINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
     CHANNELS = (1, 2, 2, 10)
 

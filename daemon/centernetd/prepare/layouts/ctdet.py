@@ -19,7 +19,7 @@ class _Maps(Layout):
     omit ``reg`` (``--not_reg_offset``) or predict a size per class (``--cat_spec_wh``).
     """
 
-    peaked: ClassVar[tuple[str, ...]] = ("hm",)
+    heatmaps: ClassVar[tuple[str, ...]] = ("hm",)
 
     def fits(self, shapes: Shapes, grid: tuple[int, int]) -> bool:
         """Compare sizes and channels."""
@@ -75,7 +75,7 @@ class MultiPose(_Maps):
     name = "multi_pose"
     roles = ("hm", "wh", "hps", "reg", "hm_hp", "hp_offset")
     optional = frozenset({"reg", "hm_hp", "hp_offset"})
-    peaked = ("hm", "hm_hp")
+    heatmaps = ("hm", "hm_hp")
 
     def recognises(self, network: Network) -> bool:
         """Recognise it by its names."""

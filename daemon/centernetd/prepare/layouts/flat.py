@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from centernetd.prepare.graph import Graph
 from centernetd.prepare.layouts.base import Heads, Layout, Maps, Network
-from centernetd.prepare.layouts.heatmap import Pooling, broken_first, pooling, scores_of
+from centernetd.prepare.layouts.heatmap import Pooling, nan_first, pooling, scores_of
 
 
 class _Table(Layout):
     """One output [batch, cells, columns]."""
 
     roles = ("table",)
-    peaked = ("table",)
+    heatmaps = ("table",)
     POOLING: Pooling  # how a 3x3 max-pool is used in such an export
 
     def recognises(self, network: Network) -> bool:
@@ -54,7 +54,7 @@ class Flat(_Table):
         table = output.transpose(0, 2, 1)
         scores = table.part(0, classes, axis=1).reshape(0, classes, *network.grid)
         return Maps(
-            broken_first(scores, scores),
+            nan_first(scores, scores),
             size=table.part(classes, classes + 2, axis=1),
             offset=table.part(classes + 2, classes + 4, axis=1),
         )

@@ -35,14 +35,14 @@ def pooling(graph: GraphProto, output: str) -> Pooling:
 def scores_of(network: Network, output: Value, heat: Value) -> Value:
     """Return the scores in `heat`, a part of `output`, adding a sigmoid unless it has one.
 
-    NaN becomes infinity, see `broken_first`.
+    NaN becomes infinity, see `nan_first`.
     """
     if _ends_in_sigmoid(network.model.graph, output.name):
-        return broken_first(heat, heat)
-    return broken_first(heat, heat.then("Sigmoid"))
+        return nan_first(heat, heat)
+    return nan_first(heat, heat.then("Sigmoid"))
 
 
-def broken_first(heat: Value, scores: Value) -> Value:
+def nan_first(heat: Value, scores: Value) -> Value:
     """Set the scores of NaNs in `heat` to infinity.
 
     Depending on the backend, sigmoid, pooling and top-k lose a NaN or spread it. Infinity always

@@ -23,7 +23,9 @@ _SECONDS_TO_DIE = 1.0  # after SIGKILL; longer if a disk hangs
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # handled by the parent only
 
 
-def prepare_apart(source: Path, output: Path, options: PrepareOptions, progress: Progress) -> None:
+def prepare_isolated(
+    source: Path, output: Path, options: PrepareOptions, progress: Progress
+) -> None:
     """Run `prepare` in another process.
 
     Raises
@@ -51,13 +53,13 @@ def prepare_apart(source: Path, output: Path, options: PrepareOptions, progress:
             raise pickle.loads(failure)  # noqa: S301 - created by our own process
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
-        raise StartupError(f"{source}: preparing it was ended by {name}: is memory short?")
+        raise StartupError(f"{source}: preparing it was ended by {name}: out of memory?")
     if process.returncode:
         raise RuntimeError(f"preparing {source} failed")
 
 
 def _start(temporary: Path) -> "subprocess.Popen[bytes]":
-    run = "from centernetd.prepare import apart; apart.main()"
+    run = "from centernetd.prepare import isolated; isolated.main()"
     code = f"import sys; sys.path[:] = {sys.path!r}; {run}"
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited by the child
     try:
