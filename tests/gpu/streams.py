@@ -22,7 +22,7 @@ import yaml
 
 from centernetd.bench.bench_streams import Workload, bench_streams
 from centernetd.bench.load import Load
-from centernetd.cli.bench_streams import show_streams
+from centernetd.cli.bench import show_streams
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (8, 16, 32, 48)

@@ -11,17 +11,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from centernetd.cli.bench import bench
-from centernetd.cli.build import build
 from centernetd.cli.check import check
+from centernetd.cli.daemon import reload, status
 from centernetd.cli.detect import detect
 from centernetd.cli.doctor import doctor
-from centernetd.cli.export import export
-from centernetd.cli.leave import StandardError, StandardOutput, discard_unwritten, leave
+from centernetd.cli.models import build, export, fetch, prepare
 from centernetd.cli.options import Invocation
-from centernetd.cli.prepare import fetch, prepare
-from centernetd.cli.reload import reload
+from centernetd.cli.output import StandardError, StandardOutput, discard_unwritten, leave
 from centernetd.cli.run import run
-from centernetd.cli.status import status
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.service import logs
 

@@ -1,6 +1,7 @@
 """``centernetd bench``: the cost of each stage, and the pipeline's speed against its bound."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -11,9 +12,16 @@ from centernetd.bench.bench import Report
 from centernetd.bench.bench import bench as measure
 from centernetd.bench.bench_gpu import GpuReport, bench_gpu
 from centernetd.bench.bench_streams import Workload, bench_streams
-from centernetd.cli.bench_streams import show_streams
-from centernetd.cli.options import ConfigFile, config_path, parse_size, read_config
+from centernetd.bench.load import Load
+from centernetd.cli.options import ConfigFile, config_path, parse_resolution, read_config
 from centernetd.service import logs
+
+_COLUMNS = ("streams", "frames/s", "lost", "p50", "p99", "halves", "CPU", "MB", "fullest")
+_NOTE = (
+    "Latencies in ms, from decoding to detections: their median, their 99th percentile, and that "
+    "of each half of the run. CPU in ms a frame. Lost frames were dropped; fullest is the part "
+    "with the least time left."
+)
 
 
 def bench(
@@ -42,7 +50,7 @@ def bench(
             status.update(f"measuring {text}")
 
         if streams is not None:
-            workload = Workload(parse_size(size), fps, seconds)
+            workload = Workload(parse_resolution(size), fps, seconds)
             show_streams(bench_streams(config_path(config), _counts(streams), workload, tell))
         elif gpu:
             _show_gpu(bench_gpu(settings, tell))
@@ -61,15 +69,15 @@ def _counts(text: str) -> list[int]:
 def _show(report: Report, title: str | None) -> None:
     table = Table("measured on", "per frame", "frames/s", title=title)
     for stage, seconds in report.costs.items():
-        table.add_row(f"{stage}, alone", _ms(seconds), "")
+        table.add_row(f"{stage}, alone", _cpu_ms(seconds), "")
     table.add_section()
     whole = sum(report.costs.values())
-    table.add_row(f"bound on {report.cores} cores", _ms(whole), f"{report.bound_fps:.1f}")
+    table.add_row(f"bound on {report.cores} cores", _cpu_ms(whole), f"{report.bound_fps:.1f}")
     table.add_row("serial loop", "", f"{report.serial_fps:.1f}")
     table.add_row("pipeline", "", f"{report.pipeline_fps:.1f}")
     table.add_section()
     for size, seconds in report.overhead.items():
-        table.add_row(f"pipeline doing nothing, batch {size}", _ms(seconds), "")
+        table.add_row(f"pipeline doing nothing, batch {size}", _cpu_ms(seconds), "")
     console = Console()
     console.print(table)
     console.print(
@@ -91,5 +99,34 @@ def _show_gpu(report: GpuReport) -> None:
     console.print(f"{ran.backend} in {ran.precision} on {ran.device}, because {report.reason}")
 
 
-def _ms(seconds: float) -> str:
+def _cpu_ms(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms CPU"
+
+
+def show_streams(loads: Iterable[Load]) -> None:
+    """Print a row for each number of streams, once all runs are finished."""
+    table = Table(*_COLUMNS)
+    decoders: set[str] = set()
+    bound = 0.0
+    for load in loads:
+        latency = load.latency
+        table.add_row(
+            str(load.streams),
+            f"{load.inferred_fps:.0f}/{load.asked_fps:.0f}",
+            str(load.dropped),
+            *(_ms(seconds) for seconds in (latency.median, latency.p99)),
+            f"{_ms(latency.early_p99)} {_ms(latency.late_p99)}",
+            f"{load.cpu_per_frame * 1e3:.1f}",
+            f"{load.rss / 1e6:.0f}",
+            f"{load.fullest} {load.busy[load.fullest]:.0%}",
+        )
+        decoders.update(load.decoders)
+        bound = load.bound
+    console = Console()
+    console.print(table)
+    console.print(f"Decoded by {', '.join(sorted(decoders))}. {_NOTE}")
+    console.print(f"p99 may be {_ms(bound)} in the last row: max_frame_age and two batches.")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from centernetd.cli.options import ConfigFile, Json, read_config
-from centernetd.cli.table import print_table
+from centernetd.cli.output import print_table
 from centernetd.commands.check import Probe, StreamSummary, summarize, survey
 from centernetd.commands.check import probe as try_out
 from centernetd.commands.probe import SourceProbe

@@ -12,7 +12,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from centernetd.cli.options import DEFAULT_MODEL, Confidence, InputSize, Json, Model, parse_size
+from centernetd.cli.options import (
+    DEFAULT_MODEL,
+    Confidence,
+    InputSize,
+    Json,
+    Model,
+    parse_resolution,
+)
 from centernetd.commands.detect import Image, Still, find_images, open_detector, save
 from centernetd.errors import SinkError
 from centernetd.flow import Detections
@@ -42,7 +49,7 @@ def detect(
     """Detect in still images."""
     paths = find_images(images)
     failed = False
-    size = parse_size(input_size) if input_size else None
+    size = parse_resolution(input_size) if input_size else None
     with open_detector(model or DEFAULT_MODEL, size, backend.value, confidence) as detector:
         for still in _with_progress(detector.run(paths), len(paths)):
             failed |= still.image is None

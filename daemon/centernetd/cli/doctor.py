@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from centernetd.cli.leave import leave
 from centernetd.cli.options import ConfigFile, Json, Url
-from centernetd.cli.table import print_table
+from centernetd.cli.output import leave, print_table
 from centernetd.doctor.bundle import bundle
 from centernetd.doctor.doctor import examine
 from centernetd.doctor.finding import Level

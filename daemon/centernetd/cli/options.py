@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,6 @@ import typer
 
 from centernetd.config import Config, load
 from centernetd.errors import ConfigError
-from centernetd.model.manifest import FLOAT16, FLOAT32, INT8
 from centernetd.service import logs
 
 _DEFAULT_CONFIG = Path("config.yaml")
@@ -40,30 +38,6 @@ Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Where the daemon answers, as http://HOST:PORT."),
 ]
-
-
-class Precision(str, Enum):
-    """Precisions a network may compute in."""
-
-    FLOAT32 = FLOAT32
-    FLOAT16 = FLOAT16
-    INT8 = INT8
-
-
-PrecisionOption = Annotated[
-    Precision | None, typer.Option("--precision", help="What the network computes in.")
-]
-
-CalibrateOption = Annotated[
-    str | None,
-    typer.Option("--calibrate", metavar="VIDEO", help="For int8: a video such as it will see."),
-]
-
-
-def refuse_half_of_int8(precision: Precision | None, video: str | None) -> None:
-    """Refuse a video without int8. Int8 without a video is valid for a model already in int8."""
-    if video is not None and precision is not Precision.INT8:
-        raise typer.BadParameter("--calibrate is for --precision int8")
 
 
 def read_config(path: Path | None, base_dir: Path | None = None) -> Config:
@@ -96,7 +70,7 @@ def config_path(path: Path | None) -> Path:
     return path
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_resolution(text: str) -> tuple[int, int]:
     """Parse ``HxW``, such as 512x512."""
     match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if match is None:
@@ -121,14 +95,4 @@ Model = Annotated[
 ]
 Confidence = Annotated[
     float | None, typer.Option(min=0, max=1, help="The lowest score; else the model's.")
-]
-
-Three = tuple[float, float, float]
-Mean = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
-Std = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
-Order = Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")]
-Resize = Annotated[str | None, typer.Option(help="letterbox or stretch.")]
-Labels = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
 ]

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from centernetd.cli.leave import leave
 from centernetd.cli.options import (
     DEFAULT_MODEL,
     Confidence,
@@ -20,6 +19,7 @@ from centernetd.cli.options import (
     Model,
     read_config,
 )
+from centernetd.cli.output import leave
 from centernetd.commands.find import find_sources
 from centernetd.commands.progress import FileProgress
 from centernetd.config import Config, from_sources

@@ -1,9 +1,13 @@
-"""Ending the process: flushes output, and can bypass the interpreter's shutdown."""
+"""Standard output and error: tables, masked secrets, and ending the process."""
 
 import logging
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TextIO
+
+from rich.console import Console
+from rich.table import Table
 
 from centernetd.errors import StartupError
 from centernetd.service import logs
@@ -76,3 +80,19 @@ def _told(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return error
     return StartupError(f"standard output can't be written: {error.strerror}")
+
+
+_WIDE = 1000  # for files and pipes, which need no wrapping
+
+
+def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print ``rows`` in aligned columns; on a terminal, long cells are wrapped."""
+    table = Table(*heading, box=None, padding=(0, 3, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else _WIDE
+    console = Console(width=width, markup=False, highlight=False, emoji=False, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())

@@ -1,0 +1,29 @@
+"""``centernetd status`` and ``centernetd reload``: what is asked of a running daemon."""
+
+import typer
+
+from centernetd.cli.options import ConfigFile, Json, Url, config_path
+from centernetd.cli.output import print_table
+from centernetd.commands.reload import reload as ask_to_reload
+from centernetd.commands.status import HEADING, find_daemon, headline, read, rows
+from centernetd.config import storage_root_of
+
+
+def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
+    """Show what a running daemon does; the exit code is 1 where it is not healthy."""
+    body = find_daemon(config, url).page("/status")
+    document = read(body)
+    if as_json:
+        print(body, end="")
+    else:
+        print(headline(document))
+        print_table(HEADING, rows(document))
+    raise typer.Exit(int(not document["healthy"]))
+
+
+def reload(config: ConfigFile = None) -> None:
+    """Have the running daemon read its configuration again, and wait for the outcome.
+
+    Streams and defaults are followed stream by stream; any other change needs a restart.
+    """
+    print(ask_to_reload(storage_root_of(config_path(config))))

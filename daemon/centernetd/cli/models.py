@@ -1,0 +1,246 @@
+"""The commands that make models ready: fetch, export, prepare and build."""
+
+import dataclasses
+import json
+import time
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from centernetd.cli.options import InputSize, parse_resolution
+from centernetd.commands.build import build as build_plan
+from centernetd.commands.calibrate import Make
+from centernetd.commands.calibrate import calibrate as calibrate_on
+from centernetd.commands.progress import PhasesBar
+from centernetd.config import cache_dir
+from centernetd.config.values import parse_size
+from centernetd.model import labels as label_sets
+from centernetd.model import manifest as manifests
+from centernetd.model import zoo
+from centernetd.model.manifest import FLOAT16, FLOAT32, INT8, Manifest
+from centernetd.plan import Profile
+from centernetd.prepare.export import export as export_checkpoint
+from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.layouts import LAYOUTS
+from centernetd.prepare.prepare import PrepareOptions
+from centernetd.prepare.prepare import prepare as prepare_model
+from centernetd.run.loading import find_gpu
+
+
+class Precision(str, Enum):
+    """Precisions a network may compute in."""
+
+    FLOAT32 = FLOAT32
+    FLOAT16 = FLOAT16
+    INT8 = INT8
+
+
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="What the network computes in.")
+]
+
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option("--calibrate", metavar="VIDEO", help="For int8: a video such as it will see."),
+]
+
+
+def refuse_half_of_int8(precision: Precision | None, video: str | None) -> None:
+    """Refuse a video without int8. Int8 without a video is valid for a model already in int8."""
+    if video is not None and precision is not Precision.INT8:
+        raise typer.BadParameter("--calibrate is for --precision int8")
+
+
+Three = tuple[float, float, float]
+Mean = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
+Std = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
+Order = Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")]
+Resize = Annotated[str | None, typer.Option(help="letterbox or stretch.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
+]
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The export, or --show's.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT.onnx", help="The prepared model.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the manifest of a prepared model.")
+    ] = False,
+    layout: Annotated[
+        str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; else told from the outputs.")
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="What an output is for, as hm=537; repeat it."),
+    ] = None,
+    input_size: InputSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    resize: Resize = None,
+    labels: Labels = None,
+    confidence: Annotated[float | None, typer.Option(help="The default threshold.")] = None,
+    nms_iou: Annotated[
+        float | None, typer.Option(help="Drop boxes that overlap a better one by more.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Detections of a frame.")] = None,
+    precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+) -> None:
+    """Make an ONNX export ready to run.
+
+    Takes any network of the CenterNet family; pre- and post-processing become part of it.
+    """
+    if show == (output is not None):
+        raise typer.BadParameter("give either -o OUT.onnx or --show")
+    if output is None:
+        print(json.dumps(dataclasses.asdict(manifests.read(source)), indent=2))
+        return
+    options = PrepareOptions(
+        layout=layout,
+        heads=tuple(map(_role_and_name, head or ())),
+        input_size=parse_resolution(input_size) if input_size else None,
+        order=order,
+        mean=mean,
+        std=std,
+        resize=resize,
+        labels=label_sets.find(labels) if labels else None,
+        confidence=confidence,
+        nms_iou=nms_iou,
+        top_k=top_k,
+        precision=precision.value if precision else None,
+    )
+    refuse_half_of_int8(precision, calibrate)
+    write(partial(prepare_model, source), output, options, calibrate)
+
+
+def write(make: Make, output: Path, options: PrepareOptions, video: str | None) -> None:
+    """Have ``make`` write a prepared model, calibrated on ``video`` if given; print a summary."""
+    if video is None:
+        print(_summary(output, make(output, options, ())))
+        return
+    with PhasesBar(Console(stderr=True)) as bar:
+        done = calibrate_on(make, output, options, video, bar)
+    print(_summary(output, done.manifest))
+    print(done)
+
+
+def _summary(output: Path, manifest: Manifest) -> str:
+    height, width = manifest.input_size
+    return (
+        f"{output}: {manifest.layout}, input {height}x{width}, {manifest.resize}, "
+        f"{len(manifest.labels)} classes, up to {manifest.top_k} detections, {manifest.precision}"
+    )
+
+
+def _role_and_name(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not (role and equals and name):
+        raise typer.BadParameter(f"--head {text}: write ROLE=NAME, as in hm=537")
+    return role, name
+
+
+def export(
+    arch: Annotated[str, typer.Option(metavar="ARCH", help=f"{', '.join(ARCHITECTURES)}.")],
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="The checkpoint.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The prepared model.")
+    ],
+    input_size: InputSize = None,
+    labels: Labels = None,
+    mean: Mean = None,
+    std: Std = None,
+    order: Order = None,
+    resize: Resize = None,
+    precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+) -> None:
+    """Make a PyTorch checkpoint ready to run.
+
+    Classes, joints and the width of the heads are read from the checkpoint. Needs PyTorch.
+    """
+    if arch not in ARCHITECTURES:
+        raise typer.BadParameter(f"--arch {arch}: there are {', '.join(ARCHITECTURES)}")
+    options = PrepareOptions(
+        input_size=parse_resolution(input_size) if input_size else None,
+        order=order,
+        mean=mean,
+        std=std,
+        resize=resize,
+        labels=label_sets.find(labels) if labels else None,
+        precision=precision.value if precision else None,
+    )
+    refuse_half_of_int8(precision, calibrate)
+    write(partial(export_checkpoint, arch, weights), output, options, calibrate)
+
+
+def build(
+    model: Annotated[str, typer.Argument(help="A built-in name or an ONNX file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PLAN", help="The plan; PLAN.json goes by it.")
+    ],
+    precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+    batch: Annotated[
+        tuple[int, int, int], typer.Option(metavar="MIN OPT MAX", help="Frames in a batch.")
+    ] = (1, 8, 8),
+    workspace: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The most GPU memory to work in, as 2GB.")
+    ] = None,
+) -> None:
+    """Build the TensorRT plan of a model, for the GPU of this box.
+
+    An export is built in float16, and a prepared model in what it is in, unless told otherwise.
+    """
+    refuse_half_of_int8(precision, calibrate)
+    started = time.monotonic()
+    with PhasesBar(Console(stderr=True)) as bar:
+        plan, calibrated = build_plan(
+            model,
+            output,
+            _profile(batch),
+            precision.value if precision else None,
+            calibrate,
+            _bytes(workspace) if workspace else None,
+            lambda: find_gpu(0),
+            bar,
+        )
+    if calibrated is not None:
+        print(calibrated)
+    found = plan.fingerprint
+    print(
+        f"{plan.path}: {found.flavour} {found.version}, {found.precision}, batches of "
+        f"{found.profile}, {len(plan.content) / 1e6:.1f} MB, "
+        f"built in {time.monotonic() - started:.1f} s"
+    )
+
+
+def _profile(batch: tuple[int, int, int]) -> Profile:
+    if not 1 <= batch[0] <= batch[1] <= batch[2]:
+        raise typer.BadParameter("--batch takes three sizes from 1 on that don't fall, as 1 4 8")
+    return Profile(*batch)
+
+
+def _bytes(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--workspace: {error}") from None
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="A built-in model, such as centerface.")],
+) -> None:
+    """Download a built-in model.
+
+    The daemon itself never downloads anything.
+    """
+    print(zoo.fetch(name, cache_dir()))
