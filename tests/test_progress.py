@@ -31,7 +31,7 @@ def test_shows_what_is_done_with_by_the_slowest_sink() -> None:
     lane.ledger.drop(StageName.EVENTS, Reason.UNWANTED, 3)
     lane.skip()
     shown, console = screen(terminal=True)
-    with FileProgress([lane], console):
+    with FileProgress(lambda: [lane], console):
         pass
     lines = [line for line in shown.getvalue().splitlines() if "fps" in line]
     assert re.search(r"gate .* 4/10 .* fps", lines[-1]), lines[-1]
@@ -39,12 +39,12 @@ def test_shows_what_is_done_with_by_the_slowest_sink() -> None:
 
 def test_nothing_is_drawn_off_a_terminal() -> None:
     shown, console = screen(terminal=False)
-    with FileProgress([open_lane()], console) as progress:
+    with FileProgress(lambda: [open_lane()], console) as progress:
         progress.update()
     assert shown.getvalue() == ""
 
 
-@pytest.mark.parametrize("bar", [lambda console: FileProgress([open_lane()], console), PhasesBar])
+@pytest.mark.parametrize("bar", [lambda console: FileProgress(list, console), PhasesBar])
 def test_what_is_printed_meanwhile_stays_on_stdout(
     bar: Callable[[Console], FileProgress | PhasesBar], capsys: pytest.CaptureFixture[str]
 ) -> None:

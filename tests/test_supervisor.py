@@ -15,9 +15,9 @@ from centernetd.flow import Reason, Result, StageName
 from centernetd.inference.detector import Detector
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import supervisor as supervising
-from centernetd.run.fleet import Fleet
 from centernetd.run.reload import Reloader
-from centernetd.run.stop import Patience
+from centernetd.run.stop import Deadlines
+from centernetd.run.streams import Streams
 from centernetd.run.supervisor import Supervisor
 from centernetd.service.notify import Notifier
 from centernetd.service.service import Service
@@ -178,7 +178,7 @@ def test_nothing_is_made_before_the_run(house: House) -> None:
 
 
 def test_a_stop_drops_what_an_encoder_is_behind_with(house: House) -> None:
-    house.patch.setattr(supervising, "ORDERLY", Patience(0.5, 0.5, 0.6, PATIENCE))
+    house.patch.setattr(supervising, "ORDERLY", Deadlines(0.5, 0.5, 0.6, PATIENCE))
     write, stopped = Recorder.write, threading.Event()
 
     def behind(recorder: Recorder, result: Result) -> Outcome:
@@ -351,7 +351,7 @@ def test_a_fault_in_a_sink_stays_in_its_stream(
 
 @pytest.mark.parametrize(
     ("where", "what"),
-    [(Fleet, "look"), (Reloader, "look"), (Service, "tick"), (Fleet, "start")],
+    [(Streams, "look"), (Reloader, "look"), (Service, "tick"), (Streams, "start")],
 )
 def test_a_fault_anywhere_is_raised_after_the_stop(house: House, where: type, what: str) -> None:
     def break_it() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from centernetd.config import load
 from centernetd.flow import Lane, Result, StageName
-from centernetd.run import fleet
+from centernetd.run import streams as streams_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.events import EventLog
 from centernetd.sink.stage import Outcome, SinkStage
@@ -128,7 +128,7 @@ def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A recording that hangs is left behind; the stream runs on with new threads."""
-    monkeypatch.setattr(fleet, "PATIENCE", 0.5)
+    monkeypatch.setattr(streams_module, "END_TIMEOUT", 0.5)
     run, let_go = SinkStage.run, threading.Event()
     hung: list[SinkStage] = []
 

@@ -7,7 +7,7 @@ import pytest
 
 from centernetd.config import load
 from centernetd.flow import Result, StageName, StorageStatus
-from centernetd.run import crew
+from centernetd.run import stream as stream_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import service
 from centernetd.service.health import Progress, StreamView, health
@@ -26,7 +26,7 @@ FRAMES = 100  # four seconds of a live stream
 def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("CACHE_DIRECTORY", str(CACHE))
-    monkeypatch.setattr(crew, "HUNG_AFTER", 0.5)
+    monkeypatch.setattr(stream_module, "HUNG_AFTER", 0.5)
     clips.count(tmp_path / "clip.mp4", FRAMES)
     stream = {"source": "clip.mp4", "events": {"when": "always"}}
     streams = {

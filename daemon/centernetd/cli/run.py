@@ -145,7 +145,7 @@ def _run(
     only_files = all(stream.from_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
     try:
-        with FileProgress(supervisor.lanes, console) as progress:
+        with FileProgress(lambda: supervisor.lanes, console) as progress:
 
             def on_tick() -> None:
                 progress.update()

@@ -21,7 +21,7 @@ from centernetd.flow import EVERYTHING, Detections, Frame, Result, StreamStatus
 from centernetd.flow.lane import MOST_WAITING
 from centernetd.inference.detector import Detector
 from centernetd.inference.wanted import Wanted, wanted_by
-from centernetd.run.pipeline import LIVE_DEPTH, LOSSLESS_BYTES
+from centernetd.run.stream import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.recording import LARGEST_PREROLL
 from centernetd.sink.stage import SinkContext

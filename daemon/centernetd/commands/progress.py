@@ -1,7 +1,7 @@
 """Progress bars: of a run over files, and of work that proceeds in phases."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from rich.console import Console
 from rich.progress import (
@@ -25,7 +25,8 @@ class FileProgress:
     opened the context.
     """
 
-    def __init__(self, lanes: Sequence[Lane], console: Console) -> None:
+    def __init__(self, lanes: Callable[[], Iterable[Lane]], console: Console) -> None:
+        """Show what ``lanes`` returns, at each update."""
         self._lanes = lanes
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -49,7 +50,7 @@ class FileProgress:
     def update(self) -> None:
         """Redraw from the lanes' books."""
         seconds = max(1e-3, time.monotonic() - self._started_at)
-        for lane in self._lanes:
+        for lane in self._lanes():
             done = _done(lane.ledger.read())
             self._bar.update(
                 self._task(lane.name),

@@ -10,11 +10,10 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 
-from centernetd.config import Config, StreamConfig
+from centernetd.config import Config
 from centernetd.config.config import difference
 from centernetd.errors import CenternetdError
-from centernetd.run.fleet import Fleet
-from centernetd.run.pipeline import StreamStages
+from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.storage import Storage
@@ -64,7 +63,7 @@ class ReloadStatus:
 
 
 class Reloader:
-    """Rereads the configuration on request and applies it to the fleet, one reload at a time.
+    """Rereads the configuration on request and applies it to the streams, one reload at a time.
 
     Everything is checked before anything changes: a configuration that can't be applied is
     refused as a whole. The result is published in the storage root's lock file, where
@@ -76,8 +75,7 @@ class Reloader:
         config: Config,
         reread: Callable[[], Config] | None,
         asked: Callable[[], bool],
-        fleet: Fleet,
-        make_stages: Callable[[StreamConfig], StreamStages],
+        streams: Streams,
         keeper: Housekeeping,
         service: Service,
         storage: Storage,
@@ -86,32 +84,31 @@ class Reloader:
         self._config = config
         self._reread = reread
         self._asked = asked
-        self._fleet = fleet
-        self._make_stages = make_stages
+        self._streams = streams
         self._keeper = keeper
         self._service = service
         self._storage = storage
-        self._says = ReloadStatus.of_this_process(follows=reread is not None)
-        self._say(self._says)
+        self._status = ReloadStatus.of_this_process(follows=reread is not None)
+        self._publish(self._status)
 
     def look(self) -> None:
         """Begin a requested reload, or finish a completed one; called about twice per second."""
-        if self._under_way and self._fleet.settled:
+        if self._under_way and self._streams.settled:
             self._end(self._config.sha256)
         if self._reread is not None and not self._under_way and self._asked():
             self._begin(self._reread)
 
     @property
     def _under_way(self) -> bool:
-        return self._says.begun > self._says.ended
+        return self._status.begun > self._status.ended
 
     def _begin(self, reread: Callable[[], Config]) -> None:
         self._service.reloading()
-        self._say(replace(self._says, begun=self._says.begun + 1, outcome="", refusal=""))
+        self._publish(replace(self._status, begun=self._status.begun + 1, outcome="", refusal=""))
         try:
             config = reread()
             change = difference(self._config, config)
-            self._fleet.follow(change, config.streams, self._make_stages)
+            self._streams.follow(change, config.streams)
         except CenternetdError as error:
             log.error("the configuration is not followed, nothing has changed: %s", error)  # noqa: TRY400
             self._end(None, str(error))
@@ -119,14 +116,14 @@ class Reloader:
         self._config = config
         self._keeper.follow(config.streams.values())
         log.info("following the configuration: %s", change)
-        self._say(replace(self._says, outcome=str(change)))
+        self._publish(replace(self._status, outcome=str(change)))
 
     def _end(self, sha256: str | None, refusal: str = "") -> None:
         self._service.reloaded(sha256)
-        self._say(replace(self._says, ended=self._says.begun, refusal=refusal))
+        self._publish(replace(self._status, ended=self._status.begun, refusal=refusal))
 
-    def _say(self, status: ReloadStatus) -> None:
-        self._says = status
+    def _publish(self, status: ReloadStatus) -> None:
+        self._status = status
         self._storage.say(status.to_text())
 
 

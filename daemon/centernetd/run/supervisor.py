@@ -15,17 +15,11 @@ from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines import Choice, Engine, choose_backend
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.model.progress import LoggedProgress
-from centernetd.run.fleet import Fleet
 from centernetd.run.loading import ModelChoice, Sizes, load_detector, sizes_for
-from centernetd.run.pipeline import (
-    LOSSLESS_BYTES,
-    StreamStages,
-    Surroundings,
-    make_lane,
-    make_stages,
-)
 from centernetd.run.reload import Reloader
-from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, shut_down
+from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, stop_in_order
+from centernetd.run.stream import LOSSLESS_BYTES, Context, Stream, make_lane, make_stream
+from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.service.status import EngineStatus
 from centernetd.sink.housekeeping import Housekeeping
@@ -34,33 +28,33 @@ from centernetd.sink.storage import Storage
 log = logging.getLogger(__name__)
 
 _TICK = 0.5
-_INFERENCE = ("feed", "harvest")  # the two threads around the engine
+_FEED, _HARVEST = "feed", "harvest"  # the two threads around the engine
 
 
 @dataclass(frozen=True)
-class Crew:
-    """What is running: inference with its threads, and the streams with theirs."""
+class _Parts:
+    """What a run consists of."""
 
-    stage: InferenceStage
-    inference: Sequence[Worker]
-    fleet: Fleet
-    reloader: Reloader
+    service: Service
     keeper: Housekeeping
     engine: EngineStatus
+    inference: InferenceStage
+    workers: Sequence[Worker]
+    streams: Streams
+    reloader: Reloader
 
     @property
     def alive(self) -> bool:
         """Whether any thread is still running."""
-        return any(worker.alive for worker in (*self.inference, *self.fleet.threads))
+        return any(worker.alive for worker in (*self.workers, *self.streams.threads))
 
 
 class Supervisor:
     """Builds the stages, owns every thread, and stops them in order.
 
     The main thread calls `run` and then only waits, so that signals are handled promptly.
-    ``lanes`` holds the streams' lanes from the beginning of the run. ``started_at`` is the
-    monotonic time at which all stages were running; ``left_behind`` names the threads that could
-    not be stopped.
+    ``started_at`` is the monotonic time at which all stages were running; ``left_behind`` names
+    the threads that could not be stopped.
     """
 
     def __init__(
@@ -77,11 +71,11 @@ class Supervisor:
         self._config = config
         self._meters = meters
         self._reread = reread
-        self.lanes: list[Lane] = []
         # Set in signal handlers, which must not wait for any lock, not even an Event's.
         self._asked_to_stop = self._asked_to_reload = False
-        self._warm = threading.Event()
         self._bell = Bell()
+        self._warm = threading.Event()
+        self._lanes: Callable[[], list[Lane]] = list
         self._failed: Worker | None = None
         self.started_at = 0.0
         self.left_behind: list[str] = []
@@ -97,17 +91,22 @@ class Supervisor:
         CenternetdError
             If the daemon can't start, or a stage fails that everything depends on.
         """
-        with ExitStack() as house:
+        with ExitStack() as stack:
             try:
-                service, crew = self._build(house)
+                parts = self._build(stack)
             except StoppedError:
                 return 0
-            try:
-                if self._warm_up(crew):
-                    self._start(crew, service)
-                    self._watch(crew, service, on_tick)
-            finally:
-                self._end(crew, service)
+            stack.callback(self._end, parts)
+            self._warm_up(parts)
+            if not self._must_stop():
+                self._start(parts)
+            while parts.alive and not self._must_stop():
+                parts.streams.look()
+                parts.reloader.look()
+                parts.keeper.look()
+                parts.service.tick()
+                on_tick()
+                self._bell.wait(_TICK)
         return self._outcome()
 
     def stop(self) -> None:
@@ -120,75 +119,78 @@ class Supervisor:
         self._asked_to_reload = True
         self._bell.ring()
 
-    def _build(self, house: ExitStack) -> tuple[Service, Crew]:
-        """Build everything that runs; ``house`` closes what must be closed."""
-        config, streams, ready = self._config, self._config.streams, threading.Condition()
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes of the running and ending streams."""
+        return self._lanes()
+
+    @property
+    def engine_failed(self) -> bool:
+        """Whether the engine failed while running; any call to the GPU may then hang."""
+        return self._failed is not None and isinstance(self._failed.error, EngineError)
+
+    def _build(self, stack: ExitStack) -> _Parts:
+        """Build everything that runs; ``stack`` closes what must be closed."""
+        config, configs = self._config, self._config.streams
         choice = choose_backend(config.engine.backend)
         sizes = sizes_for(choice.backend, config.batching.max_size)
-        budget = Budget(LOSSLESS_BYTES)
-        self.lanes += [make_lane(stream, sizes, ready, budget) for stream in streams.values()]
+        ready, budget = threading.Condition(), Budget(LOSSLESS_BYTES)
+        lanes = [make_lane(stream, sizes, ready, budget) for stream in configs.values()]
+        self._lanes = lambda: lanes
         storage = Storage(config.storage_root)
-        service = house.enter_context(Service(config, self.lanes, storage.status))
-        meters = self._meters or service.meters
+        service = stack.enter_context(Service(config, lanes, storage.status))
         service.starting("loading the model")
-        keeping = Housekeeping(storage, config.storage, streams.values(), lambda: self._must_stop)
-        keeper = house.enter_context(keeping)
-        detector = self._load(house, service, choice, sizes)
-        around = Surroundings(detector.manifest, storage, meters)
-        stages = [make_stages(streams[lane.name], lane, around) for lane in self.lanes]
-        wanted = {made.lane: made.wanted for made in stages}
-        batching = Batching(sizes.max_batch, config.batching.max_delay)
-        beat = service.progress.beat
-        inference = InferenceStage(detector, wanted, ready, batching, meters, beat, sizes.slots)
-        fleet = Fleet(self.lanes, stages, inference, self._worker, service)
+        keeper = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
+        stack.enter_context(keeper)
+        detector = self._load(stack, service, choice, sizes)
+        context = Context(detector.manifest, storage, self._meters or service.meters)
 
-        def make_anew(stream: StreamConfig) -> StreamStages:
-            lane = make_lane(stream, sizes, ready, budget)
-            try:
-                return make_stages(stream, lane, around)
-            except Exception:
-                lane.close()  # returns its share of the budget
-                raise
+        def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
+            lane = lane or make_lane(stream, sizes, ready, budget)
+            return make_stream(stream, lane, context, self._worker)
 
-        reloader = Reloader(
-            config, self._reread, self._take_reload, fleet, make_anew, keeper, service, storage
+        made = [make(configs[lane.name], lane) for lane in lanes]
+        inference = InferenceStage(
+            detector,
+            {stream.lane: stream.wanted for stream in made},
+            ready,
+            Batching(sizes.max_batch, config.batching.max_delay),
+            context.meters,
+            service.progress.beat,
+            sizes.slots,
         )
-        ran = detector.engine.info
-        layout = detector.manifest.layout
-        engine = EngineStatus(ran.backend, ran.precision, ran.device, layout, choice.reason)
-        runs = (lambda: self._feed(inference), inference.harvest)
-        workers = [self._worker(name, run) for name, run in zip(_INFERENCE, runs, strict=True)]
-        return service, Crew(inference, workers, fleet, reloader, keeper, engine)
+        feed = self._worker(_FEED, lambda: self._feed(inference))
+        workers = [feed, self._worker(_HARVEST, inference.harvest)]
+        streams = Streams(made, make, inference, service)
+        self._lanes = lambda: streams.lanes
+        asked, reread = self._take_reload, self._reread
+        reloader = Reloader(config, reread, asked, streams, keeper, service, storage)
+        engine = _engine_status(detector, choice)
+        return _Parts(service, keeper, engine, inference, workers, streams, reloader)
 
-    def _load(self, house: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
+    def _load(self, stack: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
-        house.callback(pool.shutdown, wait=False)
-        progress = LoggedProgress(service.starting, lambda: self._must_stop)
+        stack.callback(pool.shutdown, wait=False)
+        progress = LoggedProgress(service.starting, self._must_stop)
         model = ModelChoice.of(self._config)
         detector = load_detector(model, choice, sizes, pool, progress, service.meters)
-        house.callback(self._close, detector.engine)
+        stack.callback(self._close, detector.engine)
         return detector
 
     def _close(self, engine: Engine) -> None:
         """Close ``engine``, unless a thread hangs in it: freeing what it uses would crash."""
-        if not set(_INFERENCE) & set(self.left_behind):
+        if not {_FEED, _HARVEST} & set(self.left_behind):
             engine.close()
 
-    def _warm_up(self, crew: Crew) -> bool:
-        """Allocate every thread and warm inference up; return whether to continue."""
-        for worker in crew.inference:
+    def _warm_up(self, parts: _Parts) -> None:
+        """Allocate every thread, and warm inference up unless the run must stop."""
+        for worker in parts.workers:
             worker.prepare()
-        crew.fleet.prepare()
-        for worker in crew.inference:
+        parts.streams.prepare()
+        for worker in parts.workers:
             worker.start()
-        while not self._warm.is_set() and not self._must_stop:
+        while not self._warm.is_set() and not self._must_stop():
             self._bell.wait()
-        return not self._must_stop
-
-    def _start(self, crew: Crew, service: Service) -> None:
-        crew.fleet.start()
-        self.started_at = time.monotonic()
-        service.running(crew.engine, lambda: crew.stage.slots_busy)
 
     def _feed(self, inference: InferenceStage) -> None:
         inference.warm_up()
@@ -196,7 +198,16 @@ class Supervisor:
         self._bell.ring()
         inference.feed()
 
-    @property
+    def _start(self, parts: _Parts) -> None:
+        parts.streams.start()
+        self.started_at = time.monotonic()
+        parts.service.running(parts.engine, lambda: parts.inference.slots_busy)
+
+    def _end(self, parts: _Parts) -> None:
+        parts.service.stopping()
+        deadlines = WITHOUT_ENGINE if self.engine_failed else ORDERLY
+        self.left_behind = stop_in_order(parts.workers, parts.streams, deadlines)
+
     def _must_stop(self) -> bool:
         return self._asked_to_stop or self._failed is not None
 
@@ -215,26 +226,6 @@ class Supervisor:
             self._failed = self._failed or worker
         self._bell.ring()
 
-    def _watch(self, crew: Crew, service: Service, on_tick: Callable[[], None]) -> None:
-        """Supervise until there is nothing left to do, or a reason to stop."""
-        while crew.alive and not self._must_stop:
-            crew.fleet.look()
-            crew.reloader.look()
-            crew.keeper.look()
-            service.tick()
-            on_tick()
-            self._bell.wait(_TICK)
-
-    def _end(self, crew: Crew, service: Service) -> None:
-        service.stopping()
-        patience = WITHOUT_ENGINE if self.engine_failed else ORDERLY
-        self.left_behind = shut_down(crew.inference, crew.fleet, patience)
-
-    @property
-    def engine_failed(self) -> bool:
-        """Whether the engine failed while running; any call to the GPU may then hang."""
-        return self._failed is not None and isinstance(self._failed.error, EngineError)
-
     def _outcome(self) -> int:
         if self._failed is not None:
             error = self._failed.error
@@ -246,6 +237,12 @@ class Supervisor:
         if self._asked_to_stop:
             return 0
         return int(any(_went_wrong(lane) for lane in self.lanes))
+
+
+def _engine_status(detector: Detector, choice: Choice) -> EngineStatus:
+    ran = detector.engine.info
+    layout = detector.manifest.layout
+    return EngineStatus(ran.backend, ran.precision, ran.device, layout, choice.reason)
 
 
 def _went_wrong(lane: Lane) -> bool:

@@ -1,4 +1,4 @@
-"""The watch over captures and sinks: lost threads are replaced, hung sinks told."""
+"""The watch over captures and sinks: lost threads are replaced, hung sinks reported."""
 
 import threading
 import time
@@ -11,9 +11,7 @@ from centernetd.capture.stage import CaptureStage
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.flow import Backpressure, Lane, StageName, Worker
 from centernetd.inference.wanted import Wanted
-from centernetd.run.crew import HUNG_AFTER, MOST_LOST, StreamCrew
-from centernetd.run.pipeline import StreamStages
-from centernetd.service.health import StreamView
+from centernetd.run.stream import HUNG_AFTER, MOST_LOST, Stream
 from centernetd.sink.stage import SinkStage
 from tests.fakes import PATIENCE, wait_until
 
@@ -45,22 +43,25 @@ class FakeSink:
         """Never started here."""
 
 
-def stages_around(
-    lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, FakeSink]
-) -> StreamStages:
-    """Return what a crew is made of."""
-    return StreamStages(
-        stream=StreamConfig(lane.name, SourceUri("rtsp://192.0.2.1/s")),
-        lane=lane,
-        wanted=Wanted(0.4, None, ()),
-        capture=cast(CaptureStage, capture),
-        sinks={name: cast(SinkStage, sink) for name, sink in sinks.items()},
-        stop=threading.Event(),
+def make_worker(name: str, run: Callable[[], None]) -> Worker:
+    return Worker(name, run, lambda _: None)
+
+
+def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, FakeSink]) -> Stream:
+    """Return a stream of these stages."""
+    return Stream(
+        StreamConfig(lane.name, SourceUri("rtsp://192.0.2.1/s")),
+        lane,
+        Wanted(0.4, None, ()),
+        cast(CaptureStage, capture),
+        {name: cast(SinkStage, sink) for name, sink in sinks.items()},
+        threading.Event(),
+        make_worker,
     )
 
 
 class House:
-    """A crew of one stream."""
+    """A stream, every capture of which hangs."""
 
     def __init__(self) -> None:
         self.capture = FakeCapture()
@@ -74,27 +75,22 @@ class House:
             sinks=[StageName.RECORD, StageName.EVENTS],
         )
         sinks = {StageName.RECORD: self.record, StageName.EVENTS: self.events}
-        stages = stages_around(self.lane, self.capture, sinks)
-        self.crew = StreamCrew(stages, self._make)
-        self.crew.look()
-
-    @staticmethod
-    def _make(name: str, run: Callable[[], None]) -> Worker:
-        return Worker(name, run, lambda _: None)
+        self.stream = make_stream(self.lane, self.capture, sinks)
+        self.stream.look()
 
     @property
     def lost_threads(self) -> int:
         return self.lane.status.lost_threads
 
     def lose(self, started: int) -> None:
-        """Lose the thread that reads; so many have been started then."""
+        """Lose the thread that reads; once that many have been started."""
         wait_until(lambda: len(self.capture.gates) == started)
         self.capture.lost = True
-        self.crew.look()
+        self.stream.look()
 
     def come_back(self, number: int) -> None:
         """Let a thread return."""
-        thread = self.crew.captures[number]
+        thread = self.stream.captures[number]
         self.capture.gates[number].set()
         assert thread.join(time.monotonic() + PATIENCE)
 
@@ -108,29 +104,29 @@ def house() -> Iterator[House]:
 
 
 def test_a_lost_thread_is_replaced_and_counted_until_it_returns(house: House) -> None:
-    house.crew.look()
-    assert (len(house.crew.captures), house.lost_threads) == (1, 0)
+    house.stream.look()
+    assert (len(house.stream.captures), house.lost_threads) == (1, 0)
     house.lose(started=1)
     wait_until(lambda: len(house.capture.gates) == 2)
-    house.crew.look()
-    assert (len(house.crew.captures), house.lost_threads) == (2, 1)
+    house.stream.look()
+    assert (len(house.stream.captures), house.lost_threads) == (2, 1)
     house.come_back(0)
-    house.crew.look()
-    assert (len(house.crew.captures), house.lost_threads) == (1, 0)
+    house.stream.look()
+    assert (len(house.stream.captures), house.lost_threads) == (1, 0)
 
 
 def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture) -> None:
     for started in range(1, MOST_LOST + 1):
         house.lose(started)
     for _ in range(5):
-        house.crew.look()
+        house.stream.look()
     assert len(house.capture.gates) == MOST_LOST
     assert house.lost_threads == MOST_LOST
     assert caplog.text.count("stays stuck until one comes back") == 1
     house.come_back(1)
-    house.crew.look()
+    house.stream.look()
     wait_until(lambda: len(house.capture.gates) == MOST_LOST + 1)
-    house.crew.look()
+    house.stream.look()
     assert house.lost_threads == MOST_LOST - 1
 
 
@@ -140,18 +136,17 @@ def test_a_lost_capture_waits_for_a_thread_to_be_had(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
         house.lose(started=1)
-        house.crew.look()
+        house.stream.look()
     assert caplog.text.count("it waits: no thread for capture:gate: can't start new thread") == 1
-    assert (len(house.crew.captures), house.lost_threads) == (1, 1)
-    house.crew.look()
+    assert (len(house.stream.captures), house.lost_threads) == (1, 1)
+    house.stream.look()
     wait_until(lambda: len(house.capture.gates) == 2)
 
 
-def test_a_crew_that_is_stopped_before_its_start_leaves_no_thread(
+def test_a_stream_that_is_stopped_before_its_start_leaves_no_thread(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stages = stages_around(house.lane, house.capture, {})
-    other = StreamCrew(stages, house._make)
+    other = make_stream(house.lane, house.capture, {})
     other.prepare()
     prepared = other._next
     assert prepared is not None
@@ -168,28 +163,28 @@ def no_thread(_: threading.Thread) -> None:
 def test_an_ended_capture_is_not_replaced(house: House) -> None:
     wait_until(lambda: len(house.capture.gates) == 1)
     house.come_back(0)
-    house.crew.look()
-    assert house.crew.captures == []
+    house.stream.look()
+    assert house.stream.captures == []
     assert house.lost_threads == 0
 
 
 def test_a_sink_that_hangs_makes_its_stream_stuck(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    view = StreamView(house.lane, stall_timeout=10.0)
+    view = house.stream.view
     house.record.busy_for = HUNG_AFTER - 0.1
-    house.crew.look()
+    house.stream.look()
     assert not house.lane.status.hung_sinks
     house.record.busy_for = HUNG_AFTER
     for _ in range(3):
-        house.crew.look()
+        house.stream.look()
     assert view.state.value == "stuck"
     assert view.last_error == "hung in a write: record"
     assert caplog.text.count("stuck: record has hung in a write for 20 s") == 1
     house.events.busy_for = HUNG_AFTER + 5
-    house.crew.look()
+    house.stream.look()
     assert view.last_error == "hung in a write: record, events"
     house.record.busy_for = house.events.busy_for = 0.0
-    house.crew.look()
+    house.stream.look()
     assert view.last_error is None
     assert caplog.text.count("has come back from a write") == 2

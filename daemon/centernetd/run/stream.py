@@ -1,0 +1,229 @@
+"""One stream: its lane, its stages and their threads, any of which may hang in a library."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from centernetd.capture.stage import CaptureStage
+from centernetd.config import StreamConfig
+from centernetd.errors import StartupError
+from centernetd.flow import (
+    EVERYTHING,
+    Backpressure,
+    Budget,
+    Lane,
+    Meters,
+    StageName,
+    StreamState,
+    Worker,
+)
+from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.model.manifest import Manifest
+from centernetd.run.loading import Sizes
+from centernetd.service.health import StreamView
+from centernetd.sink.registry import SINKS
+from centernetd.sink.stage import SinkContext, SinkStage
+from centernetd.sink.storage import Storage
+
+log = logging.getLogger(__name__)
+
+MOST_LOST = 3
+"""Maximum number of hung capture threads per stream; then it waits for one to return."""
+HUNG_AFTER = 20.0
+"""Seconds in a single write after which a sink counts as hung."""
+LIVE_DEPTH = 8  # frames per live stream that may wait for a sink
+LOSSLESS_BYTES = 2_000_000_000
+"""Memory for the frames of all lossless streams: 320 of 1080p, or five batches of 64."""
+_LIVE_INBOX = 2  # frames per live stream that may wait for inference; waiting frames age
+
+MakeWorker = Callable[[str, Callable[[], None]], Worker]
+"""Returns the worker of this name that runs this callable."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the stages of all streams share."""
+
+    model: Manifest
+    storage: Storage
+    meters: Meters
+
+
+class Stream:
+    """One stream: its configuration, its lane, its stages and their threads.
+
+    ``wanted`` selects the detections that inference keeps. `look` replaces lost capture threads
+    and reports hung sinks. All methods are called from one thread.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        lane: Lane,
+        wanted: Wanted,
+        capture: CaptureStage,
+        sinks: Mapping[StageName, SinkStage],
+        stopping: threading.Event,
+        make_worker: MakeWorker,
+    ) -> None:
+        """Take the stages; setting ``stopping`` ends ``capture``."""
+        self.name = config.name
+        self.lane = lane
+        self.wanted = wanted
+        self.view = StreamView(lane, config.stall_timeout)
+        self.captures: list[Worker] = []
+        """Capture threads, including lost ones."""
+        self._capture = capture
+        self._sinks = sinks
+        self._stopping = stopping
+        self._make_worker = make_worker
+        self._writers = [
+            make_worker(f"{name.value}:{self.name}", stage.run) for name, stage in sinks.items()
+        ]
+        self._vacant = True  # no thread reads the source
+        self._next: Worker | None = None  # prepared, to become the capture
+        self._short_of_threads = False
+
+    @property
+    def threads(self) -> list[Worker]:
+        """All threads of the stream."""
+        return [*self.captures, *self._writers]
+
+    @property
+    def alive(self) -> bool:
+        """Whether any thread is still running."""
+        return any(thread.alive for thread in self.threads)
+
+    def adopt(self, lost: Iterable[Worker]) -> list[Worker]:
+        """Take over the lost captures of an earlier stream of this name; return the others."""
+        others: list[Worker] = []
+        for thread in lost:
+            (self.captures if thread.name == self._capture_name else others).append(thread)
+        return others
+
+    def prepare(self) -> None:
+        """Allocate every thread that `start` needs.
+
+        Raises
+        ------
+        StartupError
+            If the system has no more threads; `stop` ends those already allocated.
+        """
+        self._next = self._new_capture()
+        for thread in (*self._writers, self._next):
+            thread.prepare()
+
+    def start(self) -> None:
+        """Start the sinks, then the capture."""
+        for thread in self._writers:
+            thread.start()
+        self._look_at_capture()
+
+    def stop(self) -> None:
+        """Stop the capture and let the sinks finish the frames in flight; idempotent."""
+        self._stopping.set()
+        self.lane.close()
+        for thread in self.threads if self._next is None else (*self.threads, self._next):
+            thread.cancel()
+
+    def look(self) -> None:
+        """Check every thread; called about twice per second."""
+        self._look_at_capture()
+        self._look_at_sinks()
+
+    @property
+    def _capture_name(self) -> str:
+        return f"capture:{self.name}"
+
+    def _new_capture(self) -> Worker:
+        return self._make_worker(self._capture_name, self._capture.run)
+
+    def _look_at_capture(self) -> None:
+        self._vacant |= self._capture.watch()
+        self.captures = [thread for thread in self.captures if thread.alive]
+        status, lost = self.lane.status, len(self.captures)
+        if not self._vacant:
+            status.lost_threads = max(0, lost - 1)
+            return
+        if lost < MOST_LOST:
+            self._vacant = not self._begin_capture()
+        elif status.lost_threads < lost:
+            message = "%d of its capture's threads are lost: it stays stuck until one comes back"
+            log.error(message, lost, extra={"stream": self.name})
+            status.state = StreamState.STUCK
+        status.lost_threads = lost
+
+    def _begin_capture(self) -> bool:
+        """Start a capture thread; return False if none could be started, to retry later."""
+        capture = self._next or self._new_capture()
+        try:
+            capture.start()
+        except StartupError as error:
+            if not self._short_of_threads:
+                log.error("it waits: %s", error, extra={"stream": self.name})  # noqa: TRY400
+            self._short_of_threads = True
+            return False
+        self.captures.append(capture)
+        self._next, self._short_of_threads = None, False
+        return True
+
+    def _look_at_sinks(self) -> None:
+        status = self.lane.status
+        busy = {name.value: stage.busy_for for name, stage in self._sinks.items()}
+        hung = tuple(sink for sink, seconds in busy.items() if seconds >= HUNG_AFTER)
+        before, status.hung_sinks = status.hung_sinks, hung
+        for sink in set(hung) - set(before):
+            message = "stuck: %s has hung in a write for %.0f s"
+            log.error(message, sink, busy[sink], extra={"stream": self.name})
+        for sink in set(before) - set(hung):
+            log.warning("%s has come back from a write", sink, extra={"stream": self.name})
+
+
+def make_lane(
+    stream: StreamConfig, sizes: Sizes, ready: threading.Condition, budget: Budget
+) -> Lane:
+    """Return the lane of ``stream``; it notifies ``ready`` of new frames."""
+    live = stream.policy == "live"
+    return Lane(
+        stream.name,
+        Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
+        depth=LIVE_DEPTH if live else sizes.lossless_depth,
+        inbox=_LIVE_INBOX,
+        ready=ready,
+        sinks=[name for name, sink in SINKS.items() if sink.enabled(stream)],
+        max_frame_age=stream.max_frame_age if live else None,
+        copies=stream.copies,
+        budget=budget,
+    )
+
+
+def make_stream(
+    config: StreamConfig, lane: Lane, context: Context, make_worker: MakeWorker
+) -> Stream:
+    """Make the stages of a stream around its ``lane``, which is closed if this raises.
+
+    Raises
+    ------
+    ConfigError
+        If it names a label that the model does not have.
+    """
+    try:
+        wanted, stopping = wanted_by(config, context.model), threading.Event()
+        lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
+        capture = CaptureStage(config, lane, context.meters, stopping)
+        of_sinks = SinkContext(
+            config,
+            context.storage,
+            context.model.labels,
+            shows=wanted,
+            covers=wanted.blur or EVERYTHING,
+            status=lane.status,
+            meters=context.meters,
+            hurried=lambda: lane.hurried,
+        )
+        sinks = {name: SINKS[name].make(lane, of_sinks) for name in lane.outlets}
+        return Stream(config, lane, wanted, capture, sinks, stopping, make_worker)
+    except Exception:
+        lane.close()  # returns its share of the budget
+        raise

@@ -1,0 +1,148 @@
+"""The streams of a run; a reload adds, removes and replaces them."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from centernetd.config import StreamConfig
+from centernetd.config.config import Difference
+from centernetd.flow import Lane, Worker
+from centernetd.inference.stage import InferenceStage
+from centernetd.run.stream import Stream
+from centernetd.service.service import Service
+
+log = logging.getLogger(__name__)
+
+END_TIMEOUT = 5.0
+"""Seconds that a stream gets to finish its files before it is replaced."""
+
+
+class Streams:
+    """Starts, supervises and changes the streams of a run; all calls are in the main thread."""
+
+    def __init__(
+        self,
+        streams: Iterable[Stream],
+        make: Callable[[StreamConfig], Stream],
+        inference: InferenceStage,
+        service: Service,
+    ) -> None:
+        """Begin with ``streams``, which ``inference`` already serves and ``service`` shows."""
+        self._running = {stream.name: stream for stream in streams}
+        self._ending: dict[Stream, Stream | None] = {}  # each with the one that replaces it, if any
+        self._end_by = 0.0
+        self._left: list[Worker] = []  # threads of removed streams that did not end
+        self._make = make
+        self._inference = inference
+        self._service = service
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes of all running and ending streams."""
+        return [stream.lane for stream in self._all]
+
+    @property
+    def threads(self) -> list[Worker]:
+        """All threads, including those left behind by removed streams."""
+        return [*self._left, *(thread for stream in self._all for thread in stream.threads)]
+
+    @property
+    def captures(self) -> list[Worker]:
+        """The capture threads of all streams."""
+        return [thread for stream in self._all for thread in stream.captures]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every change has completed."""
+        return not self._ending
+
+    @property
+    def _all(self) -> list[Stream]:
+        return [*self._running.values(), *self._ending]
+
+    def prepare(self) -> None:
+        """Allocate every thread that `start` needs; raises as `Stream.prepare`."""
+        for stream in self._running.values():
+            stream.prepare()
+
+    def start(self) -> None:
+        """Start every stream."""
+        for stream in self._running.values():
+            stream.start()
+
+    def look(self) -> None:
+        """Check every stream, and release ending ones that finished or ran out of time."""
+        now = time.monotonic()
+        for stream in self._all:
+            stream.look()
+        self._left = [thread for thread in self._left if thread.alive]
+        for stream in [*self._ending]:
+            if not stream.alive or now >= self._end_by:
+                self._release(stream)
+
+    def follow(self, change: Difference, configs: Mapping[str, StreamConfig]) -> None:
+        """Begin the change to ``configs``; streams that do not differ continue undisturbed.
+
+        A changed stream restarts once its files are finished. If this raises, nothing has changed.
+
+        Raises
+        ------
+        ConfigError
+            If a stream can't be built.
+        StartupError
+            If there are not enough threads, or inference has ended.
+        """
+        made: dict[str, Stream] = {}
+        try:
+            for name in (*change.added, *change.changed):
+                made[name] = self._make(configs[name])
+                made[name].prepare()
+            # Before closing others: inference ends when all its lanes are closed.
+            self._inference.serve({stream.lane: stream.wanted for stream in made.values()})
+        except Exception:
+            for stream in made.values():
+                stream.stop()
+            raise
+        self._end_by = time.monotonic() + END_TIMEOUT
+        for name in (*change.removed, *change.changed):
+            former = self._running.pop(name)
+            former.stop()
+            self._ending[former] = made.get(name)
+        for name in change.added:
+            self._begin(made[name])
+
+    def close(self) -> None:
+        """Stop every stream: close all lanes and end the captures."""
+        for stream in self._all:
+            stream.stop()
+        for successor in self._ending.values():
+            if successor is not None:
+                successor.stop()
+
+    def _begin(self, stream: Stream) -> None:
+        """Start a stream; threads lost by earlier streams of its name count as its own."""
+        self._left = stream.adopt(self._left)
+        self._running[stream.name] = stream
+        self._show()
+        stream.start()
+
+    def _release(self, stream: Stream) -> None:
+        """Let go of a stream that has ended, or hangs, and start its successor."""
+        lane = stream.lane
+        if stream.alive:
+            lane.abandon()
+            lane.cut_short()
+            self._left += [thread for thread in stream.threads if thread.alive]
+            log.warning("didn't end in time and is left behind", extra={"stream": stream.name})
+        lane.ledger.close()
+        self._inference.forget(lane)
+        log.info("ends: %s", lane.ledger.read().receipt(stream.name), extra={"stream": stream.name})
+        successor = self._ending.pop(stream)
+        if successor is None:
+            self._show()
+        else:
+            self._begin(successor)
+
+    def _show(self) -> None:
+        """Publish the current streams."""
+        self._service.show([stream.view for stream in self._all])
