@@ -8,7 +8,7 @@ from typing import Any
 from centernetd.capture.decoding import Decoding
 from centernetd.capture.source import Source
 from centernetd.capture.stage import CaptureStage
-from centernetd.capture.video import VideoSource
+from centernetd.capture.video import VideoSource, open_video
 from centernetd.config import RecordConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.config.sections import DetectConfig, Policy, Timestamps
@@ -33,7 +33,7 @@ def stream(
 def video_source(source: str | Path, timeout: float = 5.0, **more: Any) -> VideoSource:
     """Open a file or network stream; ``more`` is as in `stream`."""
     config = stream(source, timeout, **more)
-    return VideoSource(config, Decoding(config))
+    return open_video(config, Decoding(config))
 
 
 class Openings:

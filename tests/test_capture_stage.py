@@ -12,12 +12,11 @@ import pytest
 
 from centernetd.capture.lease import Lease
 from centernetd.capture.open import open_stream
-from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture
 from centernetd.capture.stage import Backoff
 from centernetd.config.sections import Policy
 from centernetd.errors import SourceError
-from centernetd.flow import Reason, StageName, StreamState
+from centernetd.flow import Incident, Reason, StageName, StreamState
 from tests import clips
 from tests.capturing import House
 from tests.fakes import (
@@ -504,7 +503,7 @@ def test_what_keeps_failing_is_logged_once_a_minute_with_its_number(
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     refused = SourceError("can't be opened", "open_failed")
     house = House(LIVE, refused, refused)
-    house.stage._reminder = Reminder(lambda: now[0])
+    house.stage._failures = Incident(60.0, lambda: now[0])
     house.openings._steps += [lambda: now.__setitem__(0, now[0] + 60), refused, house.stop.set]
     house.run()
     camera = "rtsp://***@camera/1"

@@ -13,7 +13,7 @@ from centernetd.capture import decoding
 from centernetd.capture.decoding import Decoding, GpuDecoderError, try_gpu
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Source
-from centernetd.capture.video import VideoSource
+from centernetd.capture.video import open_video
 from centernetd.config.sections import Decode
 from centernetd.errors import SourceError
 from tests import clips
@@ -177,8 +177,8 @@ def test_a_gpu_that_fails_in_the_middle_of_a_stream_ends_the_connection(
     gpu.fail_at = 12
     chosen = Decoding(stream(clip, decode=wanted))
     with pytest.raises(SourceError, match="the GPU's decoder failed"):
-        numbers(VideoSource(stream(clip), chosen))
-    assert numbers(VideoSource(stream(clip), chosen)) == list(range(FRAMES))
+        numbers(open_video(stream(clip), chosen))
+    assert numbers(open_video(stream(clip), chosen)) == list(range(FRAMES))
     assert gpu.sources == [True, then]
 
 
@@ -187,8 +187,8 @@ def test_a_gpu_that_is_gone_when_a_source_is_opened(gpu: FakeNvdec, clip: Path) 
     assert numbers(open_stream(stream(clip), chosen)) == list(range(FRAMES))
     gpu.opens = False
     with pytest.raises(GpuDecoderError):
-        VideoSource(stream(clip), chosen)
-    assert numbers(VideoSource(stream(clip), chosen)) == list(range(FRAMES))
+        open_video(stream(clip), chosen)
+    assert numbers(open_video(stream(clip), chosen)) == list(range(FRAMES))
     assert numbers(open_stream(stream(clip, decode="auto"))) == list(range(FRAMES))
     assert gpu.sources == [True, True, False, True, False]
 

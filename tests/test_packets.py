@@ -130,7 +130,7 @@ def test_what_can_not_be_decoded_is_kept_up_to_a_limit(
     path = clips.count(tmp_path / "a.mp4", 45, encoding={"g": "10", "bf": "0"})
     source = video_source(path, packets=True)
     assert source._copier is not None
-    for packet in source._container.demux(source._stream):
+    for packet in source._container.demux(source._video):
         source._copier.add(packet)
     left = source._copier.take()
     source.close()

@@ -15,7 +15,7 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 
-from centernetd.capture import video
+from centernetd.capture import pixels
 from centernetd.capture.packets import Copying
 from centernetd.capture.pixels import ToBgr, orientation_of
 from centernetd.capture.source import Picture
@@ -293,7 +293,7 @@ def test_pictures_on_the_gpu_are_asked_but_once(
         asked.append(frame)
         return orientation_of(frame)
 
-    monkeypatch.setattr(video, "orientation_of", ask)
+    monkeypatch.setattr(pixels, "orientation_of", ask)
     encoding = {"g": "3", "bf": "0"}
     path = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 9, encoding=encoding)
     with installed(FakeNvdec()):

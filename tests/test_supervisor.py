@@ -61,7 +61,7 @@ class House:
         self._before = set(threading.enumerate())
         monkeypatch.setattr(supervising, "load_detector", self._load)
         monkeypatch.setattr(Notifier, "_send", lambda _, message: self._said.append(message))
-        monkeypatch.setattr(opening, "VideoSource", self._open)
+        monkeypatch.setattr(opening, "open_video", self._open)
         self.supervise(cam=CAMERA)
 
     def supervise(self, **streams: dict[str, Any]) -> None:

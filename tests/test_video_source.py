@@ -54,7 +54,7 @@ def test_what_is_known_of_the_source(tmp_path: Path) -> None:
     opened = source(clips.count(tmp_path / "a.mp4", 20))
     assert (opened.info.codec, opened.info.decoder) == ("h264", "h264")
     assert opened.info.total_frames == 20
-    assert opened._stream.codec_context.thread_count == 1
+    assert opened._video.codec_context.thread_count == 1
     opened.close()
     opened.close()
 

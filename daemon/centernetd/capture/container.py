@@ -16,8 +16,7 @@ from av.video.stream import VideoStream
 
 from centernetd.capture.feed import Feed
 from centernetd.capture.web import SHARE
-from centernetd.config.secret import SourceUri
-from centernetd.config.sections import Transport
+from centernetd.config import StreamConfig
 from centernetd.errors import SourceError, StartupError
 
 # Protocols that FFmpeg may open per URI scheme: never local files named by a hostile playlist,
@@ -76,16 +75,12 @@ def bound_allocations() -> None:
 
 
 def open_container(
-    uri: SourceUri,
-    timeout: float,
-    accelerator: HWAccel | None,
-    transport: Transport = "tcp",
-    feed: Feed | None = None,
+    stream: StreamConfig, accelerator: HWAccel | None, feed: Feed | None
 ) -> InputContainer:
-    """Open ``uri``; ``timeout`` seconds limit opening and, on a network, each read.
+    """Open the source of ``stream``; ``stall_timeout`` limits that and each read on a network.
 
-    ``accelerator`` decodes the video, or software if None. ``transport`` is used by RTSP.
-    ``feed`` supplies the bytes of an http(s) URL.
+    ``accelerator`` decodes the video, or software if None. ``feed`` supplies the bytes of an
+    http(s) URL.
 
     Raises
     ------
@@ -93,13 +88,13 @@ def open_container(
         When it can't be opened or is a local playlist.
     """
     bound_allocations()
-    limit = SHARE * timeout
+    uri, limit = stream.source, SHARE * stream.stall_timeout
     options = {
         "protocol_whitelist": _PROTOCOLS.get(uri.scheme, "none"),
         # In a transport stream, video that continues under another PID is the same video.
         "merge_pmt_versions": "1",
         **SIZE_LIMIT,  # for pictures decoded to probe the streams
-        **_network_options(uri, limit, transport),
+        **_network_options(stream, limit),
     }
     started = time.monotonic()
     try:
@@ -118,9 +113,10 @@ def open_container(
             feed.check()
         # FFmpeg reports a silent server as invalid data.
         if not uri.is_file and time.monotonic() - started >= limit:
-            why = f"can't be opened: no answer for {timeout:g} s"
+            why = f"can't be opened: no answer for {stream.stall_timeout:g} s"
             raise SourceError(why, "unreachable") from None
-        why, reason = _why_file(error, uri) if uri.is_file else _why_network(error, uri, transport)
+        explain = _explain_file_error if uri.is_file else _explain_network_error
+        why, reason = explain(error, stream)
         raise SourceError(f"can't be opened: {why}", reason) from None
     if uri.is_file and container.format.name in _PLAYLISTS:
         container.close()
@@ -184,56 +180,58 @@ def total_frames(container: InputContainer, stream: VideoStream) -> int | None:
     return None
 
 
-def said(error: OSError | av.FFmpegError) -> str:
+def reason_of(error: OSError | av.FFmpegError) -> str:
     """Return the library's error message without the URL, which may contain a password."""
     return (error.strerror or "no reason given").lower()
 
 
-def why_decoding_failed(error: av.FFmpegError) -> str:
+def explain_decoding_error(error: av.FFmpegError) -> str:
     """Return the message for a packet that can't be decoded."""
     if error.errno == errno.ENOMEM:
         return TOO_MUCH
     # FFmpeg's error for a picture whose excessive size only shows while it is decoded.
-    return TOO_LARGE if isinstance(error, av.error.ArgumentError) else said(error)
+    return TOO_LARGE if isinstance(error, av.error.ArgumentError) else reason_of(error)
 
 
-def _network_options(uri: SourceUri, limit: float, transport: Transport) -> Mapping[str, str]:
-    if uri.is_file:
+def _network_options(stream: StreamConfig, limit: float) -> Mapping[str, str]:
+    if stream.source.is_file:
         return {}
     # By default FFmpeg buffers about 20 pictures to estimate a rate that is not used.
     options = {"fpsprobesize": "0", "format_whitelist": _CONTAINERS, "max_streams": "32"}
-    if uri.is_web:
+    if stream.source.is_web:
         return options
-    return options | {"rtsp_transport": transport, "timeout": str(int(limit * 1e6))}
+    return options | {"rtsp_transport": stream.transport, "timeout": str(int(limit * 1e6))}
 
 
-def _why_file(error: OSError | av.FFmpegError, uri: SourceUri) -> tuple[str, str]:
-    if Path(uri.reveal()).is_file() and Path(uri.reveal()).stat().st_size == 0:
+def _explain_file_error(error: OSError | av.FFmpegError, stream: StreamConfig) -> tuple[str, str]:
+    path = Path(stream.source.reveal())
+    if path.is_file() and path.stat().st_size == 0:
         return "the file is empty", "open_failed"
-    return said(error), "open_failed"
+    return reason_of(error), "open_failed"
 
 
-def _why_network(
-    error: OSError | av.FFmpegError, uri: SourceUri, transport: Transport
+def _explain_network_error(
+    error: OSError | av.FFmpegError, stream: StreamConfig
 ) -> tuple[str, str]:
     """Return why a server can't be read, worded to suggest the fix, and the reason code."""
+    reason = reason_of(error)
     if isinstance(error, _REFUSED):
-        return f"the name or password is wrong, or not allowed this: {said(error)}", "unauthorized"
+        return f"the name or password is wrong, or not allowed this: {reason}", "unauthorized"
     if isinstance(error, av.error.HTTPNotFoundError):
-        return f"there is nothing at this path: {said(error)}", "not_found"
+        return f"there is nothing at this path: {reason}", "not_found"
     if error.errno == errno.ENOMEM:
         return TOO_MUCH, "over_limit"
-    if error.errno == errno.EPROTONOSUPPORT and not uri.is_web:
-        other = "udp" if transport == "tcp" else "tcp"
-        why = f"it does not send its video over {transport.upper()}: set transport: {other}"
+    if error.errno == errno.EPROTONOSUPPORT and not stream.source.is_web:
+        own, other = stream.transport, "udp" if stream.transport == "tcp" else "tcp"
+        why = f"it does not send its video over {own.upper()}: set transport: {other}"
         return why, "open_failed"
     if error.errno in _UNREACHABLE:
-        return said(error), "unreachable"
+        return reason, "unreachable"
     if error.errno == errno.EIO:  # FFmpeg's error for a host name that does not resolve
-        return f"no server is found under this name, or it broke off: {said(error)}", "unreachable"
+        return f"no server is found under this name, or it broke off: {reason}", "unreachable"
     if isinstance(error, av.error.InvalidDataError):
         return (
-            f"what answers there sends no {uri.scheme.upper()} or no video: {said(error)}",
+            f"what answers there sends no {stream.source.scheme.upper()} or no video: {reason}",
             "open_failed",
         )
-    return said(error), "open_failed"
+    return reason, "open_failed"

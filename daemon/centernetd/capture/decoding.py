@@ -1,4 +1,4 @@
-"""Choice of decoder per stream: the GPU's if it is wanted and works, else software."""
+"""The decoder of a stream: the GPU's if it is wanted and works, else software."""
 
 import functools
 import logging
@@ -6,7 +6,13 @@ import platform
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
+from centernetd.capture.container import reason_of
+from centernetd.capture.pixels import Download
 from centernetd.config import StreamConfig
 from centernetd.cuda import Device, has_nvidia_device
 from centernetd.errors import EngineError, SourceError
@@ -35,8 +41,7 @@ def try_gpu(device: int) -> str:
     except EngineError as error:
         return str(error)
     except (av.FFmpegError, OSError) as error:
-        reason = (error.strerror or "no reason given").lower()
-        return f"FFmpeg can't open NVIDIA GPU {device} ({reason})"
+        return f"FFmpeg can't open NVIDIA GPU {device} ({reason_of(error)})"
     return ""
 
 
@@ -120,3 +125,73 @@ class Decoding:
             raise SourceError(
                 f"can't be decoded on the GPU: {problem}; set decode: auto", "open_failed"
             )
+
+
+class Decoder:
+    """The decoder of one open source.
+
+    An ``accelerated`` one is the GPU's, but FFmpeg decides again at each change of size or codec.
+    """
+
+    def __init__(
+        self, context: VideoCodecContext, decoding: Decoding, *, accelerated: bool
+    ) -> None:
+        self._context, self._decoding = context, decoding
+        self._accelerated = self._awaits_gpu = accelerated
+        self._download: Download | None = None
+
+    @property
+    def name(self) -> str:
+        """FFmpeg's name of the decoder, and whether it is the GPU's."""
+        name = self._context.codec.name
+        return f"{name} (cuda)" if self._on_gpu else name
+
+    def decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        """Return the frames that ``packet`` completes.
+
+        Raises
+        ------
+        av.error.FFmpegError
+            When the packet can't be decoded.
+        GpuDecoderError
+            When the GPU fails.
+        """
+        try:
+            return packet.decode()
+        except av.error.InvalidDataError:
+            raise
+        except av.FFmpegError as error:
+            if not self._on_gpu:
+                raise
+            raise self._failed(reason_of(error)) from None
+
+    def check(self, frame: VideoFrame) -> None:
+        """Raise SourceError if the GPU is required and did not decode ``frame``."""
+        if self._awaits_gpu and not self._on_gpu:
+            self._awaits_gpu = False
+            codec = self._context.codec.canonical_name
+            self._decoding.give_up(
+                f"the GPU doesn't decode this {codec} of {frame.width}x{frame.height}"
+            )
+
+    def fetch(self, frame: VideoFrame) -> VideoFrame:
+        """Return ``frame``, copied from the GPU if necessary; raise GpuDecoderError if it fails."""
+        on_gpu = frame.format.name == "cuda"  # checked first: PyAV 17 has no sw_format
+        held = self._context.sw_format if on_gpu else None
+        if held is None:
+            return frame
+        try:
+            if self._download is None:
+                self._download = Download(self._decoding.device)
+            return self._download(frame, held.name)
+        except EngineError as error:
+            raise self._failed(str(error)) from None
+
+    @property
+    def _on_gpu(self) -> bool:
+        # Checked only if accelerated: PyAV 17 crashes on the format of video not yet probed.
+        return self._accelerated and self._context.pix_fmt == "cuda"
+
+    def _failed(self, why: str) -> GpuDecoderError:
+        self._decoding.give_up(f"the GPU's decoder failed ({why})")
+        return GpuDecoderError(f"the GPU's decoder failed: {why}")

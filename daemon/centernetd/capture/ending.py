@@ -9,7 +9,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from centernetd.capture.packets import MOST_REORDERED
+from centernetd.capture.timeline import MOST_REORDERED
 from centernetd.errors import SourceError
 
 _ONE_DURATION = frozenset({"asf"})  # formats that announce the same for every track

@@ -2,11 +2,11 @@
 
 import io
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 
 from centernetd.capture.playlist import MARK, open_playlist, read_text, segments
 from centernetd.capture.web import Allowance, Body, Web
-from centernetd.config.secret import SourceUri
+from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
 
 _ENOUGH = 16  # bytes needed to recognise a playlist or JPEG
@@ -83,17 +83,18 @@ class Feed:
         self._chunks.close()
 
 
-def open_feed(uri: SourceUri, allowance: Allowance, hosts: Sequence[str], *, once: bool) -> Feed:
-    """Request ``uri``; ``allowance`` limits that, and then what is read per picture.
+def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
+    """Request the source of ``stream``; ``allowance`` limits that, and what is read per picture.
 
-    A source read ``once`` has an end, and is resumed when the connection is lost.
+    A file has an end, and is resumed when the connection is lost.
 
     Raises
     ------
     SourceError
         When the request fails.
     """
-    web = Web(uri, hosts, allowance)
+    once = stream.from_file
+    web = Web(stream.source, stream.follow_hosts, allowance)
     body = Body(web, web.url, once=once)
     first = body.chunks()
     head = b""

@@ -8,7 +8,7 @@ from pathlib import Path
 from centernetd.capture.camera import CameraSource
 from centernetd.capture.decoding import Decoding, GpuDecoderError
 from centernetd.capture.source import Picture, Source, SourceInfo
-from centernetd.capture.video import VideoSource
+from centernetd.capture.video import VideoSource, open_video
 from centernetd.config import StreamConfig
 
 
@@ -25,7 +25,7 @@ def open_stream(stream: StreamConfig, decoding: Decoding | None = None) -> Sourc
     """
     if stream.source.scheme == "v4l2":
         return CameraSource(stream.source, stream.stall_timeout)
-    opener = partial(VideoSource, stream, decoding or Decoding(stream))
+    opener = partial(open_video, stream, decoding or Decoding(stream))
     is_pipe = stream.source.is_file and Path(stream.source.reveal()).is_fifo()
     return FileSource(opener) if stream.from_file and not is_pipe else opener()
 

@@ -10,6 +10,7 @@ from av.packet import Packet as AvPacket
 from av.video.stream import VideoStream
 
 from centernetd.capture.source import Picture, SourcePacket
+from centernetd.capture.timeline import MOST_REORDERED
 from centernetd.errors import SourceError
 from centernetd.flow import UPRIGHT, Coding, Orientation, Packet
 
@@ -21,7 +22,6 @@ _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
     "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
 }
 _START_CODE = b"\x00\x00\x01"
-MOST_REORDERED = 16  # pictures that may be decoded before one that is shown before them
 _MOST = 1024  # packets kept while none of them yields a picture
 _FARTHEST = 10  # seconds a packet may be away from the picture it came with
 
@@ -33,8 +33,8 @@ class PacketCopier:
     Codecs other than H.264 and H.265 are kept without conversion or parameter sets.
     """
 
-    def __init__(self, stream: VideoStream, *, told: bool = True) -> None:
-        """Keep packets of ``stream``; if their pts aren't ``told``, `show` supplies them.
+    def __init__(self, stream: VideoStream, *, timed: bool = True) -> None:
+        """Keep packets of ``stream``; unless they are ``timed``, `show` supplies their pts.
 
         Raises
         ------
@@ -48,8 +48,8 @@ class PacketCopier:
         self._parameters = b""
         self._coding: Coding | None = None
         self._packets: list[SourcePacket] = []
-        self._told = told
-        self._delay = 0  # between decoding and showing, where pts aren't told
+        self._timed = timed
+        self._delay = 0  # between decoding and showing, unless timed
 
     def add(self, packet: "AvPacket[VideoStream]") -> bool:
         """Keep a packet that has been decoded; its content is consumed.
@@ -85,7 +85,7 @@ class PacketCopier:
         """
         waits = (number for number, packet in enumerate(self._packets) if packet.pts is None)
         last = len(self._packets)
-        if not self._told:
+        if not self._timed:
             last = max(next(waits, last), last - MOST_REORDERED)
         while last and self._packets[last - 1].hidden:
             last -= 1
@@ -98,7 +98,9 @@ class PacketCopier:
         return taken
 
     def show(self, decoded: int, pts: int) -> None:
-        """Note that the packet whose dts is ``decoded`` makes the picture shown at ``pts``."""
+        """Record that the packet whose dts is ``decoded`` makes the picture shown at ``pts``."""
+        if self._timed:
+            return
         for number, packet in enumerate(self._packets):
             self._delay = max(self._delay, (packet.dts or 0) - pts)
             if packet.dts == decoded:
@@ -128,9 +130,9 @@ class PacketCopier:
         if sets:
             self._parameters = b"".join(_START_CODE + unit for unit in sets)
             return data
-        told = self._context.extradata or b""
-        if not self._parameters and _START_CODE in told[:4]:
-            self._parameters = told
+        extradata = self._context.extradata or b""
+        if not self._parameters and _START_CODE in extradata[:4]:
+            self._parameters = extradata
         return self._parameters + data
 
     def _copied(
@@ -139,7 +141,7 @@ class PacketCopier:
         in_order = not self._context.has_b_frames
         return SourcePacket(
             data=data,
-            pts=packet.pts if self._told else None,
+            pts=packet.pts if self._timed else None,
             dts=packet.pts if packet.dts is None and in_order else packet.dts,
             duration=packet.duration or 0,
             time_base=packet.time_base or self._time_base,

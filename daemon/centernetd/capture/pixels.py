@@ -9,10 +9,11 @@ from av.filter import Graph
 from av.sidedata import sidedata
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from centernetd.cuda import Device, copy_rows_out
-from centernetd.flow import Orientation
+from centernetd.flow import UPRIGHT, Orientation
 
 # A GPU interleaves the chroma planes. FFmpeg converts that to BGR by other code, whose colours
 # differ by up to 39 levels at edges; separating the planes first is lossless and cheap.
@@ -75,13 +76,44 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
     # pile up. Reading the side data of a tiny copy avoids that.
     frame.colorspace = _matrix_of(frame)
     tiny = frame.reformat(16, 16, "gray", interpolation=Interpolation.POINT, threads=1)
-    told: Any = tiny.side_data.get("DISPLAYMATRIX")
-    if told is None:
+    matrix: Any = tiny.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
         return None
-    a, b, _, c, d, *_ = np.frombuffer(memoryview(told), np.int32).tolist()
+    a, b, _, c, d, *_ = np.frombuffer(memoryview(matrix), np.int32).tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         return 0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0
     return -1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1
+
+
+class Display:
+    """How to display the frames of one source: their orientation and pixel aspect."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._context = stream.codec_context
+        # The pixel aspect of the container takes precedence over that of the video.
+        own, aspect = self._context.sample_aspect_ratio, stream.sample_aspect_ratio
+        self._container_aspect = None if aspect == own else aspect
+        self._orientation: Orientation | None = None
+        self._angle = 0  # at the last read of the orientation
+
+    def orientation(self, frame: VideoFrame) -> Orientation:
+        """Return how to display ``frame``; a camera sends that once for all frames that follow.
+
+        Reading it takes a copy, and on a GPU a download. There it is only read when the angle
+        changes, which PyAV reports without a copy.
+        """
+        angle, known = frame.rotation, self._orientation
+        changed = angle != self._angle and (angle or frame.key_frame)
+        if known is None or changed or (frame.key_frame and frame.format.name != "cuda"):
+            self._angle = angle
+            present = UPRIGHT if known is None or frame.key_frame else known
+            self._orientation = known = orientation_of(frame) or present
+        return known
+
+    @property
+    def aspect(self) -> Fraction:
+        """Pixel width over height of the last decoded picture."""
+        return self._container_aspect or self._context.sample_aspect_ratio or Fraction(1)
 
 
 def upright(image: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:

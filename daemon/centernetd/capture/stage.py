@@ -11,11 +11,10 @@ from centernetd.capture.decoding import Decoding
 from centernetd.capture.intake import Intake
 from centernetd.capture.lease import Lease, LeaseEndedError
 from centernetd.capture.open import open_stream
-from centernetd.capture.reminder import Reminder
 from centernetd.capture.source import Picture, Source
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
-from centernetd.flow import Lane, Meters, StreamState
+from centernetd.flow import Incident, Lane, Meters, StreamState
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +22,7 @@ GRACE = 5.0
 """Seconds after a stall in which a library may still return by itself."""
 _STALL = 0.9  # of stall_timeout: with a check every half second, 10 s are kept on a busy machine
 
+_REPEATED_AFTER = 60.0  # seconds after which a persisting failure is logged again
 _FIRST_WAIT = 0.5  # seconds between two attempts to open a source
 _LONGEST_WAIT = 5.0
 
@@ -57,8 +57,8 @@ class CaptureStage:
         self._opener = opener
         self._decoding = Decoding(stream)
         self._intake = Intake(stream, lane, meters, stop)
-        self._reminder = Reminder()
-        self._failure_told = True
+        self._failures = Incident(_REPEATED_AFTER)
+        self._damage = Incident(_REPEATED_AFTER)
         self._patient = False
         self._lease = Lease()
         self._stalls_at = _STALL * stream.stall_timeout
@@ -148,7 +148,7 @@ class CaptureStage:
         except Exception as error:
             # A bug in a library or in our code ends this reading, but affects no other stream.
             sentence = f"a fault while reading: {type(error).__name__}"
-            if self._reminder.count("fault", sentence):
+            if self._damage.occurred(sentence):
                 log.exception(sentence, extra={"stream": self._stream.name})
             raise SourceError(sentence) from None
         finally:
@@ -192,8 +192,7 @@ class CaptureStage:
         self._status.decoder = source.info.decoder
         self._status.state = StreamState.RUNNING
         self._status.last_error = None
-        if self._failure_told:  # log a recovery only if its failure was logged
-            self._failure_told = False
+        if self._failures.resolved() or self._intake.count == 1:
             height, width, _ = picture.image.shape
             self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
 
@@ -202,18 +201,16 @@ class CaptureStage:
         self._status.state = StreamState.RECONNECTING
         self._status.last_error = str(error)
         self._status.reconnects[error.reason] += 1
-        times = self._reminder.count(error.reason, str(error))
-        self._failure_told |= times > 0
-        if times:
+        if times := self._failures.occurred((error.reason, str(error))):
             again = f" ({times} times)" if times > 1 else ""
             message = "%s: %s%s; %s"
             self._log(logging.WARNING, message, self._stream.source, error, again, what_next)
 
     def _note_damage(self, damaged: int, held_back: int) -> None:
-        if damaged and self._reminder.count("damage", ""):
+        if damaged and self._damage.occurred("damaged"):
             message = "%s: %d damaged packets or pictures were passed over"
             self._log(logging.WARNING, message, self._stream.source, damaged)
-        if held_back and self._reminder.count("held back", ""):
+        if held_back and self._damage.occurred("held back"):
             message = "%s: %d pictures were held back, as no key frame or recovery point %s"
             when = "had come since the damage" if damaged else "had come yet"
             self._log(logging.WARNING, message, self._stream.source, held_back, when)
@@ -224,8 +221,7 @@ class CaptureStage:
         self._status.lost_connections += self._status.state is StreamState.RUNNING
         self._status.state = StreamState.STUCK
         self._status.last_error = error
-        self._failure_told = True
-        if times := self._reminder.count("stuck", ""):
+        if times := self._failures.occurred("stuck"):
             again = f" ({times} times)" if times > 1 else ""
             self._log(logging.ERROR, "%s: stuck: %s%s", self._stream.source, error, again)
 

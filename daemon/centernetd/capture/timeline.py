@@ -3,6 +3,12 @@
 from collections import deque
 from fractions import Fraction
 
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+MOST_REORDERED = 16
+"""Pictures that may be decoded before one that is shown before them."""
 _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
 _LARGEST_JUMP = 2.0  # seconds: timestamps off by more belong to another clock
 _LARGEST_LEAD = 10.0  # seconds in total: servers send their backlog immediately on connecting
@@ -126,6 +132,53 @@ class Timeline:
             return 0.0
         start, started_at = self._anchor
         return now - started_at - float((pts - start) * self.time_base) - self._drift
+
+
+class FileTimes:
+    """The times of a file's packets and pictures, with cuts closed.
+
+    If the format is ``without_pts``, a picture gets the earliest dts not shown yet.
+    """
+
+    def __init__(self, time_base: Fraction, *, without_pts: bool) -> None:
+        """Start with times in units of ``time_base`` seconds."""
+        self.end = 0
+        """The end of the last shown picture."""
+        self._without_pts = without_pts
+        self._splice = Splice(time_base)
+        self._next_dts = 0
+        self._decoded: deque[int] = deque(maxlen=MOST_REORDERED + 1)  # dts of pictures not shown
+
+    @property
+    def cuts(self) -> int:
+        """The number of cuts closed."""
+        return self._splice.cuts
+
+    def place(self, packet: "Packet[VideoStream]") -> None:
+        """Shift a packet to its place on the timeline, before it is decoded or copied."""
+        if self._without_pts and packet.size:
+            if packet.dts is None:  # an elementary stream has only a rate, in its durations
+                packet.dts = self._next_dts
+            self._next_dts = packet.dts + (packet.duration or 1)
+            packet.pts = packet.dts  # the decoder hands it on to the picture: see `show`
+        if shift := self._splice.shift(packet.dts, packet.pts):
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+        if packet.dts is not None:
+            self._decoded.append(packet.dts)
+
+    def forget(self, packet: "Packet[VideoStream]") -> None:
+        """Take back the last placed packet, which makes no picture."""
+        if packet.dts is not None:
+            self._decoded.pop()
+
+    def show(self, frame: VideoFrame) -> tuple[int, int]:
+        """Return the dts of the packet that made ``frame``, if without pts, and the frame's pts."""
+        decoded = pts = self.end if frame.pts is None else frame.pts
+        if self._without_pts and self._decoded:  # FFmpeg's guess is off by a picture now and then
+            pts = self._decoded.popleft()
+        self.end = pts + (frame.duration or 1)
+        return decoded, pts
 
 
 class Splice:
