@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from centernetd.model import manifest as manifests
 from centernetd.plan import Binding, Job, PlanFile, Profile, resolve_plan
 from centernetd.plan.binding import RTX
 from centernetd.prepare.prepare import PrepareOptions, prepare
@@ -60,7 +61,8 @@ def built(job: Job, plans: Path) -> PlanFile:
 def squares_job(folder: Path, binding: Binding, profile: Profile = PROFILE) -> Job:
     """Ask for the plan of the squares network, prepared at the first call."""
     prepared = folder / "squares.onnx"
-    return Job(prepared if prepared.exists() else prepared_squares(folder), profile, binding)
+    model = manifests.load(prepared if prepared.exists() else prepared_squares(folder))
+    return Job(model, profile, binding)
 
 
 def heedless(phase: str, step: int, of: int) -> bool:

@@ -43,7 +43,7 @@ def test_a_plan_is_built_once(job: Job, plans: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages[1].startswith("built the plan in ")
     assert first.path.parent == plans
     assert sealed.read(first.path)[0] == first.content
-    assert first.manifest == manifests.read(job.prepared)
+    assert first.manifest == job.model.manifest
     assert first.profile == PROFILE
     assert why_build(job, plans) is None
     assert resolve_plan(job, plans, never) == first
@@ -55,7 +55,7 @@ def test_profiles_and_models_of_one_name_lie_side_by_side(
     other = tmp_path / "other"
     other.mkdir()
     jobs = [job, replace(job, profile=Profile(1, 1, 1))]
-    jobs.append(replace(job, prepared=prepared_squares(other)))
+    jobs.append(replace(job, model=manifests.load(prepared_squares(other))))
     assert len({resolve_plan(each, plans, heedless).path for each in jobs}) == 3
     assert [why_build(each, plans) for each in jobs] == [None, None, None]
 
@@ -64,8 +64,8 @@ Change = Callable[[Job], Job]
 
 
 def another_model(job: Job) -> Job:
-    prepared_squares(job.prepared.parent, precision="float16")
-    return job
+    prepared = prepared_squares(job.model.path.parent, precision="float16")
+    return replace(job, model=manifests.load(prepared))
 
 
 def another_version(job: Job) -> Job:
@@ -219,10 +219,11 @@ def test_a_plan_is_built_where_the_user_wants_it(job: Job, plans: Path, tmp_path
     assert not plans.exists()
 
 
-def test_a_model_that_is_not_prepared_is_refused(job: Job, plans: Path) -> None:
-    raw = replace(job, prepared=job.prepared.with_suffix(".raw.onnx"))
-    with pytest.raises(ModelError, match=r"squares\.raw\.onnx: not a prepared model: run"):
-        resolve_plan(raw, plans, never)
+def test_a_model_that_was_replaced_since_it_was_read_is_not_built(job: Job, plans: Path) -> None:
+    prepared_squares(job.model.path.parent, precision="float16")
+    with pytest.raises(ModelError, match=r"squares\.onnx: it has been replaced meanwhile"):
+        resolve_plan(job, plans, heedless)
+    assert not place(job, plans).exists()
 
 
 def test_a_refused_model_is_named(job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +231,7 @@ def test_a_refused_model_is_named(job: Job, plans: Path, monkeypatch: pytest.Mon
         raise ModelError("no")
 
     monkeypatch.setattr("centernetd.plan.cache.build", refuse)
-    with pytest.raises(ModelError, match=f"^{job.prepared}: no$"):
+    with pytest.raises(ModelError, match=f"^{job.model.path}: no$"):
         resolve_plan(job, plans, heedless)
 
 
@@ -276,10 +277,10 @@ def test_the_way_of_the_full_tensorrt(
 
 
 def test_a_plan_is_named_by_its_model_and_its_batch_sizes(job: Job, plans: Path) -> None:
-    name = place(job, plans).name
+    name, path = place(job, plans).name, job.model.path
     assert re.fullmatch(r"squares-[0-9a-f]{8}-1-2-4\.plan", name)
     assert place(replace(job, gpu=ORIN, workspace=5), plans).name == name
-    moved = replace(job, prepared=job.prepared.parent / "elsewhere" / job.prepared.name)
+    moved = replace(job, model=replace(job.model, path=path.parent / "elsewhere" / path.name))
     assert place(moved, plans).name != name
 
 

@@ -37,7 +37,10 @@ def resolve(
     input_size: tuple[int, int] | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Path:
-    return store.resolve(store.Request(path, house, house / "cache", input_size, labels))
+    asked = store.Request(path, house, house / "cache", input_size, labels)
+    found = store.resolve(asked)
+    assert found == manifests.load(found.path)
+    return found.path
 
 
 def test_an_export_is_prepared_once(house: Path) -> None:
@@ -55,9 +58,10 @@ def test_what_is_at_hand_is_found_and_nothing_is_made(house: Path) -> None:
     assert not (house / "cache").exists()
     prepared = store.resolve(asked)
     assert store.at_hand(asked) == prepared
-    prepared.write_bytes(prepared.read_bytes()[:-1])
+    prepared.path.write_bytes(prepared.path.read_bytes()[:-1])
     assert store.at_hand(asked) is None, "cut off"
-    assert store.at_hand(store.Request("prepared.onnx", house, house)) == house / "prepared.onnx"
+    named = store.Request("prepared.onnx", house, house)
+    assert store.at_hand(named) == manifests.load(house / "prepared.onnx")
     assert store.at_hand(store.Request("centerface", house, house)) is None
     with pytest.raises(ModelError, match=r"no\.onnx"):
         store.at_hand(store.Request("no.onnx", house, house))
@@ -122,9 +126,8 @@ def test_a_built_in_model_is_prepared_from_the_cache(house: Path, centerface: Pa
 
 def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
     def precision_of(path: str, **asked: str) -> str:
-        return manifests.read(
-            store.resolve(store.Request(path, house, house / "cache", **asked))  # type: ignore[arg-type]
-        ).precision
+        request = store.Request(path, house, house / "cache", **asked)  # type: ignore[arg-type]
+        return store.resolve(request).manifest.precision
 
     assert precision_of("raw.onnx") == "float32"
     assert precision_of("raw.onnx", precision_of_exports="float16") == "float16"
@@ -216,7 +219,7 @@ def prepare_under(house: Path, progress: Progress | None = None) -> Path:
     (house / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(house / "temporary"))
-        return store.resolve(store.Request("raw.onnx", house, house / "cache"), progress)
+        return store.resolve(store.Request("raw.onnx", house, house / "cache"), progress).path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

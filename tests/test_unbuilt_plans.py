@@ -26,7 +26,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A box with a GPU and TensorRT-RTX; its configuration is returned."""
     real_binding()
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "find_gpu", lambda index: GPU)
+    monkeypatch.setattr(Gpu, "find", lambda index: GPU)
     clip(tmp_path / "gate.mp4", 30)
     path = configuration(tmp_path, squares_model(tmp_path), gate={"source": "gate.mp4"})
     settings = json.loads(path.read_text())

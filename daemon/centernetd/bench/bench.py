@@ -200,7 +200,7 @@ def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
 
 
 def _model(config: Config) -> Path:
-    return ModelChoice.of(config).prepared(choose_backend(config.engine.backend))
+    return ModelChoice.of(config).prepared(choose_backend(config.engine.backend)).path
 
 
 def _cores() -> int:

@@ -28,7 +28,6 @@ from centernetd.prepare.export.architectures import ARCHITECTURES
 from centernetd.prepare.layouts import LAYOUTS
 from centernetd.prepare.prepare import PrepareOptions
 from centernetd.prepare.prepare import prepare as prepare_model
-from centernetd.run.loading import find_gpu
 
 
 class Precision(str, Enum):
@@ -210,7 +209,6 @@ def build(
             precision.value if precision else None,
             calibrate,
             _bytes(workspace) if workspace else None,
-            lambda: find_gpu(0),
             bar,
         )
     if calibrated is not None:

@@ -1,12 +1,12 @@
 """Building a plan from the command line."""
 
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from centernetd.commands.calibrate import Calibrated, calibrate
 from centernetd.config import cache_dir
+from centernetd.model import manifest as manifests
 from centernetd.model.manifest import FLOAT16
 from centernetd.model.progress import Progress
 from centernetd.plan import Gpu, Job, PlanFile, Profile, build_plan, load_binding
@@ -21,14 +21,12 @@ def build(
     precision: str | None,
     calibration: str | None,
     workspace: int | None,
-    find_gpu: Callable[[], Gpu],
     progress: Progress,
 ) -> tuple[PlanFile, Calibrated | None]:
     """Build the plan of ``model``: a built-in name, an export or a prepared model.
 
     Without a ``precision``, an export is built in float16 and a prepared model in its own. For
-    int8, an export is first calibrated on the video ``calibration``. ``find_gpu`` is only called
-    if plans fit just one kind of GPU.
+    int8, an export is first calibrated on the video ``calibration``.
 
     Raises
     ------
@@ -40,7 +38,7 @@ def build(
         TensorRT can't build here.
     """
     binding = load_binding()
-    gpu = find_gpu() if binding.plans_fit_one_gpu else None
+    gpu = Gpu.find(0) if binding.plans_fit_one_gpu else None
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
         calibrated = None
         if calibration is None:
@@ -50,10 +48,9 @@ def build(
             prepared = store.resolve(asked)
         else:
             source = store.locate(model, Path.cwd(), cache_dir())
-            prepared = Path(folder) / f"{source.stem}.onnx"
+            output = Path(folder) / f"{source.stem}.onnx"
             options = PrepareOptions(precision=precision)
-            calibrated = calibrate(
-                partial(prepare, source), prepared, options, calibration, progress
-            )
+            calibrated = calibrate(partial(prepare, source), output, options, calibration, progress)
+            prepared = manifests.load(output)
         job = Job(prepared, profile, binding, gpu, workspace)
         return build_plan(job, plan, cache_dir() / "plans", progress), calibrated

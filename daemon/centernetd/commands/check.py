@@ -13,7 +13,6 @@ from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
 from centernetd.inference.engines import Choice, choose_backend
 from centernetd.inference.wanted import wanted_by
-from centernetd.model import manifest
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.service.http import bind
@@ -103,7 +102,7 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
         sizes = sizes_for(choice.backend, config.batching.max_size)
         depth = sizes.lossless_depth
         if unbuilt := chosen.why_build(choice, sizes):
-            described = manifest.read(chosen.prepared(choice))
+            described = chosen.prepared(choice).manifest
             model = _describe(described, choice, unbuilt)
             problems += _unknown_labels(config, described)
         else:

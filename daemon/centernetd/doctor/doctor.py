@@ -18,7 +18,6 @@ from centernetd.errors import CenternetdError, EngineError, ModelError, StartupE
 from centernetd.inference.engines import choose_backend
 from centernetd.model import zoo
 from centernetd.plan import Binding, Gpu, load_binding, load_plan
-from centernetd.run.loading import find_gpu
 
 ROOT = Path("/")
 _TIMEOUT = 5.0  # seconds for systemctl
@@ -108,7 +107,7 @@ def _plans(folder: Path) -> Iterator[Finding]:
         yield Finding("plans", Level.NOTE, f"none in {folder}: the first start builds one")
         return
     try:
-        gpu = find_gpu(0) if binding.plans_fit_one_gpu else None
+        gpu = Gpu.find(0) if binding.plans_fit_one_gpu else None
     except CenternetdError as error:
         yield Finding("plans", Level.NOTE, f"{len(found)} in {folder}, not judged: {error}")
         return

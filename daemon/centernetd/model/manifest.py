@@ -111,16 +111,30 @@ def embed(model: onnx.ModelProto, manifest: Manifest) -> None:
     onnx.helper.set_model_props(model, {**props, KEY: manifest.to_json()})
 
 
-def read(path: Path) -> Manifest:
-    """Return the manifest of the prepared model at `path`; raise `ModelError` if it has none."""
+@dataclass(frozen=True)
+class PreparedModel:
+    """The file of a prepared model, its manifest, and its SHA-256 including external weights."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+
+
+def load(path: Path) -> PreparedModel:
+    """Parse the prepared model at `path`; raise `ModelError` if it has no manifest."""
     with files.naming(path):
-        model, _ = files.load(path)
+        model, digest = files.load(path)
         manifest = find(model)
         if manifest is None:
             raise ModelError(
                 "not a prepared model (it has no manifest): run `centernetd prepare` on it first"
             )
-        return manifest
+        return PreparedModel(path, manifest, digest)
+
+
+def read(path: Path) -> Manifest:
+    """Return the manifest of the prepared model at `path`; raise as `load`."""
+    return load(path).manifest
 
 
 def _shown(value: object) -> str:

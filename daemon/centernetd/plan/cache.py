@@ -12,8 +12,7 @@ from pathlib import Path
 
 from centernetd.errors import ModelError, StartupError, StoppedError
 from centernetd.model import durable, files
-from centernetd.model import manifest as manifests
-from centernetd.model.manifest import Manifest
+from centernetd.model.manifest import PreparedModel
 from centernetd.model.progress import Progress
 from centernetd.plan import trust
 from centernetd.plan.binding import Binding
@@ -27,26 +26,17 @@ _SECONDS_BETWEEN_LOOKS = 0.2  # polling a lock: a wait in the kernel could not b
 
 @dataclass(frozen=True)
 class Job:
-    """A request for a plan of the ``prepared`` model, for ``profile``, with ``binding``.
+    """A request for a plan of ``model``, for ``profile``, with ``binding``.
 
     ``gpu`` is required if the binding's plans fit only one kind of GPU. ``workspace`` limits the
     GPU memory, in bytes, that a layer may use; None leaves it to TensorRT.
     """
 
-    prepared: Path
+    model: PreparedModel
     profile: Profile
     binding: Binding
     gpu: Gpu | None = None
     workspace: int | None = None
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The model of a job."""
-
-    content: bytes
-    manifest: Manifest
-    fingerprint: Fingerprint
 
 
 def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
@@ -65,9 +55,9 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     StoppedError
         ``progress`` requested it.
     """
-    source = _read(job)
+    wanted = _fingerprint(job)
     plan = place(job, folder)
-    found = _look(plan, source)
+    found = _look(plan, job, wanted)
     if isinstance(found, PlanFile):
         return found
     with _writing(folder):
@@ -75,12 +65,12 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
         trust.refuse_open_folder(folder)
         durable.sweep(folder)
         with _locked(plan.with_name(f"{plan.name}.lock"), progress):
-            found = _look(plan, source)
+            found = _look(plan, job, wanted)
             if isinstance(found, PlanFile):
                 return found
             log.info("building the plan %s, because %s", plan, found)
             durable.make_way(plan)
-            built = _build(job, source, plan, folder, progress)
+            built = _build(job, wanted, plan, folder, progress)
             log.info("built the plan in %.1f s", built.build_seconds)
             return built
 
@@ -90,10 +80,9 @@ def build_plan(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanF
 
     Raises as `resolve_plan`.
     """
-    source = _read(job)
     if plan.parent.exists():
         trust.refuse_open_folder(plan.parent.resolve())
-    return _build(job, source, plan, timings, progress)
+    return _build(job, _fingerprint(job), plan, timings, progress)
 
 
 def why_build(job: Job, folder: Path) -> str | None:
@@ -104,7 +93,7 @@ def why_build(job: Job, folder: Path) -> str | None:
     ModelError
         As for `resolve_plan`.
     """
-    found = _look(place(job, folder), _read(job))
+    found = _look(place(job, folder), job, _fingerprint(job))
     return None if isinstance(found, PlanFile) else found
 
 
@@ -114,23 +103,17 @@ def place(job: Job, folder: Path) -> Path:
     The name depends only on model file and batch sizes. Other differences, as after an upgrade
     or on another GPU, are found by reading the old plan, so that the reason can be logged.
     """
-    where = hashlib.sha256(str(job.prepared.absolute()).encode()).hexdigest()[:8]
+    where = hashlib.sha256(str(job.model.path.absolute()).encode()).hexdigest()[:8]
     sizes = job.profile
     batches = f"{sizes.minimum}-{sizes.optimum}-{sizes.maximum}"
-    return folder / f"{job.prepared.stem}-{where}-{batches}.plan"
+    return folder / f"{job.model.path.stem}-{where}-{batches}.plan"
 
 
-def _read(job: Job) -> _Source:
-    with files.naming(job.prepared):
-        model, digest = files.load(job.prepared)
-        manifest = manifests.find(model)
-        if manifest is None:
-            raise ModelError("not a prepared model: run `centernetd prepare` on it first")
-        wanted = Fingerprint.of(digest, manifest, job.profile, job.binding, job.gpu)
-        return _Source(model.SerializeToString(), manifest, wanted)
+def _fingerprint(job: Job) -> Fingerprint:
+    return Fingerprint.of(job.model.sha256, job.model.manifest, job.profile, job.binding, job.gpu)
 
 
-def _look(plan: Path, source: _Source) -> PlanFile | str:
+def _look(plan: Path, job: Job, wanted: Fingerprint) -> PlanFile | str:
     """Return the existing plan if it fits, otherwise the reason why not."""
     if not os.path.lexists(plan):
         return "there is none for it yet"
@@ -139,27 +122,31 @@ def _look(plan: Path, source: _Source) -> PlanFile | str:
         found = read_plan(plan)
     except ModelError as error:
         return f"the one that is there can't be used: {error}"
-    return found.fingerprint.difference(source.fingerprint) or replace(
-        found, manifest=source.manifest
-    )
+    return found.fingerprint.difference(wanted) or replace(found, manifest=job.model.manifest)
 
 
-def _build(job: Job, source: _Source, plan: Path, timings: Path, progress: Progress) -> PlanFile:
+def _build(
+    job: Job, fingerprint: Fingerprint, plan: Path, timings: Path, progress: Progress
+) -> PlanFile:
     started = time.monotonic()
     version = f"{job.binding.flavour}-{job.binding.version}"
-    with files.naming(job.prepared):
+    manifest = job.model.manifest
+    with files.naming(job.model.path):
+        network, digest = files.load(job.model.path)
+        if digest != job.model.sha256:
+            raise ModelError("it has been replaced meanwhile: start again")
         content = build(
-            source.content,
-            source.manifest.input_size,
+            network.SerializeToString(),  # with its external weights
+            manifest.input_size,
             job.profile,
             job.binding,
             progress,
             workspace=job.workspace,
             timings=timings / f"timing-{version}.cache",
         )
-    write_plan(plan, content, source.manifest, source.fingerprint)
+    write_plan(plan, content, manifest, fingerprint)
     took = time.monotonic() - started
-    return PlanFile(plan, source.manifest, source.fingerprint, content, took)
+    return PlanFile(plan, manifest, fingerprint, content, took)
 
 
 @contextmanager

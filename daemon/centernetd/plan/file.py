@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from centernetd.cuda import Device
 from centernetd.errors import ModelError
 from centernetd.model import sealed
 from centernetd.model.manifest import Manifest
@@ -37,6 +38,19 @@ class Gpu:
 
     name: str
     compute_capability: str
+
+    @classmethod
+    def find(cls, index: int) -> "Gpu":
+        """Return GPU ``index`` of this process.
+
+        Raises
+        ------
+        EngineError
+            There is no such GPU, or it can't be used.
+        """
+        device = Device(index)
+        major, minor = device.compute_capability
+        return cls(device.name, f"{major}.{minor}")
 
     def __str__(self) -> str:
         return f"{self.name} ({self.compute_capability})"

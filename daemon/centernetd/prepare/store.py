@@ -9,7 +9,7 @@ from pathlib import Path
 from centernetd.errors import ModelError
 from centernetd.model import contract, durable, files, sealed, zoo
 from centernetd.model import manifest as manifests
-from centernetd.model.manifest import FLOAT32, Manifest
+from centernetd.model.manifest import FLOAT32, Manifest, PreparedModel
 from centernetd.model.progress import LoggedProgress, Progress
 from centernetd.prepare.isolated import prepare_isolated
 from centernetd.prepare.prepare import PrepareOptions, about
@@ -34,11 +34,21 @@ class Request:
     precision_of_exports: str = FLOAT32
 
 
-def resolve(request: Request, progress: Progress | None = None) -> Path:
-    """Return the prepared ONNX file for `request`.
+@dataclasses.dataclass(frozen=True)
+class _Cached:
+    """A file of the cache: the options it is prepared with, and what its seal must contain."""
+
+    path: Path
+    options: PrepareOptions
+    seal: Mapping[str, str]
+
+
+def resolve(request: Request, progress: Progress | None = None) -> PreparedModel:
+    """Return the prepared model for `request`.
 
     An export is prepared on first use and cached, and again if the cached file is damaged. A
-    prepared model that matches the request is returned itself. Nothing is downloaded.
+    prepared model that matches the request is returned itself. Nothing is downloaded. Each file
+    is parsed once.
 
     Raises
     ------
@@ -49,27 +59,29 @@ def resolve(request: Request, progress: Progress | None = None) -> Path:
     StoppedError
         `progress` requested it.
     """
-    prepared, options, wanted = _find(request)
-    if wanted is None:
-        return prepared
-    durable.sweep(prepared.parent)
-    if reason := _fault(prepared, wanted):
-        if os.path.lexists(prepared):
-            log.warning("preparing %s again, because %s", prepared, reason)
-        durable.make_way(prepared)
+    found = _find(request)
+    if isinstance(found, PreparedModel):
+        return found
+    durable.sweep(found.path.parent)
+    if reason := _fault(found):
+        if os.path.lexists(found.path):
+            log.warning("preparing %s again, because %s", found.path, reason)
+        durable.make_way(found.path)
         source = locate(request.path, request.base_dir, request.cache_dir)
-        prepare_isolated(source, prepared, options, progress or LoggedProgress())
-    return prepared
+        prepare_isolated(source, found.path, found.options, progress or LoggedProgress())
+    return manifests.load(found.path)
 
 
-def at_hand(request: Request) -> Path | None:
-    """Return the prepared file if it exists, otherwise None; raise as `resolve`."""
-    prepared, _, wanted = _find(request)
-    return None if wanted is not None and _fault(prepared, wanted) else prepared
+def at_hand(request: Request) -> PreparedModel | None:
+    """Return the prepared model if it exists, otherwise None; raise as `resolve`."""
+    found = _find(request)
+    if isinstance(found, PreparedModel):
+        return found
+    return None if _fault(found) else manifests.load(found.path)
 
 
-def _find(request: Request) -> tuple[Path, PrepareOptions, Mapping[str, str] | None]:
-    """Return the prepared file, its options and its seal's text (None for the model itself)."""
+def _find(request: Request) -> PreparedModel | _Cached:
+    """Return the requested model itself if it is prepared as requested, or its cached file."""
     labels = tuple(request.labels) if request.labels else None
     options = PrepareOptions(
         input_size=request.input_size, labels=labels, precision=request.precision
@@ -82,12 +94,12 @@ def _find(request: Request) -> tuple[Path, PrepareOptions, Mapping[str, str] | N
         source = locate(request.path, request.base_dir, request.cache_dir)
         digest, adopted, manifest = _examine(source)
         if manifest is not None and _is_wanted(manifest, options):
-            return source, options, None
+            return PreparedModel(source, manifest, digest)
     if request.precision is None and not adopted:
         options = dataclasses.replace(options, precision=request.precision_of_exports)
-    wanted = about(digest, options)
-    prepared = request.cache_dir / "prepared" / f"{source.stem}-{wanted['key']}.onnx"
-    return prepared, options, wanted
+    seal = about(digest, options)
+    path = request.cache_dir / "prepared" / f"{source.stem}-{seal['key']}.onnx"
+    return _Cached(path, options, seal)
 
 
 def _examine(source: Path) -> tuple[str, bool, Manifest | None]:
@@ -99,13 +111,13 @@ def _examine(source: Path) -> tuple[str, bool, Manifest | None]:
         return digest, contract.is_met_by(model), manifests.find(model)
 
 
-def _fault(prepared: Path, wanted: Mapping[str, str]) -> str | None:
+def _fault(cached: _Cached) -> str | None:
     """Return why the cached file can't be used, as a sentence fragment, or None if it can."""
     try:
-        _, found = sealed.read(prepared)
+        _, found = sealed.read(cached.path)
     except ModelError as error:
         return str(error)
-    return None if found == wanted else "it was prepared from or as something else"
+    return None if found == cached.seal else "it was prepared from or as something else"
 
 
 def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:

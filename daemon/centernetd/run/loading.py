@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from centernetd.config import Config
-from centernetd.cuda import Device
 from centernetd.flow import Meters
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Choice, Engine, open_onnx, open_plan
-from centernetd.model import labels, manifest
-from centernetd.model.manifest import FLOAT16, FLOAT32, Manifest
+from centernetd.model import labels
+from centernetd.model.manifest import FLOAT16, FLOAT32, Manifest, PreparedModel
 from centernetd.model.progress import LoggedProgress, Progress
 from centernetd.plan import (
     Binding,
@@ -101,8 +100,8 @@ class ModelChoice:
             device,
         )
 
-    def prepared(self, choice: Choice, progress: Progress | None = None) -> Path:
-        """Return the prepared model's file, preparing the model first if necessary.
+    def prepared(self, choice: Choice, progress: Progress | None = None) -> PreparedModel:
+        """Return the prepared model, preparing it first if necessary.
 
         Raises
         ------
@@ -124,14 +123,14 @@ class ModelChoice:
         if self.path.endswith(_PLAN):
             return None
         prepared = store.at_hand(self._request(choice))
-        return None if prepared is None else manifest.read(prepared)
+        return None if prepared is None else prepared.manifest
 
     def require_backend(self, choice: Choice) -> None:
         """Raise EngineError if the chosen backend's library or its GPU is missing."""
         if choice.backend == "tensorrt":
             load_binding()
         if choice.on_gpu:
-            find_gpu(self.device)
+            Gpu.find(self.device)
 
     def _request(self, choice: Choice) -> store.Request:
         return store.Request(
@@ -156,12 +155,12 @@ class ModelChoice:
         StoppedError
             If ``progress`` stopped the preparation or a build.
         """
-        binding, gpu = load_binding(), find_gpu(self.device)
+        binding, gpu = load_binding(), Gpu.find(self.device)
         if self.path.endswith(_PLAN):
             return load_plan(self.base_dir / self.path, binding, gpu)
         progress = progress or LoggedProgress()
         job = self._job(self.prepared(choice, progress), sizes, binding, gpu)
-        doing = f"building {job.prepared.name}"
+        doing = f"building {job.model.path.name}"
         return resolve_plan(
             job, self.plans, lambda phase, step, of: progress(f"{doing}: {phase}", step, of)
         )
@@ -173,24 +172,11 @@ class ModelChoice:
         """
         if choice.backend != "tensorrt" or self.path.endswith(_PLAN):
             return None
-        binding, gpu = load_binding(), find_gpu(self.device)
+        binding, gpu = load_binding(), Gpu.find(self.device)
         return why_build(self._job(self.prepared(choice), sizes, binding, gpu), self.plans)
 
-    def _job(self, prepared: Path, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
+    def _job(self, prepared: PreparedModel, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
         return Job(prepared, Profile(1, sizes.max_batch, sizes.max_batch), binding, gpu)
-
-
-def find_gpu(index: int) -> Gpu:
-    """Return the properties of GPU ``index`` that plans depend on.
-
-    Raises
-    ------
-    EngineError
-        If there is no such GPU.
-    """
-    device = Device(index)
-    major, minor = device.compute_capability
-    return Gpu(device.name, f"{major}.{minor}")
 
 
 def load_engine(
@@ -218,20 +204,20 @@ def load_engine(
         plan = model.plan(choice, sizes, progress)
         if meters is not None and plan.build_seconds is not None:
             meters.plan_build(plan.build_seconds)
-        path, described = plan.path, plan.manifest
+        path, manifest = plan.path, plan.manifest
         engine = open_plan(plan, model.device, sizes.max_batch)
     else:
-        path = model.prepared(choice, progress)
-        described = manifest.read(path)
+        prepared = model.prepared(choice, progress)
+        path, manifest = prepared.path, prepared.manifest
         engine = open_onnx(
-            choice, path, described.precision, model.device, sizes.max_batch, sizes.concurrency
+            choice, path, manifest.precision, model.device, sizes.max_batch, sizes.concurrency
         )
     ran = engine.info
     log.info(
         "%s runs on %s in %s (%s), because %s",
         path.name, ran.backend, ran.precision, ran.device, choice.reason,
     )  # fmt: skip
-    return engine, described
+    return engine, manifest
 
 
 def load_detector(
@@ -243,5 +229,5 @@ def load_detector(
     meters: Meters | None = None,
 ) -> Detector:
     """Load ``model`` as `load_engine` does; ``pool`` runs part of the letterboxing."""
-    engine, described = load_engine(model, choice, sizes, progress, meters)
-    return Detector(engine, described, pool)
+    engine, manifest = load_engine(model, choice, sizes, progress, meters)
+    return Detector(engine, manifest, pool)
