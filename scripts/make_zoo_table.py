@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from centernetd.bench.profile import Profile, profile
+from centernetd.bench.pipeline import ModelTime, time_model
 from centernetd.model import manifest as manifests
 from centernetd.prepare.export.architectures import ARCHITECTURES
 from centernetd.prepare.export.layers import Network
@@ -81,7 +81,7 @@ class Measured:
     flops: float
     seconds: float
     memory: float
-    taken: Profile
+    taken: ModelTime
     found: Difference
 
     def beyond(self) -> list[str]:
@@ -125,7 +125,7 @@ def measure(name: str, task: str, folder: Path) -> Measured:
         _flops(network),
         seconds,
         memory,
-        profile(prepared, frames(1, SIZE), threads=2),
+        time_model(prepared, frames(1, SIZE), threads=2),
         difference(open_session(prepared), network, manifests.read(prepared), pictures),
     )
 

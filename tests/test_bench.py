@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from centernetd.bench.profile import profile
+from centernetd.bench.pipeline import time_model
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.commandline import CommandLine, clip, configuration, squares_model
@@ -21,7 +21,7 @@ FRAME = np.zeros((1, *SIZE, 3), np.uint8)
 def test_the_decode_has_a_share(layout: str, tmp_path: Path) -> None:
     source = exports.write(LAYOUTS[layout], tmp_path / "export.onnx")
     prepare(source, tmp_path / "prepared.onnx", PrepareOptions(input_size=SIZE))
-    found = profile(tmp_path / "prepared.onnx", FRAME, threads=1)
+    found = time_model(tmp_path / "prepared.onnx", FRAME, threads=1)
     assert found.seconds > 0
     assert found.decode > 0
 
@@ -35,7 +35,7 @@ def test_a_model_whose_decode_is_not_ours_has_none(tmp_path: Path) -> None:
     onnx.save(
         helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "foreign.onnx"
     )
-    assert profile(tmp_path / "foreign.onnx", FRAME, threads=1).decode == 0
+    assert time_model(tmp_path / "foreign.onnx", FRAME, threads=1).decode == 0
 
 
 def test_bench_prints_its_figures(cli: CommandLine, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from centernetd.bench import bench
-from centernetd.bench.bench_gpu import SLOTS, measure
+from centernetd.bench import pipeline
+from centernetd.bench.gpu import SLOTS, measure
 from centernetd.bench.overhead import overhead
 from centernetd.cli import app as app_module
 from centernetd.commands import probe
@@ -119,7 +119,7 @@ def test_bench_fills_before_it_enqueues(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def detector(_config: object, pool: ThreadPoolExecutor) -> Detector:
         return Detector(FakeEngine(), plain(), pool)
 
-    monkeypatch.setattr(bench, "_detector", detector)
-    costs, frames = bench._stage_costs(config, stream, tmp_path)
+    monkeypatch.setattr(pipeline, "_detector", detector)
+    costs, frames = pipeline._stage_costs(config, stream, tmp_path)
     assert frames == 10
     assert set(costs) == {"decode", "preprocess", "infer", "annotate", "encode"}

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.bench.profile import Profile
+from centernetd.bench.pipeline import ModelTime
 from scripts import make_zoo_table
 from scripts.make_zoo_table import BEGIN, END, PAGE, Measured, Row
 from tests.export.equality import Difference
 
-GOOD = Measured(10, 1e9, 30.0, 3.9e9, Profile(0.2, 0.01), Difference(9e-4, 9e-5))
+GOOD = Measured(10, 1e9, 30.0, 3.9e9, ModelTime(0.2, 0.01), Difference(9e-4, 9e-5))
 
 
 @pytest.mark.parametrize(
     ("measured", "reported"),
     [
         (GOOD, []),
-        (replace(GOOD, seconds=1e6, taken=Profile(1e6, 0.9)), []),  # no timing is judged
+        (replace(GOOD, seconds=1e6, taken=ModelTime(1e6, 0.9)), []),  # no timing is judged
         (replace(GOOD, memory=4.1e9), ["4.1e+09 bytes in memory, above 4e+09"]),
         (replace(GOOD, found=Difference(2e-3, 0)), ["0.002 pixels apart, above 0.001"]),
         (

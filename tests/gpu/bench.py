@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from cuda.bindings import runtime
 
-from centernetd.bench.bench_gpu import SLOTS, measure
+from centernetd.bench.gpu import SLOTS, measure
 from centernetd.cuda import Event
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines.gpu import GpuEngine, GpuSlot

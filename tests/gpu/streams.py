@@ -9,20 +9,28 @@ OUT/all-N.txt the stacks.
 
 import ctypes
 import json
+import logging
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from centernetd.bench.bench_streams import Workload, bench_streams
-from centernetd.bench.load import Load
+from centernetd.bench import streams
+from centernetd.bench.clip import file_stream
+from centernetd.bench.streams import Load, Workload, make_clip, run
 from centernetd.cli.bench import show_streams
+from centernetd.config import load as load_config
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (8, 16, 32, 48)
@@ -52,15 +60,60 @@ def use_the_double() -> None:
     setattr(loading, "open_onnx", open_onnx)  # noqa: B010 - a name that it imports
 
 
-def be_watched() -> None:
-    """Let any process look into this one, which some systems allow to its parents only."""
+def be_watched(sign: Path) -> None:
+    """Let any process look into this one, and create ``sign`` with its first batch.
+
+    Some systems allow the former to a process's parents only.
+    """
+    logging.disable(logging.WARNING)
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY)
+    record = streams._Recorder.batch_size
+
+    def batch_size(recorder: streams._Recorder, size: int) -> None:
+        sign.touch()
+        record(recorder, size)
+
+    setattr(streams._Recorder, "batch_size", batch_size)  # noqa: B010 - a method
 
 
-def be_watched_with_the_double() -> None:
+def be_watched_with_the_double(sign: Path) -> None:
     """Do both."""
-    be_watched()
+    be_watched(sign)
     use_the_double()
+
+
+def run_each(
+    config: Path,
+    counts: Sequence[int],
+    prepare: Callable[[Path], None],
+    watch: Callable[[int, int], None],
+) -> Iterator[Load]:
+    """Run each number of streams as `bench_streams` does, in processes prepared and watched."""
+    stream = file_stream(load_config(config).streams.values())
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        make_clip(stream, WORKLOAD, clip)
+        for count in counts:
+            print(f"{count} streams")
+            sign = Path(folder) / f"running-{count}"
+            with ProcessPoolExecutor(
+                1, multiprocessing.get_context("spawn"), initializer=prepare, initargs=(sign,)
+            ) as pool:
+                pid = pool.submit(os.getpid).result()
+                running = pool.submit(run, config, stream.name, clip, count, WORKLOAD)
+                while not sign.exists() and not wait([running], 0.1).done:
+                    pass
+                watch(count, pid)
+                yield running.result()
+
+
+def in_real_time(load: Load) -> bool:
+    """Return whether every frame was decoded and inferred in time."""
+    return load.dropped == 0 and load.inferred_fps >= 0.99 * load.asked_fps
+
+
+def _document(load: Load) -> dict[str, object]:
+    return asdict(load) | {"in_real_time": in_real_time(load), "fullest": load.fullest}
 
 
 class Spy:
@@ -135,16 +188,16 @@ def main(folder: Path, counts: list[int], options: set[str]) -> None:
     spy = Spy(folder)
     loads: list[Load] = []
     prepare = be_watched if "onnxruntime" in options else be_watched_with_the_double
-    for load in bench_streams(config, counts, WORKLOAD, print, prepare, spy.watch):
+    for load in run_each(config, counts, prepare, spy.watch):
         loads.append(load)
-        found = [each.document() | spy.seen.get(each.streams, {}) for each in loads]
+        found = [_document(each) | spy.seen.get(each.streams, {}) for each in loads]
         (folder / "streams.json").write_text(json.dumps(found, indent=1))
         print(json.dumps(found[-1]), flush=True)
     show_streams(loads)
     for count, seen in spy.seen.items():
         held, running = seen["lock_held"], seen["threads_running"]
         print(f"{count} streams: lock held {held:.0%}, {running:.1f} threads running")
-    enough = max((load.streams for load in loads if load.in_real_time), default=0)
+    enough = max((load.streams for load in loads if in_real_time(load)), default=0)
     print(f"in real time: {enough} streams of 1080p30")
 
 

@@ -1,18 +1,21 @@
-"""A video file written with the recorder's encoder and muxer."""
+"""The video that benchmarks run on."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.config import StreamConfig
+from centernetd.errors import ConfigError
 from centernetd.flow import Packet
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4
 
 
 class Clip:
-    """An MP4 file, complete once its context exits."""
+    """An MP4 file, complete once its context exits; encoder and muxer are the recorder's."""
 
     def __init__(
         self, path: Path, encoder: str, width: int, height: int, time_base: Fraction
@@ -38,3 +41,17 @@ class Clip:
         for packet in packets:
             self._file = self._file or FragmentedMp4(self._path, packet)
             self._file.write(packet)
+
+
+def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:
+    """Return the first stream that is a file.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    for stream in streams:
+        if stream.source.is_file:
+            return stream
+    raise ConfigError("bench needs a stream whose source is a file; the configuration has none")

@@ -8,11 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from centernetd.bench.bench import Report
-from centernetd.bench.bench import bench as measure
-from centernetd.bench.bench_gpu import GpuReport, bench_gpu
-from centernetd.bench.bench_streams import Workload, bench_streams
-from centernetd.bench.load import Load
+from centernetd.bench.gpu import GpuReport, bench_gpu
+from centernetd.bench.pipeline import Report, bench_pipeline
+from centernetd.bench.streams import Load, Workload, bench_streams
 from centernetd.cli.options import ConfigFile, config_path, parse_resolution, read_config
 from centernetd.service import logs
 
@@ -46,17 +44,17 @@ def bench(
     console = Console(stderr=True)
     with console.status("") as status:
 
-        def tell(text: str) -> None:
+        def show(text: str) -> None:
             status.update(f"measuring {text}")
 
         if streams is not None:
             workload = Workload(parse_resolution(size), fps, seconds)
-            show_streams(bench_streams(config_path(config), _counts(streams), workload, tell))
+            show_streams(bench_streams(config_path(config), _counts(streams), workload, show))
         elif gpu:
-            _show_gpu(bench_gpu(settings, tell))
+            _show_gpu(bench_gpu(settings, show))
         else:
             for number in range(rounds):
-                report = measure(settings, tell)
+                report = bench_pipeline(settings, show)
                 _show(report, f"round {number + 1} of {rounds}" if rounds > 1 else None)
 
 

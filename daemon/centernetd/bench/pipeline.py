@@ -1,5 +1,6 @@
 """CPU cost of each stage alone, the resulting bound, and how close the pipeline gets to it."""
 
+import json
 import os
 import tempfile
 import time
@@ -10,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from centernetd.bench.bench_streams import file_stream
-from centernetd.bench.clip import Clip
+from centernetd.bench.clip import Clip, file_stream
 from centernetd.bench.overhead import overhead
-from centernetd.bench.profile import profile
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
 from centernetd.capture.timeline import Timeline
@@ -33,11 +34,12 @@ from centernetd.sink.encoder import choose_encoder
 Item = TypeVar("Item")
 
 SAMPLE = 100  # frames each stage is measured on; few enough to be held in memory
+_ROUNDS = 25  # in which the model alone is timed
 
 
 @dataclass(frozen=True)
 class Report:
-    """Results of one `bench` run; ``costs`` are CPU seconds per frame of each stage alone.
+    """Results of one `bench_pipeline`; ``costs`` are CPU seconds per frame of each stage alone.
 
     ``overhead`` is the pipeline's own CPU seconds per frame, measured with idle stages, by batch
     size. ``decode`` is the time of the model's decode as a share of its network's.
@@ -57,8 +59,16 @@ class Report:
         return self.cores / sum(self.costs.values())
 
 
-def bench(config: Config, tell: Callable[[str], None]) -> Report:
-    """Measure ``config`` on its first file stream; ``tell`` receives progress messages.
+@dataclass(frozen=True)
+class ModelTime:
+    """A model's shortest seconds per frame, and the decode's time as a share of the network's."""
+
+    seconds: float
+    decode: float
+
+
+def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
+    """Measure ``config`` on its first file stream; ``report`` receives progress messages.
 
     Raises
     ------
@@ -66,16 +76,16 @@ def bench(config: Config, tell: Callable[[str], None]) -> Report:
         No stream is a file.
     """
     stream = file_stream(config.streams.values())
-    tell("the pipeline with nothing to do")
+    report("the pipeline with nothing to do")
     idle = {size: overhead(size) for size in (1, 8)}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
-        tell("each stage alone")
+        report("each stage alone")
         costs, frames = _stage_costs(config, stream, Path(folder))
-        tell("the decode in the model")
+        report("the decode in the model")
         decode = _decode_share(config, stream)
-        tell("a serial loop of the same parts")
+        report("a serial loop of the same parts")
         serial = _serial_loop(config, stream, Path(folder))
-        tell("the pipeline")
+        report("the pipeline")
         pipeline = _pipeline(config, stream, Path(folder))
         return Report(
             frames=frames,
@@ -134,7 +144,33 @@ def _decode_share(config: Config, stream: StreamConfig) -> float:
         detector.fill(slot, [_sample(stream, 1)[0].image], [_wanted(detector, stream)])
         frame = slot.rows[:1].copy()
         detector.engine.close()
-    return profile(_model(config), frame, _cores()).decode
+    return time_model(_model(config), frame, _cores()).decode
+
+
+def time_model(model: Path, frame: NDArray[np.uint8], threads: int) -> ModelTime:
+    """Run ``model`` on ``frame`` [1, H, W, 3], and sum the time per operator.
+
+    If the model was already in prepared form, its decode can't be identified: the share is 0.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        taken = []
+        for _ in range(_ROUNDS):
+            started = time.perf_counter()
+            session.run(None, {"frames": frame})
+            taken.append(time.perf_counter() - started)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    spent = {"decode": 0, "network": 0}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            part = "decode" if event["name"].startswith("decode/") else "network"
+            spent[part] += event["dur"]
+    return ModelTime(min(taken), spent["decode"] / spent["network"])
 
 
 def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:

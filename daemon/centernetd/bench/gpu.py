@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from centernetd.config import Config
 from centernetd.errors import EngineError
@@ -38,16 +38,11 @@ class GpuReport:
 
     engine: EngineInfo
     reason: str
-    bytes_in: int
     rates: Sequence[Rate]
 
-    def document(self) -> dict[str, object]:
-        """Return the report as JSON-serializable data."""
-        return asdict(self)
 
-
-def bench_gpu(config: Config, tell: Callable[[str], None]) -> GpuReport:
-    """Measure the configured model on this machine's GPU; ``tell`` receives progress messages.
+def bench_gpu(config: Config, report: Callable[[str], None]) -> GpuReport:
+    """Measure the configured model on this machine's GPU; ``report`` receives progress messages.
 
     Raises
     ------
@@ -60,16 +55,16 @@ def bench_gpu(config: Config, tell: Callable[[str], None]) -> GpuReport:
     if not choice.on_gpu:
         raise EngineError(f"there is no GPU to measure: {choice.backend}, as {choice.reason}")
     largest = sizes_for(choice.backend, config.batching.max_size).max_batch
-    tell("loading")
+    report("loading")
     sizes = sizes_for(choice.backend, largest)
     loaded, _ = load_engine(ModelChoice.of(config), choice, sizes)
     with closing(loaded) as engine:
         slots = engine.make_slots(SLOTS)
         rates = []
         for batch in sorted({engine.bucket(size + 1) for size in range(largest)}):
-            tell(f"batches of {batch}")
+            report(f"batches of {batch}")
             rates.append(measure(engine, slots, batch, _SECONDS))
-        return GpuReport(engine.info, choice.reason, slots[0].rows[0].nbytes, rates)
+        return GpuReport(engine.info, choice.reason, rates)
 
 
 def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -> Rate:
