@@ -207,7 +207,7 @@ def test_a_group_that_is_too_large_by_itself_goes_up_to_the_next_key_frame() -> 
     assert [packet.number for packet in ring.release()] == [100]
 
 
-def test_a_frame_shares_the_fate_of_its_packet_whichever_comes_first() -> None:
+def test_a_frame_shares_the_outcome_of_its_packet_whichever_comes_first() -> None:
     accounts = Accounts()
     accounts.owe(1)
     accounts.decide(3, "unwanted")

@@ -163,10 +163,7 @@ class OutputFile:
         SinkError
             When it can't be written.
         """
-        with (
-            as_sink_error(self.path),
-            open_regular(self.path, "r+b") as file,
-        ):  # self._file only appends
+        with as_sink_error(self.path), open_regular(self.path, "r+b") as file:  # _file only appends
             file.seek(file.read(_HEADER).index(mark) + at)
             file.write(data)
 

@@ -186,9 +186,8 @@ class Accounts:
 
     def __init__(self) -> None:
         self._owed: deque[int] = deque()
-        self._outcomes: deque[tuple[int, PacketOutcome]] = (
-            deque()
-        )  # last packet number and its outcome
+        # Runs of packets with the same outcome, each with the number of its last packet.
+        self._outcomes: deque[tuple[int, PacketOutcome]] = deque()
 
     def owe(self, number: int) -> None:
         """Record a frame that shares the outcome of packet ``number``."""

@@ -17,8 +17,8 @@ FROM_FILE = "made from a file by centernetd"
 MOST = 10
 INTERVAL = 1.0  # seconds per file on average; MOST may begin in quick succession
 TOO_OFTEN = (
-    "its recordings would begin more often than once a second (does its coding change again and "
-    "again?): what they would hold is dropped"
+    "its recordings would start more often than once per second (does its coding keep "
+    "changing?): what does not fit into the present one is dropped"
 )
 
 
