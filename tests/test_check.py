@@ -15,8 +15,7 @@ from centernetd.commands.probe import SourceProbe, disk_of, probe_sources
 from centernetd.config import StorageConfig, load
 from centernetd.errors import SourceError
 from centernetd.run.loading import sizes_for
-from centernetd.sink.lockfile import LockFile
-from centernetd.sink.storage import LOCK_NAME
+from centernetd.sink.lockfile import LOCK_NAME, LockFile
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
 

@@ -16,10 +16,10 @@ from centernetd.errors import SinkError, StartupError, StoppedError
 from centernetd.sink import housekeeping as housekeeping_module
 from centernetd.sink import outputs, retention
 from centernetd.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
-from centernetd.sink.lockfile import said_in
+from centernetd.sink.lockfile import LOCK_NAME, published_in
 from centernetd.sink.retention import LEAP_LASTS, Retention
 from centernetd.sink.segments import FROM_CAMERA
-from centernetd.sink.storage import LOCK_NAME, Storage
+from centernetd.sink.storage import Storage
 from tests.fakes import wait_until
 from tests.sinks import NOON, decode, tear
 
@@ -65,19 +65,31 @@ def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:
         assert storage.status.size == (root / NAME).stat().st_size
         other = Storage(root)
         with pytest.raises(StartupError, match="another centernetd"):
-            other.open()
+            other.claim()
     assert not any(thread.name == "storage" for thread in threading.enumerate())
-    other.open()
-    other.close()
+    other.claim()
+    other.release()
 
 
-def test_what_is_to_be_said_is_told_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_is_published_in_the_thread_that_waits_for_disks(root: Path) -> None:
+    storage, house = keep_house(root)
+    house.publish("before the root is claimed")
+    house.tick()
+    assert published_in(root / LOCK_NAME) == "before the root is claimed"
+    house.publish("later")
+    assert published_in(root / LOCK_NAME) == "before the root is claimed", "the disk may hang"
+    house.tick()
+    assert published_in(root / LOCK_NAME) == "later"
+    storage.release()
+
+
+def test_a_text_is_published_without_delay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", LEAP_LASTS)
     storage, house = keep_house(root)
     with house:
         wait_until(lambda: storage.status.free is not None)
-        storage.say("here")
-        wait_until(lambda: said_in(root / LOCK_NAME) == "here")
+        house.publish("here")
+        wait_until(lambda: published_in(root / LOCK_NAME) == "here")
 
 
 def test_a_start_is_stopped_although_the_disk_hangs(
@@ -90,7 +102,7 @@ def test_a_start_is_stopped_although_the_disk_hangs(
         answers.wait(LEAP_LASTS)
         raise StartupError("too late")
 
-    monkeypatch.setattr(Storage, "open", hang)
+    monkeypatch.setattr(Storage, "claim", hang)
     storage = Storage(root)
     house = Housekeeping(storage, StorageConfig(), STREAMS, asked.is_set)
     with pytest.raises(StoppedError):
@@ -101,11 +113,11 @@ def test_a_start_is_stopped_although_the_disk_hangs(
 
 def test_a_root_in_use_ends_the_start(root: Path) -> None:
     other = Storage(root)
-    other.open()
+    other.claim()
     _, house = keep_house(root)
     with pytest.raises(StartupError, match="another centernetd"):
         house.__enter__()
-    other.close()
+    other.release()
 
 
 def test_without_its_mount_nothing_is_made_or_written(
@@ -116,7 +128,7 @@ def test_without_its_mount_nothing_is_made_or_written(
     with house:
         assert not root.exists()
         with pytest.raises(SinkError, match=r"is on the root disk.*until it is mounted"):
-            storage.check()
+            storage.require_writable()
         with pytest.raises(SinkError, match="is on the root disk"):
             storage.place("{stream}.mp4", "gate", 0.0)
         mounted.append(True)
@@ -131,21 +143,21 @@ def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
     storage, house = keep_house(root, require_mount=True)
     leave_part(root)
     house.tick()
-    storage.check()
+    storage.require_writable()
     assert None not in known_of(storage)
     mounted.append(False)
     house.tick()
     with pytest.raises(SinkError):
-        storage.check()
+        storage.require_writable()
     assert known_of(storage) == (None, None, None), "nothing is told of the root disk"
     shutil.rmtree(root)
     part = leave_part(root)
     mounted.append(True)
     house.tick()
-    storage.check()
+    storage.require_writable()
     assert not part.exists()
     assert None not in known_of(storage)
-    storage.close()
+    storage.release()
 
 
 def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
@@ -164,7 +176,7 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
     monkeypatch.setattr(time, "monotonic", lambda: hour_later)
     house.tick()
     assert not paths[1].exists(), "it has lasted"
-    storage.close()
+    storage.release()
 
 
 @pytest.mark.parametrize("goes", ["folder", "lock"])
@@ -172,6 +184,7 @@ def test_another_disk_in_its_place_is_claimed_and_mended(
     root: Path, goes: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage, house = keep_house(root)
+    house.publish("here")
     house.tick()
     if goes == "folder":
         root.rename(root.with_name("gone"))
@@ -183,17 +196,18 @@ def test_another_disk_in_its_place_is_claimed_and_mended(
         storage.place("{stream}.jsonl", "gate", NOON)
     house.tick()
     with pytest.raises(SinkError, match=told):
-        storage.check()
+        storage.require_writable()
     assert known_of(storage) == (None, None, None)
     assert part.exists(), "its writer may need a moment"
     house.tick()
+    assert published_in(root / LOCK_NAME) == "here"
     assert storage.place("{stream}.jsonl", "gate", NOON) == root / "gate.jsonl"
     assert not part.exists()
     assert storage.status.size == (root / NAME).stat().st_size
     with pytest.raises(StartupError, match="another centernetd"):
-        Storage(root).open()
+        Storage(root).claim()
     assert [message for message in caplog.messages if "another disk" in message]
-    storage.close()
+    storage.release()
 
 
 def test_a_mounted_disk_that_another_daemon_has_is_told(root: Path, mounted: list[bool]) -> None:
@@ -201,10 +215,10 @@ def test_a_mounted_disk_that_another_daemon_has_is_told(root: Path, mounted: lis
     mounted.append(False)
     storage, house = keep_house(root, require_mount=True)
     with house:
-        other.open()
+        other.claim()
         mounted.append(True)
         wait_until(lambda: "another centernetd" in (storage.status.trouble or ""))
-        other.close()
+        other.release()
         wait_until(lambda: storage.status.trouble is None)
 
 
@@ -218,7 +232,7 @@ def test_what_a_failing_disk_left_is_completed_when_it_works_again(root: Path) -
     assert not part.exists()
     assert len(decode(root / NAME)) > 30
     assert storage.status.size == (root / NAME).stat().st_size
-    storage.close()
+    storage.release()
 
 
 def test_a_file_that_can_not_be_completed_stops_nothing_else(
@@ -228,20 +242,24 @@ def test_a_file_that_can_not_be_completed_stops_nothing_else(
     house.tick()
     part, other = leave_part(root), root / "gate/2023-11-14/20-00-00.mp4"
     other.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
-    storage.left.extend([part, root / "gone.mp4.part"])
-    storage.completed.append(other)
+    gone = root / "gone.mp4.part"
+    gone.touch()
+    for failed in (part, gone):
+        storage.end(failed, None)
+    gone.unlink()
+    storage.end(other, other)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", _refuse)
         for _ in range(3):
             house.tick()
     assert not other.exists()
     assert caplog.messages == [f"{part} can't be completed: Input/output error"], "soon not again"
-    assert list(storage.left) == [part]
+    assert part.exists()
     monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
-    house._mend_at = 0.0
+    house._repair_at = 0.0
     house.tick()
     assert not part.exists()
-    storage.close()
+    storage.release()
 
 
 def _refuse(*_: object) -> None:
@@ -268,18 +286,18 @@ def test_an_index_that_is_doubtful_is_soon_made_anew(
     house._scan_took = 0.0
     house.tick()
     assert not late.exists()
-    storage.close()
+    storage.release()
 
 
 def fail(patch: pytest.MonkeyPatch, error: Exception) -> list[float]:
     """Have retention fail; returns the times of its tries, which grow."""
     tries: list[float] = []
 
-    def keep(_: Retention, now: float) -> None:
+    def enforce(_: Retention, now: float) -> None:
         tries.append(now)
         raise error
 
-    patch.setattr(Retention, "keep", keep)
+    patch.setattr(Retention, "enforce", enforce)
     return tries
 
 
@@ -309,7 +327,7 @@ def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
             wait_until(lambda: len(tries) > 5)
             assert known_of(storage) == (None, None, None)
         wait_until(lambda: storage.status.free is not None)
-    assert caplog.messages == ["a fault in centernetd while keeping house"]
+    assert caplog.messages == ["a fault in centernetd during housekeeping"]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -329,7 +347,7 @@ def test_a_thread_that_hangs_in_the_disk_is_told_and_so_is_its_return(
     (root / NAME).write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
 
     def is_hung() -> bool:
-        house.look()
+        house.check_for_hang()
         return storage.status.hung
 
     monkeypatch.setattr(Storage, "remove", hang)
@@ -357,7 +375,7 @@ def test_a_thread_that_looks_at_many_files_does_not_hang(
 
     def take_long() -> None:
         now[0] += HUNG_AFTER - 1
-        house.look()
+        house.check_for_hang()
         seen.append(storage.status.hung)
 
     def walk_slowly(*args: Any) -> Iterator[Any]:
@@ -376,10 +394,10 @@ def test_a_thread_that_looks_at_many_files_does_not_hang(
     for minute in range(9):
         path = folder / f"22-{minute:02}-00.mp4"
         path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
-    storage.busy_since = now[0]
+    house._busy_since = now[0]
     house.tick()
     assert seen == [False] * 18
-    storage.close()
+    storage.release()
 
 
 def test_a_mount_is_told_by_its_file_system(tmp_path: Path) -> None:

@@ -18,53 +18,33 @@ from centernetd.commands import reload as reload_module
 from centernetd.commands.reload import reload
 from centernetd.errors import CenternetdError, StartupError
 from centernetd.run.reload import ReloadStatus
-from centernetd.sink.lockfile import LockFile, is_held_by, said_in
-from centernetd.sink.storage import LOCK_NAME, Storage
+from centernetd.sink.lockfile import LOCK_NAME, LockFile, is_held_by, published_in
+from centernetd.sink.storage import Storage
 from tests.fakes import PATIENCE
 
 
 def test_only_a_holder_is_heard(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert said_in(path) is None
+    assert published_in(path) is None
     holder = LockFile(path)
-    assert said_in(path) == ""
-    holder.say("a long sentence")
-    holder.say("short")
-    assert said_in(path) == "short"
+    assert published_in(path) == ""
+    holder.publish("a long sentence")
+    holder.publish("short")
+    assert published_in(path) == "short"
     with pytest.raises(BlockingIOError):
         LockFile(path)
     holder.close()
     holder.close()
-    holder.say("nobody hears this")
-    assert said_in(path) is None
-
-
-def test_a_root_that_is_claimed_again_still_tells(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
-    storage.say("before it is there")
-    for _ in range(2):
-        storage.open()
-        assert said_in(tmp_path / LOCK_NAME) == "before it is there"
-        storage.close()
-
-
-def test_only_who_keeps_house_writes_what_is_said(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
-    storage.open()
-    storage.say("something")
-    assert said_in(tmp_path / LOCK_NAME) == "", "the disk may hang"
-    storage.bell.wait()
-    storage.tell()
-    assert said_in(tmp_path / LOCK_NAME) == "something"
-    storage.close()
+    holder.publish("nobody hears this")
+    assert published_in(path) is None
 
 
 @pytest.mark.parametrize("letter", ["a", "\N{SNOWMAN}", "\N{GRINNING FACE}", "\n", "\0"])
 def test_however_much_there_is_to_say_it_is_read_back(tmp_path: Path, letter: str) -> None:
     status = ReloadStatus(pid=7, begun=3, ended=2, refusal=letter * 5000)
     holder = LockFile(tmp_path / "lock")
-    holder.say(status.to_text())
-    read = ReloadStatus.from_text(said_in(tmp_path / "lock") or "")
+    holder.publish(status.to_text())
+    read = ReloadStatus.from_text(published_in(tmp_path / "lock") or "")
     assert read.ended == 2
     assert read.refusal.startswith(letter * 500)
     assert read.refusal.endswith("(the daemon's log has it all)")
@@ -77,7 +57,7 @@ def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
     """Its SIGHUP is that of a terminal that closes, and would stop it."""
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("it was sent a signal"))
     holder = LockFile(tmp_path / LOCK_NAME)
-    holder.say(ReloadStatus.of_this_process(follows=False).to_text())
+    holder.publish(ReloadStatus.of_this_process(follows=False).to_text())
     with pytest.raises(StartupError, match="runs one source from its command line"):
         reload(tmp_path)
     holder.close()
@@ -106,10 +86,10 @@ def test_a_process_that_does_not_hold_the_lock_is_not_signalled(
     tmp_path: Path, victim: "subprocess.Popen[bytes]"
 ) -> None:
     with closing(LockFile(tmp_path / LOCK_NAME)) as forger:
-        forger.say(ReloadStatus(victim.pid).to_text())
+        forger.publish(ReloadStatus(victim.pid).to_text())
         with pytest.raises(StartupError, match=f"names process {victim.pid}, which does not hold"):
             reload(tmp_path)
-        forger.say(ReloadStatus(2**22 + 1).to_text())  # there is no such process
+        forger.publish(ReloadStatus(2**22 + 1).to_text())  # there is no such process
         with pytest.raises(StartupError, match="No such process"):
             reload(tmp_path)
     assert victim.poll() is None
@@ -138,10 +118,10 @@ def test_having_the_file_open_is_not_holding_it(tmp_path: Path) -> None:
 def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None:
     status = ReloadStatus.of_this_process(follows=True)
     with closing(LockFile(tmp_path / LOCK_NAME)) as holder:
-        holder.say(status.to_text())
+        holder.publish(status.to_text())
 
         def answer(*_: object) -> None:
-            holder.say(replace(status, begun=1, ended=1, outcome="added gate").to_text())
+            holder.publish(replace(status, begun=1, ended=1, outcome="added gate").to_text())
 
         before = signal.signal(signal.SIGHUP, answer)
         try:
@@ -153,7 +133,7 @@ def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None
 def test_a_holder_that_ends_is_not_said_to_have_been_missing(tmp_path: Path) -> None:
     """As when all that is left after the reload are files that are done."""
     holder = LockFile(tmp_path / LOCK_NAME)
-    holder.say(ReloadStatus.of_this_process(follows=True).to_text())
+    holder.publish(ReloadStatus.of_this_process(follows=True).to_text())
     before = signal.signal(signal.SIGHUP, lambda *_: holder.close())
     try:
         with pytest.raises(StartupError, match="ended before its answer was read"):
@@ -168,7 +148,7 @@ def test_a_disk_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def hang(_: Path) -> None:
         let_go.wait(PATIENCE)
 
-    monkeypatch.setattr(reload_module, "said_in", hang)
+    monkeypatch.setattr(reload_module, "published_in", hang)
     monkeypatch.setattr(reload_module, "_PATIENCE", 0.1)
     with pytest.raises(CenternetdError, match=r"has not reloaded .* its disk may hang"):
         reload(tmp_path)
@@ -186,7 +166,7 @@ def test_only_a_file_is_written_to_and_read(tmp_path: Path, kind: str) -> None:
     else:
         lock.symlink_to(outside if kind == "link" else tmp_path / "none")
     with pytest.raises(StartupError, match=rf"{lock} is not a regular file: remove it"):
-        Storage(root).open()
+        Storage(root).claim()
     with pytest.raises(StartupError, match=r"can't be read: it is not a regular file"):
         reload(root)
     assert outside.read_bytes() == b"untouched"
@@ -229,4 +209,4 @@ def test_shares_that_refuse_locks_are_told_from_those_that_are_held(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StartupError, match=told):
-        Storage(tmp_path).open()
+        Storage(tmp_path).claim()

@@ -45,6 +45,11 @@ def put(root: Path, name: str, age: float = 0.0, size: int = 1000, head: bytes =
     return path
 
 
+def complete(storage: Storage, *paths: Path) -> None:
+    for path in paths:
+        storage.end(path, path)
+
+
 def limited(**limits: Any) -> StorageConfig:
     return StorageConfig().model_copy(update={**UNLIMITED, **limits})
 
@@ -57,7 +62,7 @@ def kept(storage: Storage, **limits: Any) -> list[str]:
     """Scan, apply limits (none given: none) once, and list what is left."""
     retention = Retention(storage, limited(**limits), OUTPUTS)
     retention.scan()
-    retention.keep(NOW)
+    retention.enforce(NOW)
     return listed(storage)
 
 
@@ -222,10 +227,10 @@ def test_a_file_that_is_begun_while_it_is_looked_at_stays(storage: Storage) -> N
     retention = Retention(storage, limits, OUTPUTS)
     retention.scan()
     storage.begin(events)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert events.exists()
     storage.end(events, events)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert not events.exists()
 
 
@@ -240,7 +245,7 @@ def test_the_index_follows_what_is_completed_without_looking_again(
         storage.end(path, path)
         kept_by_files = put(storage.root, f"clip{hour}.mp4")
         storage.end(kept_by_files, kept_by_files)
-        retention.keep(NOW)
+        retention.enforce(NOW)
     assert [name for name in listed(storage) if "gate" in name] == [video(4), video(5)]
     assert storage.status.size == 2000
 
@@ -254,14 +259,14 @@ def test_a_file_that_is_completed_again_and_again_is_one_file(storage: Storage) 
     for number in range(10):  # a disk that is full: opened, not written, closed
         os.utime(events, (NOW + number, NOW + number))
         storage.begin(events)
-        retention.keep(NOW)
+        retention.enforce(NOW)
         storage.end(events, events)
-        retention.keep(NOW)
+        retention.enforce(NOW)
     assert len(listed(storage)) == 4
     assert storage.status.size == 4000
     put(storage.root, video(3))
-    storage.completed.append(storage.root / video(3))
-    retention.keep(NOW)
+    complete(storage, storage.root / video(3))
+    retention.enforce(NOW)
     assert listed(storage) == [
         "gate/2023-11-14-01.jsonl",
         *(video(hour) for hour in (1, 2, 3)),
@@ -287,7 +292,7 @@ def test_what_others_put_in_the_place_of_a_recording_is_neither_waited_for_nor_d
     if kind == "outside":
         path.parent.rmdir()
         path.parent.symlink_to(other.parent)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert other.exists()
     assert os.path.lexists(path)
     assert not (storage.root / video(2, "door")).exists(), "the rest is deleted all the same"
@@ -319,7 +324,7 @@ def test_what_was_not_deleted_made_no_room(
     if loss == "written":
         storage.begin(first)
     leave(monkeypatch, size=lambda: 2000)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert first.exists() == (loss != "gone")
     assert not (storage.root / video(2)).exists()
     assert (storage.root / video(3)).exists()
@@ -337,22 +342,22 @@ def test_a_file_that_is_written_and_in_the_index_counts_once(storage: Storage) -
     storage.begin(events)
     storage.begin(storage.root / "gate/2023-11-14/02-00-00.mp4.part")  # not made yet
     put(storage.root, "gate/2023-11-14-01.jsonl", size=1500, head=EVENT)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert storage.status.size == 2500
 
 
 def test_the_newest_and_the_oldest_are_told(storage: Storage) -> None:
     retention = Retention(storage, limited(), OUTPUTS)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert storage.status.size == 0
     assert retention.doubtful, "nothing has been looked at"
     retention.scan()
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert (retention.newest, storage.status.oldest, retention.doubtful) == (None, None, False)
     for hour, age in ((1, 5), (2, 9), (3, 7)):
         put(storage.root, video(hour), age=age)
     retention.scan()
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert (retention.newest, storage.status.oldest) == (NOW - 5, NOW - 9)
 
 
@@ -361,8 +366,8 @@ def test_a_file_that_is_completed_and_gone_or_unseen_is_not_in_the_index(
 ) -> None:
     retention = Retention(storage, limited(), OUTPUTS)
     retention.scan()
-    storage.completed.extend([storage.root / video(1), put(storage.root, video(2))])
-    retention.keep(NOW)
+    complete(storage, storage.root / video(1), put(storage.root, video(2)))
+    retention.enforce(NOW)
     assert storage.status.size == 1000
     assert not retention.doubtful
     unseen, lstat = put(storage.root, video(3)), Path.lstat
@@ -373,8 +378,8 @@ def test_a_file_that_is_completed_and_gone_or_unseen_is_not_in_the_index(
         return lstat(path)
 
     monkeypatch.setattr(Path, "lstat", refuse)
-    storage.completed.extend([unseen, put(storage.root, video(4))])
-    retention.keep(NOW)
+    complete(storage, unseen, put(storage.root, video(4)))
+    retention.enforce(NOW)
     assert storage.status.size == 2000
     assert retention.doubtful
 
@@ -389,9 +394,9 @@ def test_what_is_deleted_is_logged(storage: Storage, caplog: pytest.LogCaptureFi
 
 def test_a_scan_forgets_what_was_completed_before(storage: Storage) -> None:
     retention = Retention(storage, limited(), OUTPUTS)
-    storage.completed.append(put(storage.root, video(1)))
+    complete(storage, put(storage.root, video(1)))
     retention.scan()
-    assert not storage.completed
+    assert storage.take_completed() == []
 
 
 def test_folders_that_become_empty_go_unless_they_are_in_use(storage: Storage) -> None:
@@ -431,7 +436,7 @@ def test_files_that_can_not_be_deleted_do_not_hold_up_the_others(
     retention = Retention(storage, limited(max_bytes=0), OUTPUTS)
     retention.scan()
     with pytest.raises(PermissionError):
-        retention.keep(NOW)
+        retention.enforce(NOW)
     assert video(0) not in listed(storage)
     assert len(listed(storage)) == 59
     assert retention.doubtful
@@ -446,14 +451,14 @@ def test_a_file_that_can_not_be_looked_at_stays_in_the_index(
     retention = Retention(storage, limited(max_bytes=1000), OUTPUTS)
     retention.scan()
     with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
-        retention.keep(NOW)
+        retention.enforce(NOW)
     assert retention.doubtful
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert listed(storage) == [video(0)], "the one that was tried waits for the next scan"
     retention.scan()
     put(storage.root, video(4))
-    storage.completed.append(storage.root / video(4))
-    retention.keep(NOW)
+    complete(storage, storage.root / video(4))
+    retention.enforce(NOW)
     assert listed(storage) == [video(4)]
     assert not retention.doubtful
 
@@ -465,7 +470,7 @@ def test_folders_that_can_not_be_listed_are_believed_to_be_as_they_were(storage:
     with no_descriptors():
         retention.scan()
     assert retention.doubtful
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert storage.status.size == 1000
     retention.scan()
     assert not retention.doubtful
@@ -476,7 +481,7 @@ def test_having_nothing_to_delete_while_there_should_be_is_doubtful(storage: Sto
     retention.scan()
     events = put(storage.root, "gate/2023-11-14-01.jsonl", head=EVENT)
     storage.begin(events)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert retention.doubtful
 
 
@@ -496,8 +501,8 @@ def test_a_file_that_may_not_be_deleted_does_not_stop_the_rest(
     retention = Retention(storage, limited(max_bytes=0), OUTPUTS)
     retention.scan()
     with pytest.raises(PermissionError):
-        retention.keep(NOW)
-    retention.keep(NOW)
+        retention.enforce(NOW)
+    retention.enforce(NOW)
     assert listed(storage) == [video(1)]
     assert storage.status.size == 1000, "it is still there"
 
@@ -534,11 +539,11 @@ def test_before_the_first_scan_only_what_is_completed_counts(storage: Storage) -
     retention = Retention(storage, limited(), OUTPUTS)
     assert retention.doubtful, "a scan is wanted"
     assert retention.newest is None
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert storage.status.size == 0
     completed = put(storage.root, video(2), age=40)
     storage.end(completed, completed)
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert storage.status.size == 1000
     assert retention.newest == NOW - 40
 
@@ -550,5 +555,5 @@ def test_what_others_deleted_is_forgotten_by_the_next_scan(storage: Storage) -> 
     retention.scan()
     gone.unlink()
     retention.scan()
-    retention.keep(NOW)
+    retention.enforce(NOW)
     assert (storage.status.size, storage.status.oldest) == (1000, NOW - 40)

@@ -142,7 +142,7 @@ def test_what_is_reported(tmp_path: Path) -> None:
     assert site.status.bytes_written == (tmp_path / "gate/a.mp4").stat().st_size
     assert site.status.segments == 1
     assert site.storage.writing == set()
-    assert list(site.storage.completed) == [tmp_path / "gate/a.mp4"]
+    assert site.storage.take_completed() == [tmp_path / "gate/a.mp4"]
     assert FROM_CAMERA.encode() in (tmp_path / "gate/a.mp4").read_bytes()
     site.segments.write(PACKETS[10])
     assert site.status.output == str(tmp_path / "gate/a-1.mp4")
@@ -160,7 +160,7 @@ def test_a_failure_puts_the_file_away_and_counts_what_was_written(site: Site) ->
         site.write(*PACKETS[6:])
     assert site.status.bytes_written == limit, "the disk took so much"
     assert site.storage.writing == set()
-    assert list(site.storage.completed) == [site.root / "gate.mp4"]
+    assert site.storage.take_completed() == [site.root / "gate.mp4"]
     assert site.status.segments == 1
     assert site.write(*PACKETS[11:20]) == 5, "from the key frame 16 on"
     assert site.files()[1:] == [5]
@@ -171,7 +171,7 @@ def test_a_file_without_a_picture_that_fails_is_not_counted(site: Site) -> None:
         site.write(*PACKETS)
     assert site.status.segments == 0
     assert site.storage.writing == set()
-    assert not site.storage.completed
+    assert site.storage.take_completed() == []
     assert not list(site.root.iterdir())
 
 

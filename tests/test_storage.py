@@ -20,25 +20,25 @@ from tests.sinks import NOON, file_size_limit
 
 def test_creates_the_root(tmp_path: Path) -> None:
     storage = Storage(tmp_path / "a" / "b")
-    storage.open()
+    storage.claim()
     assert storage.root.is_dir()
-    storage.close()
+    storage.release()
 
 
 def test_a_root_in_use_is_refused_until_it_is_free(tmp_path: Path) -> None:
     first, second = Storage(tmp_path), Storage(tmp_path)
-    first.open()
+    first.claim()
     with pytest.raises(StartupError, match=f"another centernetd writes to {tmp_path}"):
-        second.open()
-    first.close()
-    second.open()
-    second.close()
+        second.claim()
+    first.release()
+    second.claim()
+    second.release()
 
 
 @pytest.mark.parametrize("root", ["/proc/none", "/dev/null/sub"])
 def test_a_root_that_cannot_be_written_to_is_refused(root: str) -> None:
     with pytest.raises(StartupError, match=rf"storage.root {root} can't be written to"):
-        Storage(Path(root)).open()
+        Storage(Path(root)).claim()
 
 
 def test_places_files_by_stream_and_utc_time(tmp_path: Path) -> None:

@@ -123,10 +123,10 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
         for name, sink in ((StageName.RECORD, recorder), (StageName.EVENTS, events)):
             SinkStage(lane, name, sink, lambda: 10 * RETRY_INTERVAL).run()
     house.tick()  # the disk works again
-    storage.close()
+    storage.release()
     if fault.then:
         housekeeping(storage).tick()
-        storage.close()
+        storage.release()
     assert lane.ledger.read().balanced
     return system, look_through(root, lane.ledger.read().written)
 

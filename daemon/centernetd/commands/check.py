@@ -16,8 +16,7 @@ from centernetd.inference.wanted import wanted_by
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.service.http import bind
-from centernetd.sink.lockfile import said_in
-from centernetd.sink.storage import LOCK_NAME
+from centernetd.sink.lockfile import LOCK_NAME, published_in
 
 
 @dataclass(frozen=True)
@@ -172,8 +171,9 @@ def _unwritable(disk: Disk) -> Iterator[CenternetdError]:
 
 def _taken_port(config: Config) -> Sequence[CenternetdError]:
     """Return why ``metrics.listen`` can't be bound, unless the daemon itself is bound to it."""
+    lock = config.storage_root / LOCK_NAME
     try:
-        if config.metrics.listen is None or said_in(config.storage_root / LOCK_NAME) is not None:
+        if config.metrics.listen is None or published_in(lock) is not None:
             return ()
         bind(config.metrics.listen, "metrics.listen").close()
     except StartupError as error:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.run.reload import ReloadStatus
-from centernetd.sink.lockfile import is_held_by, said_in
-from centernetd.sink.storage import LOCK_NAME
+from centernetd.sink.lockfile import LOCK_NAME, is_held_by, published_in
 
 _PATIENCE = 30.0  # seconds; closing a changed stream may take 5
 _INTERVAL = 0.05  # seconds between polls
@@ -102,13 +101,13 @@ def _find(storage_root: Path) -> ReloadStatus | None:
     deadline = time.monotonic() + _PATIENCE / 2
     while time.monotonic() < deadline:
         try:
-            said = said_in(path)
+            text = published_in(path)
         except OSError as error:
             raise StartupError(f"{path}: can't be read: {error.strerror}") from None
-        if said is None:
+        if text is None:
             return None
         try:
-            return ReloadStatus.from_text(said)
+            return ReloadStatus.from_text(text)
         except ValueError:
             time.sleep(_INTERVAL)
     raise CenternetdError(f"{path}: makes no sense; restart the daemon")

@@ -16,7 +16,6 @@ from centernetd.errors import CenternetdError
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
-from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,6 @@ class Reloader:
         streams: Streams,
         keeper: Housekeeping,
         service: Service,
-        storage: Storage,
     ) -> None:
         """Start from ``config``; when ``asked`` returns True, call ``reread``, if given."""
         self._config = config
@@ -87,7 +85,6 @@ class Reloader:
         self._streams = streams
         self._keeper = keeper
         self._service = service
-        self._storage = storage
         self._status = ReloadStatus.of_this_process(follows=reread is not None)
         self._publish(self._status)
 
@@ -114,7 +111,7 @@ class Reloader:
             self._end(None, str(error))
             return
         self._config = config
-        self._keeper.follow(config.streams.values())
+        self._keeper.add_streams(config.streams.values())
         log.info("following the configuration: %s", change)
         self._publish(replace(self._status, outcome=str(change)))
 
@@ -124,7 +121,7 @@ class Reloader:
 
     def _publish(self, status: ReloadStatus) -> None:
         self._status = status
-        self._storage.say(status.to_text())
+        self._keeper.publish(status.to_text())
 
 
 def _shortened(sentence: str) -> str:

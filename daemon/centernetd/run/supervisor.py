@@ -103,7 +103,7 @@ class Supervisor:
             while parts.alive and not self._must_stop():
                 parts.streams.look()
                 parts.reloader.look()
-                parts.keeper.look()
+                parts.keeper.check_for_hang()
                 parts.service.tick()
                 on_tick()
                 self._bell.wait(_TICK)
@@ -164,7 +164,7 @@ class Supervisor:
         streams = Streams(made, make, inference, service)
         self._lanes = lambda: streams.lanes
         asked, reread = self._take_reload, self._reread
-        reloader = Reloader(config, reread, asked, streams, keeper, service, storage)
+        reloader = Reloader(config, reread, asked, streams, keeper, service)
         engine = _engine_status(detector, choice)
         return _Parts(service, keeper, engine, inference, workers, streams, reloader)
 

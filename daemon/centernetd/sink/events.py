@@ -63,7 +63,7 @@ class EventLog(Sink):
         fields = event(self._stream, shown, self._labels, from_file=self._from_file)
         line = json.dumps(fields, separators=(", ", ": "))
         try:
-            self._storage.check()
+            self._storage.require_writable()
             file = self._file_at(result.frame.wall_time)
             file.write(line.encode() + b"\n")
             file.keep()

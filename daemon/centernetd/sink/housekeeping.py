@@ -8,6 +8,7 @@ from pathlib import Path
 
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.errors import StartupError, StoppedError
+from centernetd.flow import Incident
 from centernetd.flow.worker import starting
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recovery import recover, recover_recording
@@ -41,21 +42,23 @@ class Housekeeping:
         streams: Iterable[StreamConfig],
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take what it looks after; while ``stopping`` says so, nobody waits for the claim."""
+        """Manage the files of ``streams``; give up the start once ``stopping`` returns True."""
         self._storage = storage
         self._limits = limits
         self._outputs = self._wanted = outputs_of(streams)
-        self._retention = Retention(storage, limits, self._outputs)
+        self._retention = Retention(storage, limits, self._outputs, self._progress)
         self._clock: BelievedClock | None = None
         self._claimed = False
         self._scanned_at: float | None = None
         self._scan_took = 0.0
-        self._mend_at = 0.0
-        self._failing = False
-        self._over = False
+        self._repair_at = 0.0
+        self._busy_since: float | None = None
+        self._published = ""
+        self._failure = Incident()
         self._stopping = stopping
-        self._begun = threading.Event()
-        self._refusal: Exception | None = None
+        self._stopped = False
+        self._started = threading.Event()
+        self._start_error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
 
     def __enter__(self) -> "Housekeeping":
@@ -70,26 +73,31 @@ class Housekeeping:
         """
         with starting("storage"):
             self._thread.start()
-        while not self._begun.wait(_POLL):
+        while not self._started.wait(_POLL):
             if self._stopping():
                 raise StoppedError(f"the start was stopped before {self._storage.root} answered")
-        if self._refusal is not None:
-            raise self._refusal
+        if self._start_error is not None:
+            raise self._start_error
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._over = True
+        self._stopped = True
         self._storage.bell.ring()
         self._thread.join(EXIT_TIMEOUT)
-        self._storage.close()
+        self._storage.release()
 
-    def follow(self, streams: Iterable[StreamConfig]) -> None:
+    def add_streams(self, streams: Iterable[StreamConfig]) -> None:
         """Also manage the files written by ``streams`` from the next tick; thread-safe."""
         self._wanted = tuple(dict.fromkeys((*self._wanted, *outputs_of(streams))))
 
-    def look(self) -> None:
-        """Check whether the thread hangs; called in another thread, about twice per second."""
-        since, status = self._storage.busy_since, self._storage.status
+    def publish(self, text: str) -> None:
+        """Publish ``text`` in the lock file, soon and in the thread that waits for disks."""
+        self._published = text
+        self._storage.bell.ring()
+
+    def check_for_hang(self) -> None:
+        """Publish whether the thread hangs; called in another thread, about twice per second."""
+        since, status = self._busy_since, self._storage.status
         hung = since is not None and time.monotonic() - since >= HUNG_AFTER
         if hung and not status.hung:
             message = "the storage thread has hung in %s for %.0f s: nothing is deleted meanwhile"
@@ -115,13 +123,13 @@ class Housekeeping:
             except StartupError as error:
                 self._storage.status.trouble = str(error)
                 return
-        self._storage.tell()
+        self._storage.publish(self._published)
         now = time.monotonic()
-        if now >= self._mend_at and not self._put_away():
-            self._mend_at = now + RETRY_INTERVAL
+        if now >= self._repair_at and not self._repair_incomplete():
+            self._repair_at = now + RETRY_INTERVAL
         if self._outputs != self._wanted:
             self._outputs = self._wanted
-            self._retention = Retention(self._storage, self._limits, self._outputs)
+            self._retention = Retention(self._storage, self._limits, self._outputs, self._progress)
             self._scanned_at = None
         soon = max(RETRY_INTERVAL, REST * self._scan_took)
         interval = soon if self._retention.doubtful else SCAN_INTERVAL
@@ -130,33 +138,35 @@ class Housekeeping:
             self._scanned_at, self._scan_took = now, time.monotonic() - now
         wall_time = time.time()
         self._clock = self._clock or BelievedClock(wall_time, now, self._retention.newest)
-        self._retention.keep(self._clock.read(wall_time, now))
+        self._retention.enforce(self._clock.read(wall_time, now))
 
     def _run(self) -> None:
         try:
             if self._may_claim():
                 self._claim()
         except Exception as error:
-            self._refusal, self._over = error, True
-        self._begun.set()
-        while not self._over:
-            self._storage.busy_since = time.monotonic()
+            self._start_error, self._stopped = error, True
+        self._started.set()
+        while not self._stopped:
+            self._progress()
             try:
                 self.tick()
-                self._failing = False
+                self._failure.resolved()
             except OSError as error:
-                self._fail(f"storage.root {self._storage.root}: {_told(error)}")
+                self._fail(f"storage.root {self._storage.root}: {_reason(error)}")
             except Exception as error:
-                self._fail("a fault in centernetd while keeping house", error)
-            self._storage.busy_since = None
+                self._fail("a fault in centernetd during housekeeping", error)
+            self._busy_since = None
             self._storage.bell.wait(INTERVAL)
+
+    def _progress(self) -> None:
+        self._busy_since = time.monotonic()
 
     def _fail(self, message: str, fault: Exception | None = None) -> None:
         """Log a persisting failure once; the next tick tries again."""
         self._storage.status.forget()
-        if not self._failing:
+        if self._failure.occurred():
             log.log(logging.ERROR if fault else logging.WARNING, "%s", message, exc_info=fault)
-        self._failing = True
 
     def _may_claim(self) -> bool:
         """Return whether the root is on an allowed disk; otherwise publish the trouble."""
@@ -190,34 +200,35 @@ class Housekeeping:
         return True
 
     def _claim(self) -> None:
-        self._storage.close()
-        self._storage.open()
+        self._storage.release()
+        self._storage.claim()
         recover(self._storage.root, self._outputs, self._storage.writing)
         self._claimed, self._scanned_at = True, None
         self._storage.status.trouble = None
 
-    def _put_away(self) -> bool:
+    def _repair_incomplete(self) -> bool:
         """Repair files that a failing disk kept sinks from completing; return whether all are."""
-        for _ in range(len(self._storage.left)):
-            path = self._storage.left.popleft()
+        all_done = True
+        for path in self._storage.take_incomplete():
             try:
-                mended = self._storage.has(path.parent) and any(
+                repaired = self._storage.contains(path.parent) and any(
                     output.is_video and recover_recording(path, output) for output in self._outputs
                 )
             except OSError as error:
                 log.warning("%s can't be completed: %s", path, error.strerror)
-                self._storage.left.append(path)
+                self._storage.end(path, None)
+                all_done = False
                 continue
-            if mended:
+            if repaired:
                 self._scanned_at = None
-        return not self._storage.left
+        return all_done
 
 
-def _told(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def is_mounted(folder: Path) -> bool:
     """Return whether ``folder`` is, or would be, on another file system than "/"."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return there.stat().st_dev != Path("/").stat().st_dev
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return existing.stat().st_dev != Path("/").stat().st_dev

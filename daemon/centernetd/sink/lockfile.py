@@ -1,4 +1,4 @@
-"""The lock file by which a daemon holds its storage root and publishes its state."""
+"""The lock file by which a daemon claims its storage root, and publishes a text to clients."""
 
 import errno
 import fcntl
@@ -8,6 +8,7 @@ from pathlib import Path
 from centernetd.errors import StartupError
 from centernetd.sink.file import NotRegularError, is_at, open_descriptor
 
+LOCK_NAME = ".centernetd.lock"
 _SIZE = 4096  # constant, so that a full disk does not prevent updates
 _HELD = (errno.EAGAIN, errno.EACCES)  # errno of flock for a lock held by others; the second on SMB
 
@@ -31,12 +32,12 @@ class LockFile:
             When it can't be created.
         """
         self._path = path
-        self._said: str | None = None
+        self._published: str | None = None
         self._descriptor: int | None = None
         try:
             self._descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT, 0o644)
             self._lock(self._descriptor, owner)
-            self.say("")
+            self.publish("")
         except NotRegularError:
             raise StartupError(f"{path} is not a regular file: remove it") from None
         except BaseException:
@@ -57,7 +58,7 @@ class LockFile:
                 "storage.root"
             ) from None
 
-    def say(self, text: str) -> None:
+    def publish(self, text: str) -> None:
         """Write ``text`` to the file; a reader may find it half written.
 
         Raises
@@ -65,9 +66,9 @@ class LockFile:
         OSError
             When it can't be written.
         """
-        if self._descriptor is not None and text != self._said:
+        if self._descriptor is not None and text != self._published:
             os.pwrite(self._descriptor, text.encode().ljust(_SIZE), 0)
-            self._said = text
+            self._published = text
 
     @property
     def is_in_place(self) -> bool:
@@ -81,8 +82,8 @@ class LockFile:
             self._descriptor = None
 
 
-def said_in(path: Path) -> str | None:
-    """Return the text written by the holder of ``path``; None if it is not held.
+def published_in(path: Path) -> str | None:
+    """Return the text published by the holder of ``path``; None if it is not held.
 
     Raises
     ------

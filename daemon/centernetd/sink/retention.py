@@ -7,8 +7,7 @@ import heapq
 import logging
 import math
 import os
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +55,15 @@ class Retention:
     queue, and is moved to its proper one when it reaches the front.
     """
 
-    def __init__(self, storage: Storage, limits: StorageConfig, outputs: Iterable[Output]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        limits: StorageConfig,
+        outputs: Iterable[Output],
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Manage the files of ``outputs``; call ``progress`` before each file."""
+        self._progress = progress
         self._storage = storage
         self._limits = limits
         self._outputs = [output for output in outputs if not output.from_file]
@@ -67,16 +74,15 @@ class Retention:
 
     def scan(self) -> None:
         """Rebuild the index."""
-        self._storage.completed.clear()
+        self._storage.take_completed()
         unseen: list[OSError] = []
         writing = self._storage.writing
         # Keyed by path, so that a file matching two outputs occurs once.
-        walked = walk(self._storage.root, self._outputs, unseen.append)
-        found = {
-            str(path): Entry(status.st_mtime, status.st_size, str(path))
-            for path, status, _ in self._storage.moving(walked)
-            if path.suffix != PART and path not in writing
-        }
+        found: dict[str, Entry] = {}
+        for path, status, _ in walk(self._storage.root, self._outputs, unseen.append):
+            self._progress()
+            if path.suffix != PART and path not in writing:
+                found[str(path)] = Entry(status.st_mtime, status.st_size, str(path))
         self.doubtful = bool(unseen)
         self._index = {**self._index, **found} if unseen else found
         self._queue = list(self._index.values())
@@ -88,7 +94,7 @@ class Retention:
         """Unix time at which the newest file was written; None if the index is empty."""
         return max((entry.written_at for entry in self._queue), default=None)
 
-    def keep(self, now: float) -> None:
+    def enforce(self, now: float) -> None:
         """Delete what exceeds the limits at Unix time ``now``, and publish the storage status.
 
         Raises
@@ -98,11 +104,11 @@ class Retention:
             retried soon.
         """
         failed: list[OSError] = []
-        self._take_in()
+        self._add_completed()
         writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
         while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
-            self._storage.busy_since = time.monotonic()
+            self._progress()
             try:
                 if self._delete(oldest):
                     free = Room(free.size + oldest.size, free.files + 1)
@@ -122,9 +128,8 @@ class Retention:
         if failed:
             raise failed[0]
 
-    def _take_in(self) -> None:
-        while self._storage.completed:
-            path = self._storage.completed.popleft()
+    def _add_completed(self) -> None:
+        for path in self._storage.take_completed():
             if not self._fits(path):
                 continue
             try:

@@ -122,7 +122,7 @@ class Segments:
         SinkError
             When all packets not reported as safe are lost; only `abandon` may be called then.
         """
-        self._storage.check()
+        self._storage.require_writable()
         file = self._file or self._open(packet)
         before = file.size
         try:

@@ -3,31 +3,23 @@
 import os
 import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
 
 from centernetd.config import expand
 from centernetd.errors import SinkError, StartupError
 from centernetd.flow import Bell, StorageStatus
 from centernetd.sink.file import LARGEST, PART, as_sink_error
-from centernetd.sink.lockfile import LockFile
-
-LOCK_NAME = ".centernetd.lock"
-
-Item = TypeVar("Item")
+from centernetd.sink.lockfile import LOCK_NAME, LockFile
 
 
 class Storage:
-    """The storage root, created if necessary and locked by this daemon while in use.
+    """The storage root, and which of its files are being written.
 
-    It also lists the files being written (``writing``), the completed ones (``completed``) and
-    those that could not be completed (``left``, as ``*.part``). The housekeeping thread empties
-    the last two; ``bell`` wakes it to update the lock file.
+    Sinks get places for their files here, and mark each as begun and ended. The housekeeping
+    thread claims the root, and takes over the files that have ended; ``bell`` wakes it. While
+    ``status.trouble`` is set, writing is suspended.
     """
 
     def __init__(self, root: Path) -> None:
@@ -35,20 +27,17 @@ class Storage:
         self.status = StorageStatus()
         self.largest = LARGEST
         """Size in bytes at which a recording is continued in another file."""
-        self.completed: deque[Path] = deque()
-        self.left: deque[Path] = deque()
+        self.bell = Bell()
+        self._lock_file: LockFile | None = None
+        self._lock = threading.Lock()  # for what follows; never held during disk access
         self._writing: set[Path] = set()
+        self._completed: list[Path] = []
+        self._incomplete: list[Path] = []
         self._folders: dict[tuple[str, str], Path] = {}
         self._removing: Path | None = None
-        self._busy = threading.Lock()  # held briefly only, never during disk access
-        self._lock: LockFile | None = None
-        self.busy_since: float | None = None
-        """When the housekeeping thread began its current step (monotonic); None while idle."""
-        self.bell = Bell()
-        self._says = ""
 
-    def open(self) -> None:
-        """Create, test and lock the folder.
+    def claim(self) -> None:
+        """Create, test and lock the folder, so that no other daemon writes there.
 
         Raises
         ------
@@ -59,41 +48,33 @@ class Storage:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as ours:
                 owner = os.fstat(ours.fileno()).st_uid  # on network shares it may be any user
-            self._lock = LockFile(self.root / LOCK_NAME, owner)
-            self.tell()
+            self._lock_file = LockFile(self.root / LOCK_NAME, owner)
         except BlockingIOError:
-            self.close()
             raise StartupError(
                 f"another centernetd writes to {self.root}; stop it or set another storage.root"
             ) from None
         except OSError as error:
-            self.close()
             raise StartupError(
                 f"storage.root {self.root} can't be written to ({error.strerror}); "
                 "make it writable or set another"
             ) from None
 
-    def say(self, text: str) -> None:
-        """Publish ``text`` in the lock file; the housekeeping thread writes it soon."""
-        self._says = text
-        self.bell.ring()
-
-    def tell(self) -> None:
-        """Write the published text to the lock file; a failure is ignored."""
-        if self._lock is not None:
+    def publish(self, text: str) -> None:
+        """Write ``text`` to the lock file, unless that was done; a failure is ignored."""
+        if self._lock_file is not None:
             with suppress(OSError):
-                self._lock.say(self._says)
+                self._lock_file.publish(text)
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the folder is the one that was locked, on the same disk; may raise OSError."""
-        return self._lock is not None and self._lock.is_in_place
+        """Whether the folder is the one that was claimed, on the same disk; may raise OSError."""
+        return self._lock_file is not None and self._lock_file.is_in_place
 
-    def close(self) -> None:
-        """Release the folder for other daemons."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+    def release(self) -> None:
+        """Release the folder for other daemons; idempotent."""
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
 
     def place(self, template: str, stream: str, wall_time: float) -> Path:
         """Expand ``template`` to a path at a Unix time and create its folders.
@@ -104,24 +85,24 @@ class Storage:
             When it leads out of the root, even through symbolic links, or can't be created, or when
             writing is suspended or another disk has replaced the root.
         """
-        self.check()
+        self.require_writable()
         self._refuse_if_replaced()
         relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
         path = self.root / relative
         with as_sink_error(path):
-            if not self.has(path):
+            if not self.contains(path):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
-            with self._busy:
+            with self._lock:
                 self._folders[template, stream] = path.parent  # before it is created: see `remove`
             _make(path.parent)
         return path
 
-    def has(self, path: Path) -> bool:
+    def contains(self, path: Path) -> bool:
         """Return whether ``path`` is under the root after resolving symbolic links."""
         real = Path(os.path.realpath(path))  # unlike `resolve`, it accepts circular links
         return real.is_relative_to(os.path.realpath(self.root))
 
-    def check(self) -> None:
+    def require_writable(self) -> None:
         """Raise SinkError while writing is suspended."""
         if self.status.trouble is not None:
             raise SinkError(self.status.trouble)
@@ -129,7 +110,7 @@ class Storage:
     def _refuse_if_replaced(self) -> None:
         """Raise SinkError if the root was replaced, even before housekeeping notices it."""
         with as_sink_error(self.root):
-            replaced = self._lock is not None and not self._lock.is_in_place
+            replaced = self._lock_file is not None and not self._lock_file.is_in_place
         if replaced:
             self.bell.ring()
             raise SinkError(f"storage.root {self.root} is another disk or folder than before")
@@ -142,30 +123,37 @@ class Storage:
         SinkError
             When it is being removed.
         """
-        with self._busy:
+        with self._lock:
             if path == self._removing:
                 raise SinkError(f"{path} can't be written: it is being deleted, as the oldest")
             self._writing.add(path)
 
     def end(self, path: Path, final: Path | None) -> None:
         """Mark ``path`` as finished; ``final`` is its name now, None if it failed."""
-        with self._busy:
+        incomplete = final is None and path.suffix == PART and os.path.lexists(path)
+        with self._lock:
             self._writing.discard(path)
-        if final is not None:
-            self.completed.append(final)
-        elif path.suffix == PART and os.path.lexists(path):
-            self.left.append(path)
+            if final is not None:
+                self._completed.append(final)
+            elif incomplete:
+                self._incomplete.append(path)
 
-    def moving(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield ``items``, recording with each that the housekeeping thread makes progress."""
-        for item in items:
-            self.busy_since = time.monotonic()
-            yield item
+    def take_completed(self) -> list[Path]:
+        """Return the files completed since the last call."""
+        with self._lock:
+            taken, self._completed = self._completed, []
+        return taken
+
+    def take_incomplete(self) -> list[Path]:
+        """Return the ``*.part`` that failed since the last call, and are to be repaired."""
+        with self._lock:
+            taken, self._incomplete = self._incomplete, []
+        return taken
 
     @property
     def writing(self) -> frozenset[Path]:
         """The files being written."""
-        with self._busy:
+        with self._lock:
             return frozenset(self._writing)
 
     def remove(self, path: Path) -> bool:
@@ -178,12 +166,12 @@ class Storage:
         OSError
             When it can't be deleted.
         """
-        with self._busy:
+        with self._lock:
             if path in self._writing:
                 return False
             self._removing = path
         try:
-            if not self.has(path.parent):
+            if not self.contains(path.parent):
                 return False
             path.unlink(missing_ok=True)
         finally:
@@ -198,7 +186,7 @@ class Storage:
         return True
 
     def _is_in_use(self, folder: Path) -> bool:
-        with self._busy:
+        with self._lock:
             return folder in self._folders.values()
 
 
