@@ -1,11 +1,11 @@
-"""What the fault suite says of a promise, by what was measured."""
+"""The verdict on a promise, by the figures measured."""
 
 from tests.faults.report import table
 from tests.faults.results import Notebook
 
 
 def verdicts(*rows: tuple[float, bool]) -> str:
-    """Return what the page says of a promise of 2, with these figures, each enough or not."""
+    """Return the page's verdict on a promise of 2, for these figures, each enough or not."""
     notebook = Notebook()
     for number, (figure, enough) in enumerate(rows):
         notebook.note("memory", f"fault {number}", figure, "", enough=enough)
@@ -13,8 +13,8 @@ def verdicts(*rows: tuple[float, bool]) -> str:
     return line.rpartition("  ")[2]
 
 
-def test_a_promise_is_kept_only_if_it_was_tried_for_as_long_as_it_says() -> None:
+def test_a_promise_is_kept_only_if_it_was_tested_for_as_long_as_it_says() -> None:
     assert verdicts((0.5, True)) == "kept"
     assert verdicts((0.5, True), (0.5, False)) == "kept"
-    assert verdicts((0.5, False)) == "kept, as far as it was tried"
+    assert verdicts((0.5, False)) == "kept, as far as it was tested"
     assert verdicts((2.5, False)) == "**broken**"

@@ -19,12 +19,12 @@ Neighbours = Mapping[str, Neighbour]
 
 
 class Measure(Protocol):
-    """Notes a figure for a promise, and fails where it breaks it."""
+    """Records a figure for a promise, and fails if it breaks the promise."""
 
-    def __call__(self, promise: str, figure: float, told: str = "", *, enough: bool = True) -> None:
-        """Note ``figure``; what is ``told`` besides stands beside it in the page.
+    def __call__(self, promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
+        """Record ``figure``; the page shows the ``note`` next to it.
 
-        Unless it was ``enough`` the promise was not tried for as long as it says.
+        ``enough`` is whether the test was as extensive as the promise says.
         """
 
 
@@ -58,38 +58,38 @@ def pytest_runtest_makereport(
     if report.skipped:
         assert isinstance(report.longrepr, tuple)
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        item.config.stash[_notebook].skip(_done(item), reason)
+        item.config.stash[_notebook].skip(_fault_of(item), reason)
     return report
 
 
-def _done(item: pytest.Function) -> str:
-    """Return the first line of a test's docstring, if it has one, and what it was given."""
-    told = (item.function.__doc__ or item.originalname).strip().splitlines()[0].rstrip(".")
+def _fault_of(item: pytest.Function) -> str:
+    """Return the first line of a test's docstring, or its name, and its parameters."""
+    text = (item.function.__doc__ or item.originalname).strip().splitlines()[0].rstrip(".")
     given = getattr(item, "callspec", None)
-    return f"{told}: {given.id}" if given else told
+    return f"{text}: {given.id}" if given else text
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
-    """What tests call with a promise and a figure."""
+    """Return what tests call with a promise and a figure."""
     notebook = request.config.stash[_notebook]
 
-    def note(promise: str, figure: float, told: str = "", *, enough: bool = True) -> None:
-        notebook.note(promise, _done(request.node), figure, told, enough=enough)
-        assert figure <= PROMISES[promise].bound, PROMISES[promise].words
+    def record(promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
+        notebook.note(promise, _fault_of(request.node), figure, note, enough=enough)
+        assert figure <= PROMISES[promise].bound, PROMISES[promise].sentence
 
-    return note
+    return record
 
 
 @pytest.fixture(scope="session")
 def rounds() -> int:
-    """How many times each fault is tried."""
+    """Return how often each fault is injected."""
     return int(os.environ.get("FAULTS_ROUNDS", "1"))
 
 
 @pytest.fixture(scope="session")
 def soak() -> float:
-    """How many seconds the long runs take."""
+    """Return the duration of the long runs, in seconds."""
     return 60 * float(os.environ.get("FAULTS_SOAK", "0.3"))
 
 

@@ -1,6 +1,8 @@
 """The table of promises: for the terminal, and as docs/reliability.md.
 
-``python -m tests.faults.report RESULTS`` takes the results of a run into the page.
+``python -m tests.faults.report [RESULTS]`` adds the results of a run to docs/reliability.json, and
+writes the page from it. Without RESULTS it only writes the page, for example after a promise was
+reworded.
 """
 
 import sys
@@ -26,14 +28,14 @@ def _verdict(rows: Sequence[Measured]) -> str:
         return "not measured"
     if not all(row.kept for row in rows):
         return "**broken**"
-    return "kept" if any(row.enough for row in rows) else "kept, as far as it was tried"
+    return "kept" if any(row.enough for row in rows) else "kept, as far as it was tested"
 
 
 def _summary(results: Results) -> Iterator[Row]:
     for name, promise in PROMISES.items():
         rows = results.of(name)
         yield (
-            promise.words,
+            promise.sentence,
             f"{_number(promise.bound)} {promise.unit}",
             _number(max(row.worst for row in rows)) if rows else "",
             str(sum(len(row.figures) for row in rows)),
@@ -42,7 +44,7 @@ def _summary(results: Results) -> Iterator[Row]:
 
 
 def table(results: Results) -> str:
-    """Return the promises and what was measured, aligned for a terminal."""
+    """Return the promises and their figures, aligned for a terminal."""
     head = ("promise", "at most", "worst", "tries", "")
     rows = [head, *_summary(results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
@@ -54,7 +56,7 @@ def table(results: Results) -> str:
 
 
 def page(former: str, results: Results) -> str:
-    """Return the page, its hand-written start kept."""
+    """Return the page, with its hand-written beginning kept."""
     written, _, _ = former.partition(MARKER)
     return written + MARKER + "\n\n" + "\n".join(_sections(results)) + "\n"
 
@@ -62,7 +64,7 @@ def page(former: str, results: Results) -> str:
 def _sections(results: Results) -> Iterator[str]:
     yield "## The promises\n"
     yield from _markdown(("promise", "at most", "worst", "tries", "verdict"), _summary(results))
-    yield "\n## What was done\n"
+    yield "\n## The faults\n"
     environments = list(dict.fromkeys((r.date, r.machine, r.command) for r in results.measured))
     yield from _markdown(
         ("fault", "figure", "median", "worst", "tries", "run"), _tries(results, environments)
@@ -77,15 +79,15 @@ def _sections(results: Results) -> Iterator[str]:
     )
     missing = list(_missing(results))
     if missing:
-        yield "\n## Not measured, or not wholly\n"
-        yield from _markdown(("what", "why"), missing)
+        yield "\n## Not measured, or not completely\n"
+        yield from _markdown(("promise or fault", "reason"), missing)
 
 
 def _tries(results: Results, environments: list[tuple[str, str, str]]) -> Iterator[Row]:
     for name, promise in PROMISES.items():
         for row in results.of(name):
             yield (
-                f"{row.done}; {row.told}" if row.told else row.done,
+                f"{row.fault}; {row.note}" if row.note else row.fault,
                 promise.unit,
                 _number(sorted(row.figures)[len(row.figures) // 2]),
                 _number(row.worst),
@@ -96,12 +98,12 @@ def _tries(results: Results, environments: list[tuple[str, str, str]]) -> Iterat
 
 def _missing(results: Results) -> Iterator[Row]:
     for name, promise in PROMISES.items():
-        if promise.not_here:
-            yield promise.words, promise.not_here
+        if promise.limitation:
+            yield promise.sentence, promise.limitation
         elif not results.of(name):
-            yield promise.words, "the suite has no test for it yet"
+            yield promise.sentence, "not measured in these runs"
     for row in results.skipped:
-        yield row.done, row.reason
+        yield row.fault, row.reason
 
 
 def _markdown(head: Row, rows: Iterator[Row] | list[Row]) -> Iterator[str]:
@@ -111,12 +113,14 @@ def _markdown(head: Row, rows: Iterator[Row] | list[Row]) -> Iterator[str]:
         yield "| " + " | ".join(row) + " |"
 
 
-def main(measured: Path) -> None:
-    """Take the results of a run into those that are kept, and write the page anew."""
-    results = load(KEPT).updated(load(measured))
+def main(*measured: Path) -> None:
+    """Add the results of runs to those that are kept, and write the page."""
+    results = load(KEPT)
+    for path in measured:
+        results = results.updated(load(path))
     save(results, KEPT)
     PAGE.write_text(page(PAGE.read_text("utf-8"), results), "utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

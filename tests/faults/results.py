@@ -1,4 +1,4 @@
-"""What the suite measured: gathered while it runs, kept as JSON beside the page made of it."""
+"""Results of the suite: collected during a run, kept as JSON next to the page made from it."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from tests.faults.promises import PROMISES
 
 @dataclass(frozen=True)
 class Measured:
-    """One fault as it was tried for one promise; ``figures`` are those of its tries.
+    """One fault injected for one promise; ``figures`` has one number per try.
 
-    ``told`` is what the last try has to say besides. ``enough`` tells that every try was as
-    large as the promise is.
+    ``note`` is an additional remark on the last try. ``enough`` is whether every try was as
+    extensive as the promise says.
     """
 
     promise: str
-    done: str
+    fault: str
     figures: tuple[float, ...]
-    told: str
+    note: str
     date: str
     machine: str
     command: str
@@ -39,15 +39,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A fault that could not be tried here."""
+    """A fault that could not be injected here."""
 
-    done: str
+    fault: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything measured and what could not be."""
+    """Everything measured, and everything skipped."""
 
     measured: Sequence[Measured] = ()
     skipped: Sequence[Skipped] = ()
@@ -56,53 +56,53 @@ class Results:
         return [row for row in self.measured if row.promise == promise]
 
     def updated(self, later: "Results") -> "Results":
-        """Return these with what was tried again in place of what was known of it."""
-        again = {row.done for row in later.measured} | {row.done for row in later.skipped}
+        """Return these results, replaced by those of ``later`` for the faults injected again."""
+        again = {row.fault for row in later.measured} | {row.fault for row in later.skipped}
         return Results(
-            [row for row in self.measured if row.done not in again] + list(later.measured),
-            [row for row in self.skipped if row.done not in again] + list(later.skipped),
+            [row for row in self.measured if row.fault not in again] + list(later.measured),
+            [row for row in self.skipped if row.fault not in again] + list(later.skipped),
         )
 
 
 class Notebook:
-    """Collects figures during a run, all of one machine and command."""
+    """Collects the figures of one run."""
 
     def __init__(self) -> None:
         self._figures: dict[tuple[str, str], list[float]] = {}
-        self._told: dict[tuple[str, str], str] = {}
+        self._notes: dict[tuple[str, str], str] = {}
         self._small: set[tuple[str, str]] = set()
         self._skipped: dict[str, str] = {}
         date = datetime.now(timezone.utc).date().isoformat()
         self._run = date, _machine(), os.environ.get("FAULTS_COMMAND", "pytest tests/faults")
 
-    def note(self, promise: str, done: str, figure: float, told: str, *, enough: bool) -> None:
-        self._figures.setdefault((promise, done), []).append(round(figure, 3))
-        self._told[promise, done] = told
+    def note(self, promise: str, fault: str, figure: float, note: str, *, enough: bool) -> None:
+        self._figures.setdefault((promise, fault), []).append(round(figure, 3))
+        self._notes[promise, fault] = note
         if not enough:
-            self._small.add((promise, done))
+            self._small.add((promise, fault))
 
-    def skip(self, done: str, reason: str) -> None:
-        self._skipped[done] = reason
+    def skip(self, fault: str, reason: str) -> None:
+        self._skipped[fault] = reason
 
     @property
     def results(self) -> Results:
         return Results(
             [
-                Measured(*key, tuple(all_), self._told[key], *self._run, key not in self._small)
-                for key, all_ in self._figures.items()
+                Measured(*key, tuple(figures), self._notes[key], *self._run, key not in self._small)
+                for key, figures in self._figures.items()
             ],
-            [Skipped(done, reason) for done, reason in self._skipped.items()],
+            [Skipped(fault, reason) for fault, reason in self._skipped.items()],
         )
 
 
 def load(path: Path) -> Results:
-    """Read results; a file that isn't there holds none."""
+    """Read results; if there is no such file, return none."""
     if not path.exists():
         return Results()
-    told = json.loads(path.read_text("utf-8"))
+    content = json.loads(path.read_text("utf-8"))
     return Results(
-        [Measured(**{**row, "figures": tuple(row["figures"])}) for row in told["measured"]],
-        [Skipped(**row) for row in told["skipped"]],
+        [Measured(**{**row, "figures": tuple(row["figures"])}) for row in content["measured"]],
+        [Skipped(**row) for row in content["skipped"]],
     )
 
 

@@ -79,7 +79,7 @@ def crowd(
 
 @pytest.mark.parametrize("name", ["mute", "blind", "garbled", "keyless", "silent", "rubbish"])
 def test_a_camera_that_gives_no_pictures(crowd: Crowd, name: str, measure: Measure) -> None:
-    """An RTSP camera is connected and gives no pictures, or none any more"""
+    """An RTSP camera connects but sends no pictures, or stops sending them"""
     declared = crowd.silences(name)
     assert declared, log(crowd.finished, name)
     for seconds in declared:
@@ -88,21 +88,21 @@ def test_a_camera_that_gives_no_pictures(crowd: Crowd, name: str, measure: Measu
 
 @pytest.mark.parametrize("name", ["resizing", "jumping", "lossy", "flooding"])
 def test_a_camera_that_is_merely_odd(crowd: Crowd, name: str, measure: Measure) -> None:
-    """A camera changes its size or its clock every 2 s, loses a fifth of its packets, floods"""
+    """A camera changes its size or clock every 2 s, loses a fifth of its packets, or floods"""
     assert len(events(crowd.finished, name)) > RATE
     measure("survive", len(crowd.declared[name]))
 
 
 @pytest.mark.parametrize("name", ["resizing", "jumping", "lossy", "closing", "slow", "mute"])
 def test_time_goes_forward(crowd: Crowd, name: str, measure: Measure) -> None:
-    """A camera's clock jumps by an hour, or it comes and goes"""
+    """A camera's clock jumps by an hour, or its connection comes and goes"""
     frames = events(crowd.finished, name)
     assert frames
     measure("time", disordered(frames))
 
 
 def test_a_wrong_password_is_said_once(crowd: Crowd, measure: Measure) -> None:
-    """A camera refuses the password (RTSP 401, digest)"""
+    """A camera rejects the password (RTSP 401, digest)"""
     told = [said for said in log(crowd.finished, "locked") if said.level == "warning"]
     assert "password" in told[0].message
     for first in told:
@@ -111,7 +111,7 @@ def test_a_wrong_password_is_said_once(crowd: Crowd, measure: Measure) -> None:
 
 @pytest.mark.parametrize("name", ["well", "flooding"])
 def test_live_frames_are_in_time(crowd: Crowd, name: str, measure: Measure) -> None:
-    """Two of fifteen live streams, by the limits of the histogram that Prometheus gets"""
+    """Two of fifteen live streams, by the buckets of the Prometheus histogram"""
     below = {
         float(limit): float(count)
         for limit, count in re.findall(
@@ -122,7 +122,7 @@ def test_live_frames_are_in_time(crowd: Crowd, name: str, measure: Measure) -> N
 
 
 def test_a_password_is_in_no_file_and_no_log(crowd: Crowd, measure: Measure) -> None:
-    """What a daemon with these cameras wrote, said and showed is searched for their password"""
+    """All that a daemon with these cameras writes, logs and serves is searched for the password"""
     finished = crowd.finished
     said = {"stdout": finished.stdout, "stderr": finished.stderr, "/metrics": crowd.metrics}
     places = [place for name, text in said.items() for place in sentinel.found_in(name, text)]
@@ -137,5 +137,5 @@ def test_a_wrong_path_is_named(crowd: Crowd) -> None:
 def test_the_others_lose_nothing(
     crowd: Crowd, neighbours: Neighbours, name: str, measure: Measure
 ) -> None:
-    """Fourteen cameras beside it are mute, silent, locked, slow, flooding, lossy and so on"""
+    """Fourteen other cameras are mute, silent, locked, slow, flooding, lossy and so on"""
     measure("neighbours", neighbours[name].lost(crowd.finished, name))

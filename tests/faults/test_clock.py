@@ -20,7 +20,7 @@ LATEST_KEY = 1.1  # seconds that a segment may be longer: it ends before a key f
 def test_the_clock_is_set(
     tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
 ) -> None:
-    """The machine's clock is set by a day, and back, while segments of 2 s are recorded"""
+    """The machine's clock is moved by a day and back while segments of 2 s are recorded"""
     clock = tmp_path / "clock"
     clock.write_text("+0")
     faked = {

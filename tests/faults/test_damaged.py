@@ -11,7 +11,7 @@ COUNT = 200
 
 @pytest.mark.parametrize("percent", [5, 20])
 def test_broken_pictures_are_held_back(percent: int, rounds: int, measure: Measure) -> None:
-    """A camera's connection loses so many percent of its packets"""
+    """A camera's connection loses this percentage of its packets"""
     video = moving_square(count=100, rate=100)
     whole, _ = pictures(video, "play", 100)
     for _ in range(min(rounds, 3)):

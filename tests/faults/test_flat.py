@@ -27,7 +27,7 @@ WINDOW = 3.0  # seconds it is then watched
 
 
 def test_a_soak(tmp_path: Path, squares: Path, video: Video, soak: float, measure: Measure) -> None:
-    """Cameras that hang up, stall, refuse or don't answer, one that never does, one in a hurry"""
+    """Cameras that hang up, stall, refuse, don't answer, are never reachable or flood"""
     port = free_port()
     camera = f"rtsp://127.0.0.1:{port}"
     streams = {
@@ -53,11 +53,11 @@ def test_a_soak(tmp_path: Path, squares: Path, video: Video, soak: float, measur
     frames, reconnections = (b - a for a, b in zip(started_with, done, strict=True))
     enough = frames >= FRAMES and reconnections >= RECONNECTIONS
     assert enough or soak < FULL
-    told = f"{frames:,} frames and {reconnections:,} reconnections later"
+    note = f"{frames:,} frames and {reconnections:,} reconnections later"
     memory, threads, descriptors = growth(before, after)
-    measure("threads", threads, told, enough=enough)
-    measure("descriptors", descriptors, told, enough=enough)
-    measure("memory", memory, told, enough=enough)
+    measure("threads", threads, note, enough=enough)
+    measure("descriptors", descriptors, note, enough=enough)
+    measure("memory", memory, note, enough=enough)
 
 
 def at_rest(daemon: Daemon) -> list[Usage]:

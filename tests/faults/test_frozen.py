@@ -17,7 +17,7 @@ AFTER = 30.0  # seconds: what is waited before anybody asks
 def test_a_picture_that_stands_still(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """A camera repeats one picture, encoded anew each time for a constant bit rate"""
+    """A camera repeats one picture, encoded again each time at a constant bit rate"""
     path = f"frozen/{MOVING}"
     config = configure(tmp_path, squares, {"cam": {"source": camera.url(path), **UNRECORDED}})
     with started(config) as daemon:

@@ -15,7 +15,7 @@ STATES = ("reconnecting", "stuck")
 def test_a_real_server_is_killed(
     tmp_path: Path, squares: Path, rounds: int, measure: Measure
 ) -> None:
-    """GStreamer's RTSP server (H.264 and H.265 over TCP) is killed and started again"""
+    """GStreamer's RTSP server (H.264 and H.265 over TCP) is killed and restarted"""
     port = free_port()
     streams = {name: {"source": f"rtsp://127.0.0.1:{port}/{name}"} for name in CODECS}
     with started(configure(tmp_path, squares, streams)) as daemon:
@@ -35,7 +35,7 @@ def test_a_real_server_is_killed(
 def test_a_network_that_swallows_everything(
     tmp_path: Path, squares: Path, rounds: int, measure: Measure
 ) -> None:
-    """The network to a GStreamer RTSP server swallows every packet, until a stall is declared"""
+    """The network to a GStreamer RTSP server drops every packet until a stall is detected"""
     port = free_port()
     with network() as net, gstreamer(port, net.prefix):
         source = {"source": f"rtsp://{net.address}:{port}/h264", **UNRECORDED}

@@ -69,7 +69,7 @@ def test_a_camera_that_wants_all_memory(
     neighbours: Neighbours,
     measure: Measure,
 ) -> None:
-    """A camera sends a picture, packet, head or playlist without end, as fast as it is taken"""
+    """A camera sends an endless picture, packet, header or playlist, as fast as it is read"""
     streams = {name: neighbour.stream for name, neighbour in neighbours.items()}
     with hostile(kind, tmp_path, video) as url:
         settings = {"source": url, "stall_timeout": "3s", **UNRECORDED}

@@ -16,7 +16,7 @@ LOST = re.compile(r"^lost at (\d+\.\d+)$", re.MULTILINE)
 
 
 def test_a_sticky_error(tmp_path: Path, rounds: int, measure: Measure) -> None:
-    """A double of CUDA's runtime answers a call, and every later one, with a sticky error"""
+    """A double of the CUDA runtime fails one call and every later one with a sticky error"""
     source = clip(tmp_path / "clip.mp4", 60)
     config = configuration(tmp_path, squares_model(tmp_path), gate={"source": str(source)})
     command = [sys.executable, "-m", "tests.integration.lost_gpu", str(config)]
@@ -30,5 +30,5 @@ def test_a_sticky_error(tmp_path: Path, rounds: int, measure: Measure) -> None:
 
 
 def test_exposure(tmp_path: Path, measure: Measure) -> None:
-    """The unit file is judged by systemd's own tool"""
+    """The unit file is rated by `systemd-analyze security`"""
     measure("exposure", unit.exposure(unit.installed(tmp_path)))

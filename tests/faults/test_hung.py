@@ -55,7 +55,7 @@ def test_a_capture_and_a_sink_hang(
     rounds: int,
     measure: Measure,
 ) -> None:
-    """One camera's name is looked up for minutes; the file system of another's recording stops"""
+    """One camera's name lookup takes minutes; the file system of another's recordings hangs"""
     mount = tmp_path / "state" / "mount"
     streams: dict[str, Stream] = {
         "capture": {"source": "rtsp://camera.example/play", **UNRECORDED},
@@ -91,7 +91,7 @@ def test_a_capture_and_a_sink_hang(
 def test_the_storage_thread_hangs(
     tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
 ) -> None:
-    """The file system of the storage root stops, and goes on"""
+    """The file system of the storage root hangs, then recovers"""
     mount = tmp_path / "state" / "mount"
     stream = {"source": camera.url("play"), "record": {"path": "{stream}.mp4", "segment": None}}
     config = configure(tmp_path, squares, {"cam": stream}, storage={"root": "mount"})
@@ -119,5 +119,5 @@ def test_the_storage_thread_hangs(
 
 
 def test_inference_hangs(manager: ServiceManager, measure: Measure) -> None:
-    """An engine stops giving anything back while frames wait"""
+    """An engine stops returning results while frames wait"""
     measure("watchdog", manager.until_silent() + unit.seconds("WatchdogSec"))

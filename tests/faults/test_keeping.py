@@ -42,7 +42,7 @@ def deleted(finished: Finished) -> list[str]:
 def test_more_than_may_be_kept(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """A camera and a file are recorded, and there is more than max_bytes allows"""
+    """A camera and a file are recorded, and exceed max_bytes"""
     clips.count(tmp_path / "clip.mp4", 20)
     storage = {"max_bytes": "90kB", "min_free": "0B"}  # a recording may take a tenth
     streams = {
@@ -66,7 +66,7 @@ def test_more_than_may_be_kept(
 def test_a_root_that_is_mounted_later(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """The disk of a storage root that must be mounted comes while the daemon runs, and goes"""
+    """A storage root with `require_mount` is mounted, then unmounted, during a run"""
     stream = {"source": camera.url("play"), "record": SHORT}
     storage = {**TO_THE_END, "require_mount": True}
     config = configure(tmp_path, squares, {"cam": stream}, storage=storage)
@@ -86,7 +86,7 @@ def test_a_root_that_is_mounted_later(
 
 
 def test_a_start_after_a_kill(tmp_path: Path, measure: Measure) -> None:
-    """Sixteen torn recordings among ten thousand that are whole, and a start"""
+    """A start with sixteen torn recordings among ten thousand intact ones"""
     streams = [
         StreamConfig(f"cam{number}", SourceUri("rtsp://192.0.2.1/")) for number in range(TORN)
     ]
@@ -105,7 +105,7 @@ def test_a_start_after_a_kill(tmp_path: Path, measure: Measure) -> None:
 def test_a_clock_that_leaps_deletes_nothing(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """The machine's clock is set by a day and back, and recordings are kept for an hour"""
+    """The machine's clock is moved by a day and back while recordings are kept for an hour"""
     clock = tmp_path / "clock"
     clock.write_text("+0")
     (library,) = (

@@ -46,7 +46,7 @@ def left(cache: Path) -> set[str]:
 def test_a_damaged_cache(
     damage: Damage, tmp_path: Path, cache: Path, squares: Path, measure: Measure
 ) -> None:
-    """A prepared model in the cache is damaged, and the daemon started twice"""
+    """A prepared model in the cache is damaged, then the daemon is started twice"""
     stream = {"source": str(clips.count(tmp_path / "clip.mp4", 5))}
     config = configure(tmp_path, squares, {"cam": stream})
     assert run_with(cache, config).code == 0
@@ -69,7 +69,7 @@ def test_an_end_in_preparation(
     rounds: int,
     measure: Measure,
 ) -> None:
-    """SIGTERM or SIGKILL at a random moment while a model is prepared that never gets ready"""
+    """SIGTERM or SIGKILL at a random moment during a model preparation that never finishes"""
     chance = random.Random(rounds)
     endless = exports.write(models.endless(SQUARES_SIZE), tmp_path / "endless.onnx")
     stream = {"source": str(clips.count(tmp_path / "clip.mp4", 5))}

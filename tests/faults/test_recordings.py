@@ -92,7 +92,7 @@ def frames_in(path: Path) -> int:
 
 
 def test_kill_and_recovery(victims: list[Victim], rounds: int, measure: Measure) -> None:
-    """`kill -9` at a random moment of a run with four kinds of recordings, and a start after it"""
+    """`kill -9` at a random moment of a run with four kinds of recordings, then a restart"""
     chance = random.Random(rounds)
     moments = [chance.uniform(0, LONGEST) for _ in range(KILLS[rounds == 1])]
 
@@ -116,7 +116,7 @@ def test_kill_and_recovery(victims: list[Victim], rounds: int, measure: Measure)
 
 
 def test_names_that_collide(tmp_path: Path, squares: Path, measure: Measure) -> None:
-    """Streams whose names are those that another's files get when a name is taken"""
+    """Streams named like the files that another stream falls back to when a name is taken"""
     clips.count(tmp_path / "clip.mp4", 20)
     streams = {name: {"source": "clip.mp4"} for name in ("cam", "cam-1", "cam-1-1")}
     config = configure(tmp_path, squares, streams)
@@ -133,7 +133,7 @@ def test_names_that_collide(tmp_path: Path, squares: Path, measure: Measure) -> 
 def test_a_storm_of_signals(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """A thousand SIGTERM and SIGINT as fast as they can be sent, and a start after them"""
+    """A thousand SIGTERM and SIGINT as fast as possible, then a restart"""
     config = configure(tmp_path, squares, {"cam": {"source": camera.url("play")}})
     with started(config) as daemon:
         written = daemon.wait_for_status("cam", lambda status: status["written"]["record"] >= RATE)
@@ -154,7 +154,7 @@ def test_a_storm_of_signals(
 def test_a_storm_of_reloads(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """A thousand SIGHUP, each of which is heard, and then one SIGTERM"""
+    """A thousand SIGHUP, each of them handled, then one SIGTERM"""
     stream = {"source": camera.url("play"), "policy": "lossless"}
     config = configure(tmp_path, squares, {"cam": stream})
     with started(config) as daemon:

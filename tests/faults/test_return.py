@@ -23,7 +23,7 @@ def until_decoded(daemon: Daemon, stream: str) -> float:
 def test_a_server_that_goes_away(
     tmp_path: Path, squares: Path, video: Video, rounds: int, measure: Measure
 ) -> None:
-    """An RTSP server is not there at the start, and again and again is gone for a while"""
+    """An RTSP server is unreachable at the start, and repeatedly for a while later"""
     port, chance = free_port(), random.Random(rounds)
     url = f"rtsp://127.0.0.1:{port}/play"
     with started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon:

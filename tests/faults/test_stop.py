@@ -29,7 +29,7 @@ def moments(rounds: int) -> Iterator[float]:
 def test_sigterm(
     tmp_path: Path, squares: Path, camera: RtspServer, moments: Iterator[float], measure: Measure
 ) -> None:
-    """SIGTERM at a random moment, cameras being connected to, running, mute, away or refusing"""
+    """SIGTERM at a random moment; cameras are connecting, running, mute, unreachable or refusing"""
     urls = [*map(camera.url, PATHS), f"rtsp://127.0.0.1:{free_port()}/play"]
     streams = {f"cam{number}": {"source": url} for number, url in enumerate(urls)}
     for number, moment in enumerate(moments):

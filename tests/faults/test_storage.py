@@ -43,7 +43,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_full_disk(
     tmp_path: Path, squares: Path, noise: Path, rounds: int, measure: Measure
 ) -> None:
-    """A disk of 3 MB is filled by somebody else, and has room again"""
+    """Another program fills a disk of 3 MB, then frees it again"""
     stream = {"source": str(noise), "policy": "live", "record": ONE_FILE}
     config = configure(tmp_path, squares, {"cam": stream}, storage=TO_THE_END)
     with on_a_disk(config, "-t tmpfs -o size=3m none") as (daemon, disk):
@@ -65,7 +65,7 @@ def test_a_full_disk(
 def test_a_disk_that_turns_read_only(
     tmp_path: Path, squares: Path, noise: Path, measure: Measure
 ) -> None:
-    """A file system that the kernel remounts read-only, and that is replaced"""
+    """A file system is remounted read-only by the kernel, then replaced"""
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
         file.truncate(16 << 20)
@@ -93,7 +93,7 @@ def test_a_disk_that_turns_read_only(
 def test_a_camera_that_floods_the_disk_with_files(
     tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
 ) -> None:
-    """On a disk with room for 80 files, two cameras change their size with each picture"""
+    """On a disk with room for 80 files, two cameras change their picture size with each frame"""
     videos = (moving_square(size, key_interval=1) for size in ((128, 160), (96, 128)))
     pictures = [
         picture for pair in zip(*(v.pictures for v in videos), strict=True) for picture in pair
@@ -119,7 +119,7 @@ def test_a_camera_that_floods_the_disk_with_files(
 def test_a_slow_disk(
     tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
 ) -> None:
-    """Each fdatasync of one stream's recording takes 2 s, and none of the other's"""
+    """Each fdatasync takes 2 s for one stream's recording only"""
     streams = {
         name: {"source": camera.url("play"), "record": ONE_FILE, "policy": policy}
         for name, policy in (("slow", "live"), ("cam", "lossless"))
@@ -145,7 +145,7 @@ def test_a_slow_disk(
 def test_no_descriptors_left(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
-    """The process may open nothing more, for a while"""
+    """The process reaches its limit of open files for a while"""
     config = configure(tmp_path, squares, {"cam": {"source": camera.url("play"), "record": SHORT}})
     with started(config) as daemon:
         wait_for_more(daemon, "record")

@@ -44,7 +44,7 @@ def test_pictures_in_pieces_and_without_key_frames_from_a_real_server(
 def test_a_camera_that_refreshes_its_pictures_is_joined_in_the_middle(
     tmp_path: Path, squares: Path, codec: str, measure: Measure
 ) -> None:
-    """A camera that refreshes its pictures bit by bit is in the middle of that"""
+    """A connection begins in the middle of a camera's gradual intra refresh"""
     video = moving_square(
         rate=RATE, count=200, key_interval=20, codec=codec, parameters="intra-refresh=1"
     )
@@ -62,7 +62,7 @@ def test_a_camera_that_refreshes_its_pictures_is_joined_in_the_middle(
 def test_a_camera_with_wrong_stamps_stays_connected(
     tmp_path: Path, squares: Path, video: Video, rounds: int, measure: Measure
 ) -> None:
-    """A camera sends 4, 8 or 15 pictures a second and stamps ten, or stamps all alike"""
+    """A camera sends 4, 8 or 15 frames per second with timestamps of ten, or all the same"""
     paths = ("slow/4", "slow/8", "slow/15", "still")
     with serving(video) as camera:
         streams: dict[str, Stream] = {
@@ -92,7 +92,7 @@ def test_a_camera_with_wrong_stamps_stays_connected(
 def test_recordings_that_were_joined(
     tmp_path: Path, squares: Path, video: str, starts: Sequence[int], measure: Measure
 ) -> None:
-    """MPEG-TS recordings whose times don't follow on one another are joined, and recorded again"""
+    """MPEG-TS recordings with unrelated timestamps are concatenated and recorded again"""
     time_base = Fraction(1, 90_000)
     parts = [
         clips.count(

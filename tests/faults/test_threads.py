@@ -29,7 +29,7 @@ def finish(daemon: Daemon, measure: Measure, code: int) -> Finished:
 def test_a_reload(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure, name: str
 ) -> None:
-    """A reload for which there are no threads, and then SIGTERM"""
+    """A reload when no thread can be created, then SIGTERM"""
     config = configure(tmp_path, squares, {"cam": {"source": camera.url("play")}})
     with started(config, module=MODULE) as daemon:
         daemon.wait_for_frames("cam", RATE)
@@ -46,7 +46,7 @@ def test_a_reload(
 
 
 def test_a_start(tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure) -> None:
-    """A start for which there is a thread too few"""
+    """A start with one thread too few"""
     config = configure(tmp_path, squares, {"cam": {"source": camera.url("play")}})
     with started(config, module=MODULE, environ={"WITHOUT_THREAD": "capture:cam"}) as daemon:
         finished = finish(daemon, measure, 1)

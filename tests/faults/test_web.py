@@ -33,7 +33,7 @@ def test_a_web_server_that_goes_away(
     rounds: int,
     measure: Measure,
 ) -> None:
-    """A web camera (MJPEG), or a server of a playlist (HLS), is gone for a while"""
+    """A web camera (MJPEG) or an HLS server is unreachable for a while"""
     port, (path, pages) = free_port(), kind(tmp_path)
     url = f"http://127.0.0.1:{port}{path}"
     with started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon:
@@ -77,12 +77,16 @@ def answers(daemon: Daemon, page: str) -> bool:
         *((count, b"GET %s HTTP/1.1\r\n\r\n" * 327) for count in (2, 40)),
         (300, b"GET %s HTTP/1.1\r\nX: "),
     ],
-    ids=["two that ask 327 times", "40 that ask 327 times", "300 that don't end their request"],
+    ids=[
+        "2 clients, 327 requests each",
+        "40 clients, 327 requests each",
+        "300 clients with unfinished requests",
+    ],
 )
 def test_clients_that_read_nothing(
     tmp_path: Path, squares: Path, count: int, said: bytes, rounds: int, measure: Measure
 ) -> None:
-    """Clients ask for pages, over and over, and read nothing"""
+    """Clients request pages repeatedly without reading the answers"""
     streams = {f"cam-{number}": {"source": nobody()} for number in range(16)}
     config = configure(tmp_path, squares, streams)
     with started(config) as daemon:

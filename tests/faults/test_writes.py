@@ -155,7 +155,7 @@ def is_whole(line: str) -> bool:
 def test_every_call_fails_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, code: int
 ) -> None:
-    """The Nth call to the system fails, for every N of a short run, and files are looked at"""
+    """The Nth system call fails, for every N of a short run, then files are checked"""
     usual, _ = run(tmp_path / "usual", monkeypatch, Fault())
     assert usual.made["write"] > FRAMES
     assert all(usual.made[call] for call in CALLS)
@@ -171,7 +171,7 @@ def test_every_call_fails_once(
 def test_what_tidies_up_after_a_write_fails_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure, then: str
 ) -> None:
-    """The Nth write fails, for every N of a short run, and then the call that tidies up"""
+    """The Nth write fails, for every N of a short run, then so does the call that cleans up"""
     usual, _ = run(tmp_path / "usual", monkeypatch, Fault())
     twice = 0
     for number in range(1, usual.made["write"] + 1):
