@@ -26,7 +26,7 @@ from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
-from centernetd.flow import Detections, Frame, Result, StreamStatus
+from centernetd.flow import Detections, Frame, HostImage, Result, StreamStatus
 from centernetd.sink import file as file_module
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.outputs import outputs_of
@@ -87,7 +87,7 @@ def _decode(record: Callable[[Picture, int], None] | None) -> None:
 
 def _annotating(folder: Path) -> Callable[[Picture, int], None]:
     recorder = Recorder(_context(folder))
-    return lambda picture, number: _discard(recorder.write(_result(picture.image, number)))
+    return lambda picture, number: _discard(recorder.write(_result(picture.image.pixels(), number)))
 
 
 def _copying(folder: Path) -> Callable[[Picture, int], None]:
@@ -111,7 +111,9 @@ def _discard(_: object) -> None:
 
 
 def _result(image: NDArray[np.uint8], number: int, wall_time: float = 0.0) -> Result:
-    return Result(Frame(number, image, number, Fraction(1, RATE), 0.0, wall_time), NOTHING)
+    return Result(
+        Frame(number, HostImage(image), number, Fraction(1, RATE), 0.0, wall_time), NOTHING
+    )
 
 
 @dataclass
@@ -125,7 +127,7 @@ class Bytes:
 
 def sixteen_streams(folder: Path) -> Iterator[str]:
     """Record 16 live streams of 640x360, with and then without fdatasync."""
-    images = [_scaled(picture.image) for picture in open_stream(_demo(ONE_FILE))]
+    images = [_scaled(picture.image.pixels()) for picture in open_stream(_demo(ONE_FILE))]
     for name, interval in (("fdatasync each second", 1.0), ("never, but at the end", 1e9)):
         place = folder / str(int(interval))
         place.mkdir()

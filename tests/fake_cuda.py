@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from centernetd.cuda import calls, live
+from tests import fake_kernels
 from tests.simulated_gpu import (
     API,
     COPY_RATE,
@@ -22,6 +23,7 @@ from tests.simulated_gpu import (
     INVALID_HANDLE,
     INVALID_PITCH,
     INVALID_VALUE,
+    LEGACY,
     NOT_READY,
     OUT_OF_MEMORY,
     SUCCESS,
@@ -42,9 +44,11 @@ class FakeCuda(SimulatedGpu):
 
     cudaMemcpyKind = MemcpyKind  # noqa: N815 - the real names
     cudaDeviceAttr = DeviceAttr  # noqa: N815
+    cudaError_t = Status  # noqa: N815
     cudaDeviceScheduleBlockingSync = API["constants"]["cudaDeviceScheduleBlockingSync"]  # noqa: N815
     cudaEventBlockingSync = API["constants"]["cudaEventBlockingSync"]  # noqa: N815
     cudaStreamNonBlocking = API["constants"]["cudaStreamNonBlocking"]  # noqa: N815
+    cudaStreamLegacy = API["constants"]["cudaStreamLegacy"]  # noqa: N815
     cudaHostAllocDefault = API["constants"]["cudaHostAllocDefault"]  # noqa: N815
 
     # Devices
@@ -154,6 +158,8 @@ class FakeCuda(SimulatedGpu):
             return failure[:1]
         if width > min(dpitch, spitch):
             return (INVALID_PITCH,)
+        with self._lock:
+            self._drain(self._stream(LEGACY))
         source = self.device_view(src, spitch * (height - 1) + width)
         for row in range(0 if self.lost else height):
             ctypes.memmove(dst + row * dpitch, source[row * spitch :].ctypes.data, width)
@@ -203,7 +209,7 @@ class FakeCuda(SimulatedGpu):
     def cudaEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:
         if failure := self._begin("cudaEventRecord"):
             return failure[:1]
-        queue = self._streams[stream]
+        queue = self._stream(int(stream))
         if self._events[event].device != queue.device:
             return (INVALID_HANDLE,)
         moment = self._events[event].moment = Moment(queue)
@@ -229,15 +235,78 @@ class FakeCuda(SimulatedGpu):
         return SUCCESS, (finish - begin) * 1000
 
 
+class FakeDriver:
+    """A strict double of cuda-python's driver module, as far as kernels need it.
+
+    It knows one kernel, `letterbox`, which it runs in float64 when the simulated GPU comes to it.
+    """
+
+    def __init__(self, fake: FakeCuda) -> None:
+        self._cuda = fake
+
+    def cuModuleLoadData(self, image: bytes) -> tuple[Any, ...]:
+        if failure := self._cuda._begin("cuModuleLoadData"):
+            return failure
+        assert image.endswith(b"\0"), "PTX is a string that ends with 0"
+        assert b".visible .entry letterbox(" in image
+        number = next(self._cuda._numbers)
+        self._cuda._modules[number] = number
+        return SUCCESS, number
+
+    def cuModuleGetFunction(self, module: int, name: bytes) -> tuple[Any, ...]:
+        assert (module in self._cuda._modules, name) == (True, b"letterbox")
+        return self._cuda._begin("cuModuleGetFunction") or (SUCCESS, module)
+
+    def cuModuleUnload(self, module: int) -> tuple[Any, ...]:
+        return self._cuda._give_back("cuModuleUnload", self._cuda._modules, module)
+
+    def cuLaunchKernel(
+        self,
+        f: int,
+        grid_x: int,
+        grid_y: int,
+        grid_z: int,
+        block_x: int,
+        block_y: int,
+        block_z: int,
+        shared: int,
+        stream: int,
+        params: tuple[tuple[int, ...], tuple[type, ...]],
+        extra: int,
+    ) -> tuple[Any, ...]:
+        (jobs, rows, height, width), types = params
+        assert types == (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+        assert (f in self._cuda._modules, shared, extra) == (True, 0, 0)
+        if failure := self._cuda._begin("cuLaunchKernel"):
+            return failure[:1]
+        assert (block_z, block_x * block_y % 32) == (1, 0)
+        assert grid_x * block_x >= width
+        assert grid_y * block_y >= height
+        if not (grid_x > 0 and 0 < grid_y <= 65535 and 0 < grid_z <= 65535):
+            return (INVALID_VALUE,)
+
+        def run() -> None:
+            fake_kernels.letterbox(self._cuda, jobs, rows, (height, width), grid_z)
+
+        self._cuda.launch(stream, "letterbox", run, grid_z * 3e-6)
+        return (SUCCESS,)
+
+
 @contextmanager
 def installed(fake: FakeCuda) -> Iterator[FakeCuda]:
     """Have ``fake`` found where cuda-python would be, and count live objects from 0."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cuda.bindings.runtime", fake)
-        calls.runtime.cache_clear()
+        patch.setitem(sys.modules, "cuda.bindings.driver", FakeDriver(fake))
+        _forget_modules()
         live.clear()
         yield fake
+    _forget_modules()
+
+
+def _forget_modules() -> None:
     calls.runtime.cache_clear()
+    calls.driver.cache_clear()
 
 
 def pageable(nbytes: int) -> int:

@@ -175,5 +175,10 @@ class _Plane:
         status, self.buffer_ptr = cuda.cudaMalloc(plane.height * self.line_size)
         assert status == SUCCESS
         there = cuda.device_view(self.buffer_ptr, plane.height * self.line_size)
-        there.reshape(plane.height, self.line_size)[:, : plane.line_size] = rows
-        weakref.finalize(self, cuda.cudaFree, self.buffer_ptr).atexit = False
+        lines, rows = there.reshape(plane.height, self.line_size), rows.copy()
+
+        def copy() -> None:
+            lines[:, : rows.shape[1]] = rows
+
+        cuda.decode(copy, 1e-5)
+        weakref.finalize(self, cuda.reclaim, self.buffer_ptr).atexit = False

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.errors import EngineError, SourceError
-from centernetd.flow import Detections, Frame, Meters
+from centernetd.flow import Detections, Frame, HostImage, Image, Meters
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
+from centernetd.inference.letterbox import Geometry, fill_row
 
 TIME_BASE = Fraction(1, 1000)
 PATIENCE = 20.0  # seconds after which a test that waits has failed
@@ -21,11 +22,13 @@ def image(height: int = 4, width: int = 6, value: int = 0) -> NDArray[np.uint8]:
 
 
 def frame(frame_id: int = 0, captured_at: float = 0.0, value: int = 0) -> Frame:
-    return Frame(frame_id, image(value=value), frame_id * 40, TIME_BASE, captured_at, 0.0)
+    return Frame(
+        frame_id, HostImage(image(value=value)), frame_id * 40, TIME_BASE, captured_at, 0.0
+    )
 
 
 def picture(pts: int | None, height: int = 4, width: int = 6) -> Picture:
-    return Picture(image(height, width), pts, TIME_BASE, 0.0)
+    return Picture(HostImage(image(height, width)), pts, TIME_BASE, 0.0)
 
 
 def detections(count: int = 0) -> Detections:
@@ -145,6 +148,9 @@ class FakeSlot(Slot):
     def __init__(self, engine: "FakeEngine", rows: NDArray[np.uint8]) -> None:
         self.rows = rows
         self._engine = engine
+
+    def put(self, row: int, image: Image, geometry: Geometry) -> None:
+        fill_row(image.pixels(), self.rows[row], geometry)
 
     def enqueue(self, size: int) -> None:
         self._engine.enqueue(self, size)

@@ -7,7 +7,16 @@ from fractions import Fraction
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from centernetd.flow import Backpressure, Detections, Frame, Lane, Result, StageName, StorageStatus
+from centernetd.flow import (
+    Backpressure,
+    Detections,
+    Frame,
+    HostImage,
+    Lane,
+    Result,
+    StageName,
+    StorageStatus,
+)
 from centernetd.service.health import StreamView
 from centernetd.service.metrics import PREFIX, PipelineCollector, PrometheusMeters
 from centernetd.service.status import DaemonStatus, EngineStatus
@@ -56,7 +65,7 @@ class House:
 
 
 def frame(frame_id: int) -> Frame:
-    image = np.zeros((2, 2, 3), np.uint8)
+    image = HostImage(np.zeros((2, 2, 3), np.uint8))
     return Frame(frame_id, image, frame_id, Fraction(1, 25), time.monotonic(), time.time())
 
 

@@ -31,6 +31,7 @@ STICKY = (214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)
 
 COPY_RATE = 25e9  # bytes a second over the bus
 _CALL = 1e-9  # seconds of host time a call costs
+LEGACY = API["constants"]["cudaStreamLegacy"]
 DEVICE_BASE = 0x7_0000_0000_0000  # no address of the host's: touching it there would crash
 
 
@@ -114,12 +115,14 @@ class SimulatedGpu:
         self._failures: list[tuple[frozenset[str], itertools.count[int], int, Status]] = []
         self._lock = threading.RLock()
         self._thread = threading.local()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(16)  # lower ones are special handles
         self._device: dict[int, NDArray[np.uint8]] = {}
         self._pinned: dict[int, NDArray[np.uint8]] = {}
         self._freed: list[NDArray[np.uint8]] = []  # kept, so that no address comes twice
         self._streams: dict[int, Stream] = {}
+        self._legacy: dict[int, Stream] = {}  # by device
         self._events: dict[int, Event] = {}
+        self._modules: dict[int, int] = {}
 
     # What tests ask for
 
@@ -139,6 +142,7 @@ class SimulatedGpu:
             "pinned": len(self._pinned),
             "streams": len(self._streams),
             "events": len(self._events),
+            "modules": len(self._modules),
         }
 
     def device_bytes_from(self, address: int) -> int:
@@ -153,6 +157,23 @@ class SimulatedGpu:
             self.lost = ILLEGAL_ADDRESS
             return np.zeros(nbytes, np.uint8)
         return found[:nbytes]
+
+    def decode(self, run: Callable[[], None], seconds: float) -> None:
+        """Enqueue ``run`` in the legacy stream, where FFmpeg copies decoded pictures."""
+        with self._lock:
+            self._stream(LEGACY).work.append(Work("decode", seconds, run, self.now))
+
+    def reclaim(self, address: int) -> None:
+        """Take a decoded picture's memory back, as FFmpeg does: whatever is still to read it."""
+        with self._lock:
+            memory = self._device.pop(address)
+            memory[:] = 0xDD
+            self._freed.append(memory)
+
+    def _stream(self, handle: int) -> Stream:
+        if handle == LEGACY:
+            return self._legacy.setdefault(self._current, Stream(LEGACY, self._current))
+        return self._streams[handle]
 
     def launch(self, stream: int, what: str, run: Callable[[], None], seconds: float) -> None:
         """Enqueue ``run`` as a kernel of ``seconds``."""

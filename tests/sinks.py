@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from centernetd.config import StreamConfig
 from centernetd.config.secret import SourceUri
-from centernetd.flow import Backpressure, Detections, Frame, Lane, Packet, Result, StageName
+from centernetd.flow import (
+    Backpressure,
+    Detections,
+    Frame,
+    HostImage,
+    Lane,
+    Packet,
+    Result,
+    StageName,
+)
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.segments import FROM_CAMERA
@@ -50,7 +59,7 @@ def result(
     """Frame `number` of a stream of 25 frames a second."""
     frame = Frame(
         frame_id=number,
-        image=picture(seed=number) if image is None else image,
+        image=HostImage(picture(seed=number) if image is None else image),
         pts=number * 40 if pts is None else pts,
         time_base=time_base,
         captured_at=0.0,

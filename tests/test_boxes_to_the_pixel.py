@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from centernetd.flow import Detections
+from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.wanted import resolve
@@ -36,7 +36,7 @@ def detector(
 def detect(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
     (slot,) = detector.engine.make_slots(1)
     slot.rows[:] = 128  # what an earlier batch left
-    views = detector.fill(slot, images, [WANTED] * len(images))
+    views = detector.fill(slot, list(map(HostImage, images)), [WANTED] * len(images))
     slot.enqueue(len(images))
     return detector.read(slot, views)
 

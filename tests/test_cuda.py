@@ -22,7 +22,7 @@ from centernetd.cuda import (
 )
 from centernetd.errors import EngineError
 from tests import fake_cuda
-from tests.fake_cuda import FakeCuda
+from tests.fake_cuda import FakeCuda, FakeDriver
 from tests.simulated_gpu import API, STICKY
 
 
@@ -40,8 +40,13 @@ def test_the_double_has_only_what_cuda_python_has() -> None:
     for name in functions:
         taken = len(inspect.signature(getattr(FakeCuda, name)).parameters) - 1
         assert taken == API["functions"][name], name
-    for name in own - functions - {"cudaMemcpyKind", "cudaDeviceAttr"}:
+    for name in own - functions - {"cudaMemcpyKind", "cudaDeviceAttr", "cudaError_t"}:
         assert getattr(FakeCuda, name) == API["constants"][name]
+    driver = {name for name in vars(FakeDriver) if name.startswith("cu")}
+    assert driver == set(API["driver"])
+    for name in driver:
+        taken = len(inspect.signature(getattr(FakeDriver, name)).parameters) - 1
+        assert taken == API["driver"][name], name
 
 
 def test_bytes_go_to_the_device_and_back_in_the_order_of_events(gpu: FakeCuda) -> None:

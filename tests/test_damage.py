@@ -105,7 +105,9 @@ def pictures(video: Video, path: str, count: int) -> tuple[list[NDArray[np.uint8
     """Return so many pictures of a camera, and how many were passed over meanwhile."""
     with serving(video) as camera:
         source = video_source(camera.url(path), 20)
-        found = [picture.image.copy() for picture, _ in zip(source, range(count), strict=False)]
+        found = [
+            picture.image.pixels().copy() for picture, _ in zip(source, range(count), strict=False)
+        ]
         source.close()
     return found, source.damaged
 

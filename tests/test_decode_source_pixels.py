@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from centernetd.flow import Detections
+from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
 from centernetd.inference.wanted import resolve
@@ -34,7 +34,7 @@ def detect(
         detector = Detector(engine, manifest, pool)
         (slot,) = engine.make_slots(1)
         wanted = resolve("any", manifest.labels, 0.0, [])
-        views = detector.fill(slot, [np.zeros((*source, 3), np.uint8)], [wanted])
+        views = detector.fill(slot, [HostImage(np.zeros((*source, 3), np.uint8))], [wanted])
         slot.enqueue(1)
         (found,) = detector.read(slot, views)
     engine.close()

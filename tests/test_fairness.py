@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from centernetd.flow import Backpressure, Lane, Reason, StageName, Worker
+from centernetd.flow import Backpressure, Image, Lane, Reason, StageName, Worker
 from centernetd.inference.collect import Taken, collect, in_turn
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
@@ -147,9 +145,7 @@ class SlowDetector(Detector):
         super().__init__(engine, replace(MANIFEST, labels=NUMBERS), pool)
         self._clock, self._takes = engine.clock, takes
 
-    def fill(
-        self, slot: Slot, images: Sequence[NDArray[np.uint8]], wanted: Sequence[Wanted]
-    ) -> list[View]:
+    def fill(self, slot: Slot, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[View]:
         views = super().fill(slot, images, wanted)
         self._clock.time += self._takes.pop() if self._takes else 0.0
         return views

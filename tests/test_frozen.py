@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from centernetd.capture.intake import AFTER, FrozenPicture
 from centernetd.capture.video import is_key
+from centernetd.flow import HostImage
 from tests.footage import Rate, encoded
 
 Image = NDArray[np.uint8]
@@ -25,7 +26,7 @@ def frozen_after(
     """Return when the first was called frozen, if it was; each is a picture and whether a key."""
     watching = FrozenPicture()
     for index, (image, key) in enumerate(islice(pictures, int(seconds * fps))):
-        if watching.look(image, 1000 + index / fps, is_key=key):
+        if watching.look(HostImage(image), 1000 + index / fps, is_key=key):
             return index / fps
     return None
 
@@ -139,16 +140,16 @@ def test_a_clock_in_the_picture_is_seen_wherever_it_is() -> None:
 def test_it_thaws_with_the_next_key_frame() -> None:
     watching = FrozenPicture()
     for second in range(int(AFTER) + 2):
-        frozen = watching.look(STILL, float(second), is_key=True)
+        frozen = watching.look(HostImage(STILL), float(second), is_key=True)
     assert frozen
     other = STILL[:, ::-1]
-    assert watching.look(other, AFTER + 10, is_key=False)
-    assert not watching.look(other, AFTER + 11, is_key=True)
+    assert watching.look(HostImage(other), AFTER + 10, is_key=False)
+    assert not watching.look(HostImage(other), AFTER + 11, is_key=True)
 
 
 def test_any_size_will_do() -> None:
     for shape in ((1, 1, 3), (17, 1023, 3), (127, 2, 3)):
         watching = FrozenPicture()
         padded = np.zeros((shape[0], shape[1] + 5, 3), np.uint8)[:, : shape[1]]
-        assert not watching.look(padded, 0.0, is_key=True)
-        assert watching.look(padded, AFTER, is_key=True)
+        assert not watching.look(HostImage(padded), 0.0, is_key=True)
+        assert watching.look(HostImage(padded), AFTER, is_key=True)

@@ -11,6 +11,7 @@ from centernetd.flow import (
     Budget,
     Coding,
     Frame,
+    HostImage,
     Lane,
     Packet,
     Reason,
@@ -359,7 +360,9 @@ def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
 
 def of_8k(number: int) -> Frame:
     """Return a frame that has 106 MB by its size, and none in memory."""
-    return replace(frame(number), image=np.broadcast_to(np.zeros(1, np.uint8), (4320, 8192, 3)))
+    return replace(
+        frame(number), image=HostImage(np.broadcast_to(np.zeros(1, np.uint8), (4320, 8192, 3)))
+    )
 
 
 def test_of_large_pictures_fewer_wait_for_a_sink() -> None:
@@ -377,7 +380,7 @@ def test_of_large_pictures_fewer_wait_for_a_sink() -> None:
 
 def test_eight_of_4k_may_wait() -> None:
     lane = a_lane(depth=8)
-    image = np.broadcast_to(np.zeros(1, np.uint8), (2160, 3840, 3))
+    image = HostImage(np.broadcast_to(np.zeros(1, np.uint8), (2160, 3840, 3)))
     for number in range(8):
         lane.offer(replace(frame(number), image=image))
         infer(lane)

@@ -83,7 +83,7 @@ def test_a_camera_is_read_however_it_parts_its_pictures(form: str) -> None:
         answering(lambda _: sent) as server,
         closing(open_stream(stream(f"{server.url}/live", 20.0))) as source,
     ):
-        found = [clips.number_of(picture.image) for picture in islice(source, COUNT)]
+        found = [clips.number_of(picture.image.pixels()) for picture in islice(source, COUNT)]
         assert source.damaged == 0
     assert found == list(range(COUNT))
 
@@ -104,7 +104,7 @@ def test_a_picture_is_given_out_before_the_next_has_begun() -> None:
         closing(open_stream(stream(f"{server.url}/live", 2 * PATIENCE))) as source,
     ):
         for number, picture in enumerate(source):
-            assert clips.number_of(picture.image) == number
+            assert clips.number_of(picture.image.pixels()) == number
             taken.release()
     assert number == COUNT - 1
 
@@ -120,7 +120,7 @@ def test_a_still_picture_is_asked_for_again_and_again() -> None:
         answering(sent) as server,
         closing(open_stream(stream(f"{server.url}/shot.jpg", 20.0))) as source,
     ):
-        found = [clips.number_of(picture.image) for picture in islice(source, COUNT)]
+        found = [clips.number_of(picture.image.pixels()) for picture in islice(source, COUNT)]
     assert found == list(range(COUNT))
 
 

@@ -58,7 +58,7 @@ def test_what_an_rtsp_server_refuses(
 
 def test_the_right_password_opens(camera: RtspServer) -> None:
     url = camera.url("locked/play").replace("://", "://viewer:Hemlig%2F7@")
-    assert first_picture(url).image.shape == (128, 160, 3)
+    assert first_picture(url).image.pixels().shape == (128, 160, 3)
 
 
 def test_a_web_server_is_no_rtsp_server() -> None:
@@ -114,7 +114,7 @@ def test_a_playlist_of_its_own_server_is_read_and_comes_in_bursts(tmp_path: Path
     with web.serving({"/live.m3u8": hls("a.ts"), "/a.ts": clip}) as url:
         source = video_source(f"{url}/live.m3u8", TIMEOUT)
         assert source.info.in_bursts
-        found = [clips.number_of(picture.image) for picture in islice(source, 10)]
+        found = [clips.number_of(picture.image.pixels()) for picture in islice(source, 10)]
         source.close()
     assert found == list(range(10))
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from centernetd.errors import SinkError
-from centernetd.flow import Backpressure, Frame, Lane, Packet, Reason, Result, StageName
+from centernetd.flow import Backpressure, Frame, HostImage, Lane, Packet, Reason, Result, StageName
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, PacketStage
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
@@ -49,7 +49,7 @@ def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
 
 def frame(packet: Packet) -> Frame:
     wall, number = packet.wall_time, packet.number
-    return Frame(number - 1, image(), packet.pts, MILLISECOND, 0.0, wall, number)
+    return Frame(number - 1, HostImage(image()), packet.pts, MILLISECOND, 0.0, wall, number)
 
 
 def run(recorder: FakeRecorder, lane: Lane, step: float = 10 * RETRY_INTERVAL) -> None:

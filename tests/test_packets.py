@@ -12,7 +12,7 @@ import pytest
 from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture, SourcePacket
 from centernetd.errors import SourceError
-from centernetd.flow import Coding, Packet
+from centernetd.flow import Coding, HostImage, Packet
 from centernetd.sink.muxer import FragmentedMp4
 from tests import clips
 from tests.capturing import video_source
@@ -151,7 +151,7 @@ def placed(*pictures: tuple[int | None, int, list[tuple[int | None, int | None]]
     packets: list[Packet] = []
     for own, pts, brought in pictures:
         picture = Picture(
-            image(), own, TIME_BASE, 0.0, [source_packet(*times) for times in brought]
+            HostImage(image()), own, TIME_BASE, 0.0, [source_packet(*times) for times in brought]
         )
         packets += copying.packets(picture, pts, Fraction(1, 90_000), 1.5)
     assert copying.passed == len(packets)

@@ -122,10 +122,10 @@ def copied(pictures: Sequence[Picture]) -> Iterator[Packet]:
 
 def annotated(pictures: Sequence[Picture]) -> Iterator[Packet]:
     first = pictures[0]
-    height, width, _ = first.image.shape
+    height, width, _ = first.image.pixels().shape
     encoder = Encoder("libx264", width, height, first.time_base, aspect=first.aspect)
     for picture in pictures:
-        yield from encoder.encode(picture.image, picture.pts or 0)
+        yield from encoder.encode(picture.image.pixels(), picture.pts or 0)
 
 
 def stored(path: Path, packets: Iterator[Packet]) -> Path:
@@ -139,7 +139,7 @@ def stored(path: Path, packets: Iterator[Packet]) -> Path:
 
 def described(pictures: Sequence[Picture]) -> tuple[int, set[tuple[object, ...]]]:
     return len(pictures), {
-        (picture.image.shape[:2], picture.aspect, clips.quarters(picture.image))
+        (picture.image.pixels().shape[:2], picture.aspect, clips.quarters(picture.image.pixels()))
         for picture in pictures
     }
 
@@ -174,7 +174,10 @@ def test_the_table(
     if CODECS[name].pix_fmt == "yuv420p":
         with installed(FakeNvdec()):
             own = read(source, "cuda")
-        assert all(np.array_equal(a.image, b.image) for a, b in zip(own, pictures, strict=True))
+        assert all(
+            np.array_equal(a.image.pixels(), b.image.pixels())
+            for a, b in zip(own, pictures, strict=True)
+        )
         assert described(own) == expected
     drawn = stored(tmp_path / "annotated.mp4", annotated(pictures))
     assert described(read(drawn)) == expected
@@ -202,9 +205,9 @@ def test_a_matrix_that_is_none_of_the_eight_gets_the_nearest(
 ) -> None:
     path = clips.orient(clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 3), matrix)
     pictures = read(path, packets=True)
-    assert {clips.quarters(picture.image) for picture in pictures} == {seen}
+    assert {clips.quarters(picture.image.pixels()) for picture in pictures} == {seen}
     again = read(stored(tmp_path / "copy.mp4", copied(pictures)))
-    assert {clips.quarters(picture.image) for picture in again} == {seen}
+    assert {clips.quarters(picture.image.pixels()) for picture in again} == {seen}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_a_jpeg_of_a_stream_may_tell_in_exif_how_it_is_shown(
     told = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + jpeg[2:]
     path = tmp_path / "a.mjpeg"
     path.write_bytes(told * 3)
-    assert {clips.quarters(picture.image) for picture in read(path)} == {
+    assert {clips.quarters(picture.image.pixels()) for picture in read(path)} == {
         clips.ORIENTATIONS[orientation][1]
     }
 
@@ -238,9 +241,9 @@ def test_what_a_camera_tells_in_the_video_itself(
         tmp_path / "b.mp4", plain, filtered=f"h264_metadata=display_orientation=insert:{told}"
     )
     pictures = read(path, packets=True)
-    assert {clips.quarters(picture.image) for picture in pictures} == {seen}
+    assert {clips.quarters(picture.image.pixels()) for picture in pictures} == {seen}
     again = read(stored(tmp_path / "copy.mp4", copied(pictures)))
-    assert {clips.quarters(picture.image) for picture in again} == {seen}
+    assert {clips.quarters(picture.image.pixels()) for picture in again} == {seen}
 
 
 @pytest.mark.parametrize("suffix", ["mov", "mp4"])
@@ -270,7 +273,9 @@ def test_shape_and_orientation_may_change_midway(tmp_path: Path) -> None:
     parts.append(clips.remuxed(tmp_path / "2.ts", parts[1], filtered=told))
     pictures = read(clips.joined(tmp_path / "all.ts", *parts), packets=True)
     expected = [(SQUARE, "RG BW")] * 5 + [(WIDE, "RG BW")] * 5 + [(1 / WIDE, "GW RB")] * 5
-    assert [(picture.aspect, clips.quarters(picture.image)) for picture in pictures] == expected
+    assert [
+        (picture.aspect, clips.quarters(picture.image.pixels())) for picture in pictures
+    ] == expected
     codings = [packet.coding for picture in pictures for packet in picture.packets]
     assert [(coding.aspect, coding.orientation) for coding in codings] == (
         [(SQUARE, (1, 0, 0, 1))] * 5 + [(WIDE, (1, 0, 0, 1))] * 5 + [(WIDE, (0, -1, 1, 0))] * 5
@@ -281,7 +286,9 @@ def test_the_gpu_turns_what_begins_in_the_middle(tmp_path: Path) -> None:
     path = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 9, encoding={"g": "12"})
     clips.orient(clips.trim(path, (Fraction(5, 25), Fraction(9, 25))), (0, 1, 1, 0))
     with installed(FakeNvdec()):
-        assert [clips.quarters(picture.image) for picture in read(path, "cuda")] == ["RB GW"] * 4
+        assert [clips.quarters(picture.image.pixels()) for picture in read(path, "cuda")] == [
+            "RB GW"
+        ] * 4
 
 
 def test_pictures_on_the_gpu_are_asked_but_once(
@@ -298,7 +305,7 @@ def test_pictures_on_the_gpu_are_asked_but_once(
     path = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 9, encoding=encoding)
     with installed(FakeNvdec()):
         pictures = read(clips.orient(path, (-1, 0, 0, 1)), "cuda")
-    assert [clips.quarters(picture.image) for picture in pictures] == ["GR WB"] * 9
+    assert [clips.quarters(picture.image.pixels()) for picture in pictures] == ["GR WB"] * 9
     assert len(asked) == 1
 
 
@@ -316,7 +323,7 @@ def test_colours_may_come_from_a_palette(tmp_path: Path) -> None:
         stream = output.add_stream("png", rate=25, width=64, height=48, pix_fmt="pal8")
         output.mux([*stream.encode(frame), *stream.encode()])
     (picture,) = read(clips.orient(path, (0, 1, 1, 0)))
-    assert clips.quarters(picture.image) == "RB GW"
+    assert clips.quarters(picture.image.pixels()) == "RB GW"
 
 
 @pytest.mark.parametrize("pix_fmt", ["bgr24", "bgra", "bgr0", "rgb555le"])
@@ -330,7 +337,7 @@ def test_rows_may_come_from_the_bottom_up(pix_fmt: str, tmp_path: Path) -> None:
     )
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).planes[0].line_size < 0
-    assert {clips.quarters(picture.image) for picture in read(path)} == {"RG BW"}
+    assert {clips.quarters(picture.image.pixels()) for picture in read(path)} == {"RG BW"}
 
 
 @pytest.mark.parametrize(
@@ -346,8 +353,8 @@ def test_drawing_spoils_no_later_picture(
     path = clips.write(tmp_path / name, images, codec=codec, pix_fmt=pix_fmt)
     source = video_source(path)
     for picture in source:
-        assert clips.quarters(picture.image) == "RG BW"
-        picture.image[:] = 99
+        assert clips.quarters(picture.image.pixels()) == "RG BW"
+        picture.image.pixels()[:] = 99
     source.close()
 
 
@@ -390,11 +397,13 @@ def test_a_copy_shows_what_an_edit_list_leaves(
     clips.trim(path, (Fraction(start, 25), Fraction(end, 25)))
     pictures = read(path, packets=True)
     expected = list(range(start, end))
-    assert [clips.number_of(picture.image) for picture in pictures] == [n % 25 for n in expected]
+    assert [clips.number_of(picture.image.pixels()) for picture in pictures] == [
+        n % 25 for n in expected
+    ]
     copy = stored(tmp_path / "copy.mp4", copied(pictures))
     again = read(copy)
     shown = [
-        (clips.number_of(picture.image), (picture.pts or 0) * picture.time_base)
+        (clips.number_of(picture.image.pixels()), (picture.pts or 0) * picture.time_base)
         for picture in again
     ]
     assert shown[: len(expected)] == [(n % 25, Fraction(n - start, 25)) for n in expected]
@@ -413,7 +422,9 @@ def test_a_cut_within_a_file_begins_another(name: str, tmp_path: Path) -> None:
     times = [(Fraction(a, 25), Fraction(b, 25)) for a, b in ((3, 13), (27, 40))]
     pictures = read(clips.trim(path, *times), packets=True)
     expected = [*range(3, 13), *range(27, 40)]
-    assert [clips.number_of(picture.image) for picture in pictures] == [n % 25 for n in expected]
+    assert [clips.number_of(picture.image.pixels()) for picture in pictures] == [
+        n % 25 for n in expected
+    ]
 
     config = RecordConfig(path="gate.mp4", segment=None, video="source")
     out = tmp_path / "out"
@@ -422,5 +433,5 @@ def test_a_cut_within_a_file_begins_another(name: str, tmp_path: Path) -> None:
         recorder.feed(packet)
     recorder.close()
     again = [read(out / f"gate{n}.mp4") for n in ("", "-1")]
-    shown = [clips.number_of(picture.image) for picture in itertools.chain(*again)]
+    shown = [clips.number_of(picture.image.pixels()) for picture in itertools.chain(*again)]
     assert shown == [n % 25 for n in expected]

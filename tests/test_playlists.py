@@ -50,7 +50,7 @@ def taken(house: House) -> Iterator[tuple[Frame, int]]:
     """Infer on what waits; yields each frame, and the number in its picture."""
     while (frame := house.lane.take()) is not None:
         house.lane.deliver(Result(frame, detections()))
-        yield frame, clips.number_of(frame.image)
+        yield frame, clips.number_of(frame.image.pixels())
 
 
 LIST = "application/vnd.apple.mpegurl"
@@ -60,7 +60,7 @@ TARGET = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
 def numbers(url: str, *, once: bool = True) -> list[int]:
     with closing(open_stream(stream(url, 20.0, policy="lossless" if once else "live"))) as source:
         assert source.info.in_bursts
-        return [clips.number_of(picture.image) for picture in source]
+        return [clips.number_of(picture.image.pixels()) for picture in source]
 
 
 def served(pages: Mapping[str, str | bytes]) -> Answer:

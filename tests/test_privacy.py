@@ -49,7 +49,7 @@ def run(times: Sequence[int], hold: float) -> list[tuple[int, set[int], int]]:
     def take(after: int, *, last: bool = False) -> None:
         while privacy.due(last=last):
             done = privacy.take()
-            out.append((done.frame.frame_id, covered(done.frame.image, count), after))
+            out.append((done.frame.frame_id, covered(done.frame.image.pixels(), count), after))
 
     for number, pts in enumerate(times):
         image = np.zeros((8, 20 * count, 3), np.uint8)
@@ -93,7 +93,7 @@ def test_a_hold_of_whole_frames_reaches_the_last_of_them(rate: int, ticks: int) 
         privacy.add(result(number, black.copy(), found, pts=10**9 + pts, time_base=base))
     seen = []
     while privacy.due(last=True):
-        seen.append(bool(privacy.take().frame.image.any()))
+        seen.append(bool(privacy.take().frame.image.pixels().any()))
     assert seen == [abs(number - reach - 1) <= reach for number in range(3 * reach + 3)]
 
 
@@ -103,14 +103,16 @@ def test_only_what_passes_is_covered() -> None:
         found = detections((20, 20, 40, 40), score=score)
         found.class_id[:] = number == 2
         privacy.add(result(number, np.zeros((*SIZE, 3), np.uint8), found))
-        assert privacy.take().frame.image.any() == (number == 1)
+        assert privacy.take().frame.image.pixels().any() == (number == 1)
 
 
 def test_boxes_follow_a_change_of_size() -> None:
     privacy = hold_back(BlurConfig(), Filter(0.2))
     privacy.add(result(0, np.zeros((80, 80, 3), np.uint8), detections((40, 20, 60, 30))))
     privacy.add(result(1, np.zeros((160, 40, 3), np.uint8)))
-    first, second = ((privacy.due(last=True), privacy.take().frame.image)[1] for _ in range(2))
+    first, second = (
+        (privacy.due(last=True), privacy.take().frame.image.pixels())[1] for _ in range(2)
+    )
     assert (first[20:30, 40:60] == GREY).all()
     assert (second[40:60, 20:30] == GREY).all()
     assert not second[100:].any()
@@ -122,7 +124,7 @@ def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
     privacy.add(sent)
     assert privacy.due()
     assert privacy.take() is sent
-    assert np.array_equal(sent.frame.image, picture())
+    assert np.array_equal(sent.frame.image.pixels(), picture())
 
 
 @pytest.mark.parametrize("bound", ["MOST_FRAMES", "MOST_BYTES"])
@@ -136,7 +138,7 @@ def test_what_waits_is_bounded_in_frames_and_bytes(
     for number in range(50):
         privacy.add(result(number, image.copy(), detections((0, 0, 8, 8)), pts=number))
         while privacy.due():
-            assert (privacy.take().frame.image == GREY).all()
+            assert (privacy.take().frame.image.pixels() == GREY).all()
             out += 1
         most = max(most, number + 1 - out)
     assert most == 10

@@ -128,6 +128,6 @@ def test_of_a_video_that_becomes_too_large_the_rest_is_passed_over(
     parts = [clips.count(tmp_path / f"{n}.ts", 8, size) for n, size in enumerate(sizes)]
     monkeypatch.setitem(container.SIZE_LIMIT, "max_pixels", str(64 * 64))
     opened = source(clips.joined(tmp_path / "all.ts", *parts))
-    assert [picture.image.shape for picture in opened] == [(48, 64, 3)] * 8
+    assert [picture.image.pixels().shape for picture in opened] == [(48, 64, 3)] * 8
     assert opened.damaged == 8
     opened.close()

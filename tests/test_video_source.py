@@ -36,7 +36,7 @@ def pictures(path: Path) -> list[Picture]:
 
 
 def numbers(path: Path) -> list[int]:
-    return [clips.number_of(picture.image) for picture in pictures(path)]
+    return [clips.number_of(picture.image.pixels()) for picture in pictures(path)]
 
 
 def corner_colours(image: clips.Image) -> list[list[int]]:
@@ -61,8 +61,8 @@ def test_what_is_known_of_the_source(tmp_path: Path) -> None:
 
 def test_a_picture_is_bgr_uint8_with_the_time_its_decoding_took(tmp_path: Path) -> None:
     (picture,) = pictures(clips.count(tmp_path / "one.mp4", 1))
-    assert picture.image.shape == (*SIZE, 3)
-    assert picture.image.dtype == np.uint8
+    assert picture.image.pixels().shape == (*SIZE, 3)
+    assert picture.image.pixels().dtype == np.uint8
     assert picture.decode_seconds >= 0
 
 
@@ -70,13 +70,13 @@ def test_a_picture_is_bgr_uint8_with_the_time_its_decoding_took(tmp_path: Path) 
 def test_odd_sizes(size: tuple[int, int], tmp_path: Path) -> None:
     images = [clips.numbered(n, size) for n in range(3)]
     found = pictures(clips.write(tmp_path / "odd.mkv", images, codec="ffv1", pix_fmt="yuv444p"))
-    assert [picture.image.shape for picture in found] == [(*size, 3)] * 3
-    assert [clips.number_of(picture.image) for picture in found] == [0, 1, 2]
+    assert [picture.image.pixels().shape for picture in found] == [(*size, 3)] * 3
+    assert [clips.number_of(picture.image.pixels()) for picture in found] == [0, 1, 2]
 
 
 def test_a_picture_outlives_its_source(tmp_path: Path) -> None:
     found = pictures(clips.count(tmp_path / "a.mp4", 12))
-    assert [clips.number_of(picture.image) for picture in found] == list(range(12))
+    assert [clips.number_of(picture.image.pixels()) for picture in found] == list(range(12))
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_a_rotated_video_is_turned_upright(
 ) -> None:
     path = clips.write(tmp_path / "phone.mp4", [clips.corners(SIZE)] * 2)
     for picture in pictures(clips.rotate(path, angle)):
-        assert picture.image.shape == ((64, 48, 3) if angle % 180 else (48, 64, 3))
-        np.testing.assert_allclose(corner_colours(picture.image), expected, atol=6)
+        assert picture.image.pixels().shape == ((64, 48, 3) if angle % 180 else (48, 64, 3))
+        np.testing.assert_allclose(corner_colours(picture.image.pixels()), expected, atol=6)
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,18 @@ def test_colours_are_right_by_the_tag_or_else_by_the_size(
         tmp_path / "a.mp4", [image] * 2, matrix=matrix, tagged=tagged, encoding={"crf": "1"}
     )
     for picture in pictures(path):
-        np.testing.assert_allclose(corner_colours(picture.image), muted, atol=3)
+        np.testing.assert_allclose(corner_colours(picture.image.pixels()), muted, atol=3)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p", "yuv422p", "yuv444p10le", "gray"])
 def test_10_bit_and_finer_chroma(pix_fmt: str, tmp_path: Path) -> None:
     image = clips.corners(SIZE)
     (picture,) = pictures(clips.write(tmp_path / "a.mp4", [image], pix_fmt=pix_fmt))
-    assert picture.image.dtype == np.uint8
+    assert picture.image.pixels().dtype == np.uint8
     if pix_fmt != "gray":
-        np.testing.assert_allclose(corner_colours(picture.image), [RED, GREEN, BLUE, WHITE], atol=6)
+        np.testing.assert_allclose(
+            corner_colours(picture.image.pixels()), [RED, GREEN, BLUE, WHITE], atol=6
+        )
 
 
 @pytest.mark.parametrize(("suffix", "container"), [("ts", "mpegts"), ("h264", "h264")])
@@ -175,10 +177,10 @@ def test_a_resolution_that_changes_midway_shows_in_the_pictures(
         for n, size in enumerate([(48, 64), (96, 128), (34, 46)])
     ]
     found = pictures(clips.joined(tmp_path / f"all.{suffix}", *parts))
-    assert [picture.image.shape[:2] for picture in found] == (
+    assert [picture.image.pixels().shape[:2] for picture in found] == (
         [(48, 64)] * 8 + [(96, 128)] * 8 + [(34, 46)] * 8
     )
-    assert [clips.number_of(picture.image) for picture in found] == [*range(8)] * 3
+    assert [clips.number_of(picture.image.pixels()) for picture in found] == [*range(8)] * 3
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_of_several_videos_the_default_one_is_read_else_the_largest(
 ) -> None:
     path = tracks(tmp_path / "a.mkv", (48, 64), (96, 128), (64, 80), default=default)
     found = pictures(path)
-    assert {picture.image.shape[0] for picture in found} == {height}
+    assert {picture.image.pixels().shape[0] for picture in found} == {height}
     assert len(found) == 10
 
 
@@ -389,7 +391,9 @@ def test_pictures_that_are_shown_in_another_order_have_even_times(
     """AVI and ASF know only when pictures are decoded."""
     path = clips.count(tmp_path / f"a.{suffix}", frames, codec=codec, encoding=encoding)
     found = pictures(path)
-    assert [clips.number_of(picture.image) for picture in found] == [n % 25 for n in range(frames)]
+    assert [clips.number_of(picture.image.pixels()) for picture in found] == [
+        n % 25 for n in range(frames)
+    ]
     times = [float((picture.pts or 0) * picture.time_base) for picture in found]
     assert [b - a for a, b in pairwise(times)] == pytest.approx([0.04] * (frames - 1), abs=0.001)
 

@@ -28,7 +28,7 @@ def clip(request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
 
 def numbers(url: str, timeout: float = 10.0) -> list[int]:
     with closing(open_stream(stream(url, timeout, policy="lossless"))) as source:
-        return [clips.number_of(picture.image) for picture in source]
+        return [clips.number_of(picture.image.pixels()) for picture in source]
 
 
 def test_a_file_is_read_to_its_end(clip: bytes) -> None:

@@ -24,6 +24,7 @@ from cuda.bindings import runtime
 
 from centernetd.bench.gpu import SLOTS, measure
 from centernetd.cuda import Event
+from centernetd.flow import HostImage
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines.gpu import GpuEngine, GpuSlot
 from centernetd.inference.wanted import Wanted
@@ -167,7 +168,7 @@ def busy(count: int) -> Iterator[Callable[[], int]]:
 def letterboxing(engine: GpuEngine, slots: Sequence[GpuSlot]) -> dict[str, float]:
     """Return frames/s of letterboxing 1080p pictures from memory into pinned rows."""
     random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (1080, 1920, 3), np.uint8) for _ in range(IMAGES)]
+    images = [HostImage(random.integers(0, 256, (1080, 1920, 3), np.uint8)) for _ in range(IMAGES)]
     wanted = [Wanted(0.5, None, ("thing",))] * LARGEST
     with ThreadPoolExecutor(SHARES, "letterbox") as pool:
         detector = Detector(engine, plain(input_size=SIZE, top_k=network.TOP_K), pool)

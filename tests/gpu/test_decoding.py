@@ -31,7 +31,9 @@ def test_every_picture_is_that_of_software() -> None:
     own, software = (open_stream(stream(DEMO, decode=wanted)) for wanted in ("cuda", "cpu"))
     count, farthest = 0, 0
     for mine, theirs in zip(own, software, strict=True):
-        away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
+        away = np.abs(
+            mine.image.pixels().astype(np.int16) - theirs.image.pixels().astype(np.int16)
+        ).max()
         farthest = max(farthest, int(away))
         assert (mine.pts, mine.time_base) == (theirs.pts, theirs.time_base)
         count += 1
@@ -62,16 +64,18 @@ def test_what_is_tagged_and_shaped_and_turned_stays_so(
     own, software = (list(open_stream(stream(path, decode=wanted))) for wanted in ("cuda", "cpu"))
     assert len(own) == 5
     for mine, theirs in zip(own, software, strict=True):
-        away = np.abs(mine.image.astype(np.int16) - theirs.image.astype(np.int16)).max()
+        away = np.abs(
+            mine.image.pixels().astype(np.int16) - theirs.image.pixels().astype(np.int16)
+        ).max()
         assert away <= FARTHEST
-        assert clips.quarters(mine.image) == seen
+        assert clips.quarters(mine.image.pixels()) == seen
         assert mine.aspect == theirs.aspect == (aspect if matrix[0] else 1 / aspect)
 
 
 def test_a_video_that_the_gpu_does_not_know_is_left_to_software(tmp_path: Path) -> None:
     path = clips.count(tmp_path / "444.mp4", 20, (256, 320), pix_fmt="yuv444p")
     source = open_stream(stream(path, decode="auto"))
-    assert [clips.number_of(picture.image) for picture in source] == list(range(20))
+    assert [clips.number_of(picture.image.pixels()) for picture in source] == list(range(20))
     assert source.info.decoder == "h264"
     with pytest.raises(SourceError, match="the GPU doesn't decode this h264 of 320x256"):
         list(open_stream(stream(path, decode="cuda")))

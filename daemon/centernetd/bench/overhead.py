@@ -8,9 +8,20 @@ from fractions import Fraction
 
 import numpy as np
 
-from centernetd.flow import Backpressure, Frame, Lane, Meters, Result, StageName, Worker
+from centernetd.flow import (
+    Backpressure,
+    Frame,
+    HostImage,
+    Image,
+    Lane,
+    Meters,
+    Result,
+    StageName,
+    Worker,
+)
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
+from centernetd.inference.letterbox import Geometry, fill_row
 from centernetd.inference.stage import Batching, InferenceStage
 from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
@@ -30,6 +41,9 @@ class _IdleSlot(Slot):
         self._detections = np.zeros((max_batch, 100, 6), np.float32)
         self._detections[:, :3] = (1, 1, 9, 9, 0.9, 0)
         self._size = 0
+
+    def put(self, row: int, image: Image, geometry: Geometry) -> None:
+        fill_row(image.pixels(), self.rows[row], geometry)
 
     def enqueue(self, size: int) -> None:
         self._size = size
@@ -123,7 +137,7 @@ def _give_up(lane: Lane, worker: Worker) -> None:
 
 
 def _offer(lane: Lane) -> None:
-    image = np.zeros((*_SIZE, 3), np.uint8)
+    image = HostImage(np.zeros((*_SIZE, 3), np.uint8))
     for number in range(_FRAMES):
         now = time.monotonic()
         lane.offer(Frame(number, image, number, Fraction(1, 25), now, now))

@@ -129,7 +129,7 @@ def _stage_costs(
     drawn = list(zip(pictures, found[1:], strict=True))
     labels = detector.manifest.labels
     costs["annotate"], _ = _cpu_seconds(
-        lambda pair: draw_boxes(pair[0].image, pair[1], labels), drawn
+        lambda pair: draw_boxes(pair[0].image.pixels(), pair[1], labels), drawn
     )
     with _Recording(folder / "alone.mp4", stream, pictures[0]) as recording:
         costs["encode"], _ = _cpu_seconds(recording.write, pictures)
@@ -191,7 +191,7 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
             views = detector.fill(slot, [picture.image], [wanted])
             rows = session.run(["detections"], {"frames": slot.rows[:1]})[0]
             (found,), _ = postprocess(rows, None, views, nms_iou)
-            draw_boxes(picture.image, found, labels)
+            draw_boxes(picture.image.pixels(), found, labels)
             recording.write(picture)
     return time.perf_counter() - started
 
@@ -213,7 +213,7 @@ class _Recording:
     """Context that records a clip with the recorder's settings."""
 
     def __init__(self, path: Path, stream: StreamConfig, first: Picture) -> None:
-        height, width, _ = first.image.shape
+        height, width = first.image.size
         encoder = choose_encoder(stream.record.codec, width, height)
         self._timeline = Timeline(first.time_base)
         self._clip = Clip(path, encoder, width, height, first.time_base)
@@ -227,7 +227,7 @@ class _Recording:
     def write(self, picture: Picture) -> None:
         """Encode and write ``picture``."""
         pts = self._timeline.stamp(picture.pts, picture.time_base, time.monotonic())
-        self._clip.write(picture.image, pts)
+        self._clip.write(picture.image.pixels(), pts)
 
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:

@@ -127,7 +127,7 @@ def _endlessly(stream: StreamConfig) -> Iterator[NDArray[np.uint8]]:
         source = open_stream(stream)
         try:
             for picture in source:
-                yield picture.image
+                yield picture.image.pixels()
         finally:
             source.close()
 

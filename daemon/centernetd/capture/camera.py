@@ -13,6 +13,7 @@ from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.config.camera import FORMATS, CameraAddress
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
+from centernetd.flow import HostImage
 
 _TIME_BASE = Fraction(1, 90_000)
 # Seconds OpenCV waits for a picture (default 10), read from the environment at the first wait.
@@ -68,7 +69,7 @@ class CameraSource(Source):
                 self.damaged += 1
                 continue
             took = time.monotonic() - started
-            yield Picture(np.asarray(image, np.uint8), None, _TIME_BASE, took)
+            yield Picture(HostImage(np.asarray(image, np.uint8)), None, _TIME_BASE, took)
             pictured_at = time.monotonic()
 
     def close(self) -> None:

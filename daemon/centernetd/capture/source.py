@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from centernetd.flow import Coding
+from centernetd.flow import Coding, Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,14 +26,14 @@ class SourcePacket:
 class Picture:
     """A decoded picture with the source's own timestamp.
 
-    ``image`` is uint8 [height, width, 3], BGR, upright. ``pts`` counts ``time_base`` seconds;
+    ``pts`` counts ``time_base`` seconds;
     it is None if the source has no usable timestamps. ``decode_seconds`` is the time spent
     decoding and converting, without waiting. ``packets`` are those read since the previous
     picture, if requested. ``is_key`` is True if it was coded without reference to others.
     ``aspect`` is the width of a pixel over its height.
     """
 
-    image: NDArray[np.uint8]
+    image: Image
     pts: int | None
     time_base: Fraction
     decode_seconds: float

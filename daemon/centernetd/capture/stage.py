@@ -193,7 +193,7 @@ class CaptureStage:
         self._status.state = StreamState.RUNNING
         self._status.last_error = None
         if self._failures.resolved() or self._intake.count == 1:
-            height, width, _ = picture.image.shape
+            height, width = picture.image.size
             self._log(logging.INFO, "running: %s, %dx%d", self._status.decoder, width, height)
 
     def _note_failure(self, error: SourceError, what_next: str) -> None:

@@ -32,6 +32,7 @@ from centernetd.capture.timeline import FileTimes
 from centernetd.capture.web import Allowance
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
+from centernetd.flow import HostImage
 
 _WITHOUT_PTS = frozenset({"asf", "avi", "h264", "hevc"})  # formats in decoding order
 # Formats that number their frames at an invented rate; arrival times are more accurate.
@@ -258,7 +259,7 @@ class VideoSource(Source):
         orientation, aspect = self._display.orientation(frame), self._display.aspect
         turned = orientation[0] == 0
         return Picture(
-            image=upright(self._to_bgr(self._decoder.fetch(frame)), orientation),
+            image=HostImage(upright(self._to_bgr(self._decoder.fetch(frame)), orientation)),
             pts=self._pts(frame),
             time_base=frame.time_base or self._info.time_base,
             decode_seconds=time.monotonic() - started,

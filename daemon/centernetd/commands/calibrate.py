@@ -201,7 +201,7 @@ def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int
     stride = 1
     for number, picture in enumerate(islice(source, _MOST_READ)):
         if number % stride == 0:
-            kept.append(fitted(picture.image))
+            kept.append(fitted(picture.image.pixels()))
         if len(kept) == 2 * _FRAMES:
             del kept[1::2]
             stride *= 2

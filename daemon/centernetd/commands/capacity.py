@@ -10,14 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from centernetd.capture.open import open_stream
 from centernetd.capture.packets import Copying
 from centernetd.capture.source import Picture, Source
 from centernetd.commands.probe import SourceProbe
 from centernetd.config import StorageConfig, StreamConfig
-from centernetd.flow import EVERYTHING, Detections, Frame, Result, StreamStatus
+from centernetd.flow import EVERYTHING, Detections, Frame, HostImage, Image, Result, StreamStatus
 from centernetd.flow.lane import MOST_WAITING
 from centernetd.inference.detector import Detector
 from centernetd.inference.wanted import Wanted, wanted_by
@@ -207,16 +206,16 @@ def _recording(context: SinkContext) -> Iterator[Callable[[Picture, Result], obj
     copier.close()
 
 
-def _inference(detector: Detector, wanted: Wanted) -> Callable[[NDArray[np.uint8]], Detections]:
+def _inference(detector: Detector, wanted: Wanted) -> Callable[[Image], Detections]:
     """Return a function that detects in one frame, already warmed up."""
     (slot,) = detector.engine.make_slots(1)
 
-    def infer(image: NDArray[np.uint8]) -> Detections:
+    def infer(image: Image) -> Detections:
         views = detector.fill(slot, [image], [wanted])
         slot.enqueue(1)
         return detector.read(slot, views)[0]
 
-    infer(np.zeros((*detector.manifest.input_size, 3), np.uint8))
+    infer(HostImage(np.zeros((*detector.manifest.input_size, 3), np.uint8)))
     return infer
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from centernetd.commands.find import find_files
 from centernetd.config import cache_dir, regular
 from centernetd.errors import SinkError, SourceError
-from centernetd.flow import Detections
+from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot, choose_backend
 from centernetd.inference.postprocess import View
@@ -185,7 +185,7 @@ class StillDetector:
 
     def _start(self, paths: Sequence[Path], slot: Slot) -> _Batch:
         files = [(path, _image_or_error(path)) for path in paths]
-        images = [found for _, found in files if not isinstance(found, str)]
+        images = [HostImage(found) for _, found in files if not isinstance(found, str)]
         views: Sequence[View] = ()
         if images:
             views = self._detector.fill(slot, images, [self._wanted] * len(images))

@@ -62,7 +62,7 @@ def _describe(stream: str, source: Source) -> SourceProbe:
     arrivals: list[float] = []
     size = (0, 0)
     for picture in source:
-        size = picture.image.shape[:2]
+        size = picture.image.size
         arrivals.append(time.monotonic())
         if picture.pts is not None:
             stamps.append(float(picture.pts * picture.time_base))

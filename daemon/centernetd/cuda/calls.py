@@ -1,4 +1,4 @@
-"""Calling the CUDA runtime: every status is checked, every failure is named."""
+"""Calling CUDA: every status is checked, every failure is named."""
 
 import functools
 import importlib
@@ -19,7 +19,7 @@ OUT_OF_MEMORY = 2
 
 
 class CudaError(EngineError):
-    """A call rejected by the CUDA runtime; ``code`` is its ``cudaError_t``."""
+    """A call rejected by CUDA; ``code`` is its ``cudaError_t``."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -40,8 +40,21 @@ def runtime() -> ModuleType:
     EngineError
         When cuda-python is not installed.
     """
+    return _imported("cuda.bindings.runtime")
+
+
+@functools.cache
+def driver() -> ModuleType:
+    """Return cuda-python's module of the CUDA driver, which alone launches kernels.
+
+    Raises as `runtime`.
+    """
+    return _imported("cuda.bindings.driver")
+
+
+def _imported(name: str) -> ModuleType:
     try:
-        return importlib.import_module("cuda.bindings.runtime")
+        return importlib.import_module(name)
     except ImportError as error:
         raise EngineError(
             f"cuda-python can't be used ({error}): pip install 'centernetd[gpu]', on a Jetson "
@@ -50,9 +63,10 @@ def runtime() -> ModuleType:
 
 
 def call(name: str, *arguments: object) -> Any:  # noqa: ANN401 - as many kinds as calls
-    """Call the runtime's function ``name`` and return its results without the status.
+    """Call the function ``name`` and return its results without the status.
 
-    The result is None, one value, or a tuple of several.
+    Names that begin with ``cuda`` are the runtime's, with ``cu`` alone the driver's. The result is
+    None, one value, or a tuple of several.
 
     Raises
     ------
@@ -61,7 +75,7 @@ def call(name: str, *arguments: object) -> Any:  # noqa: ANN401 - as many kinds 
     EngineError
         When cuda-python or the driver is missing.
     """
-    library = runtime()
+    library = runtime() if name.startswith("cuda") else driver()
     try:
         status, *results = getattr(library, name)(*arguments)
     except RuntimeError as error:  # some releases raise if libcuda is missing
@@ -70,7 +84,7 @@ def call(name: str, *arguments: object) -> Any:  # noqa: ANN401 - as many kinds 
             "lists the GPU"
         ) from None
     if status:
-        raise _error(library, name, status)
+        raise _error(name, int(status))
     if not results:
         return None
     return results[0] if len(results) == 1 else tuple(results)
@@ -88,12 +102,13 @@ def release(name: str, handle: object) -> None:
             log.warning("%s", error)
 
 
-def _error(library: ModuleType, name: str, status: Any) -> CudaError:  # noqa: ANN401
-    code = int(status)
+def _error(name: str, code: int) -> CudaError:
+    library = runtime()
     if code == _INSUFFICIENT_DRIVER:
         return CudaError(_driver_sentence(library), code)
     if code == _NO_DEVICE:
         return CudaError("the NVIDIA driver finds no GPU: see what nvidia-smi says", code)
+    status = library.cudaError_t(code)  # the driver's numbers are the same
     _, title = library.cudaGetErrorName(status)
     _, text = library.cudaGetErrorString(status)
     error = CudaError(f"{name} failed: {_text(title)} ({code}), {_text(text)}", code)
@@ -103,12 +118,12 @@ def _error(library: ModuleType, name: str, status: Any) -> CudaError:  # noqa: A
 
 
 def _driver_sentence(library: ModuleType) -> str:
-    _, driver = library.cudaDriverGetVersion()
+    _, installed = library.cudaDriverGetVersion()
     _, needed = library.cudaRuntimeGetVersion()
-    if not driver:
+    if not installed:
         return "there is no NVIDIA driver: install it, so that nvidia-smi lists the GPU"
     return (
-        f"the NVIDIA driver is for CUDA {_version(driver)} and the installed cuda-python needs "
+        f"the NVIDIA driver is for CUDA {_version(installed)} and the installed cuda-python needs "
         f"{_version(needed)}: update the driver, or install an older cuda-python"
     )
 

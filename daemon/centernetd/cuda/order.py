@@ -29,6 +29,10 @@ class Event(Handle):
         """Create the event; a thread waiting for it sleeps instead of spinning."""
         super().__init__(call("cudaEventCreateWithFlags", runtime().cudaEventBlockingSync))
 
+    def record_after_decoding(self) -> None:
+        """Record after all pictures decoded so far: FFmpeg copies them in the legacy stream."""
+        call("cudaEventRecord", self.handle, runtime().cudaStreamLegacy)
+
     def synchronize(self) -> None:
         """Wait until the GPU has passed the event; the GIL is released meanwhile."""
         call("cudaEventSynchronize", self.handle)

@@ -3,6 +3,7 @@
 from centernetd.flow.bell import Bell
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
+from centernetd.flow.image import HostImage, Image
 from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Lane
 from centernetd.flow.ledger import Ledger, Reason, StageName
@@ -23,6 +24,8 @@ __all__ = [
     "Detections",
     "Filter",
     "Frame",
+    "HostImage",
+    "Image",
     "Incident",
     "Lane",
     "Ledger",

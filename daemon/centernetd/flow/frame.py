@@ -6,20 +6,22 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.flow.image import Image
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One decoded picture of one stream.
 
-    ``image`` is uint8 [height, width, 3] in BGR order; its rows may be padded. ``pts`` counts
-    ``time_base`` seconds on the stream's own strictly increasing timeline. ``captured_at`` is
-    monotonic, ``wall_time`` Unix time, both in seconds and taken when the frame was decoded.
+    ``pts`` counts ``time_base`` seconds on the stream's own strictly increasing timeline.
+    ``captured_at`` is monotonic, ``wall_time`` Unix time, both in seconds and taken when the frame
+    was decoded.
     ``packet`` is the number of the last source packet passed on before the frame, 0 if packets
     are not passed on. ``aspect`` is the width of a pixel over its height.
     """
 
     frame_id: int
-    image: NDArray[np.uint8]
+    image: Image
     pts: int
     time_base: Fraction
     captured_at: float

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from centernetd.flow import Detections
+from centernetd.flow import Detections, HostImage, Image
 from centernetd.inference.engines import Engine, Slot
-from centernetd.inference.letterbox import GEOMETRIES, fill_row
+from centernetd.inference.letterbox import GEOMETRIES
 from centernetd.inference.postprocess import View, postprocess
 from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
@@ -37,19 +35,21 @@ class Detector:
         self._geometry = GEOMETRIES[manifest.resize]
         cv2.setNumThreads(1)  # process-wide: OpenCV's threads would compete with ours
 
-    def fill(
-        self, slot: Slot, images: Sequence[NDArray[np.uint8]], wanted: Sequence[Wanted]
-    ) -> list[View]:
+    def fill(self, slot: Slot, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[View]:
         """Letterbox ``images`` into the first rows of ``slot``; return the view of each."""
         target = self.manifest.input_size
         views = [
-            View(image.shape[:2], self._geometry(image.shape[:2], target), wants)
+            View(image.size, self._geometry(image.size, target), wants)
             for image, wants in zip(images, wanted, strict=True)
         ]
-        jobs = list(zip(images, slot.rows, views, strict=False))
-        own, *others = [jobs[start::SHARES] for start in range(min(SHARES, len(jobs)))]
-        running = [self._pool.submit(_fill_rows, share) for share in others]
-        _fill_rows(own)
+        rows = list(zip(range(len(images)), images, views, strict=True))
+        costly = [row for row in rows if isinstance(row[1], HostImage)]
+        running = [
+            self._pool.submit(_put, slot, costly[start::SHARES])
+            for start in range(1, min(SHARES, len(costly)))
+        ]
+        _put(slot, costly[::SHARES])
+        _put(slot, [row for row in rows if not isinstance(row[1], HostImage)])
         for share in running:
             share.result()
         return views
@@ -71,6 +71,6 @@ class Detector:
         return found
 
 
-def _fill_rows(share: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], View]]) -> None:
-    for image, row, view in share:
-        fill_row(image, row, view.geometry)
+def _put(slot: Slot, share: Sequence[tuple[int, Image, View]]) -> None:
+    for row, image, view in share:
+        slot.put(row, image, view.geometry)

@@ -1,6 +1,7 @@
 """Mapping between source pixels and input pixels."""
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -21,6 +22,11 @@ class Geometry:
         """The map as the [2, 3] matrix for `cv2.warpAffine`."""
         return np.array([[self.sx, 0.0, self.tx], [0.0, self.sy, self.ty]])
 
+    @cached_property
+    def inverse(self) -> tuple[float, float, float, float, float, float]:
+        """The rows of the [2, 3] matrix from input pixels to source pixels."""
+        return 1 / self.sx, 0.0, -self.tx / self.sx, 0.0, 1 / self.sy, -self.ty / self.sy
+
     def unmap_points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map input pixels [..., 2] back to source pixels."""
         offset = np.array([self.tx, self.ty], np.float32)
@@ -28,6 +34,7 @@ class Geometry:
         return (xy - offset) / scale
 
 
+@lru_cache(maxsize=256)
 def letterbox_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:
     """Fit ``source`` (height, width) into ``target``, centred, keeping the aspect ratio.
 
@@ -38,6 +45,7 @@ def letterbox_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geom
     return Geometry(s, s, (width - s * w) / 2, (height - s * h) / 2)
 
 
+@lru_cache(maxsize=256)
 def stretch_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:
     """Stretch ``source`` (height, width) to fill ``target``."""
     (h, w), (height, width) = source, target

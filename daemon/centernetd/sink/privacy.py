@@ -64,7 +64,7 @@ class Privacy:
         """Take the next frame; its picture is covered in place by `take`."""
         frame, found = result.frame, self._covers(result.detections)
         self._waiting.append(result)
-        self._seen.append(_Seen(frame.time, frame.image.shape[:2], found.xyxy))
+        self._seen.append(_Seen(frame.time, frame.image.size, found.xyxy))
 
     def due(self, *, last: bool = False) -> bool:
         """Return whether `take` may be called: the oldest frame waits for no other, or ``last``."""
@@ -91,7 +91,7 @@ class Privacy:
             When a box is not finite. After any exception the picture must not be shown.
         """
         result = self._waiting.popleft()
-        time, image = result.frame.time, result.frame.image
+        time, image = result.frame.time, result.frame.image.pixels()
         while _milliseconds(self._seen[0].time, time) > self._hold:
             self._seen.popleft()
         if self._style is None:

@@ -82,7 +82,7 @@ class Recorder(Sink):
         result = self._privacy.take()
         shown = replace(result, detections=self._shows(result.detections))
         if self._config.draw == "boxes":
-            draw_boxes(result.frame.image, shown.detections, self._labels)
+            draw_boxes(result.frame.image.pixels(), shown.detections, self._labels)
         return shown
 
     def _store(self, result: Result) -> None:
@@ -102,7 +102,7 @@ class Recorder(Sink):
         return lost
 
     def _encode(self, frame: Frame) -> list[Packet]:
-        packets = self._flush() if (frame.image.shape, frame.aspect) != self._shape else []
+        packets = self._flush() if (frame.image.size, frame.aspect) != self._shape else []
         self._frames += 1  # a frame that is not encoded leaves a gap in the packet numbers
         if self._encoder is None and not (self._limit.allowed and self._recording.may_begin):
             log.warning(TOO_OFTEN, extra={"stream": self._stream})
@@ -110,12 +110,14 @@ class Recorder(Sink):
         if self._encoder is None:
             self._encoder = self._open(frame)
         key = self._recording.due(frame.wall_time)
-        return packets + self._encoder.encode(frame.image, frame.pts, frame.wall_time, key=key)
+        return packets + self._encoder.encode(
+            frame.image.pixels(), frame.pts, frame.wall_time, key=key
+        )
 
     def _open(self, frame: Frame) -> Encoder:
         self._limit.begin()
-        height, width = frame.image.shape[:2]
-        shape = frame.image.shape, frame.aspect
+        height, width = frame.image.size
+        shape = frame.image.size, frame.aspect
         if shape != self._shape:
             self._status.encoder = choose_encoder(self._config.codec, width, height, self._device)
             self._shape = shape

@@ -7,6 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.flow import Image
+from centernetd.inference.letterbox import Geometry
+
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
@@ -27,6 +30,12 @@ class Slot(Protocol):
     """
 
     rows: NDArray[np.uint8]
+
+    def put(self, row: int, image: Image, geometry: Geometry) -> None:
+        """Letterbox ``image`` into ``row`` by ``geometry``, the map from its pixels.
+
+        Different rows may be put by different threads.
+        """
 
     def enqueue(self, size: int) -> None:
         """Start running the first ``size`` rows, without waiting.

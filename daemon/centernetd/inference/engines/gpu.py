@@ -10,9 +10,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.cuda import Device, DeviceBuffer, Event, PinnedBuffer, Stream, copy_async
+from centernetd.cuda import (
+    JOB,
+    Device,
+    DeviceBuffer,
+    Event,
+    Letterbox,
+    PinnedBuffer,
+    Stream,
+    Surface,
+    copy_async,
+    describe,
+)
 from centernetd.errors import EngineError
+from centernetd.flow import Image
 from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
+from centernetd.inference.letterbox import Geometry, fill_row
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +98,7 @@ class GpuSlot(Slot):
     """A slot in pinned memory with a counterpart on the GPU, and the steps of its batch.
 
     ``rows`` and ``results`` are views of the pinned memory. All of it belongs to the GPU from
-    `enqueue` until `wait` returns.
+    `enqueue` until `wait` returns, and so do the surfaces that were put into rows.
     """
 
     def __init__(self, engine: "GpuEngine", owned: ExitStack) -> None:
@@ -98,6 +111,8 @@ class GpuSlot(Slot):
         """
         self._engine = engine
         self._enqueued: int | None = None  # number of rows on the GPU
+        self._put: dict[int, tuple[Surface, Geometry]] = {}  # by row; other rows are on the host
+        self._on_gpu: Sequence[Surface] = ()
         model, max_batch = engine.model, engine.max_batch
         tensors = [model.input, *model.outputs]
         sizes = {tensor.name: tensor.row_bytes * max_batch for tensor in tensors}
@@ -113,9 +128,24 @@ class GpuSlot(Slot):
         self.results: Mapping[str, NDArray[np.float32]] = {
             tensor.name: result for tensor, result in zip(model.outputs, results, strict=True)
         }
+        jobs = JOB.itemsize * max_batch
+        self._jobs, self._jobs_there = (
+            owned.enter_context(PinnedBuffer(jobs)),
+            owned.enter_context(DeviceBuffer(jobs)),
+        )
+        self._table = self._jobs.view(JOB, (max_batch, 1))
+        self._decoded = owned.enter_context(Event())
         self.copy_in, self.execute, self.copy_out = (
             Span(owned.enter_context(Event()), owned.enter_context(Event())) for _ in range(3)
         )
+
+    def put(self, row: int, image: Image, geometry: Geometry) -> None:
+        """Letterbox ``image`` into ``row``: now on the host, or a surface in `enqueue`."""
+        if isinstance(image, Surface):
+            self._put[row] = image, geometry
+        else:
+            self._put.pop(row, None)
+            fill_row(image.pixels(), self.rows[row], geometry)
 
     def enqueue(self, size: int) -> None:
         """Start running the first ``size`` rows, without waiting.
@@ -132,9 +162,11 @@ class GpuSlot(Slot):
             engine.device.use()
             with self.copy_in.on(engine.copy_in):
                 name, nbytes = model.input.name, size * model.input.row_bytes
-                copy_async(self._device[name], self._host[name], nbytes, engine.copy_in)
+                if len(self._put) < size:
+                    copy_async(self._device[name], self._host[name], nbytes, engine.copy_in)
             engine.compute.wait(self.copy_in.end)
             with self.execute.on(engine.compute):
+                self._letterbox()
                 model.launch(engine.bucket(size), self.addresses)
             engine.copy_out.wait(self.execute.end)
             with self.copy_out.on(engine.copy_out):
@@ -142,6 +174,27 @@ class GpuSlot(Slot):
                     name, nbytes = tensor.name, size * tensor.row_bytes
                     copy_async(self._host[name], self._device[name], nbytes, engine.copy_out)
         self._enqueued = size
+
+    def _letterbox(self) -> None:
+        """Enqueue the letterboxing of the surfaces, after their decoding."""
+        surfaces, self._put = self._put, {}
+        if not surfaces:
+            return
+        self._on_gpu = [surface for surface, _ in surfaces.values()]
+        for job, (row, (surface, geometry)) in zip(self._table, surfaces.items(), strict=False):
+            describe(job, row, surface, geometry.inverse)
+        engine, frames = self._engine, self._engine.model.input
+        nbytes = JOB.itemsize * len(surfaces)
+        copy_async(self._jobs_there, self._jobs, nbytes, engine.compute)
+        self._decoded.record_after_decoding()
+        engine.compute.wait(self._decoded)
+        engine.letterbox.launch(
+            self._jobs_there,
+            len(surfaces),
+            self._device[frames.name],
+            (frames.shape[0], frames.shape[1]),
+            engine.compute,
+        )
 
     def wait(self) -> Tensors:
         """Wait for the outputs.
@@ -156,7 +209,7 @@ class GpuSlot(Slot):
         with self._engine.noticing_loss():
             self._engine.device.use()
             self.copy_out.end.synchronize()
-        size, self._enqueued = self._enqueued, None
+        size, self._enqueued, self._on_gpu = self._enqueued, None, ()
         return {name: result[:size] for name, result in self.results.items()}
 
     def durations(self) -> Mapping[str, float]:
@@ -191,6 +244,7 @@ class GpuEngine(Engine):
             self._streams = [owned.enter_context(Stream()) for _ in range(3)]
             self.copy_in, self.compute, self.copy_out = self._streams
             self._memory = owned.enter_context(ExitStack())
+            self.letterbox = owned.enter_context(Letterbox())
             self.model = load(self.device, self.compute)
             owned.callback(self._close_model)
             self._owned = owned.pop_all()

@@ -11,7 +11,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from centernetd.errors import EngineError, ModelError
+from centernetd.flow import Image
 from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
+from centernetd.inference.letterbox import Geometry, fill_row
 
 ERRORS_ONLY = 3
 
@@ -24,6 +26,10 @@ class CpuSlot(Slot):
         self._engine = engine
         self._running: Future[tuple[Tensors, float]] | None = None
         self._seconds = 0.0
+
+    def put(self, row: int, image: Image, geometry: Geometry) -> None:
+        """Letterbox ``image`` into ``row``."""
+        fill_row(image.pixels(), self.rows[row], geometry)
 
     def enqueue(self, size: int) -> None:
         """Queue the first ``size`` rows for the engine's next free thread."""

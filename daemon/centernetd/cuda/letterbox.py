@@ -1,0 +1,158 @@
+"""The kernel that letterboxes decoded pictures into the rows of a batch, on the GPU."""
+
+import ctypes
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernetd.cuda.calls import call, release
+from centernetd.cuda.memory import DeviceBuffer
+from centernetd.cuda.order import Stream
+from centernetd.cuda.owned import Owned
+from centernetd.cuda.surface import Surface
+
+JOB = np.dtype(
+    [
+        ("luma", "<u8"),
+        ("chroma", "<u8"),
+        ("luma_pitch", "<i4"),
+        ("chroma_pitch", "<i4"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("map", "<f4", 6),
+        ("black", "<f4"),
+        ("gain", "<f4"),
+        ("r_v", "<f4"),
+        ("g_u", "<f4"),
+        ("g_v", "<f4"),
+        ("b_u", "<f4"),
+        ("wide", "<i4"),
+        ("row", "<i4"),
+    ]
+)
+"""One picture of a launch, as `letterbox.cu` reads it."""
+
+_BLOCK = (32, 8)  # threads: columns, rows
+_ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+
+# Kr and Kb by number of the matrix; ITU-T H.273 (07/2024), table 4.
+_WEIGHTS = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+
+Affine = tuple[float, float, float, float, float, float]
+"""The rows of a [2, 3] matrix."""
+
+
+@lru_cache(maxsize=64)
+def colours(matrix: int, full_range: bool) -> tuple[float, float, float, float, float, float]:
+    """Return black, gain, r_v, g_u, g_v and b_u for samples of 8 bits: ITU-T H.273, 8.3.
+
+    R = gain * (Y - black) + r_v * (V - 128), likewise G and B.
+    """
+    red, blue = _WEIGHTS[matrix]
+    green = 1 - red - blue
+    black, gain, chroma = (0.0, 1.0, 1.0) if full_range else (16.0, 255 / 219, 255 / 224)
+    r_v, b_u = 2 * (1 - red) * chroma, 2 * (1 - blue) * chroma
+    return black, gain, r_v, -b_u * blue / green, -r_v * red / green, b_u
+
+
+@lru_cache(maxsize=256)
+def turned_back(
+    to_upright: Affine, size: tuple[int, int], orientation: tuple[int, int, int, int]
+) -> Affine:
+    """Return ``to_upright``, a map to pixels of the turned picture, as one to decoded pixels.
+
+    ``size`` is the decoded (height, width).
+    """
+    height, width = size
+    a, b, c, d = orientation
+    across, down = np.array(to_upright).reshape(2, 3)
+    if (a or c) < 0:
+        across = np.array([0, 0, (height if b else width) - 1]) - across
+    if (b or d) < 0:
+        down = np.array([0, 0, (width if b else height) - 1]) - down
+    x, y = (down, across) if b else (across, down)
+    return (*x.tolist(), *y.tolist())
+
+
+def describe(job: NDArray[Any], row: int, surface: Surface, to_upright: Affine) -> None:
+    """Fill ``job``, an array of `JOB` with one element, for ``surface`` in ``row`` of the batch.
+
+    ``to_upright`` maps pixels of the row to pixels of the turned picture.
+    """
+    height, width = surface.decoded_size
+    affine = turned_back(to_upright, surface.decoded_size, surface.orientation)
+    job[0] = (
+        surface.luma.address,
+        surface.chroma.address,
+        surface.luma.pitch,
+        surface.chroma.pitch,
+        width,
+        height,
+        affine,
+        *colours(surface.matrix, surface.full_range),
+        surface.wide,
+        row,
+    )
+
+
+class Letterbox(Owned):
+    """The kernel, loaded on the current device, which compiles it for itself."""
+
+    def __init__(self) -> None:
+        """Load the kernel.
+
+        Raises
+        ------
+        CudaError
+            When the GPU or its driver can't run it.
+        """
+        ptx = files("centernetd.cuda").joinpath("letterbox.ptx").read_bytes()
+        self._module = call("cuModuleLoadData", ptx + b"\0")
+        self._acquired()
+        self._function = call("cuModuleGetFunction", self._module, b"letterbox")
+
+    def launch(
+        self,
+        jobs: DeviceBuffer,
+        count: int,
+        rows: DeviceBuffer,
+        size: tuple[int, int],
+        cuda_stream: Stream,
+    ) -> None:
+        """Enqueue the letterboxing of ``count`` jobs into ``rows``, uint8 [N, height, width, 3].
+
+        ``size`` is (height, width). Bilinear; 0 outside of the picture.
+
+        Raises
+        ------
+        CudaError
+            When the GPU has failed.
+        """
+        height, width = size
+        grid = (-(-width // _BLOCK[0]), -(-height // _BLOCK[1]), count)
+        arguments = ((jobs.address, rows.address, height, width), _ARGUMENTS)
+        call(
+            "cuLaunchKernel",
+            self._function,
+            *grid,
+            *_BLOCK,
+            1,
+            0,
+            cuda_stream.handle,
+            arguments,
+            0,
+        )
+
+    def _free(self) -> None:
+        release("cuModuleUnload", self._module)
+        self._freed()

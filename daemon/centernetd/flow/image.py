@@ -1,0 +1,55 @@
+"""Pictures, wherever their pixels are."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Image(Protocol):
+    """An upright picture of ``size`` (height, width) that takes ``nbytes`` of some memory."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width in pixels."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that are held."""
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the pixels in host memory, uint8 [height, width, 3] in BGR order.
+
+        It is the same array at every call, and its rows may be padded. Callable in any thread.
+        """
+
+    def lines(self, step: int) -> NDArray[np.uint8]:
+        """Return something of every ``step``-th line, uint8 [lines, ...], to be compared.
+
+        It costs less than `pixels`.
+        """
+
+
+class HostImage(Image):
+    """A picture in host memory, uint8 [height, width, 3] in BGR order."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width in pixels."""
+        return self._pixels.shape[:2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that are held."""
+        return self._pixels.nbytes
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the array itself."""
+        return self._pixels
+
+    def lines(self, step: int) -> NDArray[np.uint8]:
+        """Return every ``step``-th line."""
+        return self._pixels[::step]
