@@ -5,7 +5,8 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 
 from centernetd.capture.playlist import MARK, open_playlist, read_text, segments
-from centernetd.capture.web import Allowance, Body, Web
+from centernetd.capture.resource import Piece, Resource
+from centernetd.capture.web import Allowance, HttpClient
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
 
@@ -23,13 +24,13 @@ class Feed:
 
     ``format`` is the format FFmpeg must use; None lets it probe. ``in_bursts`` is True if the
     source is fetched in pieces of many seconds, ``complete`` if it is a playlist that does not
-    grow any more. With a ``body`` (of known size) the feed is seekable.
+    grow any more. With a ``resource`` (of known size) the feed is seekable.
     """
 
     def __init__(
         self,
         chunks: Generator[bytes, None, None],
-        body: Body | None = None,
+        resource: Resource | None = None,
         form: str | None = None,
         *,
         in_bursts: bool = False,
@@ -37,7 +38,7 @@ class Feed:
     ) -> None:
         self.format = form
         self.in_bursts, self.complete = in_bursts, complete
-        self._body, self._position = body, 0
+        self._resource, self._position = resource, 0
         self._chunks, self._rest = chunks, memoryview(b"")
         self._error: Exception | None = None
 
@@ -55,7 +56,7 @@ class Feed:
 
     def seekable(self) -> bool:
         """Return whether it can be read from any position."""
-        return self._body is not None
+        return self._resource is not None
 
     def tell(self) -> int:
         """Return the position of the next byte."""
@@ -63,13 +64,13 @@ class Feed:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Continue reading at ``offset``, as `io.IOBase.seek`."""
-        if self._body is None:
+        if self._resource is None:
             raise io.UnsupportedOperation("seek")
-        offset += (0, self._position, self._body.size or 0)[whence]
+        offset += (0, self._position, self._resource.size or 0)[whence]
         if offset != self._position:
             self._chunks.close()
             self._position, self._rest = offset, memoryview(b"")
-            self._chunks = self._body.chunks(offset)
+            self._chunks = self._resource.chunks(offset)
         return offset
 
     def check(self) -> None:
@@ -94,26 +95,26 @@ def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
         When the request fails.
     """
     once = stream.from_file
-    web = Web(stream.source, stream.follow_hosts, allowance)
-    body = Body(web, web.url, once=once)
-    first = body.chunks()
+    client = HttpClient(stream.source, stream.follow_hosts, allowance)
+    resource = Resource(client, Piece(client.url), resumes=once)
+    first = resource.chunks()
     head = b""
     while len(head) < _ENOUGH and (chunk := next(first, b"")):
         head += chunk
     content = _joined((head,), first)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(MARK):
-        playlist, url = open_playlist(web, read_text(content), body.url)
-        read = segments(web, playlist, url, once=once)
+        playlist, url = open_playlist(client, read_text(content), resource.url)
+        read = segments(client, playlist, url, resumes=once)
         return Feed(read, in_bursts=True, complete=playlist.complete)
-    if body.type.startswith(("multipart/", "image/jp")) or head.lstrip().startswith(
+    if resource.type.startswith(("multipart/", "image/jp")) or head.lstrip().startswith(
         (b"--", _START)
     ):
         shown = jpegs(content)
-        if not once and body.type.startswith("image/"):
-            shown = _joined(shown, _asked_again(web))
+        if not once and resource.type.startswith("image/"):
+            shown = _joined(shown, _poll(client))
         parts = (_PART % (len(jpeg), jpeg) for jpeg in shown)
         return Feed(parts, form="mpjpeg")
-    return Feed(content, body if once and body.size is not None else None)
+    return Feed(content, resource if once and resource.size is not None else None)
 
 
 def _joined(*parts: Iterable[bytes]) -> Generator[bytes, None, None]:
@@ -158,12 +159,12 @@ def _walk(held: bytearray, at: int) -> tuple[int, bool]:
     return max(at, len(held) - 1), False
 
 
-def _asked_again(web: Web) -> Iterator[bytes]:
+def _poll(client: HttpClient) -> Iterator[bytes]:
     """Request a still picture repeatedly and yield it, until none is returned."""
     found = True
     while found:
         found = False
-        web.allowance.wait(_POLL)
-        for jpeg in jpegs(Body(web, web.url).chunks()):
+        client.allowance.wait(_POLL)
+        for jpeg in jpegs(Resource(client, Piece(client.url)).chunks()):
             found = True
             yield jpeg

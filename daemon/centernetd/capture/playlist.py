@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from re import compile as pattern
 from urllib.parse import urljoin
 
-from centernetd.capture.web import Body, Web
+from centernetd.capture.resource import Piece, Resource
+from centernetd.capture.web import HttpClient
 from centernetd.errors import SourceError
 
 MARK = b"#EXTM3U"
@@ -16,15 +17,6 @@ MOST_BYTES = 1 << 20
 _LIVE_SEGMENTS = 3  # read from the end of a live playlist
 _LONGEST_WAIT = 10.0  # seconds between two requests of a live playlist
 _ATTRIBUTE = pattern(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-
-
-@dataclass(frozen=True)
-class Piece:
-    """``length`` bytes starting at ``first`` of the resource at ``url``, or all of it."""
-
-    url: str
-    first: int = 0
-    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,13 +99,13 @@ class _Parser:
             after = self._segments[-1].media if self._segments else Piece("")
             self._range = _range(value, after.first + (after.length or 0))
         elif name == "#EXT-X-MAP":
-            told = _attributes(value)
-            part = _range(told["BYTERANGE"], 0) if "BYTERANGE" in told else (0, None)
-            self._header = Piece(urljoin(self._url, told.get("URI", "")), *part)
+            attributes = _attributes(value)
+            part = _range(attributes["BYTERANGE"], 0) if "BYTERANGE" in attributes else (0, None)
+            self._header = Piece(urljoin(self._url, attributes.get("URI", "")), *part)
         elif name == "#EXT-X-STREAM-INF":
-            told = _attributes(value)
-            width, _, height = told.get("RESOLUTION", "0x0").partition("x")
-            self._variant = int(width) * int(height), int(told.get("BANDWIDTH", 0))
+            attributes = _attributes(value)
+            width, _, height = attributes.get("RESOLUTION", "0x0").partition("x")
+            self._variant = int(width) * int(height), int(attributes.get("BANDWIDTH", 0))
         elif name == "#EXT-X-KEY" and _attributes(value).get("METHOD") != "NONE":
             raise SourceError("its playlist is encrypted, which is not read", "open_failed")
 
@@ -131,10 +123,10 @@ def _range(value: str, default: int) -> tuple[int, int]:
 
 
 def _attributes(value: str) -> Mapping[str, str]:
-    return {name: told.strip('"') for name, told in _ATTRIBUTE.findall(value)}
+    return {name: found.strip('"') for name, found in _ATTRIBUTE.findall(value)}
 
 
-def open_playlist(web: Web, text: bytes, url: str) -> tuple[Playlist, str]:
+def open_playlist(client: HttpClient, text: bytes, url: str) -> tuple[Playlist, str]:
     """Return the playlist in ``text``, or that of its best variant, and its URL.
 
     Raises
@@ -144,14 +136,16 @@ def open_playlist(web: Web, text: bytes, url: str) -> tuple[Playlist, str]:
     """
     playlist = parse(text, url)
     if playlist.best is not None:
-        body = Body(web, playlist.best)
-        playlist, url = parse(read_text(body.chunks()), body.url), body.url
+        variant = Resource(client, Piece(playlist.best))
+        playlist, url = parse(read_text(variant.chunks()), variant.url), variant.url
     if playlist.best is not None or not (playlist.segments or not playlist.complete):
         raise SourceError("its playlist lists no segments", "open_failed")
     return playlist, url
 
 
-def segments(web: Web, playlist: Playlist, url: str, *, once: bool) -> Generator[bytes, None, None]:
+def segments(
+    client: HttpClient, playlist: Playlist, url: str, *, resumes: bool
+) -> Generator[bytes, None, None]:
     """Yield the bytes of the segments until the playlist is complete.
 
     Raises
@@ -168,16 +162,16 @@ def segments(web: Web, playlist: Playlist, url: str, *, once: bool) -> Generator
                 continue
             if segment.header is not None and segment.header != header:
                 header = segment.header
-                yield from _read(web, header, once=once)
-            yield from _read(web, segment.media, once=once)
+                yield from _read(client, header, resumes=resumes)
+            yield from _read(client, segment.media, resumes=resumes)
             due = number + 1
         if playlist.complete:
             return
-        web.allowance.wait(min(max(0.2, playlist.target / 2), _LONGEST_WAIT))
-        playlist = parse(read_text(Body(web, url).chunks()), url)
+        client.allowance.wait(min(max(0.2, playlist.target / 2), _LONGEST_WAIT))
+        playlist = parse(read_text(Resource(client, Piece(url)).chunks()), url)
         if playlist.sequence + len(playlist.segments) < due:
             raise SourceError("its playlist began again", "ended")
 
 
-def _read(web: Web, piece: Piece, *, once: bool) -> Iterator[bytes]:
-    return Body(web, piece.url, piece.first, piece.length, once=once).chunks()
+def _read(client: HttpClient, piece: Piece, *, resumes: bool) -> Iterator[bytes]:
+    return Resource(client, piece, resumes=resumes).chunks()

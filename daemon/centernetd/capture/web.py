@@ -2,13 +2,12 @@
 
 import http.client
 import io
-import re
 import socket
 import ssl
 import string
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from http.cookiejar import CookieJar
 from typing import IO
@@ -23,10 +22,7 @@ SHARE = 0.9
 MOST_BYTES = 64 << 20
 """Limit read from a server per picture: an 8K picture as JPEG takes about 30 MB."""
 _CHUNK = 1 << 16
-_AWAY = 0.5  # seconds between two attempts to resume
 _MOST_COOKIES = 50
-_LONGEST_NUMBER = 20  # digits
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class Allowance:
@@ -63,7 +59,7 @@ class Allowance:
         time.sleep(min(seconds, self.seconds()))
 
 
-class Web:
+class HttpClient:
     """Makes the HTTP requests of one source.
 
     Redirects and playlists may lead to the source's own host and port and to ``hosts``, each
@@ -73,7 +69,7 @@ class Web:
     def __init__(self, uri: SourceUri, hosts: Sequence[str], allowance: Allowance) -> None:
         self.url = uri.without_login()
         self.allowance = allowance
-        self._allowed = {_place(self.url), *(_place(f"//{host}") for host in hosts)}
+        self._allowed = {_origin(self.url), *(_origin(f"//{host}") for host in hosts)}
         self._cookies = CookieJar()
         passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         if login := uri.login():
@@ -85,7 +81,7 @@ class Web:
             urllib.request.HTTPCookieProcessor(self._cookies),
             urllib.request.HTTPDigestAuthHandler(passwords),
             urllib.request.HTTPBasicAuthHandler(passwords),
-            _Unread(),
+            _CloseUnread(),
             _Redirects(self),
             urllib.request.HTTPErrorProcessor(),
             urllib.request.HTTPDefaultErrorHandler(),
@@ -95,7 +91,7 @@ class Web:
     def check(self, url: str) -> None:
         """Raise SourceError unless ``url`` may be requested."""
         try:
-            scheme, (host, port) = urlsplit(url).scheme, _place(url)
+            scheme, (host, port) = urlsplit(url).scheme, _origin(url)
         except ValueError:
             raise SourceError("leads to what is not a valid URL", "open_failed") from None
         if scheme not in ("http", "https"):
@@ -125,7 +121,7 @@ class Web:
                 request, timeout=self.allowance.seconds()
             )
         except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
-            why, reason = _why(error, self.allowance.timeout)
+            why, reason = _explain(error, self.allowance.timeout)
             raise SourceError(f"can't be opened: {why}", reason) from None
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             response.close()
@@ -163,89 +159,6 @@ class Web:
             raise SourceError("the connection was lost", "read_failed") from None
         finally:
             response.close()
-
-
-class Body:
-    """The resource at a URL, or ``length`` bytes of it starting at ``first``.
-
-    ``url`` is the URL after redirects, ``type`` the media type. ``size`` is in bytes, None if
-    unknown.
-    """
-
-    def __init__(
-        self, web: Web, url: str, first: int = 0, length: int | None = None, *, once: bool = False
-    ) -> None:
-        """Request the resource; if read ``once``, it is resumed after a lost connection."""
-        self._web, self._first, self._length, self._once = web, first, length, once
-        self._url = url
-        self._response: http.client.HTTPResponse | None = self._ask(0)
-        self.url = self._response.url
-        self.type = self._response.headers.get_content_type()
-        self._version = _version(self._response)
-        self.size = length or self._version[0]
-
-    def chunks(self, offset: int = 0) -> Generator[bytes, None, None]:
-        """Yield the bytes from ``offset`` on."""
-        response, self._response = self._response, None
-        if response is not None and offset:
-            response.close()
-            response = None
-        if self.size is not None and offset >= self.size:
-            return
-        response = response or self._resume(offset)
-        while True:
-            try:
-                for data in self._web.chunks(response):
-                    wanted = data if self.size is None else data[: self.size - offset]
-                    offset += len(wanted)
-                    yield wanted
-                    if offset == self.size:
-                        response.close()
-                        return
-            except SourceError as error:
-                if not self._once or self.size is None or error.reason != "read_failed":
-                    raise
-            else:
-                return
-            response = self._resume(offset)
-
-    def _ask(self, offset: int) -> http.client.HTTPResponse:
-        start = self._first + offset
-        if not start and self._length is None and not self._once:
-            return self._web.open(self._url)
-        end = "" if self._length is None else str(self._first + self._length - 1)
-        response = self._web.open(self._url, f"{start}-{end}")
-        found = _RANGE.match(response.headers.get("Content-Range", ""))
-        begins = int(found[1]) if response.status == 206 and found else 0
-        if begins > start:
-            response.close()
-            raise SourceError("the server sends another part than was asked for", "open_failed")
-        self._web.skip(response, start - begins)  # a server without ranges sends everything
-        return response
-
-    def _resume(self, offset: int) -> http.client.HTTPResponse:
-        while True:
-            try:
-                response = self._ask(offset)
-                break
-            except SourceError as error:
-                try:
-                    self._web.allowance.wait(_AWAY)
-                except TimeoutError:
-                    raise error from None
-        if _version(response) != self._version:
-            response.close()
-            raise SourceError("it was changed on the server while it was read")
-        return response
-
-
-def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None]:
-    """Return the total size and the validator that identifies the version."""
-    headers = response.headers
-    found = _RANGE.match(headers.get("Content-Range", ""))
-    total = headers.get("Content-Length", "") if found is None else found[2]
-    size = int(total) if total.isdecimal() and len(total) < _LONGEST_NUMBER else None
-    return size, headers.get("ETag") or headers.get("Last-Modified")
 
 
 class _TimedInput(io.RawIOBase):
@@ -299,7 +212,7 @@ class _Connecting(urllib.request.AbstractHTTPHandler):
         return connection
 
 
-class _Unread(urllib.request.BaseHandler):
+class _CloseUnread(urllib.request.BaseHandler):
     """Closes redirects and 401 responses before other handlers would read them entirely."""
 
     handler_order = 100
@@ -314,8 +227,8 @@ class _Unread(urllib.request.BaseHandler):
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to allowed URLs."""
 
-    def __init__(self, web: Web) -> None:
-        self._web = web
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
 
     def redirect_request(
         self,
@@ -326,17 +239,17 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        self._web.check(newurl)
+        self._client.check(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _place(url: str) -> tuple[str, int | None]:
+def _origin(url: str) -> tuple[str, int | None]:
     """Return host and port; None for 80 and 443, so that http may lead to https."""
     parts = urlsplit(url)
     return (parts.hostname or "").rstrip("."), None if parts.port in (80, 443) else parts.port
 
 
-def _why(error: Exception, timeout: float) -> tuple[str, str]:
+def _explain(error: Exception, timeout: float) -> tuple[str, str]:
     """Return why a request failed, worded to suggest the fix, and the reason code."""
     if isinstance(error, HTTPError):
         error.close()
