@@ -155,6 +155,66 @@ def multi_pose(size: tuple[int, int], joints: int = 4, seed: int = 0) -> ModelPr
     return export(build, size)
 
 
+def ltrb(
+    body: Body, size: tuple[int, int], *, activated: bool = False, stride: int = STRIDE
+) -> ModelProto:
+    """A heatmap, and the distances to left, top, right, bottom in input pixels."""
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, extent, offset = body(image)
+        half = extent / 2.0
+        sides = image.graph.concat(half - offset, half + offset, axis=1) * float(stride)
+        return {"hm": heat.then("Sigmoid") if activated else heat, "wh": sides}
+
+    return export(build, size)
+
+
+def end2end(
+    body: Body, size: tuple[int, int], labels: Sequence[str] = ("red", "green"), rows: int = 60
+) -> ModelProto:
+    """The best cells as YOLOv10 ends, [batch, rows, 6], and the labels as its exporter adds them.
+
+    Boxes are in input pixels, from twice the size to thrice.
+    """
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, extent, _ = body(image)
+        graph = image.graph
+        scores, corner = _cells(heat.then("Sigmoid")), _cells(extent) * 2.0
+        best, cell = scores.then("ReduceMax", axes=[1], keepdims=1).top(rows)
+        found = scores.gather(_repeated(cell, len(labels)), axis=2)
+        class_id = found.then("ArgMax", axis=1, keepdims=1).cast(TensorProto.FLOAT)
+        corner = corner.gather(_repeated(cell, 2), axis=2)
+        table = graph.concat(corner, corner * 1.5, best, class_id, axis=1)
+        return {"output0": table.transpose(0, 2, 1)}
+
+    model = export(build, size)
+    helper.set_model_props(model, {"names": str(dict(enumerate(labels)))})
+    return model
+
+
+def queries(
+    body: Body, size: tuple[int, int], names: Sequence[str] = ("logits", "pred_boxes")
+) -> ModelProto:
+    """One query per cell: class logits, and boxes as shares of the input."""
+
+    def build(image: Value) -> dict[str, Value]:
+        heat, extent, offset = body(image)
+        boxes = image.graph.concat(offset, extent * 0.1, axis=1).then("Sigmoid")
+        tables = (_cells(maps).transpose(0, 2, 1) for maps in (heat, boxes))
+        return dict(zip(names, tables, strict=True))
+
+    return export(build, size)
+
+
+def _cells(maps: Value) -> Value:
+    return maps.reshape(0, 0, -1)
+
+
+def _repeated(cell: Value, channels: int) -> Value:
+    return cell.then("Expand", cell.graph.constant([1, channels, 1]))
+
+
 def _pool(heat: Value) -> Value:
     return heat.then("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1])
 

@@ -4,6 +4,7 @@ Nothing here is shared with the graph that it is held against.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,36 @@ def flat_pool(table: Array, grid: tuple[int, int]) -> Decoded:
     maps = table.T.reshape(-1, *grid)
     classes = (len(maps) - 4) // 2
     return decode(sigmoid(maps[4 : 4 + classes]), maps[2:4], maps[:2])
+
+
+def ltrb(heat: Array, sides: Array, stride: int = STRIDE) -> Decoded:
+    """Decode a heatmap of logits, and pixels [4, h, w] to left, top, right and bottom."""
+    peaks = suppress(sigmoid(heat))
+    order = np.argsort(-peaks, axis=None, kind="stable")
+    class_id, y, x = np.unravel_index(order, peaks.shape)
+    left, top, right, bottom = sides[:, y, x]
+    box = (x * stride - left, y * stride - top, x * stride + right, y * stride + bottom)
+    return _boxes(*box, peaks[class_id, y, x], class_id)
+
+
+def end2end(rows: Array) -> Decoded:
+    """Sort rows [N, 6] by score."""
+    return _boxes(*rows[np.argsort(-rows[:, 4], kind="stable")].T)
+
+
+def queries(logits: Array, boxes: Array, size: tuple[int, int]) -> Decoded:
+    """Decode logits [Q, C] and boxes [Q, 4] as cx, cy, w, h in shares of (height, width)."""
+    scores = sigmoid(logits)
+    order = np.argsort(-scores, axis=None, kind="stable")
+    query, class_id = np.unravel_index(order, scores.shape)
+    x, y, width, height = boxes[query].T * np.array([size[1], size[0]] * 2)[:, None]
+    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return _boxes(*box, scores[query, class_id], class_id)
+
+
+def _boxes(*columns: npt.NDArray[Any]) -> Decoded:
+    rows = np.stack(columns, axis=1).astype(np.float32)
+    return Decoded(rows, np.empty((len(rows), 0, 2), np.float32))
 
 
 def ctdet(heat: Array, size: Array, offset: Array | None = None) -> Decoded:

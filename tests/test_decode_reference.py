@@ -62,6 +62,7 @@ EXPORTS: dict[str, Callable[[exports.Body], onnx.ModelProto]] = {
     "flat": lambda body: exports.flat(body, SIZE),
     "flat, batch 1 baked in": lambda body: exports.flat(body, SIZE, batch=1),
     "flat_pool": lambda body: exports.flat_pool(body, SIZE),
+    "ltrb": lambda body: exports.ltrb(body, SIZE),
 }
 
 

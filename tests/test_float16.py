@@ -34,6 +34,12 @@ def body(image: Value) -> tuple[Value, Value, Value]:
     return HEADS(image.then("Conv", weights, pads=[1, 1, 1, 1]).then("Relu"))
 
 
+def three_classes(image: Value) -> tuple[Value, Value, Value]:
+    """The same with three classes: of two, the outputs of ``ltrb`` could be ``ctdet``'s."""
+    heat, size, offset = body(image)
+    return image.graph.concat(heat, heat.part(0, 1, axis=1) * 0.7, axis=1), size, offset
+
+
 LAYOUTS = {
     "ctdet": exports.ctdet(body, SIZE),
     "ctdet, activated": exports.ctdet(body, SIZE, activated=True),
@@ -42,6 +48,9 @@ LAYOUTS = {
     "flat_pool": exports.flat_pool(body, SIZE),
     "centerface": exports.centerface(),
     "multi_pose": exports.multi_pose(SIZE),
+    "ltrb": exports.ltrb(three_classes, SIZE),
+    "end2end": exports.end2end(body, SIZE),
+    "queries": exports.queries(body, SIZE),
 }
 FLOATS = (FLOAT32, FLOAT16)
 

@@ -20,6 +20,7 @@ GRID = (16, 24)
 
 Three = tuple[float, float, float]
 IMAGENET_LIKE = ((0.408, 0.447, 0.470), (0.289, 0.274, 0.278))
+UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 FLAT = ((0.40789655, 0.44719303, 0.47026116), (0.2886383, 0.27408165, 0.27809834))
 
 
@@ -44,6 +45,21 @@ DEFAULTS: dict[
         exports.flat_pool(BODY, SIZE),
         ("bgr", *IMAGENET_LIKE),
         lambda table: reference.flat_pool(table, GRID),
+    ),
+    "ltrb": (
+        exports.ltrb(exports.random_body(classes=3, seed=3), SIZE),
+        ("rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        reference.ltrb,
+    ),
+    "end2end": (
+        exports.end2end(BODY, SIZE),
+        ("rgb", *UNIT),
+        reference.end2end,
+    ),
+    "queries": (
+        exports.queries(BODY, SIZE),
+        ("rgb", *UNIT),
+        lambda logits, boxes: reference.queries(logits, boxes, SIZE),
     ),
     "centerface": (
         exports.centerface(),
@@ -85,7 +101,7 @@ def test_what_the_user_says_wins_over_the_layout(tmp_path: Path) -> None:
     session = prepared_session(raw, tmp_path, options)
     manifest = manifests.read(tmp_path / "prepared.onnx")
     for name, value in vars(options).items():
-        assert name == "heads" or getattr(manifest, name) == value
+        assert value in (None, ()) or getattr(manifest, name) == value
     frames = np.random.default_rng(2).integers(0, 256, (1, 32, 64, 3), dtype=np.uint8)
     (found,) = session.run(None, {"frames": frames})
     (heads,) = raw_outputs(raw, planes(frames, "rgb", mean, std))

@@ -84,7 +84,7 @@ def test_what_fits_no_layout_is_listed_with_the_options_to_declare_it(tmp_path: 
     ("heads", "reason"),
     [
         ((("hm", "x"),), "it has no output x; there are a [batch, 2, 16, 24], b "),
-        ((("heatmap", "a"),), "no layout has a head heatmap; there are heat, hm, "),
+        ((("heatmap", "a"),), "no layout has a head heatmap; there are boxes, heat, hm, "),
         ((("hm", "a"), ("wh", "b"), ("hps", "c")), "--layout ctdet"),
     ],
 )

@@ -80,6 +80,16 @@ def prepare(
         list[str] | None,
         typer.Option(metavar="ROLE=NAME", help="What an output is for, as hm=537; repeat it."),
     ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Input pixels per cell of the heatmap; 4 by default.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Input pixels per unit of the distances of ltrb.")
+    ] = None,
+    no_object: Annotated[
+        int | None,
+        typer.Option(metavar="COLUMN", help="Of the logits of queries, to ignore; -1: the last."),
+    ] = None,
     input_size: InputSize = None,
     mean: Mean = None,
     std: Std = None,
@@ -96,7 +106,8 @@ def prepare(
 ) -> None:
     """Make an ONNX export ready to run.
 
-    Takes any network of the CenterNet family; pre- and post-processing become part of it.
+    Takes any network of the CenterNet family, and detectors that end in boxes; pre- and
+    post-processing become part of it.
     """
     if show == (output is not None):
         raise typer.BadParameter("give either -o OUT.onnx or --show")
@@ -106,6 +117,9 @@ def prepare(
     options = PrepareOptions(
         layout=layout,
         heads=tuple(map(_role_and_name, head or ())),
+        stride=stride,
+        scale=scale,
+        no_object=no_object,
         input_size=parse_resolution(input_size) if input_size else None,
         order=order,
         mean=mean,

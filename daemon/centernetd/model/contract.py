@@ -145,7 +145,10 @@ def verify_file(path: Path, size: tuple[int, int]) -> Measured:
     for row, one in enumerate(alone):
         joints_of = () if keypoints is None else (one[KEYPOINTS][0], keypoints[row])
         if not is_same(one[DETECTIONS][0], detections[row], *joints_of):
-            raise ModelError("it finds other things in a frame that shares its batch")
+            raise ModelError(
+                "it finds other things in a frame that shares its batch: export it with a dynamic "
+                "batch"
+            )
     return Measured(detections.shape[1], joints)
 
 

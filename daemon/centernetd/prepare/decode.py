@@ -14,7 +14,16 @@ from onnx import ModelProto, TensorProto, helper
 from centernetd.model import contract
 from centernetd.model.manifest import Manifest
 from centernetd.prepare.graph import Graph, Value, prune
-from centernetd.prepare.layouts import Heads, JointMaps, Layout, Maps, Network, Regression
+from centernetd.prepare.layouts import (
+    AnyLayout,
+    BoxLayout,
+    Heads,
+    HeatmapLayout,
+    JointMaps,
+    Maps,
+    Network,
+    Regression,
+)
 
 # From `multi_pose_decode` in xingyizhou/CenterNet.
 THRESHOLD = 0.1  # peaks that score no more are ignored
@@ -104,22 +113,22 @@ class Joints:
         )
 
 
-def wrap(network: Network, layout: Layout, heads: Heads, manifest: Manifest) -> None:
+def wrap(network: Network, layout: AnyLayout, heads: Heads, manifest: Manifest) -> None:
     """Make the model of `network`, in place, take ``frames`` and return ``detections``."""
     model = network.model
     before, behind = Graph("preprocess"), Graph("decode")
     normalize(before.tensor(contract.INPUT), manifest).named(model.graph.input[0].name)
 
-    rows, columns = network.grid
-    grid = Grid(rows, columns, min(manifest.top_k, rows * columns))
-    maps = layout.maps(network, heads, behind)
-    detections, keypoints = decode(maps, layout, len(manifest.labels), len(manifest.joints), grid)
-    results = {contract.DETECTIONS: detections}
-    if keypoints is not None:
-        results[contract.KEYPOINTS] = keypoints
+    count = min(manifest.top_k, layout.candidates(network, heads))
+    if isinstance(layout, BoxLayout):
+        results = {contract.DETECTIONS: layout.boxes(network, heads, count, behind)}
+    else:
+        maps, grid = layout.maps(network, heads, behind), Grid(*network.grid, count)
+        stride = float(network.declared.stride)
+        results = decode(maps, layout, len(manifest.labels), len(manifest.joints), grid, stride)
     for name, value in results.items():
         value.named(name)
-    _replace(model, [before, behind], manifest, list(results), grid.count)
+    _replace(model, [before, behind], manifest, list(results), count)
 
 
 def normalize(frames: Value, manifest: Manifest) -> Value:
@@ -137,11 +146,11 @@ def normalize(frames: Value, manifest: Manifest) -> Value:
 
 
 def decode(
-    maps: Maps, layout: Layout, classes: int, joints: int, grid: Grid
-) -> tuple[Value, Value | None]:
-    """Return detections [batch, K, 6] and keypoints [batch, K, J, 3] or None.
+    maps: Maps, layout: HeatmapLayout, classes: int, joints: int, grid: Grid, stride: float
+) -> dict[str, Value]:
+    """Return detections [batch, K, 6] and, if there are any, keypoints [batch, K, J, 3].
 
-    K is ``grid.count``.
+    K is ``grid.count``; a cell is ``stride`` input pixels long.
     """
     scores, class_id, cell = _best(maps.scores, classes, grid)
     found = layout.regression(_pick(maps, classes, joints, class_id, cell))
@@ -150,15 +159,14 @@ def decode(
     centre = scores.graph.concat(*corner, axis=1) + found.offset
     half = found.size / 2.0
     low, high = centre - half, centre + half
-    stride = float(layout.STRIDE)
     parts = [low * stride, high * stride, scores, class_id.cast(TensorProto.FLOAT)]
-    detections = scores.graph.concat(*parts, axis=1).transpose(0, 2, 1)
+    results = {contract.DETECTIONS: scores.graph.concat(*parts, axis=1).transpose(0, 2, 1)}
     if found.landmarks is None:
-        return detections, None
+        return results
     points = Joints.regressed(found.landmarks, corner, joints)
     if maps.joints is not None:
         points = points.moved(maps.joints, _point(low), _point(high), grid, joints)
-    return detections, points.rows(stride)
+    return {**results, contract.KEYPOINTS: points.rows(stride)}
 
 
 def _best(scores: Value, classes: int, grid: Grid) -> tuple[Value, Value, Value]:

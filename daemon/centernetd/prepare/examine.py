@@ -1,6 +1,7 @@
 """The outputs of a bare network, determined by running it."""
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from centernetd.errors import ModelError
 from centernetd.model import contract
 from centernetd.prepare import clean
 from centernetd.prepare.graph import keep
-from centernetd.prepare.layouts import LAYOUTS, Head, Layout, Network
+from centernetd.prepare.layouts import LAYOUTS, Declared, Head, HeatmapLayout, Network
 
 Outcome = Mapping[str, npt.NDArray[np.float32]] | ModelError  # result of a run
 
@@ -18,7 +19,9 @@ _FRAMES = 2
 _USUAL_DIVISOR = 32  # of the input size, for networks that downsample by 32 and upsample again
 
 
-def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str, str]]) -> Network:
+def examine(
+    model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str, str]], declared: Declared
+) -> Network:
     """Run the bare network on two black frames to learn its outputs' real shapes.
 
     `named` are pairs of a role and the output that has it; if not empty, other outputs are
@@ -29,27 +32,26 @@ def examine(model: ModelProto, size: tuple[int, int], named: Sequence[tuple[str,
     ModelError
         It can't be run, or an output is missing, of a wrong type or of a fixed batch.
     """
-    declared = {clean.SCOPE + name for _, name in named}
-    if declared and declared <= {output.name for output in model.graph.output}:
-        keep(model.graph, list(declared))
+    wanted = {clean.SCOPE + name for _, name in named}
+    if wanted and wanted <= {output.name for output in model.graph.output}:
+        keep(model.graph, list(wanted))
     outcome = _run_with_any_batch(model, size)
     if isinstance(outcome, ModelError):
         raise outcome
-    roles = {role for layout in LAYOUTS.values() for role in layout.roles}
+    roles = {role: layout for layout in LAYOUTS.values() for role in layout.roles}
     heads, unfit = [], []
     for tensor, value in outcome.items():
         name = tensor.removeprefix(clean.SCOPE)
         fault = _fault(value)
-        if fault and (name in roles or tensor in declared):
+        if fault and (isinstance(roles.get(name), HeatmapLayout) or tensor in wanted):
             raise ModelError(f"its output {name} {fault}")
         if fault:
             unfit.append(f"its output {name} {fault}")
         else:
             heads.append(Head(name, tensor, value.shape[1:]))
-    grid = (size[0] // Layout.STRIDE, size[1] // Layout.STRIDE)
-    _refuse_other_grid(heads, size, grid)
-    found = _renamed(heads, named, roles) if named else tuple(heads)
-    return Network(model, found, grid, tuple(unfit))
+    network = Network(model, tuple(heads), size, tuple(unfit), declared)
+    _refuse_other_grid(network)
+    return replace(network, heads=_renamed(heads, named, set(roles))) if named else network
 
 
 def _run_with_any_batch(model: ModelProto, size: tuple[int, int]) -> Outcome:
@@ -111,19 +113,20 @@ def _renamed(
     return tuple(Head(role, known[name].tensor, known[name].shape) for role, name in named)
 
 
-def _refuse_other_grid(heads: Sequence[Head], size: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Raise `ModelError` if all maps have nearly, but not exactly, a quarter of the input's size.
+def _refuse_other_grid(network: Network) -> None:
+    """Raise `ModelError` if all maps have nearly, but not exactly, the size of the network's grid.
 
     This happens in networks that must round when they halve the size.
     """
-    grids = {head.shape[1:] for head in heads if len(head.shape) == 3}
+    size, grid, stride = network.size, network.grid, network.declared.stride
+    grids = {head.shape[1:] for head in network.heads if len(head.shape) == 3}
     shares = [cells / wanted for found in grids for cells, wanted in zip(found, grid, strict=True)]
     if len(grids) != 1 or grid in grids or not all(0.5 < share < 2 for share in shares):
         return
     rows, columns = grids.pop()
     sentence = (
         f"for an input of {size[0]}x{size[1]} its outputs have {rows}x{columns} cells instead of "
-        f"{grid[0]}x{grid[1]}, a quarter of it"
+        f"{grid[0]}x{grid[1]} of {stride}x{stride} pixels"
     )
     usual = tuple(max(1, round(side / _USUAL_DIVISOR)) * _USUAL_DIVISOR for side in size)
     if usual != size:

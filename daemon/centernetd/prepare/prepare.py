@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,14 +19,15 @@ from centernetd.prepare.decode import wrap
 from centernetd.prepare.examine import examine
 from centernetd.prepare.float16 import to_float16
 from centernetd.prepare.graph import keep
-from centernetd.prepare.layouts import Heads, Layout, recognise
+from centernetd.prepare.layouts import AnyLayout, Declared, Heads, Network, recognise
 
 VERSION = 3  # increment when the same export would be prepared differently
 
 _DEFAULT_SIZE = (512, 512)
 _DEFAULT_TOP_K = 100
 _DEFAULT_CONFIDENCE = 0.4  # of adopted models
-_FIXED = ("layout", "heads", "order", "mean", "std", "top_k")  # built into an adopted graph
+_DECLARABLE = ("stride", "scale", "no_object")
+_FIXED = ("layout", "heads", *_DECLARABLE, "order", "mean", "std", "top_k")  # in an adopted graph
 _FREE = ("resize", "labels", "confidence", "nms_iou")
 
 
@@ -33,12 +35,15 @@ _FREE = ("resize", "labels", "confidence", "nms_iou")
 class PrepareOptions:
     """The user's description of a model; None leaves a field to the layout or the file.
 
-    The fields are those of `Manifest`, plus `heads`: pairs of a role and the name of its output.
-    Outputs that are not named there are dropped.
+    The fields are those of `Manifest`, plus those of `Declared`, and `heads`: pairs of a role and
+    the name of its output. Outputs that are not named there are dropped.
     """
 
     layout: str | None = None
     heads: tuple[tuple[str, str], ...] = ()
+    stride: int | None = None
+    scale: float | None = None
+    no_object: int | None = None
     input_size: tuple[int, int] | None = None
     order: str | None = None
     mean: tuple[float, float, float] | None = None
@@ -117,17 +122,21 @@ def _convert(
             "`centernetd prepare` (or export, or build), and use the result"
         )
     size = contract.limited(options.input_size or clean.declared_size(model) or _DEFAULT_SIZE)
-    if any(length % Layout.STRIDE for length in size):
+    declared = _declared(options)
+    if any(length % declared.stride for length in size):
         raise ModelError(
-            f"an input size of {size[0]}x{size[1]} is not divisible by {Layout.STRIDE}"
+            f"an input size of {size[0]}x{size[1]} is not divisible by {declared.stride}"
         )
     clean.clean(model, size)
-    network = examine(model, size, options.heads)
+    network = examine(model, size, options.heads, declared)
     layout, heads = recognise(network, options.layout)
+    for name in _DECLARABLE:
+        if getattr(options, name) is not None and name not in layout.declarable:
+            raise ModelError(f"its layout {layout.name} has no {name}: leave it out")
     keep(model.graph, [head.tensor for head in heads.values()])
-    manifest = _describe(layout, heads, size, digest, options)
+    manifest = _describe(network, layout, heads, digest, options)
     if manifest.precision == FLOAT16:
-        to_float16(model, [heads[role].tensor for role in layout.heatmaps if role in heads])
+        to_float16(model, [heads[role].tensor for role in layout.precise if role in heads])
     layers: Sequence[str] = ()
     if manifest.precision == INT8:
         layers = int8.fold_layers(model, [head.tensor for head in heads.values()])
@@ -137,19 +146,29 @@ def _convert(
     return manifest
 
 
+def _declared(options: PrepareOptions) -> Declared:
+    given = {
+        name: getattr(options, name) for name in _DECLARABLE if getattr(options, name) is not None
+    }
+    declared = Declared(**given, classes=len(options.labels) if options.labels else None)
+    if declared.stride < 1 or not 0 < declared.scale < math.inf:
+        raise ModelError("its stride and its scale must be above 0")
+    return declared
+
+
 def _describe(
-    layout: Layout, heads: Heads, size: tuple[int, int], digest: str, options: PrepareOptions
+    network: Network, layout: AnyLayout, heads: Heads, digest: str, options: PrepareOptions
 ) -> Manifest:
     """Combine the user's options with the layout's defaults."""
-    classes = layout.classes(heads)
+    classes = layout.classes(network, heads)
     return Manifest(
         layout=layout.name,
-        input_size=size,
+        input_size=network.size,
         order=options.order or layout.order,
         mean=options.mean or layout.mean,
         std=options.std or layout.std,
         resize=options.resize or layout.resize,
-        labels=_labels(options.labels or layout.labels(classes), classes),
+        labels=_labels(options.labels or layout.labels(network, classes), classes),
         joints=layout.joints(heads),
         confidence=layout.confidence if options.confidence is None else options.confidence,
         nms_iou=layout.nms_iou if options.nms_iou is None else options.nms_iou,
@@ -177,7 +196,7 @@ def _adopt(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
     if options.input_size not in (None, size):
         raise ModelError(f"it is prepared already, for an input of {size[0]}x{size[1]}")
     for name in _FIXED:
-        if getattr(options, name):
+        if getattr(options, name) not in (None, ()):
             raise ModelError(f"it is prepared already: its {name} can't be changed")
     measured = contract.verify(model)
     known = manifests.find(model)

@@ -1,9 +1,12 @@
-"""The layouts of CenterNet exports found in practice, and recognising a network's layout."""
+"""The layouts of exports found in practice, and recognising a network's layout."""
 
 from centernetd.errors import ModelError
 from centernetd.prepare.layouts.base import (
+    BoxLayout,
+    Declared,
     Head,
     Heads,
+    HeatmapLayout,
     JointMaps,
     Layout,
     Maps,
@@ -12,18 +15,26 @@ from centernetd.prepare.layouts.base import (
 )
 from centernetd.prepare.layouts.centerface import CenterFace
 from centernetd.prepare.layouts.ctdet import Ctdet, MultiPose
+from centernetd.prepare.layouts.end2end import End2End
 from centernetd.prepare.layouts.flat import Flat, FlatPool
+from centernetd.prepare.layouts.ltrb import Ltrb
+from centernetd.prepare.layouts.queries import Queries
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for layout in (Ctdet(), MultiPose(), Flat(), FlatPool(), CenterFace())
-}
+AnyLayout = HeatmapLayout | BoxLayout
+
+_LAYOUTS: tuple[AnyLayout, ...] = (
+    Ctdet(), MultiPose(), Flat(), FlatPool(), CenterFace(), Ltrb(), End2End(), Queries(),
+)  # fmt: skip
+
+LAYOUTS = {layout.name: layout for layout in _LAYOUTS}
 
 __all__ = [
-    "LAYOUTS", "Head", "Heads", "JointMaps", "Layout", "Maps", "Network", "Regression", "recognise",
+    "LAYOUTS", "AnyLayout", "BoxLayout", "Declared", "Head", "Heads", "HeatmapLayout", "JointMaps",
+    "Layout", "Maps", "Network", "Regression", "recognise",
 ]  # fmt: skip
 
 
-def recognise(network: Network, declared: str | None) -> tuple[Layout, Heads]:
+def recognise(network: Network, declared: str | None) -> tuple[AnyLayout, Heads]:
     """Return the layout of `network`, and its outputs by their role in that layout.
 
     Raises

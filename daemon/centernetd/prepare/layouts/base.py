@@ -1,4 +1,4 @@
-"""The interface of layouts: how one kind of export becomes scores, sizes and offsets."""
+"""The interface of layouts: how one kind of export becomes detections."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -27,16 +27,38 @@ Heads = Mapping[str, Head]  # by role, in the order of the layout's roles
 
 
 @dataclass(frozen=True)
+class Declared:
+    """What the user says about a network because its outputs don't show it.
+
+    `stride` is the number of input pixels per cell, `scale` that of a unit of the distances in
+    `ltrb`, `no_object` the column of the class logits that stands for no object (-1: the last),
+    and `classes` the number of labels given.
+    """
+
+    stride: int = 4
+    scale: float = 1.0
+    no_object: int | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
 class Network:
-    """A bare network at a given input size; `grid` is (rows, columns) of its heatmap.
+    """A bare network at a given (height, width) of its input.
 
     `unfit` has the reason for each output that can't be a head, and isn't named like one.
     """
 
     model: onnx.ModelProto
     heads: tuple[Head, ...]
-    grid: tuple[int, int]
+    size: tuple[int, int]
     unfit: tuple[str, ...] = ()
+    declared: Declared = Declared()
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a heatmap."""
+        height, width = self.size
+        return height // self.declared.stride, width // self.declared.stride
 
 
 @dataclass(frozen=True)
@@ -84,16 +106,16 @@ class Regression:
 class Layout(ABC):
     """One kind of export: how to recognise and read it, and its networks' usual input.
 
-    `roles` names the purposes of its outputs, those in `optional` may be missing; the decode looks
-    for peaks in those in `heatmaps`.
+    `roles` names the purposes of its outputs, those in `optional` may be missing. The layers before
+    those in `precise` stay float32. `declarable` names the fields of `Declared` that it reads.
     """
-
-    STRIDE: ClassVar[int] = 4  # input pixels per cell, in every network of the family
 
     name: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
     optional: ClassVar[frozenset[str]] = frozenset()
-    heatmaps: ClassVar[tuple[str, ...]]
+    aliases: ClassVar[Mapping[str, str]] = {}  # other names of the outputs, and their roles
+    precise: ClassVar[tuple[str, ...]]
+    declarable: ClassVar[frozenset[str]] = frozenset()
     order: ClassVar[str] = "bgr"
     mean: ClassVar[tuple[float, float, float]] = (0.408, 0.447, 0.470)
     std: ClassVar[tuple[float, float, float]] = (0.289, 0.274, 0.278)
@@ -110,12 +132,12 @@ class Layout(ABC):
         """Return whether heads of these shapes, given by role, fit this layout."""
 
     @abstractmethod
-    def classes(self, heads: Heads) -> int:
+    def classes(self, network: Network, heads: Heads) -> int:
         """Return the number of classes."""
 
     @abstractmethod
-    def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
-        """Read the selected outputs, adding nodes to `graph`."""
+    def candidates(self, network: Network, heads: Heads) -> int:
+        """Return the number of detections in one frame before any are selected."""
 
     def select(self, network: Network) -> Heads | None:
         """Return the outputs that this layout reads; None if they don't fit.
@@ -128,17 +150,13 @@ class Layout(ABC):
         """Return the outputs that this layout reads, if their names identify them."""
         return self._fitting(self._by_name(network), network)
 
-    def labels(self, classes: int) -> tuple[str, ...]:
+    def labels(self, network: Network, classes: int) -> tuple[str, ...]:
         """Return the usual names for this many classes."""
         return labels.of_classes(classes)
 
     def joints(self, heads: Heads) -> tuple[str, ...]:
         """Return the names of the keypoints, if any."""
         return ()
-
-    def regression(self, picked: Regression) -> Regression:
-        """Convert the values read from the maps to cells; in most layouts they already are."""
-        return picked
 
     def declaration(self, heads: Heads | None = None) -> str:
         """Return the options that declare this layout with these `heads`."""
@@ -156,7 +174,7 @@ class Layout(ABC):
 
     def _by_name(self, network: Network) -> Heads:
         """Match heads by name; if optional ones are missing, there must be no unknown others."""
-        known = {head.name: head for head in network.heads}
+        known = {self.aliases.get(head.name, head.name): head for head in network.heads}
         found = {role: known[role] for role in self.roles if role in known}
         missing = set(self.roles) - set(found)
         certain = missing <= self.optional and not (missing and set(known) - set(found))
@@ -173,3 +191,30 @@ class Layout(ABC):
             if len(roles) == len(network.heads) and not misplaced:
                 return dict(pairs)
         return {}
+
+
+class HeatmapLayout(Layout):
+    """A heatmap whose peaks are objects, and other maps that are read at the peaks."""
+
+    declarable: ClassVar[frozenset[str]] = frozenset({"stride"})
+
+    @abstractmethod
+    def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
+        """Read the selected outputs, adding nodes to `graph`."""
+
+    def regression(self, picked: Regression) -> Regression:
+        """Convert the values read from the maps to cells; in most layouts they already are."""
+        return picked
+
+    def candidates(self, network: Network, heads: Heads) -> int:
+        """Return the number of cells."""
+        rows, columns = network.grid
+        return rows * columns
+
+
+class BoxLayout(Layout):
+    """Boxes instead of maps: there are no peaks to look for."""
+
+    @abstractmethod
+    def boxes(self, network: Network, heads: Heads, count: int, graph: Graph) -> Value:
+        """Return the best `count` detections [batch, count, 6] of a prepared model."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from centernetd.prepare.graph import Graph
-from centernetd.prepare.layouts.base import Heads, Layout, Maps, Network, Regression
+from centernetd.prepare.layouts.base import Heads, HeatmapLayout, Maps, Network, Regression
 from centernetd.prepare.layouts.heatmap import scores_of
 
 
-class CenterFace(Layout):
+class CenterFace(HeatmapLayout):
     """Four maps: heat 1, scale 2 as (h, w), offset 2 as (y, x), landmarks 10 as (y, x) pairs.
 
     With s the exponential of the scale, a face is s cells large, its centre is half a cell beyond
@@ -23,7 +23,7 @@ class CenterFace(Layout):
     confidence = 0.4
     nms_iou = 0.3
     roles = ("heat", "scale", "offset", "landmarks")
-    heatmaps = ("heat",)
+    precise = ("heat",)
     JOINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
     CHANNELS = (1, 2, 2, 10)
 
@@ -35,11 +35,11 @@ class CenterFace(Layout):
         """Compare the channels."""
         return list(shapes.values()) == [(channels, *grid) for channels in self.CHANNELS]
 
-    def classes(self, heads: Heads) -> int:
+    def classes(self, network: Network, heads: Heads) -> int:
         """Return one: a face."""
         return 1
 
-    def labels(self, classes: int) -> tuple[str, ...]:
+    def labels(self, network: Network, classes: int) -> tuple[str, ...]:
         """Return the name of that class."""
         return ("face",)
 

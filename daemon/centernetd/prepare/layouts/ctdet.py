@@ -6,20 +6,20 @@ from typing import ClassVar
 
 from centernetd.model import labels
 from centernetd.prepare.graph import Graph, Value
-from centernetd.prepare.layouts.base import Head, Heads, JointMaps, Layout, Maps, Network
+from centernetd.prepare.layouts.base import Head, Heads, HeatmapLayout, JointMaps, Maps, Network
 from centernetd.prepare.layouts.heatmap import scores_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class _Maps(Layout):
+class _Maps(HeatmapLayout):
     """Maps [batch, channels, h, w], all in cells: ``hm`` C, ``wh`` 2 or 2C, ``reg`` 2.
 
     The preprocessing is that of CenterNet's training code (xingyizhou/CenterNet), which can also
     omit ``reg`` (``--not_reg_offset``) or predict a size per class (``--cat_spec_wh``).
     """
 
-    heatmaps: ClassVar[tuple[str, ...]] = ("hm",)
+    precise: ClassVar[tuple[str, ...]] = ("hm",)
 
     def fits(self, shapes: Shapes, grid: tuple[int, int]) -> bool:
         """Compare sizes and channels."""
@@ -35,7 +35,7 @@ class _Maps(Layout):
     def _joints_fit(self, channels: Mapping[str, int]) -> bool:
         return True
 
-    def classes(self, heads: Heads) -> int:
+    def classes(self, network: Network, heads: Heads) -> int:
         """Return the number of channels of the heatmap."""
         return heads["hm"].shape[0]
 
@@ -58,9 +58,15 @@ class Ctdet(_Maps):
     optional = frozenset({"reg"})
 
     def recognises(self, network: Network) -> bool:
-        """Recognise it by its names: two maps of two channels could each be size or offset."""
-        return self.named(network) is not None and not any(
-            head.name == "hps" for head in network.heads
+        """Recognise it by its names: two maps of two channels could each be size or offset.
+
+        A size for each of two classes has the four channels of `ltrb`.
+        """
+        heads = self.named(network) or {}
+        channels = {role: head.shape[0] for role, head in heads.items()}
+        return "hps" not in {head.name for head in network.heads} and channels not in (
+            {},
+            {"hm": 2, "wh": 4},
         )
 
 
@@ -75,7 +81,7 @@ class MultiPose(_Maps):
     name = "multi_pose"
     roles = ("hm", "wh", "hps", "reg", "hm_hp", "hp_offset")
     optional = frozenset({"reg", "hm_hp", "hp_offset"})
-    heatmaps = ("hm", "hm_hp")
+    precise = ("hm", "hm_hp")
 
     def recognises(self, network: Network) -> bool:
         """Recognise it by its names."""
@@ -90,9 +96,9 @@ class MultiPose(_Maps):
             and channels.get("hp_offset", 2) == 2
         )
 
-    def labels(self, classes: int) -> tuple[str, ...]:
+    def labels(self, network: Network, classes: int) -> tuple[str, ...]:
         """Return the name of the one class that has joints."""
-        return ("person",) if classes == 1 else super().labels(classes)
+        return ("person",) if classes == 1 else super().labels(network, classes)
 
     def joints(self, heads: Heads) -> tuple[str, ...]:
         """Return COCO's names, if the number of joints matches."""

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 
 from centernetd.prepare.graph import Graph
-from centernetd.prepare.layouts.base import Heads, Layout, Maps, Network
+from centernetd.prepare.layouts.base import Heads, HeatmapLayout, Maps, Network
 from centernetd.prepare.layouts.heatmap import Pooling, nan_first, pooling, scores_of
 
 
-class _Table(Layout):
+class _Table(HeatmapLayout):
     """One output [batch, cells, columns]."""
 
     roles = ("table",)
-    heatmaps = ("table",)
+    precise = ("table",)
     POOLING: Pooling  # how a 3x3 max-pool is used in such an export
 
     def recognises(self, network: Network) -> bool:
@@ -44,13 +44,13 @@ class Flat(_Table):
     std = (0.2886383, 0.27408165, 0.27809834)
     resize = "stretch"
 
-    def classes(self, heads: Heads) -> int:
+    def classes(self, network: Network, heads: Heads) -> int:
         """Return the number of columns before the four of the box."""
         return heads["table"].shape[1] - 4
 
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
         """Split the table; the decode's second peak suppression changes nothing."""
-        classes, output = self.classes(heads), graph.tensor(heads["table"].tensor)
+        classes, output = self.classes(network, heads), graph.tensor(heads["table"].tensor)
         table = output.transpose(0, 2, 1)
         scores = table.part(0, classes, axis=1).reshape(0, classes, *network.grid)
         return Maps(
@@ -69,13 +69,13 @@ class FlatPool(_Table):
     def _fits(self, width: int) -> bool:
         return width > 4 and width % 2 == 0
 
-    def classes(self, heads: Heads) -> int:
+    def classes(self, network: Network, heads: Heads) -> int:
         """Return half the number of columns after the four of the box."""
         return (heads["table"].shape[1] - 4) // 2
 
     def maps(self, network: Network, heads: Heads, graph: Graph) -> Maps:
         """Split the table, ignoring the pooled logits, since the decode does its own pooling."""
-        classes, output = self.classes(heads), graph.tensor(heads["table"].tensor)
+        classes, output = self.classes(network, heads), graph.tensor(heads["table"].tensor)
         table = output.transpose(0, 2, 1)
         scores = table.part(4, 4 + classes, axis=1).reshape(0, classes, *network.grid)
         scores = scores_of(network, output, scores)
