@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from centernetd.errors import SinkError
 from centernetd.flow import Backpressure, Frame, HostImage, Lane, Packet, Reason, Result, StageName
-from centernetd.sink.stage import RETRY_INTERVAL, Outcome, PacketStage
+from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
@@ -59,8 +59,7 @@ def run(recorder: FakeRecorder, lane: Lane, step: float = 10 * RETRY_INTERVAL) -
         now[0] += step
         return now[0]
 
-    assert lane.packets is not None
-    PacketStage(lane, RECORD, recorder, lane.packets, clock).run()
+    SinkStage(lane, RECORD, recorder, clock).run()
 
 
 def test_packets_go_past_what_inference_drops() -> None:

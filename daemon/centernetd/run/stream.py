@@ -222,7 +222,7 @@ def make_stream(
             meters=context.meters,
             hurried=lambda: lane.hurried,
         )
-        sinks = {name: SINKS[name].make(lane, of_sinks) for name in lane.outlets}
+        sinks = {name: SinkStage(lane, name, SINKS[name].make(of_sinks)) for name in lane.outlets}
         return Stream(config, lane, wanted, capture, sinks, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget

@@ -4,13 +4,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from centernetd.config import StreamConfig
 from centernetd.errors import SinkError
 from centernetd.flow import (
     EVERYTHING,
-    Channel,
     Filter,
     Incident,
     Lane,
@@ -78,6 +78,7 @@ class Sink(Protocol):
         """Finish the output; returns as `write` does, and may raise SinkError."""
 
 
+@runtime_checkable
 class PacketSink(Sink, Protocol):
     """A sink that also takes a source's packets; if those fail, so do the frames."""
 
@@ -86,7 +87,7 @@ class PacketSink(Sink, Protocol):
 
 
 class SinkStage:
-    """Writes the results of one outlet, and posts every frame once.
+    """Writes the results of one outlet, with a copying lane's packets, and posts every frame once.
 
     It never waits to retry: while an output is broken, its frames are dropped. Any exception of
     a sink breaks only that output.
@@ -122,12 +123,21 @@ class SinkStage:
             self._finish()
 
     def _read(self) -> None:
-        for result in self._lane.outlets[self._name]:
-            self._take(result)
+        outlet, packets = self._lane.outlets[self._name], self._lane.packets
+        if packets is None or not isinstance(self._sink, PacketSink):
+            for result in outlet:
+                self._take(result)
+            return
+        feed = self._sink.feed
+        for item in packets.before(outlet):
+            if isinstance(item, Result):
+                self._take(item)
+            elif not self._resting:  # the recorder detects a missing packet by its number
+                self._attempt(partial(feed, item))
 
     def _take(self, result: Result) -> None:
         self._pending += 1
-        self._attempt(lambda: self._write(result))
+        self._attempt(partial(self._write, result))
 
     def _write(self, result: Result) -> Outcome:
         if not self._sink.wants(result):
@@ -185,30 +195,3 @@ class SinkStage:
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._lane.name})
-
-
-class PacketStage(SinkStage):
-    """Passes a source's packets to the recorder, along with the frames and detections."""
-
-    def __init__(
-        self,
-        lane: Lane,
-        name: StageName,
-        sink: PacketSink,
-        packets: Channel[Packet],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(lane, name, sink, clock)
-        self._packets = packets
-        self._feed = sink.feed
-
-    def _read(self) -> None:
-        for item in self._packets.before(self._lane.outlets[self._name]):
-            if isinstance(item, Packet):
-                self._take_packet(item)
-            else:
-                self._take(item)
-
-    def _take_packet(self, packet: Packet) -> None:
-        if not self._resting:  # the recorder detects a missing packet by its number
-            self._attempt(lambda: self._feed(packet))
