@@ -72,9 +72,6 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
 
     The rows are not filled: their content doesn't affect the transfer time.
     """
-    for slot in slots:
-        slot.enqueue(batch)
-        slot.wait()
     free: Channel[Slot] = Channel(len(slots))
     busy: Channel[Slot] = Channel(len(slots))
     durations: list[Mapping[str, float]] = []
@@ -86,6 +83,8 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
             free.put(slot)
 
     for slot in slots:
+        slot.enqueue(batch)
+        slot.wait()
         free.put(slot)
     harvester = threading.Thread(target=harvest, name="harvest", daemon=True)
     harvester.start()
@@ -104,10 +103,5 @@ def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -
         busy.close()  # even if interrupted: the caller closes the engine next
         harvester.join()
     took, batches = time.perf_counter() - started, len(durations)
-    return Rate(
-        batch,
-        batch * batches / took,
-        {step: statistics.median(each[step] for each in durations) for step in durations[0]},
-        cpu / batches,
-        wall / batches,
-    )
+    steps = {step: statistics.median(each[step] for each in durations) for step in durations[0]}
+    return Rate(batch, batch * batches / took, steps, cpu / batches, wall / batches)

@@ -4,8 +4,9 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,7 @@ from centernetd.flow import Detections
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import choose_backend
 from centernetd.inference.postprocess import postprocess
-from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.inference.wanted import wanted_by
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.annotate import draw_boxes
@@ -109,7 +110,7 @@ def _stage_costs(
     pictures = _sample(stream)
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
-        wanted = _wanted(detector, stream)
+        wanted = wanted_by(stream, detector.manifest)
         (slot,) = detector.engine.make_slots(1)
         found: list[Detections] = []
 
@@ -131,8 +132,8 @@ def _stage_costs(
     costs["annotate"], _ = _cpu_seconds(
         lambda pair: draw_boxes(pair[0].image.pixels(), pair[1], labels), drawn
     )
-    with _Recording(folder / "alone.mp4", stream, pictures[0]) as recording:
-        costs["encode"], _ = _cpu_seconds(recording.write, pictures)
+    with _recording(folder / "alone.mp4", stream, pictures[0]) as record:
+        costs["encode"], _ = _cpu_seconds(record, pictures)
     return costs, frames
 
 
@@ -141,7 +142,7 @@ def _decode_share(config: Config, stream: StreamConfig) -> float:
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
         (slot,) = detector.engine.make_slots(1)
-        detector.fill(slot, [_sample(stream, 1)[0].image], [_wanted(detector, stream)])
+        detector.fill(slot, [_sample(stream, 1)[0].image], [wanted_by(stream, detector.manifest)])
         frame = slot.rows[:1].copy()
         detector.engine.close()
     return time_model(_model(config), frame, _cores()).decode
@@ -181,18 +182,18 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
     (slot,) = detector.engine.make_slots(1)
-    wanted = _wanted(detector, stream)
+    wanted = wanted_by(stream, detector.manifest)
     session = ort.InferenceSession(str(_model(config)), providers=["CPUExecutionProvider"])
     labels, nms_iou = detector.manifest.labels, detector.manifest.nms_iou
     first = _sample(stream, 1)[0]
     started = time.perf_counter()
-    with _Recording(folder / "serial.mp4", stream, first) as recording:
+    with _recording(folder / "serial.mp4", stream, first) as record:
         for picture in open_stream(stream):
             views = detector.fill(slot, [picture.image], [wanted])
             rows = session.run(["detections"], {"frames": slot.rows[:1]})[0]
             (found,), _ = postprocess(rows, None, views, nms_iou)
             draw_boxes(picture.image.pixels(), found, labels)
-            recording.write(picture)
+            record(picture)
     return time.perf_counter() - started
 
 
@@ -209,25 +210,21 @@ def _pipeline(config: Config, stream: StreamConfig, folder: Path) -> float:
     return time.monotonic() - supervisor.started_at
 
 
-class _Recording:
-    """Context that records a clip with the recorder's settings."""
+@contextmanager
+def _recording(
+    path: Path, stream: StreamConfig, first: Picture
+) -> Iterator[Callable[[Picture], None]]:
+    """Yield a function that records a picture with the recorder's settings."""
+    height, width = first.image.size
+    encoder = choose_encoder(stream.record.codec, width, height)
+    timeline = Timeline(first.time_base)
+    with Clip(path, encoder, width, height, first.time_base) as clip:
 
-    def __init__(self, path: Path, stream: StreamConfig, first: Picture) -> None:
-        height, width = first.image.size
-        encoder = choose_encoder(stream.record.codec, width, height)
-        self._timeline = Timeline(first.time_base)
-        self._clip = Clip(path, encoder, width, height, first.time_base)
+        def record(picture: Picture) -> None:
+            pts = timeline.stamp(picture.pts, picture.time_base, time.monotonic())
+            clip.write(picture.image.pixels(), pts)
 
-    def __enter__(self) -> "_Recording":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._clip.__exit__(*exc_info)
-
-    def write(self, picture: Picture) -> None:
-        """Encode and write ``picture``."""
-        pts = self._timeline.stamp(picture.pts, picture.time_base, time.monotonic())
-        self._clip.write(picture.image.pixels(), pts)
+        yield record
 
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
@@ -241,10 +238,6 @@ def _model(config: Config) -> Path:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _wanted(detector: Detector, stream: StreamConfig) -> Wanted:
-    return wanted_by(stream, detector.manifest)
 
 
 def _sample(stream: StreamConfig, count: int = SAMPLE) -> Sequence[Picture]:

@@ -236,18 +236,12 @@ def _summary(
     batch = sum(statistics.mean(steps[s]) for s in ("preprocess", *_ENGINE) if steps.get(s))
     choice = choose_backend(config.engine.backend)
     concurrency = 1 if choice.on_gpu else sizes_for(choice.backend, 1).concurrency
-    books = [lane.ledger.read() for lane in lanes]
     (max_age,) = {stream.max_frame_age for stream in config.streams.values()}
     return Load(
         streams=len(lanes),
         asked_fps=asked_fps,
         inferred_fps=inferred / wall,
-        dropped=sum(
-            count
-            for book in books
-            for (stage, reason), count in book.dropped.items()
-            if stage in _BEFORE_SINKS and reason is not Reason.UNWANTED
-        ),
+        dropped=sum(_dropped(lane) for lane in lanes),
         latency=Latency.of(while_warm(recorder.latencies)),
         bound=max_age + 2 * batch,
         cpu_per_frame=cpu / max(inferred, 1),
@@ -260,6 +254,15 @@ def _summary(
             "processor": cpu / wall / len(os.sched_getaffinity(0)),
         },
         decoders=sorted({lane.status.decoder for lane in lanes}),
+    )
+
+
+def _dropped(lane: Lane) -> int:
+    """Return how many frames were lost before the sinks although the configuration wants them."""
+    return sum(
+        count
+        for (stage, reason), count in lane.ledger.read().dropped.items()
+        if stage in _BEFORE_SINKS and reason is not Reason.UNWANTED
     )
 
 

@@ -41,29 +41,21 @@ class Overload:
 
     def __init__(self) -> None:
         self._read_at = 0.0
-        self._watched: dict[Lane, _Watch] = {}
+        self._stages: dict[Lane, list[_Stage]] = {}
 
     def tick(self, lanes: Iterable[Lane], now: float) -> None:
         """Read the ledgers, at monotonic ``now``; called from one thread about once per second."""
-        if self._watched and now - self._read_at < PERIOD:
+        if self._stages and now - self._read_at < PERIOD:
             return
         self._read_at = now
-        self._watched = {lane: self._watched.get(lane) or _Watch(lane.name) for lane in lanes}
-        for lane, watch in self._watched.items():
-            watch.check(_Reading(now, lane.ledger.read()))
-
-
-class _Watch:
-    """One stream, and the stages where it may lose frames."""
-
-    def __init__(self, stream: str) -> None:
-        self._stages = [_Stage(where, stream) for where in _REMEDIES]
-        self._last: _Reading | None = None
-
-    def check(self, now: _Reading) -> None:
-        for stage in self._stages:
-            stage.check(self._last or now, now)
-        self._last = now
+        self._stages = {
+            lane: self._stages.get(lane) or [_Stage(where, lane.name) for where in _REMEDIES]
+            for lane in lanes
+        }
+        for lane, stages in self._stages.items():
+            reading = _Reading(now, lane.ledger.read())
+            for stage in stages:
+                stage.check(reading)
 
 
 class _Stage:
@@ -71,11 +63,13 @@ class _Stage:
 
     def __init__(self, where: str, stream: str) -> None:
         self._where, self._about = where, {"stream": stream}
+        self._last: _Reading | None = None
         self._now = self._lost_at = -math.inf
         self._incident = Incident(REMINDER, lambda: self._now)
         self._unlogged: _Reading | None = None  # before the first loss not logged yet
 
-    def check(self, before: _Reading, now: _Reading) -> None:
+    def check(self, now: _Reading) -> None:
+        before, self._last = self._last or now, now
         self._now = now.time
         if _lost(now.book, self._where) > _lost(before.book, self._where):
             self._lost_at = now.time
