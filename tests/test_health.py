@@ -41,7 +41,7 @@ def test_a_batch_may_take_a_multiple_of_what_batches_took(took: float, limit: in
     assert health(True, progress, StorageStatus()) == Verdict(True)
     clock.now += 1
     progress.tick(waiting=3)
-    trouble = f"inference has not moved for {limit + 1}.0 s while 3 frames wait"
+    trouble = f"inference has made no progress for {limit + 1}.0 s while 3 frames wait"
     assert health(True, progress, StorageStatus()) == Verdict(False, (trouble,))
     for _ in range(16):  # a slow batch is forgotten
         progress.beat(0.05)
@@ -66,7 +66,7 @@ def test_a_hung_supervisor_is_unhealthy() -> None:
     progress = Progress(clock)
     clock.now += 11
     verdict = health(True, progress, StorageStatus())
-    assert verdict == Verdict(False, ("the supervisor has not moved for 11.0 s",))
+    assert verdict == Verdict(False, ("the supervisor has made no progress for 11.0 s",))
 
 
 def test_readiness() -> None:

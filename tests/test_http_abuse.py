@@ -211,7 +211,7 @@ def test_time_runs_from_the_last_whole_request() -> None:
     connections: dict[int, Any] = {}
     server = _Server(lambda _environ, _start: [], socket.create_server((LOCAL, 0)), connections)
     server.active_channels = channels
-    server._let_go(overdue=70.0)
+    server._close_overdue(overdue=70.0)
     assert channels["silent"].closed
     assert not channels["new"].closed
     server.task_dispatcher.shutdown()

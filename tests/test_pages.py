@@ -115,7 +115,7 @@ def test_a_hung_inference_is_unhealthy(site: Site) -> None:
     site.status.progress.tick(waiting=3)
     code, _, body = site.ask("/healthz")
     assert code == 503
-    assert body == "not ok\ninference has not moved for 11.0 s while 3 frames wait\n"
+    assert body == "not ok\ninference has made no progress for 11.0 s while 3 frames wait\n"
 
 
 def test_ready_when_any_stream_is_fresh(site: Site) -> None:

@@ -71,7 +71,7 @@ def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
     for form in ([], ["--json"]):
         outcome = cli("status", *form, "--url", f"http://127.0.0.1:{site.server.port}")
         assert outcome.code == 1
-        assert "inference has not moved" in outcome.out
+        assert "inference has made no progress" in outcome.out
     site.status.engine = None
     said = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
     assert "NOT HEALTHY: the engine is not loaded yet" in said

@@ -57,8 +57,8 @@ def test_a_hung_inference_is_told_with_where_each_thread_is(
         daemon.wait_for_log("in hang")
         daemon.send(signal.SIGKILL)
         finished = daemon.finish()
-    assert finished.stderr.count("where each thread is follows") == 1
-    assert "inference has not moved for" in finished.stderr
+    assert finished.stderr.count("a stack trace of each thread follows") == 1
+    assert "inference has made no progress for" in finished.stderr
 
 
 def test_a_process_that_systemd_aborts_tells_where_each_thread_was(

@@ -70,12 +70,12 @@ def bundle(file: Path, config: Path | None = None, url: str | None = None) -> di
     config = config or find_config()
     redact = Redactor(_secrets(config))
     content = gather(_collections(config, url), TIMEOUT)
-    clean = {name: _cleaned(text, redact) for name, text in content.items()}
+    redacted = {name: _redacted(text, redact) for name, text in content.items()}
     try:
-        _write(file, clean)
+        _write(file, redacted)
     except OSError as error:
         raise StartupError(f"{file}: can't be written: {error.strerror}") from None
-    return clean
+    return redacted
 
 
 def _secrets(config: Path | None) -> frozenset[str]:
@@ -88,20 +88,20 @@ def _secrets(config: Path | None) -> frozenset[str]:
         return inline_secrets(config)
 
 
-def _cleaned(text: str, redact: Redactor) -> str:
+def _redacted(text: str, redact: Redactor) -> str:
     """Return ``text`` without secrets; JSON stays valid, since only its strings are masked."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return redact(text)
-    return json.dumps(_hidden(document, redact), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_redacted_json(document, redact), indent=2, ensure_ascii=False) + "\n"
 
 
-def _hidden(value: Any, redact: Redactor) -> Any:  # noqa: ANN401 - any JSON value
+def _redacted_json(value: Any, redact: Redactor) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
-        return {redact(key): _hidden(inner, redact) for key, inner in value.items()}
+        return {redact(key): _redacted_json(inner, redact) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_hidden(inner, redact) for inner in value]
+        return [_redacted_json(inner, redact) for inner in value]
     return redact(value) if isinstance(value, str) else value
 
 

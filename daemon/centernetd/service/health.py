@@ -15,9 +15,9 @@ Together with systemd's 15 s after the last ping, 2 s to stop, 2 s until the res
 slack, a hung daemon is replaced within 30 s.
 """
 NOT_LOADED = "the engine is not loaded yet"
-STORAGE_HUNG = "the storage thread hangs in the disk: nothing is deleted until it comes back"
+STORAGE_HUNG = "the storage thread hangs in a disk operation: nothing is deleted until it returns"
 
-_TIMES = 3  # a batch may take this many times as long as the slowest recent one
+_BATCH_FACTOR = 3  # a batch may take this many times as long as the slowest recent one
 _RECENT = 16  # batches
 
 
@@ -54,10 +54,11 @@ class Progress:
         silent, late = now - max(self._beat_at, self._idle_at), now - self._tick_at
         troubles = []
         if late > STALL_LIMIT:
-            troubles.append(f"the supervisor has not moved for {late:.1f} s")
-        if self._waiting and silent > max(STALL_LIMIT, _TIMES * max(self._took.copy())):
+            troubles.append(f"the supervisor has made no progress for {late:.1f} s")
+        if self._waiting and silent > max(STALL_LIMIT, _BATCH_FACTOR * max(self._took.copy())):
             troubles.append(
-                f"inference has not moved for {silent:.1f} s while {self._waiting} frames wait"
+                f"inference has made no progress for {silent:.1f} s while "
+                f"{self._waiting} frames wait"
             )
         return troubles
 

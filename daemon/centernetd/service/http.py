@@ -110,11 +110,11 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
     def readable(self) -> bool:
         """Whether to accept connections; called on each turn of the I/O thread, once per second."""
-        self._let_go(time.monotonic() - self.adj.channel_timeout)
+        self._close_overdue(time.monotonic() - self.adj.channel_timeout)
         return bool(self.accepting)
 
-    def _let_go(self, overdue: float) -> None:
-        """Close connections from before ``overdue`` (monotonic), and the oldest if too many."""
+    def _close_overdue(self, overdue: float) -> None:
+        """Close connections whose `since` is before ``overdue``, and the oldest if too many."""
         oldest_first = sorted(self.active_channels.values(), key=lambda channel: channel.since)
         too_many = len(oldest_first) + 1 - self.adj.connection_limit
         for place, channel in enumerate(oldest_first):

@@ -70,7 +70,7 @@ class Pages:
         return page(query)
 
     def _healthz(self, _query: str) -> _Answer:
-        return _verdict(self._daemon.health)
+        return _answer_to(self._daemon.health)
 
     def _readyz(self, query: str) -> _Answer:
         streams = self._daemon.streams
@@ -80,19 +80,19 @@ class Pages:
             if not streams:
                 return HTTPStatus.NOT_FOUND, PLAIN, f"there is no stream {name!r}\n"
         loaded = self._daemon.engine is not None
-        return _verdict(readiness(loaded, streams, time.monotonic()))
+        return _answer_to(readiness(loaded, streams, time.monotonic()))
 
     def _status(self, _query: str) -> _Answer:
         return HTTPStatus.OK, JSON, json.dumps(self._daemon.document(), indent=2) + "\n"
 
 
-def _verdict(verdict: Verdict) -> _Answer:
+def _answer_to(verdict: Verdict) -> _Answer:
     code = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
     return code, PLAIN, "\n".join(["ok" if verdict.ok else "not ok", *verdict.reasons]) + "\n"
 
 
 class _Scrape(NamedTuple):
-    good_until: float
+    expires_at: float
     headers: list[tuple[str, str]]
     body: list[bytes]
 
@@ -121,14 +121,14 @@ class ScrapePage:
         packed = gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", ""))
         kind = content_type, packed, environ.get("QUERY_STRING", "")
         now, answer = self._clock(), self._answers.get(kind)
-        if answer is None or now >= answer.good_until:
+        if answer is None or now >= answer.expires_at:
             if len(self._answers) >= _MOST_KINDS:
                 self._answers.clear()
             answer = self._answers[kind] = self._ask(environ, now + FRESH)
         start("200 OK", answer.headers)
         return answer.body
 
-    def _ask(self, environ: "WSGIEnvironment", good_until: float) -> _Scrape:
+    def _ask(self, environ: "WSGIEnvironment", expires_at: float) -> _Scrape:
         headers: list[tuple[str, str]] = []
 
         def start(
@@ -137,4 +137,4 @@ class ScrapePage:
             headers.extend(given)
             return lambda _: None
 
-        return _Scrape(good_until, headers, list(self._app(environ, start)))
+        return _Scrape(expires_at, headers, list(self._app(environ, start)))

@@ -117,9 +117,9 @@ class Service:
         if verdict.ok:
             self._notifier.watchdog()
             if self._hang.resolved():
-                log.warning("inference moves again")
+                log.warning("inference makes progress again")
         elif self._hang.occurred():
-            log.error("%s; where each thread is follows", "; ".join(verdict.reasons))
+            log.error("%s; a stack trace of each thread follows", "; ".join(verdict.reasons))
             faulthandler.dump_traceback(_STDERR)
 
     def _summary(self, now: float) -> str:

@@ -1,4 +1,4 @@
-"""What is known of the running daemon, and the document that /status and ``status`` show."""
+"""The state of the running daemon, and the document that /status returns."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -105,13 +105,13 @@ class DaemonStatus:
 
 
 def _stream(view: StreamView, fps: float, now: float) -> Document:
-    known, book = view.lane.status, view.lane.ledger.read()
+    status, book = view.lane.status, view.lane.ledger.read()
     return {
         "state": view.state.value,
         "fresh": view.fresh(now),
-        "failed": known.failed,
+        "failed": status.failed,
         "last_error": view.last_error,
-        "frozen": known.frozen,
+        "frozen": status.frozen,
         "frame_age": round(view.age(now), 3) if book.captured else None,
         "fps": round(fps, 2),
         "captured": book.captured,
@@ -123,13 +123,13 @@ def _stream(view: StreamView, fps: float, now: float) -> Document:
         },
         "written": {sink.value: count for sink, count in book.written.items()},
         "in_flight": {stage.value: count for stage, count in book.in_flight.items()},
-        "total_frames": known.total_frames,
-        "damaged": known.damaged,
-        "lost_threads": known.lost_threads,
-        "lost_connections": known.lost_connections,
-        "reconnects": sum(dict(known.reconnects).values()),
-        "codec": known.codec,
-        "decoder": known.decoder,
-        "encoder": known.encoder,
-        "output": known.output,
+        "total_frames": status.total_frames,
+        "damaged": status.damaged,
+        "lost_threads": status.lost_threads,
+        "lost_connections": status.lost_connections,
+        "reconnects": sum(dict(status.reconnects).values()),
+        "codec": status.codec,
+        "decoder": status.decoder,
+        "encoder": status.encoder,
+        "output": status.output,
     }
