@@ -1,30 +1,49 @@
 """Collecting a batch: under a fake clock, in one thread, without sleeping."""
 
 import threading
-from collections.abc import Callable
+from math import inf
 
 import pytest
 
-from centernetd.flow import Backpressure, Frame, Lane, Reason, StageName
-from centernetd.inference.collect import SystemClock, Taken, collect, in_turn
+from centernetd.flow import Backpressure, Lane, Reason, StageName
+from centernetd.inference.collect import (
+    Batching,
+    Forecast,
+    SystemClock,
+    Taken,
+    collect,
+    in_turn,
+)
 from tests.fakes import FakeClock, frame
 
-Limit = Callable[[Lane, Frame], int]
+MAX_AGE = 10.0  # seconds, of lanes that have a deadline
 
 
 class House:
-    """Some lanes, one condition, one clock."""
+    """Some lanes, one condition, one forecast; lanes in ``live`` have deadlines."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, live: str = "", **seconds: float) -> None:
+        """Name the lanes; ``of_N=seconds`` is known of batches of N."""
         self.ready = threading.Condition()
-        self.lanes = {name: self._lane(name) for name in names}
+        self.lanes = {name: self._lane(name, live=name in live) for name in names}
+        self.forecast = a_forecast(**seconds)
 
-    def _lane(self, name: str) -> Lane:
-        return Lane(name, Backpressure.DROP_OLDEST, depth=99, inbox=99, ready=self.ready, sinks=[])
+    def _lane(self, name: str, *, live: bool) -> Lane:
+        return Lane(
+            name,
+            Backpressure.DROP_OLDEST,
+            depth=99,
+            inbox=99,
+            ready=self.ready,
+            sinks=[],
+            max_frame_age=MAX_AGE if live else None,
+        )
 
-    def offer(self, name: str, *frame_ids: int) -> None:
+    def offer(self, name: str, *frame_ids: int, left: float = MAX_AGE) -> None:
+        """Offer frames that are of use for ``left`` seconds from the start of a `FakeClock`."""
+        captured_at = FakeClock().now() + left - MAX_AGE
         for frame_id in frame_ids:
-            self.lanes[name].offer(frame(frame_id))
+            self.lanes[name].offer(frame(frame_id, captured_at))
 
     def close(self) -> None:
         for lane in self.lanes.values():
@@ -36,20 +55,27 @@ class House:
         *,
         max_size: int = 4,
         max_delay: float = 0.0,
-        limit: Limit = lambda _lane, _frame: 99,
     ) -> list[str]:
         """Collect a batch, as lane and frame id of each frame: ["a0", "b0"]."""
         batch = collect(
             list(self.lanes.values()),
             self.ready,
-            max_size,
-            max_delay,
-            limit,
+            Batching(max_size, max_delay),
+            self.forecast,
             clock or FakeClock(),
         )
         for taken in batch:
             assert taken.lane.ledger.read().balanced
         return [f"{taken.lane.name}{taken.frame.frame_id}" for taken in batch]
+
+
+def a_forecast(**seconds: float) -> Forecast:
+    """Learn ``of_N=seconds`` of each size."""
+    forecast = Forecast()
+    for name, took in seconds.items():
+        for _ in range(50):
+            forecast.learn(int(name.removeprefix("of_")), took)
+    return forecast
 
 
 def test_a_full_batch_goes_at_once() -> None:
@@ -143,55 +169,93 @@ def test_a_flooding_lane_takes_no_more_turns_than_a_slow_one() -> None:
 
 
 def test_frames_that_are_too_old_are_dropped_and_counted() -> None:
-    house = House("a", "b")
-    house.offer("a", 0, 1, 2)
-    house.offer("b", 7)
-    limit: Limit = lambda lane, frame: 0 if lane.name == "a" and frame.frame_id < 2 else 99  # noqa: E731
-    assert house.collect(limit=limit) == ["a2", "b7"], "a lost its turn by its old frames"
+    house = House("a", "b", live="a")
+    house.offer("a", 0, 1, left=-0.001)
+    house.offer("a", 2, left=0.0)
+    house.offer("b", 7, left=-99.0)
+    assert house.collect() == ["a2", "b7"], "a lost its turn by its old frames"
     book = house.lanes["a"].ledger.read()
     assert book.dropped[StageName.INFERENCE, Reason.TOO_OLD] == 2
     assert house.lanes["b"].ledger.read().dropped_at(StageName.INFERENCE) == 0
 
 
 def test_nothing_but_old_frames_is_no_batch() -> None:
-    house = House("a")
-    house.offer("a", 0, 1)
+    house = House("a", live="a")
+    house.offer("a", 0, 1, left=-1.0)
     clock = FakeClock((1.0, house.close))
-    assert house.collect(clock, limit=lambda _lane, _frame: 0) == []
+    assert house.collect(clock) == []
     assert clock.waits == [None]
     assert house.lanes["a"].ledger.read().balanced
 
 
 def test_a_frame_that_would_be_late_in_a_larger_batch_leads_the_next() -> None:
-    house = House("a", "b")
+    house = House("a", "b", live="b", of_2=5.0)
     house.offer("a", 0, 1)
-    house.offer("b", 0, 1)
-    limit: Limit = lambda lane, _frame: 1 if lane.name == "b" else 99  # noqa: E731
-    assert house.collect(limit=limit) == ["a0"]
+    house.offer("b", 0, 1, left=4.9)
+    assert house.collect() == ["a0"]
     house.lanes = dict(reversed(house.lanes.items()))
-    assert house.collect(limit=limit) == ["b0"]
+    assert house.collect() == ["b0"]
 
 
-def test_a_frame_in_a_hurry_is_not_made_late_by_those_that_follow_it() -> None:
-    house, clock = House("a", "b"), FakeClock()
-    house.offer("a", 0, 1)
+@pytest.mark.parametrize(("left", "names"), [(7.0, ["a0", "b0", "a1"]), (6.9, ["a0", "b0"])])
+def test_a_frame_in_a_hurry_is_not_made_late_by_those_that_follow_it(
+    left: float, names: list[str]
+) -> None:
+    house, clock = House("a", "b", live="a", of_2=5.0, of_3=7.0, of_4=9.0), FakeClock()
+    house.offer("a", 0, left=left)
+    house.offer("a", 1)
     house.offer("b", 0, 1)
-    limit: Limit = lambda lane, _frame: 2 if lane.name == "a" else 99  # noqa: E731
-    assert house.collect(clock, max_delay=9.0, limit=limit) == ["a0", "b0"]
+    assert house.collect(clock, max_delay=9.0) == names
     assert clock.waits == []
 
 
-@pytest.mark.parametrize("left", [0, 1])
-def test_company_does_not_join_when_the_wait_has_used_up_the_time(left: int) -> None:
-    house = House("a", "b")
-    house.offer("a", 0)
+@pytest.mark.parametrize("left", [0.1, 5.1])
+def test_company_does_not_join_when_the_wait_has_used_up_the_time(left: float) -> None:
+    house = House("a", "b", live="a", **({"of_2": 5.0} if left > 1 else {}))
+    house.offer("a", 0, left=left)
     clock = FakeClock((0.2, lambda: house.offer("b", 0)))
-
-    def limit(lane: Lane, _frame: Frame) -> int:
-        return left if lane.name == "a" and clock.now() > 100.1 else 99
-
-    assert house.collect(clock, max_delay=0.5, limit=limit) == ["a0"]
+    assert house.collect(clock, max_delay=0.5) == ["a0"]
     assert clock.now() == pytest.approx(100.2)
+    assert house.lanes["b"].waiting == 1
+
+
+def test_a_lane_that_blocks_has_no_deadline() -> None:
+    house = House("a", live="a")
+    house.lanes["a"].backpressure = Backpressure.BLOCK
+    house.offer("a", 0, left=-99.0)
+    assert house.collect() == ["a0"]
+
+
+class CountingForecast(Forecast):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def predict(self, size: int) -> float:
+        self.asked += 1
+        return super().predict(size)
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting holds the lock of every capture, so its cost must not grow faster than a batch."""
+    peeks = 0
+    peek = Lane.peek
+
+    def counting(lane: Lane) -> object:
+        nonlocal peeks
+        peeks += 1
+        return peek(lane)
+
+    monkeypatch.setattr(Lane, "peek", counting)
+    house = House(*"abcd", live="abcd")
+    house.forecast = CountingForecast()
+    house.forecast.learn(1, 0.001)
+    for name in "abcd":
+        house.offer(name, *range(size // 4))
+    assert len(house.collect(max_size=size)) == size
+    assert house.forecast.asked <= size + 1
+    assert peeks == size
 
 
 def test_the_system_clock_waits_on_the_condition() -> None:
@@ -202,8 +266,8 @@ def test_the_system_clock_waits_on_the_condition() -> None:
     with ready:
         writer = threading.Thread(target=lambda: lane.offer(offered), daemon=True)
         writer.start()  # it comes in as soon as collect waits
-        batch = collect([lane], ready, 1, 0.0, lambda _lane, _frame: 1, clock)
-    assert batch == [Taken(lane, offered)]
+        batch = collect([lane], ready, Batching(1, 0.0), Forecast(), clock)
+    assert batch == [Taken(lane, offered, inf)]
     assert clock.now() >= before
     writer.join()
 
@@ -212,6 +276,61 @@ def test_whoever_waits_longest_leads_the_next_batch() -> None:
     house = House("a", "b", "c", "d")
     a, b, c, d = lanes = list(house.lanes.values())
     assert in_turn(lanes, []) == lanes
-    assert in_turn(lanes, [Taken(a, frame())]) == [b, c, d, a]
-    batch = [Taken(lane, frame()) for lane in (c, a, c)]
+    assert in_turn(lanes, [Taken(a, frame(), inf)]) == [b, c, d, a]
+    batch = [Taken(lane, frame(), inf) for lane in (c, a, c)]
     assert in_turn(lanes, batch) == [b, d, a, c]
+
+
+def largest(forecast: Forecast, budget: float) -> int:
+    """Return how many of eight frames are collected that are of use for ``budget`` seconds."""
+    house = House("a", live="a")
+    house.forecast = forecast
+    house.offer("a", *range(8), left=budget)
+    house.close()
+    return len(house.collect(max_size=8))
+
+
+def test_nothing_is_known_at_first() -> None:
+    assert Forecast().predict(8) == 0.0
+    assert largest(Forecast(), 0.0) == 8
+
+
+def test_what_was_measured_is_predicted() -> None:
+    forecast = a_forecast(of_1=0.1, of_4=0.2)
+    assert forecast.predict(1) == pytest.approx(0.1)
+    assert forecast.predict(4) == pytest.approx(0.2)
+
+
+def test_it_follows_a_change_slowly() -> None:
+    forecast = a_forecast(of_1=0.1)
+    forecast.learn(1, 1.1)
+    assert forecast.predict(1) == pytest.approx(0.3)
+    for _ in range(20):
+        forecast.learn(1, 1.1)
+    assert forecast.predict(1) == pytest.approx(1.1, rel=0.02)
+
+
+def test_an_unseen_size_lies_between_what_is_known() -> None:
+    forecast = a_forecast(of_2=0.1, of_8=0.25)
+    assert forecast.predict(1) == pytest.approx(0.1)
+    assert forecast.predict(4) == pytest.approx(0.2)  # twice as many frames, twice as long
+    assert forecast.predict(6) == pytest.approx(0.25)  # not longer than 8
+    assert forecast.predict(16) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "size"), [(1.0, 8), (0.8, 8), (0.79, 7), (0.25, 2), (0.05, 1), (0.0, 1), (-1, 0)]
+)
+def test_a_batch_is_as_large_as_can_be_in_time_and_a_frame_alone_is_tried(
+    budget: float, size: int
+) -> None:
+    assert largest(a_forecast(of_1=0.1, of_8=0.8001 - 1e-4), budget + 1e-9) == size
+
+
+def test_one_slow_batch_does_not_shut_its_size_out_for_good() -> None:
+    forecast = a_forecast(of_8=0.1)
+    forecast.learn(8, 60.0)
+    smaller = largest(forecast, 0.5)
+    assert smaller < 8
+    forecast.learn(smaller, 0.03)
+    assert largest(forecast, 0.5) == 8

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centernetd.flow import Backpressure, Image, Lane, Reason, StageName, Worker
-from centernetd.inference.collect import Taken, collect, in_turn
+from centernetd.inference.collect import Batching, Forecast, Taken, collect, in_turn
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
 from centernetd.inference.postprocess import View
-from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.stage import InferenceStage
 from centernetd.inference.wanted import Wanted, resolve
 from tests.fakes import FakeClock, FakeEngine, FakeSlot, RecordingMeters, frame, wait_until
 from tests.test_inference_stage import MANIFEST
@@ -39,7 +39,9 @@ def make_lane(name: str, ready: threading.Condition, inbox: int = 10_000) -> Lan
 
 
 def take(lanes: Sequence[Lane], ready: threading.Condition, max_size: int) -> list[Taken]:
-    return collect(lanes, ready, max_size, 0.0, lambda _lane, _frame: max_size, FakeClock())
+    clock = FakeClock()
+    clock.time = 0.0  # when the frames were captured
+    return collect(lanes, ready, Batching(max_size, 0.0), Forecast(), clock)
 
 
 @given(
@@ -60,7 +62,7 @@ def test_nobody_is_served_twice_between_two_turns_of_one_that_waits(
     while any(lane.waiting for lane in lanes):
         waiting = {lane: lane.waiting for lane in lanes}
         batch = take(order, ready, max_size)
-        for served, _ in batch:
+        for served in (taken.lane for taken in batch):
             waiting[served] -= 1
             for lane, seen in others.items():
                 seen[served] += 1
@@ -85,7 +87,7 @@ def test_under_overload_all_get_the_same_share(max_size: int) -> None:
                 lane.offer(frame())
         batch = take(order, ready, max_size)
         assert len(batch) == max_size
-        turns.update(lane for lane, _ in batch)
+        turns.update(taken.lane for taken in batch)
         assert max(turns.values()) - min(turns[lane] for lane in lanes) <= 1
         order = in_turn(order, batch)
 
@@ -194,7 +196,7 @@ def run(
             lambda _: None,
             slots=2,
         )
-        stage._clock = engine.clock  # type: ignore[assignment]
+        stage._clock = engine.clock
         workers = [
             Worker(name, getattr(stage, name), lambda _: None) for name in ("feed", "harvest")
         ]

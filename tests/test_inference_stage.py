@@ -11,10 +11,11 @@ import pytest
 
 from centernetd.errors import EngineError, StartupError
 from centernetd.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
+from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Tensors
 from centernetd.inference.postprocess import View
-from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.stage import InferenceStage
 from centernetd.inference.wanted import Wanted, resolve
 from tests.fakes import (
     PATIENCE,
@@ -312,7 +313,7 @@ def timed(**options: Any) -> tuple[House, FakeClock]:
     """Return a house that is to be fed and harvested by hand, and the clock it lives by."""
     clock = FakeClock()
     house = House(Timed(clock), **options)
-    house.stage._clock = clock  # type: ignore[assignment]
+    house.stage._clock = clock
     return house, clock
 
 

@@ -19,10 +19,11 @@ from centernetd.flow import (
     StageName,
     Worker,
 )
+from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
 from centernetd.inference.letterbox import Geometry, fill_row
-from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.stage import InferenceStage
 from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
 from centernetd.sink.stage import Outcome, SinkStage

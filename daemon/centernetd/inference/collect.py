@@ -1,18 +1,31 @@
-"""Collecting a batch across streams, fairly and in time."""
+"""Which frames go in a batch: collected across streams, fairly and in time."""
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
-from centernetd.flow import Frame, Lane, Reason, StageName
+from centernetd.flow import Backpressure, Frame, Lane, Reason, StageName
+
+_WEIGHT = 0.2  # of the newest batch in the moving average: settles within about ten batches
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How batches are formed: at most ``max_size`` frames, ``max_delay`` seconds of waiting."""
+
+    max_size: int
+    max_delay: float
 
 
 class Taken(NamedTuple):
-    """A frame in a batch and the lane it came from."""
+    """A frame in a batch, its lane, and the time after which it is of no use (or infinity)."""
 
     lane: Lane
     frame: Frame
+    deadline: float
 
 
 class Clock(Protocol):
@@ -25,7 +38,7 @@ class Clock(Protocol):
         """Wait on ``condition``, which is held, for at most ``timeout`` seconds."""
 
 
-class SystemClock:
+class SystemClock(Clock):
     """The monotonic clock of this machine."""
 
     def now(self) -> float:
@@ -37,31 +50,52 @@ class SystemClock:
         condition.wait(timeout)
 
 
+class Forecast:
+    """Predicts the seconds from collecting a batch to its detections, by batch size.
+
+    Each size has an exponential moving average. A size is assumed to take no longer than a
+    larger one that was seen, and no longer per frame than a smaller one. So one slow batch does
+    not exclude its size permanently: the sizes still used show when it is over.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Record that a batch of ``size`` took ``seconds``."""
+        known = self._seconds.get(size, seconds)
+        self._seconds[size] = known + _WEIGHT * (seconds - known)
+
+    def predict(self, size: int) -> float:
+        """Return the predicted seconds for a batch of ``size``; 0 while nothing is known."""
+        bounds = (took * max(1.0, size / known) for known, took in self._seconds.items())
+        return min(bounds, default=0.0)
+
+
 def collect(
     lanes: Sequence[Lane],
     ready: threading.Condition,
-    max_size: int,
-    max_delay: float,
-    limit: Callable[[Lane, Frame], int],
+    batching: Batching,
+    forecast: Forecast,
     clock: Clock,
 ) -> list[Taken]:
     """Take up to ``max_size`` frames, waiting at most ``max_delay`` seconds after the first.
 
-    Lanes are served round-robin, one frame per turn, in the order given; see `in_turn`.
-    ``limit`` returns the largest batch in which a frame would still be in time; 0 drops it as
-    too old. No batch exceeds the limit of any of its frames. Return an empty list when every
-    lane is closed and drained.
+    Lanes are served round-robin, one frame per turn, in the order given; see `in_turn`. Frames
+    past their deadline are dropped as too old. A batch does not grow to a size that, by the
+    ``forecast``, would be finished after the deadline of one of its frames. Return an empty list
+    when every lane is closed and drained.
     """
     batch: list[Taken] = []
-    deadline: float | None = None
+    wait_until: float | None = None
     with ready:
         while True:
-            complete = _fill(batch, lanes, max_size, limit)
+            complete = _fill(batch, lanes, batching.max_size, forecast, clock.now())
             if complete or all(lane.closed for lane in lanes):
                 return batch
-            if batch and deadline is None:
-                deadline = clock.now() + max_delay
-            timeout = None if deadline is None else deadline - clock.now()
+            if batch and wait_until is None:
+                wait_until = clock.now() + batching.max_delay
+            timeout = None if wait_until is None else wait_until - clock.now()
             if timeout is not None and timeout <= 0:
                 return batch
             clock.wait(ready, timeout)
@@ -78,37 +112,46 @@ def in_turn(lanes: Sequence[Lane], batch: Sequence[Taken]) -> list[Lane]:
 
 
 def _fill(
-    batch: list[Taken],
-    lanes: Sequence[Lane],
-    max_size: int,
-    limit: Callable[[Lane, Frame], int],
+    batch: list[Taken], lanes: Sequence[Lane], max_size: int, forecast: Forecast, now: float
 ) -> bool:
-    """Add waiting frames to ``batch``, in turns; return whether the batch must not grow."""
-    room = min([max_size, *(limit(*member) for member in batch)])
-    taken = True
-    while taken:
-        taken = False
+    """Add waiting frames to ``batch``, in turns; return whether the batch must not grow.
+
+    Each frame is judged once, since ``ready`` is held meanwhile.
+    """
+    due = min((taken.deadline for taken in batch), default=inf)
+    # When a batch with one more frame would be finished. A single frame is always tried.
+    finished = now + forecast.predict(len(batch) + 1) if batch else -inf
+    served = True
+    while served:
+        served = False
         for lane in lanes:
-            first = _first_in_time(lane, limit)
+            if len(batch) == max_size or finished > due:
+                return True
+            first = _first_in_time(lane, now)
             if first is None:
                 continue
-            frame, allowed = first
-            if batch and min(room, allowed) <= len(batch):
-                return True  # adding it would make one of them late: it leads the next batch
+            if finished > first.deadline:
+                return True  # it would be late in this batch: it leads the next one
             lane.take()
-            taken = True
-            batch.append(Taken(lane, frame))
-            room = min(room, allowed)
-            if len(batch) >= room:
-                return True
-    return len(batch) >= room
+            batch.append(first)
+            served = True
+            due = min(due, first.deadline)
+            finished = now + forecast.predict(len(batch) + 1)
+    return False
 
 
-def _first_in_time(lane: Lane, limit: Callable[[Lane, Frame], int]) -> tuple[Frame, int] | None:
-    """Return the first frame that is not too old, and its limit; drop those before it."""
+def _first_in_time(lane: Lane, now: float) -> Taken | None:
+    """Return the first frame that is not too old; drop those before it."""
     while (frame := lane.peek()) is not None:
-        if allowed := limit(lane, frame):
-            return frame, allowed
+        deadline = _deadline(lane, frame)
+        if deadline >= now:
+            return Taken(lane, frame, deadline)
         lane.take()
         lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
     return None
+
+
+def _deadline(lane: Lane, frame: Frame) -> float:
+    if lane.backpressure is Backpressure.BLOCK or lane.max_frame_age is None:
+        return inf
+    return frame.captured_at + lane.max_frame_age

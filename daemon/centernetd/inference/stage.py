@@ -7,21 +7,20 @@ from itertools import product
 from weakref import WeakKeyDictionary
 
 from centernetd.errors import StartupError
-from centernetd.flow import Backpressure, Channel, Frame, Lane, Meters, Reason, Result, StageName
-from centernetd.inference.collect import SystemClock, Taken, collect, in_turn
+from centernetd.flow import Channel, Lane, Meters, Reason, Result, StageName
+from centernetd.inference.collect import (
+    Batching,
+    Clock,
+    Forecast,
+    SystemClock,
+    Taken,
+    collect,
+    in_turn,
+)
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
-from centernetd.inference.forecast import Forecast
 from centernetd.inference.postprocess import View
 from centernetd.inference.wanted import Wanted
-
-
-@dataclass(frozen=True)
-class Batching:
-    """How batches are formed: at most ``max_size`` frames, ``max_delay`` seconds of waiting."""
-
-    max_size: int
-    max_delay: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,7 @@ class InferenceStage:
         self._batching = batching
         self._meters = meters
         self._beat = beat
-        self._clock = SystemClock()
+        self._clock: Clock = SystemClock()
         self._forecast = Forecast()
         self._slots = detector.engine.make_slots(slots)
         self._free: Channel[Slot] = Channel(slots)
@@ -153,22 +152,10 @@ class InferenceStage:
             self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
         return self._ended
 
-    def _limit(self, lane: Lane, frame: Frame) -> int:
-        """Return the largest batch in which ``frame`` would still be in time; 0: too late."""
-        if lane.backpressure is Backpressure.BLOCK or lane.max_frame_age is None:
-            return self._batching.max_size
-        budget = lane.max_frame_age - (self._clock.now() - frame.captured_at)
-        return self._forecast.largest(self._batching.max_size, budget) if budget >= 0 else 0
-
     def _feed(self, slot: Slot) -> bool:
         """Enqueue a batch in ``slot``; return False when every lane is closed and drained."""
         while frames := collect(
-            self._lanes,
-            self._ready,
-            self._batching.max_size,
-            self._batching.max_delay,
-            self._limit,
-            self._clock,
+            self._lanes, self._ready, self._batching, self._forecast, self._clock
         ):
             with self._ready:
                 self._lanes[:] = in_turn(self._lanes, frames)
@@ -184,7 +171,7 @@ class InferenceStage:
         """Letterbox and enqueue ``frames``; return False if all of them became too old."""
         collected_at = self._clock.now()
         images = [taken.frame.image for taken in frames]
-        views = self._detector.fill(slot, images, [self._wanted[lane] for lane, _ in frames])
+        views = self._detector.fill(slot, images, [self._wanted[taken.lane] for taken in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
         young = self._keep_young(slot, frames)
         if not young:
@@ -200,9 +187,10 @@ class InferenceStage:
         Kept rows are moved up.
         """
         young: list[int] = []
-        for number, (lane, frame) in enumerate(frames):
-            if self._limit(lane, frame) == 0:
-                lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+        now = self._clock.now()
+        for number, taken in enumerate(frames):
+            if taken.deadline < now:
+                taken.lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
                 continue
             if number > len(young):
                 slot.rows[len(young)] = slot.rows[number]
@@ -217,16 +205,16 @@ class InferenceStage:
         self._meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         self._beat(now - batch.collected_at)
-        for (lane, frame), view, detections in zip(batch.frames, batch.views, found, strict=True):
+        for taken, view, detections in zip(batch.frames, batch.views, found, strict=True):
             for class_id in view.wanted(detections).class_id.tolist():
-                lane.status.detections[view.wanted.counted_as[class_id]] += 1
-            self._meters.frame_latency(lane.name, now - frame.captured_at)
+                taken.lane.status.detections[view.wanted.counted_as[class_id]] += 1
+            self._meters.frame_latency(taken.lane.name, now - taken.frame.captured_at)
         # A lane's frames are delivered together, so that its sinks are woken once, not per frame.
         for lane in dict.fromkeys(taken.lane for taken in batch.frames):
             lane.deliver(
                 *(
-                    Result(frame, detections)
-                    for (of, frame), detections in zip(batch.frames, found, strict=True)
-                    if of is lane
+                    Result(taken.frame, detections)
+                    for taken, detections in zip(batch.frames, found, strict=True)
+                    if taken.lane is lane
                 )
             )

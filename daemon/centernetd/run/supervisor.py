@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, EngineError, StoppedError
 from centernetd.flow import Bell, Budget, Lane, Meters, Reason, Worker
+from centernetd.inference.collect import Batching
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines import Choice, Engine, choose_backend
-from centernetd.inference.stage import Batching, InferenceStage
+from centernetd.inference.stage import InferenceStage
 from centernetd.model.progress import LoggedProgress
 from centernetd.run.loading import ModelChoice, Sizes, load_detector, sizes_for
 from centernetd.run.reload import Reloader
