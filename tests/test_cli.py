@@ -300,10 +300,11 @@ def test_receipts_come_last(cli: CommandLine, supervisor: type[FakeSupervisor]) 
     ]
 
 
+@pytest.mark.parametrize("reason", ["unauthorized", "not_found"])
 @pytest.mark.parametrize(
     ("terminal", "captured", "code"), [(True, 0, 1), (False, 0, 0), (True, 1, 0)]
 )
-def test_a_wrong_password_ends_a_run_at_a_terminal(
+def test_a_wrong_password_or_path_ends_a_run_at_a_terminal(
     cli: CommandLine,
     supervisor: type[FakeSupervisor],
     monkeypatch: pytest.MonkeyPatch,
@@ -311,14 +312,15 @@ def test_a_wrong_password_ends_a_run_at_a_terminal(
     terminal: bool,
     captured: int,
     code: int,
+    reason: str,
 ) -> None:
     """A service goes on trying, and so does a run that had pictures: it may be mended there."""
 
     class Refused(supervisor):  # type: ignore[misc, valid-type]
         def run(self, on_tick: Callable[[], None]) -> int:
             (lane,) = self.lanes = [open_lane()]
-            lane.status.reconnects["unauthorized"] = 1
-            lane.status.last_error = "the name or password is wrong"
+            lane.status.reconnects[reason] = 1
+            lane.status.last_error = "it is wrong"
             for _ in range(captured):
                 lane.ledger.capture()
             on_tick()
@@ -328,7 +330,7 @@ def test_a_wrong_password_ends_a_run_at_a_terminal(
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     outcome = cli("run", "rtsp://127.0.0.1:1/cam")
     assert outcome.code == code
-    sentence = "centernetd: gate: the name or password is wrong\n"
+    sentence = "centernetd: gate: it is wrong\n"
     assert outcome.err == (sentence if code else "")
 
 

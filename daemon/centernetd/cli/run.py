@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,7 +152,7 @@ def _run(
                 progress.update()
                 handler.flush_repeats()
                 if waited_for:
-                    _refuse_wrong_password(supervisor.lanes)
+                    _refuse_wrong_source(supervisor.lanes)
 
             return supervisor.run(on_tick)
     except Exception:
@@ -167,13 +168,13 @@ def _convert(lanes: Iterable[Lane]) -> None:
             lane.status.output = str(to_matroska(Path(lane.status.output)))
 
 
-def _refuse_wrong_password(lanes: Sequence[Lane]) -> None:
-    """Raise `SourceError` if a source rejects the password of a user waiting at a terminal."""
+def _refuse_wrong_source(lanes: Sequence[Lane]) -> None:
+    """Raise `SourceError` if a user waiting at a terminal mistyped a password, path or camera."""
     if any(lane.ledger.read().captured for lane in lanes):
         return
-    for lane in lanes:
-        if lane.status.reconnects["unauthorized"]:
-            raise SourceError(f"{lane.name}: {lane.status.last_error}", "unauthorized")
+    for lane, reason in product(lanes, ("unauthorized", "not_found")):
+        if lane.status.reconnects[reason]:
+            raise SourceError(f"{lane.name}: {lane.status.last_error}", reason)
 
 
 def _tell(lanes: Iterable[Lane]) -> None:
