@@ -1,11 +1,13 @@
-"""What is in the place of a file that is read whole: nothing of it blocks, or fills the memory."""
+"""Other things in the place of a file: none of them blocks us, fills the memory or is followed."""
 
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -180,3 +182,29 @@ def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "it is larger than 4096 MiB\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "read pipe", "folder", "socket"])
+@pytest.mark.parametrize("mode", ["rb", "r+b", "ab"])
+def test_nothing_but_a_file_is_opened_and_nothing_blocks(
+    tmp_path: Path, kind: str, mode: Literal["rb", "r+b", "ab"]
+) -> None:
+    path, outside = tmp_path / "path", tmp_path / "outside"
+    outside.write_bytes(b"untouched")
+    with ExitStack() as kept:
+        if kind in ("link", "dangling"):
+            path.symlink_to(outside if kind == "link" else tmp_path / "none")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "socket":
+            listening = kept.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(os.path.relpath(path))
+        else:
+            os.mkfifo(path)
+            if kind == "read pipe":
+                reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+                kept.callback(os.close, reader)
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+            regular.open_regular(path, mode)
+    assert outside.read_bytes() == b"untouched"
+    assert not (tmp_path / "none").exists()

@@ -1,18 +1,16 @@
 """The storage root: made, tried, locked, and never left."""
 
 import os
-import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from centernetd.errors import SinkError, StartupError
-from centernetd.sink.file import OutputFile, open_regular, part_of, unused
+from centernetd.sink.file import OutputFile, part_of, unused
 from centernetd.sink.storage import Storage
 from tests.fakes import PATIENCE
 from tests.sinks import NOON, file_size_limit
@@ -166,32 +164,6 @@ def test_a_limit_of_the_file_system_is_told_as_such(tmp_path: Path) -> None:
     ):
         file.write(bytes(11))
     file.close()
-
-
-@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "read pipe", "folder", "socket"])
-@pytest.mark.parametrize("mode", ["rb", "r+b", "ab"])
-def test_nothing_but_a_file_is_opened_and_nothing_blocks(
-    tmp_path: Path, kind: str, mode: Literal["rb", "r+b", "ab"]
-) -> None:
-    path, outside = tmp_path / "path", tmp_path / "outside"
-    outside.write_bytes(b"untouched")
-    with ExitStack() as kept:
-        if kind in ("link", "dangling"):
-            path.symlink_to(outside if kind == "link" else tmp_path / "none")
-        elif kind == "folder":
-            path.mkdir()
-        elif kind == "socket":
-            listening = kept.enter_context(socket.socket(socket.AF_UNIX))
-            listening.bind(os.path.relpath(path))
-        else:
-            os.mkfifo(path)
-            if kind == "read pipe":
-                reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-                kept.callback(os.close, reader)
-        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
-            open_regular(path, mode)
-    assert outside.read_bytes() == b"untouched"
-    assert not (tmp_path / "none").exists()
 
 
 def test_what_others_do_to_an_open_file_is_seen(tmp_path: Path) -> None:

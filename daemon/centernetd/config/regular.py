@@ -1,16 +1,22 @@
-"""Reading whole regular files; no other kind of file can block or exhaust memory."""
+"""Opening regular files, so that no other kind of file can block us or exhaust memory."""
 
 import errno
 import os
 import stat
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
+from typing import Literal
 
 Judge = Callable[[os.stat_result], None]
 
 LARGEST = 2**32  # bytes, for the largest kinds: plans, and checkpoints with an optimizer's state
 
 _LEAST = 65536  # bytes to read from a file that does not report its size, as in /proc
+
+
+class NotRegularError(OSError):
+    """Something else, such as a named pipe, exists in place of a file."""
 
 
 def read(path: Path, limit: int, judge: Judge = lambda _found: None) -> bytes:
@@ -21,16 +27,15 @@ def read(path: Path, limit: int, judge: Judge = lambda _found: None) -> bytes:
     Raises
     ------
     OSError
-        If the file can't be read, is not regular or is too large, as ``strerror`` explains.
+        If the file can't be read, is not regular, or is too large, as ``strerror`` explains.
     ValueError
         If ``path`` is not a valid file name.
     """
     size_of(path, limit)  # before opening it, because some devices act on open alone
-    # Non-blocking, because a named pipe may have replaced it meanwhile.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = open_descriptor(path, os.O_RDONLY, follow=True)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
-        _accept(found, limit)
+        _accept(path, found, limit)
         judge(found)
         content = file.read(min(limit, max(found.st_size, _LEAST)) + 1)
     if len(content) > limit:
@@ -41,15 +46,54 @@ def read(path: Path, limit: int, judge: Judge = lambda _found: None) -> bytes:
 def size_of(path: Path, limit: int) -> int:
     """Return the size of a regular file of at most ``limit`` bytes; raises as `read`."""
     found = path.stat()
-    _accept(found, limit)
+    _accept(path, found, limit)
     return found.st_size
 
 
-def _accept(found: os.stat_result, limit: int) -> None:
+def open_regular(path: Path, mode: Literal["rb", "r+b", "ab"], more: int = 0) -> FileIO:
+    """Open a regular file, unbuffered, in a folder where others may replace it.
+
+    Symbolic links are not followed. ``more`` are flags of open(2).
+
+    Raises
+    ------
+    NotRegularError
+        If it is not a regular file.
+    OSError
+        If it can't be opened.
+    """
+    return FileIO(path, mode, opener=lambda path, flags: open_descriptor(path, flags | more))
+
+
+def open_descriptor(
+    path: str | Path, flags: int, mode: int = 0o666, *, follow: bool = False
+) -> int:
+    """Return a descriptor of a regular file, created with ``mode``; raises as `open_regular`.
+
+    Symbolic links are followed only if ``follow``.
+    """
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK  # opening a named pipe would wait for a writer
+    try:
+        descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW, mode)
+    except OSError as error:
+        if error.errno == errno.ENXIO or (error.errno == errno.ELOOP and not follow):
+            raise _not_regular(path) from None  # a pipe without a reader, a symbolic link
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_regular(path)
+    return descriptor
+
+
+def _not_regular(path: str | Path) -> NotRegularError:
+    return NotRegularError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def _accept(path: Path, found: os.stat_result, limit: int) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise _not_regular(path)
     if found.st_size > limit:
         raise _too_large(limit)
 

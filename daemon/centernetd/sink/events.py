@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.config.regular import open_regular
 from centernetd.flow import Detections, Result
 from centernetd.sink.annotate import label_of
-from centernetd.sink.file import LARGEST, OutputFile, as_sink_error, open_regular, unused
+from centernetd.sink.file import LARGEST, OutputFile, as_sink_error, unused
 from centernetd.sink.stage import Outcome, Sink, SinkContext
 
 log = logging.getLogger(__name__)

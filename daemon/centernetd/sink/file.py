@@ -3,57 +3,19 @@
 import errno
 import itertools
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 from typing import Literal
 
+from centernetd.config.regular import open_regular
 from centernetd.errors import SinkError
 
 PART = ".part"  # suffix of a file that is not complete
 _HEADER = 1024  # bytes at the beginning in which `amend` searches
 SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
 LARGEST = 4_000_000_000  # bytes; FAT can hold it too, with room for another second
-
-
-class NotRegularError(OSError):
-    """A symbolic link, named pipe or the like exists in place of a file."""
-
-
-def open_regular(path: Path, mode: Literal["rb", "r+b", "ab"], more: int = 0) -> FileIO:
-    """Open a regular file, unbuffered; others may have replaced it by something else.
-
-    Symbolic links are not followed, and a named pipe does not block. ``more`` are flags of open(2).
-
-    Raises
-    ------
-    NotRegularError
-        When it is not a regular file.
-    OSError
-        When it can't be opened.
-    """
-    return FileIO(path, mode, opener=lambda path, flags: open_descriptor(path, flags | more))
-
-
-def open_descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
-    """Return a descriptor of a regular file, created with ``mode``; see `open_regular`."""
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a pipe without a reader
-            raise _not_regular(path) from None
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _not_regular(path)
-    return descriptor
-
-
-def _not_regular(path: str | Path) -> NotRegularError:
-    return NotRegularError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 @contextmanager

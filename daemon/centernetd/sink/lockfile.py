@@ -5,8 +5,9 @@ import fcntl
 import os
 from pathlib import Path
 
+from centernetd.config.regular import NotRegularError, open_descriptor
 from centernetd.errors import StartupError
-from centernetd.sink.file import NotRegularError, is_at, open_descriptor
+from centernetd.sink.file import is_at
 
 LOCK_NAME = ".centernetd.lock"
 _SIZE = 4096  # constant, so that a full disk does not prevent updates

@@ -8,9 +8,10 @@ from pathlib import Path
 from re import Pattern
 
 from centernetd.config import StreamConfig
+from centernetd.config.regular import NotRegularError, open_regular
 from centernetd.config.template import patterns
 from centernetd.sink.events import made_from_file
-from centernetd.sink.file import PART, NotRegularError, open_regular
+from centernetd.sink.file import PART
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 
 _HEAD = 4096  # bytes that identify the kind of a file

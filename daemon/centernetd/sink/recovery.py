@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from centernetd.config.regular import open_regular
 from centernetd.sink.events import cut_torn_line
-from centernetd.sink.file import PART, open_regular, unused
+from centernetd.sink.file import PART, unused
 from centernetd.sink.outputs import Output, walk
 
 log = logging.getLogger(__name__)
