@@ -26,7 +26,7 @@ from centernetd.prepare.export.architectures import ARCHITECTURES
 from centernetd.prepare.export.layers import Network
 from tests.export.equality import Difference, difference
 from tests.export.networks import calibrated, frames
-from tests.running import open_session
+from tests.onnx_sessions import open_session
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from centernetd.model import zoo
 
-pytest_plugins = ["tests.commandline", "tests.houses", "tests.plans"]
+pytest_plugins = ["tests.commandline", "tests.gpu_box", "tests.plans"]
 
 settings.register_profile("house", deadline=None)  # no test fails because a machine is busy
 settings.load_profile("house")

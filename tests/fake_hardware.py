@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 from tests.fake_cuda import FakeCuda
 from tests.fake_plan import make_plan
-from tests.running import open_session
+from tests.onnx_sessions import open_session
 from tests.simulated_gpu import SUCCESS
 
 

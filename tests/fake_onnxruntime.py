@@ -18,7 +18,7 @@ import numpy as np
 from centernetd.inference.engines.ort_cuda import PROVIDER
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware
-from tests.running import open_session
+from tests.onnx_sessions import open_session
 
 _DONT_WAIT = "disable_synchronize_execution_providers"
 

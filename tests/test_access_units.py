@@ -9,7 +9,7 @@ from centernetd.capture.access_units import begins_picture
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
 from centernetd.errors import SourceError
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.rtp import kind_of
 from tests.rtsp import Video, moving_square, serving
 from tests.test_damage import NOISE, distances

@@ -16,7 +16,7 @@ from centernetd.capture import container
 from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError, StartupError
 from tests import clips
-from tests.capturing import stream
+from tests.capture_rig import stream
 
 WIDTH, HEIGHT = 8192, container.MOST_PIXELS // 8192
 # Made by another process, since encoders allocate more than is allowed in one that decodes. FFV1

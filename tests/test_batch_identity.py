@@ -12,8 +12,8 @@ from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.exports import Array, Pixels
+from tests.onnx_sessions import open_session
 from tests.rounding import rounded
-from tests.running import open_session
 from tests.test_float16 import HEADS, LAYOUTS, SIZE, demo_frames, overlaps
 
 MOST = 8

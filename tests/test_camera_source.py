@@ -12,7 +12,7 @@ from centernetd.capture.camera import CameraSource
 from centernetd.capture.open import open_stream
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SourceError
-from tests.capturing import stream
+from tests.capture_rig import stream
 
 MJPG, YUYV = cv2.VideoWriter.fourcc(*"MJPG"), cv2.VideoWriter.fourcc(*"YUYV")
 SIZES = [(640, 480), (1280, 720)]  # what it can do, as V4L2 takes the nearest

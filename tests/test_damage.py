@@ -9,7 +9,7 @@ from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
 from centernetd.capture.video import DamageGate
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.rtsp import Video, moving_square, serving
 
 NOISE = 12  # levels by which a square's edges may differ in another picture's coding

@@ -12,7 +12,7 @@ import pytest
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, reference
 from tests.exports import Array, Pixels
-from tests.running import open_session, prepared_session, raw_outputs
+from tests.onnx_sessions import open_session, prepared_session, raw_outputs
 
 DEMO = Path(__file__).parents[1] / "assets" / "demo.mp4"
 ROWS, COLUMNS = 8, 12

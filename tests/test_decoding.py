@@ -17,7 +17,7 @@ from centernetd.capture.video import open_video
 from centernetd.config.sections import Decode
 from centernetd.errors import SourceError
 from tests import clips
-from tests.capturing import stream
+from tests.capture_rig import stream
 from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.conftest import DEMO
 

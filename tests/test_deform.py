@@ -17,7 +17,7 @@ from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions
 from tests import exports
 from tests.exports import Array
-from tests.running import open_session, prepared_session
+from tests.onnx_sessions import open_session, prepared_session
 
 RECORD = Path(__file__).parent / "data" / "deform_conv.npz"
 OF_CENTERNET = "as CenterNet has it"

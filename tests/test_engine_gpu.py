@@ -11,17 +11,17 @@ from centernetd.errors import EngineError
 from centernetd.inference.engines import gpu
 from centernetd.inference.engines.gpu import GpuEngine
 from tests.fake_cuda import FakeCuda
-from tests.houses import House, every_flavour, frames, in_thread, run, run_once
+from tests.gpu_box import GpuBox, every_flavour, frames, in_thread, run, run_once
 from tests.simulated_gpu import ALLOCATIONS, STICKY, WAITS, Interval
 
 
-def test_batches_overlap_and_stay_apart(house: House) -> None:
+def test_batches_overlap_and_stay_apart(box: GpuBox) -> None:
     """Three batches on the GPU at once: copies under compute, each with its own rows."""
-    engine = house.open()
+    engine = box.open()
     slots = engine.make_slots(3)
     pictures = [frames(4, seed=n) for n in range(9)]
     alone = [run(slots[0], each)["detections"].copy() for each in pictures]
-    house.cuda.ran.clear()
+    box.cuda.ran.clear()
     found = []
     for n, each in enumerate(pictures):
         slot = slots[n % 3]
@@ -32,10 +32,10 @@ def test_batches_overlap_and_stay_apart(house: House) -> None:
     found += [slots[n % 3].wait()["detections"].copy() for n in range(6, 9)]
     np.testing.assert_array_equal(found, alone)
     inwards, runs, outwards = (
-        [work for work in house.cuda.ran if work.what == what]
+        [work for work in box.cuda.ran if work.what == what]
         for what in ("copy in", "execute", "copy out")
     )
-    assert len({work.stream for work in house.cuda.ran}) == 3
+    assert len({work.stream for work in box.cuda.ran}) == 3
     assert all(copy.end <= run.begin for copy, run in zip(inwards, runs, strict=True))
     assert all(run.end <= copy.begin for run, copy in zip(runs, outwards, strict=True))
     assert _busy(runs) == pytest.approx(runs[-1].end - runs[0].begin, rel=0.02), "compute paused"
@@ -47,13 +47,13 @@ def _busy(work: list[Interval]) -> float:
     return sum(each.end - each.begin for each in work)
 
 
-def test_only_the_rows_of_the_batch_cross_the_bus(house: House) -> None:
-    engine = house.open()
+def test_only_the_rows_of_the_batch_cross_the_bus(box: GpuBox) -> None:
+    engine = box.open()
     (slot,) = engine.make_slots(1)
-    house.cuda.ran.clear()
+    box.cuda.ran.clear()
     slot.enqueue(3)
     slot.wait()
-    took = {work.what: work.end - work.begin for work in house.cuda.ran}
+    took = {work.what: work.end - work.begin for work in box.cuda.ran}
     assert took["copy in"] == pytest.approx(3 * 64 * 64 * 3 / 25e9)
     assert took["copy out"] == pytest.approx(3 * 10 * 6 * 4 / 25e9)
     assert slot.durations() == {
@@ -64,26 +64,26 @@ def test_only_the_rows_of_the_batch_cross_the_bus(house: House) -> None:
     engine.close()
 
 
-def test_waiting_waits_until_the_results_are_there(house: House) -> None:
-    engine = house.open()
+def test_waiting_waits_until_the_results_are_there(box: GpuBox) -> None:
+    engine = box.open()
     (slot,) = engine.make_slots(1)
     slot.rows[:1] = frames(1)
     slot.enqueue(1)
-    house.cuda.gate.clear()
+    box.cuda.gate.clear()
     thread, scores = in_thread(lambda: float(slot.wait()["detections"][0, 0, 4]))
-    while "cudaEventSynchronize" not in house.cuda.calls:
+    while "cudaEventSynchronize" not in box.cuda.calls:
         assert thread.is_alive()
     assert not scores
-    house.cuda.gate.set()
+    box.cuda.gate.set()
     thread.join()
     assert scores == [pytest.approx(1, abs=0.1)]
     engine.close()
 
 
 def test_a_slot_on_the_gpu_is_refused_and_one_that_is_not_cannot_be_waited_for(
-    house: House,
+    box: GpuBox,
 ) -> None:
-    engine = house.open()
+    engine = box.open()
     (slot,) = engine.make_slots(1)
     with pytest.raises(ValueError, match="not on the GPU"):
         slot.wait()
@@ -94,9 +94,9 @@ def test_a_slot_on_the_gpu_is_refused_and_one_that_is_not_cannot_be_waited_for(
     engine.close()
 
 
-def test_another_gpu_is_used_by_every_thread(house: House) -> None:
-    house.index = 1
-    engine = house.open()
+def test_another_gpu_is_used_by_every_thread(box: GpuBox) -> None:
+    box.index = 1
+    engine = box.open()
     (slot,) = engine.make_slots(1)
     thread, returned = in_thread(lambda: slot.enqueue(2))
     thread.join()
@@ -105,41 +105,41 @@ def test_another_gpu_is_used_by_every_thread(house: House) -> None:
     engine.close()
 
 
-def test_nothing_is_allocated_after_the_first_round(house: House) -> None:
-    engine = house.open()
+def test_nothing_is_allocated_after_the_first_round(box: GpuBox) -> None:
+    engine = box.open()
     slots = engine.make_slots(2)
     for slot, size in itertools.product(slots, (1, 2, 4, 5)):
         run(slot, frames(size))
-    before = house.cuda.count()
+    before = box.cuda.count()
     for n in range(50):
         run(slots[n % 2], frames(n % 5 + 1))
-    made = house.cuda.count() - before
+    made = box.cuda.count() - before
     assert not set(made) & {*ALLOCATIONS, "cudaFree", "cudaFreeHost"}
     engine.close()
 
 
-def test_a_hundred_engines_leave_nothing(house: House) -> None:
+def test_a_hundred_engines_leave_nothing(box: GpuBox) -> None:
     for _ in range(100):
-        engine = house.open()
+        engine = box.open()
         (slot,) = engine.make_slots(1)
         slot.enqueue(1)
         engine.close()  # with a batch still on the GPU
         del slot
-    assert not any(house.cuda.live().values())
+    assert not any(box.cuda.live().values())
     assert not +live
 
 
 @every_flavour
-def test_short_memory_at_any_allocation_leaves_nothing(house: House) -> None:
+def test_short_memory_at_any_allocation_leaves_nothing(box: GpuBox) -> None:
     for nth in itertools.count(1):
-        house.cuda._failures.clear()
-        house.cuda.fail(ALLOCATIONS, nth, 2)
-        before = house.cuda.count()
+        box.cuda._failures.clear()
+        box.cuda.fail(ALLOCATIONS, nth, 2)
+        before = box.cuda.count()
         with suppress(EngineError):
-            run_once(house)
-        assert not any(house.cuda.live().values()), f"allocation {nth}"
+            run_once(box)
+        assert not any(box.cuda.live().values()), f"allocation {nth}"
         assert not +live
-        made = house.cuda.count() - before
+        made = box.cuda.count() - before
         if sum(made[name] for name in ALLOCATIONS) < nth:
             break
     assert nth == 18, "3 streams, 6 buffers, 7 events, a context; then none failed"
@@ -171,46 +171,46 @@ def fail(engine: GpuEngine, cuda: FakeCuda, name: str, code: int) -> str:
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("code", [719, 999])
 def test_a_failure_in_any_call_is_an_engine_error_and_only_a_lost_gpu_is_not_waited_for(
-    name: str, code: int, house: House, monkeypatch: pytest.MonkeyPatch
+    name: str, code: int, box: GpuBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[object] = []
     monkeypatch.setattr(gpu, "_lost", lost)
-    engine = house.open()
-    told = fail(engine, house.cuda, name, code)
+    engine = box.open()
+    told = fail(engine, box.cuda, name, code)
     assert ("lost" in told) == (code in STICKY and name != "launch")
-    before = house.cuda.count()
+    before = box.cuda.count()
     engine.close()
-    waited = set(house.cuda.count() - before) & set(WAITS)
+    waited = set(box.cuda.count() - before) & set(WAITS)
     assert bool(waited) == (code not in STICKY)
     assert bool(lost) == (code in STICKY), "TensorRT's objects were freed on a lost GPU"
 
 
 @pytest.mark.parametrize("flavour_shapes", [False, True])
 def test_batches_are_padded_to_a_power_of_two_or_all_alike(
-    house: House, monkeypatch: pytest.MonkeyPatch, flavour_shapes: bool
+    box: GpuBox, monkeypatch: pytest.MonkeyPatch, flavour_shapes: bool
 ) -> None:
-    engine = house.open()
+    engine = box.open()
     monkeypatch.setattr(type(engine.model), "one_shape", flavour_shapes)
     buckets = [engine.bucket(size) for size in range(1, 6)]
     assert buckets == ([5] * 5 if flavour_shapes else [1, 2, 4, 4, 5])
     engine.close()
 
 
-def test_an_engine_may_be_closed_twice(house: House) -> None:
-    engine = house.open()
+def test_an_engine_may_be_closed_twice(box: GpuBox) -> None:
+    engine = box.open()
     engine.make_slots(1)
     engine.close()
-    before = house.cuda.count()
+    before = box.cuda.count()
     engine.close()
-    assert not house.cuda.count() - before
+    assert not box.cuda.count() - before
 
 
 def test_a_network_that_can_not_be_freed_is_kept_and_logged(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    box: GpuBox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost: list[object] = []
     monkeypatch.setattr(gpu, "_lost", lost)
-    engine = house.open()
+    engine = box.open()
     model, close = engine.model, engine.model.close
 
     def refuse() -> None:
@@ -224,10 +224,10 @@ def test_a_network_that_can_not_be_freed_is_kept_and_logged(
 
 
 def test_a_stream_that_does_not_finish_is_logged_and_the_rest_is_freed(
-    house: House, caplog: pytest.LogCaptureFixture
+    box: GpuBox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = house.open()
-    house.cuda.fail("cudaStreamSynchronize", 1, 999)
+    engine = box.open()
+    box.cuda.fail("cudaStreamSynchronize", 1, 999)
     engine.close()
     assert len(caplog.messages) == 1
     assert "cudaStreamSynchronize" in caplog.messages[0]

@@ -16,7 +16,7 @@ from tests import fake_cuda
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware
 from tests.fake_onnxruntime import FakeOnnxRuntime
-from tests.houses import MAX_BATCH, frames, run
+from tests.gpu_box import MAX_BATCH, frames, run
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.damages import Damage
 from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_tensorrt import FLAVOURS
-from tests.houses import FULL, MAX_BATCH, RTX, House, every_flavour, frames, in_thread, run
+from tests.gpu_box import FULL, MAX_BATCH, RTX, GpuBox, every_flavour, frames, in_thread, run
 
 
 def test_the_double_has_only_names_of_the_real_one() -> None:
@@ -49,12 +49,12 @@ def test_the_double_has_only_names_of_the_real_one() -> None:
 
 @every_flavour
 def test_it_gives_what_the_cpu_engine_gives_in_every_bucket_and_row(
-    house: House, squares_model: Path
+    box: GpuBox, squares_model: Path
 ) -> None:
     reference = OrtCpuEngine(squares_model, "float32", MAX_BATCH, 1)
     (theirs,) = reference.make_slots(1)
-    engine = house.open()
-    assert engine.info.backend == house.flavour.split()[0].replace("_", "-")
+    engine = box.open()
+    assert engine.info.backend == box.flavour.split()[0].replace("_", "-")
     assert (engine.info.precision, engine.info.device) == ("float16", "Fake GPU 0")
     slots = engine.make_slots(2)
     for size, slot in itertools.product(range(1, MAX_BATCH + 1), slots):
@@ -63,14 +63,14 @@ def test_it_gives_what_the_cpu_engine_gives_in_every_bucket_and_row(
         assert found.shape == (size, 10, 6)
         wanted = run(theirs, pictures)["detections"]
         np.testing.assert_allclose(found, wanted, atol=1e-3)
-    assert house.hardware.batches == [1, 1, 2, 2, 4, 4, 4, 4, 5, 5]
+    assert box.hardware.batches == [1, 1, 2, 2, 4, 4, 4, 4, 5, 5]
     engine.close()
     engine.close()
     reference.close()
 
 
-def test_a_second_thread_that_enqueues_is_caught_by_the_double(house: House) -> None:
-    engine = house.open()
+def test_a_second_thread_that_enqueues_is_caught_by_the_double(box: GpuBox) -> None:
+    engine = box.open()
     (slot,) = engine.make_slots(1)
     slot.enqueue(1)
     slot.wait()
@@ -80,10 +80,10 @@ def test_a_second_thread_that_enqueues_is_caught_by_the_double(house: House) -> 
     engine.close()
 
 
-def test_short_memory_for_the_context_is_told_in_numbers(house: House) -> None:
-    engine = house.open()
+def test_short_memory_for_the_context_is_told_in_numbers(box: GpuBox) -> None:
+    engine = box.open()
     (slot,) = engine.make_slots(1)
-    house.cuda.memory = house.cuda._used() + 500_000
+    box.cuda.memory = box.cuda._used() + 500_000
     with pytest.raises(EngineError, match=r"squares\.plan needs 1\.0 MB to run, 0\.5 MB are free"):
         slot.enqueue(1)
     engine.close()
@@ -91,16 +91,16 @@ def test_short_memory_for_the_context_is_told_in_numbers(house: House) -> None:
 
 @every_flavour
 def test_a_plan_of_another_version_or_gpu_is_refused_with_both_named(
-    house: House, squares_model: Path
+    box: GpuBox, squares_model: Path
 ) -> None:
-    other = FLAVOURS[FLAVOURS.index(house.flavour) - 1]
-    house.plan.write_bytes(plan_of(squares_model, other, MAX_BATCH))
+    other = FLAVOURS[FLAVOURS.index(box.flavour) - 1]
+    box.plan.write_bytes(plan_of(squares_model, other, MAX_BATCH))
     with pytest.raises(EngineError) as caught:
-        house.open()
+        box.open()
     told = str(caught.value)
     for part in (
-        str(house.plan),
-        house.flavour.split()[1],
+        str(box.plan),
+        box.flavour.split()[1],
         "Fake GPU 0",
         "8.6",
         other,
@@ -111,10 +111,10 @@ def test_a_plan_of_another_version_or_gpu_is_refused_with_both_named(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a plan"])
-def test_a_file_that_is_no_plan_is_refused(content: bytes, house: House) -> None:
-    house.plan.write_bytes(content)
+def test_a_file_that_is_no_plan_is_refused(content: bytes, box: GpuBox) -> None:
+    box.plan.write_bytes(content)
     with pytest.raises(EngineError, match=r"squares\.plan"):
-        house.open()
+        box.open()
 
 
 GOOD = {
@@ -142,20 +142,18 @@ def test_a_plan_that_does_not_suit_is_refused(
     tensors: dict[str, tuple[str, str, tuple[int, ...]]],
     profile: tuple[int, int, int],
     sentence: str,
-    house: House,
+    box: GpuBox,
 ) -> None:
-    house.plan.write_bytes(
-        fake_plan.make_plan(house.flavour, "Fake GPU 0", "none", tensors, profile)
-    )
+    box.plan.write_bytes(fake_plan.make_plan(box.flavour, "Fake GPU 0", "none", tensors, profile))
     with pytest.raises(ModelError, match=sentence) as caught:
-        house.open()
+        box.open()
     assert caught.value.exit_code == 78
 
 
-def test_what_rtx_compiled_is_kept_beside_the_plan(house: House) -> None:
-    kept = house.plan.with_suffix(".runtime-cache")
+def test_what_rtx_compiled_is_kept_beside_the_plan(box: GpuBox) -> None:
+    kept = box.plan.with_suffix(".runtime-cache")
     for _ in range(2):
-        engine = house.open()
+        engine = box.open()
         (slot,) = engine.make_slots(1)
         slot.enqueue(1)
         del slot
@@ -163,7 +161,7 @@ def test_what_rtx_compiled_is_kept_beside_the_plan(house: House) -> None:
         assert sealed.read(kept)[0].startswith(RTX.encode())
         sealed.write(kept, RTX.encode() + b" of before", {})
     sealed.write(kept, b"of another version", {})
-    engine = house.open()
+    engine = box.open()
     engine.close()
     assert sealed.read(kept)[0] == b"of another version", "nothing ran, so nothing was compiled"
 
@@ -195,10 +193,10 @@ def test_compiled_kernels_that_are_damaged_or_within_others_reach_are_not_loaded
     assert not loaded
 
 
-@pytest.mark.parametrize("house", [FULL], indirect=True)
-def test_full_tensorrt_needs_no_runtime_cache(house: House) -> None:
-    engine = house.open()
+@pytest.mark.parametrize("box", [FULL], indirect=True)
+def test_full_tensorrt_needs_no_runtime_cache(box: GpuBox) -> None:
+    engine = box.open()
     (slot,) = engine.make_slots(1)
     slot.enqueue(1)
     engine.close()
-    assert [path.name for path in house.plan.parent.iterdir()] == ["squares.plan"]
+    assert [path.name for path in box.plan.parent.iterdir()] == ["squares.plan"]

@@ -19,8 +19,8 @@ from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions, precision_of, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
+from tests.onnx_sessions import open_session, raw_outputs
 from tests.rounding import rounded
-from tests.running import open_session, raw_outputs
 
 DEMO = Path(__file__).parents[1] / "assets" / "demo.mp4"
 SIZE = (64, 96)

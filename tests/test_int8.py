@@ -19,8 +19,8 @@ from tests import exports
 from tests.clips import noise, truncated
 from tests.commandline import CommandLine, clip, configuration
 from tests.exports import Pixels
+from tests.onnx_sessions import open_session
 from tests.plans import real_binding
-from tests.running import open_session
 from tests.test_float16 import DEMO, LAYOUTS, SIZE, body
 
 LAYERED = {name: raw for name, raw in LAYOUTS.items() if name != "centerface"}  # one layer deep

@@ -15,7 +15,7 @@ from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, reference
 from tests.exports import Array
-from tests.running import prepared_session, raw_outputs
+from tests.onnx_sessions import prepared_session, raw_outputs
 
 SIZE = (64, 96)
 BODY = exports.random_body(classes=3, seed=3)

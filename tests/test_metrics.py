@@ -10,155 +10,155 @@ from centernetd.flow import Reason, Result, StageName, StorageStatus, StreamStat
 from centernetd.flow.status import RECONNECT_REASONS
 from centernetd.service.metrics import LATENCIES, PREFIX, SECONDS, SIZES, STAGES
 from scripts.metrics_catalog import catalog
-from tests.house import NOTHING, House, frame, move_frames
+from tests.exported_lanes import NOTHING, ExportedLanes, frame, move_frames
 from tests.integration.prometheus import check_metrics
 
 
 @pytest.fixture
-def house() -> House:
-    return House(StorageStatus(size=5, free=7, oldest=1.5))
+def lanes() -> ExportedLanes:
+    return ExportedLanes(StorageStatus(size=5, free=7, oldest=1.5))
 
 
-def test_frames_are_counted_where_they_are(house: House) -> None:
-    move_frames(house.add("gate"))
-    assert house.value("frames_captured_total", stream="gate") == 5
-    assert house.value("frames_inferred_total", stream="gate") == 2
+def test_frames_are_counted_where_they_are(lanes: ExportedLanes) -> None:
+    move_frames(lanes.add("gate"))
+    assert lanes.value("frames_captured_total", stream="gate") == 5
+    assert lanes.value("frames_inferred_total", stream="gate") == 2
     dropped = {"stream": "gate", "stage": "capture", "reason": "overflow"}
-    assert house.value("frames_dropped_total", **dropped) == 1
-    assert house.value("frames_written_total", stream="gate", sink="record") == 1
-    assert house.value("frames_written_total", stream="gate", sink="events") == 0
+    assert lanes.value("frames_dropped_total", **dropped) == 1
+    assert lanes.value("frames_written_total", stream="gate", sink="record") == 1
+    assert lanes.value("frames_written_total", stream="gate", sink="events") == 0
     in_flight = {
-        stage.value: house.value("frames_in_flight", stream="gate", stage=stage.value)
+        stage.value: lanes.value("frames_in_flight", stream="gate", stage=stage.value)
         for stage in StageName
     }
     assert in_flight == {"capture": 1, "inference": 1, "record": 1, "events": 2}
-    assert house.value("queue_frames", queue="gate/inbox") == 1
-    assert house.value("queue_frames", queue="gate/record") == 1
-    assert house.value("queue_frames", queue="gate/events") == 2
+    assert lanes.value("queue_frames", queue="gate/inbox") == 1
+    assert lanes.value("queue_frames", queue="gate/record") == 1
+    assert lanes.value("queue_frames", queue="gate/events") == 2
 
 
-def test_every_counter_exists_at_zero_from_the_start(house: House) -> None:
-    house.add("gate")
+def test_every_counter_exists_at_zero_from_the_start(lanes: ExportedLanes) -> None:
+    lanes.add("gate")
     for stage in StageName:
         for reason in Reason:
             labels = {"stream": "gate", "stage": stage.value, "reason": reason.value}
-            assert house.value("frames_dropped_total", **labels) == 0
+            assert lanes.value("frames_dropped_total", **labels) == 0
     for why in RECONNECT_REASONS:
-        assert house.value("reconnects_total", stream="gate", reason=why) == 0
+        assert lanes.value("reconnects_total", stream="gate", reason=why) == 0
     for name in ("frames_captured", "frames_inferred", "bytes_written", "segments"):
-        assert house.value(f"{name}_total", stream="gate") == 0
-    assert house.value("frame_latency_seconds_count", stream="gate") == 0
+        assert lanes.value(f"{name}_total", stream="gate") == 0
+    assert lanes.value("frame_latency_seconds_count", stream="gate") == 0
     for stage_name in STAGES:
-        assert house.value("stage_duration_seconds_count", stage=stage_name) == 0
+        assert lanes.value("stage_duration_seconds_count", stage=stage_name) == 0
 
 
-def test_a_step_that_only_one_engine_has_is_exported_too(house: House) -> None:
-    house.meters.stage_duration("dequantize", 0.1)
-    assert house.value("stage_duration_seconds_count", stage="dequantize") == 1
+def test_a_step_that_only_one_engine_has_is_exported_too(lanes: ExportedLanes) -> None:
+    lanes.meters.stage_duration("dequantize", 0.1)
+    assert lanes.value("stage_duration_seconds_count", stage="dequantize") == 1
 
 
-def test_statuses_are_exported(house: House) -> None:
-    status = house.add("gate").status
+def test_statuses_are_exported(lanes: ExportedLanes) -> None:
+    status = lanes.add("gate").status
     status.detections["face"] = 7
     status.reconnects["stalled"] = 2
     status.bytes_written, status.segments, status.source_lag = 1000, 3, 1.5
     status.codec, status.decoder, status.encoder = "h264", "h264", "libx264"
-    assert house.value("detections_total", stream="gate", label="face") == 7
-    assert house.value("reconnects_total", stream="gate", reason="stalled") == 2
-    assert house.value("bytes_written_total", stream="gate") == 1000
-    assert house.value("segments_total", stream="gate") == 3
-    assert house.value("source_lag_seconds", stream="gate") == 1.5
+    assert lanes.value("detections_total", stream="gate", label="face") == 7
+    assert lanes.value("reconnects_total", stream="gate", reason="stalled") == 2
+    assert lanes.value("bytes_written_total", stream="gate") == 1000
+    assert lanes.value("segments_total", stream="gate") == 3
+    assert lanes.value("source_lag_seconds", stream="gate") == 1.5
     coding = {"codec": "h264", "decoder": "h264", "encoder": "libx264"}
-    assert house.value("stream_info", stream="gate", **coding) == 1
+    assert lanes.value("stream_info", stream="gate", **coding) == 1
 
 
-def test_a_stream_is_up_while_it_runs_and_frames_come(house: House) -> None:
-    status = house.add("gate").status
-    assert house.value("stream_up", stream="gate") == 0, "not connected yet"
+def test_a_stream_is_up_while_it_runs_and_frames_come(lanes: ExportedLanes) -> None:
+    status = lanes.add("gate").status
+    assert lanes.value("stream_up", stream="gate") == 0, "not connected yet"
     status.state, status.last_frame_at = StreamState.RUNNING, time.monotonic()
-    assert house.value("stream_up", stream="gate") == 1
+    assert lanes.value("stream_up", stream="gate") == 1
     status.last_frame_at = time.monotonic() - 11
-    assert house.value("stream_up", stream="gate") == 0
-    age = house.value("frame_age_seconds", stream="gate")
+    assert lanes.value("stream_up", stream="gate") == 0
+    age = lanes.value("frame_age_seconds", stream="gate")
     assert age is not None
     assert 11 <= age < 60
 
 
-def test_a_file_that_has_ended_is_not_down(house: House) -> None:
-    status = house.add("demo").status
+def test_a_file_that_has_ended_is_not_down(lanes: ExportedLanes) -> None:
+    status = lanes.add("demo").status
     status.state = StreamState.ENDED
-    assert house.value("stream_up", stream="demo") is None
-    assert house.value("frame_age_seconds", stream="demo") is None
-    assert house.value("stream_state", stream="demo", state="ended") == 1
+    assert lanes.value("stream_up", stream="demo") is None
+    assert lanes.value("frame_age_seconds", stream="demo") is None
+    assert lanes.value("stream_state", stream="demo", state="ended") == 1
     status.failed = True
-    assert house.value("stream_up", stream="demo") == 0
-    assert house.value("frame_age_seconds", stream="demo") is not None
+    assert lanes.value("stream_up", stream="demo") == 0
+    assert lanes.value("frame_age_seconds", stream="demo") is not None
 
 
-def test_one_state_at_a_time(house: House) -> None:
-    status = house.add("gate").status
+def test_one_state_at_a_time(lanes: ExportedLanes) -> None:
+    status = lanes.add("gate").status
     for present in StreamState:
         status.state = present
         states = {
-            state: house.value("stream_state", stream="gate", state=state.value)
+            state: lanes.value("stream_state", stream="gate", state=state.value)
             for state in StreamState
         }
         assert states == {state: state is present for state in StreamState}
 
 
-def test_the_series_of_a_removed_stream_go(house: House) -> None:
-    house.add("gate")
-    house.add("yard")
-    assert 'gate"' in generate_latest(house.registry).decode()
-    house.views[:] = [view for view in house.views if view.name != "gate"]
-    house.meters.remove_stream("gate")
-    house.meters.frame_latency("gate", 0.1)
-    text = generate_latest(house.registry).decode()
+def test_the_series_of_a_removed_stream_go(lanes: ExportedLanes) -> None:
+    lanes.add("gate")
+    lanes.add("yard")
+    assert 'gate"' in generate_latest(lanes.registry).decode()
+    lanes.views[:] = [view for view in lanes.views if view.name != "gate"]
+    lanes.meters.remove_stream("gate")
+    lanes.meters.frame_latency("gate", 0.1)
+    text = generate_latest(lanes.registry).decode()
     assert "gate" not in text
     assert "yard" in text
 
 
-def test_infos(house: House) -> None:
-    assert house.value("build_info", version="1.2.3") == 1
-    assert house.value("config_info", sha256="c0ffee") == 1
+def test_infos(lanes: ExportedLanes) -> None:
+    assert lanes.value("build_info", version="1.2.3") == 1
+    assert lanes.value("config_info", sha256="c0ffee") == 1
     engine = {"backend": "onnxruntime-cpu", "precision": "float32", "device": "CPU"}
-    assert house.value("engine_info", **engine, model="faces") == 1
-    assert house.value("slots_busy") == 1
+    assert lanes.value("engine_info", **engine, model="faces") == 1
+    assert lanes.value("slots_busy") == 1
 
 
-def test_the_disk(house: House) -> None:
-    assert house.value("storage_bytes") == 5
-    assert house.value("storage_free_bytes") == 7
-    assert house.value("oldest_segment_timestamp_seconds") == 1.5
+def test_the_disk(lanes: ExportedLanes) -> None:
+    assert lanes.value("storage_bytes") == 5
+    assert lanes.value("storage_free_bytes") == 7
+    assert lanes.value("oldest_segment_timestamp_seconds") == 1.5
 
 
 def test_what_is_not_known_is_not_exported() -> None:
-    house = House(StorageStatus())
-    house.status.engine = None
+    lanes = ExportedLanes(StorageStatus())
+    lanes.status.engine = None
     storage = {"storage_bytes", "storage_free_bytes", "oldest_segment_timestamp_seconds"}
-    assert not house.names() & {"engine_info", *storage}
+    assert not lanes.names() & {"engine_info", *storage}
 
 
-def test_histograms(house: House) -> None:
-    house.add("gate")
-    house.meters.batch_size(3)
-    house.meters.stage_duration("execute", 0.002)
-    house.meters.frame_latency("gate", 0.3)
-    house.meters.frame_latency("never-added", 0.3)
-    assert house.value("batch_size_bucket", le="2.0") == 0
-    assert house.value("batch_size_bucket", le="4.0") == 1
-    assert house.value("stage_duration_seconds_bucket", stage="execute", le="0.001") == 0
-    assert house.value("stage_duration_seconds_bucket", stage="execute", le="0.0025") == 1
-    assert house.value("frame_latency_seconds_sum", stream="gate") == 0.3
-    assert house.value("frame_latency_seconds_sum", stream="never-added") is None
+def test_histograms(lanes: ExportedLanes) -> None:
+    lanes.add("gate")
+    lanes.meters.batch_size(3)
+    lanes.meters.stage_duration("execute", 0.002)
+    lanes.meters.frame_latency("gate", 0.3)
+    lanes.meters.frame_latency("never-added", 0.3)
+    assert lanes.value("batch_size_bucket", le="2.0") == 0
+    assert lanes.value("batch_size_bucket", le="4.0") == 1
+    assert lanes.value("stage_duration_seconds_bucket", stage="execute", le="0.001") == 0
+    assert lanes.value("stage_duration_seconds_bucket", stage="execute", le="0.0025") == 1
+    assert lanes.value("frame_latency_seconds_sum", stream="gate") == 0.3
+    assert lanes.value("frame_latency_seconds_sum", stream="never-added") is None
     for bounds in (SECONDS, LATENCIES):
         assert (len(bounds), bounds[0], bounds[-1]) == (12, 0.0005, 10.0)
     assert SIZES == (1, 2, 4, 8, 16, 32, 64)
 
 
-def test_a_scrape_is_consistent_while_frames_move(house: House) -> None:
+def test_a_scrape_is_consistent_while_frames_move(lanes: ExportedLanes) -> None:
     """Captured = inferred + dropped + waiting in each scrape, though another thread counts."""
-    lane = house.add("gate", inbox=1)
+    lane = lanes.add("gate", inbox=1)
     done = threading.Event()
 
     def move() -> None:
@@ -174,7 +174,7 @@ def test_a_scrape_is_consistent_while_frames_move(house: House) -> None:
     mover.start()
     try:
         for _ in range(50):
-            samples = [s for family in house.registry.collect() for s in family.samples]
+            samples = [s for family in lanes.registry.collect() for s in family.samples]
             count = dict.fromkeys(("captured", "inferred", "dropped", "waiting"), 0.0)
             for sample in samples:
                 kind = sample.name.removeprefix(f"{PREFIX}frames_").removesuffix("_total")
@@ -188,10 +188,10 @@ def test_a_scrape_is_consistent_while_frames_move(house: House) -> None:
         mover.join()
 
 
-def test_promtool_accepts_the_text(house: House) -> None:
-    move_frames(house.add("gate"))
-    house.add("yard").status.detections['a "quoted" label\\'] = 1
-    text = generate_latest(house.registry).decode()
+def test_promtool_accepts_the_text(lanes: ExportedLanes) -> None:
+    move_frames(lanes.add("gate"))
+    lanes.add("yard").status.detections['a "quoted" label\\'] = 1
+    text = generate_latest(lanes.registry).decode()
     assert "gate" in text
     assert check_metrics(text) == ""
 
@@ -200,25 +200,25 @@ def test_promtool_complains_about_bad_metrics() -> None:
     assert check_metrics("# TYPE frames counter\nframes 1\n") != ""
 
 
-def test_the_catalog_lists_exactly_what_is_exported(house: House) -> None:
-    lane = house.add("gate")
+def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> None:
+    lane = lanes.add("gate")
     lane.status.detections["face"] = 1
-    ProcessCollector(registry=house.registry)
-    exported = {s.name for family in house.registry.collect() for s in family.samples}
+    ProcessCollector(registry=lanes.registry)
+    exported = {s.name for family in lanes.registry.collect() for s in family.samples}
     assert exported == {name for entry in catalog() for name in entry.series}
-    types = {family.name: family.type for family in house.registry.collect()}
+    types = {family.name: family.type for family in lanes.registry.collect()}
     for entry in catalog():
         name = entry.name.removesuffix("_total").removesuffix("_info")
         assert types[name].replace("info", "gauge") == entry.kind
 
 
-def test_the_catalog_gives_the_labels_of_each_metric(house: House) -> None:
-    lane = house.add("gate")
+def test_the_catalog_gives_the_labels_of_each_metric(lanes: ExportedLanes) -> None:
+    lane = lanes.add("gate")
     lane.status.detections["face"] = 1
-    ProcessCollector(registry=house.registry)
+    ProcessCollector(registry=lanes.registry)
     labels = {
         sample.name: set(sample.labels) - {"le"}
-        for family in house.registry.collect()
+        for family in lanes.registry.collect()
         for sample in family.samples
     }
     for entry in catalog():

@@ -13,9 +13,9 @@ import pytest
 from centernetd.capture.feed import jpegs
 from centernetd.capture.open import open_stream
 from tests import clips
-from tests.capturing import stream
+from tests.capture_rig import stream
 from tests.fakes import PATIENCE
-from tests.raw_web import answering, head
+from tests.http_servers import answering, head
 
 COUNT = 6
 

@@ -11,8 +11,8 @@ import pytest
 from centernetd.capture.source import Picture
 from centernetd.config.sections import Transport
 from centernetd.errors import SourceError
-from tests import clips, web
-from tests.capturing import video_source
+from tests import clips, http_servers
+from tests.capture_rig import video_source
 from tests.rtsp import Request, RtspServer, Video, moving_square, serving
 
 TIMEOUT = 20.0
@@ -62,7 +62,7 @@ def test_the_right_password_opens(camera: RtspServer) -> None:
 
 
 def test_a_web_server_is_no_rtsp_server() -> None:
-    with web.serving({}) as url:
+    with http_servers.serving({}) as url:
         error = refused(url.replace("http://", "rtsp://user:hunter2@") + "/stream")
     assert error.reason == "open_failed"
     assert "sends no RTSP" in str(error)
@@ -73,7 +73,7 @@ def test_a_web_server_is_no_rtsp_server() -> None:
     [(401, "unauthorized"), (403, "unauthorized"), (404, "not_found"), (503, "open_failed")],
 )
 def test_what_a_web_server_refuses(status: int, reason: str) -> None:
-    with web.serving({"/video": status}) as url:
+    with http_servers.serving({"/video": status}) as url:
         error = refused(url.replace("://", "://user:hunter2@") + "/video")
     assert error.reason == reason
 
@@ -87,7 +87,7 @@ def test_a_host_that_does_not_exist_is_unreachable(scheme: str) -> None:
 
 def test_a_stream_without_video(tmp_path: Path) -> None:
     song = clips.audio_only(tmp_path / "song.mp4")
-    with web.serving({"/live": song}) as url:
+    with http_servers.serving({"/live": song}) as url:
         assert "has no video in it" in str(refused(f"{url}/live"))
 
 
@@ -105,13 +105,13 @@ def test_no_playlist_from_a_network_gets_at_local_files(kind: str, tmp_path: Pat
         "segments": hls(f"file://{clip}", clip),
         "variants": f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9\nfile://{local}\n".encode(),
     }
-    with web.serving({"/list.m3u8": lists[kind]}) as url:
+    with http_servers.serving({"/list.m3u8": lists[kind]}) as url:
         refused(f"{url}/list.m3u8")
 
 
 def test_a_playlist_of_its_own_server_is_read_and_comes_in_bursts(tmp_path: Path) -> None:
     clip = clips.count(tmp_path / "a.ts", 30)
-    with web.serving({"/live.m3u8": hls("a.ts"), "/a.ts": clip}) as url:
+    with http_servers.serving({"/live.m3u8": hls("a.ts"), "/a.ts": clip}) as url:
         source = video_source(f"{url}/live.m3u8", TIMEOUT)
         assert source.info.in_bursts
         found = [clips.number_of(picture.image.pixels()) for picture in islice(source, 10)]

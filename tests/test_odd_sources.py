@@ -10,8 +10,8 @@ import pytest
 from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
 from centernetd.config.sections import Policy
-from tests import clips, tls, web
-from tests.capturing import House, video_source
+from tests import clips, http_servers, tls
+from tests.capture_rig import Rig, video_source
 from tests.fakes import FakeSource, picture
 from tests.rtsp import RtspServer, Video, moving_square, serving
 
@@ -39,7 +39,7 @@ def video() -> Video:
 
 def test_h265_over_a_network(tmp_path: Path) -> None:
     clip = clips.count(tmp_path / "clip.ts", 12, size=(96, 128), codec="libx265")
-    with web.serving({"/live": clip}) as url, opened(f"{url}/live") as source:
+    with http_servers.serving({"/live": clip}) as url, opened(f"{url}/live") as source:
         assert source.info.codec == "hevc"
         assert [clips.number_of(picture.image.pixels()) for picture in source] == list(range(12))
         assert source.damaged == 0
@@ -91,16 +91,16 @@ def test_a_live_source_that_comes_in_bursts_is_paced(
     monkeypatch: pytest.MonkeyPatch, policy: Policy
 ) -> None:
     source = FakeSource([picture(n * 1000) for n in range(4)], in_bursts=True)
-    house = House("http://server/live.m3u8", policy=policy)
-    house.openings._steps += [source]
+    rig = Rig("http://server/live.m3u8", policy=policy)
+    rig.openings._steps += [source]
     waits: list[float] = []
 
     def wait(timeout: float) -> bool:
         waits.append(timeout)
         if len(waits) == 4:
-            house.stop.set()
-        return house.stop.is_set()
+            rig.stop.set()
+        return rig.stop.is_set()
 
-    monkeypatch.setattr(house.stop, "wait", wait)
-    house.run()
+    monkeypatch.setattr(rig.stop, "wait", wait)
+    rig.run()
     assert waits == pytest.approx([0, 1, 2, 3], abs=0.5)

@@ -15,7 +15,7 @@ from centernetd.errors import SourceError
 from centernetd.flow import Coding, HostImage, Packet
 from centernetd.sink.muxer import FragmentedMp4
 from tests import clips
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.fakes import TIME_BASE, image
 from tests.sinks import decode, times
 

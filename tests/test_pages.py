@@ -21,7 +21,7 @@ from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector
 from centernetd.service.pages import FRESH, Pages, ScrapePage
 from centernetd.service.status import DaemonStatus, EngineStatus
-from tests.house import House, move_frames
+from tests.exported_lanes import ExportedLanes, move_frames
 from tests.integration.prometheus import check_metrics
 
 ANY_PORT = Address("127.0.0.1", 0)
@@ -218,13 +218,13 @@ def registry_of(collector: Collector) -> CollectorRegistry:
 
 @pytest.fixture
 def frozen(tmp_path: Path) -> Frozen:
-    house = House(StorageStatus())
+    lanes = ExportedLanes(StorageStatus())
     for name in ("gate", "yard"):
-        move_frames(house.add(name))
-    house.views[0].lane.status.detections['a "quoted" label\\ of\ntwo lines'] = 12_345_678
-    house.meters.frame_latency("gate", 0.0123)
-    house.meters.batch_size(3)
-    return Frozen(house.registry.collect())
+        move_frames(lanes.add(name))
+    lanes.views[0].lane.status.detections['a "quoted" label\\ of\ntwo lines'] = 12_345_678
+    lanes.meters.frame_latency("gate", 0.0123)
+    lanes.meters.batch_size(3)
+    return Frozen(lanes.registry.collect())
 
 
 def test_what_is_scraped_is_what_prometheus_reads(frozen: Frozen) -> None:

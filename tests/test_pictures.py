@@ -26,7 +26,7 @@ from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import PacketRecorder
 from tests import clips
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.fake_nvdec import FakeNvdec, installed
 from tests.sinks import sink_context
 

@@ -13,11 +13,11 @@ import pytest
 from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError
 from centernetd.flow import Frame, Result
-from tests import clips, web
-from tests.capturing import House, stream
+from tests import clips, http_servers
+from tests.capture_rig import Rig, stream
 from tests.fakes import PATIENCE, detections, wait_until
+from tests.http_servers import Answer, Request, answering, head, ranged
 from tests.playlists import LIVE, RATE, Sliding, segments
-from tests.raw_web import Answer, Request, answering, head, ranged
 
 WANTED = 85  # pictures, of which 75 come at once
 EARLY = 0.1  # seconds that a clock may be off
@@ -25,19 +25,19 @@ EARLY = 0.1  # seconds that a clock may be off
 
 def test_a_lossless_stream_keeps_the_pace_of_a_sliding_playlist(tmp_path: Path) -> None:
     seen: list[tuple[Frame, int]] = []
-    with web.serving(Sliding(segments(tmp_path, seconds=20))) as url:
-        house = House(f"{url}{LIVE}", policy="lossless", depth=8)
-        house.stage._opener = open_stream
-        reading = threading.Thread(target=house.run, daemon=True)
+    with http_servers.serving(Sliding(segments(tmp_path, seconds=20))) as url:
+        rig = Rig(f"{url}{LIVE}", policy="lossless", depth=8)
+        rig.stage._opener = open_stream
+        reading = threading.Thread(target=rig.run, daemon=True)
         reading.start()
 
         def enough() -> bool:
-            seen.extend(taken(house))
+            seen.extend(taken(rig))
             return len(seen) >= WANTED
 
         wait_until(enough)
-        house.stop.set()
-        house.lane.close()
+        rig.stop.set()
+        rig.lane.close()
         reading.join(PATIENCE)
         assert not reading.is_alive()
     assert {(b - a) % 25 for (_, a), (_, b) in pairwise(seen)} == {1}
@@ -46,10 +46,10 @@ def test_a_lossless_stream_keeps_the_pace_of_a_sliding_playlist(tmp_path: Path) 
     assert last.captured_at - first.captured_at > last.time - first.time - EARLY
 
 
-def taken(house: House) -> Iterator[tuple[Frame, int]]:
+def taken(rig: Rig) -> Iterator[tuple[Frame, int]]:
     """Infer on what waits; yields each frame, and the number in its picture."""
-    while (frame := house.lane.take()) is not None:
-        house.lane.deliver(Result(frame, detections()))
+    while (frame := rig.lane.take()) is not None:
+        rig.lane.deliver(Result(frame, detections()))
         yield frame, clips.number_of(frame.image.pixels())
 
 
@@ -186,18 +186,18 @@ def test_a_complete_playlist_is_read_once(parts: list[Path], never_ends: bool) -
     """Where `policy: live` is asked for its stream goes on, and shows nothing again."""
     pages = {f"/{part.name}": part.read_bytes() for part in parts}
     with answering(served({"/a.m3u8": listed(*parts), **pages})) as server:
-        house = House(f"{server.url}/a.m3u8", policy="live")
-        house.stage._stream = replace(house.stage._stream, never_ends=never_ends)
-        house.stage._opener = open_stream
-        reading = threading.Thread(target=house.run, daemon=True)
+        rig = Rig(f"{server.url}/a.m3u8", policy="live")
+        rig.stage._stream = replace(rig.stage._stream, never_ends=never_ends)
+        rig.stage._opener = open_stream
+        reading = threading.Thread(target=rig.run, daemon=True)
         reading.start()
         if never_ends:
-            wait_until(lambda: house.lane.status.reconnects["ended"] >= 3)
-            house.stop.set()
+            wait_until(lambda: rig.lane.status.reconnects["ended"] >= 3)
+            rig.stop.set()
         reading.join(PATIENCE)
         assert not reading.is_alive()
         assert server.paths.count(f"/{parts[-1].name}") == 1
-    assert house.lane.ledger.read().captured == len(EVERY)
+    assert rig.lane.ledger.read().captured == len(EVERY)
 
 
 def test_a_live_playlist_that_gets_its_end_is_asked_for_again(parts: list[Path]) -> None:
@@ -210,12 +210,12 @@ def test_a_live_playlist_that_gets_its_end_is_asked_for_again(parts: list[Path])
         return served(pages)(request)
 
     with answering(answer) as server:
-        house = House(f"{server.url}/a.m3u8", policy="live")
-        house.stage._opener = open_stream
-        reading = threading.Thread(target=house.run, daemon=True)
+        rig = Rig(f"{server.url}/a.m3u8", policy="live")
+        rig.stage._opener = open_stream
+        reading = threading.Thread(target=rig.run, daemon=True)
         reading.start()
-        wait_until(lambda: house.lane.ledger.read().captured > len(EVERY))
-        house.stop.set()
+        wait_until(lambda: rig.lane.ledger.read().captured > len(EVERY))
+        rig.stop.set()
         reading.join(PATIENCE)
         assert not reading.is_alive()
-    assert house.lane.status.reconnects["ended"] == 2
+    assert rig.lane.status.reconnects["ended"] == 2

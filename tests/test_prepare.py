@@ -13,7 +13,7 @@ from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, models, reference
 from tests.exports import Array, Pixels
-from tests.running import open_session, prepared_session, raw_outputs
+from tests.onnx_sessions import open_session, prepared_session, raw_outputs
 
 SIZE = (64, 96)
 GRID = (16, 24)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions
 from tests import exports, reference
-from tests.running import prepared_session, raw_outputs
+from tests.onnx_sessions import prepared_session, raw_outputs
 
 SIZE = (64, 96)
 BODY = exports.random_body(classes=2, seed=3)

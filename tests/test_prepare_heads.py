@@ -14,7 +14,7 @@ from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports, reference
 from tests.commandline import CommandLine
-from tests.running import open_session, prepared_session, raw_outputs
+from tests.onnx_sessions import open_session, prepared_session, raw_outputs
 
 SIZE = (64, 96)
 BODY = exports.random_body(classes=2, seed=3)

@@ -19,7 +19,7 @@ from centernetd.sink.file import OutputFile
 from centernetd.sink.recording import Accounts, PreRoll, Recording
 from centernetd.sink.stage import Outcome
 from tests import clips
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.sinks import NOON, coded, decode, sink_context
 
 STEP = 0.2  # seconds between frames; a key frame each second

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from centernetd.capture.timeline import Splice
 from tests import clips
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 
 MILLISECONDS = Fraction(1, 1000)
 HOUR = 3_600_000

@@ -11,7 +11,7 @@ import pytest
 from centernetd.capture import container
 from centernetd.errors import SourceError
 from tests import clips
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.test_video_source import pictures, source
 
 

@@ -17,7 +17,7 @@ from centernetd.capture.source import Picture
 from centernetd.capture.video import VideoSource
 from centernetd.errors import SourceError
 from tests import clips
-from tests.capturing import video_source
+from tests.capture_rig import video_source
 from tests.clips import BLUE, GREEN, RED, WHITE
 
 SIZE = (48, 64)

@@ -14,8 +14,8 @@ from centernetd.capture import web
 from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError
 from tests import clips
-from tests.capturing import stream
-from tests.raw_web import Request, answering, forever, head
+from tests.capture_rig import stream
+from tests.http_servers import Request, answering, forever, head
 
 MOST = 4 << 20
 SLACK = 12 << 20  # what fits into the buffers of sockets on its way

@@ -12,8 +12,8 @@ from centernetd.config import load
 from centernetd.errors import SourceError
 from centernetd.flow import StreamState
 from tests import clips
-from tests.capturing import House, stream
-from tests.raw_web import Request, answering, head, ranged
+from tests.capture_rig import Rig, stream
+from tests.http_servers import Request, answering, head, ranged
 
 FRAMES = 60
 WANTED = [number % 25 for number in range(FRAMES)]  # the pictures count up to there
@@ -107,15 +107,15 @@ def test_a_redirected_file_is_resumed(clip: bytes) -> None:
 
 def test_its_stream_ends_with_it(clip: bytes) -> None:
     with answering(lambda request: ranged(request, clip)) as server:
-        house = House(f"{server.url}/a.mp4", policy="lossless")
-        house.stage._opener = open_stream
-        reading = threading.Thread(target=house.run, daemon=True)
+        rig = Rig(f"{server.url}/a.mp4", policy="lossless")
+        rig.stage._opener = open_stream
+        reading = threading.Thread(target=rig.run, daemon=True)
         reading.start()
         reading.join(60)
         assert not reading.is_alive()
-    assert house.status is StreamState.ENDED
-    assert not house.lane.status.failed
-    assert len(house.take()) == FRAMES
+    assert rig.status is StreamState.ENDED
+    assert not rig.lane.status.failed
+    assert len(rig.take()) == FRAMES
 
 
 @pytest.mark.parametrize(

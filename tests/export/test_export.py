@@ -14,7 +14,7 @@ from centernetd.prepare.export.checkpoint import make
 from centernetd.prepare.prepare import PrepareOptions
 from tests.export.equality import difference
 from tests.export.networks import calibrated, frames, outputs
-from tests.running import open_session
+from tests.onnx_sessions import open_session
 
 SIZE = (128, 128)
 CASES = [(name, "ctdet") for name in ARCHITECTURES]

@@ -8,11 +8,11 @@ from typing import Protocol
 import pytest
 
 from tests import exports, models
-from tests.faults.house import Neighbour
+from tests.faults.evidence import Neighbour
 from tests.faults.promises import PROMISES
 from tests.faults.report import table
 from tests.faults.results import Notebook, save
-from tests.integration.conftest import SQUARES_SIZE
+from tests.integration.process import SQUARES_SIZE
 from tests.rtsp import RtspServer, Video, moving_square, serving
 
 Neighbours = Mapping[str, Neighbour]

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.faults.conftest import RATE, Measure, Neighbours
-from tests.faults.house import UNRECORDED, Watch, disordered, events, log, silences
+from tests.faults.evidence import UNRECORDED, Watch, disordered, events, log, silences
 from tests.integration import sentinel
-from tests.integration.process import Finished, started
-from tests.integration.telling import Stream, configure, stop
+from tests.integration.process import Finished, Stream, configure, started, stop
 from tests.rtsp import RtspServer, Video, serving
 
 MINUTE = 58.0  # seconds, and a little less for a clock that is looked at now and then

@@ -4,9 +4,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import disordered, events, missing, times
-from tests.integration.process import started
-from tests.integration.telling import configure, stop
+from tests.faults.evidence import disordered, events, missing, times
+from tests.integration.process import configure, started, stop
 from tests.rtsp import RtspServer
 from tests.tools import tool
 

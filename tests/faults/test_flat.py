@@ -4,10 +4,9 @@ import threading
 from pathlib import Path
 
 from tests.faults.conftest import Measure
-from tests.faults.house import UNRECORDED
+from tests.faults.evidence import UNRECORDED
 from tests.faults.usage import Usage, growth, observe
-from tests.integration.process import Daemon, free_port, started
-from tests.integration.telling import configure, stop
+from tests.integration.process import Daemon, configure, free_port, started, stop
 from tests.rtsp import Video, serving
 
 CLOSING = 8  # cameras that close the connection after every few pictures

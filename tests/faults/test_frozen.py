@@ -5,9 +5,8 @@ import time
 from pathlib import Path
 
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import UNRECORDED
-from tests.integration.process import started
-from tests.integration.telling import configure, stop
+from tests.faults.evidence import UNRECORDED
+from tests.integration.process import configure, started, stop
 from tests.rtsp import RtspServer
 
 MOVING = 2 * RATE  # pictures before it hangs

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from tests.faults.conftest import Measure
+from tests.faults.evidence import UNRECORDED, Watch, disordered, events, silences
 from tests.faults.gstreamer import CODECS, gstreamer, network
-from tests.faults.house import UNRECORDED, Watch, disordered, events, silences
 from tests.faults.test_return import until_decoded
-from tests.integration.process import free_port, started
-from tests.integration.telling import configure, stop
+from tests.integration.process import configure, free_port, started, stop
 
 STATES = ("reconnecting", "stuck")
 

@@ -9,11 +9,10 @@ import pytest
 
 from tests import clips
 from tests.faults.conftest import Measure, Neighbours
-from tests.faults.house import UNRECORDED
+from tests.faults.evidence import UNRECORDED
 from tests.faults.usage import most_memory, usage
-from tests.integration.process import started
-from tests.integration.telling import configure, stop
-from tests.raw_web import Request, answering, forever, head
+from tests.http_servers import Request, answering, forever, head
+from tests.integration.process import configure, started, stop
 from tests.rtsp import Video, serving
 from tests.test_web_bounds import ENDLESS, endless_playlist, grows_when_asked_again
 

@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import RATE, Measure, Neighbours
+from tests.faults.evidence import UNRECORDED
 from tests.faults.hanging import ServiceManager, file_system, name_server
-from tests.faults.house import UNRECORDED
 from tests.integration import test_systemd_unit as unit
-from tests.integration.process import PATIENCE, Daemon, run_command, started
-from tests.integration.telling import Stream, configure, stop
+from tests.integration.process import (
+    PATIENCE,
+    Daemon,
+    Stream,
+    configure,
+    run_command,
+    started,
+    stop,
+)
 from tests.rtsp import RtspServer, Video, serving
 
 RECORDED = RATE  # frames before anything hangs

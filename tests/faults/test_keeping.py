@@ -20,10 +20,9 @@ from tests.faults.disks import (
     wait_for_failures,
     wait_for_more,
 )
-from tests.faults.house import damaged
+from tests.faults.evidence import damaged
 from tests.faults.test_recordings import frames_in
-from tests.integration.process import Finished, started
-from tests.integration.telling import configure, stop
+from tests.integration.process import Finished, configure, started, stop
 from tests.rtsp import RtspServer
 from tests.sinks import tear
 from tests.tools import tool

@@ -12,9 +12,7 @@ import pytest
 from tests import clips, damages, exports, models
 from tests.damages import Damage
 from tests.faults.conftest import Measure
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import Finished, started
-from tests.integration.telling import configure
+from tests.integration.process import SQUARES_SIZE, Finished, configure, started
 
 LONGEST = 5.0  # seconds after the start that a preparation is left alone
 

@@ -18,9 +18,8 @@ import pytest
 from centernetd.sink.file import PART
 from tests import clips
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import damaged, times
-from tests.integration.process import STOP_PROMISE, started
-from tests.integration.telling import configure, stop
+from tests.faults.evidence import damaged, times
+from tests.integration.process import STOP_PROMISE, configure, started, stop
 from tests.rtsp import RtspServer, Video, serving
 
 ONE_FILE = {"path": "{stream}/whole.mp4", "segment": None, "before": "1s"}

@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from tests.faults.conftest import Measure
-from tests.integration.process import Daemon, free_port, started
-from tests.integration.telling import configure, stop
+from tests.integration.process import Daemon, configure, free_port, started, stop
 from tests.rtsp import Video, serving
 
 LONGEST_AWAY = 12.0  # seconds: by then the tries are as far apart as they come

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Measure
-from tests.faults.house import times
-from tests.integration.process import free_port, started
-from tests.integration.telling import configure
+from tests.faults.evidence import times
+from tests.integration.process import configure, free_port, started
 from tests.rtsp import RtspServer
 
 PATHS = ("play", "mute/20", "silent", "keyless", "close/10", "nowhere")

@@ -22,11 +22,10 @@ from tests.faults.disks import (
     wait_for_failures,
     wait_for_more,
 )
-from tests.faults.house import Neighbour, events
+from tests.faults.evidence import Neighbour, events
 from tests.faults.test_recordings import frames_in
 from tests.footage import moving_square
-from tests.integration.process import started
-from tests.integration.telling import configure, stop
+from tests.integration.process import configure, started, stop
 from tests.rtsp import RtspServer, Video, serving
 from tests.tools import tool
 

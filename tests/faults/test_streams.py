@@ -9,11 +9,10 @@ import pytest
 
 from tests import clips
 from tests.faults.conftest import RATE, Measure
+from tests.faults.evidence import UNRECORDED, Watch, disordered, events, times
 from tests.faults.gstreamer import gstreamer
-from tests.faults.house import UNRECORDED, Watch, disordered, events, times
 from tests.faults.test_return import until_decoded
-from tests.integration.process import free_port, run, started
-from tests.integration.telling import Stream, configure, stop
+from tests.integration.process import Stream, configure, free_port, run, started, stop
 from tests.rtsp import Video, moving_square, serving
 
 UNUSUAL = ("sliced", "refreshed")

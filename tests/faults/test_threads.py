@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import RATE, Measure
-from tests.faults.house import damaged
-from tests.integration.process import Daemon, Finished, started
-from tests.integration.telling import configure
+from tests.faults.evidence import damaged
+from tests.integration.process import Daemon, Finished, configure, started
 from tests.rtsp import RtspServer
 
 MODULE = "tests.faults.no_threads"

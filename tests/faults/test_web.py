@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests import playlists, web
+from tests import http_servers, playlists
 from tests.faults.conftest import Measure
 from tests.faults.test_return import until_decoded
-from tests.integration.process import Daemon, free_port, nobody, started
-from tests.integration.telling import configure, stop
+from tests.integration.process import Daemon, configure, free_port, nobody, started, stop
 from tests.integration.test_rtsp import an_http_camera
 
 
-def mjpeg(_: Path) -> tuple[str, web.Pages]:
+def mjpeg(_: Path) -> tuple[str, http_servers.Pages]:
     return "/video", {"/video": an_http_camera}
 
 
-def hls(folder: Path) -> tuple[str, web.Pages]:
+def hls(folder: Path) -> tuple[str, http_servers.Pages]:
     return playlists.LIVE, playlists.Sliding(playlists.segments(folder, seconds=120))
 
 
@@ -29,7 +28,7 @@ def hls(folder: Path) -> tuple[str, web.Pages]:
 def test_a_web_server_that_goes_away(
     tmp_path: Path,
     squares: Path,
-    kind: Callable[[Path], tuple[str, web.Pages]],
+    kind: Callable[[Path], tuple[str, http_servers.Pages]],
     rounds: int,
     measure: Measure,
 ) -> None:
@@ -39,7 +38,7 @@ def test_a_web_server_that_goes_away(
     with started(configure(tmp_path, squares, {"cam": {"source": url}})) as daemon:
         daemon.wait_for_log("next try in")
         for _ in range(min(rounds, 3) + 1):
-            with web.serving(pages, port):
+            with http_servers.serving(pages, port):
                 measure("return", until_decoded(daemon, "cam"))
             daemon.wait_for_status("cam", lambda status: status["state"] == "reconnecting")
         stop(daemon)

@@ -20,7 +20,7 @@ from centernetd.sink.recorder import Recorder
 from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
 from centernetd.sink.storage import Storage
 from tests.faults.conftest import Measure
-from tests.faults.house import damaged
+from tests.faults.evidence import damaged
 from tests.sinks import NOON, decode, detections, open_lane, picture, result, send, sink_context
 
 FRAMES = 45

@@ -14,7 +14,7 @@ from centernetd.capture import decoding
 from centernetd.capture.open import open_stream
 from centernetd.errors import SourceError
 from tests import clips
-from tests.capturing import stream
+from tests.capture_rig import stream
 from tests.gpu.probe import entries, on_gpu
 
 pytestmark = on_gpu

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests import exports, models
-from tests.integration.process import Finished, run, write_config
+from tests.integration.process import SQUARES_SIZE, Finished, run, write_config
 
 DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo.mp4"
-SQUARES_SIZE = (128, 128)
 
 
 @pytest.fixture(scope="session")

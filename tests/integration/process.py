@@ -23,6 +23,15 @@ STOP_PROMISE = 5.0  # seconds from SIGTERM to the end
 PATIENCE = 40.0  # seconds until a test gives up waiting
 LONGEST_RUN = 100.0  # seconds that a whole run may take on a busy machine
 
+SQUARES_SIZE = (128, 128)  # the input of the network that marks coloured squares
+
+_OUTPUTS = {
+    "record": {"path": "{stream}.mp4", "segment": None},
+    "events": {"when": "always", "path": "{stream}.jsonl"},
+}
+
+Stream = Mapping[str, Any]
+
 _RECEIPT = re.compile(
     r"(\S+): (\d+) captured = (\d+) (?:written|inferred) \+ (\d+) dropped"
     r"(?: \+ (\d+) not asked for)?"
@@ -239,6 +248,18 @@ def write_config(
     return path
 
 
+def configure(folder: Path, squares: Path, streams: Mapping[str, Stream], **sections: Any) -> Path:
+    """Write the configuration of a daemon that records every frame and writes an event for it."""
+    return write_config(
+        folder,
+        {name: {**_OUTPUTS, **stream} for name, stream in streams.items()},
+        model=squares,
+        size=SQUARES_SIZE,
+        port=free_port(),
+        **sections,
+    )
+
+
 def environment(config: Path) -> dict[str, str]:
     """Return what a command needs around it that is about the configuration ``config``."""
     return {
@@ -300,3 +321,12 @@ def run(config: Path) -> Finished:
     """Run the command to its end."""
     with started(config) as daemon:
         return daemon.finish()
+
+
+def stop(daemon: Daemon, within: float = LONGEST_RUN) -> Finished:
+    """Stop a daemon within this many seconds; its code must be 0 and its counts must add up."""
+    daemon.send(signal.SIGTERM)
+    finished = daemon.finish(within)
+    assert finished.code == 0, finished.stderr
+    assert all(receipt.balanced for receipt in finished.receipts.values())
+    return finished

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import PATIENCE, free_port, started, write_config
+from tests.integration.process import PATIENCE, SQUARES_SIZE, free_port, started, write_config
 from tests.integration.prometheus import Prometheus, scraping
 from tests.rtsp import RtspServer, moving_square, serving
 from tests.tools import tool

@@ -13,8 +13,8 @@ from centernetd.bench.streams import Workload, bench_streams
 from centernetd.errors import ConfigError
 from tests.conftest import CACHE
 from tests.fakes import wait_until
-from tests.integration.conftest import DEMO, SQUARES_SIZE
-from tests.integration.process import write_config
+from tests.integration.conftest import DEMO
+from tests.integration.process import SQUARES_SIZE, write_config
 
 FPS, SECONDS = 10, 3
 

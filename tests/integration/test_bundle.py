@@ -8,8 +8,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import LONGEST_RUN, free_port, started, write_config
+from tests.integration.process import LONGEST_RUN, SQUARES_SIZE, free_port, started, write_config
 from tests.rtsp import moving_square, serving
 
 SENTINEL = "hunter2"

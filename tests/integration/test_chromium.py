@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from tests import clips, models
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import PATIENCE, run, write_config
+from tests.integration.process import PATIENCE, SQUARES_SIZE, run, write_config
 from tests.tools import tool
 
 SIZE = (240, 320)

@@ -7,8 +7,7 @@ from pathlib import Path
 import av
 
 from tests import clips
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import free_port, started, write_config
+from tests.integration.process import SQUARES_SIZE, free_port, started, write_config
 from tests.rtsp import moving_square, serving
 from tests.sinks import decode, times
 

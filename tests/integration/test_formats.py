@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import clips, models
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import Finished, Receipt, run, write_config
+from tests.integration.process import SQUARES_SIZE, Finished, Receipt, run, write_config
 
 FRAMES = 20
 VARIABLE = [0, 1, 2, 10, 11, 30, 31, 32, 33, 90, 91, 92, 100, 101, 150, 151, 152, 153, 154, 180]

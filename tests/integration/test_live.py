@@ -25,8 +25,7 @@ from centernetd.service.metrics import PrometheusMeters
 from tests import clips
 from tests.conftest import CACHE
 from tests.fake_nvdec import FakeNvdec, installed
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import write_config
+from tests.integration.process import SQUARES_SIZE, write_config
 
 RATE, FRAMES = 25, 75
 BATCH = 0.2  # seconds of the slow engine, which runs two batches of one frame at once

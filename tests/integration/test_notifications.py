@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import clips
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import PATIENCE, started, write_config
+from tests.integration.process import PATIENCE, SQUARES_SIZE, started, write_config
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from centernetd.sink.stage import Outcome, SinkStage
 from tests import clips
 from tests.conftest import CACHE
 from tests.integration import sentinel
-from tests.integration.conftest import SQUARES_SIZE
 from tests.integration.process import (
+    SQUARES_SIZE,
     Daemon,
     free_port,
     nobody,

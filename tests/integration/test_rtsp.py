@@ -9,10 +9,18 @@ from typing import Any
 import cv2
 import pytest
 
-from tests import models, web
+from tests import http_servers, models
 from tests.integration.conftest import DEMO
-from tests.integration.process import STOP_PROMISE, Finished, Receipt, free_port, started
-from tests.integration.telling import Stream, configure, stop
+from tests.integration.process import (
+    STOP_PROMISE,
+    Finished,
+    Receipt,
+    Stream,
+    configure,
+    free_port,
+    started,
+    stop,
+)
 from tests.rtsp import Video, moving_square, serving
 
 
@@ -136,7 +144,7 @@ def an_http_camera() -> Iterator[bytes]:
 
 def test_an_http_camera_takes_the_time_of_arrival(tmp_path: Path, squares: Path) -> None:
     with (
-        web.serving({"/video": an_http_camera}) as url,
+        http_servers.serving({"/video": an_http_camera}) as url,
         started(configure(tmp_path, squares, {"cam": {"source": f"{url}/video"}})) as daemon,
     ):
         daemon.wait_for_frames("cam", 15)

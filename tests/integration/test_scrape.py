@@ -9,8 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import clips, models
-from tests.integration.conftest import DEMO, SQUARES_SIZE
+from tests.integration.conftest import DEMO
 from tests.integration.process import (
+    SQUARES_SIZE,
     STOP_PROMISE,
     Daemon,
     Finished,

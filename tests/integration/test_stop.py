@@ -11,8 +11,9 @@ import av
 import pytest
 
 from tests import exports, models
-from tests.integration.conftest import DEMO, SQUARES_SIZE
+from tests.integration.conftest import DEMO
 from tests.integration.process import (
+    SQUARES_SIZE,
     STOP_PROMISE,
     Daemon,
     Finished,

@@ -16,8 +16,7 @@ from centernetd.sink.stage import Outcome
 from tests import clips
 from tests.conftest import CACHE
 from tests.fakes import PATIENCE
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import write_config
+from tests.integration.process import SQUARES_SIZE, write_config
 
 FRAMES = 100  # four seconds of a live stream
 

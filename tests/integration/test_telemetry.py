@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import clips
-from tests.integration.conftest import SQUARES_SIZE
-from tests.integration.process import run, write_config
+from tests.integration.process import SQUARES_SIZE, run, write_config
 
 
 def test_onnxruntime_prepares_no_report(

@@ -24,7 +24,7 @@ from centernetd.service.status import DaemonStatus, EngineStatus
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
-class House:
+class ExportedLanes:
     """Lanes without stages, and the registry that exports them."""
 
     def __init__(self, storage: StorageStatus) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.house import missing
+from tests.faults.evidence import missing
 
 RATE = 10
 ALL = [n / RATE for n in range(100)]

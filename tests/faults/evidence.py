@@ -13,8 +13,7 @@ from pathlib import Path
 
 import av
 
-from tests.integration.process import Daemon, Finished
-from tests.integration.telling import Stream
+from tests.integration.process import Daemon, Finished, Stream
 from tests.rtsp import RtspServer
 
 UNRECORDED = {"record": {"when": "never"}}

@@ -25,7 +25,7 @@ from tests.models import draw, squares
 MAX_BATCH = 5  # no power of two, so that the last bucket is a smaller step
 FULL, RTX = FLAVOURS[2], FLAVOURS[3]
 
-every_flavour = pytest.mark.parametrize("house", FLAVOURS, indirect=True)
+every_flavour = pytest.mark.parametrize("box", FLAVOURS, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def squares_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class House:
+class GpuBox:
     """A box with a GPU and one flavour of TensorRT, and a plan for it."""
 
     cuda: FakeCuda
@@ -53,19 +53,19 @@ class House:
         return open_tensorrt(plan, self.binding, self.index, MAX_BATCH)
 
 
-def make_house(model: Path, folder: Path, flavour: str, stack: ExitStack) -> House:
+def make_box(model: Path, folder: Path, flavour: str, stack: ExitStack) -> GpuBox:
     cuda = stack.enter_context(fake_cuda.installed(FakeCuda(devices=2)))
     hardware = SimulatedHardware(cuda)
     plan = folder / "squares.plan"
     plan.write_bytes(plan_of(model, flavour, MAX_BATCH))
-    return House(cuda, hardware, plan, flavour, fake_tensorrt.bind(flavour, hardware))
+    return GpuBox(cuda, hardware, plan, flavour, fake_tensorrt.bind(flavour, hardware))
 
 
 @pytest.fixture(params=[RTX])
-def house(squares_model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
+def box(squares_model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GpuBox]:
     """A box, everything on which must have been given back in the end."""
     with ExitStack() as stack:
-        made = make_house(squares_model, tmp_path, request.param, stack)
+        made = make_box(squares_model, tmp_path, request.param, stack)
         yield made
         assert made.cuda.lost or not any(made.cuda.live().values())
         assert made.cuda.lost or not +live
@@ -103,8 +103,8 @@ def in_thread(do: Callable[[], object]) -> tuple[threading.Thread, list[object]]
     return thread, outcome
 
 
-def run_once(house: House) -> None:
-    with closing(house.open()) as engine:
+def run_once(box: GpuBox) -> None:
+    with closing(box.open()) as engine:
         (slot,) = engine.make_slots(1)
         slot.enqueue(1)
         slot.wait()

@@ -57,7 +57,7 @@ class Openings:
         return step
 
 
-class House:
+class Rig:
     """A capture stage, its lane and its stop."""
 
     def __init__(
@@ -102,7 +102,7 @@ class House:
             self.lane.deliver(Result(frame, detections()))
         return taken
 
-    def run(self) -> "House":
+    def run(self) -> "Rig":
         """Run to the end, which must come without waiting."""
         self.stage.run()
         assert self.lane.closed
