@@ -12,6 +12,7 @@ from centernetd.flow import (
     EVERYTHING,
     Backpressure,
     Budget,
+    Incident,
     Lane,
     Meters,
     StageName,
@@ -83,7 +84,7 @@ class Stream:
         ]
         self._vacant = True  # no thread reads the source
         self._next: Worker | None = None  # prepared, to become the capture
-        self._short_of_threads = False
+        self._shortage = Incident()  # of threads
 
     @property
     def threads(self) -> list[Worker]:
@@ -160,12 +161,12 @@ class Stream:
         try:
             capture.start()
         except StartupError as error:
-            if not self._short_of_threads:
+            if self._shortage.occurred():
                 log.error("it waits: %s", error, extra={"stream": self.name})  # noqa: TRY400
-            self._short_of_threads = True
             return False
         self.captures.append(capture)
-        self._next, self._short_of_threads = None, False
+        self._next = None
+        self._shortage.resolved()
         return True
 
     def _look_at_sinks(self) -> None:

@@ -160,7 +160,7 @@ def test_a_broken_log_call_shows_no_arguments(capsys: pytest.CaptureFixture[str]
     handler.handle(record("%d frames", "hunter2"))
     shown = capsys.readouterr().err
     assert "hunter2" not in shown
-    assert re.search(r"the log call at .*test_logging\.py:\d+ failed", shown)
+    assert re.search(r"the log call at .*test_logs\.py:\d+ failed", shown)
 
 
 def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
