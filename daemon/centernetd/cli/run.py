@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,76 +60,89 @@ def run(
             "--output",
             "-o",
             metavar="PATH",
-            help="A folder; or of one SOURCE the recording, .mp4 or .mkv.",
+            help="A folder, or with one SOURCE the recording: .mp4 or .mkv.",
         ),
     ] = None,
     model: Model = None,
     confidence: Confidence = None,
     labels: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of SOURCE, only these labels.")
+        str | None, typer.Option(metavar="A,B", help="With SOURCE: only these labels.")
     ] = None,
-    draw: Annotated[Draw | None, typer.Option(help="What is drawn into its recording.")] = None,
+    draw: Annotated[
+        Draw | None, typer.Option(help="With SOURCE: what to draw into the recording.")
+    ] = None,
     events: Annotated[
         bool,
         typer.Option(
-            "--events", help="Also write STREAM.jsonl: a line for each frame with detections."
+            "--events",
+            help="With SOURCE: also write STREAM.jsonl, a line for each frame with detections.",
         ),
     ] = False,
 ) -> None:
     """Run the daemon, or try sources without any configuration.
 
-    It ends by itself when all sources are files and done.
+    It exits by itself once all sources are files that have been processed.
     """
-    asked = _asked(confidence, labels, draw, events)
-    if not sources and (output or model or any(asked.values())):
-        raise typer.BadParameter(
-            "these options go with a SOURCE; a configuration has keys for them"
-        )
-    if draw and output is None:
-        raise typer.BadParameter("--draw goes with -o: nothing is recorded without it")
-    if sources and config is not None:
-        raise typer.BadParameter("give either a SOURCE or a configuration file, not both")
-    if sources:
-        settings = from_sources(find_sources(sources), output, model or DEFAULT_MODEL, asked)
-    else:
-        settings = read_config(config)
+    chosen = _stream_settings(confidence, labels, draw, events)
+    settings = _settings(sources, config, output, model, chosen)
     level = "debug" if context.obj.debug else settings.logging.level
     handler = logs.configure(level, settings.logging.format, settings.secrets())
-    _tell_notices(settings)
-
-    def reread() -> Config:
-        again = read_config(config)
-        _tell_notices(again)
-        return again
-
-    supervisor = Supervisor(settings, reread=None if sources else reread)
+    _log_notices(settings)
+    supervisor = Supervisor(settings, reread=None if sources else partial(_reread, config))
     with on_signals(supervisor.stop, None if sources else supervisor.reload):
-        code = _run(supervisor, settings, handler, context.obj, alone=bool(sources))
+        code = _run(supervisor, settings, handler, context.obj, ad_hoc=bool(sources))
     if output is not None and output.suffix == ".mkv":
         _convert(supervisor.lanes)
-    _tell(supervisor.lanes)
+    _print_results(supervisor.lanes)
     if supervisor.left_behind:
         leave(code)
     raise typer.Exit(code)
 
 
-def _asked(
+def _stream_settings(
     confidence: float | None, labels: str | None, draw: Draw | None, events: bool
 ) -> dict[str, dict[str, Any]]:
     """Return the settings made by options, as sections of a stream's configuration."""
-    asked: dict[str, dict[str, Any]] = {"detect": {}, "record": {}, "events": {}}
+    chosen: dict[str, dict[str, Any]] = {"detect": {}, "record": {}, "events": {}}
     if confidence is not None:
-        asked["detect"]["confidence"] = confidence
+        chosen["detect"]["confidence"] = confidence
     if labels:
-        asked["detect"]["labels"] = tuple(label.strip() for label in labels.split(","))
+        chosen["detect"]["labels"] = tuple(label.strip() for label in labels.split(","))
     if draw is not None:
-        asked["record"]["draw"] = draw.value
+        chosen["record"]["draw"] = draw.value
     if events:
-        asked["events"]["when"] = "detections"
-    return asked
+        chosen["events"]["when"] = "detections"
+    return chosen
 
 
-def _tell_notices(settings: Config) -> None:
+def _settings(
+    sources: list[str] | None,
+    config: Path | None,
+    output: Path | None,
+    model: str | None,
+    chosen: dict[str, dict[str, Any]],
+) -> Config:
+    """Return the configuration of the sources, or of the file if there are none."""
+    if not sources and (output or model or any(chosen.values())):
+        raise typer.BadParameter(
+            "these options need a SOURCE; in a configuration file, use its keys instead"
+        )
+    if chosen["record"] and output is None:
+        raise typer.BadParameter("--draw needs -o: nothing is recorded without it")
+    if sources and config is not None:
+        raise typer.BadParameter("give either a SOURCE or a configuration file, not both")
+    if sources:
+        return from_sources(find_sources(sources), output, model or DEFAULT_MODEL, chosen)
+    return read_config(config)
+
+
+def _reread(config: Path | None) -> Config:
+    settings = read_config(config)
+    _log_notices(settings)
+    return settings
+
+
+def _log_notices(settings: Config) -> None:
     for notice in settings.notices():
         log.warning(notice)
 
@@ -139,10 +153,10 @@ def _run(
     handler: LogHandler,
     invocation: Invocation,
     *,
-    alone: bool,
+    ad_hoc: bool,
 ) -> int:
     """Run to the end and return the exit code; on failure, print what was captured."""
-    waited_for = alone and sys.stderr.isatty()
+    has_user = ad_hoc and sys.stderr.isatty()
     only_files = all(stream.from_file for stream in settings.streams.values())
     console = Console(stderr=True, force_terminal=None if only_files else False)
     try:
@@ -151,14 +165,14 @@ def _run(
             def on_tick() -> None:
                 progress.update()
                 handler.flush_repeats()
-                if waited_for:
+                if has_user:
                     _refuse_wrong_source(supervisor.lanes)
 
             return supervisor.run(on_tick)
     except Exception:
         invocation.engine_failed = supervisor.engine_failed or bool(supervisor.left_behind)
         with suppress(StartupError):  # the original error matters more than failing to print
-            _tell(lane for lane in supervisor.lanes if lane.ledger.read().captured)
+            _print_results(lane for lane in supervisor.lanes if lane.ledger.read().captured)
         raise
 
 
@@ -177,7 +191,7 @@ def _refuse_wrong_source(lanes: Sequence[Lane]) -> None:
             raise SourceError(f"{lane.name}: {lane.status.last_error}", reason)
 
 
-def _tell(lanes: Iterable[Lane]) -> None:
+def _print_results(lanes: Iterable[Lane]) -> None:
     """Print each stream's recording or detections, then each stream's receipt."""
     lanes = list(lanes)
     for lane in lanes:
