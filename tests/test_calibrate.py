@@ -17,7 +17,7 @@ def test_the_same_is_found_again() -> None:
     frame = found((0, 0, 9, 9, 0.9, 0), (5, 5, 20, 20, 0.5, 1))
     same = agreement([(frame, frame), (found(), found())])
     assert (same.expected, same.matched, same.extra, same.most_drift) == (2, 2, 0, 0)
-    assert str(same).startswith("2 of 2 detections (100.0%) found again with IoU >= 0.5, 0 besides")
+    assert str(same).startswith("2 of 2 detections (100.0%) found again with IoU >= 0.5, 0 extra")
 
 
 def test_what_is_lost_moved_renamed_or_new() -> None:
@@ -37,5 +37,5 @@ def test_one_box_is_not_found_twice() -> None:
 def test_nothing_at_all() -> None:
     compared = agreement([(found(), found((0, 0, 5, 5, 0.5, 0)))])
     assert str(compared).startswith(
-        "nothing could be compared, for float32 finds nothing there and "
+        "nothing could be compared: float32 detects nothing in the video, and "
     )

@@ -26,8 +26,8 @@ def test_a_camera_and_what_is_asked_of_it(text: str, expected: CameraAddress) ->
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("v4l2:front", "is no camera: write v4l2:0"),
-        ("v4l2:/etc/passwd", "is no camera"),
+        ("v4l2:front", "is not a camera: write v4l2:0"),
+        ("v4l2:/etc/passwd", "is not a camera"),
         ("v4l2:0?size=big", "size=1280x720"),
         ("v4l2:0?size=0x480", "size=1280x720"),
         ("v4l2:0?format=h264", "there are mjpeg, yuyv, uyvy, nv12"),

@@ -290,7 +290,7 @@ def test_pictures_without_times_are_timed_by_arrival(
 def test_a_source_that_gives_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(configuration(tmp_path, "centerface", cam={"source": "v4l2:0"}))
     for script, problem in (
-        ([], "holds no picture that can be decoded"),
+        ([], "contains no picture that can be decoded"),
         ([SourceError("nothing came for 10 s", "stalled")], "nothing came for 10 s"),
     ):
         source = FakeSource(script)

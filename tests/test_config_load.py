@@ -268,10 +268,10 @@ def test_what_is_set_besides_holds_for_each_source() -> None:
 @pytest.mark.parametrize(
     ("source", "output", "sentence"),
     [
-        ("ftp://u:hunter2@h", "a.mp4", "source ftp://***@h: has a scheme that isn't read here"),
+        ("ftp://u:hunter2@h", "a.mp4", "source ftp://***@h: has a scheme that is not supported"),
         ("rtsp://u:${UNSET_PW}@h", "a.mp4", "${UNSET_PW} is neither in the environment"),
         ("x", "a.avi", "output a.avi: must end in .mp4 or .mkv, or be a folder"),
-        ("x", "{a}.mp4", "output {a}.mp4: only {stream} may stand in braces"),
+        ("x", "{a}.mp4", "output {a}.mp4: only {stream} is allowed in braces"),
         ("x", "\udcff.mp4", "output \udcff.mp4: "),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_doubled_dollar_sign_stands_for_the_characters() -> None:
 
 @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${../passwd}", "${/etc/passwd}"])
 def test_refuses_what_is_no_name(text: str, credentials: Path) -> None:
-    with pytest.raises(ValueError, match="must go on as in"):
+    with pytest.raises(ValueError, match="must continue as in"):
         expand(text)
 
 

@@ -86,8 +86,8 @@ def test_what_cannot_be_read_is_named_and_passed_over(
     good = write(tmp_path / "good.jpg")
     bad = {
         "empty.jpg": (b"", "the file is empty"),
-        "text.png": (b"hello", "is no image that can be decoded"),
-        "cut.jpg": (good.read_bytes()[:100], "is no image that can be decoded"),
+        "text.png": (b"hello", "is not an image that can be decoded"),
+        "cut.jpg": (good.read_bytes()[:100], "is not an image that can be decoded"),
     }
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)
@@ -231,7 +231,7 @@ def test_names_mean_files_folders_and_patterns(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_and_a_device_are_no_images(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds no image"):
+    with pytest.raises(SourceError, match="contains no image"):
         read_image(tmp_path)
     with pytest.raises(SourceError, match="can't be read: it is not a regular file"):
         read_image(Path("/dev/zero"))

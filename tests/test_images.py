@@ -77,7 +77,7 @@ def test_an_image_in_a_folder_that_can_not_be_decoded_is_told(suffix: str, tmp_p
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"of a kind that this OpenCV doesn't know")
     assert find_images([str(tmp_path)]) == [path]
-    with pytest.raises(SourceError, match="is no image that can be decoded"):
+    with pytest.raises(SourceError, match="is not an image that can be decoded"):
         read_image(path)
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_was_cut_off_is_told(
     content = encoded(suffix, NOISE)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(SourceError, match="is no image that can be decoded"):
+    with pytest.raises(SourceError, match="is not an image that can be decoded"):
         read_image(path)
     assert "[ERROR" not in capfd.readouterr().err, "OpenCV speaks"
 
@@ -100,7 +100,9 @@ def test_more_pixels_a_side_than_can_be_fitted_in_are_told(
 ) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(".png", np.zeros((*size, 3), np.uint8)))
-    with pytest.raises(SourceError, match=f"has {size[1]}x{size[0]} pixels: at most 32766 a side"):
+    with pytest.raises(
+        SourceError, match=f"has {size[1]}x{size[0]} pixels: at most 32766 per side"
+    ):
         read_image(path)
 
 

@@ -156,8 +156,8 @@ def test_the_way_from_an_export_to_a_run(cli: CommandLine, tmp_path: Path) -> No
     ("arguments", "code", "told"),
     [
         ("--precision int8", 78, "net.onnx: int8 is calibrated on frames"),
-        ("--calibrate gate.mp4", 2, "--calibrate is for --precision int8"),
-        ("--precision float16 --calibrate x.mp4", 2, "--calibrate is for --precision int8"),
+        ("--calibrate gate.mp4", 2, "--calibrate needs --precision int8"),
+        ("--precision float16 --calibrate x.mp4", 2, "--calibrate needs --precision int8"),
         ("--precision int8 --calibrate no.mp4", 1, "--calibrate no.mp4: can't be opened"),
         ("--precision int8 --calibrate ftp://a:b@c/d", 1, "--calibrate ftp://***@c/d: "),
         ("--precision int8 --calibrate one.mp4", 1, "one.mp4: one picture is not enough"),
@@ -191,7 +191,7 @@ def test_a_video_that_breaks_off(cli: CommandLine, share: float, code: int, tmp_
     assert outcome.code == code, outcome.err
     said = outcome.err if code else outcome.out
     assert "the file was cut off" in said
-    assert ("the video was read up to where it breaks off: " in said) == (code == 0)
+    assert ("the video could only be read in part: " in said) == (code == 0)
 
 
 def test_a_plan_is_built_of_an_export_in_int8(

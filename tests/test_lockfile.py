@@ -136,7 +136,7 @@ def test_a_holder_that_ends_is_not_said_to_have_been_missing(tmp_path: Path) -> 
     holder.publish(ReloadStatus.of_this_process(follows=True).to_text())
     before = signal.signal(signal.SIGHUP, lambda *_: holder.close())
     try:
-        with pytest.raises(StartupError, match="ended before its answer was read"):
+        with pytest.raises(StartupError, match="exited before its answer was read"):
             reload(tmp_path)
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -108,7 +108,7 @@ READERS = [configuration, camera, labels.read, files.load, external_weights, rea
 def test_whoever_reads_it_says_so(read: Callable[[Path], object], made: tuple[Path, str]) -> None:
     path, reason = made
     if read is read_image and path.is_dir():
-        reason = "holds no image"
+        reason = "contains no image"
     if read is external_weights and reason == NO_FILES[memory]:
         reason = "it is a symbolic link"  # which onnx refuses, before it reads
     with pytest.raises(CenternetdError, match=f"(?i){reason}"):

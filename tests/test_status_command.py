@@ -95,7 +95,9 @@ def test_another_server(cli: CommandLine, body: str) -> None:
     finally:
         server.close()
     assert outcome.code == 1
-    assert outcome.err == ("centernetd: what answers is not centernetd, or another version of it\n")
+    assert outcome.err == (
+        "centernetd: the server there is not centernetd, or another version of it\n"
+    )
 
 
 def test_nobody_there(cli: CommandLine) -> None:
@@ -115,7 +117,7 @@ def test_what_speaks_something_else() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         greeter = threading.Thread(target=greet)
         greeter.start()
-        with pytest.raises(StartupError, match="no HTTP server"):
+        with pytest.raises(StartupError, match="does not speak HTTP"):
             find_daemon(None, f"127.0.0.1:{listener.getsockname()[1]}").page("/status")
         greeter.join()
 
@@ -159,7 +161,7 @@ def test_without_any_word_of_where(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("url", ["https://box:1", "http://", "http://box:x", "file:///etc/passwd"])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(StartupError, match="is no address of a daemon"):
+    with pytest.raises(StartupError, match="is not the address of a daemon"):
         find_daemon(None, url)
 
 

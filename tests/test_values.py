@@ -34,11 +34,11 @@ def test_a_size_becomes_bytes(text: str, count: int) -> None:
     ("text", "reason"),
     [
         ("500", "'500' needs a unit, as in 500ms, 10s, 5min, 14d"),
-        ("5m", "'m' is no known unit; write one of ms, s, min, h, d"),
-        ("10GB", "'GB' is no known unit"),
-        ("-1s", "'-1s' is no such quantity"),
-        ("1e3s", "no such quantity"),
-        ("", "no such quantity"),
+        ("5m", "'m' is not a known unit; write one of ms, s, min, h, d"),
+        ("10GB", "'GB' is not a known unit"),
+        ("-1s", "'-1s' is not a valid quantity"),
+        ("1e3s", "not a valid quantity"),
+        ("", "not a valid quantity"),
         ("99999d", "is more than 3650d"),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_checkpoint_becomes_a_prepared_model(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--arch", "res_19"), 2, "--arch res_19: there are res_18, res_34"),
+        (("--arch", "res_19"), 2, "--arch res_19: must be one of res_18, res_34"),
         (("--arch", "res_34"), 78, "model_best.pth: it doesn't fit res_34: "),
         (("--arch", "res_18", "--input-size", "100x96"), 78, "both must be divisible by 32"),
         (("--arch", "res_18", "--input-size", "90016x96"), 78, "90016x96 is too large"),

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         code = error.exit_code if isinstance(error, CenternetdError) else 1
         with suppress(OSError):
-            _tell(error, debug=invocation.debug)
+            _print_error(error, debug=invocation.debug)
     if invocation.engine_failed or code == _INTERRUPTED:
         leave(code)  # don't wait for threads that hang, in a library or on a camera
     discard_unwritten()
@@ -66,7 +66,7 @@ def _run(arguments: Sequence[str] | None, invocation: Invocation) -> int:
     return 0
 
 
-def _tell(error: Exception, *, debug: bool) -> None:
+def _print_error(error: Exception, *, debug: bool) -> None:
     hide = logs.redactor()
     if debug:
         print(hide("".join(traceback.format_exception(error))), end="", file=sys.stderr)
@@ -99,7 +99,7 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Note the options of every command."""
+    """Apply the options that are common to all commands."""
     try:
         Path.cwd()
     except OSError as error:

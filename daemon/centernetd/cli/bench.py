@@ -17,26 +17,28 @@ from centernetd.service import logs
 _COLUMNS = ("streams", "frames/s", "lost", "p50", "p99", "halves", "CPU", "MB", "fullest")
 _NOTE = (
     "Latencies in ms, from decoding to detections: their median, their 99th percentile, and that "
-    "of each half of the run. CPU in ms a frame. Lost frames were dropped; fullest is the part "
+    "of each half of the run. CPU in ms per frame. Lost frames were dropped; fullest is the part "
     "with the least time left."
 )
 
 
 def bench(
     config: ConfigFile = None,
-    rounds: Annotated[int, typer.Option(help="Measure so often; each is shown.", min=1)] = 1,
+    rounds: Annotated[int, typer.Option(help="Number of measurements; each is shown.", min=1)] = 1,
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Measure the engine on the GPU alone.")
     ] = False,
     streams: Annotated[
         str | None,
-        typer.Option(metavar="N,N...", help="Measure so many live streams at once, one by one."),
+        typer.Option(
+            metavar="N,N...", help="Instead, run N live streams at a time, once per number."
+        ),
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="HxW", help="The pictures of those streams.")
+        str, typer.Option(metavar="HxW", help="The size of their pictures.")
     ] = "360x640",
-    fps: Annotated[int, typer.Option(help="Their frames a second.", min=1, max=240)] = 10,
-    seconds: Annotated[int, typer.Option(help="How long they run.", min=10, max=3600)] = 30,
+    fps: Annotated[int, typer.Option(help="Their frames per second.", min=1, max=240)] = 10,
+    seconds: Annotated[int, typer.Option(help="How long each run takes.", min=10, max=3600)] = 30,
 ) -> None:
     """Measure the stages, a serial loop of them and the pipeline, on the first file stream."""
     settings = read_config(config)

@@ -22,11 +22,12 @@ def check(
     base_dir: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, metavar="DIR", help="Judge it as if it stood in DIR."
+            exists=True, file_okay=False, metavar="DIR", help="Validate it as if it were in DIR."
         ),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Open the sources, load the model, measure this box.")
+        bool,
+        typer.Option("--probe", help="Open the sources, load the model, measure this machine."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -116,8 +117,8 @@ def _sentences(found: Probe) -> Iterator[str]:
             yield f"its plan is built at the next start, which can take minutes: {model.unbuilt}"
     if found.memory:
         yield (
-            f"memory: the streams take at most about {found.memory / 1e6:.0f} MB, when all "
-            "pictures wait that may; the daemon and its model take some 200 MB besides"
+            f"memory: the streams take at most about {found.memory / 1e6:.0f} MB, when all queues "
+            "are full; the daemon and its model take about 200 MB more"
         )
     if (capacity := found.capacity) is None:
         return
@@ -126,12 +127,12 @@ def _sentences(found: Probe) -> Iterator[str]:
     shares = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in parts.items())
     yield f"a frame of {capacity.stream} costs, in milliseconds of one core: {shares}"
     yield (
-        f"this box ({capacity.cores} cores) manages about {capacity.frames_per_second:.0f} such "
-        f"frames/s: enough for {capacity.fits} such streams, at {capacity.fps:.4g} each; "
-        f"what is configured needs {capacity.load:.0%} of it"
+        f"this machine ({capacity.cores} cores) handles about {capacity.frames_per_second:.0f} "
+        f"such frames/s: enough for {capacity.fits} such streams at {capacity.fps:.4g} each; "
+        f"the configured streams need {capacity.load:.0%} of it"
     )
     if capacity.days is not None:
         yield (
-            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: those of about "
-            f"{capacity.days:.1f} days are kept, as {capacity.limit} allows ({found.disk.folder})"
+            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: about "
+            f"{capacity.days:.1f} days are kept, limited by {capacity.limit} ({found.disk.folder})"
         )

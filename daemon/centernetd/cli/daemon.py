@@ -10,7 +10,7 @@ from centernetd.config import storage_root_of
 
 
 def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Show what a running daemon does; the exit code is 1 where it is not healthy."""
+    """Show the state of a running daemon; the exit code is 1 if it is not healthy."""
     body = find_daemon(config, url).page("/status")
     document = read(body)
     if as_json:
@@ -22,8 +22,8 @@ def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) ->
 
 
 def reload(config: ConfigFile = None) -> None:
-    """Have the running daemon read its configuration again, and wait for the outcome.
+    """Make the running daemon reload its configuration, and wait for the outcome.
 
-    Streams and defaults are followed stream by stream; any other change needs a restart.
+    Changes of streams and defaults are applied stream by stream; others need a restart.
     """
     print(ask_to_reload(storage_root_of(config_path(config))))

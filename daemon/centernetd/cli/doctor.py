@@ -21,13 +21,13 @@ def doctor(
         typer.Option(
             "--bundle",
             metavar="FILE.tar.gz",
-            help="Instead, pack what helps others to help into this file, without passwords.",
+            help="Instead, pack what helps to diagnose problems into FILE, without passwords.",
         ),
     ] = None,
     config: ConfigFile = None,
     url: Url = None,
 ) -> None:
-    """Tell what this box has, and what is missing."""
+    """Report what this machine has, and what is missing."""
     if file is not None:
         _pack(file, config, url)
     findings = list(examine())
@@ -35,7 +35,7 @@ def doctor(
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         rows = ((f.topic, f.level.value, f.found, f.mend) for f in findings)
-        print_table(("what", "", "found", "what mends it"), rows)
+        print_table(("what", "", "found", "how to fix it"), rows)
     raise typer.Exit(int(any(finding.level is Level.MISSING for finding in findings)))
 
 
@@ -43,5 +43,5 @@ def _pack(file: Path, config: Path | None, url: str | None) -> None:
     for name, text in bundle(file, config, url).items():
         if text.startswith("not collected"):
             print(f"{name}: {text}", end="")
-    print(f"packed into {file}: look through it before you send it, it names cameras' addresses")
+    print(f"packed into {file}: review it before you send it, since it contains cameras' addresses")
     leave(0)  # don't hang, whatever else hangs on this machine

@@ -1,8 +1,8 @@
 """The commands that make models ready: fetch, export, prepare and build."""
 
-import dataclasses
 import json
 import time
+from dataclasses import asdict, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -31,42 +31,35 @@ from centernetd.prepare.prepare import prepare as prepare_model
 
 
 class Precision(str, Enum):
-    """Precisions a network may compute in."""
+    """Precisions in which a network may compute."""
 
     FLOAT32 = FLOAT32
     FLOAT16 = FLOAT16
     INT8 = INT8
 
 
-PrecisionOption = Annotated[
-    Precision | None, typer.Option("--precision", help="What the network computes in.")
-]
-
-CalibrateOption = Annotated[
-    str | None,
-    typer.Option("--calibrate", metavar="VIDEO", help="For int8: a video such as it will see."),
-]
-
-
-def refuse_half_of_int8(precision: Precision | None, video: str | None) -> None:
-    """Refuse a video without int8. Int8 without a video is valid for a model already in int8."""
-    if video is not None and precision is not Precision.INT8:
-        raise typer.BadParameter("--calibrate is for --precision int8")
-
-
 Three = tuple[float, float, float]
-Mean = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
-Std = Annotated[Three | None, typer.Option(help="Of pixels / 255, in --order.")]
-Order = Annotated[str | None, typer.Option(help="Of the channels: bgr or rgb.")]
+Mean = Annotated[Three | None, typer.Option(help="Mean of pixels / 255, in --order.")]
+Std = Annotated[Three | None, typer.Option(help="Standard deviation of pixels / 255, in --order.")]
+Order = Annotated[str | None, typer.Option(help="Order of the channels: bgr or rgb.")]
 Resize = Annotated[str | None, typer.Option(help="letterbox or stretch.")]
 Labels = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="One label a line, class 0 first; or coco, or voc."),
+    typer.Option(metavar="FILE", help="One label per line, class 0 first; or coco, or voc."),
+]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="What the network computes in.")
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(metavar="VIDEO", help="For int8: a video like those that it will run on."),
 ]
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The export, or --show's.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN.onnx", help="The export; with --show, a prepared model.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT.onnx", help="The prepared model.")
     ] = None,
@@ -74,11 +67,13 @@ def prepare(
         bool, typer.Option("--show", help="Print the manifest of a prepared model.")
     ] = False,
     layout: Annotated[
-        str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; else told from the outputs.")
+        str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; default: detected from the outputs.")
     ] = None,
     head: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROLE=NAME", help="What an output is for, as hm=537; repeat it."),
+        typer.Option(
+            metavar="ROLE=NAME", help="The role of an output, such as hm=537; repeatable."
+        ),
     ] = None,
     stride: Annotated[
         int | None, typer.Option(help="Input pixels per cell of the heatmap; 4 by default.")
@@ -88,7 +83,9 @@ def prepare(
     ] = None,
     no_object: Annotated[
         int | None,
-        typer.Option(metavar="COLUMN", help="Of the logits of queries, to ignore; -1: the last."),
+        typer.Option(
+            metavar="COLUMN", help="The column of the queries' logits to ignore; -1: the last."
+        ),
     ] = None,
     input_size: InputSize = None,
     mean: Mean = None,
@@ -98,11 +95,11 @@ def prepare(
     labels: Labels = None,
     confidence: Annotated[float | None, typer.Option(help="The default threshold.")] = None,
     nms_iou: Annotated[
-        float | None, typer.Option(help="Drop boxes that overlap a better one by more.")
+        float | None, typer.Option(help="Drop boxes whose IoU with a better one is above this.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Detections of a frame.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Maximum detections per frame.")] = None,
     precision: PrecisionOption = None,
-    calibrate: CalibrateOption = None,
+    calibrate: Calibrate = None,
 ) -> None:
     """Make an ONNX export ready to run.
 
@@ -112,30 +109,51 @@ def prepare(
     if show == (output is not None):
         raise typer.BadParameter("give either -o OUT.onnx or --show")
     if output is None:
-        print(json.dumps(dataclasses.asdict(manifests.read(source)), indent=2))
+        print(json.dumps(asdict(manifests.read(source)), indent=2))
         return
-    options = PrepareOptions(
+    options = replace(
+        _shared_options(input_size, mean, std, order, resize, labels, precision),
         layout=layout,
         heads=tuple(map(_role_and_name, head or ())),
         stride=stride,
         scale=scale,
         no_object=no_object,
-        input_size=parse_resolution(input_size) if input_size else None,
-        order=order,
-        mean=mean,
-        std=std,
-        resize=resize,
-        labels=label_sets.find(labels) if labels else None,
         confidence=confidence,
         nms_iou=nms_iou,
         top_k=top_k,
+    )
+    _check_calibration(precision, calibrate)
+    _write(partial(prepare_model, source), output, options, calibrate)
+
+
+def _shared_options(
+    input_size: str | None,
+    mean: Three | None,
+    std: Three | None,
+    order: str | None,
+    resize: str | None,
+    labels: str | None,
+    precision: Precision | None,
+) -> PrepareOptions:
+    """Return the options that `prepare` and `export` share."""
+    return PrepareOptions(
+        input_size=parse_resolution(input_size) if input_size else None,
+        mean=mean,
+        std=std,
+        order=order,
+        resize=resize,
+        labels=label_sets.find(labels) if labels else None,
         precision=precision.value if precision else None,
     )
-    refuse_half_of_int8(precision, calibrate)
-    write(partial(prepare_model, source), output, options, calibrate)
 
 
-def write(make: Make, output: Path, options: PrepareOptions, video: str | None) -> None:
+def _check_calibration(precision: Precision | None, video: str | None) -> None:
+    """Reject a video without int8. Int8 without a video is valid for a model already in int8."""
+    if video is not None and precision is not Precision.INT8:
+        raise typer.BadParameter("--calibrate needs --precision int8")
+
+
+def _write(make: Make, output: Path, options: PrepareOptions, video: str | None) -> None:
     """Have ``make`` write a prepared model, calibrated on ``video`` if given; print a summary."""
     if video is None:
         print(_summary(output, make(output, options, ())))
@@ -174,46 +192,42 @@ def export(
     order: Order = None,
     resize: Resize = None,
     precision: PrecisionOption = None,
-    calibrate: CalibrateOption = None,
+    calibrate: Calibrate = None,
 ) -> None:
     """Make a PyTorch checkpoint ready to run.
 
     Classes, joints and the width of the heads are read from the checkpoint. Needs PyTorch.
     """
     if arch not in ARCHITECTURES:
-        raise typer.BadParameter(f"--arch {arch}: there are {', '.join(ARCHITECTURES)}")
-    options = PrepareOptions(
-        input_size=parse_resolution(input_size) if input_size else None,
-        order=order,
-        mean=mean,
-        std=std,
-        resize=resize,
-        labels=label_sets.find(labels) if labels else None,
-        precision=precision.value if precision else None,
-    )
-    refuse_half_of_int8(precision, calibrate)
-    write(partial(export_checkpoint, arch, weights), output, options, calibrate)
+        raise typer.BadParameter(f"--arch {arch}: must be one of {', '.join(ARCHITECTURES)}")
+    options = _shared_options(input_size, mean, std, order, resize, labels, precision)
+    _check_calibration(precision, calibrate)
+    _write(partial(export_checkpoint, arch, weights), output, options, calibrate)
 
 
 def build(
     model: Annotated[str, typer.Argument(help="A built-in name or an ONNX file.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PLAN", help="The plan; PLAN.json goes by it.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="PLAN", help="The plan; PLAN.json is written next to it."
+        ),
     ],
     precision: PrecisionOption = None,
-    calibrate: CalibrateOption = None,
+    calibrate: Calibrate = None,
     batch: Annotated[
-        tuple[int, int, int], typer.Option(metavar="MIN OPT MAX", help="Frames in a batch.")
+        tuple[int, int, int], typer.Option(metavar="MIN OPT MAX", help="Frames per batch.")
     ] = (1, 8, 8),
     workspace: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="The most GPU memory to work in, as 2GB.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Maximum GPU memory to work with, such as 2GB."),
     ] = None,
 ) -> None:
-    """Build the TensorRT plan of a model, for the GPU of this box.
+    """Build the TensorRT plan of a model, for the GPU of this machine.
 
-    An export is built in float16, and a prepared model in what it is in, unless told otherwise.
+    By default, an export is built in float16, and a prepared model in its own precision.
     """
-    refuse_half_of_int8(precision, calibrate)
+    _check_calibration(precision, calibrate)
     started = time.monotonic()
     with PhasesBar(Console(stderr=True)) as bar:
         plan, calibrated = build_plan(
@@ -237,7 +251,7 @@ def build(
 
 def _profile(batch: tuple[int, int, int]) -> Profile:
     if not 1 <= batch[0] <= batch[1] <= batch[2]:
-        raise typer.BadParameter("--batch takes three sizes from 1 on that don't fall, as 1 4 8")
+        raise typer.BadParameter("--batch: give three sizes in ascending order, such as 1 4 8")
     return Profile(*batch)
 
 

@@ -36,7 +36,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Where the daemon answers, as http://HOST:PORT."),
+    typer.Option(
+        "--url", metavar="URL", help="Where the daemon answers, such as http://HOST:PORT."
+    ),
 ]
 
 
@@ -64,8 +66,8 @@ def config_path(path: Path | None) -> Path:
     path = path or _DEFAULT_CONFIG
     if not path.exists():
         raise ConfigError(
-            f"{path}: there is no such file: name your configuration with -c FILE, "
-            "or run one source without any by `centernetd run SOURCE -o FILE.mp4`"
+            f"{path}: there is no such file: give your configuration with -c FILE, "
+            "or run a source without one: `centernetd run SOURCE -o FILE.mp4`"
         )
     return path
 
@@ -74,14 +76,14 @@ def parse_resolution(text: str) -> tuple[int, int]:
     """Parse ``HxW``, such as 512x512."""
     match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is no size: write HEIGHTxWIDTH, as in 512x512")
+        raise typer.BadParameter(f"{text!r} is not a valid size: write HEIGHTxWIDTH, as in 512x512")
     return int(match[1]), int(match[2])
 
 
 InputSize = Annotated[
     str | None,
     typer.Option(
-        "--input-size", metavar="HxW", help="What the network sees, in pixels; else the model's."
+        "--input-size", metavar="HxW", help="The network's input in pixels; default: the model's."
     ),
 ]
 
@@ -94,5 +96,5 @@ Model = Annotated[
     ),
 ]
 Confidence = Annotated[
-    float | None, typer.Option(min=0, max=1, help="The lowest score; else the model's.")
+    float | None, typer.Option(min=0, max=1, help="The minimum score; default: the model's.")
 ]

@@ -27,14 +27,14 @@ class StandardOutput:
         try:
             return self._stream.write(text)
         except OSError as error:
-            raise _told(error) from None
+            raise _output_error(error) from None
 
     def flush(self) -> None:
         """Flush the output; raises as `write` does."""
         try:
             self._stream.flush()
         except OSError as error:
-            raise _told(error) from None
+            raise _output_error(error) from None
 
 
 class StandardError:
@@ -76,7 +76,7 @@ def _discard_unwritten(stream: TextIO) -> None:
         os.close(null)
 
 
-def _told(error: OSError) -> Exception:
+def _output_error(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return error
     return StartupError(f"standard output can't be written: {error.strerror}")

@@ -51,13 +51,13 @@ class Agreement:
     def __str__(self) -> str:
         if not self.expected:
             return (
-                "nothing could be compared, for float32 finds nothing there and int8 "
-                f"{self.extra}: take a video with what the model is to find"
+                "nothing could be compared: float32 detects nothing in the video, and int8 "
+                f"{self.extra}; use a video that shows what the model is to detect"
             )
         return (
             f"{self.matched} of {self.expected} detections "
             f"({self.matched / self.expected:.1%}) found again with IoU >= {IOU}, "
-            f"{self.extra} besides; scores differ by {self.drift:.3f} on average, "
+            f"{self.extra} extra; scores differ by {self.drift:.3f} on average, "
             f"{self.most_drift:.3f} at most"
         )
 
@@ -121,10 +121,10 @@ class Calibrated:
     broken: str = ""
 
     def __str__(self) -> str:
-        until = f"; the video was read up to where it breaks off: {self.broken}"
+        until = f"; the video could only be read in part: {self.broken}"
         return (
             f"calibrated on {self.frames} frames; on {self.held_out} others {self.agreement}; "
-            f"on this CPU {self.before * 1000:.0f} ms a frame in float32 and "
+            f"on this CPU {self.before * 1000:.0f} ms per frame in float32 and "
             f"{self.after * 1000:.0f} in int8 ({self.before / self.after:.2f} times as fast)"
             f"{until if self.broken else ''}"
         )

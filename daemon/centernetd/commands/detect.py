@@ -51,7 +51,7 @@ def read_image(path: Path) -> Image:
         The image can't be read; the message doesn't name it.
     """
     if path.is_dir():
-        raise SourceError("holds no image")
+        raise SourceError("contains no image")
     try:
         content = regular.read(path, _LARGEST_FILE)
     except OSError as error:
@@ -64,10 +64,10 @@ def read_image(path: Path) -> Image:
     except cv2.error:  # such as an image over OpenCV's size limit
         image = None
     if image is None:
-        raise SourceError("is no image that can be decoded")
+        raise SourceError("is not an image that can be decoded")
     height, width, _ = image.shape
     if max(height, width) > _LONGEST:
-        raise SourceError(f"has {width}x{height} pixels: at most {_LONGEST} a side can be run")
+        raise SourceError(f"has {width}x{height} pixels: at most {_LONGEST} per side are supported")
     return np.asarray(image, np.uint8)
 
 

@@ -69,7 +69,7 @@ def _describe(stream: str, source: Source) -> SourceProbe:
         if len(arrivals) == _PICTURES or max(map(_span, (stamps, arrivals))) > _SECONDS:
             break
     if not arrivals:
-        raise SourceError("holds no picture that can be decoded")
+        raise SourceError("contains no picture that can be decoded")
     height, width = size
     rate = _rate(stamps) or _rate(arrivals)
     return SourceProbe(stream, codec=source.info.codec, width=width, height=height, fps=rate)

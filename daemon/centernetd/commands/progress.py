@@ -7,15 +7,16 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 
 from centernetd.flow import Lane, StageName
 from centernetd.flow.ledger import Book
+from centernetd.model.progress import Progress
 
 
 class FileProgress:
@@ -28,7 +29,7 @@ class FileProgress:
     def __init__(self, lanes: Callable[[], Iterable[Lane]], console: Console) -> None:
         """Show what ``lanes`` returns, at each update."""
         self._lanes = lanes
-        self._bar = Progress(
+        self._bar = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -77,14 +78,14 @@ def _done(book: Book) -> int:
     return book.captured - sum(waiting) - pending
 
 
-class PhasesBar:
+class PhasesBar(Progress):
     """Draws a bar for each running phase while the context is open.
 
     Nothing is drawn unless ``console`` is a terminal.
     """
 
     def __init__(self, console: Console) -> None:
-        self._bar = Progress(
+        self._bar = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),

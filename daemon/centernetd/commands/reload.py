@@ -42,7 +42,7 @@ def reload(storage_root: Path) -> str:
     if not outcome:
         raise CenternetdError(
             f"the daemon that writes to {storage_root} has not reloaded within {_PATIENCE:.0f} s: "
-            "its log, /healthz and `centernetd status` say what it does; its disk may hang"
+            "see its log, /healthz and `centernetd status`; its disk may hang"
         )
     if isinstance(outcome[0], CenternetdError):
         raise outcome[0]
@@ -70,8 +70,8 @@ def _reloaded(storage_root: Path) -> ReloadStatus:
             return now
         time.sleep(_INTERVAL)
     raise StartupError(
-        f"the centernetd that writes to {storage_root} ended before its answer was read: "
-        "its log says what it did"
+        f"the centernetd that writes to {storage_root} exited before its answer was read: "
+        "see its log"
     )
 
 
@@ -83,15 +83,15 @@ def _ask(pid: int, lock: Path) -> None:
             if not is_held_by(lock, pid):
                 raise StartupError(
                     f"{lock} names process {pid}, which does not hold it: nothing is signalled; "
-                    "was it written by somebody else, or does the daemon run in a container?"
+                    "was it written by another program, or does the daemon run in a container?"
                 )
             signal.pidfd_send_signal(process, signal.SIGHUP)
         finally:
             os.close(process)
     except OSError as error:
         raise StartupError(
-            f"the daemon (process {pid}) can't be told to reload: {error.strerror}; run "
-            "this as the daemon's user or as root"
+            f"the daemon (process {pid}) can't be signalled: {error.strerror}; run this as the "
+            "daemon's user or as root"
         ) from None
 
 
@@ -110,4 +110,4 @@ def _find(storage_root: Path) -> ReloadStatus | None:
             return ReloadStatus.from_text(text)
         except ValueError:
             time.sleep(_INTERVAL)
-    raise CenternetdError(f"{path}: makes no sense; restart the daemon")
+    raise CenternetdError(f"{path}: is not valid; restart the daemon")

@@ -42,7 +42,7 @@ class Daemon:
         except (OSError, HTTPException) as error:
             raise StartupError(
                 f"no centernetd answers at {self.address}: {_reason(error)}; is it running, and "
-                "is that its metrics.listen? Name another with --url or its configuration with -c"
+                "is that its metrics.listen? Give another with --url, or its configuration with -c"
             ) from None
         finally:
             connection.close()
@@ -68,7 +68,7 @@ def find_daemon(config: Path | None, url: str | None, installed: Path = INSTALLE
         return Daemon(USUAL)
     listen = listen_of(file)
     if listen is None:
-        raise StartupError(f"{file}: metrics.listen is null, so that daemon can't be asked")
+        raise StartupError(f"{file}: metrics.listen is null, so that daemon can't be queried")
     return Daemon(listen._replace(host=_EVERY_ADDRESS.get(listen.host, listen.host)))
 
 
@@ -85,7 +85,7 @@ def _address_in(url: str) -> Address:
         host, port = None, None
     if not host or parts.scheme != "http":
         raise StartupError(
-            f"{url} is no address of a daemon: write it as in http://127.0.0.1:10864"
+            f"{url} is not the address of a daemon: write it as in http://127.0.0.1:10864"
         )
     return Address(host, port or USUAL.port)
 
@@ -97,7 +97,7 @@ def _reason(error: Exception) -> str:
         return "it took too long"
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
-    return "what answers is no HTTP server"
+    return "the server there does not speak HTTP"
 
 
 def read(body: str) -> Document:
@@ -107,7 +107,7 @@ def read(body: str) -> Document:
         rows(document)
         headline(document)
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise StartupError("what answers is not centernetd, or another version of it") from None
+        raise StartupError("the server there is not centernetd, or another version of it") from None
     return dict(document)
 
 

@@ -30,39 +30,39 @@ class CameraAddress:
         which, _, query = text.removeprefix("v4l2:").partition("?")
         if not _WHICH.fullmatch(which):
             raise ValueError(
-                "is no camera: write v4l2:0, v4l2:/dev/video0 or v4l2:/dev/v4l/by-id/NAME"
+                "is not a camera: write v4l2:0, v4l2:/dev/video0 or v4l2:/dev/v4l/by-id/NAME"
             )
         device = f"/dev/video{which}" if which.isdigit() else which
-        wishes = parse_qsl(query, keep_blank_values=True)
-        given = {key: _wish(key, value) for key, value in wishes}
-        if len(given) < len(wishes):
-            raise ValueError("asks the camera for the same thing twice")
+        settings = parse_qsl(query, keep_blank_values=True)
+        given = {key: _setting(key, value) for key, value in settings}
+        if len(given) < len(settings):
+            raise ValueError("sets the same thing twice")
         return cls(device, **given)  # type: ignore[arg-type]
 
 
-def _wish(key: str, value: str) -> object:
-    if key not in _WISHES:
-        raise ValueError(f"asks a camera for what can't be chosen: there are {', '.join(_WISHES)}")
-    return _WISHES[key](value)
+def _setting(key: str, value: str) -> object:
+    if key not in _SETTINGS:
+        raise ValueError(f"sets what a camera does not have: there are {', '.join(_SETTINGS)}")
+    return _SETTINGS[key](value)
 
 
 def _size(value: str) -> tuple[int, int]:
     match = _SIZE.fullmatch(value)
     if match is None:
-        raise ValueError("asks for a size that is none: write size=1280x720")
+        raise ValueError("sets an invalid size: write size=1280x720")
     return int(match[1]), int(match[2])
 
 
 def _format(value: str) -> str:
     if value not in FORMATS:
-        raise ValueError(f"asks for a format that isn't read here: there are {', '.join(FORMATS)}")
+        raise ValueError(f"sets a format that is not supported: there are {', '.join(FORMATS)}")
     return value
 
 
 def _fps(value: str) -> float:
     if not _FPS.fullmatch(value) or float(value) == 0:
-        raise ValueError("asks for a rate that is none: write fps=30")
+        raise ValueError("sets an invalid rate: write fps=30")
     return float(value)
 
 
-_WISHES: Mapping[str, Callable[[str], object]] = {"size": _size, "format": _format, "fps": _fps}
+_SETTINGS: Mapping[str, Callable[[str], object]] = {"size": _size, "format": _format, "fps": _fps}

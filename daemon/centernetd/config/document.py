@@ -50,7 +50,7 @@ def parse(
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{file}:{line}: is not YAML: {_problem(error)}") from None
     except (yaml.YAMLError, ValueError):  # PyYAML leaks some errors of chr() and int()
-        raise ConfigError(f"{file}: holds characters that YAML doesn't allow") from None
+        raise ConfigError(f"{file}: contains characters that YAML doesn't allow") from None
     return builder.root
 
 
@@ -83,7 +83,7 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise self._error(line, "a second document begins here; only one is read")
+                raise self._error(line, "a second document begins here; only one is allowed")
         elif isinstance(event, yaml.NodeEvent):
             self._add_node(event, line)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -92,9 +92,9 @@ class _Builder:
 
     def _add_node(self, event: yaml.NodeEvent, line: int) -> None:
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise self._error(line, "anchors and aliases (& and *) are not read; write it out")
+            raise self._error(line, "anchors and aliases (& and *) are not supported; write it out")
         if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) or event.tag:
-            raise self._error(line, "tags (!) are not read")
+            raise self._error(line, "tags (!) are not supported")
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.value, dict) and top.key is None:
             self._start_key(top, event, line)
@@ -114,7 +114,7 @@ class _Builder:
         if not isinstance(event, yaml.ScalarEvent):
             raise self._error(line, "a key must be plain text")
         if _CONTROL.search(event.value):
-            raise self._error(line, "a key holds a control character")
+            raise self._error(line, "a key contains a control character")
         location = (*top.location, event.value)
         if event.value in top.value:
             _, first = self.origins.lines[location]
@@ -131,7 +131,7 @@ class _Builder:
         if isinstance(text, variables.Expanded):
             self.origins.substituted.update(text.substituted)
         if _CONTROL.search(text):
-            raise self._error(line, "a value holds a control character")
+            raise self._error(line, "a value contains a control character")
         return _resolve(text) if event.implicit[0] else text
 
     def _location(self) -> Location:

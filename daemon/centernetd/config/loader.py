@@ -56,7 +56,7 @@ def read_file(path: Path) -> bytes:
     try:
         return regular.read(path, _LARGEST_FILE)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no file name"
+        reason = getattr(error, "strerror", None) or "it is not a file name"
         raise ConfigError(f"{path}: can't be read: {reason}") from None
 
 

@@ -116,7 +116,7 @@ def describe(kind: str, details: ErrorDetails) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "literal_error":
-        return f"{show(details['input'])} is none of {details['ctx']['expected']}"
+        return f"{show(details['input'])} is not one of {details['ctx']['expected']}"
     if kind in ("too_short", "too_long"):
         return f"has too {'few' if kind == 'too_short' else 'many'} entries"
     if kind in ("model_type", "dict_type"):

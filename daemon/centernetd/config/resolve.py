@@ -26,7 +26,7 @@ def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> 
     """
     device = file.engine.devices[0]
     streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
-    problems = chain(_contradictions(file, streams), _not_yet(file))
+    problems = chain(_contradictions(file, streams), _unsupported(file))
     if mistakes := [origins.error(location, sentence) for location, sentence in problems]:
         raise ConfigError.joined(mistakes)
     return Config(
@@ -95,7 +95,7 @@ def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
     """Yield the settings that are not possible for the stream's kind of source."""
     scheme, name = stream.source.scheme, stream.name
     if stream.blur and stream.record.video == "source":
-        why = "source is copied unseen and can't be blurred: set it to annotated, or don't blur"
+        why = "source is a copy, which can't be blurred: set it to annotated, or don't blur"
         yield ("streams", name, "record", "video"), why
     if stream.copies and scheme == "v4l2":
         why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
@@ -106,14 +106,14 @@ def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
         yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
 
 
-def _not_yet(file: FileConfig) -> Iterator[tuple[Location, str]]:
-    """Yield each setting that a later version will follow, and this one can't."""
+def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
+    """Yield each setting that is reserved for a later version."""
     for location, entries in (
         (("engine", "devices"), file.engine.devices),
         (("models",), file.models),
     ):
         if len(entries) > 1:
-            yield location, f"more than one {location[-1][:-1]} is not in this version yet"
+            yield location, f"more than one {location[-1][:-1]} is not supported yet"
 
 
 def _contradictions(
@@ -128,7 +128,9 @@ def _contradictions(
             yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
         yield from _unfit(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
-            sentence = "is less than twice batching.max_delay: frames would grow old by waiting"
+            sentence = (
+                "is less than twice batching.max_delay: frames would become too old while waiting"
+            )
             yield ("streams", name, "max_frame_age"), sentence
         for kind, output in (("record", stream.record), ("events", stream.events)):
             if output.when == "never":

@@ -260,7 +260,7 @@ def _run(character: str, count: int) -> str:
 def _scheme_of(text: str) -> str:
     """Return the scheme of a source, or raise ValueError explaining why it is not valid."""
     if not text or not text.isprintable():
-        raise ValueError("is empty or holds control characters")
+        raise ValueError("is empty or contains control characters")
     if len(text) > LONGEST:
         raise ValueError(f"is longer than {LONGEST} characters")
     match = _SCHEME.match(text)
@@ -275,7 +275,7 @@ def _scheme_of(text: str) -> str:
         _check_url(_URL.match(text, len(scheme)))
     else:
         raise ValueError(
-            "has a scheme that isn't read here: give rtsp://, rtsps://, http://, https://, "
+            "has a scheme that is not supported: give rtsp://, rtsps://, http://, https://, "
             "v4l2:0 or a path (one with a colon in its name as ./name)"
         )
     return scheme
@@ -284,7 +284,9 @@ def _scheme_of(text: str) -> str:
 def _check_url(url: re.Match[str] | None) -> None:
     """Raise ValueError for an invalid URL, and for one that `redact` might not fully mask."""
     if url is None or not url[0].startswith("://") or url.end() < len(url.string) or not url[2]:
-        raise ValueError("is no full URL: write it as in rtsp://host:554/path, and a space as %20")
+        raise ValueError(
+            "is not a complete URL: write it as in rtsp://host:554/path, and a space as %20"
+        )
     if _BEHIND_HOST.search(url[1] or ""):
         raise ValueError(
             "has an @ behind a / ? or #: percent-encode these in a user name or password "

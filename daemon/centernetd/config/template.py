@@ -42,18 +42,18 @@ def _pattern(part: str) -> str:
 def check(template: str) -> str:
     """Return ``template`` if it always expands to a path under the root, or raise ValueError."""
     if not template or not template.isprintable():
-        raise ValueError("is empty or holds control characters")
+        raise ValueError("is empty or contains control characters")
     unknown = set(re.findall(r"%(.?)", template)) - DIRECTIVES
     if unknown:
         raise ValueError(f"%{sorted(unknown)[0]} is not one of %{' %'.join(sorted(DIRECTIVES))}")
     if re.search(r"[{}]", template.replace("{stream}", "")):
-        raise ValueError("only {stream} may stand in braces")
+        raise ValueError("only {stream} is allowed in braces")
     parts = template.split("/")
     if template.startswith("/"):
-        raise ValueError("must be relative: it is taken under storage.root")
+        raise ValueError("must be relative: it is a path under storage.root")
     if not {"", ".", ".."}.isdisjoint(parts):
         raise ValueError("must stay under storage.root: no '..', '.' or empty parts")
     names = expand(template, "s" * 63, _SAMPLE).parts
     if any(len(name.encode()) > LONGEST_NAME for name in names):
-        raise ValueError(f"makes a name of more than {LONGEST_NAME} bytes")
+        raise ValueError(f"produces a name of more than {LONGEST_NAME} bytes")
     return template

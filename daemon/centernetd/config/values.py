@@ -69,12 +69,12 @@ def format_size(count: int) -> str:
 def _parse(text: str, factors: dict[str, Any], examples: str) -> float:
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{show(text)} is no such quantity; write one as in {examples}")
+        raise ValueError(f"{show(text)} is not a valid quantity; write one as in {examples}")
     number, unit = match.groups()
     if not unit:
         raise ValueError(f"{show(text)} needs a unit, as in {examples}")
     if unit not in factors:
-        raise ValueError(f"{unit!r} is no known unit; write one of {', '.join(factors)}")
+        raise ValueError(f"{unit!r} is not a known unit; write one of {', '.join(factors)}")
     return float(number) * float(factors[unit])
 
 
@@ -125,7 +125,7 @@ class Address(NamedTuple):
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match[3]) > 65535:
             raise ValueError(
-                f"{show(text)} is no address: write HOST:PORT, as in 127.0.0.1:10864 or [::1]:10864"
+                f"{show(text)} is not HOST:PORT: write it as in 127.0.0.1:10864 or [::1]:10864"
             )
         if match[1]:
             ipaddress.IPv6Address(match[1])  # raises ValueError with a sentence of its own
@@ -164,7 +164,7 @@ def source_uri(value: object) -> SourceUri:
     if isinstance(value, SourceUri):
         return value
     if not isinstance(value, str):
-        raise ValueError("is no text")  # noqa: TRY004 (pydantic wants ValueError)
+        raise ValueError("is not text")  # noqa: TRY004 (pydantic wants ValueError)
     return SourceUri(value, value.substituted if isinstance(value, Expanded) else ())
 
 
@@ -207,7 +207,7 @@ def _version(value: object) -> int:
 
 def _plain_text(value: str) -> str:
     if not value or not value.isprintable():
-        raise ValueError("is empty or holds control characters")
+        raise ValueError("is empty or contains control characters")
     return value
 
 

@@ -28,7 +28,7 @@ def expand(text: str) -> str:
         if match[0] == "$${":
             return "${"
         if not match[0].endswith("}") or not _NAME.fullmatch(match[1]):
-            raise ValueError("a ${ must go on as in ${NAME}; write $${ for the characters")
+            raise ValueError("a ${ must continue as in ${NAME}; write $${ for a literal ${")
         substituted.append(_look_up(match[1]))
         return substituted[-1]
 
