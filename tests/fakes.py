@@ -152,6 +152,9 @@ class FakeSlot(Slot):
     def put(self, row: int, image: Image, geometry: Geometry) -> None:
         fill_row(image.pixels(), self.rows[row], geometry)
 
+    def move(self, row: int, to: int) -> None:
+        self.rows[to] = self.rows[row]
+
     def enqueue(self, size: int) -> None:
         self._engine.enqueue(self, size)
 

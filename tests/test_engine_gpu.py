@@ -5,14 +5,20 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from centernetd.cuda import live
 from centernetd.errors import EngineError
+from centernetd.flow import HostImage, Image
 from centernetd.inference.engines import gpu
 from centernetd.inference.engines.gpu import GpuEngine
+from centernetd.inference.letterbox import Geometry
 from tests.fake_cuda import FakeCuda
 from tests.gpu_box import GpuBox, every_flavour, frames, in_thread, run, run_once
 from tests.simulated_gpu import ALLOCATIONS, STICKY, WAITS, Interval
+from tests.test_letterbox_kernel import Picture
+
+Rows = NDArray[np.float32]
 
 
 def test_batches_overlap_and_stay_apart(box: GpuBox) -> None:
@@ -61,6 +67,34 @@ def test_only_the_rows_of_the_batch_cross_the_bus(box: GpuBox) -> None:
         "execute": pytest.approx(0.002, abs=1e-8),
         "copy_out": pytest.approx(took["copy out"], abs=1e-8),
     }
+    engine.close()
+
+
+def test_rows_and_surfaces_mix_and_move(box: GpuBox) -> None:
+    """What is enqueued is what is in the first rows, whatever was put behind or before it."""
+    engine = box.open()
+    (slot,) = engine.make_slots(1)
+    picture = Picture((48, 48), wide=False, seed=1)
+    surface = picture.surface(1, (1, 0, 0, 1), full_range=False)
+    host, same = HostImage(frames(1)[0]), Geometry(1.0, 1.0, 0.0, 0.0)
+
+    def found(*images: Image, moves: tuple[tuple[int, int], ...] = (), size: int = 1) -> Rows:
+        for row, image in enumerate(images):
+            slot.put(row, image, same)
+        for row, to in moves:
+            slot.move(row, to)
+        slot.enqueue(size)
+        return slot.wait()["detections"].copy()
+
+    on_host, on_gpu = found(host), found(surface)
+    assert not np.array_equal(on_host, on_gpu)
+    np.testing.assert_array_equal(found(host, surface), on_host)
+    np.testing.assert_array_equal(found(surface, host), on_gpu)
+    np.testing.assert_array_equal(found(host, surface, moves=((1, 0),)), on_gpu)
+    np.testing.assert_array_equal(found(surface, host, moves=((1, 0),)), on_host)
+    both = found(host, host, surface, moves=((2, 1),), size=2)
+    np.testing.assert_array_equal(both, [on_host[0], on_gpu[0]])
+    picture.close()
     engine.close()
 
 

@@ -46,6 +46,9 @@ class _IdleSlot(Slot):
     def put(self, row: int, image: Image, geometry: Geometry) -> None:
         fill_row(image.pixels(), self.rows[row], geometry)
 
+    def move(self, row: int, to: int) -> None:
+        pass
+
     def enqueue(self, size: int) -> None:
         self._size = size
 

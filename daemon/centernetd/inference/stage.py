@@ -193,7 +193,7 @@ class InferenceStage:
                 taken.lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
                 continue
             if number > len(young):
-                slot.rows[len(young)] = slot.rows[number]
+                slot.move(number, len(young))
             young.append(number)
         return young
 

@@ -37,6 +37,9 @@ class Slot(Protocol):
         Different rows may be put by different threads.
         """
 
+    def move(self, row: int, to: int) -> None:
+        """Replace the picture in row ``to`` by that of ``row``."""
+
     def enqueue(self, size: int) -> None:
         """Start running the first ``size`` rows, without waiting.
 

@@ -147,6 +147,15 @@ class GpuSlot(Slot):
             self._put.pop(row, None)
             fill_row(image.pixels(), self.rows[row], geometry)
 
+    def move(self, row: int, to: int) -> None:
+        """Replace the picture in row ``to`` by that of ``row``."""
+        surface = self._put.pop(row, None)
+        if surface is not None:
+            self._put[to] = surface
+        else:
+            self._put.pop(to, None)
+            self.rows[to] = self.rows[row]
+
     def enqueue(self, size: int) -> None:
         """Start running the first ``size`` rows, without waiting.
 
@@ -158,6 +167,7 @@ class GpuSlot(Slot):
         if self._enqueued is not None:
             raise ValueError("the slot is still on the GPU")
         engine, model = self._engine, self._engine.model
+        self._put = {row: put for row, put in self._put.items() if row < size}
         with engine.noticing_loss():
             engine.device.use()
             with self.copy_in.on(engine.copy_in):

@@ -31,6 +31,10 @@ class CpuSlot(Slot):
         """Letterbox ``image`` into ``row``."""
         fill_row(image.pixels(), self.rows[row], geometry)
 
+    def move(self, row: int, to: int) -> None:
+        """Replace the picture in row ``to`` by that of ``row``."""
+        self.rows[to] = self.rows[row]
+
     def enqueue(self, size: int) -> None:
         """Queue the first ``size`` rows for the engine's next free thread."""
         if self._running is not None:
