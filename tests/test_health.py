@@ -5,67 +5,74 @@ import time
 import pytest
 
 from centernetd.flow import StorageStatus, StreamState
-from centernetd.service.health import NOT_LOADED, STORAGE_HUNG, Progress, Verdict, health, readiness
+from centernetd.service.health import (
+    NOT_LOADED,
+    STORAGE_HUNG,
+    Heartbeats,
+    Verdict,
+    health,
+    readiness,
+)
 from centernetd.service.status import Rates
 from tests.test_pages import FakeClock, stream
 
 
 def test_idle_inference_is_healthy() -> None:
     clock = FakeClock()
-    progress = Progress(clock)
+    heartbeats = Heartbeats(clock)
     for _ in range(100):
         clock.now += 1
-        progress.tick(waiting=0)
+        heartbeats.tick(waiting=0)
     clock.now += 1
-    progress.tick(waiting=1)  # the first frame in 100 s: inference had no reason to beat
-    assert health(True, progress, StorageStatus()) == Verdict(True)
+    heartbeats.tick(waiting=1)  # the first frame in 100 s: inference had no reason to beat
+    assert health(True, heartbeats, StorageStatus()) == Verdict(True)
 
 
 def test_slow_inference_is_healthy() -> None:
     clock = FakeClock()
-    progress = Progress(clock)
+    heartbeats = Heartbeats(clock)
     for _ in range(20):
         clock.now += 9
-        progress.beat(0.0)
-        progress.tick(waiting=1)
-    assert health(True, progress, StorageStatus()) == Verdict(True)
+        heartbeats.beat(0.0)
+        heartbeats.tick(waiting=1)
+    assert health(True, heartbeats, StorageStatus()) == Verdict(True)
 
 
 @pytest.mark.parametrize(("took", "limit"), [(0.05, 9), (10.0, 30)])
 def test_a_batch_may_take_a_multiple_of_what_batches_took(took: float, limit: int) -> None:
     clock = FakeClock()
-    progress = Progress(clock)
-    progress.beat(took)
+    heartbeats = Heartbeats(clock)
+    heartbeats.beat(took)
     clock.now += limit
-    progress.tick(waiting=3)
-    assert health(True, progress, StorageStatus()) == Verdict(True)
+    heartbeats.tick(waiting=3)
+    assert health(True, heartbeats, StorageStatus()) == Verdict(True)
     clock.now += 1
-    progress.tick(waiting=3)
+    heartbeats.tick(waiting=3)
     trouble = f"inference has made no progress for {limit + 1}.0 s while 3 frames wait"
-    assert health(True, progress, StorageStatus()) == Verdict(False, (trouble,))
+    assert health(True, heartbeats, StorageStatus()) == Verdict(False, (trouble,))
     for _ in range(16):  # a slow batch is forgotten
-        progress.beat(0.05)
+        heartbeats.beat(0.05)
     clock.now += 9.5
-    progress.tick(waiting=3)
-    assert not health(True, progress, StorageStatus()).ok
+    heartbeats.tick(waiting=3)
+    assert not health(True, heartbeats, StorageStatus()).ok
 
 
 def test_only_what_is_loaded_can_hang() -> None:
     clock = FakeClock()
-    progress = Progress(clock)
+    heartbeats = Heartbeats(clock)
     clock.now += 100
-    assert health(False, progress, StorageStatus()) == Verdict(False, (NOT_LOADED,))
+    assert health(False, heartbeats, StorageStatus()) == Verdict(False, (NOT_LOADED,))
 
 
 def test_a_disk_that_hangs_is_told_and_no_reason_to_be_restarted() -> None:
-    assert health(True, Progress(), StorageStatus(hung=True)) == Verdict(True, (STORAGE_HUNG,))
+    assert health(True, Heartbeats(), StorageStatus(hung=True)) == Verdict(True, (STORAGE_HUNG,))
 
 
 def test_a_hung_supervisor_is_unhealthy() -> None:
     clock = FakeClock()
-    progress = Progress(clock)
+    heartbeats = Heartbeats(clock)
     clock.now += 11
-    verdict = health(True, progress, StorageStatus())
+    verdict = health(True, heartbeats, StorageStatus())
     assert verdict == Verdict(False, ("the supervisor has made no progress for 11.0 s",))
 
 

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from centernetd.config import Address
 from centernetd.flow import Backpressure, Lane, StageName, StorageStatus, StreamState
-from centernetd.service.health import NOT_LOADED, Progress, StreamView
+from centernetd.service.health import NOT_LOADED, Heartbeats, StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector
 from centernetd.service.pages import FRESH, Pages, ScrapePage
@@ -63,7 +63,7 @@ class Site:
             "c0ffee",
             streams=self.streams,
             engine=ENGINE,
-            progress=Progress(self.clock),
+            heartbeats=Heartbeats(self.clock),
             version="1.2.3",
             started_at=time.monotonic() - 60,
         )
@@ -110,9 +110,9 @@ def test_health_is_200_only_when_true(site: Site) -> None:
 
 
 def test_a_hung_inference_is_unhealthy(site: Site) -> None:
-    site.status.progress.tick(waiting=3)
+    site.status.heartbeats.tick(waiting=3)
     site.clock.now += 11
-    site.status.progress.tick(waiting=3)
+    site.status.heartbeats.tick(waiting=3)
     code, _, body = site.ask("/healthz")
     assert code == 503
     assert body == "not ok\ninference has made no progress for 11.0 s while 3 frames wait\n"

@@ -65,9 +65,9 @@ def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
-    site.status.progress.tick(waiting=3)
+    site.status.heartbeats.tick(waiting=3)
     site.clock.now += 11
-    site.status.progress.tick(waiting=3)
+    site.status.heartbeats.tick(waiting=3)
     for form in ([], ["--json"]):
         outcome = cli("status", *form, "--url", f"http://127.0.0.1:{site.server.port}")
         assert outcome.code == 1

@@ -10,7 +10,7 @@ from centernetd.flow import Result, StageName, StorageStatus
 from centernetd.run import stream as stream_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import service
-from centernetd.service.health import Progress, StreamView, health
+from centernetd.service.health import Heartbeats, StreamView, health
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.stage import Outcome
 from tests import clips
@@ -44,15 +44,15 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
         return write(recorder, result)
 
     monkeypatch.setattr(Recorder, "write", hang)
-    progress = Progress()
-    monkeypatch.setattr(service, "Progress", lambda: progress)
+    heartbeats = Heartbeats()
+    monkeypatch.setattr(service, "Heartbeats", lambda: heartbeats)
     states: list[str] = []
 
     def look() -> None:
         hanging, well = supervisor.lanes
         view = StreamView(hanging, stall_timeout=10.0)
         states.append(view.state.value)
-        assert health(True, progress, StorageStatus()).ok
+        assert health(True, heartbeats, StorageStatus()).ok
         inferred = hanging.ledger.read().inferred
         if states[-1] == "stuck" and inferred > 40 and well.ledger.read().inferred == FRAMES:
             let_go.set()

@@ -157,7 +157,7 @@ class Supervisor:
             ready,
             Batching(sizes.max_batch, config.batching.max_delay),
             context.meters,
-            service.progress.beat,
+            service.heartbeats.beat,
             sizes.slots,
         )
         feed = self._worker(_FEED, lambda: self._feed(inference))

@@ -21,7 +21,7 @@ _BATCH_FACTOR = 3  # a batch may take this many times as long as the slowest rec
 _RECENT = 16  # batches
 
 
-class Progress:
+class Heartbeats:
     """Two heartbeats: inference beats per batch, the supervisor ticks about twice per second.
 
     Inference may sleep while no frame waits, so its silence is measured from the last tick at
@@ -120,13 +120,13 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def health(engine_ready: bool, progress: Progress, storage: StorageStatus) -> Verdict:
+def health(engine_ready: bool, heartbeats: Heartbeats, storage: StorageStatus) -> Verdict:
     """Judge whether engine and supervisor are making progress or are idle for want of work.
 
     A dead camera or disk does not count, because restarting the daemon would not fix it. A thread
     that hangs in a disk operation is still reported.
     """
-    reasons = tuple(progress.troubles()) if engine_ready else (NOT_LOADED,)
+    reasons = tuple(heartbeats.troubles()) if engine_ready else (NOT_LOADED,)
     hung = (STORAGE_HUNG,) if storage.hung else ()
     return Verdict(not reasons, reasons + hung)
 

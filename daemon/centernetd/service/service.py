@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from centernetd.config import Config
 from centernetd.flow import Incident, Lane, Reason, StorageStatus
-from centernetd.service.health import Progress, StreamView
+from centernetd.service.health import Heartbeats, StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.notify import Notifier
@@ -38,12 +38,12 @@ class Service:
         self._notifier = Notifier()
         self._overload = Overload()
         self._hang = Incident()
-        self.progress = Progress()
+        self.heartbeats = Heartbeats()
         self._status = DaemonStatus(
             storage,
             config.sha256,
             streams=[StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes],
-            progress=self.progress,
+            heartbeats=self.heartbeats,
         )
         registry = CollectorRegistry()
         registry.register(PipelineCollector(self._status))
@@ -70,7 +70,7 @@ class Service:
 
     def running(self, engine: EngineStatus, slots_busy: Callable[[], int]) -> None:
         """Report that the engine is loaded and every stage is running."""
-        self.progress.tick(waiting=0)  # a start of minutes does not count as a stall
+        self.heartbeats.tick(waiting=0)  # a start of minutes does not count as a stall
         self._status.engine, self._status.slots_busy = engine, slots_busy
         self._notifier.ready()
 
@@ -97,7 +97,7 @@ class Service:
         """Note the progress made; systemd is pinged only while all is well."""
         now = time.monotonic()
         lanes = [view.lane for view in self._status.streams]
-        self.progress.tick(sum(lane.ledger.waiting for lane in lanes))
+        self.heartbeats.tick(sum(lane.ledger.waiting for lane in lanes))
         self._status.rates.tick(lanes, now)
         self._overload.tick(lanes, now)
         self._judge()

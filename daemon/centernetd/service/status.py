@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from centernetd.flow import Lane, StorageStatus
-from centernetd.service.health import Progress, StreamView, Verdict, health
+from centernetd.service.health import Heartbeats, StreamView, Verdict, health
 
 WINDOW = 5.0
 """Seconds over which a rate is averaged."""
@@ -77,7 +77,7 @@ class DaemonStatus:
     streams: Sequence[StreamView] = ()
     engine: EngineStatus | None = None
     slots_busy: Callable[[], int] = lambda: 0
-    progress: Progress = field(default_factory=Progress)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     rates: Rates = field(default_factory=Rates)
     version: str = field(default_factory=lambda: version("centernetd"))
     started_at: float = field(default_factory=time.monotonic)
@@ -85,7 +85,7 @@ class DaemonStatus:
     @property
     def health(self) -> Verdict:
         """The present verdict of `health`."""
-        return health(self.engine is not None, self.progress, self.storage)
+        return health(self.engine is not None, self.heartbeats, self.storage)
 
     def document(self) -> Document:
         """Describe the daemon and each stream, ready for JSON; times are seconds."""
