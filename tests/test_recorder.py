@@ -19,7 +19,7 @@ from centernetd.sink import privacy as privacy_module
 from centernetd.sink import recorder as recorder_module
 from centernetd.sink import segments as segments_module
 from centernetd.sink.recorder import Recorder
-from centernetd.sink.segments import MOST, TOO_OFTEN
+from centernetd.sink.segments import BURST, TOO_OFTEN
 from centernetd.sink.stage import Outcome
 from tests.sinks import (
     NOON,
@@ -284,13 +284,13 @@ def test_a_camera_that_changes_its_size_again_and_again_gets_no_file_for_each(
     book = [recorder.write(item) for item in changing_sizes(50)]
     settled = Outcome(*(sum(counts) for counts in zip(*book, recorder.close(), strict=True)))
     files = recordings(tmp_path)
-    begun = MOST if when == "always" else 0
+    begun = BURST if when == "always" else 0
     assert files == dict.fromkeys(files, 1)
     assert len(files) == settled.written == begun
     assert sum(settled) <= 50, "what isn't settled, the stage counts as failed"
     lines = [line for line in caplog.messages if line.startswith("recording ")]
-    assert len(lines) == MOST, "nor an encoder, nor a line of the log"
-    assert caplog.messages.count(TOO_OFTEN) == 50 - MOST
+    assert len(lines) == BURST, "nor an encoder, nor a line of the log"
+    assert caplog.messages.count(TOO_OFTEN) == 50 - BURST
 
 
 def test_it_goes_on_when_the_size_is_left_alone(
@@ -298,7 +298,7 @@ def test_it_goes_on_when_the_size_is_left_alone(
 ) -> None:
     recorder = open_recorder(tmp_path)
     book = [recorder.write(item) for item in changing_sizes(30)]
-    monkeypatch.setattr(segments_module, "MOST", 10_000)
+    monkeypatch.setattr(segments_module, "BURST", 10_000)
     book += [recorder.write(result(number)) for number in range(30, 60)]
     book.append(recorder.close())
     files = recordings(tmp_path)

@@ -15,7 +15,7 @@ from centernetd.config.sections import EventsConfig
 from centernetd.sink.file import part_of
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.recovery import recover, recover_recording, unused_beside, whole_fragments
+from centernetd.sink.recovery import final_name, recover, recover_recording, whole_fragments
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 from tests.sinks import NOON, coded, decode
 
@@ -172,7 +172,7 @@ def test_a_file_that_can_not_be_mended_is_told_of(
 
     monkeypatch.setattr(os, "utime", refuse)
     assert recover(tmp_path, OUTPUTS) == 0
-    assert "22-00-00.mp4.part was cut off and can't be mended: Read-only file" in caplog.text
+    assert "22-00-00.mp4.part was cut off and can't be repaired: Read-only file" in caplog.text
 
 
 def box(kind: bytes, size: int = 8, *, long: bool = False) -> bytes:
@@ -281,10 +281,10 @@ def test_only_recordings_have_parts(tmp_path: Path) -> None:
 
 def test_a_torn_file_that_is_in_its_place_already_is_told_from_the_next(tmp_path: Path) -> None:
     part = part_of(tmp_path / GATE)
-    assert unused_beside(part) == tmp_path / GATE
+    assert final_name(part) == tmp_path / GATE
     (tmp_path / GATE).parent.mkdir(parents=True)
     (tmp_path / GATE).symlink_to("nowhere")
-    assert unused_beside(part) == (tmp_path / GATE).with_stem("22-00-00-1")
+    assert final_name(part) == (tmp_path / GATE).with_stem("22-00-00-1")
 
 
 def test_a_folder_that_can_not_be_listed_is_told_of(
@@ -300,7 +300,7 @@ def test_a_folder_that_can_not_be_listed_is_told_of(
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert recover(tmp_path, OUTPUTS) == 0
-    assert caplog.messages == [f"{tmp_path / 'gate'} can't be looked at: Permission denied"]
+    assert caplog.messages == [f"{tmp_path / 'gate'} can't be read: Permission denied"]
 
 
 def test_what_is_mended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module
 from centernetd.sink.file import LARGEST
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.retention import DRIFT, LEAP_LASTS, BelievedClock, Retention
+from centernetd.sink.retention import DRIFT, LEAP_LASTS, CautiousClock, Retention
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 from centernetd.sink.storage import Storage
 
@@ -508,7 +508,7 @@ def test_a_file_that_may_not_be_deleted_does_not_stop_the_rest(
 
 
 def test_a_leap_forward_is_believed_when_it_has_lasted() -> None:
-    clock, day = BelievedClock(NOW, 0.0), 86_400.0
+    clock, day = CautiousClock(NOW, 0.0), 86_400.0
     assert clock.read(NOW + 10, 10.0) == NOW + 10
     assert clock.read(NOW + day + 20, 20.0) == NOW + 20
     assert (
@@ -519,15 +519,15 @@ def test_a_leap_forward_is_believed_when_it_has_lasted() -> None:
 
 
 def test_a_start_long_after_the_newest_recording_is_a_leap() -> None:
-    clock, day = BelievedClock(NOW + 86_400.0, 0.0, newest=NOW), 86_400.0
+    clock, day = CautiousClock(NOW + 86_400.0, 0.0, newest=NOW), 86_400.0
     assert clock.read(NOW + day + 10, 10.0) == NOW + 10
     assert clock.read(NOW + day + 10 + LEAP_LASTS, 10 + LEAP_LASTS) == NOW + day + 10 + LEAP_LASTS
-    clock = BelievedClock(NOW - day, 0.0, newest=NOW)
+    clock = CautiousClock(NOW - day, 0.0, newest=NOW)
     assert clock.read(NOW - day + 10, 10.0) == NOW - day + 10, "what comes from the future is wrong"
 
 
 def test_a_leap_back_and_a_drift_are_believed_at_once() -> None:
-    clock, day = BelievedClock(NOW, 0.0), 86_400.0
+    clock, day = CautiousClock(NOW, 0.0), 86_400.0
     assert clock.read(NOW - day, 10.0) == NOW - day
     assert clock.read(NOW - day + 10 + DRIFT, 20.0) == NOW - day + 10 + DRIFT
     assert clock.read(NOW, 30.0) < NOW - day + 100

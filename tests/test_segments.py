@@ -10,7 +10,7 @@ import pytest
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet
-from centernetd.sink.segments import FROM_CAMERA, INTERVAL, MOST, TOO_OFTEN, RateLimit, Segments
+from centernetd.sink.segments import BURST, FROM_CAMERA, INTERVAL, TOO_OFTEN, RateLimit, Segments
 from tests.sinks import NOON, coded, decode, file_size_limit, sink_context
 
 PACKETS = list(coded(100, 200))  # a key frame each second: packets 1, 6, 11, ...
@@ -229,7 +229,7 @@ def test_files_begin_once_a_second_however_often_the_coding_changes(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     packets = changing()
-    assert site.write(*packets[:50]) == MOST
+    assert site.write(*packets[:50]) == BURST
     assert set(caplog.messages) == {TOO_OFTEN}
     assert {getattr(record, "stream", None) for record in caplog.records} == {"gate"}
     assert all(record.levelno == logging.WARNING for record in caplog.records)
@@ -237,32 +237,32 @@ def test_files_begin_once_a_second_however_often_the_coding_changes(
     assert site.write(packets[50]) == 0
     site.clock.now += 0.01
     assert site.write(*packets[51:80]) == 1
-    assert len(site.files()) == MOST + 1
+    assert len(site.files()) == BURST + 1
 
 
 def test_files_that_fail_count_as_begun(tmp_path: Path) -> None:
     site = Site(tmp_path, path="{stream}/a.mp4")
     (tmp_path / "gate").touch()
-    for packet in changing()[:MOST]:
+    for packet in changing()[:BURST]:
         with pytest.raises(SinkError):
             site.write(packet)
-    assert site.write(*changing()[MOST:]) == 0
+    assert site.write(*changing()[BURST:]) == 0
 
 
 def test_what_need_not_be_a_new_file_goes_on_in_the_old_one(tmp_path: Path) -> None:
     site = Site(tmp_path, segment=1.0)
-    for _ in range(MOST - 1):
+    for _ in range(BURST - 1):
         site.limit.begin()
     assert site.write(*(at(packet, packet.number) for packet in PACKETS[:60])) == 60
     assert not site.segments.due(NOON + 100)
-    site.clock.now += MOST * INTERVAL
+    site.clock.now += BURST * INTERVAL
     assert site.segments.due(NOON + 100)
     assert site.write(*(at(packet, packet.number) for packet in PACKETS[60:])) == 40
     assert len(site.files()) > 2
 
 
 def test_no_key_frame_is_asked_for_before_a_file_may_begin(site: Site) -> None:
-    for _ in range(MOST):
+    for _ in range(BURST):
         assert site.segments.may_begin
         site.limit.begin()
     assert not site.segments.may_begin
@@ -278,13 +278,13 @@ def test_a_burst_of_ten_and_then_one_per_second() -> None:
         while limit.allowed:
             limit.begin()
             begun.append(tick)
-    assert begun == [*[0] * MOST, *range(10, 2000, 10)]
+    assert begun == [*[0] * BURST, *range(10, 2000, 10)]
 
 
 def test_another_burst_after_a_pause_only() -> None:
     clock = Clock()
     limit = RateLimit(clock=clock)
-    for pause, allowed in ((0.0, MOST), (MOST / 2, MOST // 2), (MOST, MOST), (1e6, MOST)):
+    for pause, allowed in ((0.0, BURST), (BURST / 2, BURST // 2), (BURST, BURST), (1e6, BURST)):
         clock.now += pause * INTERVAL
         begun = 0
         while limit.allowed:
@@ -319,7 +319,7 @@ def test_a_hidden_key_frame_begins_a_file_and_other_hidden_packets_go_on(site: S
 def test_only_a_key_frame_that_has_no_file_is_told_of(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(MOST):
+    for _ in range(BURST):
         site.limit.begin()
     assert site.write(*PACKETS[1:5]) == 0
     assert caplog.messages == []

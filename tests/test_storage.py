@@ -170,7 +170,7 @@ def test_what_others_do_to_an_open_file_is_seen(tmp_path: Path) -> None:
     def written(name: str) -> OutputFile:
         file = OutputFile(tmp_path / name, "x")
         file.write(b"12345")
-        file.keep()
+        file.mark_whole()
         assert file.is_intact
         return file
 
@@ -189,7 +189,7 @@ def test_what_others_do_to_an_open_file_is_seen(tmp_path: Path) -> None:
 def test_an_abandoned_file_is_cut_back_to_what_is_whole(tmp_path: Path) -> None:
     file = OutputFile(tmp_path / "file", "x")
     file.write(b"whole")
-    file.keep()
+    file.mark_whole()
     file.write(b" torn")
     file.abandon()
     assert (tmp_path / "file").read_bytes() == b"whole"

@@ -67,7 +67,7 @@ class EventLog(Sink):
             self._storage.require_writable()
             file = self._file_at(result.frame.wall_time)
             file.write(line.encode() + b"\n")
-            file.keep()
+            file.mark_whole()
             file.sync()
         except Exception:
             self._abandon()

@@ -62,7 +62,7 @@ class OutputFile:
     """A file opened to be created (``x``: it must not exist) or continued (``a``).
 
     Nothing is buffered here: data passed to `write` reaches the kernel and survives the process;
-    `sync` passes it to the disk every second. `keep` marks the present content as whole; a
+    `sync` passes it to the disk every second. `mark_whole` marks the present content as whole; a
     file that fails is truncated to that. PyAV can write to it: it has ``write`` and ``closed``,
     but not ``seek``.
     """
@@ -129,8 +129,8 @@ class OutputFile:
             file.seek(file.read(_HEADER).index(mark) + at)
             file.write(data)
 
-    def keep(self) -> None:
-        """Mark everything written so far as whole."""
+    def mark_whole(self) -> None:
+        """Mark everything written so far as whole, so that `abandon` keeps it."""
         self._whole = self.size
 
     def sync(self, interval: float = SYNC_INTERVAL) -> bool:

@@ -12,7 +12,7 @@ from centernetd.flow import Incident
 from centernetd.flow.worker import starting
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.recovery import recover, recover_recording
-from centernetd.sink.retention import BelievedClock, Retention
+from centernetd.sink.retention import CautiousClock, Retention
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ class Housekeeping:
         """Manage the files of ``streams``; give up the start once ``stopping`` returns True."""
         self._storage = storage
         self._limits = limits
-        self._outputs = self._wanted = outputs_of(streams)
+        self._outputs = self._next_outputs = outputs_of(streams)
         self._retention = Retention(storage, limits, self._outputs, self._progress)
-        self._clock: BelievedClock | None = None
+        self._clock: CautiousClock | None = None
         self._claimed = False
         self._scanned_at: float | None = None
         self._scan_took = 0.0
@@ -88,7 +88,7 @@ class Housekeeping:
 
     def add_streams(self, streams: Iterable[StreamConfig]) -> None:
         """Also manage the files written by ``streams`` from the next tick; thread-safe."""
-        self._wanted = tuple(dict.fromkeys((*self._wanted, *outputs_of(streams))))
+        self._next_outputs = tuple(dict.fromkeys((*self._next_outputs, *outputs_of(streams))))
 
     def publish(self, text: str) -> None:
         """Publish ``text`` in the lock file, soon and in the thread that waits for disks."""
@@ -115,7 +115,7 @@ class Housekeeping:
         OSError
             When the disk fails.
         """
-        if not self._may_claim() or self._has_lost_it():
+        if not self._may_claim() or self._was_replaced():
             return
         if not self._claimed:
             try:
@@ -127,8 +127,8 @@ class Housekeeping:
         now = time.monotonic()
         if now >= self._repair_at and not self._repair_incomplete():
             self._repair_at = now + RETRY_INTERVAL
-        if self._outputs != self._wanted:
-            self._outputs = self._wanted
+        if self._outputs != self._next_outputs:
+            self._outputs = self._next_outputs
             self._retention = Retention(self._storage, self._limits, self._outputs, self._progress)
             self._scanned_at = None
         soon = max(RETRY_INTERVAL, REST * self._scan_took)
@@ -137,7 +137,7 @@ class Housekeeping:
             self._retention.scan()
             self._scanned_at, self._scan_took = now, time.monotonic() - now
         wall_time = time.time()
-        self._clock = self._clock or BelievedClock(wall_time, now, self._retention.newest)
+        self._clock = self._clock or CautiousClock(wall_time, now, self._retention.newest)
         self._retention.enforce(self._clock.read(wall_time, now))
 
     def _run(self) -> None:
@@ -183,7 +183,7 @@ class Housekeeping:
         self._storage.status.forget()
         return False
 
-    def _has_lost_it(self) -> bool:
+    def _was_replaced(self) -> bool:
         """Detect that another disk or folder has replaced the claimed one; return True once.
 
         Sinks have until the next tick to close their files; then the root is claimed again.

@@ -90,7 +90,7 @@ class FragmentedMp4:
             if self._file.size > size:
                 self._complete_header()
                 self.safe = self.last
-                self._file.keep()
+                self._file.mark_whole()
         self.last = packet.number
         if self._file.sync():
             self._refuse_if_changed()

@@ -32,14 +32,14 @@ class Output:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patterns", patterns(self.template))
 
-    def fits(self, relative: Path) -> bool:
+    def matches_name(self, relative: Path) -> bool:
         """Return whether ``relative``, a path under the root, is named like a complete file."""
         parts = relative.parts
         return len(parts) == len(self.patterns) and all(
             pattern.fullmatch(part) for pattern, part in zip(self.patterns, parts, strict=True)
         )
 
-    def made(self, path: Path) -> bool:
+    def matches_content(self, path: Path) -> bool:
         """Return whether ``path``, whose name fits, is of this kind, from its first bytes.
 
         Raises
@@ -83,7 +83,7 @@ def _walk(
     folder: Path, depth: int, outputs: list[Output], on_error: Callable[[OSError], None]
 ) -> Iterator[tuple[Path, os.stat_result, Output]]:
     entries: list[os.DirEntry[str]] = []
-    with _passing_over(on_error), os.scandir(folder) as listed:
+    with _skipping_errors(on_error), os.scandir(folder) as listed:
         entries.extend(listed)
     for entry in entries:
         name = entry.name.removesuffix(PART)
@@ -94,7 +94,7 @@ def _walk(
         ]
         if not fitting:
             continue
-        with _passing_over(on_error):
+        with _skipping_errors(on_error):
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(Path(entry.path), depth + 1, fitting, on_error)
             elif entry.is_file(follow_symlinks=False):
@@ -104,7 +104,7 @@ def _walk(
 
 
 @contextmanager
-def _passing_over(on_error: Callable[[OSError], None]) -> Iterator[None]:
+def _skipping_errors(on_error: Callable[[OSError], None]) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:

@@ -156,17 +156,17 @@ class PreRoll:
             return packet.number
         self._groups[-1].append(packet)
         self._size += len(packet.data)
-        gone = 0
+        dropped = 0
         while self._size > self._largest:
-            gone = self._drop()
-        return gone
+            dropped = self._drop()
+        return dropped
 
     def trim(self, time: float) -> int:
         """Drop the groups that ended before ``time`` seconds; return as `add` does."""
-        gone = 0
+        dropped = 0
         while len(self._groups) > 1 and self._groups[1][0].time <= time:
-            gone = self._drop()
-        return gone
+            dropped = self._drop()
+        return dropped
 
     def release(self) -> list[Packet]:
         """Remove all packets and return them."""

@@ -27,31 +27,31 @@ def recover(root: Path, outputs: Iterable[Output], writing: Collection[Path] = (
     repaired is logged and left.
     """
 
-    def unseen(error: OSError) -> None:
-        log.warning("%s can't be looked at: %s", error.filename, error.strerror)
+    def log_error(error: OSError) -> None:
+        log.warning("%s can't be read: %s", error.filename, error.strerror)
 
     events: list[tuple[float, Path, Output]] = []
-    mended = 0
-    for path, status, output in walk(root, outputs, unseen):
+    repaired = 0
+    for path, status, output in walk(root, outputs, log_error):
         if path in writing:
             continue
         if path.suffix == PART:
-            mended += output.is_video and _tried(recover_recording, path, output)
+            repaired += output.is_video and _try(recover_recording, path, output)
         elif not output.is_video:
             events.append((status.st_mtime, path, output))
     end = max((written_at for written_at, _, _ in events), default=0.0)
-    return mended + sum(
-        _tried(_recover_events, path, output)
+    return repaired + sum(
+        _try(_recover_events, path, output)
         for written_at, path, output in events
         if written_at > end - _LAST
     )
 
 
-def _tried(mend: Callable[[Path, Output], bool], path: Path, output: Output) -> bool:
+def _try(repair: Callable[[Path, Output], bool], path: Path, output: Output) -> bool:
     try:
-        return mend(path, output)
+        return repair(path, output)
     except OSError as error:
-        log.warning("%s was cut off and can't be mended: %s", path, error.strerror)
+        log.warning("%s was cut off and can't be repaired: %s", path, error.strerror)
         return False
 
 
@@ -68,7 +68,7 @@ def recover_recording(part: Path, output: Output) -> bool:
     with open_regular(part, "r+b") as file:
         status = os.fstat(file.fileno())
         whole = whole_fragments(file, status.st_size)
-        if not output.made(part) and (whole or not _is_header(file, status.st_size)):
+        if not output.matches_content(part) and (whole or not _is_header(file, status.st_size)):
             return False
         if whole:
             file.truncate(whole)
@@ -78,13 +78,13 @@ def recover_recording(part: Path, output: Output) -> bool:
         log.warning("%s was cut off before its first picture: removed", part)
         return True
     _set_back(part, status)  # keeps its age
-    final = unused_beside(part)
+    final = final_name(part)
     part.rename(final)
     log.warning("%s was cut off: %d bytes of it are kept", final, whole)
     return True
 
 
-def unused_beside(part: Path) -> Path:
+def final_name(part: Path) -> Path:
     """Return the intended name of ``part``, or the next free one."""
     name = part.with_suffix("")
     return unused(name) if os.path.lexists(name) else name

@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     path: str
 
 
-class Room(NamedTuple):
+class FreeSpace(NamedTuple):
     """Free space of a disk: bytes, and files (inodes) beyond those kept free."""
 
     size: int
@@ -75,16 +75,16 @@ class Retention:
     def scan(self) -> None:
         """Rebuild the index."""
         self._storage.take_completed()
-        unseen: list[OSError] = []
+        errors: list[OSError] = []
         writing = self._storage.writing
         # Keyed by path, so that a file matching two outputs occurs once.
         found: dict[str, Entry] = {}
-        for path, status, _ in walk(self._storage.root, self._outputs, unseen.append):
+        for path, status, _ in walk(self._storage.root, self._outputs, errors.append):
             self._progress()
             if path.suffix != PART and path not in writing:
                 found[str(path)] = Entry(status.st_mtime, status.st_size, str(path))
-        self.doubtful = bool(unseen)
-        self._index = {**self._index, **found} if unseen else found
+        self.doubtful = bool(errors)
+        self._index = {**self._index, **found} if errors else found
         self._queue = list(self._index.values())
         heapq.heapify(self._queue)
         self._size = sum(entry.size for entry in self._queue)
@@ -111,7 +111,7 @@ class Retention:
             self._progress()
             try:
                 if self._delete(oldest):
-                    free = Room(free.size + oldest.size, free.files + 1)
+                    free = FreeSpace(free.size + oldest.size, free.files + 1)
             except OSError as error:  # there are others
                 failed.append(error)
                 if len(failed) == MOST_FAILURES:
@@ -130,7 +130,7 @@ class Retention:
 
     def _add_completed(self) -> None:
         for path in self._storage.take_completed():
-            if not self._fits(path):
+            if not self._outputs_named(path):
                 continue
             try:
                 status = path.lstat()
@@ -163,12 +163,12 @@ class Retention:
             for path, size in writing.items()
         )
 
-    def _is_over(self, oldest: Entry, now: float, size: int, free: Room) -> bool:
+    def _is_over(self, oldest: Entry, now: float, size: int, free: FreeSpace) -> bool:
         keep_for = self._limits.keep_for
         too_old = keep_for is not None and oldest.written_at < now - keep_for
         return too_old or self._is_short(size, free)
 
-    def _is_short(self, size: int, free: Room) -> bool:
+    def _is_short(self, size: int, free: FreeSpace) -> bool:
         """Return whether room is short, for others or for us."""
         limit = self._limits.max_bytes
         over = limit is not None and size > limit
@@ -179,26 +179,25 @@ class Retention:
         path = Path(entry.path)
         heapq.heappop(self._queue)
         try:
-            gone = self._is_ours(path) and self._storage.remove(path)
+            ours = any(output.matches_content(path) for output in self._outputs_named(path))
+            deleted = ours and self._storage.remove(path)
         except FileNotFoundError:
-            gone = False
+            deleted = False
         except OSError:
             self.doubtful = True
             raise
         del self._index[entry.path]
         self._size -= entry.size
-        if gone:
+        if deleted:
             log.info("deleted %s, the oldest recording, for storage's limits", path)
-        return gone
+        return deleted
 
-    def _fits(self, path: Path) -> bool:
-        return any(output.fits(path.relative_to(self._storage.root)) for output in self._outputs)
-
-    def _is_ours(self, path: Path) -> bool:
+    def _outputs_named(self, path: Path) -> list[Output]:
+        """Return the outputs that use such a name."""
         relative = path.relative_to(self._storage.root)
-        return any(output.fits(relative) and output.made(path) for output in self._outputs)
+        return [output for output in self._outputs if output.matches_name(relative)]
 
-    def _trouble(self, free: Room) -> str | None:
+    def _trouble(self, free: FreeSpace) -> str | None:
         disk = f"the disk of {self._storage.root}"
         if free.size < self._limits.min_free:
             return (
@@ -221,15 +220,15 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _free(folder: Path) -> Room:
+def _free(folder: Path) -> FreeSpace:
     """Return the free room; disks without inode counts (btrfs, FAT) report 0 files in total."""
     status = os.statvfs(folder)
     spared = min(SPARE_FILES, status.f_files // 10)
     files = status.f_favail - spared if status.f_files else math.inf
-    return Room(status.f_bavail * status.f_frsize, files)
+    return FreeSpace(status.f_bavail * status.f_frsize, files)
 
 
-class BelievedClock:
+class CautiousClock:
     """Returns Unix time; accepts a leap forward only when it has lasted for an hour.
 
     A clock that is temporarily wrong, even from the start, must not make every recording look

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by the daemon
 FROM_FILE = "made from a file by centernetd"
 
-MOST = 10
-INTERVAL = 1.0  # seconds per file on average; MOST may begin in quick succession
+BURST = 10
+INTERVAL = 1.0  # seconds per file on average; BURST may begin in quick succession
 TOO_OFTEN = (
     "its recordings would start more often than once per second (does its coding keep "
     "changing?): what does not fit into the present one is dropped"
@@ -23,7 +23,7 @@ TOO_OFTEN = (
 
 
 class RateLimit:
-    """Limits how often something begins: one per `INTERVAL` on average, bursts of `MOST`.
+    """Limits how often something begins: one per `INTERVAL` on average, bursts of `BURST`.
 
     A full burst is allowed only after a pause. A limit per ten seconds would allow one every ten
     seconds, by all streams at the same moment, faster than the oldest recordings are deleted.
@@ -40,7 +40,7 @@ class RateLimit:
     @property
     def allowed(self) -> bool:
         """Whether another may begin now."""
-        return not self._limited or self._paid - self._clock() <= (MOST - 1) * INTERVAL
+        return not self._limited or self._paid - self._clock() <= (BURST - 1) * INTERVAL
 
     def begin(self) -> None:
         """Record that one begins."""
