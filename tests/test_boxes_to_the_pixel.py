@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
-from centernetd.inference.wanted import resolve
+from centernetd.inference.filter import make_filter
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.models import LABELS, Box, draw, squares
 
 INPUT = (128, 192)
-WANTED = resolve("any", LABELS, 0.4, [])
+WANTED = make_filter("any", LABELS, 0.4, [])
 
 
 @pytest.fixture(scope="module", params=["letterbox", "stretch"])

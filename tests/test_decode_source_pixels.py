@@ -11,7 +11,7 @@ import pytest
 from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines.ort import OrtCpuEngine
-from centernetd.inference.wanted import resolve
+from centernetd.inference.filter import make_filter
 from centernetd.prepare.prepare import prepare
 from tests import exports, reference
 from tests.exports import Array
@@ -33,8 +33,8 @@ def detect(
     with ThreadPoolExecutor(2) as pool:
         detector = Detector(engine, manifest, pool)
         (slot,) = engine.make_slots(1)
-        wanted = resolve("any", manifest.labels, 0.0, [])
-        views = detector.fill(slot, [HostImage(np.zeros((*source, 3), np.uint8))], [wanted])
+        stream_filter = make_filter("any", manifest.labels, 0.0, [])
+        views = detector.fill(slot, [HostImage(np.zeros((*source, 3), np.uint8))], [stream_filter])
         slot.enqueue(1)
         (found,) = detector.read(slot, views)
     engine.close()

@@ -14,9 +14,9 @@ from centernetd.flow import Backpressure, Image, Lane, Reason, StageName, Worker
 from centernetd.inference.collect import Batching, Forecast, Taken, collect, in_turn
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
+from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
-from centernetd.inference.wanted import Wanted, resolve
 from tests.fakes import FakeClock, FakeEngine, FakeSlot, RecordingMeters, frame, wait_until
 from tests.test_inference_stage import MANIFEST
 
@@ -147,8 +147,10 @@ class SlowDetector(Detector):
         super().__init__(engine, replace(MANIFEST, labels=NUMBERS), pool)
         self._clock, self._takes = engine.clock, takes
 
-    def fill(self, slot: Slot, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[View]:
-        views = super().fill(slot, images, wanted)
+    def fill(
+        self, slot: Slot, images: Sequence[Image], filters: Sequence[StreamFilter]
+    ) -> list[View]:
+        views = super().fill(slot, images, filters)
         self._clock.time += self._takes.pop() if self._takes else 0.0
         return views
 
@@ -189,7 +191,7 @@ def run(
     with ThreadPoolExecutor(1) as pool:
         stage = InferenceStage(
             SlowDetector(engine, pool, takes),
-            {lane: resolve(lane.name, NUMBERS, 0.4, NUMBERS) for lane in lanes},
+            {lane: make_filter(lane.name, NUMBERS, 0.4, NUMBERS) for lane in lanes},
             ready,
             Batching(4, 0.0),
             RecordingMeters(),

@@ -14,9 +14,9 @@ from centernetd.flow import Backpressure, Filter, Lane, Reason, StageName, Worke
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Tensors
+from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
-from centernetd.inference.wanted import Wanted, resolve
 from tests.fakes import (
     PATIENCE,
     FakeClock,
@@ -39,7 +39,7 @@ class House:
 
     engine: FakeEngine
     names: tuple[str, ...] = ("a",)
-    wanted: dict[str, Wanted] = field(default_factory=dict)
+    filters: dict[str, StreamFilter] = field(default_factory=dict)
     backpressure: Backpressure = Backpressure.DROP_OLDEST
     max_frame_age: float | None = None
     slots: int = 2
@@ -65,7 +65,7 @@ class House:
         self.stage = InferenceStage(
             Detector(self.engine, MANIFEST, self.pool),
             {
-                lane: self.wanted.get(name, resolve(name, LABELS, 0.4, []))
+                lane: self.filters.get(name, make_filter(name, LABELS, 0.4, []))
                 for name, lane in self.lanes.items()
             },
             ready,
@@ -170,8 +170,8 @@ def test_what_it_does_is_reported(houses: list[House]) -> None:
 
 
 def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[House]) -> None:
-    wanted = {"a": resolve("a", LABELS, 0.4, ["dog"]), "b": Wanted(0.95, None, LABELS)}
-    house = House(FakeEngine(), ("a", "b", "c"), wanted)
+    filters = {"a": make_filter("a", LABELS, 0.4, ["dog"]), "b": StreamFilter(0.95, None, LABELS)}
+    house = House(FakeEngine(), ("a", "b", "c"), filters)
     houses.append(house)
     for lane in house.lanes.values():
         for n in range(3):
@@ -189,7 +189,7 @@ def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[Ho
 
 def test_what_only_blur_asks_for_is_delivered_and_not_counted(houses: list[House]) -> None:
     blurred = Filter(0.4, frozenset({1}))
-    house = House(FakeEngine(), wanted={"a": Wanted(0.95, frozenset({2}), LABELS, blurred)})
+    house = House(FakeEngine(), filters={"a": StreamFilter(0.95, frozenset({2}), LABELS, blurred)})
     houses.append(house)
     for n in range(3):
         house.lanes["a"].offer(frame(n, value=n))
@@ -431,9 +431,9 @@ def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: lis
     house, late = House(FakeEngine()), House(FakeEngine(), ("late",))
     houses += [house, late]
     house.start()
-    lane, wanted = late.lanes["late"], resolve("late", LABELS, 0.4, [])
+    lane, stream_filter = late.lanes["late"], make_filter("late", LABELS, 0.4, [])
     lane._inbox._arrived = house.stage._ready
-    house.stage.serve({lane: wanted})
+    house.stage.serve({lane: stream_filter})
     lane.offer(frame(0, value=1))
     wait_until(lambda: len(lane.outlets[EVENTS]) == 1)
     late.close()
@@ -444,4 +444,4 @@ def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: lis
     assert house.join() == [None, None]
     house.stage.serve({})
     with pytest.raises(StartupError, match="every stream has ended"):
-        house.stage.serve({lane: wanted})
+        house.stage.serve({lane: stream_filter})

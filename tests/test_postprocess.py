@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from centernetd.config import BlurConfig
 from centernetd.errors import ConfigError
 from centernetd.flow import Detections
+from centernetd.inference.filter import OTHER, StreamFilter, make_filter
 from centernetd.inference.letterbox import Geometry
 from centernetd.inference.postprocess import View, postprocess
-from centernetd.inference.wanted import OTHER, Wanted, resolve
 
 Array = NDArray[np.float32]
 SAME = Geometry(1.0, 1.0, 0.0, 0.0)
-ALL = Wanted(0.4, None, ("cat", "dog"))
+ALL = StreamFilter(0.4, None, ("cat", "dog"))
 
 
 def rows(*of: tuple[float, ...]) -> Array:
@@ -27,12 +27,16 @@ def process(
     *,
     keypoints: Array | None = None,
     geometry: Geometry = SAME,
-    wanted: Wanted = ALL,
+    stream_filter: StreamFilter = ALL,
     nms_iou: float | None = None,
 ) -> tuple[Detections, int]:
     """Process ``found`` in the middle of a batch, whose other frames must not matter."""
     other = np.array([[0, 0, 9, 9, 0.95, 1]] * len(found), np.float32).reshape(-1, 6)
-    views = [View((50, 50), SAME, ALL), View((100, 200), geometry, wanted), View((9, 9), SAME, ALL)]
+    views = [
+        View((50, 50), SAME, ALL),
+        View((100, 200), geometry, stream_filter),
+        View((9, 9), SAME, ALL),
+    ]
     points = None if keypoints is None else np.stack([np.ones_like(keypoints)] * 3)
     if points is not None and keypoints is not None:
         points[1] = keypoints
@@ -72,8 +76,10 @@ def test_a_score_at_the_threshold_is_kept() -> None:
 
 
 def test_only_the_classes_that_are_wanted_are_kept() -> None:
-    wanted = Wanted(0.4, frozenset({1}), ("cat", "dog"))
-    found, broken = process(rows((0, 0, 9, 9, 0.9, 0), (0, 0, 5, 5, 0.8, 1)), wanted=wanted)
+    stream_filter = StreamFilter(0.4, frozenset({1}), ("cat", "dog"))
+    found, broken = process(
+        rows((0, 0, 9, 9, 0.9, 0), (0, 0, 5, 5, 0.8, 1)), stream_filter=stream_filter
+    )
     np.testing.assert_array_equal(found.class_id, [1])
     assert broken == 0
 
@@ -150,22 +156,22 @@ def test_the_results_own_their_memory() -> None:
 
 
 def test_a_streams_labels_become_class_ids_and_bounded_counters() -> None:
-    wanted = resolve("gate", ["cat", "dog", "cow"], 0.3, ["cow", "cat"])
-    assert wanted == Wanted(0.3, frozenset({0, 2}), ("cat", OTHER, "cow"))
+    stream_filter = make_filter("gate", ["cat", "dog", "cow"], 0.3, ["cow", "cat"])
+    assert stream_filter == StreamFilter(0.3, frozenset({0, 2}), ("cat", OTHER, "cow"))
 
 
 def test_without_labels_every_class_is_kept_and_20_of_them_counted_by_name() -> None:
     labels = [f"class_{n}" for n in range(80)]
-    wanted = resolve("gate", labels, 0.3, [])
-    assert wanted.class_ids is None
-    assert wanted.counted_as == (*labels[:20], *[OTHER] * 60)
+    stream_filter = make_filter("gate", labels, 0.3, [])
+    assert stream_filter.class_ids is None
+    assert stream_filter.counted_as == (*labels[:20], *[OTHER] * 60)
 
 
 def test_a_label_that_the_model_has_not_is_refused_by_key() -> None:
     with pytest.raises(ConfigError, match=r"streams\.gate\.detect\.labels.*'cot'.*cat, dog"):
-        resolve("gate", ["cat", "dog"], 0.3, ["cot"])
+        make_filter("gate", ["cat", "dog"], 0.3, ["cot"])
     with pytest.raises(ConfigError, match=r"streams\.gate\.blur\.labels.*'cot'.*cat, dog"):
-        resolve("gate", ["cat", "dog"], 0.3, [], BlurConfig(labels=("cot",)))
+        make_filter("gate", ["cat", "dog"], 0.3, [], BlurConfig(labels=("cot",)))
 
 
 CLASSES = st.sampled_from([(), ("cat",), ("dog",), ("cat", "dog")])
@@ -189,15 +195,15 @@ def test_what_is_kept_for_one_consumer_changes_nothing_for_another(
     """Each gets what it would get if it were the only one."""
     scores.sort(reverse=True)
     found = rows(*((n, n, n + 9, n + 9, *score) for n, score in enumerate(scores)))
-    both = resolve("x", ["cat", "dog"], *detect, BlurConfig(confidence=blur[0], labels=blur[1]))
+    both = make_filter("x", ["cat", "dog"], *detect, BlurConfig(confidence=blur[0], labels=blur[1]))
     assert both.blur is not None
     for filtered, (confidence, labels) in ((both, detect), (both.blur, blur)):
-        alone = resolve("x", ["cat", "dog"], confidence, labels)
+        alone = make_filter("x", ["cat", "dog"], confidence, labels)
         kept, together = (
             postprocess(
-                found[None], None, [View((50, 50), SAME, wanted)], 0.5 if suppress else None
+                found[None], None, [View((50, 50), SAME, stream_filter)], 0.5 if suppress else None
             )
-            for wanted in (alone, both)
+            for stream_filter in (alone, both)
         )
         expected, mine = kept[0][0], filtered(together[0][0])
         np.testing.assert_array_equal(mine.xyxy, expected.xyxy)

@@ -10,7 +10,7 @@ import pytest
 from centernetd.capture.stage import CaptureStage
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.flow import Backpressure, Lane, StageName, Worker
-from centernetd.inference.wanted import Wanted
+from centernetd.inference.filter import StreamFilter
 from centernetd.run.stream import HUNG_AFTER, MOST_LOST, Stream
 from centernetd.sink.stage import SinkStage
 from tests.fakes import PATIENCE, wait_until
@@ -52,7 +52,7 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
     return Stream(
         StreamConfig(lane.name, SourceUri("rtsp://192.0.2.1/s")),
         lane,
-        Wanted(0.4, None, ()),
+        StreamFilter(0.4, None, ()),
         cast(CaptureStage, capture),
         {name: cast(SinkStage, sink) for name, sink in sinks.items()},
         threading.Event(),

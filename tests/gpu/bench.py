@@ -27,7 +27,7 @@ from centernetd.cuda import Event
 from centernetd.flow import HostImage
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines.gpu import GpuEngine, GpuSlot
-from centernetd.inference.wanted import Wanted
+from centernetd.inference.filter import StreamFilter
 from tests.gpu import network
 from tests.gpu.hardware import SIZE, TorchHardware, open_double
 from tests.manifests import plain
@@ -169,14 +169,14 @@ def letterboxing(engine: GpuEngine, slots: Sequence[GpuSlot]) -> dict[str, float
     """Return frames/s of letterboxing 1080p pictures from memory into pinned rows."""
     random = np.random.default_rng(0)
     images = [HostImage(random.integers(0, 256, (1080, 1920, 3), np.uint8)) for _ in range(IMAGES)]
-    wanted = [Wanted(0.5, None, ("thing",))] * LARGEST
+    filters = [StreamFilter(0.5, None, ("thing",))] * LARGEST
     with ThreadPoolExecutor(SHARES, "letterbox") as pool:
         detector = Detector(engine, plain(input_size=SIZE, top_k=network.TOP_K), pool)
         batches = [images[:LARGEST], images[LARGEST:]]
-        detector.fill(slots[0], batches[0], wanted)
+        detector.fill(slots[0], batches[0], filters)
         started, count = time.perf_counter(), 0
         while time.perf_counter() - started < SECONDS:
-            detector.fill(slots[count % SLOTS], batches[count % 2], wanted)
+            detector.fill(slots[count % SLOTS], batches[count % 2], filters)
             count += 1
     rate = count * LARGEST / (time.perf_counter() - started)
     return {

@@ -22,9 +22,9 @@ from centernetd.flow import (
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
+from centernetd.inference.filter import StreamFilter
 from centernetd.inference.letterbox import Geometry, fill_row
 from centernetd.inference.stage import InferenceStage
-from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
 from centernetd.sink.stage import Outcome, SinkStage
 
@@ -104,12 +104,12 @@ def _run(batch: int) -> float:
     sinks = (StageName.RECORD, StageName.EVENTS)
     depth = batch * 4
     lane = Lane("idle", Backpressure.BLOCK, depth=depth, inbox=depth, ready=ready, sinks=sinks)
-    wanted = Wanted(0.5, None, ("thing",))
+    stream_filter = StreamFilter(0.5, None, ("thing",))
     lane.status.detections["thing"] = 0
     with ThreadPoolExecutor(1) as pool:
         inference = InferenceStage(
             Detector(_IdleEngine(batch), _manifest(), pool),
-            {lane: wanted},
+            {lane: stream_filter},
             ready,
             Batching(batch, 0.01),
             Meters(),

@@ -25,8 +25,8 @@ from centernetd.config import Config, MetricsConfig, StorageConfig, StreamConfig
 from centernetd.flow import Detections
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import choose_backend
+from centernetd.inference.filter import filter_of
 from centernetd.inference.postprocess import postprocess
-from centernetd.inference.wanted import wanted_by
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.annotate import draw_boxes
@@ -110,15 +110,15 @@ def _stage_costs(
     pictures = _sample(stream)
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
-        wanted = wanted_by(stream, detector.manifest)
+        stream_filter = filter_of(stream, detector.manifest)
         (slot,) = detector.engine.make_slots(1)
         found: list[Detections] = []
 
         def fill(picture: Picture) -> None:
-            detector.fill(slot, [picture.image], [wanted])
+            detector.fill(slot, [picture.image], [stream_filter])
 
         def infer(picture: Picture) -> None:
-            views = detector.fill(slot, [picture.image], [wanted])
+            views = detector.fill(slot, [picture.image], [stream_filter])
             slot.enqueue(1)
             found.extend(detector.read(slot, views))
 
@@ -142,7 +142,7 @@ def _decode_share(config: Config, stream: StreamConfig) -> float:
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
         (slot,) = detector.engine.make_slots(1)
-        detector.fill(slot, [_sample(stream, 1)[0].image], [wanted_by(stream, detector.manifest)])
+        detector.fill(slot, [_sample(stream, 1)[0].image], [filter_of(stream, detector.manifest)])
         frame = slot.rows[:1].copy()
         detector.engine.close()
     return time_model(_model(config), frame, _cores()).decode
@@ -182,14 +182,14 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
     with ThreadPoolExecutor(1) as pool:
         detector = _detector(config, pool)
     (slot,) = detector.engine.make_slots(1)
-    wanted = wanted_by(stream, detector.manifest)
+    stream_filter = filter_of(stream, detector.manifest)
     session = ort.InferenceSession(str(_model(config)), providers=["CPUExecutionProvider"])
     labels, nms_iou = detector.manifest.labels, detector.manifest.nms_iou
     first = _sample(stream, 1)[0]
     started = time.perf_counter()
     with _recording(folder / "serial.mp4", stream, first) as record:
         for picture in open_stream(stream):
-            views = detector.fill(slot, [picture.image], [wanted])
+            views = detector.fill(slot, [picture.image], [stream_filter])
             rows = session.run(["detections"], {"frames": slot.rows[:1]})[0]
             (found,), _ = postprocess(rows, None, views, nms_iou)
             draw_boxes(picture.image.pixels(), found, labels)

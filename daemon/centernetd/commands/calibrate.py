@@ -16,9 +16,9 @@ from centernetd.config import SourceUri, StreamConfig, shown
 from centernetd.errors import SourceError
 from centernetd.flow import Detections
 from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.filter import make_filter
 from centernetd.inference.letterbox import GEOMETRIES, Geometry, fill_row
 from centernetd.inference.postprocess import View, postprocess
-from centernetd.inference.wanted import resolve
 from centernetd.model.manifest import FLOAT32, Manifest
 from centernetd.model.progress import Progress
 from centernetd.prepare.int8 import Frames
@@ -227,8 +227,8 @@ class _Trial:
     def __init__(self, model: Path, manifest: Manifest) -> None:
         self._engine = OrtCpuEngine(model, manifest.precision, max_batch=1, concurrency=1)
         (self._slot,) = self._engine.make_slots(1)
-        wanted = resolve("calibrate", manifest.labels, manifest.confidence, ())
-        self._view = View(manifest.input_size, Geometry(1.0, 1.0, 0.0, 0.0), wanted)
+        stream_filter = make_filter("calibrate", manifest.labels, manifest.confidence, ())
+        self._view = View(manifest.input_size, Geometry(1.0, 1.0, 0.0, 0.0), stream_filter)
         self._nms_iou = manifest.nms_iou
         self.seconds: list[float] = []
 

@@ -19,7 +19,7 @@ from centernetd.config import StorageConfig, StreamConfig
 from centernetd.flow import EVERYTHING, Detections, Frame, HostImage, Image, Result, StreamStatus
 from centernetd.flow.lane import MOST_WAITING
 from centernetd.inference.detector import Detector
-from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.inference.filter import StreamFilter, filter_of
 from centernetd.run.stream import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.recording import LARGEST_PREROLL
@@ -154,16 +154,16 @@ def _run_serially(
     stream: StreamConfig, fps: float, source: Source, detector: Detector, storage: Storage
 ) -> Costs:
     status = StreamStatus()
-    wanted = wanted_by(stream, detector.manifest)
+    stream_filter = filter_of(stream, detector.manifest)
     context = SinkContext(
         replace(stream, record=stream.record.model_copy(update={"when": "always"})),
         storage,
         detector.manifest.labels,
-        shows=wanted,
-        covers=wanted.blur or EVERYTHING,
+        shows=stream_filter,
+        covers=stream_filter.blur or EVERYTHING,
         status=status,
     )
-    infer = _inference(detector, wanted)
+    infer = _inference(detector, stream_filter)
     ends_at = time.monotonic() + _SECONDS
     decode = inference = record = 0.0
     count = 0
@@ -206,12 +206,12 @@ def _recording(context: SinkContext) -> Iterator[Callable[[Picture, Result], obj
     copier.close()
 
 
-def _inference(detector: Detector, wanted: Wanted) -> Callable[[Image], Detections]:
+def _inference(detector: Detector, stream_filter: StreamFilter) -> Callable[[Image], Detections]:
     """Return a function that detects in one frame, already warmed up."""
     (slot,) = detector.engine.make_slots(1)
 
     def infer(image: Image) -> Detections:
-        views = detector.fill(slot, [image], [wanted])
+        views = detector.fill(slot, [image], [stream_filter])
         slot.enqueue(1)
         return detector.read(slot, views)[0]
 

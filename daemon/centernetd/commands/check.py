@@ -12,7 +12,7 @@ from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
 from centernetd.inference.engines import Choice, choose_backend
-from centernetd.inference.wanted import wanted_by
+from centernetd.inference.filter import filter_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.service.http import bind
@@ -188,7 +188,7 @@ def _unknown_labels(config: Config, described: Manifest) -> Sequence[CenternetdE
     problems: list[CenternetdError] = []
     for stream in config.streams.values():
         try:
-            wanted_by(stream, described)
+            filter_of(stream, described)
         except ConfigError as error:  # noqa: PERF203
             problems.append(error)
     return problems

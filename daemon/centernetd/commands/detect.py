@@ -18,8 +18,8 @@ from centernetd.errors import SinkError, SourceError
 from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot, choose_backend
+from centernetd.inference.filter import make_filter
 from centernetd.inference.postprocess import View
-from centernetd.inference.wanted import resolve
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
 from centernetd.sink.file import unused
 
@@ -161,7 +161,7 @@ class StillDetector:
         manifest = detector.manifest
         self.labels = manifest.labels
         least = manifest.confidence if confidence is None else confidence
-        self._wanted = resolve("images", manifest.labels, least, ())
+        self._filter = make_filter("images", manifest.labels, least, ())
         self._detector = detector
         self._max_batch = max_batch
         self._slots = detector.engine.make_slots(slots)
@@ -188,7 +188,7 @@ class StillDetector:
         images = [HostImage(found) for _, found in files if not isinstance(found, str)]
         views: Sequence[View] = ()
         if images:
-            views = self._detector.fill(slot, images, [self._wanted] * len(images))
+            views = self._detector.fill(slot, images, [self._filter] * len(images))
             slot.enqueue(len(images))
         return _Batch(files, views, slot)
 

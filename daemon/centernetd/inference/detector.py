@@ -9,9 +9,9 @@ import cv2
 
 from centernetd.flow import Detections, HostImage, Image
 from centernetd.inference.engines import Engine, Slot
+from centernetd.inference.filter import StreamFilter
 from centernetd.inference.letterbox import GEOMETRIES
 from centernetd.inference.postprocess import View, postprocess
-from centernetd.inference.wanted import Wanted
 from centernetd.model.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,14 @@ class Detector:
         self._geometry = GEOMETRIES[manifest.resize]
         cv2.setNumThreads(1)  # process-wide: OpenCV's threads would compete with ours
 
-    def fill(self, slot: Slot, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[View]:
+    def fill(
+        self, slot: Slot, images: Sequence[Image], filters: Sequence[StreamFilter]
+    ) -> list[View]:
         """Letterbox ``images`` into the first rows of ``slot``; return the view of each."""
         target = self.manifest.input_size
         views = [
-            View(image.size, self._geometry(image.size, target), wants)
-            for image, wants in zip(images, wanted, strict=True)
+            View(image.size, self._geometry(image.size, target), stream_filter)
+            for image, stream_filter in zip(images, filters, strict=True)
         ]
         rows = list(zip(range(len(images)), images, views, strict=True))
         costly = [row for row in rows if isinstance(row[1], HostImage)]

@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centernetd.flow import Detections
+from centernetd.inference.filter import StreamFilter
 from centernetd.inference.letterbox import Geometry
-from centernetd.inference.wanted import Wanted
 
 Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class View:
-    """How one frame maps into a batch: its (height, width), geometry and wanted detections."""
+    """How one frame maps into a batch: its (height, width), geometry and filter."""
 
     size: tuple[int, int]
     geometry: Geometry
-    wanted: Wanted
+    filter: StreamFilter
 
 
 def postprocess(
@@ -32,9 +32,9 @@ def postprocess(
     picture, and dropped if no area is left. Also return the number of rows discarded because
     they contain NaN, infinity or an unknown class, which only a broken model produces.
     """
-    floors = [view.wanted.floor for view in views]
+    floors = [view.filter.floor for view in views]
     keep = rows[:, :, 4] >= np.array([[floor.confidence] for floor in floors], np.float32)
-    broken = _drop_broken(keep, rows, keypoints, len(views[0].wanted.counted_as))
+    broken = _drop_broken(keep, rows, keypoints, len(views[0].filter.counted_as))
     for kept, found, floor in zip(keep, rows, floors, strict=True):
         if floor.class_ids is not None:
             kept &= np.isin(found[:, 5], list(floor.class_ids))

@@ -19,8 +19,8 @@ from centernetd.inference.collect import (
 )
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
+from centernetd.inference.filter import StreamFilter
 from centernetd.inference.postprocess import View
-from centernetd.inference.wanted import Wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +45,22 @@ class InferenceStage:
     def __init__(
         self,
         detector: Detector,
-        wanted: Mapping[Lane, Wanted],
+        filters: Mapping[Lane, StreamFilter],
         ready: threading.Condition,
         batching: Batching,
         meters: Meters,
         beat: Callable[[float], None],
         slots: int,
     ) -> None:
-        """Serve the lanes of ``wanted``, whose inboxes announce frames on ``ready``.
+        """Serve the lanes of ``filters``, whose inboxes announce frames on ``ready``.
 
         ``beat`` is called per batch: with 0 when it is started, and with its duration in seconds
         when it is finished.
         """
         self._detector = detector
-        self._lanes = list(wanted)
+        self._lanes = list(filters)
         self._ready = ready
-        self._wanted = WeakKeyDictionary(wanted)
+        self._filters = WeakKeyDictionary(filters)
         self._batching = batching
         self._meters = meters
         self._beat = beat
@@ -79,7 +79,7 @@ class InferenceStage:
         """Slots that hold a batch: being filled, computed or harvested."""
         return self._fed - self._harvested
 
-    def serve(self, lanes: Mapping[Lane, Wanted]) -> None:
+    def serve(self, filters: Mapping[Lane, StreamFilter]) -> None:
         """Serve these lanes too; callable from any thread.
 
         Raises
@@ -88,10 +88,10 @@ class InferenceStage:
             When every lane has been closed and drained, which ends inference.
         """
         with self._ready:
-            if self._ended and lanes:
+            if self._ended and filters:
                 raise StartupError("every stream has ended, and so does the daemon: start it again")
-            self._wanted.update(lanes)
-            self._lanes.extend(lanes)
+            self._filters.update(filters)
+            self._lanes.extend(filters)
 
     def forget(self, lane: Lane) -> None:
         """Stop serving ``lane``, which is closed; callable from any thread."""
@@ -171,7 +171,7 @@ class InferenceStage:
         """Letterbox and enqueue ``frames``; return False if all of them became too old."""
         collected_at = self._clock.now()
         images = [taken.frame.image for taken in frames]
-        views = self._detector.fill(slot, images, [self._wanted[taken.lane] for taken in frames])
+        views = self._detector.fill(slot, images, [self._filters[taken.lane] for taken in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
         young = self._keep_young(slot, frames)
         if not young:
@@ -206,8 +206,8 @@ class InferenceStage:
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         self._beat(now - batch.collected_at)
         for taken, view, detections in zip(batch.frames, batch.views, found, strict=True):
-            for class_id in view.wanted(detections).class_id.tolist():
-                taken.lane.status.detections[view.wanted.counted_as[class_id]] += 1
+            for class_id in view.filter(detections).class_id.tolist():
+                taken.lane.status.detections[view.filter.counted_as[class_id]] += 1
             self._meters.frame_latency(taken.lane.name, now - taken.frame.captured_at)
         # A lane's frames are delivered together, so that its sinks are woken once, not per frame.
         for lane in dict.fromkeys(taken.lane for taken in batch.frames):

@@ -19,7 +19,7 @@ from centernetd.flow import (
     StreamState,
     Worker,
 )
-from centernetd.inference.wanted import Wanted, wanted_by
+from centernetd.inference.filter import StreamFilter, filter_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import Sizes
 from centernetd.service.health import StreamView
@@ -54,7 +54,7 @@ class Context:
 class Stream:
     """One stream: its configuration, its lane, its stages and their threads.
 
-    ``wanted`` selects the detections that inference keeps. `look` replaces lost capture threads
+    ``filter`` selects the detections that inference keeps. `look` replaces lost capture threads
     and reports hung sinks. All methods are called from one thread.
     """
 
@@ -62,7 +62,7 @@ class Stream:
         self,
         config: StreamConfig,
         lane: Lane,
-        wanted: Wanted,
+        stream_filter: StreamFilter,
         capture: CaptureStage,
         sinks: Mapping[StageName, SinkStage],
         stopping: threading.Event,
@@ -71,7 +71,7 @@ class Stream:
         """Take the stages; setting ``stopping`` ends ``capture``."""
         self.name = config.name
         self.lane = lane
-        self.wanted = wanted
+        self.filter = stream_filter
         self.view = StreamView(lane, config.stall_timeout)
         self.captures: list[Worker] = []
         """Capture threads, including lost ones."""
@@ -210,21 +210,21 @@ def make_stream(
         If it names a label that the model does not have.
     """
     try:
-        wanted, stopping = wanted_by(config, context.model), threading.Event()
-        lane.status.detections.update(dict.fromkeys(wanted.counted_as, 0))
+        stream_filter, stopping = filter_of(config, context.model), threading.Event()
+        lane.status.detections.update(dict.fromkeys(stream_filter.counted_as, 0))
         capture = CaptureStage(config, lane, context.meters, stopping)
         of_sinks = SinkContext(
             config,
             context.storage,
             context.model.labels,
-            shows=wanted,
-            covers=wanted.blur or EVERYTHING,
+            shows=stream_filter,
+            covers=stream_filter.blur or EVERYTHING,
             status=lane.status,
             meters=context.meters,
             hurried=lambda: lane.hurried,
         )
         sinks = {name: SinkStage(lane, name, SINKS[name].make(of_sinks)) for name in lane.outlets}
-        return Stream(config, lane, wanted, capture, sinks, stopping, make_worker)
+        return Stream(config, lane, stream_filter, capture, sinks, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget
         raise

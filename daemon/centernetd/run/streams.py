@@ -98,7 +98,7 @@ class Streams:
                 made[name] = self._make(configs[name])
                 made[name].prepare()
             # Before closing others: inference ends when all its lanes are closed.
-            self._inference.serve({stream.lane: stream.wanted for stream in made.values()})
+            self._inference.serve({stream.lane: stream.filter for stream in made.values()})
         except Exception:
             for stream in made.values():
                 stream.stop()

@@ -153,7 +153,7 @@ class Supervisor:
         made = [make(configs[lane.name], lane) for lane in lanes]
         inference = InferenceStage(
             detector,
-            {stream.lane: stream.wanted for stream in made},
+            {stream.lane: stream.filter for stream in made},
             ready,
             Batching(sizes.max_batch, config.batching.max_delay),
             context.meters,

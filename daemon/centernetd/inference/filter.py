@@ -13,7 +13,7 @@ _LABELS_COUNTED = 20
 
 
 @dataclass(frozen=True)
-class Wanted(Filter):
+class StreamFilter(Filter):
     """The detections one stream keeps; ``blur`` selects those blurred in it, if any.
 
     ``counted_as`` maps each class id to its label in the metric ``detections_total``, whose
@@ -35,7 +35,7 @@ class Wanted(Filter):
         )
 
 
-def wanted_by(stream: StreamConfig, model: Manifest) -> Wanted:
+def filter_of(stream: StreamConfig, model: Manifest) -> StreamFilter:
     """Return the filter of ``stream`` for ``model``, whose threshold is the default.
 
     Raises
@@ -45,16 +45,16 @@ def wanted_by(stream: StreamConfig, model: Manifest) -> Wanted:
     """
     detect = stream.detect
     confidence = model.confidence if detect.confidence is None else detect.confidence
-    return resolve(stream.name, model.labels, confidence, detect.labels, stream.blur)
+    return make_filter(stream.name, model.labels, confidence, detect.labels, stream.blur)
 
 
-def resolve(
+def make_filter(
     stream: str,
     model_labels: Sequence[str],
     confidence: float,
     only: Sequence[str],
     blur: BlurConfig | None = None,
-) -> Wanted:
+) -> StreamFilter:
     """Return the filter given ``detect.labels`` in ``only`` (empty: all) and ``blur``.
 
     Raises
@@ -67,7 +67,7 @@ def resolve(
     if blur is not None:
         key = f"streams.{stream}.blur.labels"
         blurred = Filter(blur.confidence, _class_ids(key, model_labels, blur.labels))
-    return Wanted(
+    return StreamFilter(
         confidence=confidence,
         class_ids=_class_ids(f"streams.{stream}.detect.labels", model_labels, only),
         counted_as=tuple(label if label in named else OTHER for label in model_labels),
