@@ -39,18 +39,6 @@ def test_only_a_holder_is_heard(tmp_path: Path) -> None:
     assert published_in(path) is None
 
 
-@pytest.mark.parametrize("letter", ["a", "\N{SNOWMAN}", "\N{GRINNING FACE}", "\n", "\0"])
-def test_however_much_there_is_to_say_it_is_read_back(tmp_path: Path, letter: str) -> None:
-    status = ReloadStatus(pid=7, begun=3, ended=2, refusal=letter * 5000)
-    holder = LockFile(tmp_path / "lock")
-    holder.publish(status.to_text())
-    read = ReloadStatus.from_text(published_in(tmp_path / "lock") or "")
-    assert read.ended == 2
-    assert read.refusal.startswith(letter * 500)
-    assert read.refusal.endswith("(the daemon's log has it all)")
-    holder.close()
-
-
 def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,17 +49,6 @@ def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
     with pytest.raises(StartupError, match="runs one source from its command line"):
         reload(tmp_path)
     holder.close()
-
-
-def test_what_a_daemon_says_is_read_back() -> None:
-    status = ReloadStatus(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
-    assert ReloadStatus.from_text(status.to_text()) == status
-    torn = ["", "{", '{"pid": 1, "more": 2}', status.to_text()[:-3]]
-    forged = ["7", "[7]", "[" * 4000, "{}", '{"pid": "7"}', '{"pid": -1}', '{"pid": 0}']
-    forged += [f'{{"pid": {2**31}}}', '{"pid": 7, "begun": null}', '{"pid": 7, "outcome": 1}']
-    for text in torn + forged:
-        with pytest.raises(ValueError):  # noqa: PT011
-            ReloadStatus.from_text(text)
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ to read that file and to signal the daemon.
 
 import json
 import logging
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -19,6 +21,8 @@ from centernetd.sink.housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
 
+READABLE_FOR = 0.5
+"""Seconds that a result stays published before another reload begins; clients poll more often."""
 _LONGEST = 600  # characters per sentence; at most six bytes each, and only one of the two is set
 
 
@@ -87,17 +91,23 @@ class Reloader:
         self._service = service
         self._status = ReloadStatus.of_this_process(follows=reread is not None)
         self._publish(self._status)
+        self._ended_at = -math.inf
 
     def look(self) -> None:
         """Begin a requested reload, or finish a completed one; called about twice per second."""
-        if self._under_way and self._streams.settled:
-            self._end(self._config.sha256)
-        if self._reread is not None and not self._under_way and self._asked():
+        if self._under_way:
+            if self._streams.settled:
+                self._end(self._config.sha256)
+        elif self._reread is not None and self._was_readable and self._asked():
             self._begin(self._reread)
 
     @property
     def _under_way(self) -> bool:
         return self._status.begun > self._status.ended
+
+    @property
+    def _was_readable(self) -> bool:
+        return time.monotonic() - self._ended_at >= READABLE_FOR
 
     def _begin(self, reread: Callable[[], Config]) -> None:
         self._service.reloading()
@@ -117,6 +127,7 @@ class Reloader:
 
     def _end(self, sha256: str | None, refusal: str = "") -> None:
         self._service.reloaded(sha256)
+        self._ended_at = time.monotonic()
         self._publish(replace(self._status, ended=self._status.begun, refusal=refusal))
 
     def _publish(self, status: ReloadStatus) -> None:

@@ -1,0 +1,120 @@
+"""Reloads: the status that is published, and requests that come close together."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from centernetd.config import Config
+from centernetd.config.config import Difference
+from centernetd.errors import ConfigError
+from centernetd.run import reload as reloading
+from centernetd.run.reload import Reloader, ReloadStatus
+from centernetd.run.streams import Streams
+from centernetd.service.service import Service
+from centernetd.sink.housekeeping import Housekeeping
+from centernetd.sink.lockfile import LockFile, published_in
+
+
+class FakeConfig:
+    """A configuration of no streams."""
+
+    sha256 = "c0ffee"
+    streams: dict[str, object] = {}  # noqa: RUF012
+
+
+class FakeRun:
+    """Streams, housekeeping and service around a reloader, and what it does to them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.asked, self.settled = 0.0, False, True
+        self.changes: list[Difference | ConfigError] = []
+        self.published = ""
+        monkeypatch.setattr(reloading, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(reloading, "difference", self._difference)
+        self.reloader = Reloader(
+            cast(Config, FakeConfig()),
+            lambda: cast(Config, FakeConfig()),
+            self._take,
+            cast(Streams, self),
+            cast(Housekeeping, self),
+            cast(Service, self),
+        )
+
+    @property
+    def status(self) -> ReloadStatus:
+        return ReloadStatus.from_text(self.published)
+
+    def _take(self) -> bool:
+        asked, self.asked = self.asked, False
+        return asked
+
+    def _difference(self, *_: object) -> Difference:
+        change = self.changes.pop(0)
+        if isinstance(change, ConfigError):
+            raise change
+        return change
+
+    def publish(self, text: str) -> None:
+        self.published = text
+
+    def follow(self, *_: object) -> None: ...
+    def add_streams(self, *_: object) -> None: ...
+    def reloading(self) -> None: ...
+    def reloaded(self, *_: object) -> None: ...
+
+
+def change(*added: str) -> Difference:
+    return Difference(added, (), ())
+
+
+@pytest.mark.parametrize("first", [change("door"), ConfigError("streams is empty")])
+def test_the_result_of_a_reload_is_readable_before_another_begins(
+    monkeypatch: pytest.MonkeyPatch, first: Difference | ConfigError
+) -> None:
+    run = FakeRun(monkeypatch)
+    run.changes, run.asked, run.settled = [first, change()], True, False
+    run.reloader.look()
+    run.asked = run.settled = True  # requested again meanwhile
+    for _ in range(3):
+        run.reloader.look()
+        assert (run.status.begun, run.status.ended) == (1, 1)
+        assert str(first) in (run.status.outcome, run.status.refusal)
+    run.now += reloading.READABLE_FOR
+    for _ in range(2):
+        run.reloader.look()
+    assert (run.status.begun, run.status.ended) == (2, 2)
+    assert run.status.outcome == "nothing has changed"
+
+
+def test_requests_that_come_before_a_reload_begins_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FakeRun(monkeypatch)
+    run.changes, run.asked = [change("door")], True
+    for _ in range(3):
+        run.now += 10
+        run.reloader.look()
+    assert (run.status.begun, run.status.ended, run.status.outcome) == (1, 1, "added door")
+
+
+def test_what_a_daemon_publishes_is_read_back() -> None:
+    status = ReloadStatus(pid=7, begun=3, ended=2, outcome="added gate", refusal="")
+    assert ReloadStatus.from_text(status.to_text()) == status
+    torn = ["", "{", '{"pid": 1, "more": 2}', status.to_text()[:-3]]
+    forged = ["7", "[7]", "[" * 4000, "{}", '{"pid": "7"}', '{"pid": -1}', '{"pid": 0}']
+    forged += [f'{{"pid": {2**31}}}', '{"pid": 7, "begun": null}', '{"pid": 7, "outcome": 1}']
+    for text in torn + forged:
+        with pytest.raises(ValueError):  # noqa: PT011
+            ReloadStatus.from_text(text)
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{SNOWMAN}", "\N{GRINNING FACE}", "\n", "\0"])
+def test_a_result_of_any_length_is_read_back(tmp_path: Path, letter: str) -> None:
+    status = ReloadStatus(pid=7, begun=3, ended=2, refusal=letter * 5000)
+    holder = LockFile(tmp_path / "lock")
+    holder.publish(status.to_text())
+    read = ReloadStatus.from_text(published_in(tmp_path / "lock") or "")
+    assert read.ended == 2
+    assert read.refusal.startswith(letter * 500)
+    assert read.refusal.endswith("(the daemon's log has it all)")
+    holder.close()
