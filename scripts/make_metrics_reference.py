@@ -7,9 +7,10 @@ marker is written by hand and kept.
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from centernetd.flow import Reason, StageName, StreamState
+from centernetd.flow import CAPTURE, INFERENCE, Reason, StreamState
 from centernetd.flow.status import RECONNECT_REASONS
 from centernetd.service.metrics import STAGES
+from centernetd.sink.registry import SINKS
 from scripts.metrics_catalog import catalog
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
@@ -61,7 +62,7 @@ STATES = {
 
 def reference() -> str:
     """Return the generated part of the page."""
-    names = [stage.value for stage in StageName]
+    names = [CAPTURE, INFERENCE, *SINKS]
     parts = (
         metrics(),
         values("`stage`: where a frame is or was lost", PLACES, names),

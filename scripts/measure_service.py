@@ -22,12 +22,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from centernetd.config import Address
-from centernetd.flow import Backpressure, Lane, StageName, StorageStatus
+from centernetd.flow import Backpressure, Lane, StorageStatus
 from centernetd.service.health import StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.pages import ScrapePage
 from centernetd.service.status import DaemonStatus
+from centernetd.sink.registry import EVENTS, RECORD
 
 DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo.mp4"
 STREAMS = 64
@@ -84,7 +85,7 @@ def busy_registry() -> CollectorRegistry:
             depth=8,
             inbox=2,
             ready=threading.Condition(),
-            sinks=(StageName.RECORD, StageName.EVENTS),
+            sinks=(RECORD, EVENTS),
         )
         lane.status.detections.update({f"label-{index}": index for index in range(LABELS)})
         meters.add_stream(lane.name)

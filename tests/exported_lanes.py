@@ -7,19 +7,11 @@ from fractions import Fraction
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from centernetd.flow import (
-    Backpressure,
-    Detections,
-    Frame,
-    HostImage,
-    Lane,
-    Result,
-    StageName,
-    StorageStatus,
-)
+from centernetd.flow import Backpressure, Detections, Frame, HostImage, Lane, Result, StorageStatus
 from centernetd.service.health import StreamView
 from centernetd.service.metrics import PREFIX, PipelineCollector, PrometheusMeters
 from centernetd.service.status import DaemonStatus, EngineStatus
+from centernetd.sink.registry import EVENTS, RECORD
 
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
@@ -47,7 +39,7 @@ class ExportedLanes:
             depth=4,
             inbox=inbox,
             ready=threading.Condition(),
-            sinks=(StageName.RECORD, StageName.EVENTS),
+            sinks=(RECORD, EVENTS),
         )
         self.views.append(StreamView(lane, stall_timeout=10.0))
         self.meters.add_stream(name)
@@ -78,5 +70,5 @@ def move_frames(lane: Lane) -> None:
         assert taken is not None
         lane.deliver(Result(taken, NOTHING))
     lane.take()
-    lane.outlets[StageName.RECORD].take()
-    lane.ledger.write(StageName.RECORD)
+    lane.outlets[RECORD].take()
+    lane.ledger.write(RECORD)

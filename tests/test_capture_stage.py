@@ -16,7 +16,7 @@ from centernetd.capture.source import Picture
 from centernetd.capture.stage import Backoff
 from centernetd.config.sections import Policy
 from centernetd.errors import SourceError
-from centernetd.flow import Incident, Reason, StageName, StreamState
+from centernetd.flow import CAPTURE, Incident, Reason, StreamState
 from tests import clips
 from tests.capture_rig import Rig
 from tests.fakes import (
@@ -28,7 +28,6 @@ from tests.fakes import (
 )
 
 FILE, LIVE = "/videos/clip.mp4", "rtsp://user:hunter2@camera/1"
-CAPTURE = StageName.CAPTURE
 
 
 @pytest.fixture(autouse=True)

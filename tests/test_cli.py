@@ -15,9 +15,10 @@ from centernetd.cli import app as app_module
 from centernetd.cli import run as run_module
 from centernetd.config import Config
 from centernetd.errors import EngineError
-from centernetd.flow import Lane, StageName
+from centernetd.flow import Lane
 from centernetd.model import manifest, zoo
 from centernetd.service.logs import LogHandler
+from centernetd.sink.registry import RECORD
 from tests import exports, models
 from tests.commandline import SIZE, CommandLine, clip, command_line, configuration, squares_model
 from tests.sinks import open_lane
@@ -261,7 +262,7 @@ class FakeSupervisor:
     def __init__(self, config: Config, *, reread: Callable[[], Config] | None) -> None:
         assert config.streams
         assert (reread is None) == (config.metrics.listen is None)  # as for one source
-        self.lanes: list[Lane] = [open_lane(StageName.RECORD), open_lane()]
+        self.lanes: list[Lane] = [open_lane(RECORD), open_lane()]
         self.lanes[1].name = "yard"
 
     def stop(self) -> None:

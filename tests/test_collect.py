@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from centernetd.flow import Backpressure, Lane, Reason, StageName
+from centernetd.flow import INFERENCE, Backpressure, Lane, Reason
 from centernetd.inference.collect import (
     Batching,
     Forecast,
@@ -175,8 +175,8 @@ def test_frames_that_are_too_old_are_dropped_and_counted() -> None:
     house.offer("b", 7, left=-99.0)
     assert house.collect() == ["a2", "b7"], "a lost its turn by its old frames"
     book = house.lanes["a"].ledger.read()
-    assert book.dropped[StageName.INFERENCE, Reason.TOO_OLD] == 2
-    assert house.lanes["b"].ledger.read().dropped_at(StageName.INFERENCE) == 0
+    assert book.dropped[INFERENCE, Reason.TOO_OLD] == 2
+    assert house.lanes["b"].ledger.read().dropped_at(INFERENCE) == 0
 
 
 def test_nothing_but_old_frames_is_no_batch() -> None:

@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from centernetd.errors import EngineError
-from centernetd.flow import Backpressure, Frame, Lane, Reason, Result, StageName, Worker
+from centernetd.flow import (
+    CAPTURE,
+    INFERENCE,
+    Backpressure,
+    Frame,
+    Lane,
+    Reason,
+    Result,
+    StageName,
+    Worker,
+)
 from tests.fakes import PATIENCE, detections, frame
-from tests.test_lane import BLOCK, CAPTURE, DROP, INFERENCE, SINKS, a_lane
+from tests.test_lane import BLOCK, DROP, SINKS, a_lane
 
 
 class LaneMachine(RuleBasedStateMachine):

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernetd.flow import Backpressure, Image, Lane, Reason, StageName, Worker
+from centernetd.flow import CAPTURE, INFERENCE, Backpressure, Image, Lane, Reason, Worker
 from centernetd.inference.collect import Batching, Forecast, Taken, collect, in_turn
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
 from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
+from centernetd.sink.registry import EVENTS
 from tests.fakes import FakeClock, FakeEngine, FakeSlot, RecordingMeters, frame, wait_until
 from tests.test_inference_stage import MANIFEST
 
-EVENTS = StageName.EVENTS
 NUMBERS = tuple(map(str, range(20)))
-TOO_OLD = (StageName.INFERENCE, Reason.TOO_OLD)
-OVERFLOW = (StageName.CAPTURE, Reason.OVERFLOW)
+TOO_OLD = (INFERENCE, Reason.TOO_OLD)
+OVERFLOW = (CAPTURE, Reason.OVERFLOW)
 
 
 def make_lane(name: str, ready: threading.Condition, inbox: int = 10_000) -> Lane:

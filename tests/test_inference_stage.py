@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from centernetd.errors import EngineError, StartupError
-from centernetd.flow import Backpressure, Filter, Lane, Reason, StageName, Worker
+from centernetd.flow import INFERENCE, Backpressure, Filter, Lane, Reason, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Tensors
 from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
+from centernetd.sink.registry import EVENTS
 from tests.fakes import (
     PATIENCE,
     FakeClock,
@@ -28,7 +29,6 @@ from tests.fakes import (
 )
 from tests.manifests import plain
 
-EVENTS = StageName.EVENTS
 LABELS = ("cat", "dog", "cow")
 MANIFEST = plain(labels=LABELS, confidence=0.4)
 
@@ -210,7 +210,7 @@ def test_frames_past_their_age_are_dropped(houses: list[House]) -> None:
     house.start()
     assert house.join() == [None, None]
     assert [n for n, _ in house.delivered("a")] == [1]
-    assert house.lanes["a"].ledger.read().dropped_at(StageName.INFERENCE) == 1
+    assert house.lanes["a"].ledger.read().dropped_at(INFERENCE) == 1
     house.assert_all_accounted_for()
 
 
@@ -403,7 +403,7 @@ def test_frames_that_age_while_their_batch_is_filled_are_left_out_of_it(
     assert house.delivered("a") == [(0, [0]), (2, [2])], "each with its own row"
     assert house.engine.sizes == [2]
     house.assert_all_accounted_for()
-    assert house.lanes["a"].ledger.read().dropped[StageName.INFERENCE, Reason.TOO_OLD] == 2
+    assert house.lanes["a"].ledger.read().dropped[INFERENCE, Reason.TOO_OLD] == 2
 
 
 def test_a_batch_of_which_all_aged_is_not_run_and_leaves_its_slot_free(

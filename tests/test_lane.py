@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from centernetd.flow import (
+    CAPTURE,
+    INFERENCE,
     Backpressure,
     Budget,
     Coding,
@@ -19,11 +21,11 @@ from centernetd.flow import (
     StageName,
     StreamState,
 )
+from centernetd.sink.registry import EVENTS, RECORD
 from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
-SINKS = (StageName.RECORD, StageName.EVENTS)
-CAPTURE, INFERENCE = StageName.CAPTURE, StageName.INFERENCE
+SINKS = (RECORD, EVENTS)
 
 
 def a_lane(
@@ -33,7 +35,7 @@ def a_lane(
     inbox: int = 2,
     sinks: tuple[StageName, ...] = SINKS,
     ready: threading.Condition | None = None,
-    copies: bool = False,
+    packets_to: StageName | None = None,
 ) -> Lane:
     return Lane(
         "lane",
@@ -42,7 +44,7 @@ def a_lane(
         inbox=inbox,
         ready=ready or threading.Condition(),
         sinks=sinks,
-        copies=copies,
+        packets_to=packets_to,
     )
 
 
@@ -100,15 +102,15 @@ def test_a_slow_sink_of_a_dropping_lane_loses_its_oldest_and_the_other_sink_noth
     for n in range(5):
         lane.offer(frame(n))
         infer(lane)
-        assert read(lane, StageName.EVENTS) == [n]
-    assert read(lane, StageName.RECORD) == [3, 4]
+        assert read(lane, EVENTS) == [n]
+    assert read(lane, RECORD) == [3, 4]
     book = lane.ledger.read()
-    assert book.dropped[StageName.RECORD, Reason.OVERFLOW] == 3
-    assert book.dropped_at(StageName.EVENTS) == 0
+    assert book.dropped[RECORD, Reason.OVERFLOW] == 3
+    assert book.dropped_at(EVENTS) == 0
     assert book.balanced
 
 
-@pytest.mark.parametrize("sinks", [SINKS, (StageName.EVENTS,), ()])
+@pytest.mark.parametrize("sinks", [SINKS, (EVENTS,), ()])
 def test_a_blocking_lane_never_drops_and_waits_for_its_slowest_sink(
     sinks: tuple[StageName, ...],
 ) -> None:
@@ -143,8 +145,8 @@ def test_blocking_lanes_share_a_budget_of_bytes() -> None:
     second.close()
     assert answers == [], "it holds its share, and whoever goes first makes no room at once"
     infer(first)
-    read(first, StageName.RECORD)
-    read(first, StageName.EVENTS)
+    read(first, RECORD)
+    read(first, EVENTS)
     thread.join(PATIENCE)
     assert answers == [True]
     for n in range(4, 7):
@@ -160,8 +162,8 @@ def test_a_picture_larger_than_a_share_comes_alone() -> None:
     assert first.offer(frame(0))
     thread, answers = offered_in_a_thread(first, frame(1))
     infer(first)
-    read(first, StageName.RECORD)
-    read(first, StageName.EVENTS)
+    read(first, RECORD)
+    read(first, EVENTS)
     thread.join(PATIENCE)
     assert answers == [True]
 
@@ -212,7 +214,7 @@ def test_a_closed_lane_lets_nothing_in_and_drains() -> None:
     assert not any(outlet.closed for outlet in lane.outlets.values())
     lane.deliver(Result(taken, detections()))
     assert all(outlet.closed for outlet in lane.outlets.values())
-    assert [result.frame.frame_id for result in lane.outlets[StageName.RECORD]] == [0, 1]
+    assert [result.frame.frame_id for result in lane.outlets[RECORD]] == [0, 1]
 
 
 def test_an_empty_lane_that_closes_closes_its_outlets() -> None:
@@ -240,8 +242,8 @@ def test_discarding_drops_what_waits_and_lets_what_is_inferred_through() -> None
     assert lane.take() is None
     assert lane.ledger.read().dropped[CAPTURE, Reason.SHUTDOWN] == 2
     lane.deliver(Result(taken, detections()))
-    assert read(lane, StageName.EVENTS) == [0]
-    assert lane.outlets[StageName.EVENTS].closed
+    assert read(lane, EVENTS) == [0]
+    assert lane.outlets[EVENTS].closed
     assert lane.ledger.read().balanced
 
 
@@ -266,13 +268,13 @@ def test_a_lane_that_is_cut_short_drops_what_waits_for_its_sinks() -> None:
     for n in range(3):
         lane.offer(frame(n))
         infer(lane)
-    assert lane.outlets[StageName.RECORD].take(), "the frame in hand"
+    assert lane.outlets[RECORD].take(), "the frame in hand"
     lane.abandon()
     lane.cut_short()
     assert [len(outlet) for outlet in lane.outlets.values()] == [0, 0]
     dropped = lane.ledger.read().dropped
     assert [dropped[sink, Reason.SHUTDOWN] for sink in SINKS] == [2, 3]
-    lane.ledger.write(StageName.RECORD)
+    lane.ledger.write(RECORD)
     book = lane.ledger.read()
     assert book.balanced
     assert not any(book.in_flight.values())
@@ -300,7 +302,7 @@ def test_what_inference_delivers_after_it_was_written_off_is_lost() -> None:
     before = lane.ledger.read()
     lane.deliver(Result(taken, detections()))
     assert lane.ledger.read() == before
-    assert len(lane.outlets[StageName.EVENTS]) == 0
+    assert len(lane.outlets[EVENTS]) == 0
 
 
 def test_a_full_lane_holds_up_no_other() -> None:
@@ -328,7 +330,7 @@ def test_a_skipped_frame_is_captured_and_dropped() -> None:
 
 
 def test_packets_go_past_inference_where_they_are_recorded() -> None:
-    lane = a_lane(copies=True)
+    lane = a_lane(packets_to=RECORD)
     assert lane.packets is not None
     for number in (1, 2, 3):
         lane.copy(packet(number))
@@ -348,7 +350,7 @@ def test_packets_that_nobody_records_go_nowhere() -> None:
 
 
 def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
-    lane = a_lane(BLOCK, depth=2, copies=True)
+    lane = a_lane(BLOCK, depth=2, packets_to=RECORD)
     assert lane.packets is not None
     for number in (1, 2):
         lane.copy(packet(number))
@@ -373,9 +375,9 @@ def test_of_large_pictures_fewer_wait_for_a_sink() -> None:
     for number in range(6, 9):
         lane.offer(of_8k(number))
         infer(lane)
-        assert len(lane.outlets[StageName.RECORD]) == 2
-    assert read(lane, StageName.RECORD) == [7, 8]
-    assert lane.ledger.read().dropped[StageName.RECORD, Reason.OVERFLOW] == 7
+        assert len(lane.outlets[RECORD]) == 2
+    assert read(lane, RECORD) == [7, 8]
+    assert lane.ledger.read().dropped[RECORD, Reason.OVERFLOW] == 7
 
 
 def test_eight_of_4k_may_wait() -> None:
@@ -384,25 +386,25 @@ def test_eight_of_4k_may_wait() -> None:
     for number in range(8):
         lane.offer(replace(frame(number), image=image))
         infer(lane)
-    assert read(lane, StageName.RECORD) == list(range(8))
+    assert read(lane, RECORD) == list(range(8))
 
 
 def test_a_waiting_capture_is_woken_when_an_eighth_of_the_lane_is_free() -> None:
     """Waking it for every frame would cost more than the frames do."""
-    lane = a_lane(BLOCK, depth=16, sinks=(StageName.EVENTS,))
+    lane = a_lane(BLOCK, depth=16, sinks=(EVENTS,))
     for n in range(16):
         lane.offer(frame(n))
         infer(lane)
     thread, answers = offered_in_a_thread(lane, frame(16))
-    lane.outlets[StageName.EVENTS].take()
+    lane.outlets[EVENTS].take()
     assert lane._room._waiters, "one frame is not an eighth"  # type: ignore[attr-defined]
-    lane.outlets[StageName.EVENTS].take()
+    lane.outlets[EVENTS].take()
     thread.join(PATIENCE)
     assert answers == [True]
 
 
 def test_a_lane_that_is_cut_short_drops_its_packets_and_hurries_its_sinks() -> None:
-    lane = a_lane(copies=True)
+    lane = a_lane(packets_to=RECORD)
     assert lane.packets is not None
     for number in (1, 2, 3):
         lane.copy(packet(number))

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from centernetd.flow import Ledger, Reason, StageName
+from centernetd.flow import CAPTURE, INFERENCE, Ledger, Reason
+from centernetd.sink.registry import EVENTS, RECORD
 
-SINKS = (StageName.RECORD, StageName.EVENTS)
+SINKS = (RECORD, EVENTS)
 
 
 def a_ledger(captured: int = 0, taken: int = 0, inferred: int = 0) -> Ledger:
@@ -24,52 +25,52 @@ def test_each_frame_is_in_one_place_before_the_sinks_and_owed_to_each_of_them() 
     book = a_ledger(captured=5, taken=3, inferred=2).read()
     assert (book.captured, book.inferred) == (5, 2)
     assert book.in_flight == {
-        StageName.CAPTURE: 2,
-        StageName.INFERENCE: 1,
-        StageName.RECORD: 2,
-        StageName.EVENTS: 2,
+        CAPTURE: 2,
+        INFERENCE: 1,
+        RECORD: 2,
+        EVENTS: 2,
     }
     assert book.balanced
 
 
 def test_sinks_are_counted_apart() -> None:
     ledger = a_ledger(4, 4, 4)
-    ledger.write(StageName.RECORD, 3)
-    ledger.drop(StageName.RECORD, Reason.FAILED)
-    ledger.write(StageName.EVENTS)
+    ledger.write(RECORD, 3)
+    ledger.drop(RECORD, Reason.FAILED)
+    ledger.write(EVENTS)
     book = ledger.read()
-    assert book.written == {StageName.RECORD: 3, StageName.EVENTS: 1}
-    assert book.dropped_at(StageName.RECORD) == 1
+    assert book.written == {RECORD: 3, EVENTS: 1}
+    assert book.dropped_at(RECORD) == 1
     assert book.dropped_at(*SINKS) == 1
-    assert book.in_flight[StageName.EVENTS] == 3
+    assert book.in_flight[EVENTS] == 3
     assert book.balanced
 
 
 def test_every_drop_counter_exists_from_the_start() -> None:
-    dropped = Ledger([StageName.EVENTS]).read().dropped
-    stages = (StageName.CAPTURE, StageName.INFERENCE, StageName.EVENTS)
+    dropped = Ledger([EVENTS]).read().dropped
+    stages = (CAPTURE, INFERENCE, EVENTS)
     assert dropped == {(stage, reason): 0 for stage in stages for reason in Reason}
 
 
 def test_writing_off_leaves_nothing_in_flight() -> None:
     ledger = a_ledger(6, 4, 2)
-    ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+    ledger.write_off(CAPTURE, INFERENCE)
     assert ledger.waiting == 0
-    assert ledger.read().in_flight[StageName.RECORD] == 2
+    assert ledger.read().in_flight[RECORD] == 2
     ledger.close()
     book = ledger.read()
     assert not any(book.in_flight.values())
-    assert book.dropped[StageName.CAPTURE, Reason.SHUTDOWN] == 2
-    assert book.dropped[StageName.EVENTS, Reason.SHUTDOWN] == 2
+    assert book.dropped[CAPTURE, Reason.SHUTDOWN] == 2
+    assert book.dropped[EVENTS, Reason.SHUTDOWN] == 2
     assert book.balanced
 
 
 def test_a_book_is_a_copy() -> None:
     ledger = a_ledger(1)
     book = ledger.read()
-    ledger.drop(StageName.CAPTURE, Reason.TOO_OLD)
-    assert book.in_flight[StageName.CAPTURE] == 1
-    assert book.dropped_at(StageName.CAPTURE) == 0
+    ledger.drop(CAPTURE, Reason.TOO_OLD)
+    assert book.in_flight[CAPTURE] == 1
+    assert book.dropped_at(CAPTURE) == 0
 
 
 def test_a_book_that_does_not_add_up_says_so() -> None:
@@ -77,7 +78,7 @@ def test_a_book_that_does_not_add_up_says_so() -> None:
     ledger._captured += 1
     assert not ledger.read().balanced
     ledger._captured -= 1
-    ledger._written[StageName.EVENTS] += 1
+    ledger._written[EVENTS] += 1
     assert not ledger.read().balanced
 
 
@@ -86,13 +87,13 @@ def test_a_book_that_does_not_add_up_says_so() -> None:
     [
         lambda ledger: ledger.take_up(),
         lambda ledger: ledger.infer(),
-        lambda ledger: ledger.write(StageName.RECORD, 2),
-        lambda ledger: ledger.write(StageName.RECORD, -1),
-        lambda ledger: ledger.write(StageName.CAPTURE),
-        lambda ledger: ledger.drop(StageName.CAPTURE, Reason.OVERFLOW),
-        lambda ledger: ledger.drop(StageName.INFERENCE, Reason.TOO_OLD),
-        lambda ledger: ledger.drop(StageName.EVENTS, Reason.FAILED, 2),
-        lambda ledger: ledger.drop(StageName.EVENTS, Reason.FAILED, -1),
+        lambda ledger: ledger.write(RECORD, 2),
+        lambda ledger: ledger.write(RECORD, -1),
+        lambda ledger: ledger.write(CAPTURE),
+        lambda ledger: ledger.drop(CAPTURE, Reason.OVERFLOW),
+        lambda ledger: ledger.drop(INFERENCE, Reason.TOO_OLD),
+        lambda ledger: ledger.drop(EVENTS, Reason.FAILED, 2),
+        lambda ledger: ledger.drop(EVENTS, Reason.FAILED, -1),
     ],
 )
 def test_what_was_never_put_in_cannot_be_taken_out(posting: Callable[[Ledger], None]) -> None:
@@ -104,32 +105,32 @@ def test_what_was_never_put_in_cannot_be_taken_out(posting: Callable[[Ledger], N
 
 
 def test_a_sink_that_the_stream_has_not_is_refused() -> None:
-    ledger = Ledger([StageName.RECORD])
+    ledger = Ledger([RECORD])
     with pytest.raises(KeyError):
-        ledger.write(StageName.EVENTS)
+        ledger.write(EVENTS)
 
 
 def test_a_capture_that_comes_back_after_the_end_leaves_nothing_in_flight() -> None:
     ledger = a_ledger(1)
     ledger.close()
     ledger.capture()
-    ledger.drop(StageName.CAPTURE, Reason.UNWANTED)
+    ledger.drop(CAPTURE, Reason.UNWANTED)
     book = ledger.read()
     assert (book.captured, book.balanced, any(book.in_flight.values())) == (1, True, False)
 
 
 def test_what_inference_brings_after_it_was_written_off_is_not_posted() -> None:
     ledger = a_ledger(captured=3, taken=2, inferred=1)
-    ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+    ledger.write_off(CAPTURE, INFERENCE)
     written_off = ledger.read()
-    ledger.drop(StageName.INFERENCE, Reason.TOO_OLD)
-    ledger.drop(StageName.CAPTURE, Reason.OVERFLOW)
+    ledger.drop(INFERENCE, Reason.TOO_OLD)
+    ledger.drop(CAPTURE, Reason.OVERFLOW)
     ledger.capture()
     ledger.take_up()
     ledger.infer()
     assert ledger.read() == written_off
-    ledger.write(StageName.RECORD)
-    ledger.drop(StageName.EVENTS, Reason.FAILED)
+    ledger.write(RECORD)
+    ledger.drop(EVENTS, Reason.FAILED)
     book = ledger.read()
     assert book.balanced, "the sinks' places are open still"
     assert not any(book.in_flight.values())
@@ -151,48 +152,48 @@ class FakeLock:
 
 def test_a_sink_that_comes_back_while_the_book_is_closed_posts_nothing() -> None:
     ledger = a_ledger(1, 1, 1)
-    ledger._lock = FakeLock(lambda: ledger.write(StageName.EVENTS))  # type: ignore[assignment]
+    ledger._lock = FakeLock(lambda: ledger.write(EVENTS))  # type: ignore[assignment]
     ledger.close()
     book = ledger.read()
-    assert (book.written[StageName.EVENTS], book.balanced) == (0, True)
+    assert (book.written[EVENTS], book.balanced) == (0, True)
 
 
 def test_posting_no_frames_changes_nothing_and_is_no_mistake() -> None:
     ledger = a_ledger(1, 1, 1)
     before = ledger.read()
     ledger.infer(0)
-    ledger.write(StageName.RECORD, 0)
-    ledger.drop(StageName.CAPTURE, Reason.OVERFLOW, 0)
+    ledger.write(RECORD, 0)
+    ledger.drop(CAPTURE, Reason.OVERFLOW, 0)
     assert ledger.read() == before
 
 
 def test_the_receipt_counts_the_recording() -> None:
     ledger = a_ledger(3, 3, 3)
-    ledger.write(StageName.RECORD, 3)
-    ledger.write(StageName.EVENTS, 1)
-    ledger.drop(StageName.EVENTS, Reason.UNWANTED, 2)
+    ledger.write(RECORD, 3)
+    ledger.write(EVENTS, 1)
+    ledger.drop(EVENTS, Reason.UNWANTED, 2)
     assert ledger.read().receipt("gate") == "gate: 3 captured = 3 written + 0 dropped"
 
 
 def test_the_receipt_counts_what_was_lost_before_and_in_the_recording() -> None:
     ledger = a_ledger(7, 6, 5)
-    ledger.write(StageName.RECORD, 4)
-    ledger.drop(StageName.RECORD, Reason.FAILED)
-    ledger.drop(StageName.INFERENCE, Reason.SHUTDOWN)
-    ledger.drop(StageName.CAPTURE, Reason.SHUTDOWN)
+    ledger.write(RECORD, 4)
+    ledger.drop(RECORD, Reason.FAILED)
+    ledger.drop(INFERENCE, Reason.SHUTDOWN)
+    ledger.drop(CAPTURE, Reason.SHUTDOWN)
     assert ledger.read().receipt("gate") == "gate: 7 captured = 4 written + 3 dropped"
 
 
 def test_the_receipt_lists_unwanted_frames_separately() -> None:
-    ledger = Ledger([StageName.EVENTS])
+    ledger = Ledger([EVENTS])
     for _ in range(3):
         ledger.capture()
     for _ in range(2):
         ledger.take_up()
         ledger.infer()
-    ledger.write(StageName.EVENTS)
-    ledger.drop(StageName.EVENTS, Reason.UNWANTED)
-    ledger.drop(StageName.CAPTURE, Reason.UNWANTED)
+    ledger.write(EVENTS)
+    ledger.drop(EVENTS, Reason.UNWANTED)
+    ledger.drop(CAPTURE, Reason.UNWANTED)
     assert ledger.read().receipt("gate") == (
         "gate: 3 captured = 1 written + 0 dropped + 2 not asked for"
     )

@@ -6,12 +6,15 @@ import time
 import pytest
 from prometheus_client import ProcessCollector, generate_latest
 
-from centernetd.flow import Reason, Result, StageName, StorageStatus, StreamState
+from centernetd.flow import CAPTURE, INFERENCE, Reason, Result, StorageStatus, StreamState
 from centernetd.flow.status import RECONNECT_REASONS
 from centernetd.service.metrics import LATENCIES, PREFIX, SECONDS, SIZES, STAGES
+from centernetd.sink.registry import SINKS
 from scripts.metrics_catalog import catalog
 from tests.exported_lanes import NOTHING, ExportedLanes, frame, move_frames
 from tests.integration.prometheus import check_metrics
+
+PLACES = (CAPTURE, INFERENCE, *SINKS)
 
 
 @pytest.fixture
@@ -28,8 +31,7 @@ def test_frames_are_counted_where_they_are(lanes: ExportedLanes) -> None:
     assert lanes.value("frames_written_total", stream="gate", sink="record") == 1
     assert lanes.value("frames_written_total", stream="gate", sink="events") == 0
     in_flight = {
-        stage.value: lanes.value("frames_in_flight", stream="gate", stage=stage.value)
-        for stage in StageName
+        stage: lanes.value("frames_in_flight", stream="gate", stage=stage) for stage in PLACES
     }
     assert in_flight == {"capture": 1, "inference": 1, "record": 1, "events": 2}
     assert lanes.value("queue_frames", queue="gate/inbox") == 1
@@ -39,9 +41,9 @@ def test_frames_are_counted_where_they_are(lanes: ExportedLanes) -> None:
 
 def test_every_counter_exists_at_zero_from_the_start(lanes: ExportedLanes) -> None:
     lanes.add("gate")
-    for stage in StageName:
+    for stage in PLACES:
         for reason in Reason:
-            labels = {"stream": "gate", "stage": stage.value, "reason": reason.value}
+            labels = {"stream": "gate", "stage": stage, "reason": reason.value}
             assert lanes.value("frames_dropped_total", **labels) == 0
     for why in RECONNECT_REASONS:
         assert lanes.value("reconnects_total", stream="gate", reason=why) == 0

@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
-from centernetd.flow import Backpressure, Lane, Reason, Result, StageName
+from centernetd.flow import INFERENCE, Backpressure, Lane, Reason, Result
 from centernetd.service.overload import CALM, PERIOD, REMINDER, Overload
+from centernetd.sink.registry import RECORD
 from tests.fakes import detections, frame
 
 
@@ -24,7 +25,7 @@ class House:
             depth=2,
             inbox=2,
             ready=threading.Condition(),
-            sinks=[StageName.RECORD],
+            sinks=[RECORD],
         )
         self.hear(0)
 
@@ -100,7 +101,7 @@ def test_frames_that_grew_too_old_count_as_well(house: House) -> None:
     for number in range(20):
         house.lane.offer(frame(number))
         house.lane.take()
-        house.lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+        house.lane.drop(INFERENCE, Reason.TOO_OLD)
     (said,) = house.hear()
     assert "detection can't keep up: 20 of 20 frames dropped" in said
 

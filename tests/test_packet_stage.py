@@ -4,13 +4,13 @@ import threading
 from collections.abc import Sequence
 
 from centernetd.errors import SinkError
-from centernetd.flow import Backpressure, Frame, HostImage, Lane, Packet, Reason, Result, StageName
+from centernetd.flow import INFERENCE, Backpressure, Frame, HostImage, Lane, Packet, Reason, Result
+from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
 PACKETS = list(coded(12))
-RECORD = StageName.RECORD
 
 
 class FakeRecorder:
@@ -43,7 +43,7 @@ class FakeRecorder:
 def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
     ready = threading.Condition()
     return Lane(
-        "gate", backpressure, depth=depth, inbox=100, ready=ready, sinks=[RECORD], copies=True
+        "gate", backpressure, depth=depth, inbox=100, ready=ready, sinks=[RECORD], packets_to=RECORD
     )
 
 
@@ -70,7 +70,7 @@ def test_packets_go_past_what_inference_drops() -> None:
         taken = lane.take()
         assert taken is not None
         if packet.number % 3:
-            lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+            lane.drop(INFERENCE, Reason.TOO_OLD)
         else:
             lane.deliver(Result(taken, detections()))
     lane.close()

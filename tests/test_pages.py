@@ -15,12 +15,13 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from centernetd.config import Address
-from centernetd.flow import Backpressure, Lane, StageName, StorageStatus, StreamState
+from centernetd.flow import Backpressure, Lane, StorageStatus, StreamState
 from centernetd.service.health import NOT_LOADED, Heartbeats, StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector
 from centernetd.service.pages import FRESH, Pages, ScrapePage
 from centernetd.service.status import DaemonStatus, EngineStatus
+from centernetd.sink.registry import RECORD
 from tests.exported_lanes import ExportedLanes, move_frames
 from tests.integration.prometheus import check_metrics
 
@@ -45,7 +46,7 @@ def stream(name: str, age: float = 0.0, state: StreamState = StreamState.RUNNING
         depth=4,
         inbox=2,
         ready=threading.Condition(),
-        sinks=[StageName.RECORD],
+        sinks=[RECORD],
     )
     lane.status.state = state
     lane.status.last_frame_at = time.monotonic() - age

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from centernetd.commands.progress import FileProgress, PhasesBar
-from centernetd.flow import Reason, Result, StageName
+from centernetd.flow import Reason, Result
+from centernetd.sink.registry import EVENTS, RECORD
 from tests.sinks import open_lane, result
 
 
@@ -19,16 +20,16 @@ def screen(*, terminal: bool) -> tuple[io.StringIO, Console]:
 
 def test_shows_what_is_done_with_by_the_slowest_sink() -> None:
     """Of 4 frames inferred on, one isn't recorded yet; a fifth was skipped."""
-    lane = open_lane(StageName.RECORD, StageName.EVENTS)
+    lane = open_lane(RECORD, EVENTS)
     lane.status.total_frames = 10
     for number in range(4):
         lane.offer(result(number).frame)
         frame = lane.take()
         assert frame is not None
         lane.deliver(Result(frame, result(number).detections))
-    lane.ledger.write(StageName.RECORD, 3)
-    lane.ledger.write(StageName.EVENTS, 1)
-    lane.ledger.drop(StageName.EVENTS, Reason.UNWANTED, 3)
+    lane.ledger.write(RECORD, 3)
+    lane.ledger.write(EVENTS, 1)
+    lane.ledger.drop(EVENTS, Reason.UNWANTED, 3)
     lane.skip()
     shown, console = screen(terminal=True)
     with FileProgress(lambda: [lane], console):

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
-from centernetd.flow import Lane, Reason, Result, StageName
+from centernetd.flow import Lane, Reason, Result
 from centernetd.sink.privacy import Privacy
 from centernetd.sink.recorder import Recorder
+from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
 from tests.fakes import refuse_if
 from tests.sinks import decode, open_lane, result, send, sink_context
 
-RECORD = StageName.RECORD
 ACTIONS = ["hold", "flush", "lose", "fail", "fault", "unwanted"]
 
 

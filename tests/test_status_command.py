@@ -10,7 +10,7 @@ import pytest
 from centernetd.commands.status import USUAL, find_daemon
 from centernetd.config import Address, storage_root_of
 from centernetd.errors import CenternetdError, ConfigError, StartupError
-from centernetd.flow import Reason, StageName, StorageStatus, StreamState
+from centernetd.flow import CAPTURE, Reason, StorageStatus, StreamState
 from centernetd.service.http import HttpServer
 from tests.commandline import CommandLine, command_line
 from tests.test_pages import Site, stream
@@ -48,7 +48,7 @@ def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
     yard.lane.status.lost_connections, yard.lane.status.reconnects["unreachable"] = 4, 900
     yard.lane.skip()
     yard.lane.ledger.capture()
-    yard.lane.ledger.drop(StageName.CAPTURE, Reason.OVERFLOW)
+    yard.lane.ledger.drop(CAPTURE, Reason.OVERFLOW)
     site.streams += [yard, stream("hall", age=60)]
     outcome = cli("status", "-c", config(tmp_path, f"127.0.0.1:{site.server.port}"))
     assert outcome.code == 0

@@ -12,6 +12,7 @@ from centernetd.config import SourceUri, StreamConfig
 from centernetd.flow import Backpressure, Lane, StageName, Worker
 from centernetd.inference.filter import StreamFilter
 from centernetd.run.stream import HUNG_AFTER, MOST_LOST, Stream
+from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
 from tests.fakes import PATIENCE, wait_until
 
@@ -72,9 +73,9 @@ class House:
             depth=4,
             inbox=2,
             ready=threading.Condition(),
-            sinks=[StageName.RECORD, StageName.EVENTS],
+            sinks=[RECORD, EVENTS],
         )
-        sinks = {StageName.RECORD: self.record, StageName.EVENTS: self.events}
+        sinks = {RECORD: self.record, EVENTS: self.events}
         self.stream = make_stream(self.lane, self.capture, sinks)
         self.stream.look()
 

@@ -11,7 +11,7 @@ import pytest
 from centernetd.capture import open as opening
 from centernetd.config import Config, StreamConfig, load
 from centernetd.errors import CenternetdError, ConfigError, EngineError, ModelError, StartupError
-from centernetd.flow import Reason, Result, StageName
+from centernetd.flow import Reason, Result
 from centernetd.inference.detector import Detector
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import supervisor as supervising
@@ -24,6 +24,7 @@ from centernetd.service.service import Service
 from centernetd.sink import events, recorder
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import Recorder
+from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import Outcome
 from tests.fakes import PATIENCE, FakeEngine, FakeSource, picture, wait_until
 from tests.integration.process import write_config
@@ -184,19 +185,19 @@ def test_a_stop_drops_what_an_encoder_is_behind_with(house: House) -> None:
     def behind(recorder: Recorder, result: Result) -> Outcome:
         if stopped.is_set():
             (lane,) = house.supervisor.lanes
-            wait_until(lambda: lane.closed and not len(lane.outlets[StageName.RECORD]))
+            wait_until(lambda: lane.closed and not len(lane.outlets[RECORD]))
         return write(recorder, result)
 
     def stop() -> None:
         (lane,) = house.supervisor.lanes
         stopped.set()
-        wait_until(lambda: len(lane.outlets[StageName.RECORD]) > 1)
+        wait_until(lambda: len(lane.outlets[RECORD]) > 1)
         house.supervisor.stop()
 
     house.patch.setattr(Recorder, "write", behind)
     assert house.supervisor.run(house.when_running(stop)) == 0
     (lane,) = house.supervisor.lanes
-    assert lane.ledger.read().dropped[StageName.RECORD, Reason.SHUTDOWN] > 0
+    assert lane.ledger.read().dropped[RECORD, Reason.SHUTDOWN] > 0
     house.assert_in_order()
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
-from centernetd.flow import StageName
 from centernetd.sink.events import EventLog
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.recorder import Recorder
+from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
 from centernetd.sink.storage import Storage
 from tests.faults.conftest import Measure
@@ -110,7 +110,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     storage = Storage(root)
     house = housekeeping(storage)
     house.tick()
-    lane = open_lane(StageName.RECORD, StageName.EVENTS)
+    lane = open_lane(RECORD, EVENTS)
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
     context = replace(sink_context(root, record=record), storage=storage)
     recorder, events = Recorder(context), EventLog(context)
@@ -120,7 +120,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     )
     with monkeypatch.context() as patch:
         system = FakeSystem(patch, fault)
-        for name, sink in ((StageName.RECORD, recorder), (StageName.EVENTS, events)):
+        for name, sink in ((RECORD, recorder), (EVENTS, events)):
             SinkStage(lane, name, sink, lambda: 10 * RETRY_INTERVAL).run()
     house.tick()  # the disk works again
     storage.release()
@@ -142,8 +142,8 @@ def look_through(root: Path, written: Any) -> int:
     lines = {path: path.read_text().splitlines(True) for path in logs}
     torn = [path for path in logs if not all(map(is_whole, lines[path]))]
     frames = sum(len(decode(path)) for path in recordings)
-    assert FRAMES >= frames >= written[StageName.RECORD]
-    assert sum(map(len, lines.values())) >= written[StageName.EVENTS]
+    assert FRAMES >= frames >= written[RECORD]
+    assert sum(map(len, lines.values())) >= written[EVENTS]
     return damaged(recordings) + len(torn) + len(list(root.rglob("*.part")))
 
 

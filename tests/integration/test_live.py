@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from centernetd.config import load
-from centernetd.flow import Lane, Reason, StageName
+from centernetd.flow import CAPTURE, INFERENCE, Lane, Reason
 from centernetd.flow.ledger import Book
 from centernetd.inference.engines import Tensors
 from centernetd.inference.engines.ort import OrtCpuEngine
@@ -122,8 +122,8 @@ def test_a_slow_detector_drops_frames_and_keeps_up(
     assert 0 < book.inferred < FRAMES / 2
     reasons = {place for place, count in book.dropped.items() if count}
     assert reasons <= {
-        (StageName.CAPTURE, Reason.OVERFLOW),
-        (StageName.INFERENCE, Reason.TOO_OLD),
+        (CAPTURE, Reason.OVERFLOW),
+        (INFERENCE, Reason.TOO_OLD),
     }
     assert len(latencies) == book.inferred
     assert max(latencies) < MAX_AGE + 2 * BATCH + SLACK

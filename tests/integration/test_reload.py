@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from centernetd.config import load
-from centernetd.flow import Lane, Result, StageName
+from centernetd.flow import Lane, Result
 from centernetd.run import streams as streams_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.events import EventLog
+from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import Outcome, SinkStage
 from tests import clips
 from tests.conftest import CACHE
@@ -133,7 +134,7 @@ def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
     hung: list[SinkStage] = []
 
     def hang(stage: SinkStage) -> None:
-        if not hung and stage._name is StageName.RECORD:
+        if not hung and stage._name == RECORD:
             hung.append(stage)
             assert let_go.wait(60)
         run(stage)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from centernetd.config import load
-from centernetd.flow import Result, StageName, StorageStatus
+from centernetd.flow import Result, StorageStatus
 from centernetd.run import stream as stream_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import service
 from centernetd.service.health import Heartbeats, StreamView, health
 from centernetd.sink.recorder import Recorder
+from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import Outcome
 from tests import clips
 from tests.conftest import CACHE
@@ -63,8 +64,8 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
     assert states[-1] != "stuck"
     book = hanging.ledger.read()
     assert book.balanced
-    lost = book.dropped_at(StageName.RECORD)
+    lost = book.dropped_at(RECORD)
     assert 0 < lost < book.inferred
-    assert book.written[StageName.RECORD] == book.inferred - lost
-    assert book.written[StageName.EVENTS] == book.inferred, "the events must not wait for it"
+    assert book.written[RECORD] == book.inferred - lost
+    assert book.written[EVENTS] == book.inferred, "the events must not wait for it"
     assert set(well.ledger.read().written.values()) == {FRAMES}

@@ -8,17 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from centernetd.flow import (
-    Backpressure,
-    Frame,
-    HostImage,
-    Image,
-    Lane,
-    Meters,
-    Result,
-    StageName,
-    Worker,
-)
+from centernetd.flow import Backpressure, Frame, HostImage, Image, Lane, Meters, Result, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
@@ -26,6 +16,7 @@ from centernetd.inference.filter import StreamFilter
 from centernetd.inference.letterbox import Geometry, fill_row
 from centernetd.inference.stage import InferenceStage
 from centernetd.model.manifest import Manifest
+from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import Outcome, SinkStage
 
 _FRAMES = 1000
@@ -101,7 +92,7 @@ def overhead(batch: int) -> float:
 
 def _run(batch: int) -> float:
     ready = threading.Condition()
-    sinks = (StageName.RECORD, StageName.EVENTS)
+    sinks = (RECORD, EVENTS)
     depth = batch * 4
     lane = Lane("idle", Backpressure.BLOCK, depth=depth, inbox=depth, ready=ready, sinks=sinks)
     stream_filter = StreamFilter(0.5, None, ("thing",))

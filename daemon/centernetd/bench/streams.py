@@ -24,13 +24,13 @@ from centernetd.bench.clip import Clip, file_stream
 from centernetd.capture.open import open_stream
 from centernetd.config import Config, MetricsConfig, SourceUri, StorageConfig, StreamConfig, load
 from centernetd.errors import EngineError
-from centernetd.flow import Lane, Meters, Reason, StageName
+from centernetd.flow import CAPTURE, INFERENCE, Lane, Meters, Reason
 from centernetd.inference.engines import choose_backend
 from centernetd.run.loading import sizes_for
 from centernetd.run.supervisor import Supervisor
 
 _FROM, _TO = 0.2, 0.95  # part of the video measured: after warm-up, before any stream ends
-_BEFORE_SINKS = (StageName.CAPTURE, StageName.INFERENCE)
+_BEFORE_SINKS = (CAPTURE, INFERENCE)
 _ENGINE = ("copy_in", "execute", "copy_out")
 
 

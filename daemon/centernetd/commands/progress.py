@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from centernetd.flow import Lane, StageName
+from centernetd.flow import CAPTURE, INFERENCE, Lane
 from centernetd.flow.ledger import Book
 from centernetd.model.progress import Progress
 
@@ -73,7 +73,7 @@ class FileProgress:
 
 def _done(book: Book) -> int:
     """Return the number of frames that are finished, including dropped ones."""
-    waiting = [book.in_flight[stage] for stage in (StageName.CAPTURE, StageName.INFERENCE)]
+    waiting = [book.in_flight[stage] for stage in (CAPTURE, INFERENCE)]
     pending = max((book.in_flight[sink] for sink in book.written), default=0)
     return book.captured - sum(waiting) - pending
 

@@ -6,14 +6,16 @@ from centernetd.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
 from centernetd.flow.image import HostImage, Image
 from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Lane
-from centernetd.flow.ledger import Ledger, Reason, StageName
+from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.meters import Meters
 from centernetd.flow.packet import UPRIGHT, Coding, Orientation, Packet
 from centernetd.flow.status import StorageStatus, StreamState, StreamStatus
 from centernetd.flow.worker import Worker
 
 __all__ = [
+    "CAPTURE",
     "EVERYTHING",
+    "INFERENCE",
     "UPRIGHT",
     "Backpressure",
     "Bell",

@@ -7,7 +7,7 @@ from enum import Enum
 
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import Frame, Result
-from centernetd.flow.ledger import Ledger, Reason, StageName
+from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.packet import Packet
 from centernetd.flow.status import StreamStatus
 
@@ -50,8 +50,8 @@ class Lane:
     fewer than ``depth`` are between capture and the slowest sink, and their pictures fit its
     share of the ``budget``. So inference never waits for a sink, and no stream for another. On a
     dropping lane, ``inbox`` frames may wait for inference (few, because waiting frames age) and
-    ``depth`` for each sink, fewer if pictures are very large. Source packets to be recorded
-    bypass inference, in ``packets``, so that frames which inference skips are recorded too.
+    ``depth`` for each sink, fewer if pictures are very large. Source packets bypass inference, in
+    ``packets``, to the sink ``packets_to``, which so records frames that inference skips too.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Lane:
         ready: threading.Condition,
         sinks: Sequence[StageName],
         max_frame_age: float | None = None,
-        copies: bool = False,
+        packets_to: StageName | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.name = name
@@ -78,15 +78,15 @@ class Lane:
         self._abandoned = self.hurried = False
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
-        told = {sink: threading.Condition(self._lock) for sink in sinks}
+        arrived = {sink: threading.Condition(self._lock) for sink in sinks}
         self._outlets = {
-            sink: Channel[Result](depth, arrived, self._tell_of_room)
-            for sink, arrived in told.items()
+            sink: Channel[Result](depth, condition, self._notify_of_room)
+            for sink, condition in arrived.items()
         }
         self._packets = (
-            Channel[Packet](_PACKETS, told[StageName.RECORD], self._tell_of_room)
-            if copies
-            else None
+            None
+            if packets_to is None
+            else Channel[Packet](_PACKETS, arrived[packets_to], self._notify_of_room)
         )
         self._budget = budget if self._blocks else None
         if self._budget is not None:
@@ -99,11 +99,11 @@ class Lane:
 
     @property
     def packets(self) -> Channel[Packet] | None:
-        """The channel the recorder reads next to its outlet; None if packets are not copied."""
+        """The channel that the sink ``packets_to`` reads next to its outlet; None without one."""
         return self._packets
 
     def copy(self, packet: Packet) -> None:
-        """Pass a packet to the recorder, which detects a dropped one by its number."""
+        """Pass a packet to its sink, which detects a dropped one by its number."""
         if self._packets is not None:
             with suppress(ChannelClosedError):
                 self._packets.put(packet)
@@ -119,14 +119,14 @@ class Lane:
                 return False
             self.ledger.capture()
             if evicted is not None:
-                self.drop(StageName.CAPTURE, Reason.OVERFLOW)
+                self.drop(CAPTURE, Reason.OVERFLOW)
         return True
 
     def skip(self) -> None:
         """Count a decoded frame that the configuration excludes from inference."""
         with self._ready:
             self.ledger.capture()
-            self.drop(StageName.CAPTURE, Reason.UNWANTED)
+            self.drop(CAPTURE, Reason.UNWANTED)
 
     def peek(self) -> Frame | None:
         """Return the oldest waiting frame without removing it."""
@@ -150,14 +150,14 @@ class Lane:
                     while len(outlet) >= self._most_like(result) and outlet.take() is not None:
                         self.ledger.drop(sink, Reason.OVERFLOW)
                     outlet.put(result)
-            self._tell_of_room()  # without sinks, this frees room
+            self._notify_of_room()  # without sinks, this frees room
             self._finish_if_drained()
 
     def drop(self, stage: StageName, reason: Reason) -> None:
         """Count a frame lost before the sinks."""
         with self._lock:
             self.ledger.drop(stage, reason)
-            self._tell_of_room()
+            self._notify_of_room()
             self._finish_if_drained()
 
     def close(self) -> None:
@@ -173,14 +173,14 @@ class Lane:
         """Close, and drop the frames not taken by inference, for which no time is left."""
         self.close()
         while self._inbox.take() is not None:
-            self.drop(StageName.CAPTURE, Reason.SHUTDOWN)
+            self.drop(CAPTURE, Reason.SHUTDOWN)
 
     def abandon(self) -> None:
         """Close permanently after inference has ended: its frames are lost, sinks may finish."""
         self.discard()
         with self._ready, self._lock:
             self._abandoned = True
-            self.ledger.write_off(StageName.CAPTURE, StageName.INFERENCE)
+            self.ledger.write_off(CAPTURE, INFERENCE)
             self._finish_if_drained()
 
     def cut_short(self) -> None:
@@ -222,7 +222,7 @@ class Lane:
         affordable = not frames or not self._budget or (frames + 1) * size <= self._budget.share
         return affordable and self._held() < self.depth
 
-    def _tell_of_room(self) -> None:
+    def _notify_of_room(self) -> None:
         # Not for every single frame: waking a thread costs more than passing on a frame.
         if self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
             self._room.notify_all()

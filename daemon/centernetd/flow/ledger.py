@@ -4,15 +4,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NewType
 
-
-class StageName(str, Enum):
-    """Where a frame can be; the values of the metric label ``stage``."""
-
-    CAPTURE = "capture"
-    INFERENCE = "inference"
-    RECORD = "record"
-    EVENTS = "events"
+StageName = NewType("StageName", str)
+"""Where a frame can be; the values of the metric label ``stage``. Each sink names its own."""
+CAPTURE, INFERENCE = StageName("capture"), StageName("inference")
 
 
 class Reason(str, Enum):
@@ -42,7 +38,7 @@ class Book:
     @property
     def balanced(self) -> bool:
         """Whether the conservation equations hold."""
-        before = (StageName.CAPTURE, StageName.INFERENCE)
+        before = (CAPTURE, INFERENCE)
         waiting = sum(self.in_flight[stage] for stage in before)
         return self.captured == self.inferred + self.dropped_at(*before) + waiting and all(
             self.inferred == written + self.dropped_at(sink) + self.in_flight[sink]
@@ -60,7 +56,7 @@ class Book:
         lost = {
             (stage, reason): count
             for (stage, reason), count in self.dropped.items()
-            if stage in (StageName.CAPTURE, StageName.INFERENCE, sink)
+            if stage in (CAPTURE, INFERENCE, sink)
         }
         unwanted = sum(count for (_, reason), count in lost.items() if reason is Reason.UNWANTED)
         dropped = sum(lost.values()) - unwanted
@@ -85,29 +81,29 @@ class Ledger:
         self._captured = 0
         self._inferred = 0
         self._written = dict.fromkeys(self._sinks, 0)
-        self._in_flight = dict.fromkeys((StageName.CAPTURE, StageName.INFERENCE, *self._sinks), 0)
+        self._in_flight = dict.fromkeys((CAPTURE, INFERENCE, *self._sinks), 0)
         self._dropped = {(stage, reason): 0 for stage in self._in_flight for reason in Reason}
 
     def capture(self) -> None:
         """Post a decoded frame, which now waits for inference."""
         with self._lock:
-            if StageName.CAPTURE not in self._closed:
+            if CAPTURE not in self._closed:
                 self._captured += 1
-                self._in_flight[StageName.CAPTURE] += 1
+                self._in_flight[CAPTURE] += 1
 
     def take_up(self) -> None:
         """Post a frame that inference took from the channel."""
         with self._lock:
-            if not {StageName.CAPTURE, StageName.INFERENCE} & self._closed:
-                self._leave(StageName.CAPTURE, 1)
-                self._in_flight[StageName.INFERENCE] += 1
+            if not {CAPTURE, INFERENCE} & self._closed:
+                self._leave(CAPTURE, 1)
+                self._in_flight[INFERENCE] += 1
 
     def infer(self, count: int = 1) -> None:
         """Post ``count`` frames with finished detections, which are now owed to every sink."""
         with self._lock:
-            if StageName.INFERENCE in self._closed:
+            if INFERENCE in self._closed:
                 return
-            self._leave(StageName.INFERENCE, count)
+            self._leave(INFERENCE, count)
             self._inferred += count
             for sink in self._sinks:
                 self._in_flight[sink] += count
@@ -142,7 +138,7 @@ class Ledger:
     def waiting(self) -> int:
         """Number of frames captured and neither inferred nor dropped yet."""
         with self._lock:
-            return self._in_flight[StageName.CAPTURE] + self._in_flight[StageName.INFERENCE]
+            return self._in_flight[CAPTURE] + self._in_flight[INFERENCE]
 
     def read(self) -> Book:
         """Return a consistent snapshot."""
@@ -157,5 +153,5 @@ class Ledger:
 
     def _leave(self, stage: StageName, count: int) -> None:
         if not 0 <= count <= self._in_flight[stage]:
-            raise RuntimeError(f"{count} frames can't leave {stage.value}")
+            raise RuntimeError(f"{count} frames can't leave {stage}")
         self._in_flight[stage] -= count

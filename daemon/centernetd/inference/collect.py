@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
 
-from centernetd.flow import Backpressure, Frame, Lane, Reason, StageName
+from centernetd.flow import INFERENCE, Backpressure, Frame, Lane, Reason
 
 _WEIGHT = 0.2  # of the newest batch in the moving average: settles within about ten batches
 
@@ -147,7 +147,7 @@ def _first_in_time(lane: Lane, now: float) -> Taken | None:
         if deadline >= now:
             return Taken(lane, frame, deadline)
         lane.take()
-        lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+        lane.drop(INFERENCE, Reason.TOO_OLD)
     return None
 
 

@@ -7,7 +7,7 @@ from itertools import product
 from weakref import WeakKeyDictionary
 
 from centernetd.errors import StartupError
-from centernetd.flow import Channel, Lane, Meters, Reason, Result, StageName
+from centernetd.flow import INFERENCE, Channel, Lane, Meters, Reason, Result
 from centernetd.inference.collect import (
     Batching,
     Clock,
@@ -190,7 +190,7 @@ class InferenceStage:
         now = self._clock.now()
         for number, taken in enumerate(frames):
             if taken.deadline < now:
-                taken.lane.drop(StageName.INFERENCE, Reason.TOO_OLD)
+                taken.lane.drop(INFERENCE, Reason.TOO_OLD)
                 continue
             if number > len(young):
                 slot.move(number, len(young))

@@ -23,7 +23,7 @@ from centernetd.inference.filter import StreamFilter, filter_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import Sizes
 from centernetd.service.health import StreamView
-from centernetd.sink.registry import SINKS
+from centernetd.sink.registry import RECORD, SINKS
 from centernetd.sink.stage import SinkContext, SinkStage
 from centernetd.sink.storage import Storage
 
@@ -80,7 +80,7 @@ class Stream:
         self._stopping = stopping
         self._make_worker = make_worker
         self._writers = [
-            make_worker(f"{name.value}:{self.name}", stage.run) for name, stage in sinks.items()
+            make_worker(f"{name}:{self.name}", stage.run) for name, stage in sinks.items()
         ]
         self._vacant = True  # no thread reads the source
         self._next: Worker | None = None  # prepared, to become the capture
@@ -171,7 +171,7 @@ class Stream:
 
     def _look_at_sinks(self) -> None:
         status = self.lane.status
-        busy = {name.value: stage.busy_for for name, stage in self._sinks.items()}
+        busy: dict[str, float] = {name: stage.busy_for for name, stage in self._sinks.items()}
         hung = tuple(sink for sink, seconds in busy.items() if seconds >= HUNG_AFTER)
         before, status.hung_sinks = status.hung_sinks, hung
         for sink in set(hung) - set(before):
@@ -194,7 +194,7 @@ def make_lane(
         ready=ready,
         sinks=[name for name, sink in SINKS.items() if sink.enabled(stream)],
         max_frame_age=stream.max_frame_age if live else None,
-        copies=stream.copies,
+        packets_to=RECORD if stream.copies else None,
         budget=budget,
     )
 

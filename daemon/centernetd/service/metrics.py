@@ -73,14 +73,14 @@ def _counted(counter: Mapping[str, int]) -> Samples:
 
 def _dropped(stream: StreamReading) -> Samples:
     dropped = stream.book.dropped.items()
-    return (((stage.value, reason.value), count) for (stage, reason), count in dropped)
+    return (((stage, reason.value), count) for (stage, reason), count in dropped)
 
 
 def _queues(daemon: DaemonStatus) -> Samples:
     for view in daemon.streams:
         yield (f"{view.name}/inbox",), view.lane.waiting
         for sink, outlet in view.lane.outlets.items():
-            yield (f"{view.name}/{sink.value}",), len(outlet)
+            yield (f"{view.name}/{sink}",), len(outlet)
 
 
 def _known(value: float | None) -> Samples:
@@ -107,10 +107,10 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                _dropped),
     Definition("frames_written_total", ("stream", "sink"),
                "Frames stored in the sink's file.",
-               lambda s: (((sink.value,), n) for sink, n in s.book.written.items())),
+               lambda s: (((sink,), n) for sink, n in s.book.written.items())),
     Definition("frames_in_flight", ("stream", "stage"),
                "Frames that have entered a stage and not left it.",
-               lambda s: (((stage.value,), n) for stage, n in s.book.in_flight.items())),
+               lambda s: (((stage,), n) for stage, n in s.book.in_flight.items())),
     Definition("frames_damaged_total", ("stream",),
                "Broken frames and packets that were skipped; they never count as captured.",
                lambda s: _one(s.status.damaged)),

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from centernetd.flow import Incident, Lane, Reason, StageName
+from centernetd.flow import CAPTURE, INFERENCE, Incident, Lane, Reason, StageName
 from centernetd.flow.ledger import Book
 
 log = logging.getLogger(__name__)
@@ -19,8 +19,8 @@ CALM = 600.0
 
 _REMEDIES: Mapping[str, str] = {
     "detection": "set a lower detect.max_fps, or run fewer streams",
-    StageName.RECORD.value: "its encoder or its disk is too slow",
-    StageName.EVENTS.value: "its disk is too slow",
+    "record": "its encoder or its disk is too slow",
+    "events": "its disk is too slow",
 }
 
 
@@ -99,7 +99,7 @@ def _span(seconds: float) -> str:
 def _lost(book: Book, where: str) -> int:
     """Return the number of frames dropped because ``where`` was too slow."""
     if where == "detection":
-        causes = [(StageName.CAPTURE, Reason.OVERFLOW), (StageName.INFERENCE, Reason.TOO_OLD)]
+        causes = [(CAPTURE, Reason.OVERFLOW), (INFERENCE, Reason.TOO_OLD)]
     else:
         causes = [(StageName(where), Reason.OVERFLOW)]
     return sum(book.dropped.get(cause, 0) for cause in causes)

@@ -117,12 +117,12 @@ def _stream(view: StreamView, fps: float, now: float) -> Document:
         "captured": book.captured,
         "inferred": book.inferred,
         "dropped": {
-            f"{stage.value}/{reason.value}": count
+            f"{stage}/{reason.value}": count
             for (stage, reason), count in book.dropped.items()
             if count
         },
-        "written": {sink.value: count for sink, count in book.written.items()},
-        "in_flight": {stage.value: count for stage, count in book.in_flight.items()},
+        "written": dict(book.written),
+        "in_flight": dict(book.in_flight),
         "total_frames": status.total_frames,
         "damaged": status.damaged,
         "lost_threads": status.lost_threads,

@@ -9,6 +9,8 @@ from centernetd.sink.events import EventLog
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.stage import Sink, SinkContext
 
+RECORD, EVENTS = StageName("record"), StageName("events")
+
 
 class Registration(NamedTuple):
     """Which streams have a sink, and how it is made."""
@@ -22,7 +24,7 @@ def _recorder(context: SinkContext) -> Sink:
 
 
 SINKS: Mapping[StageName, Registration] = {
-    StageName.RECORD: Registration(lambda stream: stream.record.when != "never", _recorder),
-    StageName.EVENTS: Registration(lambda stream: stream.events.when != "never", EventLog),
+    RECORD: Registration(lambda stream: stream.record.when != "never", _recorder),
+    EVENTS: Registration(lambda stream: stream.events.when != "never", EventLog),
 }
 """Receipts count a stream's first sink."""

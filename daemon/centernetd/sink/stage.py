@@ -175,7 +175,7 @@ class SinkStage:
         self._drop(outcome.unwanted, Reason.UNWANTED)
         self._drop(outcome.failed, Reason.FAILED)
         if outcome.written and self._failure.resolved():
-            self._log(logging.WARNING, "%s is written again", self._name.value)
+            self._log(logging.WARNING, "%s is written again", self._name)
 
     def _drop(self, count: int, reason: Reason) -> None:
         self._pending -= count
@@ -189,7 +189,7 @@ class SinkStage:
         if isinstance(error, SinkError):
             self._log(logging.ERROR, what, error)
             return
-        fault = f"a fault in centernetd while writing {self._name.value}: {error!r}"
+        fault = f"a fault in centernetd while writing {self._name}: {error!r}"
         self._log(logging.ERROR, what, fault)
         log.debug("traceback", exc_info=error, extra={"stream": self._lane.name})
 
