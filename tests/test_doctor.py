@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.doctor import codecs, doctor, hardware
+from centernetd.doctor import doctor, hardware
 from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import SinkError
 from centernetd.inference.engines import choose
@@ -138,7 +138,7 @@ def test_cameras_go_by_the_names_that_stay(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_codecs_of_this_box_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = found(codecs.codecs())
+    seen = found(doctor._codecs())
     assert {topic for topic, finding in seen.items() if finding.level is Level.OK} >= {
         "encoder libx264",
         "decoder h264",
@@ -147,8 +147,8 @@ def test_the_codecs_of_this_box_are_tried(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise SinkError("libx264 can't encode: no such encoder")
 
-    monkeypatch.setattr(codecs, "Clip", refuse)
-    broken = found(codecs.codecs())
+    monkeypatch.setattr(doctor, "Clip", refuse)
+    broken = found(doctor._codecs())
     assert broken["encoder libx264"].level is broken["decoder h264"].level is Level.MISSING
     assert broken["encoder h264_nvenc"].level is Level.NOTE
 
@@ -156,10 +156,10 @@ def test_the_codecs_of_this_box_are_tried(monkeypatch: pytest.MonkeyPatch) -> No
 def test_decoding_on_the_gpu_is_tried_too() -> None:
     topic = "decoder h264 (cuda)"
     with installed(FakeNvdec()) as gpu:
-        assert found(codecs.codecs())[topic] == Finding(topic, Level.OK, "works")
+        assert found(doctor._codecs())[topic] == Finding(topic, Level.OK, "works")
         assert gpu.sources.count(True) == 1
         gpu.opens = False
-        missing = found(codecs.codecs())[topic]
+        missing = found(doctor._codecs())[topic]
     assert missing.level is Level.NOTE
     assert missing.found == (
         "not usable here: video is decoded on the CPU "

@@ -4,23 +4,39 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
+from centernetd.bench.clip import Clip
+from centernetd.capture.decoding import try_gpu
+from centernetd.capture.open import open_stream
 from centernetd.commands.probe import disk_of
-from centernetd.config import cache_dir, state_dir
-from centernetd.doctor.codecs import codecs
+from centernetd.config import SourceUri, StreamConfig, cache_dir, state_dir
+from centernetd.config.sections import Decode
 from centernetd.doctor.finding import Finding, Level
 from centernetd.doctor.hardware import hardware
-from centernetd.errors import CenternetdError, EngineError, ModelError, StartupError
+from centernetd.errors import (
+    CenternetdError,
+    EngineError,
+    ModelError,
+    SinkError,
+    SourceError,
+    StartupError,
+)
 from centernetd.inference.engines import choose_backend
 from centernetd.model import zoo
 from centernetd.plan import Binding, Gpu, load_binding, load_plan
 
 ROOT = Path("/")
-_TIMEOUT = 5.0  # seconds for systemctl
+_TIMEOUT = 5.0  # seconds for systemctl, and for reading a tiny file
+_SIDE = 256  # pixels; NVIDIA's encoders reject less than about 150
+_FFMPEG = "pip install --force-reinstall av"
 
 # Module, distributions that may provide it, and install command, empty for our own dependencies.
 _PACKAGES = (
@@ -41,7 +57,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
     for module, distributions, install in _PACKAGES:
         yield _package(module, distributions, install)
     yield _engine()
-    yield from codecs()
+    yield from _codecs()
     yield from _models()
     yield from _plans(cache_dir() / "plans")
     yield _state_folder()
@@ -81,6 +97,53 @@ def _engine() -> Finding:
     except EngineError as error:
         return Finding("engine", Level.MISSING, str(error))
     return Finding("engine", Level.OK, f"{choice.backend}, because {choice.reason}")
+
+
+def _codecs() -> Iterator[Finding]:
+    """Encode a frame with each encoder; decode x264's output in software and on the GPU."""
+    with tempfile.TemporaryDirectory(prefix="centernetd-doctor-") as folder:
+        clip = Path(folder) / "x264.mp4"
+        problem = _try_encoder("libx264", clip)
+        yield _codec("encoder libx264", problem, Level.MISSING, _FFMPEG)
+        broken = problem or _try_decoder(clip, "cpu")
+        yield _codec("decoder h264", broken, Level.MISSING, _FFMPEG)
+        problem = problem or try_gpu(0) or _try_decoder(clip, "cuda")
+        if problem:
+            problem = f"not usable here: video is decoded on the CPU ({problem})"
+        yield _codec("decoder h264 (cuda)", problem, Level.NOTE, "")
+        problem = _try_encoder("h264_nvenc", Path(folder) / "nvenc.mp4")
+        if problem:
+            problem = "not usable here: recordings are encoded on the CPU"
+        yield _codec("encoder h264_nvenc", problem, Level.NOTE, "")
+
+
+def _codec(topic: str, problem: str | None, level: Level, mend: str) -> Finding:
+    return Finding(topic, level, problem, mend) if problem else Finding(topic, Level.OK, "works")
+
+
+def _try_encoder(encoder: str, path: Path) -> str | None:
+    """Encode a black frame; return the error, if any."""
+    black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
+    try:
+        with Clip(path, encoder, _SIDE, _SIDE, Fraction(1, 25)) as clip:
+            clip.write(black, 0)
+    except SinkError as error:
+        return str(error)
+    return None
+
+
+def _try_decoder(path: Path, decoder: Decode) -> str | None:
+    """Decode all of a file; return the error, if any."""
+    stream = StreamConfig("doctor", SourceUri(str(path)), stall_timeout=_TIMEOUT, decode=decoder)
+    try:
+        source = open_stream(stream)
+        try:
+            pictures = sum(1 for _ in source)
+        finally:
+            source.close()
+    except SourceError as error:
+        return str(error)
+    return None if pictures else "gives no picture"
 
 
 def _models() -> Iterator[Finding]:
