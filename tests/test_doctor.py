@@ -11,7 +11,7 @@ import pytest
 from centernetd.doctor import doctor, hardware
 from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import SinkError
-from centernetd.inference.engines import choose
+from centernetd.inference.engines import backend as backends
 from tests.commandline import CommandLine
 from tests.fake_nvdec import FakeNvdec, installed
 
@@ -82,11 +82,11 @@ def test_the_engine_is_what_the_daemon_would_choose(monkeypatch: pytest.MonkeyPa
     assert (seen.level, seen.found) == (
         Level.OK, "onnxruntime-cpu, because there is no NVIDIA device"
     )  # fmt: skip
-    monkeypatch.setattr(choose, "has_nvidia_device", lambda: True)
-    monkeypatch.setattr(choose, "has_cuda_python", lambda: True)
-    monkeypatch.setattr(choose, "installed_flavour", lambda: "tensorrt")
+    monkeypatch.setattr(backends, "has_nvidia_device", lambda: True)
+    monkeypatch.setattr(backends, "has_cuda_python", lambda: True)
+    monkeypatch.setattr(backends, "installed_flavour", lambda: "tensorrt")
     assert doctor._engine().found.startswith("tensorrt, because there is an NVIDIA device")
-    monkeypatch.setattr(choose, "has_cuda_python", lambda: False)
+    monkeypatch.setattr(backends, "has_cuda_python", lambda: False)
     assert doctor._engine().level is Level.MISSING
     assert "cuda-python is not installed" in doctor._engine().found
 

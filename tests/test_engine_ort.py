@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from centernetd.errors import EngineError, ModelError
-from centernetd.inference.engines import Choice, open_onnx
+from centernetd.inference.engines import Backend, open_onnx
 from centernetd.inference.engines.ort import OrtCpuEngine
 from tests.models import draw
 
@@ -82,7 +82,7 @@ def test_a_file_that_is_no_model_is_named(content: bytes | None, tmp_path: Path)
 
 
 def test_the_choice_of_the_cpu_opens_it(squares_model: Path) -> None:
-    choice = Choice("onnxruntime-cpu", "a test asks for it")
-    engine = open_onnx(choice, squares_model, "float32", 0, 1, 1)
+    backend = Backend("onnxruntime-cpu", "a test asks for it")
+    engine = open_onnx(backend, squares_model, "float32", 0, 1, 1)
     assert engine.info.backend == "onnxruntime-cpu"
     engine.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from centernetd.inference.engines import Choice
+from centernetd.inference.engines import Backend
 from centernetd.model import files
 from centernetd.plan import Gpu, PlanFile
 from centernetd.prepare import store
@@ -15,8 +15,8 @@ from centernetd.run.loading import ModelChoice, Sizes
 from tests import exports, models
 from tests.plans import SIZE, real_binding
 
-CPU = Choice("onnxruntime-cpu", "a test asks for it")
-TENSORRT = Choice("tensorrt", "a test asks for it")
+CPU = Backend("onnxruntime-cpu", "a test asks for it")
+TENSORRT = Backend("tensorrt", "a test asks for it")
 
 
 @pytest.fixture

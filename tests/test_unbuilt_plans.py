@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from centernetd.doctor.doctor import _plans
 from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import EngineError
-from centernetd.inference.engines import Choice
+from centernetd.inference.engines import Backend
 from centernetd.plan import Gpu
 from centernetd.run import loading
 from centernetd.run.loading import ModelChoice, Sizes
@@ -18,7 +18,7 @@ from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.plans import real_binding
 
 GPU = Gpu("Fake GPU", "8.6")
-TENSORRT = Choice("tensorrt", "a test asks for it")
+TENSORRT = Backend("tensorrt", "a test asks for it")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_build_at_the_start_is_measured_and_then_nothing_is_to_be_built(box: P
     assert plan.build_seconds is not None
     assert model.why_build(TENSORRT, sizes) is None
     assert model.plan(TENSORRT, sizes).build_seconds is None
-    assert model.why_build(Choice("onnxruntime-cpu", "no GPU"), sizes) is None
+    assert model.why_build(Backend("onnxruntime-cpu", "no GPU"), sizes) is None
 
 
 def test_the_seconds_of_a_build_are_exported(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:

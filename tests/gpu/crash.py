@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from centernetd.cli import main
-from centernetd.inference.engines import Choice
+from centernetd.inference.engines import Backend
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.run import loading
 from tests.gpu import network
@@ -33,7 +33,7 @@ def run(config: str) -> None:
     hardware = CrashingHardware(network.make())
 
     def open_onnx(
-        choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+        backend: Backend, model: Path, precision: str, device: int, max_batch: int, concurrency: int
     ) -> GpuEngine:
         return open_double(Path(tempfile.mkdtemp()), hardware, max_batch)
 

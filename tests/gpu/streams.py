@@ -44,7 +44,7 @@ _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
 
 def use_the_double() -> None:
     """Have this process run the PyTorch network where the daemon would load ONNX."""
-    from centernetd.inference.engines import Choice
+    from centernetd.inference.engines import Backend
     from centernetd.inference.engines.gpu import GpuEngine
     from centernetd.run import loading
     from tests.gpu import network
@@ -53,7 +53,7 @@ def use_the_double() -> None:
     hardware = TorchHardware(network.make())
 
     def open_onnx(
-        choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+        backend: Backend, model: Path, precision: str, device: int, max_batch: int, concurrency: int
     ) -> GpuEngine:
         return open_double(Path(tempfile.mkdtemp()), hardware, max_batch)
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from centernetd.cli import main
-from centernetd.inference.engines import Choice
+from centernetd.inference.engines import Backend
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.inference.engines.trt import open_tensorrt
 from centernetd.run import loading
@@ -39,7 +39,7 @@ def run(config: str, call: str = "", code: str = "0") -> None:
     hardware = SimulatedHardware(cuda)
 
     def open_onnx(
-        choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+        backend: Backend, model: Path, precision: str, device: int, max_batch: int, concurrency: int
     ) -> GpuEngine:
         content = plan_of(model, _FLAVOUR, max_batch)
         plan = fake_tensorrt.plan_file(Path(tempfile.mkdtemp()) / "net.plan", content)

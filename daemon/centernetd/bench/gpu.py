@@ -51,20 +51,20 @@ def bench_gpu(config: Config, report: Callable[[str], None]) -> GpuReport:
     ModelError
         The model is missing or rejected.
     """
-    choice = choose_backend(config.engine.backend)
-    if not choice.on_gpu:
-        raise EngineError(f"there is no GPU to measure: {choice.backend}, as {choice.reason}")
-    largest = sizes_for(choice.backend, config.batching.max_size).max_batch
+    backend = choose_backend(config.engine.backend)
+    if not backend.on_gpu:
+        raise EngineError(f"there is no GPU to measure: {backend.name}, as {backend.reason}")
+    largest = sizes_for(backend.name, config.batching.max_size).max_batch
     report("loading")
-    sizes = sizes_for(choice.backend, largest)
-    loaded, _ = load_engine(ModelChoice.of(config), choice, sizes)
+    sizes = sizes_for(backend.name, largest)
+    loaded, _ = load_engine(ModelChoice.of(config), backend, sizes)
     with closing(loaded) as engine:
         slots = engine.make_slots(SLOTS)
         rates = []
         for batch in sorted({engine.bucket(size + 1) for size in range(largest)}):
             report(f"batches of {batch}")
             rates.append(measure(engine, slots, batch, _SECONDS))
-        return GpuReport(engine.info, choice.reason, rates)
+        return GpuReport(engine.info, backend.reason, rates)
 
 
 def measure(engine: Engine, slots: Sequence[Slot], batch: int, seconds: float) -> Rate:

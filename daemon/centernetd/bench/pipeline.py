@@ -228,8 +228,8 @@ def _recording(
 
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
-    choice = choose_backend(config.engine.backend)
-    return load_detector(ModelChoice.of(config), choice, sizes_for(choice.backend, 1), pool)
+    backend = choose_backend(config.engine.backend)
+    return load_detector(ModelChoice.of(config), backend, sizes_for(backend.name, 1), pool)
 
 
 def _model(config: Config) -> Path:

@@ -11,7 +11,7 @@ from centernetd.commands.capacity import Capacity, measure, most_memory
 from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
-from centernetd.inference.engines import Choice, choose_backend
+from centernetd.inference.engines import Backend, choose_backend
 from centernetd.inference.filter import filter_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ModelChoice, load_detector, sizes_for
@@ -97,18 +97,18 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     model, capacity, depth = None, None, 0
     try:
         chosen = ModelChoice.of(config)
-        choice = choose_backend(config.engine.backend)
-        sizes = sizes_for(choice.backend, config.batching.max_size)
+        backend = choose_backend(config.engine.backend)
+        sizes = sizes_for(backend.name, config.batching.max_size)
         depth = sizes.lossless_depth
-        if unbuilt := chosen.why_build(choice, sizes):
-            described = chosen.prepared(choice).manifest
-            model = _describe(described, choice, unbuilt)
+        if unbuilt := chosen.why_build(backend, sizes):
+            described = chosen.prepared(backend).manifest
+            model = _describe(described, backend, unbuilt)
             problems += _unknown_labels(config, described)
         else:
             with ThreadPoolExecutor(1) as pool:
-                detector = load_detector(chosen, choice, sizes, pool)
+                detector = load_detector(chosen, backend, sizes, pool)
                 with closing(detector.engine):
-                    model = _describe(detector.manifest, choice, None)
+                    model = _describe(detector.manifest, backend, None)
                     problems += (unknown := _unknown_labels(config, detector.manifest))
                     if not unknown:
                         capacity = measure(
@@ -120,13 +120,13 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     return Probe(looks, model, disk, capacity, memory), problems
 
 
-def _describe(described: Manifest, choice: Choice, unbuilt: str | None) -> ModelProbe:
+def _describe(described: Manifest, backend: Backend, unbuilt: str | None) -> ModelProbe:
     return ModelProbe(
         layout=described.layout,
         input_size=described.input_size,
         labels=len(described.labels),
-        backend=choice.backend,
-        reason=choice.reason,
+        backend=backend.name,
+        reason=backend.reason,
         unbuilt=unbuilt,
     )
 
@@ -139,9 +139,9 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
     problems = [*_unreadable_files(config), *_taken_port(config)]
     problems += _unwritable(disk_of(config.storage_root))
     try:
-        model, choice = ModelChoice.of(config), choose_backend(config.engine.backend)
-        model.require_backend(choice)
-        described = model.described(choice)
+        model, backend = ModelChoice.of(config), choose_backend(config.engine.backend)
+        model.require_backend(backend)
+        described = model.described(backend)
     except CenternetdError as error:
         return [*problems, error], ()
     if described is None:

@@ -139,13 +139,13 @@ def open_detector(
     EngineError
         The backend can't run here.
     """
-    choice = choose_backend(backend)
-    sizes = sizes_for(choice.backend, _BATCH)
+    chosen = choose_backend(backend)
+    sizes = sizes_for(chosen.name, _BATCH)
     named = ModelChoice(
         model, Path.cwd(), cache_dir(), cache_dir() / "plans", input_size=input_size
     )
     with ThreadPoolExecutor(thread_name_prefix="letterbox") as pool:
-        detector = load_detector(named, choice, sizes, pool)
+        detector = load_detector(named, chosen, sizes, pool)
         try:
             yield StillDetector(detector, sizes.max_batch, sizes.slots, confidence)
         finally:

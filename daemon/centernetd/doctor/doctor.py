@@ -93,10 +93,10 @@ def _is_installed(module: str) -> bool:
 def _engine() -> Finding:
     """Return which engine ``engine.backend: auto`` selects here, or why it can't."""
     try:
-        choice = choose_backend("auto")
+        backend = choose_backend("auto")
     except EngineError as error:
         return Finding("engine", Level.MISSING, str(error))
-    return Finding("engine", Level.OK, f"{choice.backend}, because {choice.reason}")
+    return Finding("engine", Level.OK, f"{backend.name}, because {backend.reason}")
 
 
 def _codecs() -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from centernetd.config import Config
 from centernetd.flow import Meters
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines import Choice, Engine, open_onnx, open_plan
+from centernetd.inference.engines import Backend, Engine, open_onnx, open_plan
 from centernetd.model import labels
 from centernetd.model.manifest import FLOAT16, FLOAT32, Manifest, PreparedModel
 from centernetd.model.progress import LoggedProgress, Progress
@@ -100,7 +100,7 @@ class ModelChoice:
             device,
         )
 
-    def prepared(self, choice: Choice, progress: Progress | None = None) -> PreparedModel:
+    def prepared(self, backend: Backend, progress: Progress | None = None) -> PreparedModel:
         """Return the prepared model, preparing it first if necessary.
 
         Raises
@@ -110,9 +110,9 @@ class ModelChoice:
         StoppedError
             If ``progress`` stopped the preparation.
         """
-        return store.resolve(self._request(choice), progress)
+        return store.resolve(self._request(backend), progress)
 
-    def described(self, choice: Choice) -> Manifest | None:
+    def described(self, backend: Backend) -> Manifest | None:
         """Return the manifest of the prepared model, or None if it has not been prepared yet.
 
         Raises
@@ -122,17 +122,17 @@ class ModelChoice:
         """
         if self.path.endswith(_PLAN):
             return None
-        prepared = store.at_hand(self._request(choice))
+        prepared = store.at_hand(self._request(backend))
         return None if prepared is None else prepared.manifest
 
-    def require_backend(self, choice: Choice) -> None:
+    def require_backend(self, backend: Backend) -> None:
         """Raise EngineError if the chosen backend's library or its GPU is missing."""
-        if choice.backend == "tensorrt":
+        if backend.name == "tensorrt":
             load_binding()
-        if choice.on_gpu:
+        if backend.on_gpu:
             Gpu.find(self.device)
 
-    def _request(self, choice: Choice) -> store.Request:
+    def _request(self, backend: Backend) -> store.Request:
         return store.Request(
             self.path,
             self.base_dir,
@@ -140,10 +140,10 @@ class ModelChoice:
             self.input_size,
             self.labels,
             self.precision,
-            FLOAT16 if choice.on_gpu else FLOAT32,
+            FLOAT16 if backend.on_gpu else FLOAT32,
         )
 
-    def plan(self, choice: Choice, sizes: Sizes, progress: Progress | None = None) -> PlanFile:
+    def plan(self, backend: Backend, sizes: Sizes, progress: Progress | None = None) -> PlanFile:
         """Return the plan that was named, or the model's plan, building it if necessary.
 
         Raises
@@ -159,21 +159,21 @@ class ModelChoice:
         if self.path.endswith(_PLAN):
             return load_plan(self.base_dir / self.path, binding, gpu)
         progress = progress or LoggedProgress()
-        job = self._job(self.prepared(choice, progress), sizes, binding, gpu)
+        job = self._job(self.prepared(backend, progress), sizes, binding, gpu)
         doing = f"building {job.model.path.name}"
         return resolve_plan(
             job, self.plans, lambda phase, step, of: progress(f"{doing}: {phase}", step, of)
         )
 
-    def why_build(self, choice: Choice, sizes: Sizes) -> str | None:
+    def why_build(self, backend: Backend, sizes: Sizes) -> str | None:
         """Return a phrase for why a plan must be built first, or None if it need not.
 
         Raises as `plan`.
         """
-        if choice.backend != "tensorrt" or self.path.endswith(_PLAN):
+        if backend.name != "tensorrt" or self.path.endswith(_PLAN):
             return None
         binding, gpu = load_binding(), Gpu.find(self.device)
-        return why_build(self._job(self.prepared(choice), sizes, binding, gpu), self.plans)
+        return why_build(self._job(self.prepared(backend), sizes, binding, gpu), self.plans)
 
     def _job(self, prepared: PreparedModel, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
         return Job(prepared, Profile(1, sizes.max_batch, sizes.max_batch), binding, gpu)
@@ -181,7 +181,7 @@ class ModelChoice:
 
 def load_engine(
     model: ModelChoice,
-    choice: Choice,
+    backend: Backend,
     sizes: Sizes,
     progress: Progress | None = None,
     meters: Meters | None = None,
@@ -200,34 +200,34 @@ def load_engine(
         If ``progress`` stopped the preparation or the build of a plan.
     """
     engine: Engine
-    if choice.backend == "tensorrt":
-        plan = model.plan(choice, sizes, progress)
+    if backend.name == "tensorrt":
+        plan = model.plan(backend, sizes, progress)
         if meters is not None and plan.build_seconds is not None:
             meters.plan_build(plan.build_seconds)
         path, manifest = plan.path, plan.manifest
         engine = open_plan(plan, model.device, sizes.max_batch)
     else:
-        prepared = model.prepared(choice, progress)
+        prepared = model.prepared(backend, progress)
         path, manifest = prepared.path, prepared.manifest
         engine = open_onnx(
-            choice, path, manifest.precision, model.device, sizes.max_batch, sizes.concurrency
+            backend, path, manifest.precision, model.device, sizes.max_batch, sizes.concurrency
         )
     ran = engine.info
     log.info(
         "%s runs on %s in %s (%s), because %s",
-        path.name, ran.backend, ran.precision, ran.device, choice.reason,
+        path.name, ran.backend, ran.precision, ran.device, backend.reason,
     )  # fmt: skip
     return engine, manifest
 
 
 def load_detector(
     model: ModelChoice,
-    choice: Choice,
+    backend: Backend,
     sizes: Sizes,
     pool: Executor,
     progress: Progress | None = None,
     meters: Meters | None = None,
 ) -> Detector:
     """Load ``model`` as `load_engine` does; ``pool`` runs part of the letterboxing."""
-    engine, manifest = load_engine(model, choice, sizes, progress, meters)
+    engine, manifest = load_engine(model, backend, sizes, progress, meters)
     return Detector(engine, manifest, pool)

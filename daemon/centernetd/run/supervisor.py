@@ -13,7 +13,7 @@ from centernetd.errors import CenternetdError, EngineError, StoppedError
 from centernetd.flow import Bell, Budget, Lane, Meters, Reason, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import SHARES, Detector
-from centernetd.inference.engines import Choice, Engine, choose_backend
+from centernetd.inference.engines import Backend, Engine, choose_backend
 from centernetd.inference.stage import InferenceStage
 from centernetd.model.progress import LoggedProgress
 from centernetd.run.loading import ModelChoice, Sizes, load_detector, sizes_for
@@ -133,8 +133,8 @@ class Supervisor:
     def _build(self, stack: ExitStack) -> _Parts:
         """Build everything that runs; ``stack`` closes what must be closed."""
         config, configs = self._config, self._config.streams
-        choice = choose_backend(config.engine.backend)
-        sizes = sizes_for(choice.backend, config.batching.max_size)
+        backend = choose_backend(config.engine.backend)
+        sizes = sizes_for(backend.name, config.batching.max_size)
         ready, budget = threading.Condition(), Budget(LOSSLESS_BYTES)
         lanes = [make_lane(stream, sizes, ready, budget) for stream in configs.values()]
         self._lanes = lambda: lanes
@@ -143,7 +143,7 @@ class Supervisor:
         service.starting("loading the model")
         keeper = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
         stack.enter_context(keeper)
-        detector = self._load(stack, service, choice, sizes)
+        detector = self._load(stack, service, backend, sizes)
         context = Context(detector.manifest, storage, self._meters or service.meters)
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
@@ -166,15 +166,15 @@ class Supervisor:
         self._lanes = lambda: streams.lanes
         asked, reread = self._take_reload, self._reread
         reloader = Reloader(config, reread, asked, streams, keeper, service)
-        engine = _engine_status(detector, choice)
+        engine = _engine_status(detector, backend)
         return _Parts(service, keeper, engine, inference, workers, streams, reloader)
 
-    def _load(self, stack: ExitStack, service: Service, choice: Choice, sizes: Sizes) -> Detector:
+    def _load(self, stack: ExitStack, service: Service, backend: Backend, sizes: Sizes) -> Detector:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         stack.callback(pool.shutdown, wait=False)
         progress = LoggedProgress(service.starting, self._must_stop)
         model = ModelChoice.of(self._config)
-        detector = load_detector(model, choice, sizes, pool, progress, service.meters)
+        detector = load_detector(model, backend, sizes, pool, progress, service.meters)
         stack.callback(self._close, detector.engine)
         return detector
 
@@ -240,10 +240,10 @@ class Supervisor:
         return int(any(_went_wrong(lane) for lane in self.lanes))
 
 
-def _engine_status(detector: Detector, choice: Choice) -> EngineStatus:
+def _engine_status(detector: Detector, backend: Backend) -> EngineStatus:
     ran = detector.engine.info
     layout = detector.manifest.layout
-    return EngineStatus(ran.backend, ran.precision, ran.device, layout, choice.reason)
+    return EngineStatus(ran.backend, ran.precision, ran.device, layout, backend.reason)
 
 
 def _went_wrong(lane: Lane) -> bool:

@@ -1,10 +1,10 @@
 """Engines: interchangeable backends that run a prepared model."""
 
-from centernetd.inference.engines.choose import Choice, choose_backend, open_onnx, open_plan
+from centernetd.inference.engines.backend import Backend, choose_backend, open_onnx, open_plan
 from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
 
 __all__ = [
-    "Choice",
+    "Backend",
     "Engine",
     "EngineInfo",
     "Slot",

@@ -16,19 +16,19 @@ from centernetd.plan import PlanFile, load_binding
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A backend and the reason for choosing it."""
+class Backend:
+    """What runs a model, by its name in the configuration, and the reason for choosing it."""
 
-    backend: str
+    name: str
     reason: str
 
     @property
     def on_gpu(self) -> bool:
         """Whether the backend runs on a GPU."""
-        return self.backend != "onnxruntime-cpu"
+        return self.name != "onnxruntime-cpu"
 
 
-def choose_backend(wanted: str) -> Choice:
+def choose_backend(wanted: str) -> Backend:
     """Return the backend for ``engine.backend: wanted``.
 
     The CPU is only used if it is configured explicitly or an NVIDIA device is missing: a
@@ -40,9 +40,9 @@ def choose_backend(wanted: str) -> Choice:
         When there is an NVIDIA device, but no installed backend can use it.
     """
     if wanted != "auto":
-        return Choice(wanted, "the configuration asks for it")
+        return Backend(wanted, "the configuration asks for it")
     if not has_nvidia_device():
-        return Choice("onnxruntime-cpu", "there is no NVIDIA device")
+        return Backend("onnxruntime-cpu", "there is no NVIDIA device")
     if not has_cuda_python():
         raise EngineError(
             "engine.backend: auto found an NVIDIA GPU, but cuda-python is not installed: "
@@ -51,10 +51,10 @@ def choose_backend(wanted: str) -> Choice:
         )
     flavour = installed_flavour()
     if flavour is not None:
-        return Choice("tensorrt", f"there is an NVIDIA device and {flavour} is installed")
+        return Backend("tensorrt", f"there is an NVIDIA device and {flavour} is installed")
     if ort_cuda.PROVIDER in ort.get_available_providers():
         reason = "there is an NVIDIA device, TensorRT is not installed and onnxruntime-gpu is"
-        return Choice("onnxruntime-cuda", reason)
+        return Backend("onnxruntime-cuda", reason)
     raise EngineError(
         "engine.backend: auto found an NVIDIA GPU, but neither TensorRT nor onnxruntime-gpu is "
         "installed: pip install 'centernetd[gpu]', or set engine.backend: onnxruntime-cpu"
@@ -70,7 +70,7 @@ def has_cuda_python() -> bool:
 
 
 def open_onnx(
-    choice: Choice, model: Path, precision: str, device: int, max_batch: int, concurrency: int
+    backend: Backend, model: Path, precision: str, device: int, max_batch: int, concurrency: int
 ) -> Engine:
     """Load the prepared ``model``, which is in ``precision``, into ONNX Runtime.
 
@@ -84,7 +84,7 @@ def open_onnx(
     EngineError
         When the backend can't run on this machine.
     """
-    if choice.on_gpu:
+    if backend.on_gpu:
         return ort_cuda.open_onnxruntime_cuda(model, device, precision, max_batch)
     return OrtCpuEngine(model, precision, max_batch, concurrency)
 

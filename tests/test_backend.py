@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from centernetd.errors import EngineError
-from centernetd.inference.engines import Choice, choose, choose_backend, ort_cuda
+from centernetd.inference.engines import Backend, choose_backend, ort_cuda
+from centernetd.inference.engines import backend as backends
 
 PROVIDERS = ["CPUExecutionProvider"]
 
@@ -19,8 +20,8 @@ class Box:
         self.flavour: str | None = None
         self.providers = PROVIDERS
         patch.setattr("centernetd.cuda.device.NVIDIA_NODES", (folder / "other", self.node))
-        patch.setattr(choose, "has_cuda_python", lambda: self.cuda_python)
-        patch.setattr(choose, "installed_flavour", lambda: self.flavour)
+        patch.setattr(backends, "has_cuda_python", lambda: self.cuda_python)
+        patch.setattr(backends, "installed_flavour", lambda: self.flavour)
         patch.setattr("onnxruntime.get_available_providers", lambda: self.providers)
 
 
@@ -31,9 +32,9 @@ def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Box:
 
 def test_without_a_device_it_is_the_cpu_whatever_is_installed(box: Box) -> None:
     box.flavour = "tensorrt"
-    choice = choose_backend("auto")
-    assert choice == Choice("onnxruntime-cpu", "there is no NVIDIA device")
-    assert not choice.on_gpu
+    backend = choose_backend("auto")
+    assert backend == Backend("onnxruntime-cpu", "there is no NVIDIA device")
+    assert not backend.on_gpu
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
@@ -41,18 +42,18 @@ def test_with_a_device_tensorrt_comes_first(flavour: str, box: Box) -> None:
     box.node.touch()
     box.flavour = flavour
     box.providers = [ort_cuda.PROVIDER, *PROVIDERS]
-    choice = choose_backend("auto")
-    assert choice.backend == "tensorrt"
-    assert flavour in choice.reason
-    assert choice.on_gpu
+    backend = choose_backend("auto")
+    assert backend.name == "tensorrt"
+    assert flavour in backend.reason
+    assert backend.on_gpu
 
 
 def test_with_a_device_onnxruntime_comes_second(box: Box) -> None:
     box.node.touch()
     box.providers = [ort_cuda.PROVIDER, *PROVIDERS]
-    choice = choose_backend("auto")
-    assert choice.backend == "onnxruntime-cuda"
-    assert "TensorRT is not installed" in choice.reason
+    backend = choose_backend("auto")
+    assert backend.name == "onnxruntime-cuda"
+    assert "TensorRT is not installed" in backend.reason
 
 
 def test_a_device_that_nothing_can_use_is_never_left_idle_in_silence(box: Box) -> None:
@@ -69,4 +70,4 @@ def test_a_device_that_nothing_can_use_is_never_left_idle_in_silence(box: Box) -
 @pytest.mark.parametrize("name", ["tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"])
 def test_a_name_is_obeyed(name: str, box: Box) -> None:
     box.node.touch()
-    assert choose_backend(name) == Choice(name, "the configuration asks for it")
+    assert choose_backend(name) == Backend(name, "the configuration asks for it")
