@@ -66,7 +66,7 @@ def quarters(image: Image) -> str:
 
 
 def numbered(number: int, size: tuple[int, int]) -> Image:
-    """Return a grey picture whose brightness tells its number: see `number_of`."""
+    """Return a grey picture whose brightness encodes its number: see `number_of`."""
     return np.full((*size, 3), 20 + 8 * (number % 25), np.uint8)
 
 
@@ -177,7 +177,7 @@ def audio_only(path: Path) -> Path:
 
 
 def with_sound(path: Path, frames: int, seconds: float) -> Path:
-    """Write numbered pictures, 25 a second, with sound that lasts as long as is said."""
+    """Write numbered pictures, 25 a second, with sound of the given length."""
     silent = count(path.with_name(f"silent{path.suffix}"), frames)
     codec = "aac"
     with av.open(str(silent)) as pictures, av.open(str(path), "w") as output:
@@ -222,12 +222,12 @@ _TURNS = {0: "upright", 90: "left", 180: "upside-down", 270: "right"}
 
 
 def rotate(path: Path, angle: int) -> Path:
-    """Have an MP4 say that its pictures are to be turned counter-clockwise by ``angle``."""
+    """Mark the pictures of an MP4 to be turned counter-clockwise by ``angle``."""
     return orient(path, ORIENTATIONS[_TURNS[angle]][0])
 
 
 def orient(path: Path, matrix: Sequence[float]) -> Path:
-    """Have an MP4 say how its pictures are to be shown: a, b, c, d of the matrix.
+    """Set how the pictures of an MP4 are to be shown: a, b, c, d of the matrix.
 
     Rewrites that in the video's track header: ISO/IEC 14496-12, 8.3.2.
     """
@@ -241,7 +241,7 @@ def orient(path: Path, matrix: Sequence[float]) -> Path:
 
 
 def trim(path: Path, *shown: tuple[Fraction, Fraction]) -> Path:
-    """Have an MP4 say that only what is between these times (seconds) is to be shown.
+    """Set in an MP4 that only what is between these times (seconds) is to be shown.
 
     Rewrites its edit list: ISO/IEC 14496-12, 8.6.6. Its pictures must precede its header.
     """
@@ -270,7 +270,7 @@ def trim(path: Path, *shown: tuple[Fraction, Fraction]) -> Path:
 def remuxed(
     path: Path, source: Path, *, aspect: Fraction | None = None, filtered: str = "null"
 ) -> Path:
-    """Write the packets of ``source`` through a bitstream filter, and what a container tells."""
+    """Write the packets of ``source`` through a bitstream filter, with container metadata."""
     with av.open(str(source)) as container, av.open(str(path), "w") as output:
         stream = container.streams.video[0]
         copy = output.add_stream_from_template(stream, opaque=True)

@@ -44,8 +44,8 @@ class CommandLine:
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         assert isinstance(ended.value.code, int)
-        said = self._capsys.readouterr()
-        return Outcome(ended.value.code, said.out, said.err)
+        captured = self._capsys.readouterr()
+        return Outcome(ended.value.code, captured.out, captured.err)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def clip(path: Path, frames: int = 10) -> Path:
 
 
 def configuration(folder: Path, model: Path | str, **streams: dict[str, Any]) -> Path:
-    """Write a config.yaml (JSON is YAML) whose outputs go to ``out`` beside it."""
+    """Write a config.yaml (JSON is YAML) whose outputs go to ``out`` next to it."""
     path = folder / "config.yaml"
     settings = {
         "version": 1,

@@ -59,7 +59,7 @@ def random_body(classes: int, seed: int) -> Body:
 
 
 def playback(heat: Array, size: Array, offset: Array) -> Body:
-    """Give back stored maps [N, channels, h, w]; a row's first pixel says which of the N.
+    """Give back stored maps [N, channels, h, w]; a row's first pixel selects one of the N.
 
     The pixel counts as it comes to the network: prepare with `RAW_PIXELS`.
     """

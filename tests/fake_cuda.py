@@ -95,7 +95,7 @@ class FakeCuda(SimulatedGpu):
         return SUCCESS, Status(error).name.encode()
 
     def cudaGetErrorString(self, error: IntEnum) -> tuple[Any, ...]:
-        return SUCCESS, b"what the maker says of it"
+        return SUCCESS, b"a description"
 
     # Memory
 

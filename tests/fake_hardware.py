@@ -45,8 +45,8 @@ class SimulatedHardware:
             pixels = self._cuda.device_view(addresses[frames.name], int(np.prod(shape)))
             outputs = session.run(None, {frames.name: pixels.reshape(shape)})
             for argument, output in zip(session.get_outputs(), outputs, strict=True):
-                told = output.view(np.uint8).reshape(-1)
-                self._cuda.device_view(addresses[argument.name], told.size)[:] = told
+                content = output.view(np.uint8).reshape(-1)
+                self._cuda.device_view(addresses[argument.name], content.size)[:] = content
 
         self._cuda.launch(cuda_stream, "execute", run, self.seconds)
         return True

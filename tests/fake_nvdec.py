@@ -29,7 +29,7 @@ PITCH = 256  # rows on a GPU begin at multiples of it, or of a multiple of it
 
 
 class FakeNvdec:
-    """The GPU; ``cuda`` is its memory, ``sources`` tells which of those opened were to use it.
+    """The GPU; ``cuda`` is its memory, ``sources`` are those opened to use it.
 
     ``opens`` is whether FFmpeg can open it, ``decodes`` whether it knows the video, and with
     ``fail_at`` the packet of that number (from 0, all sources counted) breaks it.

@@ -1,4 +1,4 @@
-"""The plans of TensorRT's double: JSON that says what a real plan holds."""
+"""The plans of TensorRT's double: JSON with the content of a real plan."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def make_plan(
 
     ``tensors`` gives each name's mode, type and shape, as the enums above call them.
     """
-    told = {
+    content = {
         "flavour": flavour,
         "device": device,
         "program": program,
@@ -63,19 +63,19 @@ def make_plan(
         "profile": profile,
         "device_memory": device_memory,
     }
-    return MAGIC + json.dumps(told).encode()
+    return MAGIC + json.dumps(content).encode()
 
 
 class FakePlan:
-    """What a plan tells, and the rows of memory that its tensors take."""
+    """The content of a plan, and the rows of memory that its tensors need."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.program: str = told["program"]
-        self.device_memory: int = told["device_memory"]
-        self.profile: Sequence[int] = told["profile"]
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.program: str = content["program"]
+        self.device_memory: int = content["device_memory"]
+        self.profile: Sequence[int] = content["profile"]
         self.tensors = {
             name: (TensorIOMode[mode], DataType[dtype], tuple(shape))
-            for name, (mode, dtype, shape) in told["tensors"].items()
+            for name, (mode, dtype, shape) in content["tensors"].items()
         }
 
     def bytes_of(self, name: str, batch: int) -> int:

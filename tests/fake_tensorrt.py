@@ -77,13 +77,13 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> "ICudaEngine | None":
             try:
-                told = json.loads(bytes(serialized_engine).removeprefix(MAGIC))
-                assert told["flavour"] == flavour, f"built by {told['flavour']}"
-                assert told["device"] == hardware.name, f"built for {told['device']}"
+                content = json.loads(bytes(serialized_engine).removeprefix(MAGIC))
+                assert content["flavour"] == flavour, f"built by {content['flavour']}"
+                assert content["device"] == hardware.name, f"built for {content['device']}"
             except (ValueError, AssertionError) as error:
                 self.logger.log(Severity.ERROR, f"[runtime] Version tag does not match: {error}")
                 return None
-            return ICudaEngine(FakePlan(told), self.logger)
+            return ICudaEngine(FakePlan(content), self.logger)
 
     class ICudaEngine:
         def __init__(self, plan: FakePlan, logger: ILogger) -> None:

@@ -37,7 +37,7 @@ def detections(count: int = 0) -> Detections:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll for what no event tells: that another thread has come to block somewhere."""
+    """Poll for what no event signals: that another thread blocks somewhere."""
     step = threading.Event()
     for _ in range(int(PATIENCE / 0.005)):
         if condition():
@@ -238,7 +238,7 @@ class FakeEngine(Engine):
 
     def _fail_if_due(self, number: int) -> None:
         if self._fail_at is not None and number >= self._fail_at:
-            raise EngineError("the fake engine failed, as it was told to")
+            raise EngineError("the fake engine failed, as requested")
 
     @staticmethod
     def _refuse_if(misused: bool, what: str) -> None:

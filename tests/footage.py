@@ -101,7 +101,7 @@ def moving_square(
 
 
 def standing_still(rate: int, key_interval: int = 10) -> Video:
-    """Encode the square over and over where it was, at a constant bit rate."""
+    """Encode the square repeatedly in the same place, at a constant bit rate."""
     images = repeat(_square((128, 160), 24), 2 * _SETTLED * rate)
     packets = list(encoded(images, rate, key_interval=key_interval, keeps={"bit_rate": 100_000}))
     keys = [index for index, packet in enumerate(packets) if packet.is_keyframe]

@@ -89,7 +89,7 @@ def run(slot: Slot, pictures: NDArray[np.uint8]) -> Tensors:
 
 
 def in_thread(do: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
-    """Do it in another thread; the list gets what it returns, or what misuse it is told of."""
+    """Do it in another thread; the list gets its result, or the misuse that was detected."""
     outcome: list[object] = []
 
     def run() -> None:

@@ -24,7 +24,7 @@ def kind_of(unit: bytes, codec: str) -> int:
 class Video:
     """A closed loop of pictures: each is the list of its NAL units.
 
-    Only of H.264 the parameter sets and the pictures without keys can be told.
+    Only of H.264 the parameter sets and the pictures without keys are recognised.
     """
 
     pictures: Sequence[Sequence[bytes]]

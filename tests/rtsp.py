@@ -40,10 +40,10 @@ class Request:
         """Whether what is locked is asked for with the right password (RFC 2617, digest)."""
         if not self.path.startswith("locked/"):
             return True
-        told = dict(re.findall(r'(\w+)="([^"]*)"', self.headers.get("Authorization", "")))
+        given = dict(re.findall(r'(\w+)="([^"]*)"', self.headers.get("Authorization", "")))
         secret = _hash(f"{_USER}:{_REALM}:{_PASSWORD}")
-        asked = _hash(f"{self.method}:{told.get('uri', '')}")
-        return told.get("response") == _hash(f"{secret}:{_NONCE}:{asked}")
+        asked = _hash(f"{self.method}:{given.get('uri', '')}")
+        return given.get("response") == _hash(f"{secret}:{_NONCE}:{asked}")
 
 
 @dataclass
@@ -63,12 +63,12 @@ def _hash(text: str) -> str:
 
 
 class RtspServer:
-    """Serves one video on 127.0.0.1. The path of a URL says what it does:
+    """Serves one video on 127.0.0.1. The path of a URL selects what it does:
 
-    - ``/play``: plays the video, over and over;
+    - ``/play``: plays the video repeatedly;
     - ``/close/N``: closes the connection after N pictures;
     - ``/mute/N``: sends nothing more after N pictures;
-    - ``/sound/N``: has sound beside the video, and that alone after N pictures;
+    - ``/sound/N``: has sound along with the video, and that alone after N pictures;
     - ``/slow/N``, ``/flood/N``: sends N pictures a second, however many they should be;
     - ``/lose/N``: loses N of a hundred RTP packets; ``/garble/N``: noise after N pictures;
     - ``/resize/N``: has another size every other N pictures (key frames come every 10);
@@ -81,7 +81,7 @@ class RtspServer:
     - ``/silent``: takes the connection and never answers; ``/rubbish``: answers noise;
     - any other: answers 404.
 
-    ``visits`` tells of every connection over which something was asked for.
+    ``visits`` has every connection with a request.
     """
 
     def __init__(self, video: Video, port: int = 0) -> None:
@@ -100,7 +100,7 @@ class RtspServer:
         return f"rtsp://127.0.0.1:{self.port}/{path}"
 
     def wait_for_connections(self, count: int, timeout: float = 30) -> None:
-        """Wait until so many connections have been taken."""
+        """Wait until this many connections have been accepted."""
         with self._connected:
             assert self._connected.wait_for(lambda: len(self._connections) >= count, timeout)
 
@@ -180,7 +180,7 @@ class RtspServer:
         return "\r\n".join([*lines, ""])
 
     def _play(self, connection: socket.socket, request: Request, visit: Visit) -> None:
-        """Send pictures at their pace, as many as the path says."""
+        """Send pictures at their pace, as many as the path requests."""
         number = visit.path.rpartition("/")[2]
         other = self._still if request.behaviour == "frozen" else self._smaller
         reel = Reel(visit.video, other, int(number) if number.isdigit() else 0)

@@ -1,4 +1,4 @@
-"""What a scripted camera sends once it is to play; `tests.rtsp` says which path does what."""
+"""What a scripted camera sends after PLAY; `tests.rtsp` lists the paths."""
 
 import itertools
 import random
@@ -22,7 +22,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Reel:
-    """What is there to send: the video, another one, and the path's number."""
+    """What can be sent: the video, another one, and the path's number."""
 
     video: Video
     other: Video
@@ -57,7 +57,7 @@ def _cut(reel: Reel) -> Iterator[Sent]:
 
 
 def _sound(reel: Reel) -> Iterator[Sent]:
-    """Bring sound along with so many pictures, and then nothing else."""
+    """Send sound along with this many pictures, and then nothing else."""
     for index, (heard, (due, packets)) in enumerate(
         zip(sound(1 / reel.video.rate), reel.shown(), strict=False)
     ):
@@ -86,20 +86,20 @@ def _garble(reel: Reel) -> Iterator[Sent]:
 
 
 def _resize(reel: Reel) -> Iterator[Sent]:
-    """Take the other video after so many pictures, and this one again after as many."""
+    """Take the other video after this many pictures, and this one again after as many."""
     turns = (reel.video, reel.other)
     shown = reel.shown(pick=lambda index: turns[index // reel.number % 2])
     return (Sent(due, b"".join(packets)) for due, packets in shown)
 
 
 def _frozen(reel: Reel) -> Iterator[Sent]:
-    """Go on with the other video, which stands still, after so many pictures."""
+    """Continue with the other video, which is frozen, after this many pictures."""
     shown = reel.shown(pick=lambda index: reel.video if index < reel.number else reel.other)
     return (Sent(due, b"".join(packets)) for due, packets in shown)
 
 
 def _jump(reel: Reel) -> Iterator[Sent]:
-    """Set the camera's clock an hour ahead after so many pictures, and back after as many."""
+    """Set the camera's clock an hour ahead after this many pictures, and back after as many."""
     shown = reel.shown(timestamp=lambda index: _JUMP * (index // reel.number % 2))
     return (Sent(due, b"".join(packets)) for due, packets in shown)
 
@@ -115,7 +115,7 @@ def _keyless(reel: Reel) -> Iterator[Sent]:
 
 
 def _endless(reel: Reel) -> Iterator[Sent]:
-    """After so many pictures begin one that never ends, and send it as fast as it is taken."""
+    """After this many pictures begin one that never ends, and send it as fast as it is taken."""
     yield from _cut(reel)
     due, packets = reel.number / reel.video.rate, Packets().endless(_START)
     while True:

@@ -151,7 +151,7 @@ class SimulatedGpu:
         return 0 if found is None else found.size
 
     def device_view(self, address: int, nbytes: int) -> NDArray[np.uint8]:
-        """Device memory, for work that runs there; sets the sticky error where there is none."""
+        """Device memory, for work that runs there; sets the sticky error if there is none."""
         found = containing(self._device, address)
         if found is None or found.size < nbytes:
             self.lost = ILLEGAL_ADDRESS

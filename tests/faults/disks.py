@@ -22,7 +22,7 @@ SHORT = {"path": "{stream}/%H-%M-%S.mp4", "segment": "1s"}
 def on_a_disk(config: Path, mount: str, *, later: bool = False) -> Iterator[tuple[Daemon, Path]]:
     """Run a daemon whose outputs are on a disk of its own; yields where it is seen from here.
 
-    ``mount`` is what the program of that name is told, the folder left out. The disk that is to be
+    ``mount`` are the arguments of that program, without the folder. The disk that is to be
     there only ``later`` is not mounted: see `inside`.
     """
     state = config.parent / "state"

@@ -20,12 +20,12 @@ UNRECORDED = {"record": {"when": "never"}}
 LOOK_EVERY = 0.05  # seconds
 PLAY = "play"
 LEEWAY = 2  # pictures that a server may send to a daemon that is ending
-SETTLED = 1.0  # seconds: the first pictures of a camera come all at once, and some may be lost
+SETTLED = 1.0  # seconds: the first frames of a camera come in a burst, and some may be lost
 
 
 @dataclass(frozen=True)
 class Event:
-    """A frame as the events file tells of it: ``time`` by the wall clock, ``pts`` in seconds."""
+    """A frame in the events file: ``time`` by the wall clock, ``pts`` in seconds."""
 
     frame: int
     pts: float
@@ -33,7 +33,7 @@ class Event:
 
 
 class Watch:
-    """Looks at every stream over and over, to see when it is given up for the moment.
+    """Polls the status of every stream, to see when it reconnects.
 
     ``declared`` has, by stream, the wall clock's times of its reconnections.
     """
@@ -64,7 +64,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Said:
+class LogLine:
     """A line of the log."""
 
     time: float
@@ -75,23 +75,23 @@ class Said:
 def events(finished: Finished, stream: str) -> list[Event]:
     """Return every frame of a stream."""
     path = finished.state / f"{stream}.jsonl"
-    told = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
-    return [Event(event["frame"], event["pts"], _seconds(event["time"])) for event in told]
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [Event(event["frame"], event["pts"], _seconds(event["time"])) for event in lines]
 
 
-def log(finished: Finished, stream: str) -> list[Said]:
-    """Return what was said of a stream."""
+def log(finished: Finished, stream: str) -> list[LogLine]:
+    """Return the log of a stream."""
     return [
-        Said(_seconds(record["time"]), record["level"], record["message"])
+        LogLine(_seconds(record["time"]), record["level"], record["message"])
         for record in finished.log
         if record.get("stream") == stream
     ]
 
 
 def missing(times: Sequence[float], rate: float, since: float, until: float) -> int:
-    """Count the frames of a camera of this rate that aren't there between two seconds of it."""
-    told = [since, *(time for time in times if since < time < until), until]
-    gaps = (round((later - earlier) * rate) for earlier, later in pairwise(told))
+    """Count the frames that a camera of this rate lacks between two times."""
+    times = [since, *(time for time in times if since < time < until), until]
+    gaps = (round((later - earlier) * rate) for earlier, later in pairwise(times))
     return sum(max(0, gap - 1) for gap in gaps)
 
 
@@ -105,23 +105,23 @@ class Neighbour:
 
     @property
     def stream(self) -> Stream:
-        """What the configuration says of it."""
+        """The stream's configuration."""
         return {"source": self.server.url(PLAY), "policy": self.policy}
 
     def lost(self, finished: Finished, name: str) -> int:
         """Count the frames that its events or its recording lack, to be called after the run.
 
         They must go on for as long as the server sent; of the last pictures the daemon may have
-        been told to stop when they came.
+        been stopped when they came.
         """
-        told = events(finished, name)
+        found = events(finished, name)
         # A recording begins at 0 with the first frame that was inferred on.
-        recorded = [told[0].pts + at for at in times(finished.state / f"{name}.mp4")]
-        assert min(len(told), len(recorded)) >= 4 * self.rate, log(finished, name)
-        since = next(event.pts for event in told if event.time > told[0].time + SETTLED)
+        recorded = [found[0].pts + at for at in times(finished.state / f"{name}.mp4")]
+        assert min(len(found), len(recorded)) >= 4 * self.rate, log(finished, name)
+        since = next(event.pts for event in found if event.time > found[0].time + SETTLED)
         sent_at = self.server.visits_of(PLAY)[-1].sent_at
-        until = told[-1].pts + sent_at - told[-1].time - LEEWAY / self.rate
-        in_events = missing([event.pts for event in told], self.rate, since, until)
+        until = found[-1].pts + sent_at - found[-1].time - LEEWAY / self.rate
+        in_events = missing([event.pts for event in found], self.rate, since, until)
         return max(in_events, missing(recorded, self.rate, since, until))
 
 

@@ -68,7 +68,7 @@ class Network:
         """Let nothing come back from there any more, without a word."""
         self._do("-n", self._name, "route", "add", "blackhole", self._here)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._do("-n", self._name, "route", "delete", "blackhole", self._here)
 
     def destroy(self) -> None:

@@ -55,7 +55,7 @@ def name_server(folder: Path) -> Iterator[Sequence[str]]:
 
 
 class ServiceManager:
-    """Hears what systemd would be told; used in a with statement."""
+    """Receives the notifications for systemd; used in a with statement."""
 
     def __init__(self, folder: Path, interval: float) -> None:
         """Listen in ``folder``, asking for a ping every ``interval`` seconds."""
@@ -97,6 +97,6 @@ class ServiceManager:
         return max(0.0, last - self._marked)
 
     def _listen(self) -> None:
-        while told := self._socket.recv(4096):
-            if b"WATCHDOG=1" in told:
+        while message := self._socket.recv(4096):
+            if b"WATCHDOG=1" in message:
                 self._pings.append(time.monotonic())

@@ -32,7 +32,7 @@ def test_faces_are_covered(centerface: Path, tmp_path: Path, measure: Measure) -
     still_open = [face for face, share in shares if share < 0.5]
     whole = [face for face, _ in shares if face.visible >= MOSTLY]
     of_whole = sum(face.visible >= MOSTLY for face in still_open)
-    told = (
+    note = (
         f"{len(still_open)} of {len(shares)}; of those visible to 90 %, {of_whole} of {len(whole)}"
     )
-    measure("open", 100 * len(still_open) / len(shares), told)
+    measure("open", 100 * len(still_open) / len(shares), note)

@@ -1,4 +1,4 @@
-"""A crowd of cameras, each with a fault of its own, beside two that are well."""
+"""Many cameras with different faults, next to two that work."""
 
 import re
 import threading
@@ -102,10 +102,10 @@ def test_time_goes_forward(crowd: Crowd, name: str, measure: Measure) -> None:
 
 def test_a_wrong_password_is_said_once(crowd: Crowd, measure: Measure) -> None:
     """A camera rejects the password (RTSP 401, digest)"""
-    told = [said for said in log(crowd.finished, "locked") if said.level == "warning"]
-    assert "password" in told[0].message
-    for first in told:
-        measure("told", sum(0 <= said.time - first.time < MINUTE for said in told))
+    warnings = [line for line in log(crowd.finished, "locked") if line.level == "warning"]
+    assert "password" in warnings[0].message
+    for first in warnings:
+        measure("told", sum(0 <= line.time - first.time < MINUTE for line in warnings))
 
 
 @pytest.mark.parametrize("name", ["well", "flooding"])
@@ -123,13 +123,13 @@ def test_live_frames_are_in_time(crowd: Crowd, name: str, measure: Measure) -> N
 def test_a_password_is_in_no_file_and_no_log(crowd: Crowd, measure: Measure) -> None:
     """All that a daemon with these cameras writes, logs and serves is searched for the password"""
     finished = crowd.finished
-    said = {"stdout": finished.stdout, "stderr": finished.stderr, "/metrics": crowd.metrics}
-    places = [place for name, text in said.items() for place in sentinel.found_in(name, text)]
+    texts = {"stdout": finished.stdout, "stderr": finished.stderr, "/metrics": crowd.metrics}
+    places = [place for name, text in texts.items() for place in sentinel.found_in(name, text)]
     measure("password", len(places + sentinel.found_in_files(finished.state)))
 
 
 def test_a_wrong_path_is_named(crowd: Crowd) -> None:
-    assert any("404" in said.message for said in log(crowd.finished, "missing"))
+    assert any("404" in line.message for line in log(crowd.finished, "missing"))
 
 
 @pytest.mark.parametrize("name", GOOD)

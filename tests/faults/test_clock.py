@@ -47,6 +47,6 @@ def test_the_clock_is_set(
 
 
 def _library() -> str:
-    """Return where faketime's library for programs with threads lies."""
+    """Return the path of faketime's library for programs with threads."""
     (found,) = Path(tool("faketime")).resolve().parents[1].glob("lib/*/faketime/libfaketimeMT.so.1")
     return str(found)

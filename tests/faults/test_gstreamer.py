@@ -44,7 +44,7 @@ def test_a_network_that_swallows_everything(
                     daemon.wait_for_status("cam", lambda status: status["state"] == "running")
                     net.blackhole()
                     daemon.wait_for_status("cam", lambda status: status["state"] in STATES)
-                    net.mend()
+                    net.restore()
                     measure("return", until_decoded(daemon, "cam"))
             finished = stop(daemon)
     frames = [event.time for event in events(finished, "cam")]

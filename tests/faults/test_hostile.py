@@ -32,7 +32,7 @@ def in_circles(request: Request) -> Iterator[bytes]:
 
 
 def huge(folder: Path) -> Callable[[Request], Iterator[bytes]]:
-    """Send a picture that claims 65,500 pixels a side, over and over."""
+    """Send a picture that claims 65,500 pixels a side, repeatedly."""
     content = clips.jpeg(folder / "small.jpg", 64, 48).read_bytes()
     at = content.index(b"\xff\xc0") + 5
     picture = content[:at] + (65500).to_bytes(2, "big") * 2 + content[at + 4 :]
@@ -82,9 +82,9 @@ def test_a_camera_that_wants_all_memory(
             for name, neighbour in neighbours.items():
                 daemon.wait_for_frames(name, 8 * neighbour.rate)
             grown = most_memory(daemon.process.pid) - before
-            told = daemon.streams()["bad"]["last_error"]
+            error = daemon.streams()["bad"]["last_error"]
             finished = stop(daemon)
     measure("hostile", grown / 1024, kind)
-    assert told or finished.said("WARNING", "bad")
+    assert error or finished.messages("WARNING", "bad")
     for name, neighbour in neighbours.items():
         measure("neighbours", neighbour.lost(finished, name), kind)

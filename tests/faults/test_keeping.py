@@ -1,4 +1,4 @@
-"""What is deleted and what is not, and a root that isn't there yet, by a daemon that runs."""
+"""What a running daemon deletes and keeps, and a storage root that is mounted later."""
 
 from pathlib import Path
 
@@ -27,15 +27,15 @@ from tests.rtsp import RtspServer
 from tests.sinks import tear
 from tests.tools import tool
 
-TORN = 16  # recordings, as of so many streams
+TORN = 16  # recordings, as of this many streams
 OTHERS = 10_000  # files that are well
 DELETED = "the oldest recording"
 
 
 def deleted(finished: Finished) -> list[str]:
     """Return the names of the recordings that were deleted, in this order."""
-    told = [record["message"] for record in finished.log if DELETED in record["message"]]
-    return [Path(message.split()[1].rstrip(",")).name for message in told]
+    messages = [record["message"] for record in finished.log if DELETED in record["message"]]
+    return [Path(message.split()[1].rstrip(",")).name for message in messages]
 
 
 def test_more_than_may_be_kept(

@@ -19,7 +19,7 @@ LONGEST = 5.0  # seconds after the start that a preparation is left alone
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """The daemon's cache; its temporary folder is beside it."""
+    """The daemon's cache; its temporary folder is next to it."""
     (tmp_path / "tmp").mkdir()
     return tmp_path / "cache"
 

@@ -75,7 +75,7 @@ class FakeSystem:
 
             def close(self) -> None:
                 failing = not self.closed and self._fails and fake.fails("close")
-                super().close()  # Linux closes a file even if it tells an error
+                super().close()  # Linux closes a file even if it returns an error
                 if failing:
                     fake.refuse()
 
@@ -105,7 +105,7 @@ class FakeSystem:
 def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[FakeSystem, int]:
     """Record a short stream in segments; returns what was called, and the files damaged by it.
 
-    One fault is mended by the same daemon, two at the next start at the latest.
+    One fault is repaired by the same daemon, two at the next start at the latest.
     """
     storage = Storage(root)
     house = housekeeping(storage)

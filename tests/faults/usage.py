@@ -12,7 +12,7 @@ SAMPLE_EVERY = 0.1  # seconds
 
 @dataclass(frozen=True)
 class Usage:
-    """One look at a process; ``memory`` is what is resident, in KiB."""
+    """One sample of a process; ``memory`` is resident memory in KiB."""
 
     memory: int
     threads: int
@@ -28,7 +28,7 @@ def usage(pid: int) -> Usage:
 
 
 def observe(pid: int, seconds: float) -> list[Usage]:
-    """Look at a process over and over for a while."""
+    """Sample a process repeatedly for a while."""
     seen, step, end = [], threading.Event(), time.monotonic() + seconds
     while time.monotonic() < end:
         seen.append(usage(pid))
@@ -37,12 +37,15 @@ def observe(pid: int, seconds: float) -> list[Usage]:
 
 
 def growth(before: Sequence[Usage], after: Sequence[Usage]) -> tuple[float, int, int]:
-    """Return by how many percent memory grew, and how many more threads and descriptors there are.
+    """Return the growth of memory in percent, and of the numbers of threads and descriptors.
 
-    Medians are compared: a look may fall on one of its tries.
+    Medians are compared: a sample may fall on a connection attempt.
     """
     memory, threads, descriptors = (
-        [statistics.median(getattr(look, what) for look in looks) for looks in (before, after)]
+        [
+            statistics.median(getattr(sample, what) for sample in samples)
+            for samples in (before, after)
+        ]
         for what in ("memory", "threads", "descriptors")
     )
     return (
@@ -53,6 +56,6 @@ def growth(before: Sequence[Usage], after: Sequence[Usage]) -> tuple[float, int,
 
 
 def most_memory(pid: int) -> int:
-    """Return the most that was ever resident of a process, in KiB."""
+    """Return the peak resident memory of a process, in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

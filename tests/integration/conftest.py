@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: models, and one run over the demo in each mode."""
+"""Fixtures of the end-to-end tests: models, and one run over the demo in each mode."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def boxes(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A run over the demo that draws boxes and tells the events of every frame."""
+    """A run over the demo that draws boxes and writes an event for every frame."""
     stream = {"source": str(DEMO), "events": {"when": "always"}}
     return run(write_config(tmp_path_factory.mktemp("boxes"), {"demo": stream}))
 

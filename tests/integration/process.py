@@ -40,7 +40,7 @@ _RECEIPT = re.compile(
 
 @dataclass(frozen=True)
 class Receipt:
-    """The last line that a run says of a stream."""
+    """The last line of a run about a stream."""
 
     captured: int
     written: int
@@ -54,7 +54,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left: its exit code and what it said."""
+    """The result of a run: its exit code and its output."""
 
     code: int
     stdout: str
@@ -70,8 +70,8 @@ class Finished:
     def log(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
 
-    def said(self, level: str, stream: str) -> list[str]:
-        """Return what was logged of a stream at a level."""
+    def messages(self, level: str, stream: str) -> list[str]:
+        """Return the messages logged for a stream at a level."""
         return [
             record["message"]
             for record in self.log
@@ -88,7 +88,7 @@ class Daemon:
         self._port = port
         self._searched = False
         self._leaks: list[str] = []
-        self._said: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._output: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._heard = threading.Condition()
         pipes = {"stdout": process.stdout, "stderr": process.stderr}
         self._readers = [
@@ -101,7 +101,7 @@ class Daemon:
     def wait_for_log(self, text: str, count: int = 1) -> None:
         """Wait until ``count`` lines of the log contain ``text``."""
         with self._heard:
-            lines = self._said["stderr"]
+            lines = self._output["stderr"]
             assert self._heard.wait_for(
                 lambda: sum(text in line for line in lines) >= count or self._ended, PATIENCE
             ), lines
@@ -111,7 +111,7 @@ class Daemon:
         """Wait until the daemon answers on its port, loaded or not."""
         deadline = time.monotonic() + PATIENCE
         while not self._reachable:
-            assert not self._ended, "".join(self._said["stderr"])
+            assert not self._ended, "".join(self._output["stderr"])
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -129,14 +129,14 @@ class Daemon:
         return response.status, body
 
     def streams(self) -> dict[str, dict[str, Any]]:
-        """Return what /status says of every stream."""
+        """Return the status of every stream, from /status."""
         code, body = self.get("/status")
         assert code == 200
         found: dict[str, dict[str, Any]] = json.loads(body)["streams"]
         return found
 
     def status(self, stream: str) -> dict[str, Any]:
-        """Return what /status says of a stream."""
+        """Return the status of a stream, from /status."""
         return self.streams()[stream]
 
     def wait_for_metrics(self, sample: str) -> str:
@@ -172,12 +172,12 @@ class Daemon:
         """Wait until the command has ended; it must not have shown its cameras' password."""
         code = self.process.wait(timeout)
         self.join()
-        said = {name: "".join(lines) for name, lines in self._said.items()}
-        for name, text in said.items():
+        output = {name: "".join(lines) for name, lines in self._output.items()}
+        for name, text in output.items():
             self._leaks += sentinel.found_in(name, text)
         self._leaks += sentinel.found_in_files(self.state)
         assert not self._leaks, "\n".join(self._leaks)
-        return Finished(code, said["stdout"], said["stderr"], self.state)
+        return Finished(code, output["stdout"], output["stderr"], self.state)
 
     def join(self) -> None:
         """Read what is left to read of a command that has ended."""
@@ -208,7 +208,7 @@ class Daemon:
         with pipe:
             for line in pipe:
                 with self._heard:
-                    self._said[name].append(line)
+                    self._output[name].append(line)
                     self._heard.notify_all()
         with self._heard:
             self._heard.notify_all()
@@ -221,7 +221,7 @@ def free_port() -> int:
 
 
 def nobody() -> str:
-    """Return a camera that is never there: beside it the daemon runs on when files end."""
+    """Return the URL of an unreachable camera: with it the daemon keeps running when files end."""
     return f"rtsp://127.0.0.1:{free_port()}/stream"
 
 
@@ -271,7 +271,7 @@ def environment(config: Path) -> dict[str, str]:
 
 
 def run_command(name: str, config: Path) -> tuple[int, str, str]:
-    """Run another command on ``config``; returns its code and what it said: no password."""
+    """Run another command on ``config``; return its code and output, without the password."""
     done = subprocess.run(
         [sys.executable, "-m", "centernetd", name, "-c", str(config)],
         env=environment(config),
@@ -293,9 +293,9 @@ def started(
     prefix: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Daemon]:
-    """Run `centernetd run -c config`, its outputs in `state` beside the file; killed at the end.
+    """Run `centernetd run -c config`, with outputs in `state` next to the file; killed at the end.
 
-    ``module`` is run in place of the package, ``prefix`` stands before the command, and
+    ``module`` is run in place of the package, ``prefix`` precedes the command, and
     ``environ`` is added to the environment. Its network sources get the sentinel password.
     """
     sentinel.plant(config)

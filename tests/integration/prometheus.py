@@ -98,17 +98,17 @@ def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
 
 
 def _wait_until_ready(process: "subprocess.Popen[str]") -> int:
-    """Read its log until it has named its address and said that it is ready; returns its port."""
+    """Read its log until it has logged its address and that it is ready; returns its port."""
     assert process.stderr is not None
-    port, ready, said = None, False, []
+    port, ready, lines = None, False, []
     for line in process.stderr:
-        said.append(line)
+        lines.append(line)
         if match := ADDRESS.search(line):
             port = int(match[1])
         ready = ready or READY in line
         if ready and port is not None:
             return port
-    raise AssertionError("prometheus ended:\n" + "".join(said))
+    raise AssertionError("prometheus ended:\n" + "".join(lines))
 
 
 def check_metrics(text: str) -> str:

@@ -1,7 +1,8 @@
 """A password that every end-to-end test gives its cameras, and that must turn up nowhere.
 
 It goes into the URL of each network source that has none: by turns as ``${NAME}`` and in plain
-writing. When a daemon ends, all that it said, showed, wrote and called itself is searched.
+text. When a daemon ends, everything that it logged, served and wrote is searched, and so are the
+names of its threads.
 """
 
 import base64
@@ -36,7 +37,7 @@ def plant(config: Path) -> None:
 
 
 def found_in(name: str, text: str) -> list[str]:
-    """Return where ``text`` holds the password; ``name`` says what the text is."""
+    """Return where ``text`` holds the password; ``name`` describes the text."""
     return [
         f"{name}: {text[max(0, at - 80) : at + 80]!r}" for at in map(text.find, _NEEDLES) if at >= 0
     ]

@@ -1,4 +1,4 @@
-"""A camera dies and comes back, and a real Prometheus with the shipped rules says so."""
+"""A camera dies and comes back, and a real Prometheus with the shipped rules reports it."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The measurement of many streams: real runs, too short to tell how fast anything is."""
+"""The measurement of many streams: real runs, too short to measure how fast anything is."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""`centernetd doctor --bundle` beside a daemon that runs, and beside one that hangs as a whole."""
+"""`centernetd doctor --bundle` next to a running daemon, and next to one that hangs completely."""
 
 import json
 import os

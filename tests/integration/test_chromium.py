@@ -19,11 +19,11 @@ from tests.tools import tool
 
 SIZE = (240, 320)
 FRAMES, RATE = 50, 25
-# Plays the video to its end, and tells what was seen at its middle and there.
+# Plays the video to its end, and reports what was seen in the middle and at the end.
 PAGE = """<!DOCTYPE html><video muted src="cam.mp4"></video><script>
 const video = document.querySelector("video"), canvas = document.createElement("canvas");
 const seen = {times: [], colours: []};
-const tell = error => fetch("/", {method: "POST", body: JSON.stringify({
+const report = error => fetch("/", {method: "POST", body: JSON.stringify({
     ...seen, error, ended: video.ended, duration: video.duration,
     width: video.videoWidth, height: video.videoHeight})});
 const look = () => {
@@ -37,9 +37,9 @@ video.requestVideoFrameCallback(function next() {
     look();
     video.requestVideoFrameCallback(next);
 });
-video.onended = () => tell(null);
-video.onerror = () => tell(video.error.message);
-video.play().catch(error => tell(String(error)));
+video.onended = () => report(null);
+video.onerror = () => report(video.error.message);
+video.play().catch(error => report(String(error)));
 </script>"""
 FLAGS = [
     "--headless",
@@ -58,12 +58,12 @@ FLAGS = [
 class Site(SimpleHTTPRequestHandler):
     """Serves a folder and keeps what is posted."""
 
-    def __init__(self, *args: Any, told: "Queue[dict[str, Any]]", directory: str) -> None:
-        self._told = told
+    def __init__(self, *args: Any, report: "Queue[dict[str, Any]]", directory: str) -> None:
+        self._reports = report
         super().__init__(*args, directory=directory)
 
     def do_POST(self) -> None:
-        self._told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(204)
         self.end_headers()
 
@@ -74,21 +74,21 @@ class Site(SimpleHTTPRequestHandler):
 @contextmanager
 def served(folder: Path) -> "Iterator[tuple[str, Queue[dict[str, Any]]]]":
     """Serve a folder; gives its address and what pages post."""
-    told: Queue[dict[str, Any]] = Queue()
-    handler = partial(Site, told=told, directory=str(folder))
+    report: Queue[dict[str, Any]] = Queue()
+    handler = partial(Site, report=report, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", told
+            yield f"http://127.0.0.1:{server.server_port}", report
         finally:
             server.shutdown()
             thread.join()
 
 
 @pytest.fixture(scope="module")
-def told(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the browser tells of a recording of two seconds."""
+def report(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the browser reports of a recording of two seconds."""
     folder = tmp_path_factory.mktemp("browser")
     picture = models.draw(SIZE, (0, (120, 90, 200, 150)))
     clip = clips.write(folder / "clip.mp4", [picture] * FRAMES)
@@ -110,19 +110,19 @@ def told(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
             chromium.wait(PATIENCE)
 
 
-def test_it_plays_to_its_end(told: dict[str, Any]) -> None:
-    assert told["error"] is None
-    assert told["ended"]
-    assert (told["height"], told["width"]) == SIZE
-    assert told["times"] == sorted(told["times"])
-    assert told["times"][-1] > told["times"][0]
+def test_it_plays_to_its_end(report: dict[str, Any]) -> None:
+    assert report["error"] is None
+    assert report["ended"]
+    assert (report["height"], report["width"]) == SIZE
+    assert report["times"] == sorted(report["times"])
+    assert report["times"][-1] > report["times"][0]
 
 
-def test_it_tells_its_length(told: dict[str, Any]) -> None:
-    assert told["duration"] == pytest.approx(FRAMES / RATE, abs=0.05)
+def test_its_length_is_known(report: dict[str, Any]) -> None:
+    assert report["duration"] == pytest.approx(FRAMES / RATE, abs=0.05)
 
 
-def test_its_colours_are_those_of_the_source(told: dict[str, Any]) -> None:
-    for red, green, blue, _ in told["colours"]:
+def test_its_colours_are_those_of_the_source(report: dict[str, Any]) -> None:
+    for red, green, blue, _ in report["colours"]:
         assert red > 200
         assert max(green, blue) < 60

@@ -80,6 +80,8 @@ def test_a_codec_that_mp4_can_not_carry(tmp_path: Path, squares: Path) -> None:
     with started(config) as daemon:
         finished = daemon.finish()
     assert finished.code == 1
-    told = [json.loads(line)["message"] for line in finished.stderr.splitlines() if line[:1] == "{"]
-    assert any("mjpeg video can't be copied into MP4" in message for message in told)
+    messages = [
+        json.loads(line)["message"] for line in finished.stderr.splitlines() if line[:1] == "{"
+    ]
+    assert any("mjpeg video can't be copied into MP4" in message for message in messages)
     assert finished.receipts["cam"].dropped == 10

@@ -155,11 +155,11 @@ def test_a_key_frame_comes_every_second(finished: Finished) -> None:
 
 
 def test_the_events_tell_of_every_frame_at_its_time(boxes: Finished) -> None:
-    told = events(boxes)
-    assert [event["frame"] for event in told] == list(range(FRAMES))
-    assert {event["stream"] for event in told} == {"demo"}
-    assert [event["pts"] for event in told] == pytest.approx([float(at) for at in times(DEMO)])
-    seen = [seen for event in told for seen in event["detections"]]
+    found = events(boxes)
+    assert [event["frame"] for event in found] == list(range(FRAMES))
+    assert {event["stream"] for event in found} == {"demo"}
+    assert [event["pts"] for event in found] == pytest.approx([float(at) for at in times(DEMO)])
+    seen = [seen for event in found for seen in event["detections"]]
     assert {(one["class_id"], one["label"]) for one in seen} == {(0, "face")}
     assert all(0.4 <= one["score"] <= 1 for one in seen)
 
@@ -191,7 +191,7 @@ def edges(size: tuple[int, int], boxes: list[Box], reach: float) -> NDArray[np.b
 
 
 def covered(size: tuple[int, int], boxes: list[Box], margin: float) -> NDArray[np.bool_]:
-    """Return what lies in one of the boxes, each grown by a share of itself on all sides."""
+    """Return what is inside one of the boxes, each grown by a share of itself on all sides."""
     marked = np.zeros(size, np.bool_)
     for x1, y1, x2, y2 in boxes:
         across, down = margin * (x2 - x1) + 8, margin * (y2 - y1) + 8
@@ -217,9 +217,9 @@ def test_boxes_are_drawn_and_little_else_is_changed(boxes: Finished) -> None:
 
 
 def test_blur_adds_nothing_to_what_is_detected(blurred: Finished, boxes: Finished) -> None:
-    told = [event["detections"] for event in events(boxes)]
+    detected = [event["detections"] for event in events(boxes)]
     assert [event["detections"] for event in events(blurred)] == [
-        [seen for seen in detections if seen["score"] >= 0.5] for detections in told
+        [seen for seen in detections if seen["score"] >= 0.5] for detections in detected
     ]
 
 

@@ -182,9 +182,9 @@ def test_recordings_are_upright_and_even(
 def test_what_is_readable_of_a_cut_off_file_is_processed(good: Finished) -> None:
     captured = good.receipts["cut_off"].captured
     assert 50 < captured < 70
-    (warning,) = good.said("warning", "cut_off")
+    (warning,) = good.messages("warning", "cut_off")
     assert warning.startswith(f"cut_off.mkv: only the first {captured} frames are readable: ")
-    assert good.said("error", "cut_off") == []
+    assert good.messages("error", "cut_off") == []
 
 
 def test_bad_files_are_named_and_harm_no_other(tmp_path: Path, squares: Path) -> None:
@@ -195,5 +195,5 @@ def test_bad_files_are_named_and_harm_no_other(tmp_path: Path, squares: Path) ->
     assert finished.receipts["fine"] == Receipt(FRAMES, FRAMES, 0, 0)
     for name, file, _, sentence in BAD:
         assert finished.receipts[name] == Receipt(0, 0, 0, 0)
-        assert finished.said("error", name) == [f"{file}: {sentence}"]
+        assert finished.messages("error", name) == [f"{file}: {sentence}"]
     assert {path.name for path in finished.state.glob("[!.]*")} == {"fine.mp4", "fine.jsonl"}

@@ -28,10 +28,10 @@ from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.process import SQUARES_SIZE, write_config
 
 RATE, FRAMES = 25, 75
-BATCH = 0.2  # seconds of the slow engine, which runs two batches of one frame at once
+BATCH = 0.2  # seconds of the slow engine, which runs two batches of one frame concurrently
 MAX_AGE = 0.06
 SLACK = 0.5  # for a busy machine: a queue that grew would be 4 s behind in the end
-SAMPLES = 100  # of the books in a run: fewer would say little
+SAMPLES = 100  # of the books in a run: fewer would prove little
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def supervise(
 
 @contextmanager
 def sampled(supervisor: Supervisor) -> Iterator[dict[str, list[Book]]]:
-    """Read every lane's book over and over from another thread."""
+    """Read every lane's ledger repeatedly from another thread."""
     books: dict[str, list[Book]] = defaultdict(list)
     done = threading.Event()
 
@@ -129,9 +129,9 @@ def test_a_slow_detector_drops_frames_and_keeps_up(
     assert max(latencies) < MAX_AGE + 2 * BATCH + SLACK
 
     lines = (tmp_path / "state/cam.jsonl").read_text().splitlines()
-    told = [json.loads(line) for line in lines]
-    assert len(told) == book.inferred
-    for event in told:
+    found = [json.loads(line) for line in lines]
+    assert len(found) == book.inferred
+    for event in found:
         assert event["pts"] == pytest.approx(event["frame"] / RATE)
 
 

@@ -46,7 +46,7 @@ def test_a_gpu_that_fails_ends_the_daemon_with_70(call: str, code: int, tmp_path
     assert done.returncode == 70, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    # both threads around the engine are told of a sticky error, at whatever each calls next
+    # both threads around the engine see a sticky error, at whatever each calls next
     by_cuda = rf"cuda\w+ failed: cuda\w+ \({code}\), .*the GPU is lost to this process"
     by_tensorrt = r"TensorRT failed in execute_async_v3 \(" if call == "launch" else by_cuda
     assert re.match(f"centernetd: ({by_cuda}|{by_tensorrt})", last), last

@@ -1,4 +1,4 @@
-"""What the daemon tells systemd from start to stop, received on a socket as systemd would."""
+"""The notifications for systemd from start to stop, received on a socket as systemd would."""
 
 import re
 import signal
@@ -22,11 +22,11 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
 
 
 def heard(systemd: socket.socket, wanted: str) -> list[str]:
-    """Return what is said up to the first message that matches ``wanted``."""
-    said: list[str] = []
-    while not said or not re.fullmatch(wanted, said[-1]):
-        said.append(systemd.recv(4096).decode())
-    return said
+    """Return the messages up to the first that matches ``wanted``."""
+    messages: list[str] = []
+    while not messages or not re.fullmatch(wanted, messages[-1]):
+        messages.append(systemd.recv(4096).decode())
+    return messages
 
 
 def test_from_start_to_stop(systemd: socket.socket, tmp_path: Path, squares: Path) -> None:

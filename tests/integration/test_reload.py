@@ -169,7 +169,7 @@ def daemon_folder(tmp_path: Path, squares: Path) -> Path:
 
 
 def in_force(daemon: Daemon, *, reloaded: bool) -> list[str]:
-    """Return the samples that tell of the configuration, once they tell how a reload went."""
+    """Return the samples about the configuration, once they show the outcome of a reload."""
     outcome = f"centernetd_config_last_reload_successful {float(reloaded)}"
     lines = daemon.wait_for_metrics(outcome).splitlines()
     return [line for line in lines if line.startswith("centernetd_config") and line != outcome]

@@ -43,14 +43,14 @@ def test_a_camera_is_read_and_its_square_found(tmp_path: Path, squares: Path, vi
             assert (status["codec"], status["reconnects"]) == ("h264", 0)
             assert daemon.get("/readyz?stream=cam") == (200, "ok\n")
             finished = stop(daemon, STOP_PROMISE)
-    told = events(finished, "cam")
-    for event in told:
+    found = events(finished, "cam")
+    for event in found:
         (seen,) = event["detections"]
         x1, y1, x2, y2 = seen["box"]
         assert seen["label"] == "class_0"
         assert (x1, x2, y2 - y1) == pytest.approx((64, 96, 32), abs=2)
-    steady = told[len(told) // 2 :]
-    assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(told))
+    steady = found[len(found) // 2 :]
+    assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(found))
     for earlier, later in pairwise(steady):  # the camera's own clock, not that of arrival
         frames = later["frame"] - earlier["frame"]
         assert later["pts"] - earlier["pts"] == pytest.approx(frames / video.rate, abs=1e-4)
@@ -76,10 +76,10 @@ def test_a_camera_that_goes_away_and_comes_back(
             daemon.wait_for_frames("cam", away["inferred"] + 10)
             assert daemon.status("cam")["last_error"] is None
             finished = stop(daemon, STOP_PROMISE)
-    told = events(finished, "cam")
-    assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(told))
-    assert [event["frame"] for event in told] == sorted({event["frame"] for event in told})
-    gap = max(later["pts"] - earlier["pts"] for earlier, later in pairwise(told))
+    found = events(finished, "cam")
+    assert all(later["pts"] > earlier["pts"] for earlier, later in pairwise(found))
+    assert [event["frame"] for event in found] == sorted({event["frame"] for event in found})
+    gap = max(later["pts"] - earlier["pts"] for earlier, later in pairwise(found))
     assert gap > 0.3, "the time it was away must show"
 
 
@@ -97,9 +97,9 @@ def test_what_a_camera_does_wrong_is_named_and_counted(
             status = daemon.wait_for_status("cam", lambda s: s["reconnects"] >= 2)
             finished = stop(daemon, STOP_PROMISE)
     assert reason in status["last_error"]
-    told = [said for said in finished.said("warning", "cam") if "can't keep up" not in said]
-    assert all(reason in said for said in told)
-    assert len(told) == 1, "what comes back at once is told once a minute"
+    warnings = [text for text in finished.messages("warning", "cam") if "can't keep up" not in text]
+    assert all(reason in text for text in warnings)
+    assert len(warnings) == 1, "what recurs immediately is logged once per minute"
 
 
 def test_a_dead_camera_delays_no_other_stream(tmp_path: Path, squares: Path, video: Video) -> None:
@@ -149,8 +149,8 @@ def test_an_http_camera_takes_the_time_of_arrival(tmp_path: Path, squares: Path)
     ):
         daemon.wait_for_frames("cam", 15)
         finished = stop(daemon, STOP_PROMISE)
-    told = events(finished, "cam")
-    assert {seen["class_id"] for event in told for seen in event["detections"]} == {1}
-    steady = told[len(told) // 2 :]
+    found = events(finished, "cam")
+    assert {seen["class_id"] for event in found for seen in event["detections"]} == {1}
+    steady = found[len(found) // 2 :]
     pace = (steady[-1]["pts"] - steady[0]["pts"]) / (steady[-1]["frame"] - steady[0]["frame"])
     assert pace > 0.07, "FFmpeg would have it at 25 frames a second"

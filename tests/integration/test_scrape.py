@@ -39,7 +39,7 @@ def stop(daemon: Daemon) -> Finished:
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return what /metrics says, by name and labels."""
+    """Return the samples of /metrics, by name and labels."""
     return {
         (sample.name.removeprefix("centernetd_"), frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -101,7 +101,7 @@ def test_what_is_told_during_and_after_a_run(tmp_path: Path, squares: Path) -> N
         code, text = daemon.get("/metrics")
         assert code == 200
         assert check_metrics(text) == ""
-        told = samples(text)
+        before = samples(text)
 
         daemon.wait_for_status("demo", lambda demo: demo["written"]["record"] == FRAMES)
         written = 'centernetd_frames_written_total{sink="record",stream="demo"}'
@@ -120,10 +120,10 @@ def test_what_is_told_during_and_after_a_run(tmp_path: Path, squares: Path) -> N
     assert after["stage_duration_seconds_count", frozenset({("stage", "execute")})] == batches
     assert ("stream_up", frozenset({demo})) not in after
     assert ("stream_up", frozenset({("stream", "cam")})) in after
-    assert set(told) - set(after) <= {
+    assert set(before) - set(after) <= {
         ("stream_up", frozenset({demo})),
         ("frame_age_seconds", frozenset({demo})),
-        *(key for key in told if key[0] == "stream_info"),
+        *(key for key in before if key[0] == "stream_info"),
     }
 
 
@@ -158,7 +158,7 @@ def test_a_second_daemon_on_one_storage_is_refused(tmp_path: Path, squares: Path
 
 @pytest.fixture(scope="module")
 def several(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A run over three short files and one that isn't there."""
+    """A run over three short files and one that does not exist."""
     folder = tmp_path_factory.mktemp("several")
     streams = {"gone": {"source": "gone.mp4"}}
     for number, name in enumerate(("red", "green", "blue")):
@@ -176,7 +176,9 @@ def test_one_missing_file_harms_no_other(several: Finished) -> None:
         "green": Receipt(30, 30, 0, 0),
         "blue": Receipt(40, 40, 0, 0),
     }
-    assert several.said("error", "gone") == ["gone.mp4: can't be opened: no such file or directory"]
+    assert several.messages("error", "gone") == [
+        "gone.mp4: can't be opened: no such file or directory"
+    ]
     assert sorted(path.name for path in several.state.glob("*.mp4")) == [
         "blue.mp4",
         "green.mp4",

@@ -25,7 +25,7 @@ def wheelhouse(tmp_path: Path) -> Path:
 
 
 def refusal(tmp_path: Path, *arguments: str, **environment: str) -> str:
-    """Run the installer; returns the last line it says."""
+    """Run the installer; returns its last line of output."""
     system = tmp_path / "system"
     done = subprocess.run(
         ["sh", SETUP, *arguments],
@@ -49,22 +49,22 @@ def test_no_python(tmp_path: Path) -> None:
 
 
 def test_something_else_than_python(tmp_path: Path) -> None:
-    said = refusal(tmp_path, "install", PYTHON="/bin/false")
-    assert "/bin/false is no Python 3.10 or later" in said
+    message = refusal(tmp_path, "install", PYTHON="/bin/false")
+    assert "/bin/false is no Python 3.10 or later" in message
 
 
 def test_a_damaged_wheelhouse(tmp_path: Path, wheelhouse: Path) -> None:
     (wheelhouse / "wheel").write_text("torn")
-    said = refusal(tmp_path, "install", WHEELHOUSE=str(wheelhouse))
-    assert said.endswith("is damaged, or none: copy it again")
+    message = refusal(tmp_path, "install", WHEELHOUSE=str(wheelhouse))
+    assert message.endswith("is damaged, or none: copy it again")
 
 
 def test_a_wheelhouse_for_another_machine(tmp_path: Path, wheelhouse: Path) -> None:
     (wheelhouse / "TARGET").write_text("3.9 sparc64\n")
-    said = refusal(tmp_path, "install", WHEELHOUSE=str(wheelhouse))
+    message = refusal(tmp_path, "install", WHEELHOUSE=str(wheelhouse))
     python, arch = HERE.split()
-    assert f"is for Python 3.9 on sparc64, and {sys.executable} is {HERE}" in said
-    assert f"make wheelhouse PYTHON={python} ARCH={arch}" in said
+    assert f"is for Python 3.9 on sparc64, and {sys.executable} is {HERE}" in message
+    assert f"make wheelhouse PYTHON={python} ARCH={arch}" in message
 
 
 @pytest.mark.skipif(
@@ -72,8 +72,8 @@ def test_a_wheelhouse_for_another_machine(tmp_path: Path, wheelhouse: Path) -> N
     reason="this Python is in no home folder",
 )
 def test_a_python_that_the_service_could_not_see(tmp_path: Path, wheelhouse: Path) -> None:
-    said = refusal(tmp_path, "install", WHEELHOUSE=str(wheelhouse))
-    assert said.endswith("is in a home folder, which the service can't see")
+    message = refusal(tmp_path, "install", WHEELHOUSE=str(wheelhouse))
+    assert message.endswith("is in a home folder, which the service can't see")
 
 
 def test_going_back_to_nothing(tmp_path: Path) -> None:

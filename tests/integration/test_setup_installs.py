@@ -58,10 +58,10 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory, python: str) -> Path:
     return folder
 
 
-def setup(command: str, wheelhouse: Path, python: str, beside: Path) -> str:
+def setup(command: str, wheelhouse: Path, python: str, folder: Path) -> str:
     done = subprocess.run(
         ["sh", wheelhouse / "deploy/setup.sh", command],
-        cwd=beside,
+        cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHON": python, "DESTDIR": "an image/"},
         capture_output=True,
         text=True,

@@ -40,7 +40,7 @@ def camera(video: Video) -> Iterator[RtspServer]:
 
 
 def config(folder: Path, squares: Path, stream: dict[str, Any], **sections: Any) -> Path:
-    """Write a configuration of one stream, `cam`, that tells the events of every frame."""
+    """Write a configuration of one stream, `cam`, that writes an event for every frame."""
     stream = {"events": {"when": "always", "path": "{stream}.jsonl"}, **stream}
     return write_config(
         folder,
@@ -67,10 +67,10 @@ def stopped(daemon: Daemon, number: signal.Signals) -> Finished:
     recording, events = finished.state / "cam.mp4", finished.state / "cam.jsonl"
     assert decoded(recording) == receipt.written
     lines = events.read_text().splitlines() if events.exists() else []
-    told = [json.loads(line)["frame"] for line in lines]
-    assert told == sorted(set(told))
-    # A camera's first pictures come all at once: the encoder may drop more of them than the log.
-    assert len(told) == receipt.written or (receipt.dropped and len(told) > receipt.written)
+    numbers = [json.loads(line)["frame"] for line in lines]
+    assert numbers == sorted(set(numbers))
+    # A camera's first pictures come in a burst: the encoder may drop more of them than the log.
+    assert len(numbers) == receipt.written or (receipt.dropped and len(numbers) > receipt.written)
     return finished
 
 
@@ -111,7 +111,7 @@ def test_while_running(tmp_path: Path, squares: Path, policy: str, number: signa
         finished = stopped(daemon, number)
     receipt = finished.receipts["cam"]
     assert receipt.written >= STARTED
-    assert receipt.captured < 250, "the signal came too late to tell anything"
+    assert receipt.captured < 250, "the signal came too late to show anything"
 
 
 @SIGNALS

@@ -41,7 +41,7 @@ def installed(folder: Path, text: str | None = None, name: str = UNIT.name) -> P
 
 
 def drop_in(unit: Path, name: str) -> None:
-    """Put a drop-in beside ``unit``."""
+    """Add a drop-in to ``unit``."""
     folder = unit.with_name(f"{unit.name}.d")
     folder.mkdir()
     (folder / name).write_text((SYSTEMD / name).read_text("utf-8"))
@@ -159,7 +159,7 @@ def test_the_program_forbids_cores_wherever_it_runs() -> None:
 
 
 def test_every_group_is_made(tmp_path: Path) -> None:
-    """A group the machine lacks fails the start with 216/GROUP, and no checker says so."""
+    """A group the machine lacks fails the start with 216/GROUP, and no checker reports that."""
     (tmp_path / "etc").mkdir()
     done = run(["systemd-sysusers", f"--root={tmp_path}", SYSTEMD / "centernetd.sysusers.conf"])
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The daemon tells nobody that it runs: neither do the libraries it uses."""
+"""Neither the daemon nor the libraries it uses contact anybody."""
 
 from pathlib import Path
 

@@ -26,7 +26,7 @@ def test_network(seen: Seen) -> None:
 
 
 def test_install(seen: Seen) -> None:
-    assert "Installed centernetd" in seen["said"]
+    assert "Installed centernetd" in seen["output"]
     assert {line.split(":")[0] for line in seen["groups"].splitlines()} == {"video", "render"}
     assert "/var/cache/centernetd/models/centerface.onnx" in seen["doctor"]
     assert " missing " not in seen["doctor"]
@@ -47,7 +47,7 @@ def test_camera(seen: Seen) -> None:
 
 def test_start(seen: Seen) -> None:
     assert seen.items() >= RUNNING.items()
-    assert "active (running)" in seen["said"]
+    assert "active (running)" in seen["output"]
     assert seen["status_text"].startswith("1 of 1 streams up, ")
     assert seen["ready"][0] == 200
     assert float(seen["exposure"]) <= MOST_EXPOSED
@@ -62,7 +62,7 @@ def test_reloaded(seen: Seen) -> None:
     """A camera more costs the others nothing; what can't be followed changes nothing."""
     assert seen.items() >= {**RUNNING, "NRestarts": "0"}.items()
     assert seen["door"]["state"] in ("connecting", "reconnecting")
-    assert seen["gate"]["captured"] >= seen["before"]["captured"] > 0, "it did not begin anew"
+    assert seen["gate"]["captured"] >= seen["before"]["captured"] > 0, "it did not start again"
     assert "failed" in seen["refused"]
     assert "restart needed: engine.precision can't change" in seen["journal"]
     assert seen["door_in_the_end"] == {}
@@ -91,7 +91,7 @@ def test_hung(seen: Seen) -> None:
 
 
 def test_stuck(seen: Seen) -> None:
-    """A stream that hangs is told of; it stops neither the others nor the end."""
+    """A stream that hangs is reported; it affects neither the others nor the stop."""
     assert seen["before"].items() >= {**RUNNING, "NRestarts": "0"}.items()
     assert seen["yard"]["state"] == "running"
     assert seen["pipe"]["captured"] == 0
@@ -103,7 +103,7 @@ def test_stuck(seen: Seen) -> None:
 
 
 def test_slow(seen: Seen) -> None:
-    """A start that tells what it does may take longer than starts may."""
+    """A start that reports its progress may take longer than the limit."""
     assert seen.items() >= {**RUNNING, "NRestarts": "0"}.items()
     assert seen["seconds"] > 12
 
@@ -112,7 +112,7 @@ def test_misconfigured(seen: Seen) -> None:
     assert seen["broken"].items() >= REFUSED.items()
     assert "sterams: no such key; did you mean 'streams'?" in seen["broken"]["journal"]
     assert "Traceback" not in seen["broken"]["journal"]
-    assert seen["mended"].items() >= RUNNING.items()
+    assert seen["repaired"].items() >= RUNNING.items()
 
 
 def test_full(seen: Seen) -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, to be run as they stand there."""
+"""The commands of docs/operations.md, to be run verbatim."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ class Manual:
         return list(self._blocks)
 
     def follow(self, name: str) -> str:
-        """Run a block; returns what it says.
+        """Run a block; returns its output.
 
         The camera of the walk speaks HTTP, as no server of RTSP comes with Python.
         """

@@ -63,8 +63,8 @@ def hung(_manual: Manual) -> dict[str, Any]:
         until(lambda: restarts() > before, "a restart")
         seconds = time.monotonic() - began
         text = wait_until_up()
-    said = journal(since=since)
-    return {**state(), "health": health, "seconds": seconds, "status_text": text, "journal": said}
+    output = journal(since=since)
+    return {**state(), "health": health, "seconds": seconds, "status_text": text, "journal": output}
 
 
 def stuck(_manual: Manual) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def slow(_manual: Manual) -> dict[str, Any]:
 
 
 def misconfigured(_manual: Manual) -> dict[str, Any]:
-    """Break the configuration and restart; then mend it."""
+    """Break the configuration and restart; then repair it."""
     good = CONFIG.read_text()
     since = cursor()
     CONFIG.write_text(good + "sterams: {}\n")
@@ -102,7 +102,7 @@ def misconfigured(_manual: Manual) -> dict[str, Any]:
     CONFIG.write_text(good)
     sh(f"systemctl start {UNIT}")
     wait_until_up()
-    return {"broken": broken, "mended": state()}
+    return {"broken": broken, "repaired": state()}
 
 
 def full(_manual: Manual) -> dict[str, Any]:

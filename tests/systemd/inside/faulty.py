@@ -1,6 +1,6 @@
-"""The installed daemon with a fault in it, in place of its command; $FAULT says which.
+"""The installed daemon with a fault in it, in place of its command; $FAULT selects it.
 
-``hang``: inference stops after 20 batches, once, in native code as far as anybody can tell.
+``hang``: inference stops after 20 batches, once, in native code as it appears.
 ``slow``: the model takes 16 seconds to load.
 """
 

@@ -25,7 +25,7 @@ DEMO = "/opt/centernetd/share/centernetd/assets/demo.mp4"
 
 
 def network(_manual: Manual) -> dict[str, Any]:
-    """There is none, but for the address of a camera."""
+    """There is no network, apart from the address of a camera."""
     routes = sh("ip route")
     sh("ip address add 192.0.2.10/32 dev lo")
     return {"routes": routes}
@@ -33,10 +33,10 @@ def network(_manual: Manual) -> dict[str, Any]:
 
 def install(manual: Manual) -> dict[str, Any]:
     """Install from the wheelhouse."""
-    said = manual.follow("install")
+    output = manual.follow("install")
     doctor = "cd /tmp; CACHE_DIRECTORY=/var/cache/centernetd centernetd doctor"
     return {
-        "said": said,
+        "output": output,
         "groups": sh("getent group video render"),
         "doctor": sh(doctor),
     }
@@ -62,22 +62,22 @@ def start_camera(unit: str = "camera", port: int = 554) -> None:
 def camera(manual: Manual) -> dict[str, Any]:
     """Add a camera, its password as a credential, and check it."""
     start_camera()
-    said = manual.follow("camera")
-    seen = {"said": said, "checked": manual.follow("check")}
+    output = manual.follow("camera")
+    seen = {"output": output, "checked": manual.follow("check")}
     return {**seen, "of_root": sh("find /var/cache/private/centernetd/ -user root")}
 
 
 def start(manual: Manual) -> dict[str, Any]:
     """Start the service now and at every boot."""
     started = time.monotonic()
-    said = manual.follow("start")
+    output = manual.follow("start")
     seconds = time.monotonic() - started
     text = wait_until_up()
     found = re.search(r"exposure level for \S+: (\S+)", sh(f"systemd-analyze security {UNIT}"))
     return {
         **state(),
         **show("NotifyAccess", "MemoryCurrent", "Documentation"),
-        "said": said,
+        "output": output,
         "seconds": seconds,
         "status_text": text,
         "ready": ask("/readyz?stream=gate"),
@@ -98,8 +98,8 @@ def reloaded(manual: Manual) -> dict[str, Any]:
     door, config = Path("/etc/centernetd/streams.d/door.yaml"), Path("/etc/centernetd/config.yaml")
     door.write_text("source: rtsp://192.0.2.10:1/none\n")
     since, before = cursor(), wait_for_frames("gate")
-    said = manual.follow("reload")
-    seen = {"said": said, "door": stream("door"), "before": before, "gate": stream("gate")}
+    output = manual.follow("reload")
+    seen = {"output": output, "door": stream("door"), "before": before, "gate": stream("gate")}
     good = config.read_text()
     config.write_text(good + "engine: {precision: float16}\n")
     refused = sh(f"systemctl reload {UNIT}", check=False)
@@ -112,11 +112,11 @@ def reloaded(manual: Manual) -> dict[str, Any]:
 
 
 def instance(manual: Manual) -> dict[str, Any]:
-    """Run a second process beside the first, with its own configuration, port and folder."""
-    said = manual.follow("instance")
+    """Run a second process next to the first, with its own configuration, port and folder."""
+    output = manual.follow("instance")
     unit = "centernetd@0.service"
     ready = until(lambda: (answer := ask("/readyz", 10870))[0] == 200 and answer, "an instance")
-    return {**state(unit), "said": said, "ready": ready, "first": state()}
+    return {**state(unit), "output": output, "ready": ready, "first": state()}
 
 
 def upgrade(manual: Manual) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def upgrade(manual: Manual) -> dict[str, Any]:
 
 
 def backup(manual: Manual) -> dict[str, Any]:
-    """Pack what can't be made anew."""
+    """Pack what can't be recreated."""
     manual.follow("backup")
     return {"packed": sh("tar -tf /root/centernetd-backup.tar.gz").splitlines()}
 

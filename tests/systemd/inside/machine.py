@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def sh(command: str, *, check: bool = True) -> str:
-    """Run a command of the shell; returns all that it says."""
+    """Run a command of the shell; returns its output."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         stdout=subprocess.PIPE,
@@ -45,8 +45,8 @@ def until(wanted: Callable[[], T], what: str) -> T:
 
 def show(*names: str, unit: str = UNIT) -> dict[str, str]:
     """Return properties of a unit."""
-    said = sh(f"systemctl show {unit} --property={','.join(names)}")
-    return dict(line.split("=", 1) for line in said.splitlines())
+    output = sh(f"systemctl show {unit} --property={','.join(names)}")
+    return dict(line.split("=", 1) for line in output.splitlines())
 
 
 def state(unit: str = UNIT) -> dict[str, str]:
@@ -71,14 +71,14 @@ def ask(path: str, port: int = PORT) -> tuple[int, str]:
 
 
 def stream(name: str, port: int = PORT) -> dict[str, Any]:
-    """Return what /status says of a stream, or nothing where there is none or nobody answers."""
+    """Return the status of a stream, or nothing if there is no such stream or no answer."""
     code, body = ask("/status", port)
     found: dict[str, Any] = json.loads(body)["streams"].get(name, {}) if code == 200 else {}
     return found
 
 
 def wait_for_frames(name: str, more: int = 5, port: int = PORT) -> dict[str, Any]:
-    """Wait until so many more frames of a stream have been inferred; returns its status then."""
+    """Wait until this many more frames of a stream have been inferred; returns its status then."""
     start = until(lambda: stream(name, port), f"the status of {name}")["inferred"]
     return until(
         lambda: (now := stream(name, port)) and now["inferred"] >= start + more and now,
@@ -87,11 +87,11 @@ def wait_for_frames(name: str, more: int = 5, port: int = PORT) -> dict[str, Any
 
 
 def wait_until_up(count: int = 1) -> str:
-    """Wait until so many streams are up; returns the line that systemd shows of the service."""
+    """Wait until this many streams are up; returns the service's status line in systemd."""
 
     def text() -> str:
-        said = show("StatusText")["StatusText"]
-        return said if said.startswith(f"{count} of ") else ""
+        output = show("StatusText")["StatusText"]
+        return output if output.startswith(f"{count} of ") else ""
 
     return until(text, f"{count} streams up")
 
@@ -112,7 +112,7 @@ def faulty(fault: str, settings: str = "") -> Iterator[None]:
 
 
 def journal(unit: str = UNIT, since: str = "") -> str:
-    """Return what a unit and systemd have said of it, from a cursor on."""
+    """Return the journal of a unit, from a cursor on."""
     after = f"--after-cursor='{since}'" if since else ""
     return sh(f"journalctl --no-pager -o cat -u {unit} {after}")
 

@@ -1,4 +1,4 @@
-"""What Prometheus and a bundle tell of the service. Each step returns what it saw."""
+"""What Prometheus and a bundle report about the service. Each step returns what it saw."""
 
 import base64
 import json
@@ -64,7 +64,7 @@ def _judged_at() -> str:
 
 
 def _down() -> list[dict[str, Any]]:
-    """Return what is told of dead cameras: a busy machine may give others besides."""
+    """Return the alerts about dead cameras; a busy machine may add others."""
     return [alert for alert in _get("alerts")["alerts"] if alert["labels"]["alertname"] == ALERT]
 
 
@@ -81,15 +81,15 @@ _PLACES = {
 
 
 def secrets(manual: Manual) -> dict[str, Any]:
-    """Look for the password, and for one that stands in a setting of the unit, everywhere."""
+    """Look for the password, and for one in a setting of the unit, everywhere."""
     setting = Path(f"/run/systemd/system/{UNIT}.d/setting.conf")
     setting.parent.mkdir(parents=True)
     setting.write_text(f"[Service]\nEnvironment=SPARE={IN_THE_UNIT}\n")
     sh("systemctl daemon-reload")
-    said = manual.follow("bundle")
+    output = manual.follow("bundle")
     sh(f"rm -r {setting.parent}; systemctl daemon-reload")
     shown = {place: sh(f"({command}) | tr -cd '[:print:]'") for place, command in _PLACES.items()}
     shown |= {page: ask(page)[1] for page in ("/metrics", "/healthz", "/readyz", "/status")}
     leaks = [place for place, text in shown.items() if any(word in text for word in _NEEDLES)]
     looked = {place: len(text) for place, text in shown.items()}
-    return {"said": said, "looked": looked, "leaks": leaks}
+    return {"output": output, "looked": looked, "leaks": leaks}
