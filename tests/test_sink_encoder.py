@@ -89,19 +89,16 @@ def test_a_key_frame_begins_every_second(step: int, time_base: Fraction, every: 
     assert keys == list(range(0, 65, every))
 
 
-def test_x264_is_chosen_without_an_nvidia_device(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+def test_x264_is_chosen_without_an_nvidia_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: False)
     monkeypatch.setattr(encoder_module, "_encodes", lambda *_: pytest.fail("probed"))
     assert choose_encoder("auto", 1280, 720) == "libx264"
 
 
 def test_x264_is_chosen_where_nvenc_does_not_encode(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+    monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: True)
     with caplog.at_level("INFO"):
         assert choose_encoder("auto", 1, 1) == "libx264"  # no encoding GPU takes so small a one
     assert "1x1: h264_nvenc can't encode" in caplog.text
@@ -115,10 +112,9 @@ class FakeNvenc:
 
     LEAST = (145, 49)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sessions: int = 8) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, sessions: int = 8) -> None:
         self._really = encoder_module._open
-        (tmp_path / "nvidia0").touch()
-        monkeypatch.setattr(encoder_module, "NVIDIA_DEVICE", tmp_path / "nvidia0")
+        monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: True)
         monkeypatch.setattr(encoder_module, "_open", self._open)
         self.opened = 0
         self.devices: list[int] = []
@@ -155,19 +151,18 @@ class FakeNvenc:
 )
 def test_nvenc_is_chosen_where_it_encodes_a_picture_of_this_size_now(
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     size: tuple[int, int],
     sessions: int,
     expected: str,
 ) -> None:
-    FakeNvenc(monkeypatch, tmp_path, sessions)
+    FakeNvenc(monkeypatch, sessions)
     assert choose_encoder("auto", *size) == expected
 
 
 def test_the_gpu_that_is_configured_encodes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    gpu = FakeNvenc(monkeypatch, tmp_path)
+    gpu = FakeNvenc(monkeypatch)
     config = RecordConfig(path="gate.mp4", segment=None)
     recorder = Recorder(sink_context(tmp_path, record=config, device=3))
     recorder.write(result(0, picture(96, 160)))

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import cv2
@@ -15,12 +14,12 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from centernetd.cuda import has_nvidia_device
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet
 
 log = logging.getLogger(__name__)
 
-NVIDIA_DEVICE = Path("/dev/nvidia0")
 NOMINAL_RATE = 30  # for the level the encoder declares; times are the frames' pts
 KEY_INTERVAL = 1  # seconds
 THREADS = 2
@@ -54,7 +53,7 @@ def choose_encoder(codec: str, width: int, height: int, device: int = 0) -> str:
     """
     if codec != "auto":
         return codec
-    if NVIDIA_DEVICE.exists() and _encodes("h264_nvenc", width, height, device):
+    if has_nvidia_device() and _encodes("h264_nvenc", width, height, device):
         return "h264_nvenc"
     return "libx264"
 
