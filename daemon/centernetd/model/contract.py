@@ -15,7 +15,6 @@ from onnx import ModelProto, TensorProto
 
 from centernetd.errors import ModelError
 from centernetd.model.files import first_line
-from centernetd.model.identity import is_same
 
 INPUT = "frames"
 DETECTIONS = "detections"
@@ -23,7 +22,17 @@ KEYPOINTS = "keypoints"
 
 _LONGEST = 4096  # pixels per side; anything larger would exhaust memory
 
+# int8 kernels for one frame and for several may round differently, which reorders nearly equal
+# scores. In a row that is actually wrong, almost every value is far off.
+_SCORE = 0.05
+_PIXELS = 2.0
+_RELATIVE = 0.02
+_SHARE = 0.9
+_TIED = 1e-4  # from the last score: which of several tied detections make the list is undefined
+_MOST = 100  # only the best detections are compared
+
 Tensors = Mapping[str, npt.NDArray[np.generic]]
+Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -158,3 +167,37 @@ def _joints(keypoints: npt.NDArray[np.float32] | None, leading: tuple[int, ...])
     if keypoints.ndim != 4 or keypoints.shape[:2] != leading or keypoints.shape[3] != 3:
         raise ModelError(f"its output {KEYPOINTS} is not float32 [batch, K, J, 3]")
     return int(keypoints.shape[2])
+
+
+def is_same(
+    alone: Rows, shared: Rows, joints_alone: Rows | None = None, joints_shared: Rows | None = None
+) -> bool:
+    """Return whether a frame has the same detections alone as in a batch.
+
+    ``alone`` and ``shared`` are its detections [K, 6]; its keypoints are [K, J, 3], if
+    present. Order is ignored, as are detections that aren't finite or score no better than the last.
+    """
+    if not np.allclose(alone[:, 4], shared[:, 4], atol=_SCORE, equal_nan=True):
+        return False
+    finite = np.isfinite(alone).all(axis=1)
+    lowest = alone[finite, 4].min(initial=np.inf)
+    certain = np.flatnonzero(finite & (alone[:, 4] > lowest + _TIED))[:_MOST]
+    if not len(certain):
+        return True
+    mine, others = alone[certain, None], shared[None]
+    near = _near(mine[..., :5], others[..., :5]) & (mine[..., 5] == others[..., 5])
+    if near.any(axis=1).mean() < _SHARE:
+        return False
+    if joints_alone is None or joints_shared is None:
+        return True
+    apart = np.abs(mine[..., :5] - others[..., :5]).sum(axis=2)
+    nearest = np.where(near, apart, np.inf).argmin(axis=1)
+    return bool(_near(joints_alone[certain], joints_shared[nearest]).mean() >= _SHARE)
+
+
+def _near(one: Rows, other: Rows) -> npt.NDArray[np.bool_]:
+    """Compare coordinates, and the score in the last column, along the last axis."""
+    apart = np.abs(one - other)
+    places = apart[..., :-1] <= _PIXELS + _RELATIVE * np.abs(one[..., :-1])
+    close: npt.NDArray[np.bool_] = places.all(axis=-1) & (apart[..., -1] <= _SCORE)
+    return close

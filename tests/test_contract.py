@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from centernetd.errors import ModelError
-from centernetd.model.identity import is_same
+from centernetd.model.contract import is_same
 from centernetd.prepare.graph import Value
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
