@@ -14,6 +14,7 @@ from centernetd.commands.capacity import Costs, measure, most_memory
 from centernetd.commands.probe import SourceProbe, disk_of, probe_sources
 from centernetd.config import StorageConfig, load
 from centernetd.errors import SourceError
+from centernetd.inference.engines import Backend
 from centernetd.run.loading import sizes_for
 from centernetd.sink.lockfile import LOCK_NAME, LockFile
 from tests.commandline import CommandLine, clip, configuration, squares_model
@@ -122,7 +123,7 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
     assert measured["stream"] == "gate"
     assert all(measured["costs"][part] > 0 for part in ("decode", "infer", "record", "bytes"))
     assert measured["bytes_per_second"] > 0
-    depth = sizes_for("onnxruntime-cpu", "auto").lossless_depth
+    depth = sizes_for(Backend("onnxruntime-cpu", "a test asks for it"), "auto").lossless_depth
     assert probe["memory"] == (16 + 3 * depth + 28) * 128 * 128
     assert not (tmp_path / "out").exists()
     told = cli("check", "-c", path, "--probe").out

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from centernetd.model import files
 from centernetd.plan import Gpu, PlanFile
 from centernetd.prepare import store
 from centernetd.run import loading
-from centernetd.run.loading import ModelChoice, Sizes
+from centernetd.run.loading import ConfiguredModel, Sizes
 from tests import exports, models
 from tests.plans import SIZE, real_binding
 
@@ -20,10 +21,11 @@ TENSORRT = Backend("tensorrt", "a test asks for it")
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> ModelChoice:
+def model(tmp_path: Path) -> ConfiguredModel:
     """An export that has been prepared for the CPU."""
     exports.write(models.squares(SIZE, reach=2), tmp_path / "squares.onnx")
-    model = ModelChoice("squares.onnx", tmp_path, tmp_path / "cache", tmp_path / "plans")
+    request = store.Request("squares.onnx", tmp_path, tmp_path / "cache")
+    model = ConfiguredModel(request, tmp_path / "plans")
     model.prepared(CPU)
     return model
 
@@ -41,7 +43,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return count
 
 
-def test_each_file_is_parsed_once_per_start(model: ModelChoice, parsed: Counter[str]) -> None:
+def test_each_file_is_parsed_once_per_start(model: ConfiguredModel, parsed: Counter[str]) -> None:
     engine, manifest = loading.load_engine(model, CPU, Sizes(1, 1))
     with closing(engine):
         assert engine.info.precision == manifest.precision == "float32"
@@ -49,18 +51,18 @@ def test_each_file_is_parsed_once_per_start(model: ModelChoice, parsed: Counter[
 
 
 def test_a_prepared_model_is_parsed_once_per_start(
-    model: ModelChoice, parsed: Counter[str]
+    model: ConfiguredModel, parsed: Counter[str]
 ) -> None:
-    prepared = store.resolve(store.Request("squares.onnx", model.base_dir, model.cache_dir))
+    prepared = store.resolve(model.request)
     parsed.clear()
-    named = ModelChoice(str(prepared.path), model.base_dir, model.cache_dir, model.plans)
+    named = replace(model, request=replace(model.request, path=str(prepared.path)))
     engine, _ = loading.load_engine(named, CPU, Sizes(1, 1))
     with closing(engine):
         assert parsed == {"squares": 1}
 
 
 def test_a_model_with_a_plan_is_parsed_once_per_start(
-    model: ModelChoice, parsed: Counter[str], monkeypatch: pytest.MonkeyPatch
+    model: ConfiguredModel, parsed: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_binding()
     monkeypatch.setattr(Gpu, "find", lambda index: Gpu("Fake GPU", "8.6"))

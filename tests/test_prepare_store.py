@@ -54,17 +54,17 @@ def test_an_export_is_prepared_once(house: Path) -> None:
 
 def test_what_is_at_hand_is_found_and_nothing_is_made(house: Path) -> None:
     asked = store.Request("raw.onnx", house, house / "cache")
-    assert store.at_hand(asked) is None
+    assert store.if_prepared(asked) is None
     assert not (house / "cache").exists()
     prepared = store.resolve(asked)
-    assert store.at_hand(asked) == prepared
+    assert store.if_prepared(asked) == prepared
     prepared.path.write_bytes(prepared.path.read_bytes()[:-1])
-    assert store.at_hand(asked) is None, "cut off"
+    assert store.if_prepared(asked) is None, "cut off"
     named = store.Request("prepared.onnx", house, house)
-    assert store.at_hand(named) == manifests.load(house / "prepared.onnx")
-    assert store.at_hand(store.Request("centerface", house, house)) is None
+    assert store.if_prepared(named) == manifests.load(house / "prepared.onnx")
+    assert store.if_prepared(store.Request("centerface", house, house)) is None
     with pytest.raises(ModelError, match=r"no\.onnx"):
-        store.at_hand(store.Request("no.onnx", house, house))
+        store.if_prepared(store.Request("no.onnx", house, house))
 
 
 def test_other_options_or_another_export_are_prepared_separately(house: Path) -> None:

@@ -11,8 +11,9 @@ from centernetd.doctor.finding import Finding, Level
 from centernetd.errors import EngineError
 from centernetd.inference.engines import Backend
 from centernetd.plan import Gpu
+from centernetd.prepare import store
 from centernetd.run import loading
-from centernetd.run.loading import ModelChoice, Sizes
+from centernetd.run.loading import ConfiguredModel, Sizes
 from centernetd.service.metrics import PrometheusMeters
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.plans import real_binding
@@ -35,9 +36,10 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def model_of(box: Path) -> ModelChoice:
+def model_of(box: Path) -> ConfiguredModel:
     cache = box.parent / "cache"
-    return ModelChoice(str(box.parent / "squares.onnx"), box.parent, cache, cache / "plans")
+    request = store.Request(str(box.parent / "squares.onnx"), box.parent, cache)
+    return ConfiguredModel(request, cache / "plans")
 
 
 def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, box: Path) -> None:

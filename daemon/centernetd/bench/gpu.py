@@ -11,7 +11,7 @@ from centernetd.config import Config
 from centernetd.errors import EngineError
 from centernetd.flow import Channel
 from centernetd.inference.engines import Engine, EngineInfo, Slot, choose_backend
-from centernetd.run.loading import ModelChoice, load_engine, sizes_for
+from centernetd.run.loading import ConfiguredModel, load_engine, sizes_for
 
 SLOTS = 3  # as in the daemon: two on the GPU while one is filled
 _SECONDS = 2.0
@@ -54,10 +54,10 @@ def bench_gpu(config: Config, report: Callable[[str], None]) -> GpuReport:
     backend = choose_backend(config.engine.backend)
     if not backend.on_gpu:
         raise EngineError(f"there is no GPU to measure: {backend.name}, as {backend.reason}")
-    largest = sizes_for(backend.name, config.batching.max_size).max_batch
+    largest = sizes_for(backend, config.batching.max_size).max_batch
     report("loading")
-    sizes = sizes_for(backend.name, largest)
-    loaded, _ = load_engine(ModelChoice.of(config), backend, sizes)
+    sizes = sizes_for(backend, largest)
+    loaded, _ = load_engine(ConfiguredModel.of(config), backend, sizes)
     with closing(loaded) as engine:
         slots = engine.make_slots(SLOTS)
         rates = []

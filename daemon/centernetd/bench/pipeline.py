@@ -27,7 +27,7 @@ from centernetd.inference.detector import Detector
 from centernetd.inference.engines import choose_backend
 from centernetd.inference.filter import filter_of
 from centernetd.inference.postprocess import postprocess
-from centernetd.run.loading import ModelChoice, load_detector, sizes_for
+from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.annotate import draw_boxes
 from centernetd.sink.encoder import choose_encoder
@@ -229,11 +229,11 @@ def _recording(
 
 def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
     backend = choose_backend(config.engine.backend)
-    return load_detector(ModelChoice.of(config), backend, sizes_for(backend.name, 1), pool)
+    return load_detector(ConfiguredModel.of(config), backend, sizes_for(backend, 1), pool)
 
 
 def _model(config: Config) -> Path:
-    return ModelChoice.of(config).prepared(choose_backend(config.engine.backend)).path
+    return ConfiguredModel.of(config).prepared(choose_backend(config.engine.backend)).path
 
 
 def _cores() -> int:

@@ -235,7 +235,7 @@ def _summary(
     steps = {step: while_warm(reports) for step, reports in recorder.steps.items()}
     batch = sum(statistics.mean(steps[s]) for s in ("preprocess", *_ENGINE) if steps.get(s))
     backend = choose_backend(config.engine.backend)
-    concurrency = 1 if backend.on_gpu else sizes_for(backend.name, 1).concurrency
+    concurrency = 1 if backend.on_gpu else sizes_for(backend, 1).concurrency
     (max_age,) = {stream.max_frame_age for stream in config.streams.values()}
     return Load(
         streams=len(lanes),

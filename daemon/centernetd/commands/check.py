@@ -14,7 +14,7 @@ from centernetd.errors import CenternetdError, ConfigError, SourceError, Startup
 from centernetd.inference.engines import Backend, choose_backend
 from centernetd.inference.filter import filter_of
 from centernetd.model.manifest import Manifest
-from centernetd.run.loading import ModelChoice, load_detector, sizes_for
+from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.service.http import bind
 from centernetd.sink.lockfile import LOCK_NAME, published_in
 
@@ -96,9 +96,9 @@ def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     problems += _unwritable(disk)
     model, capacity, depth = None, None, 0
     try:
-        chosen = ModelChoice.of(config)
+        chosen = ConfiguredModel.of(config)
         backend = choose_backend(config.engine.backend)
-        sizes = sizes_for(backend.name, config.batching.max_size)
+        sizes = sizes_for(backend, config.batching.max_size)
         depth = sizes.lossless_depth
         if unbuilt := chosen.why_build(backend, sizes):
             described = chosen.prepared(backend).manifest
@@ -139,9 +139,9 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
     problems = [*_unreadable_files(config), *_taken_port(config)]
     problems += _unwritable(disk_of(config.storage_root))
     try:
-        model, backend = ModelChoice.of(config), choose_backend(config.engine.backend)
+        model, backend = ConfiguredModel.of(config), choose_backend(config.engine.backend)
         model.require_backend(backend)
-        described = model.described(backend)
+        described = model.manifest_if_prepared(backend)
     except CenternetdError as error:
         return [*problems, error], ()
     if described is None:

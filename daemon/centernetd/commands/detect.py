@@ -20,7 +20,8 @@ from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot, choose_backend
 from centernetd.inference.filter import make_filter
 from centernetd.inference.postprocess import View
-from centernetd.run.loading import ModelChoice, load_detector, sizes_for
+from centernetd.prepare import store
+from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.sink.file import unused
 
 Image = NDArray[np.uint8]
@@ -140,10 +141,9 @@ def open_detector(
         The backend can't run here.
     """
     chosen = choose_backend(backend)
-    sizes = sizes_for(chosen.name, _BATCH)
-    named = ModelChoice(
-        model, Path.cwd(), cache_dir(), cache_dir() / "plans", input_size=input_size
-    )
+    sizes = sizes_for(chosen, _BATCH)
+    request = store.Request(model, Path.cwd(), cache_dir(), input_size)
+    named = ConfiguredModel(request, cache_dir() / "plans")
     with ThreadPoolExecutor(thread_name_prefix="letterbox") as pool:
         detector = load_detector(named, chosen, sizes, pool)
         try:

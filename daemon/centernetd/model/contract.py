@@ -175,7 +175,8 @@ def is_same(
     """Return whether a frame has the same detections alone as in a batch.
 
     ``alone`` and ``shared`` are its detections [K, 6]; its keypoints are [K, J, 3], if
-    present. Order is ignored, as are detections that aren't finite or score no better than the last.
+    present. Order is ignored, as are detections that aren't finite or score no better than the
+    last.
     """
     if not np.allclose(alone[:, 4], shared[:, 4], atol=_SCORE, equal_nan=True):
         return False

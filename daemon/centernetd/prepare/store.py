@@ -72,7 +72,7 @@ def resolve(request: Request, progress: Progress | None = None) -> PreparedModel
     return manifests.load(found.path)
 
 
-def at_hand(request: Request) -> PreparedModel | None:
+def if_prepared(request: Request) -> PreparedModel | None:
     """Return the prepared model if it exists, otherwise None; raise as `resolve`."""
     found = _find(request)
     if isinstance(found, PreparedModel):

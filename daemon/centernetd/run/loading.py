@@ -2,9 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from centernetd.config import Config
@@ -51,34 +50,29 @@ class Sizes:
         return self.max_batch * (self.slots + 1) + 4
 
 
-def sizes_for(backend: str, max_size: int | str) -> Sizes:
+def sizes_for(backend: Backend, max_size: int | str) -> Sizes:
     """Return the sizes that suit ``backend``, given ``batching.max_size``."""
-    if backend == "onnxruntime-cpu":
-        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MOST_CPU_BATCHES)
-    else:
+    if backend.on_gpu:
         default, concurrency = 8, 2
+    else:
+        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MOST_CPU_BATCHES)
     return Sizes(default if max_size == "auto" else int(max_size), concurrency)
 
 
 @dataclass(frozen=True)
-class ModelChoice:
+class ConfiguredModel:
     """A model as named in a configuration or on the command line.
 
-    ``path`` is a built-in name or a file, relative to ``base_dir``; prepared models are stored in
-    ``cache_dir`` and plans in ``plans``. If ``precision`` is None, the backend's default is used.
+    ``request`` may also name a plan. Plans are stored in ``plans`` and run on GPU ``device``. If
+    no precision is requested, an export gets that of the backend.
     """
 
-    path: str
-    base_dir: Path
-    cache_dir: Path
+    request: store.Request
     plans: Path
-    input_size: tuple[int, int] | None = None
-    labels: Sequence[str] | None = None
-    precision: str | None = None
     device: int = 0
 
     @classmethod
-    def of(cls, config: Config) -> "ModelChoice":
+    def of(cls, config: Config) -> "ConfiguredModel":
         """Return the configured model.
 
         Raises
@@ -89,16 +83,15 @@ class ModelChoice:
         (model,) = config.models.values()
         (device,) = config.engine.devices
         named, precision = model.labels_file, config.engine.precision
-        return cls(
+        request = store.Request(
             model.path,
             config.base_dir,
             config.cache_dir,
-            config.cache_dir / config.engine.plan_cache,
             model.input_size if "input_size" in model.model_fields_set else None,
             None if named is None else labels.read(config.base_dir / named),
             None if precision == "auto" else precision,
-            device,
         )
+        return cls(request, config.cache_dir / config.engine.plan_cache, device)
 
     def prepared(self, backend: Backend, progress: Progress | None = None) -> PreparedModel:
         """Return the prepared model, preparing it first if necessary.
@@ -112,7 +105,7 @@ class ModelChoice:
         """
         return store.resolve(self._request(backend), progress)
 
-    def described(self, backend: Backend) -> Manifest | None:
+    def manifest_if_prepared(self, backend: Backend) -> Manifest | None:
         """Return the manifest of the prepared model, or None if it has not been prepared yet.
 
         Raises
@@ -120,9 +113,9 @@ class ModelChoice:
         ModelError
             If the model is missing or invalid.
         """
-        if self.path.endswith(_PLAN):
+        if self._is_plan:
             return None
-        prepared = store.at_hand(self._request(backend))
+        prepared = store.if_prepared(self._request(backend))
         return None if prepared is None else prepared.manifest
 
     def require_backend(self, backend: Backend) -> None:
@@ -131,17 +124,6 @@ class ModelChoice:
             load_binding()
         if backend.on_gpu:
             Gpu.find(self.device)
-
-    def _request(self, backend: Backend) -> store.Request:
-        return store.Request(
-            self.path,
-            self.base_dir,
-            self.cache_dir,
-            self.input_size,
-            self.labels,
-            self.precision,
-            FLOAT16 if backend.on_gpu else FLOAT32,
-        )
 
     def plan(self, backend: Backend, sizes: Sizes, progress: Progress | None = None) -> PlanFile:
         """Return the plan that was named, or the model's plan, building it if necessary.
@@ -156,10 +138,10 @@ class ModelChoice:
             If ``progress`` stopped the preparation or a build.
         """
         binding, gpu = load_binding(), Gpu.find(self.device)
-        if self.path.endswith(_PLAN):
-            return load_plan(self.base_dir / self.path, binding, gpu)
+        if self._is_plan:
+            return load_plan(self.request.base_dir / self.request.path, binding, gpu)
         progress = progress or LoggedProgress()
-        job = self._job(self.prepared(backend, progress), sizes, binding, gpu)
+        job = _job(self.prepared(backend, progress), sizes, binding, gpu)
         doing = f"building {job.model.path.name}"
         return resolve_plan(
             job, self.plans, lambda phase, step, of: progress(f"{doing}: {phase}", step, of)
@@ -170,17 +152,26 @@ class ModelChoice:
 
         Raises as `plan`.
         """
-        if backend.name != "tensorrt" or self.path.endswith(_PLAN):
+        if backend.name != "tensorrt" or self._is_plan:
             return None
         binding, gpu = load_binding(), Gpu.find(self.device)
-        return why_build(self._job(self.prepared(backend), sizes, binding, gpu), self.plans)
+        return why_build(_job(self.prepared(backend), sizes, binding, gpu), self.plans)
 
-    def _job(self, prepared: PreparedModel, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
-        return Job(prepared, Profile(1, sizes.max_batch, sizes.max_batch), binding, gpu)
+    def _request(self, backend: Backend) -> store.Request:
+        precision = FLOAT16 if backend.on_gpu else FLOAT32
+        return replace(self.request, precision_of_exports=precision)
+
+    @property
+    def _is_plan(self) -> bool:
+        return self.request.path.endswith(_PLAN)
+
+
+def _job(prepared: PreparedModel, sizes: Sizes, binding: Binding, gpu: Gpu) -> Job:
+    return Job(prepared, Profile(1, sizes.max_batch, sizes.max_batch), binding, gpu)
 
 
 def load_engine(
-    model: ModelChoice,
+    model: ConfiguredModel,
     backend: Backend,
     sizes: Sizes,
     progress: Progress | None = None,
@@ -221,7 +212,7 @@ def load_engine(
 
 
 def load_detector(
-    model: ModelChoice,
+    model: ConfiguredModel,
     backend: Backend,
     sizes: Sizes,
     pool: Executor,

@@ -16,7 +16,7 @@ from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines import Backend, Engine, choose_backend
 from centernetd.inference.stage import InferenceStage
 from centernetd.model.progress import LoggedProgress
-from centernetd.run.loading import ModelChoice, Sizes, load_detector, sizes_for
+from centernetd.run.loading import ConfiguredModel, Sizes, load_detector, sizes_for
 from centernetd.run.reload import Reloader
 from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, stop_in_order
 from centernetd.run.stream import LOSSLESS_BYTES, Context, Stream, make_lane, make_stream
@@ -134,7 +134,7 @@ class Supervisor:
         """Build everything that runs; ``stack`` closes what must be closed."""
         config, configs = self._config, self._config.streams
         backend = choose_backend(config.engine.backend)
-        sizes = sizes_for(backend.name, config.batching.max_size)
+        sizes = sizes_for(backend, config.batching.max_size)
         ready, budget = threading.Condition(), Budget(LOSSLESS_BYTES)
         lanes = [make_lane(stream, sizes, ready, budget) for stream in configs.values()]
         self._lanes = lambda: lanes
@@ -173,7 +173,7 @@ class Supervisor:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         stack.callback(pool.shutdown, wait=False)
         progress = LoggedProgress(service.starting, self._must_stop)
-        model = ModelChoice.of(self._config)
+        model = ConfiguredModel.of(self._config)
         detector = load_detector(model, backend, sizes, pool, progress, service.meters)
         stack.callback(self._close, detector.engine)
         return detector
