@@ -90,7 +90,7 @@ def test_the_process_waits_for_no_thread(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app_module, "leave", left.append)
-    monkeypatch.setattr("centernetd.cli.check.try_out", interrupt)
+    monkeypatch.setattr("centernetd.cli.check.probe_all", interrupt)
     path = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
     assert cli("check", "--probe", "-c", path).code == 130
     assert left == [130]

@@ -83,8 +83,8 @@ def _sentences(error: Exception) -> Sequence[str]:
     return (f"a fault in centernetd: {error!r}; run it with --debug and report what it prints",)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"centernetd {version('centernetd')}")
         raise typer.Exit
 

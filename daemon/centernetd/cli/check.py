@@ -10,8 +10,7 @@ import typer
 
 from centernetd.cli.options import ConfigFile, Json, read_config
 from centernetd.cli.output import print_table
-from centernetd.commands.check import Probe, StreamSummary, summarize, survey
-from centernetd.commands.check import probe as try_out
+from centernetd.commands.check import Probe, StreamSummary, probe_all, summarize, survey
 from centernetd.commands.probe import SourceProbe
 from centernetd.errors import ConfigError
 from centernetd.service import logs
@@ -41,7 +40,7 @@ def check(
         raise
     streams, notices, found = summarize(settings), settings.notices(), None
     if probe:
-        found, problems = try_out(settings)
+        found, problems = probe_all(settings)
     else:
         problems, unsure = survey(settings)
         notices = (*notices, *unsure)
@@ -49,15 +48,7 @@ def check(
     if as_json:
         print(json.dumps(_document(streams, notices, found, sentences), indent=2))
     else:
-        _print_streams(streams)
-        for notice in notices:
-            print(f"note: {notice}")
-        if found is not None:
-            _print_probe(found)
-        for sentence in sentences:
-            print(f"problem: {sentence}")
-        if not problems:
-            print("OK" if probe else "OK; --probe also opens the sources and runs the model")
+        _print_report(streams, notices, found, sentences)
     raise typer.Exit(max((problem.exit_code for problem in problems), default=0))
 
 
@@ -77,6 +68,23 @@ def _document(
         document["probe"] = dataclasses.asdict(found)
         document["probe"]["disk"]["folder"] = str(found.disk.folder)
     return document
+
+
+def _print_report(
+    streams: Sequence[StreamSummary],
+    notices: Sequence[str],
+    found: Probe | None,
+    problems: Sequence[str],
+) -> None:
+    _print_streams(streams)
+    for notice in notices:
+        print(f"note: {notice}")
+    if found is not None:
+        _print_probe(found)
+    for problem in problems:
+        print(f"problem: {problem}")
+    if not problems:
+        print("OK" if found else "OK; --probe also opens the sources and runs the model")
 
 
 def _print_streams(streams: Sequence[StreamSummary]) -> None:

@@ -1,4 +1,4 @@
-"""``centernetd status`` and ``centernetd reload``: what is asked of a running daemon."""
+"""``centernetd status`` and ``centernetd reload``: requests to a running daemon."""
 
 import typer
 

@@ -42,10 +42,10 @@ def build(
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
         calibrated = None
         if calibration is None:
-            asked = store.Request(
+            request = store.Request(
                 model, Path.cwd(), cache_dir(), precision=precision, precision_of_exports=FLOAT16
             )
-            prepared = store.resolve(asked)
+            prepared = store.resolve(request)
         else:
             source = store.locate(model, Path.cwd(), cache_dir())
             output = Path(folder) / f"{source.stem}.onnx"

@@ -67,24 +67,24 @@ def agreement(frames: Iterable[tuple[Detections, Detections]]) -> Agreement:
 
     A detection is matched with the unmatched one of its class that has the highest IoU.
     """
-    expected = found = 0
+    expected_count = found_count = 0
     drifts: list[float] = []
-    for wanted, given in frames:
-        expected, found = expected + len(wanted), found + len(given)
-        pairs = _matches(wanted, given)
-        drifts += [abs(float(wanted.confidence[a] - given.confidence[b])) for a, b in pairs]
+    for expected, found in frames:
+        expected_count, found_count = expected_count + len(expected), found_count + len(found)
+        pairs = _matches(expected, found)
+        drifts += [abs(float(expected.confidence[a] - found.confidence[b])) for a, b in pairs]
     return Agreement(
-        expected,
+        expected_count,
         len(drifts),
-        found - len(drifts),
+        found_count - len(drifts),
         float(np.mean(drifts or [0.0])),
         max(drifts, default=0.0),
     )
 
 
-def _matches(wanted: Detections, given: Detections) -> list[tuple[int, int]]:
+def _matches(expected: Detections, found: Detections) -> list[tuple[int, int]]:
     pairs = []
-    overlaps = _overlaps(wanted, given)
+    overlaps = _overlaps(expected, found)
     for index, row in enumerate(overlaps):
         if row.max(initial=0.0) >= IOU:
             best = int(row.argmax())

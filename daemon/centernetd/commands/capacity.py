@@ -134,11 +134,11 @@ class _Need:
 
 def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Need:
     """Scale ``costs`` to a stream whose frames have ``share`` times the pixels."""
-    wanted = min(fps, stream.detect.max_fps or fps)
-    cores = fps * costs.decode * share + wanted * costs.infer
+    inferred = min(fps, stream.detect.max_fps or fps)
+    cores = fps * costs.decode * share + inferred * costs.infer
     if stream.record.when == "never":
         return _Need(cores, 0.0)
-    return _Need(cores + wanted * costs.record * share, wanted * costs.bytes * share)
+    return _Need(cores + inferred * costs.record * share, inferred * costs.bytes * share)
 
 
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:

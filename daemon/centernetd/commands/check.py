@@ -79,7 +79,7 @@ def _named(template: str, stream: str) -> str:
     return template.replace("{stream}", stream)
 
 
-def probe(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
+def probe_all(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     """Try everything that ``config`` names except its outputs, which are not written.
 
     Returns the results and the problems; each problem names its stream, file or key.

@@ -92,17 +92,17 @@ def save(image: Image, folder: Path, name: str) -> Path:
     SinkError
         The image can't be written.
     """
-    wanted = folder / name
-    if wanted.suffix.lower() not in _WRITTEN_SUFFIXES:
-        wanted = wanted.with_suffix(".png")
+    path = folder / name
+    if path.suffix.lower() not in _WRITTEN_SUFFIXES:
+        path = path.with_suffix(".png")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = unused(wanted)
+        path = unused(path)
         _, content = cv2.imencode(path.suffix, image)
         path.write_bytes(content.tobytes())
     except (OSError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or "it is too large for this format"
-        raise SinkError(f"{wanted}: can't be written: {reason}") from None
+        raise SinkError(f"{path}: can't be written: {reason}") from None
     return path
 
 

@@ -39,7 +39,7 @@ def from_sources(
         If a source, the output or a value can't be used.
     """
     uris = [_uri(source) for source in sources]
-    folder, file = _places_of(output, alone=len(uris) == 1)
+    folder, file = _folder_and_file(output, alone=len(uris) == 1)
     path = "{stream}.mp4" if file is None else file.replace("%", "%%")
     record = {"when": "never"} if output is None else {"path": path, "segment": None}
     own = {"record": record, "events": {"when": "never", "path": "{stream}.jsonl"}}
@@ -55,6 +55,10 @@ def from_sources(
         "streams": streams,
         "metrics": {"listen": None},
     }
+    return _resolved(data, output)
+
+
+def _resolved(data: Mapping[str, Any], output: Path | None) -> Config:
     try:
         return resolve(FileConfig.model_validate(data), _ORIGINS, Path.cwd(), "")
     except ValidationError as error:
@@ -72,7 +76,7 @@ def _uri(source: str) -> SourceUri:
         raise ConfigError(f"source {shown(source)}: {error}") from None
 
 
-def _places_of(output: Path | None, alone: bool) -> tuple[Path, str | None]:
+def _folder_and_file(output: Path | None, alone: bool) -> tuple[Path, str | None]:
     """Return the output folder, and the recording's file name if one is given."""
     if output is None:
         return Path.cwd(), None

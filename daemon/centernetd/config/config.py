@@ -124,8 +124,8 @@ class Difference:
     changed: tuple[str, ...]
 
     def __str__(self) -> str:
-        told = {"added": self.added, "changed": self.changed, "removed": self.removed}
-        parts = [f"{what} {', '.join(names)}" for what, names in told.items() if names]
+        changes = {"added": self.added, "changed": self.changed, "removed": self.removed}
+        parts = [f"{what} {', '.join(names)}" for what, names in changes.items() if names]
         return "; ".join(parts) or "nothing has changed"
 
 

@@ -24,7 +24,7 @@ def listen_of(path: Path) -> Address | None:
         return MetricsConfig.model_validate(_section(path, "metrics", "listen")).listen
     except ValidationError:
         raise ConfigError(
-            f"{path}: metrics.listen can't be read; `centernetd check -c {path}` says why"
+            f"{path}: metrics.listen can't be read; `centernetd check -c {path}` shows why"
         ) from None
 
 

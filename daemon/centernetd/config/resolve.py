@@ -74,8 +74,8 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
 
 def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConfig, EventsConfig]:
     """Return the outputs of a file source: unsegmented, unless the configuration sets them."""
-    wanted = {"path": "{stream}.mp4", "segment": None}
-    unset = {key: value for key, value in wanted.items() if key not in record.model_fields_set}
+    defaults = {"path": "{stream}.mp4", "segment": None}
+    unset = {key: value for key, value in defaults.items() if key not in record.model_fields_set}
     record = record.model_copy(update=unset)
     if "path" not in events.model_fields_set:
         events = events.model_copy(update={"path": "{stream}.jsonl"})
