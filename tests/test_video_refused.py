@@ -12,7 +12,7 @@ from centernetd.capture import container
 from centernetd.errors import SourceError
 from tests import clips
 from tests.capture_rig import video_source
-from tests.test_video_source import pictures, source
+from tests.test_video import pictures, source
 
 
 def empty(path: Path) -> None:

@@ -63,7 +63,7 @@ PROMISES: Mapping[str, Promise] = {
         "A V4L2 camera that is unplugged is reported immediately and found again",
         10.0,
         "s after it is back",
-        "the suite has no camera: tests/test_camera_source.py unplugs a double of OpenCV's",
+        "the suite has no camera: tests/test_camera.py unplugs a double of OpenCV's",
     ),
     "fallback": Promise(
         "If the GPU decoder fails, software decoding takes over, and no frame of a file is lost",

@@ -14,7 +14,7 @@ from tests.faults.usage import most_memory, usage
 from tests.http_servers import Request, answering, forever, head
 from tests.integration.process import configure, started, stop
 from tests.rtsp import Video, serving
-from tests.test_web_bounds import ENDLESS, endless_playlist, grows_when_asked_again
+from tests.test_web import ENDLESS, endless_playlist, grows_when_asked_again
 
 REASONS = {"over_limit", "stalled", "unreachable", "open_failed"}
 TIMES = 3  # that it is given up

@@ -5,7 +5,6 @@ import errno
 import functools
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import av
@@ -89,20 +88,13 @@ def open_container(
     """
     bound_allocations()
     uri, limit = stream.source, SHARE * stream.stall_timeout
-    options = {
-        "protocol_whitelist": _PROTOCOLS.get(uri.scheme, "none"),
-        # In a transport stream, video that continues under another PID is the same video.
-        "merge_pmt_versions": "1",
-        **SIZE_LIMIT,  # for pictures decoded to probe the streams
-        **_network_options(stream, limit),
-    }
     started = time.monotonic()
     try:
         container = av.open(
             uri.reveal() if feed is None else feed,
             "r",
             format=None if feed is None else feed.format,
-            options=options,
+            options=_options_for(stream, limit),
             # A named pipe may be silent for a long time.
             timeout=None if uri.is_file else (limit, limit),
             metadata_errors="replace",
@@ -111,17 +103,32 @@ def open_container(
     except (av.FFmpegError, OSError) as error:
         if feed is not None:
             feed.check()
-        # FFmpeg reports a silent server as invalid data.
-        if not uri.is_file and time.monotonic() - started >= limit:
-            why = f"can't be opened: no answer for {stream.stall_timeout:g} s"
-            raise SourceError(why, "unreachable") from None
-        explain = _explain_file_error if uri.is_file else _explain_network_error
-        why, reason = explain(error, stream)
+        if uri.is_file:
+            why, reason = _explain_file_error(error, Path(uri.reveal()))
+        elif time.monotonic() - started >= limit:  # FFmpeg reports a silent server as invalid data
+            why, reason = f"no answer for {stream.stall_timeout:g} s", "unreachable"
+        else:
+            why, reason = _explain_network_error(error, stream)
         raise SourceError(f"can't be opened: {why}", reason) from None
     if uri.is_file and container.format.name in _PLAYLISTS:
         container.close()
         raise SourceError("is a playlist: give a file that it lists instead", "open_failed")
     return container
+
+
+def _options_for(stream: StreamConfig, limit: float) -> dict[str, str]:
+    options = {
+        "protocol_whitelist": _PROTOCOLS.get(stream.source.scheme, "none"),
+        # In a transport stream, video that continues under another PID is the same video.
+        "merge_pmt_versions": "1",
+        **SIZE_LIMIT,  # for pictures decoded to probe the streams
+    }
+    if not stream.source.is_file:
+        # By default FFmpeg buffers about 20 pictures to estimate a rate that is not used.
+        options |= {"fpsprobesize": "0", "format_whitelist": _CONTAINERS, "max_streams": "32"}
+        if not stream.source.is_web:
+            options |= {"rtsp_transport": stream.transport, "timeout": str(int(limit * 1e6))}
+    return options
 
 
 def video_of(container: InputContainer) -> VideoStream:
@@ -193,18 +200,7 @@ def explain_decoding_error(error: av.FFmpegError) -> str:
     return TOO_LARGE if isinstance(error, av.error.ArgumentError) else reason_of(error)
 
 
-def _network_options(stream: StreamConfig, limit: float) -> Mapping[str, str]:
-    if stream.source.is_file:
-        return {}
-    # By default FFmpeg buffers about 20 pictures to estimate a rate that is not used.
-    options = {"fpsprobesize": "0", "format_whitelist": _CONTAINERS, "max_streams": "32"}
-    if stream.source.is_web:
-        return options
-    return options | {"rtsp_transport": stream.transport, "timeout": str(int(limit * 1e6))}
-
-
-def _explain_file_error(error: OSError | av.FFmpegError, stream: StreamConfig) -> tuple[str, str]:
-    path = Path(stream.source.reveal())
+def _explain_file_error(error: OSError | av.FFmpegError, path: Path) -> tuple[str, str]:
     if path.is_file() and path.stat().st_size == 0:
         return "the file is empty", "open_failed"
     return reason_of(error), "open_failed"
