@@ -16,7 +16,7 @@ from centernetd.inference.letterbox import Geometry
 from tests.fake_cuda import FakeCuda
 from tests.gpu_box import GpuBox, every_flavour, frames, in_thread, run, run_once
 from tests.simulated_gpu import ALLOCATIONS, STICKY, WAITS, Interval
-from tests.test_letterbox_kernel import Picture
+from tests.surfaces import Picture
 
 Rows = NDArray[np.float32]
 

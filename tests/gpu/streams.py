@@ -35,7 +35,7 @@ from centernetd.config import load as load_config
 ROOT = Path(__file__).parents[2]
 COUNTS = (8, 16, 32, 48)
 WORKLOAD = Workload(size=(1080, 1920), fps=30, seconds=16)
-MAX_BATCH = 16
+MAX_BATCH = 32
 WARM = 3.0  # seconds
 WATCHED, RATE = 6, 100  # seconds, samples a second
 

@@ -12,10 +12,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from centernetd.capture.container import reason_of
-from centernetd.capture.pixels import Download
+from centernetd.capture.pixels import ToImage
 from centernetd.config import StreamConfig
 from centernetd.cuda import Device, has_nvidia_device
 from centernetd.errors import EngineError, SourceError
+from centernetd.flow import Image, Orientation
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ def try_gpu(device: int) -> str:
     if machine != "x86_64":
         return f"PyAV's builds for {machine} decode in software only"
     if tuple(map(int, release.split(".")[:2])) < _OLDEST:
-        return f"PyAV is {release}, which is older than {'.'.join(map(str, _OLDEST))}"
+        return f"PyAV is {release}, and it needs {'.'.join(map(str, _OLDEST))}"
     if "cuda" not in hwdevices_available():
-        return "this build of PyAV does not support CUDA"
+        return "this build of PyAV is without CUDA"
     try:
         Device(device)  # creates the context, so that FFmpeg shares it
         _accelerator(device).create(av.Codec("h264", "r"))
@@ -72,8 +73,10 @@ class Decoding:
     With ``decode: auto``, a GPU decoder that failed is not tried again.
     """
 
-    def __init__(self, stream: StreamConfig) -> None:
+    def __init__(self, stream: StreamConfig, *, surfaces: bool = False) -> None:
+        """Select the decoder of ``stream``; with ``surfaces``, its pictures may stay on the GPU."""
         self.device = stream.device
+        self.surfaces = surfaces
         self._stream = stream
         self._gave_up = stream.decode == "cpu"
 
@@ -89,7 +92,7 @@ class Decoding:
             return None
         problem = probe(self.device)
         if problem:
-            self._raise_if_required(problem)
+            self._refuse_if_demanded(problem)
             return None
         return _accelerator(self.device)
 
@@ -114,13 +117,13 @@ class Decoding:
         SourceError
             When the GPU is required.
         """
-        self._raise_if_required(problem)
+        self._refuse_if_demanded(problem)
         if not self._gave_up:
             self._gave_up = True
             message = "decoded on the CPU from now on: %s"
             log.warning(message, problem, extra={"stream": self._stream.name})
 
-    def _raise_if_required(self, problem: str) -> None:
+    def _refuse_if_demanded(self, problem: str) -> None:
         if self._stream.decode == "cuda":
             raise SourceError(
                 f"can't be decoded on the GPU: {problem}; set decode: auto", "open_failed"
@@ -138,7 +141,7 @@ class Decoder:
     ) -> None:
         self._context, self._decoding = context, decoding
         self._accelerated = self._awaits_gpu = accelerated
-        self._download: Download | None = None
+        self._to_image = ToImage(decoding.device, surfaces=decoding.surfaces)
 
     @property
     def name(self) -> str:
@@ -174,16 +177,12 @@ class Decoder:
                 f"the GPU doesn't decode this {codec} of {frame.width}x{frame.height}"
             )
 
-    def fetch(self, frame: VideoFrame) -> VideoFrame:
-        """Return ``frame``, copied from the GPU if necessary; raise GpuDecoderError if it fails."""
+    def image(self, frame: VideoFrame, orientation: Orientation) -> Image:
+        """Return the picture of ``frame``; raise GpuDecoderError if the GPU fails."""
         on_gpu = frame.format.name == "cuda"  # checked first: PyAV 17 has no sw_format
         held = self._context.sw_format if on_gpu else None
-        if held is None:
-            return frame
         try:
-            if self._download is None:
-                self._download = Download(self._decoding.device)
-            return self._download(frame, held.name)
+            return self._to_image(frame, orientation, None if held is None else held.name)
         except EngineError as error:
             raise self._failed(str(error)) from None
 

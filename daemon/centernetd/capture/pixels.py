@@ -1,6 +1,8 @@
 """From decoded frames, in host or GPU memory, to upright BGR, identical for all decoders."""
 
+import threading
 from fractions import Fraction
+from functools import partial
 from typing import Any, cast
 
 import cv2
@@ -12,8 +14,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from centernetd.cuda import Device, copy_rows_out
-from centernetd.flow import UPRIGHT, Orientation
+from centernetd.cuda import Device, Plane, Surface, copy_rows_out
+from centernetd.flow import UPRIGHT, HostImage, Image, Orientation
 
 # A GPU interleaves the chroma planes. FFmpeg converts that to BGR by other code, whose colours
 # differ by up to 39 levels at edges; separating the planes first is lossless and cheap.
@@ -31,6 +33,63 @@ _VIA = {
 # Matrix numbers of ITU-T H.273, 8.3. FFmpeg converts from these and rejects the others.
 _BT709, _BT601, _BT2020, _BT2020_CONSTANT = 1, 6, 9, 10
 _CONVERTIBLE = frozenset({_BT709, 4, 5, _BT601, 7, _BT2020})
+
+
+# Formats of pictures that may stay on the GPU, and whether their samples have 16 bits.
+_SURFACES = {"nv12": False, "p010le": True, "p016le": True}
+_FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
+
+
+class ToImage:
+    """Makes the pictures of one source: upright, in host memory or where the GPU decoded them."""
+
+    def __init__(self, device: int, *, surfaces: bool) -> None:
+        """Use GPU ``device``; with ``surfaces``, pictures stay on it if their format allows."""
+        self._device = device
+        self._surfaces = surfaces
+        self._to_bgr = ToBgr()
+        self._download: Download | None = None
+        self._lock = threading.Lock()  # sinks fetch the pixels of surfaces in their own threads
+
+    def __call__(
+        self, frame: VideoFrame, orientation: Orientation, gpu_format: str | None
+    ) -> Image:
+        """Return the picture of ``frame``, to be displayed as ``orientation``.
+
+        ``gpu_format`` is FFmpeg's name of its format on the GPU, None for a frame in host memory.
+
+        Raises
+        ------
+        EngineError
+            When the GPU fails.
+        """
+        if gpu_format is None:
+            return HostImage(upright(self._to_bgr(frame), orientation))
+        if self._download is None:
+            self._download = Download(self._device)
+        fetch = partial(self._fetch, self._download, orientation, gpu_format)
+        wide = _SURFACES.get(gpu_format)
+        # Chroma lines of interlaced pictures belong to fields, which the kernel knows nothing of.
+        if wide is None or not self._surfaces or frame.interlaced_frame:
+            return HostImage(fetch(frame))
+        luma, chroma = (Plane(plane.buffer_ptr, plane.line_size) for plane in frame.planes)
+        return Surface(
+            frame,
+            (luma, chroma),
+            (frame.height, frame.width),
+            device=self._download.device,
+            wide=wide,
+            matrix=_matrix_of(frame),
+            full_range=frame.color_range == _FULL_RANGE,
+            orientation=orientation,
+            fetch=fetch,
+        )
+
+    def _fetch(
+        self, download: "Download", orientation: Orientation, gpu_format: str, frame: VideoFrame
+    ) -> NDArray[np.uint8]:
+        with self._lock:
+            return upright(self._to_bgr(download(frame, gpu_format)), orientation)
 
 
 class ToBgr:
@@ -141,7 +200,7 @@ class Download:
         EngineError
             When the GPU, its driver or cuda-python is missing.
         """
-        self._device = Device(device)
+        self.device = Device(device)
         self._fetched: VideoFrame | None = None
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:
@@ -155,7 +214,7 @@ class Download:
             When the GPU fails.
         """
         fetched = self._place(frame, pixel_format)
-        self._device.use()
+        self.device.use()
         for here, there in zip(fetched.planes, frame.planes, strict=True):
             copy_rows_out(
                 here.buffer_ptr, here.line_size, there.buffer_ptr, there.line_size, here.height

@@ -170,7 +170,7 @@ def segments(
         client.allowance.wait(min(max(0.2, playlist.target / 2), _LONGEST_WAIT))
         playlist = parse(read_text(Resource(client, Piece(url)).chunks()), url)
         if playlist.sequence + len(playlist.segments) < due:
-            raise SourceError("its playlist restarted", "ended")
+            raise SourceError("its playlist began again", "ended")
 
 
 def _read(client: HttpClient, piece: Piece, *, resumes: bool) -> Iterator[bytes]:

@@ -23,25 +23,24 @@ from centernetd.capture.container import (
     video_of,
 )
 from centernetd.capture.decoding import Decoder, Decoding, GpuDecoderError
-from centernetd.capture.ending import CONTINUES, Ending
+from centernetd.capture.ending import GOES_ON, Ending
 from centernetd.capture.feed import Feed, open_feed
 from centernetd.capture.packets import PacketCopier
-from centernetd.capture.pixels import Display, ToBgr, upright
+from centernetd.capture.pixels import Display
 from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.capture.timeline import FileTimes
 from centernetd.capture.web import Allowance
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
-from centernetd.flow import HostImage
 
 _WITHOUT_PTS = frozenset({"asf", "avi", "h264", "hevc"})  # formats in decoding order
 # Formats that number their frames at an invented rate; arrival times are more accurate.
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 # Decoders that return nothing before a key frame or an announced recovery point, at which an
 # encoder without key frames has refreshed the whole picture.
-_STRICT = frozenset({"h264", "hevc"})
+_CAREFUL = frozenset({"h264", "hevc"})
 # The H.265 decoder waits forever if none is announced, as by x265 and others.
-_STRICTEST = "hevc"
+_TOO_CAREFUL = "hevc"
 _REFRESHED = 2  # recovery points: between two of them, an encoder refreshes the whole picture
 
 
@@ -123,7 +122,7 @@ class VideoSource(Source):
         self._copier = PacketCopier(video, timed=not without_pts) if stream.copies else None
         self._whole = WholePictures(video, live=self._live)
         self._ending = Ending(container, video)
-        self._to_bgr, self._display = ToBgr(), Display(video)
+        self._display = Display(video)
         self._info = SourceInfo(
             codec=video.codec_context.codec.canonical_name,
             decoder=decoder.name,
@@ -176,7 +175,7 @@ class VideoSource(Source):
                     started = time.monotonic()
                     self._allowance.renew()
         except av.error.ExitError:
-            raise SourceError(f"nothing was received for {self._timeout:g} s", "stalled") from None
+            raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
             reason = "over_limit" if isinstance(error, MemoryError) else "read_failed"
             why = explain_decoding_error(error)
@@ -199,7 +198,7 @@ class VideoSource(Source):
         try:
             yield from self._container.demux()
         except IndexError:  # PyAV's error for a track that did not exist when the file was opened
-            raise SourceError(CONTINUES) from None
+            raise SourceError(GOES_ON) from None
         except av.FFmpegError:
             self._check_feed()
             raise
@@ -246,10 +245,10 @@ class VideoSource(Source):
         if not self._fruitless:
             return sentence
         if self.damaged > self.held_back:
-            return f"{sentence}: what was received is damaged, or predicted from damaged pictures"
+            return f"{sentence} that is whole: what came was damaged, or built on what was"
         return (
-            f"{sentence}: video was received, but neither a key frame nor a recovery point to "
-            "start from; set the camera to send key frames more often"
+            f"{sentence}: video came, but neither a key frame nor a recovery point to begin with; "
+            "have the camera send key frames more often"
         )
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
@@ -259,7 +258,7 @@ class VideoSource(Source):
         orientation, aspect = self._display.orientation(frame), self._display.aspect
         turned = orientation[0] == 0
         return Picture(
-            image=HostImage(upright(self._to_bgr(self._decoder.fetch(frame)), orientation)),
+            image=self._decoder.image(frame, orientation),
             pts=self._pts(frame),
             time_base=frame.time_base or self._info.time_base,
             decode_seconds=time.monotonic() - started,
@@ -296,7 +295,7 @@ class DamageGate:
         self.held_back = 0
         """Pictures not marked as corrupt, but without a key frame or recovery point before them."""
         self._codec = codec
-        self._open = codec in _STRICT
+        self._open = codec in _CAREFUL
         self._patience = patience
         self._damaged_at = now
         self._recovery_points = 0
@@ -315,7 +314,7 @@ class DamageGate:
     def overrules_decoder(self, now: float) -> bool:
         """Return whether to request what the decoder holds back; it marks all of it as corrupt."""
         waited = now - self._damaged_at >= self._patience
-        return waited and self._codec == _STRICTEST and not self._decoder_gives
+        return waited and self._codec == _TOO_CAREFUL and not self._decoder_gives
 
     def admits(self, frame: VideoFrame, now: float) -> bool:
         """Return whether ``frame`` and everything it was predicted from is intact."""

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.cuda.device import Device
 from centernetd.cuda.memory import copy_rows_out
 from centernetd.flow import Image, Orientation
 
@@ -33,17 +34,19 @@ class Surface(Image):
         planes: tuple[Plane, Plane],
         size: tuple[int, int],
         *,
+        device: Device,
         wide: bool,
         matrix: int,
         full_range: bool,
         orientation: Orientation,
-        fetch: Callable[[object], NDArray[np.uint8]],
+        fetch: Callable[[Any], NDArray[np.uint8]],
     ) -> None:
-        """Describe the picture of ``owner``, whose (height, width) is ``size`` before turning.
+        """Describe the picture of ``owner`` on ``device``; ``size`` is its (height, width) there.
 
         ``fetch`` returns ``owner`` as `Image.pixels` does.
         """
         self._owner = owner
+        self._device = device
         self.luma, self.chroma = planes
         self.decoded_size = size
         self._size = size[::-1] if orientation[1] else size
@@ -83,5 +86,6 @@ class Surface(Image):
         height, width = self.decoded_size
         found = np.empty((-(-height // step), width * (2 if self.wide else 1)), np.uint8)
         pitch = self.luma.pitch * step
+        self._device.use()
         copy_rows_out(found.ctypes.data, found.shape[1], self.luma.address, pitch, len(found))
         return found

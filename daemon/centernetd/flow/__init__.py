@@ -3,7 +3,7 @@
 from centernetd.flow.bell import Bell
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
-from centernetd.flow.image import HostImage, Image
+from centernetd.flow.image import HostImage, Image, NoPixels
 from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Lane
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
@@ -32,6 +32,7 @@ __all__ = [
     "Lane",
     "Ledger",
     "Meters",
+    "NoPixels",
     "Orientation",
     "Packet",
     "Reason",

@@ -30,6 +30,31 @@ class Image(Protocol):
         """
 
 
+class NoPixels(Image):
+    """What is left of a picture of ``size`` for those who don't look at it."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width in pixels."""
+        return self._size
+
+    @property
+    def nbytes(self) -> int:
+        """0."""
+        return 0
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Raise RuntimeError: who calls this should have asked for the picture."""
+        raise RuntimeError("the pixels of this picture were not passed on")
+
+    def lines(self, step: int) -> NDArray[np.uint8]:
+        """Raise as `pixels` does."""
+        return self.pixels()
+
+
 class HostImage(Image):
     """A picture in host memory, uint8 [height, width, 3] in BGR order."""
 

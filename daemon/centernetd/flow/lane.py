@@ -1,12 +1,14 @@
 """One stream's path from capture to its sinks: queues, back-pressure and drops."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import Frame, Result
+from centernetd.flow.image import NoPixels
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.packet import Packet
 from centernetd.flow.status import StreamStatus
@@ -51,7 +53,8 @@ class Lane:
     share of the ``budget``. So inference never waits for a sink, and no stream for another. On a
     dropping lane, ``inbox`` frames may wait for inference (few, because waiting frames age) and
     ``depth`` for each sink, fewer if pictures are very large. Source packets bypass inference, in
-    ``packets``, to the sink ``packets_to``, which so records frames that inference skips too.
+    ``packets``, to the sink ``packets_to``, which so records frames that inference skips too. The
+    sinks in ``blind`` get no pixels, so that pictures are freed as soon as possible.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Lane:
         inbox: int,
         ready: threading.Condition,
         sinks: Sequence[StageName],
+        blind: Collection[StageName] = (),
         max_frame_age: float | None = None,
         packets_to: StageName | None = None,
         budget: Budget | None = None,
@@ -72,6 +76,7 @@ class Lane:
         self.depth = depth
         self.max_frame_age = max_frame_age
         self.ledger = Ledger(sinks)
+        self._blind = blind
         self.status = StreamStatus()
         self._ready = ready  # when both are held, it is acquired before _lock
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
@@ -146,7 +151,7 @@ class Lane:
                 return  # they have been written off
             self.ledger.infer(len(results))
             for sink, outlet in self._outlets.items():
-                for result in results:
+                for result in map(_without_pixels, results) if sink in self._blind else results:
                     while len(outlet) >= self._most_like(result) and outlet.take() is not None:
                         self.ledger.drop(sink, Reason.OVERFLOW)
                     outlet.put(result)
@@ -241,3 +246,7 @@ class Lane:
         if self.closed and self.ledger.waiting == 0:
             for outlet in self._outlets.values():
                 outlet.close()
+
+
+def _without_pixels(result: Result) -> Result:
+    return Result(replace(result.frame, image=NoPixels(result.frame.image.size)), result.detections)

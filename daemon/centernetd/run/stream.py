@@ -44,11 +44,12 @@ MakeWorker = Callable[[str, Callable[[], None]], Worker]
 
 @dataclass(frozen=True)
 class Context:
-    """What the stages of all streams share."""
+    """What the stages of all streams share; with ``surfaces``, pictures may stay on the GPU."""
 
     model: Manifest
     storage: Storage
     meters: Meters
+    surfaces: bool = False
 
 
 class Stream:
@@ -186,13 +187,15 @@ def make_lane(
 ) -> Lane:
     """Return the lane of ``stream``; it notifies ``ready`` of new frames."""
     live = stream.policy == "live"
+    sinks = {name: sink for name, sink in SINKS.items() if sink.enabled(stream)}
     return Lane(
         stream.name,
         Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
         depth=LIVE_DEPTH if live else sizes.lossless_depth,
         inbox=_LIVE_INBOX,
         ready=ready,
-        sinks=[name for name, sink in SINKS.items() if sink.enabled(stream)],
+        sinks=list(sinks),
+        blind=[name for name, sink in sinks.items() if not sink.looks(stream)],
         max_frame_age=stream.max_frame_age if live else None,
         packets_to=RECORD if stream.copies else None,
         budget=budget,
@@ -212,7 +215,7 @@ def make_stream(
     try:
         stream_filter, stopping = filter_of(config, context.model), threading.Event()
         lane.status.detections.update(dict.fromkeys(stream_filter.counted_as, 0))
-        capture = CaptureStage(config, lane, context.meters, stopping)
+        capture = CaptureStage(config, lane, context.meters, stopping, surfaces=context.surfaces)
         of_sinks = SinkContext(
             config,
             context.storage,

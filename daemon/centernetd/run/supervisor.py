@@ -144,7 +144,8 @@ class Supervisor:
         keeper = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
         stack.enter_context(keeper)
         detector = self._load(stack, service, backend, sizes)
-        context = Context(detector.manifest, storage, self._meters or service.meters)
+        meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
+        context = Context(detector.manifest, storage, meters, surfaces)
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
             lane = lane or make_lane(stream, sizes, ready, budget)

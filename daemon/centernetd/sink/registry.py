@@ -13,9 +13,10 @@ RECORD, EVENTS = StageName("record"), StageName("events")
 
 
 class Registration(NamedTuple):
-    """Which streams have a sink, and how it is made."""
+    """Which streams have a sink, in which it looks at pixels, and how it is made."""
 
     enabled: Callable[[StreamConfig], bool]
+    looks: Callable[[StreamConfig], bool]
     make: Callable[[SinkContext], Sink]
 
 
@@ -24,7 +25,15 @@ def _recorder(context: SinkContext) -> Sink:
 
 
 SINKS: Mapping[StageName, Registration] = {
-    RECORD: Registration(lambda stream: stream.record.when != "never", _recorder),
-    EVENTS: Registration(lambda stream: stream.events.when != "never", EventLog),
+    RECORD: Registration(
+        enabled=lambda stream: stream.record.when != "never",
+        looks=lambda stream: not stream.copies,
+        make=_recorder,
+    ),
+    EVENTS: Registration(
+        enabled=lambda stream: stream.events.when != "never",
+        looks=lambda _: False,
+        make=EventLog,
+    ),
 }
 """Receipts count a stream's first sink."""

@@ -80,6 +80,8 @@ class Engine(Protocol):
     """
 
     info: EngineInfo
+    takes_surfaces: bool = False
+    """Whether slots take pictures that are on the GPU as they are."""
 
     def make_slots(self, count: int) -> Sequence[Slot]:
         """Return ``count`` slots in memory suited to this engine."""

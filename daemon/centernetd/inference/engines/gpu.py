@@ -234,6 +234,8 @@ class GpuEngine(Engine):
     Copies in, execution and copies out have a CUDA stream each, ordered by events.
     """
 
+    takes_surfaces: bool = True
+
     def __init__(
         self, index: int, max_batch: int, load: Callable[[Device, Stream], GpuModel]
     ) -> None:
