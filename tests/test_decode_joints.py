@@ -143,15 +143,15 @@ def test_a_broken_cell_costs_no_more_than_what_is_found_there(role: str, tmp_pat
     maps = maps_of(peaky)
     of_joints = role in ("hm_hp", "hp_offset")
     where = best_peak(maps["hm_hp" if of_joints else "hm"][0, 0])
-    broken, mended = ({name: table.copy() for name, table in maps.items()} for _ in range(2))
+    broken, repaired = ({name: table.copy() for name, table in maps.items()} for _ in range(2))
     broken[role][(0, 0, *where)] = np.nan
     if role in ("hm", "hm_hp"):  # a broken score comes first: for the reference, the highest
-        mended[role][(0, 0, *where)] = 30
+        repaired[role][(0, 0, *where)] = 30
     sound, found = (decoded(given, tmp_path, 20) for given in (maps, broken))
     for before, after in zip(sound, found, strict=True):
         np.testing.assert_array_equal(before[1:], after[1:], "another frame changed")
 
-    expected = multi_pose({name: table[0] for name, table in mended.items()}, 20)
+    expected = multi_pose({name: table[0] for name, table in repaired.items()}, 20)
     rows, joints = (tensor[0] for tensor in found)
     finite = np.isfinite(rows).all(axis=1) & np.isfinite(joints).all(axis=(1, 2))
     assert 15 <= finite.sum() < (21 if role == "hp_offset" else 20)

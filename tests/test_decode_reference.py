@@ -103,7 +103,7 @@ def test_a_sigmoid_in_the_export_is_not_repeated(
 def test_what_is_not_a_number_comes_first_and_spoils_nothing_else(
     kind: str, maps: tuple[Array, Array, Array], tmp_path: Path
 ) -> None:
-    """Of a broken network: the host drops such rows and tells."""
+    """Of a broken network: the host drops such rows and logs it."""
     heat, size, offset = (stored[:3].copy() for stored in maps)
     heat[0, 1, 2, 3] = heat[0, 2, 7, 11] = np.nan
     heat[1] = np.nan  # and the third frame is sound
@@ -145,7 +145,7 @@ def test_a_size_for_each_class(maps: tuple[Array, Array, Array], tmp_path: Path)
         reference.assert_same(detections, None, expected)
 
 
-def test_centerface_and_its_dirt(tmp_path: Path) -> None:
+def test_centerface_and_its_defects(tmp_path: Path) -> None:
     size = (64, 96)
     raw = exports.centerface()
     session = prepared_session(raw, tmp_path, PrepareOptions(input_size=size))

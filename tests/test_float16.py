@@ -160,7 +160,7 @@ def test_every_layout_scores_the_same(layout: str, tmp_path: Path) -> None:
 
 
 def shared_constant(image: Value) -> dict[str, Value]:
-    """A body and a score layer that share one factor, which stands in a Constant node."""
+    """A body and a score layer that share one factor, which is in a Constant node."""
     heat, size, offset = body(image.then("Mul", Value(image.graph, "factor")))
     return {"hm": heat.then("Mul", Value(image.graph, "factor")), "wh": size, "reg": offset}
 

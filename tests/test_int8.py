@@ -111,11 +111,11 @@ def test_the_demo_s_faces_are_found_again(
         return prepare(centerface, output, options, frames)
 
     options = PrepareOptions(input_size=(256, 448), precision="int8")
-    told: list[str] = []
+    phases: list[str] = []
 
     def progress(phase: str, step: int, of: int) -> bool:
         assert 0 <= step <= of
-        told.append(phase)
+        phases.append(phase)
         return True
 
     done = calibrate.calibrate(make, tmp_path / "int8.onnx", options, str(DEMO), progress)
@@ -124,7 +124,7 @@ def test_the_demo_s_faces_are_found_again(
     assert done.agreement.expected > 20
     assert done.agreement.matched / done.agreement.expected > 0.85
     assert done.agreement.extra / done.agreement.expected < 0.15
-    assert list(dict.fromkeys(told)) == ["reading", "comparing"]
+    assert list(dict.fromkeys(phases)) == ["reading", "comparing"]
 
 
 def test_the_way_from_an_export_to_a_run(cli: CommandLine, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_way_from_an_export_to_a_run(cli: CommandLine, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         ("--precision int8", 78, "net.onnx: int8 is calibrated on frames"),
         ("--calibrate gate.mp4", 2, "--calibrate needs --precision int8"),
@@ -168,7 +168,7 @@ def test_what_can_not_be_calibrated(
     cli: CommandLine,
     arguments: str,
     code: int,
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -177,21 +177,21 @@ def test_what_can_not_be_calibrated(
     clip(tmp_path / "one.mp4", 1)
     os.mkfifo(tmp_path / "pipe")
     outcome = cli("prepare", source, "-o", "out.onnx", *arguments.split())
-    assert (outcome.code, told in outcome.err) == (code, True), outcome.err
+    assert (outcome.code, message in outcome.err) == (code, True), outcome.err
     assert not Path("out.onnx").exists()
 
 
 @pytest.mark.parametrize(("share", "code"), [(0.7, 0), (0.1, 1)])
 def test_a_video_that_breaks_off(cli: CommandLine, share: float, code: int, tmp_path: Path) -> None:
-    """Where enough came before, that is taken, and told."""
+    """If enough frames came before, they are used, and that is reported."""
     source = exports.write(LAYOUTS["ctdet"], tmp_path / "net.onnx")
     video = truncated(noise(tmp_path / "gate.mkv", 100), share)
     int8 = ["--precision", "int8", "--calibrate", str(video)]
     outcome = cli("prepare", source, "-o", tmp_path / "int8.onnx", *int8)
     assert outcome.code == code, outcome.err
-    said = outcome.err if code else outcome.out
-    assert "the file was cut off" in said
-    assert ("the video could only be read in part: " in said) == (code == 0)
+    output = outcome.err if code else outcome.out
+    assert "the file was cut off" in output
+    assert ("the video could only be read in part: " in output) == (code == 0)
 
 
 def test_a_plan_is_built_of_an_export_in_int8(

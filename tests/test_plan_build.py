@@ -18,8 +18,8 @@ from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports
 from tests.plans import PROFILE, SIZE, heedless, prepared_squares, real_binding
 from tests.test_batch_identity import KINDS, NETWORKS
+from tests.test_clean import resized, with_heat
 from tests.test_float16 import demo_frames
-from tests.test_prepare_dirt import resized, with_heat
 
 PRECISIONS = ("float32", "float16")
 

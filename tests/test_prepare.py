@@ -82,7 +82,7 @@ def test_a_layout_is_recognised_and_fed_as_it_was_trained(layout: str, tmp_path:
         reference.assert_same(found[0][row], keypoints, decode(*heads))
 
 
-def test_what_the_user_says_wins_over_the_layout(tmp_path: Path) -> None:
+def test_options_override_the_layout(tmp_path: Path) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     options = PrepareOptions(
         layout="ctdet",
@@ -150,7 +150,7 @@ def test_only_operators_that_tensorrt_parses_are_added(tmp_path: Path) -> None:
     assert added <= set(parsed.split())
 
 
-def test_the_dirt_is_gone(tmp_path: Path) -> None:
+def test_defects_are_removed(tmp_path: Path) -> None:
     source = exports.write(exports.centerface(), tmp_path / "export.onnx")
     prepare(source, tmp_path / "out.onnx", PrepareOptions(input_size=SIZE))
     graph = onnx.load(tmp_path / "out.onnx").graph
@@ -177,7 +177,7 @@ def test_what_only_a_branch_reads_is_kept(tmp_path: Path) -> None:
     reference.assert_same(found[0], None, reference.ctdet(*heads))
 
 
-def test_weights_beside_the_file_are_taken_in_and_hashed(tmp_path: Path) -> None:
+def test_weights_next_to_the_file_are_taken_in_and_hashed(tmp_path: Path) -> None:
     digests = []
     for seed in (1, 2):
         source = tmp_path / "export.onnx"

@@ -1,4 +1,4 @@
-"""Which output is which: by name, by place, or as the user says."""
+"""Identifying outputs: by name, by position, or as declared."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -88,9 +88,7 @@ def test_what_fits_no_layout_is_listed_with_the_options_to_declare_it(tmp_path: 
         ((("hm", "a"), ("wh", "b"), ("hps", "c")), "--layout ctdet"),
     ],
 )
-def test_heads_that_are_not_there(
-    heads: tuple[tuple[str, str], ...], reason: str, tmp_path: Path
-) -> None:
+def test_missing_heads(heads: tuple[tuple[str, str], ...], reason: str, tmp_path: Path) -> None:
     assert reason in refusal(named("a", "b", "c"), tmp_path, PrepareOptions(heads=heads))
 
 
@@ -110,7 +108,7 @@ def test_the_command_line_declares_heads_and_labels(cli: CommandLine, tmp_path: 
 
 
 @pytest.mark.parametrize(("classes", "first"), [(80, "person"), (20, "aeroplane"), (3, "class_0")])
-def test_labels_that_go_without_saying(classes: int, first: str, tmp_path: Path) -> None:
+def test_default_labels(classes: int, first: str, tmp_path: Path) -> None:
     raw = exports.ctdet(exports.random_body(classes, seed=1), SIZE)
     described = prepare(
         exports.write(raw, tmp_path / "export.onnx"), tmp_path / "out.onnx", PrepareOptions()
@@ -144,7 +142,7 @@ def _sequence(heat: Value) -> Value:
     return heat.then("SplitToSequence", axis=1)
 
 
-def beside(extra: Callable[[Value], Value], *names: str) -> onnx.ModelProto:
+def with_extra_output(extra: Callable[[Value], Value], *names: str) -> onnx.ModelProto:
     """Heat, size and offset, and an output of no use, whose type is left to the runtime."""
 
     def build(image: Value) -> dict[str, Value]:
@@ -169,8 +167,8 @@ def test_an_output_that_nobody_needs_may_be_anything(
     found = []
     for raw, heads in (
         (named("hm", "wh", "reg"), ()),
-        (beside(extra, "hm", "wh", "reg"), ()),
-        (beside(extra, "a", "b", "c"), (("hm", "a"), ("wh", "b"), ("reg", "c"))),
+        (with_extra_output(extra, "hm", "wh", "reg"), ()),
+        (with_extra_output(extra, "a", "b", "c"), (("hm", "a"), ("wh", "b"), ("reg", "c"))),
     ):
         session = prepared_session(raw, tmp_path, PrepareOptions(heads=heads, precision=precision))
         found.append(session.run(["detections"], {"frames": frames})[0])
@@ -178,8 +176,8 @@ def test_an_output_that_nobody_needs_may_be_anything(
     np.testing.assert_array_equal(found[2], found[0])
 
 
-def test_what_can_be_no_head_is_told_where_no_layout_fits(tmp_path: Path) -> None:
-    sentence = refusal(beside(_integers, "a", "b", "c"), tmp_path)
+def test_outputs_that_can_be_no_head_are_reported_if_no_layout_fits(tmp_path: Path) -> None:
+    sentence = refusal(with_extra_output(_integers, "a", "b", "c"), tmp_path)
     assert "its output more is not float32: export it in float32; its outputs a [batch" in sentence
 
 

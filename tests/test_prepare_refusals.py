@@ -17,7 +17,7 @@ BODY = exports.random_body(classes=2, seed=3)
 
 
 def refusal(source: Path, options: PrepareOptions, kind: type[CenternetdError] = ModelError) -> str:
-    """The sentence with which `source` is refused; nothing may be left beside it."""
+    """The sentence with which `source` is refused; nothing may be left next to it."""
     before = set(source.parent.iterdir())
     with pytest.raises(kind) as caught:
         prepare(source, source.parent / "out.onnx", options)
@@ -88,7 +88,7 @@ def _odd_heads(channels: tuple[int, ...]) -> onnx.ModelProto:
 
 
 def _cut() -> onnx.ModelProto:
-    """A batch of 1 in a place that can't be mended, at the end of the network."""
+    """A batch of 1 in a place that can't be repaired, at the end of the network."""
 
     def build(image: Value) -> dict[str, Value]:
         heat, size, offset = BODY(image)

@@ -1,6 +1,6 @@
 """The keys and shapes of published checkpoints, as listed in `tests/data/checkpoints`.
 
-The listings were made from the authors' own definitions (docs/models.md says which), not from
+The listings were made from the authors' own definitions (named in docs/models.md), not from
 ours. A line is a key with its shape, or ``norm KEY CHANNELS`` for the five of a batch
 normalisation.
 """

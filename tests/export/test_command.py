@@ -39,7 +39,7 @@ def test_a_checkpoint_becomes_a_prepared_model(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("--arch", "res_19"), 2, "--arch res_19: must be one of res_18, res_34"),
         (("--arch", "res_34"), 78, "model_best.pth: it doesn't fit res_34: "),
@@ -54,13 +54,13 @@ def test_what_is_refused(
     tmp_path: Path,
     arguments: tuple[str, ...],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     output = tmp_path / "out.onnx"
     size = () if "--input-size" in arguments else ("--input-size", "64x64")
     done = centernetd("export", *arguments, *size, "--weights", weights, "-o", output)
     assert done.code == code
-    assert said in " ".join(done.err.replace("│", " ").split())
+    assert message in " ".join(done.err.replace("│", " ").split())
     assert "Traceback" not in done.err
     assert not output.exists()
 

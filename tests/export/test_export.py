@@ -71,7 +71,7 @@ def test_nothing_in_the_graph_needs_a_plugin(tmp_path: Path) -> None:
 def test_the_user_says_otherwise(tmp_path: Path) -> None:
     checkpoint, prepared = tmp_path / "checkpoint.pth", tmp_path / "prepared.onnx"
     torch.save(make("res_18", outputs("ctdet", 2), 64).state_dict(), checkpoint)
-    said = PrepareOptions(
+    options = PrepareOptions(
         input_size=(64, 96),
         labels=("cat", "dog"),
         order="rgb",
@@ -79,6 +79,6 @@ def test_the_user_says_otherwise(tmp_path: Path) -> None:
         std=(0.4, 0.5, 0.6),
         resize="stretch",
     )
-    manifest = export("res_18", checkpoint, prepared, said)
+    manifest = export("res_18", checkpoint, prepared, options)
     for name in ("input_size", "labels", "order", "mean", "std", "resize"):
-        assert getattr(manifest, name) == getattr(said, name)
+        assert getattr(manifest, name) == getattr(options, name)

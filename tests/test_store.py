@@ -1,4 +1,4 @@
-"""What a config's model path stands for."""
+"""The model file that a configuration's path resolves to."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ SIZE = (64, 64)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder with a raw export and a prepared model."""
     raw = exports.write(models.squares(SIZE), tmp_path / "raw.onnx")
     prepare(raw, tmp_path / "prepared.onnx", PrepareOptions())
@@ -32,101 +32,101 @@ def house(tmp_path: Path) -> Path:
 
 
 def resolve(
-    house: Path,
+    folder: Path,
     path: str,
     input_size: tuple[int, int] | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Path:
-    asked = store.Request(path, house, house / "cache", input_size, labels)
+    asked = store.Request(path, folder, folder / "cache", input_size, labels)
     found = store.resolve(asked)
     assert found == manifests.load(found.path)
     return found.path
 
 
-def test_an_export_is_prepared_once(house: Path) -> None:
-    prepared = resolve(house, "raw.onnx")
-    assert prepared.parent == house / "cache" / "prepared"
+def test_an_export_is_prepared_once(folder: Path) -> None:
+    prepared = resolve(folder, "raw.onnx")
+    assert prepared.parent == folder / "cache" / "prepared"
     assert manifests.read(prepared).layout == "ctdet"
     written = prepared.stat()
-    assert resolve(house, str(house / "raw.onnx")) == prepared
+    assert resolve(folder, str(folder / "raw.onnx")) == prepared
     assert prepared.stat() == written
 
 
-def test_what_is_at_hand_is_found_and_nothing_is_made(house: Path) -> None:
-    asked = store.Request("raw.onnx", house, house / "cache")
+def test_what_is_at_hand_is_found_and_nothing_is_made(folder: Path) -> None:
+    asked = store.Request("raw.onnx", folder, folder / "cache")
     assert store.if_prepared(asked) is None
-    assert not (house / "cache").exists()
+    assert not (folder / "cache").exists()
     prepared = store.resolve(asked)
     assert store.if_prepared(asked) == prepared
     prepared.path.write_bytes(prepared.path.read_bytes()[:-1])
     assert store.if_prepared(asked) is None, "cut off"
-    named = store.Request("prepared.onnx", house, house)
-    assert store.if_prepared(named) == manifests.load(house / "prepared.onnx")
-    assert store.if_prepared(store.Request("centerface", house, house)) is None
+    named = store.Request("prepared.onnx", folder, folder)
+    assert store.if_prepared(named) == manifests.load(folder / "prepared.onnx")
+    assert store.if_prepared(store.Request("centerface", folder, folder)) is None
     with pytest.raises(ModelError, match=r"no\.onnx"):
-        store.if_prepared(store.Request("no.onnx", house, house))
+        store.if_prepared(store.Request("no.onnx", folder, folder))
 
 
-def test_other_options_or_another_export_are_prepared_separately(house: Path) -> None:
-    first = resolve(house, "raw.onnx")
-    larger = resolve(house, "raw.onnx", input_size=(128, 96))
-    labelled = resolve(house, "raw.onnx", labels=models.LABELS)
-    exports.write(models.squares(SIZE, activated=True), house / "raw.onnx")
-    renewed = resolve(house, "raw.onnx")
+def test_other_options_or_another_export_are_prepared_separately(folder: Path) -> None:
+    first = resolve(folder, "raw.onnx")
+    larger = resolve(folder, "raw.onnx", input_size=(128, 96))
+    labelled = resolve(folder, "raw.onnx", labels=models.LABELS)
+    exports.write(models.squares(SIZE, activated=True), folder / "raw.onnx")
+    renewed = resolve(folder, "raw.onnx")
     assert len({first, larger, labelled, renewed}) == 4
     assert manifests.read(larger).input_size == (128, 96)
     assert manifests.read(labelled).labels == models.LABELS
 
 
-def test_a_prepared_model_is_used_as_it_is(house: Path) -> None:
-    assert resolve(house, "prepared.onnx") == house / "prepared.onnx"
-    assert resolve(house, "prepared.onnx", input_size=SIZE) == house / "prepared.onnx"
-    assert not (house / "cache").exists()
+def test_a_prepared_model_is_used_as_it_is(folder: Path) -> None:
+    assert resolve(folder, "prepared.onnx") == folder / "prepared.onnx"
+    assert resolve(folder, "prepared.onnx", input_size=SIZE) == folder / "prepared.onnx"
+    assert not (folder / "cache").exists()
 
 
 @pytest.mark.parametrize("damage", [holed, damages.cut])
-def test_a_prepared_model_that_is_damaged_is_refused(damage: Damage, house: Path) -> None:
-    damage(house / "prepared.onnx")
+def test_a_prepared_model_that_is_damaged_is_refused(damage: Damage, folder: Path) -> None:
+    damage(folder / "prepared.onnx")
     with pytest.raises(ModelError, match=r"prepared\.onnx: "):
-        resolve(house, "prepared.onnx")
+        resolve(folder, "prepared.onnx")
 
 
-def test_a_prepared_model_gets_the_labels_asked_for(house: Path) -> None:
-    labelled = resolve(house, "prepared.onnx", labels=models.LABELS)
-    assert labelled.parent == house / "cache" / "prepared"
+def test_a_prepared_model_gets_the_labels_asked_for(folder: Path) -> None:
+    labelled = resolve(folder, "prepared.onnx", labels=models.LABELS)
+    assert labelled.parent == folder / "cache" / "prepared"
     assert manifests.read(labelled).labels == models.LABELS
-    assert resolve(house, str(labelled), labels=models.LABELS) == labelled
+    assert resolve(folder, str(labelled), labels=models.LABELS) == labelled
 
 
-def test_a_prepared_model_of_another_size_is_refused(house: Path) -> None:
+def test_a_prepared_model_of_another_size_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"prepared\.onnx: .* for an input of 64x64"):
-        resolve(house, "prepared.onnx", input_size=(128, 128))
+        resolve(folder, "prepared.onnx", input_size=(128, 128))
 
 
 @pytest.mark.parametrize("path", ["missing.onnx", "cache.txt"])
-def test_what_is_no_model(path: str, house: Path) -> None:
-    (house / "cache.txt").write_text("no model")
+def test_what_is_no_model(path: str, folder: Path) -> None:
+    (folder / "cache.txt").write_text("no model")
     with pytest.raises(ModelError, match=path):
-        resolve(house, path)
+        resolve(folder, path)
 
 
-def test_a_built_in_model_must_have_been_fetched(house: Path) -> None:
+def test_a_built_in_model_must_have_been_fetched(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"centerface: .*run `centernetd fetch centerface`"):
-        resolve(house, "centerface")
+        resolve(folder, "centerface")
 
 
-def test_a_built_in_model_is_prepared_from_the_cache(house: Path, centerface: Path) -> None:
-    there = zoo.location("centerface", house / "cache")
+def test_a_built_in_model_is_prepared_from_the_cache(folder: Path, centerface: Path) -> None:
+    there = zoo.location("centerface", folder / "cache")
     there.parent.mkdir(parents=True)
     shutil.copy(centerface, there)
-    manifest = manifests.read(resolve(house, "centerface", input_size=(96, 64)))
+    manifest = manifests.read(resolve(folder, "centerface", input_size=(96, 64)))
     assert (manifest.layout, manifest.labels) == ("centerface", ("face",))
     assert manifest.input_size == (96, 64)
 
 
-def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
+def test_an_export_is_prepared_in_the_precision_asked_for(folder: Path) -> None:
     def precision_of(path: str, **asked: str) -> str:
-        request = store.Request(path, house, house / "cache", **asked)  # type: ignore[arg-type]
+        request = store.Request(path, folder, folder / "cache", **asked)  # type: ignore[arg-type]
         return store.resolve(request).manifest.precision
 
     assert precision_of("raw.onnx") == "float32"
@@ -141,23 +141,23 @@ def test_an_export_is_prepared_in_the_precision_asked_for(house: Path) -> None:
 
 @pytest.mark.parametrize("damage", damages.OF_MODELS)
 def test_a_damaged_model_in_the_cache_is_prepared_again(
-    damage: Damage, house: Path, caplog: pytest.LogCaptureFixture
+    damage: Damage, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepared = resolve(house, "raw.onnx")
+    prepared = resolve(folder, "raw.onnx")
     assert not caplog.messages
     before = prepared.read_bytes()
     damage(prepared)
-    assert resolve(house, "raw.onnx") == prepared
-    (said,) = caplog.messages
-    assert said.startswith(f"preparing {prepared} again, because ")
+    assert resolve(folder, "raw.onnx") == prepared
+    (message,) = caplog.messages
+    assert message.startswith(f"preparing {prepared} again, because ")
     assert prepared.read_bytes() == before
     assert list(prepared.parent.iterdir()) == [prepared]
     written = prepared.stat()
-    resolve(house, "raw.onnx")
+    resolve(folder, "raw.onnx")
     assert prepared.stat() == written, "it is whole now"
 
 
-def test_a_full_disk_is_one_sentence(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -165,19 +165,19 @@ def test_a_full_disk_is_one_sentence(house: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         StartupError, match=r"cache/prepared/raw-\w+\.onnx: can't be written: No sp"
     ):
-        resolve(house, "raw.onnx")
-    assert list((house / "cache/prepared").iterdir()) == []
+        resolve(folder, "raw.onnx")
+    assert list((folder / "cache/prepared").iterdir()) == []
 
 
 def test_a_disk_that_is_full_in_the_other_process_is_one_sentence(
-    house: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_size(monkeypatch)
     with pytest.raises(
         StartupError, match=r"cache/prepared/raw-\w+\.onnx: can't be written: File t"
     ):
-        resolve(house, "raw.onnx")
-    assert list((house / "cache/prepared").iterdir()) == []
+        resolve(folder, "raw.onnx")
+    assert list((folder / "cache/prepared").iterdir()) == []
 
 
 def limit_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,16 +190,16 @@ def limit_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", limited)
 
 
-def test_a_preparation_can_be_stopped_and_leaves_nothing(house: Path) -> None:
+def test_a_preparation_can_be_stopped_and_leaves_nothing(folder: Path) -> None:
     looks = iter([False, False, True])
     with pytest.raises(StoppedError):
-        prepare_under(house, LoggedProgress(stopping=lambda: next(looks)))
-    assert list((house / "cache/prepared").iterdir()) == []
-    assert list((house / "temporary").iterdir()) == []
+        prepare_under(folder, LoggedProgress(stopping=lambda: next(looks)))
+    assert list((folder / "cache/prepared").iterdir()) == []
+    assert list((folder / "temporary").iterdir()) == []
 
 
 def test_a_preparation_that_is_killed_is_one_sentence_and_leaves_nothing(
-    house: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = isolated._start
 
@@ -210,21 +210,21 @@ def test_a_preparation_that_is_killed_is_one_sentence_and_leaves_nothing(
 
     monkeypatch.setattr(isolated, "_start", killed)
     with pytest.raises(StartupError, match=r"raw\.onnx: preparing it was ended by SIGKILL"):
-        prepare_under(house)
-    assert list((house / "cache/prepared").iterdir()) == []
+        prepare_under(folder)
+    assert list((folder / "cache/prepared").iterdir()) == []
 
 
-def prepare_under(house: Path, progress: Progress | None = None) -> Path:
+def prepare_under(folder: Path, progress: Progress | None = None) -> Path:
     """Resolve with a temporary folder of its own, in which nothing may be left."""
-    (house / "temporary").mkdir()
+    (folder / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(house / "temporary"))
-        return store.resolve(store.Request("raw.onnx", house, house / "cache"), progress).path
+        patch.setenv("TMPDIR", str(folder / "temporary"))
+        return store.resolve(store.Request("raw.onnx", folder, folder / "cache"), progress).path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_to_the_whole_group_are_left_to_the_parent(
-    number: signal.Signals, house: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = isolated._start
 
@@ -234,7 +234,7 @@ def test_signals_to_the_whole_group_are_left_to_the_parent(
         return process
 
     monkeypatch.setattr(isolated, "_start", signalled)
-    assert manifests.read(resolve(house, "raw.onnx")).layout == "ctdet"
+    assert manifests.read(resolve(folder, "raw.onnx")).layout == "ctdet"
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & isolated._SIGNALS, (
         "here they are heard"
     )
@@ -245,43 +245,43 @@ import os, signal, sys
 from pathlib import Path
 from centernetd.prepare import store
 from centernetd.model.progress import LoggedProgress
-house = Path(sys.argv[1])
+folder = Path(sys.argv[1])
 def stopping():
-    if list(house.glob("cache/prepared/.*/*.onnx")):  # the network runs
+    if list(folder.glob("cache/prepared/.*/*.onnx")):  # the network runs
         os.kill(os.getpid(), signal.SIGKILL)
     return False
-asked = store.Request("endless.onnx", house, house / "cache")
+asked = store.Request("endless.onnx", folder, folder / "cache")
 store.resolve(asked, LoggedProgress(stopping=stopping))
 """
 
 
 def test_a_preparation_ends_with_its_parent_and_the_next_start_removes_what_is_left(
-    house: Path,
+    folder: Path,
 ) -> None:
-    exports.write(models.endless(SIZE), house / "endless.onnx")
-    parent = [sys.executable, "-c", PARENT, str(house)]
+    exports.write(models.endless(SIZE), folder / "endless.onnx")
+    parent = [sys.executable, "-c", PARENT, str(folder)]
     # Its output ends when both processes have ended.
     done = subprocess.run(parent, capture_output=True, timeout=100, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert list((house / "cache/prepared").iterdir())
-    prepared = resolve(house, "raw.onnx")
+    assert list((folder / "cache/prepared").iterdir())
+    prepared = resolve(folder, "raw.onnx")
     assert list(prepared.parent.iterdir()) == [prepared]
 
 
-def test_other_options_never_share_a_file(house: Path) -> None:
-    prepared = resolve(house, "raw.onnx")
-    larger = resolve(house, "raw.onnx", input_size=(128, 96))
+def test_other_options_never_share_a_file(folder: Path) -> None:
+    prepared = resolve(folder, "raw.onnx")
+    larger = resolve(folder, "raw.onnx", input_size=(128, 96))
     shutil.copy(larger, prepared)  # a whole file, and the wrong one
-    assert manifests.read(resolve(house, "raw.onnx")).input_size == SIZE
+    assert manifests.read(resolve(folder, "raw.onnx")).input_size == SIZE
 
 
 FETCHED = [damage for damage in damages.OF_MODELS if damage is not damages.unsealed]  # it has none
 
 
 @pytest.fixture
-def fetched(house: Path, centerface: Path) -> Path:
+def fetched(folder: Path, centerface: Path) -> Path:
     """The built-in model as it was fetched."""
-    path = zoo.location("centerface", house / "cache")
+    path = zoo.location("centerface", folder / "cache")
     path.parent.mkdir(parents=True)
     shutil.copy(centerface, path)
     return path
@@ -289,22 +289,22 @@ def fetched(house: Path, centerface: Path) -> Path:
 
 @pytest.mark.parametrize("damage", FETCHED)
 def test_a_damaged_built_in_model_is_never_prepared_and_not_a_refusal_for_good(
-    damage: Damage, house: Path, fetched: Path
+    damage: Damage, folder: Path, fetched: Path
 ) -> None:
     damage(fetched)
     with pytest.raises(StartupError, match=r"centerface: .* damaged .*run `centernetd fetch"):
-        resolve(house, "centerface", input_size=(96, 64))
-    assert not list((house / "cache").glob("prepared/*"))
+        resolve(folder, "centerface", input_size=(96, 64))
+    assert not list((folder / "cache").glob("prepared/*"))
 
 
 def test_a_built_in_model_that_is_prepared_needs_no_fetched_file(
-    house: Path, fetched: Path
+    folder: Path, fetched: Path
 ) -> None:
-    prepared = resolve(house, "centerface", input_size=(96, 64))
+    prepared = resolve(folder, "centerface", input_size=(96, 64))
     fetched.write_bytes(bytes(100))
-    assert resolve(house, "centerface", input_size=(96, 64)) == prepared
+    assert resolve(folder, "centerface", input_size=(96, 64)) == prepared
     fetched.unlink()
-    assert resolve(house, "centerface", input_size=(96, 64)) == prepared
+    assert resolve(folder, "centerface", input_size=(96, 64)) == prepared
     holed(prepared)
     with pytest.raises(ModelError, match="run `centernetd fetch centerface`"):
-        resolve(house, "centerface", input_size=(96, 64))
+        resolve(folder, "centerface", input_size=(96, 64))

@@ -1,4 +1,4 @@
-"""What real exports get wrong is mended: opsets, functions, shapes that hold a batch."""
+"""Defects of real exports are repaired: opsets, functions, shapes that contain a batch size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -157,7 +157,7 @@ def test_a_batch_in_a_shape_where_0_is_no_wildcard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("declared", ["batch", 10, -1])
 def test_a_batch_of_1_that_is_not_the_declared_one(declared: int | str, tmp_path: Path) -> None:
-    """As an exporter leaves it that is told of a dynamic axis, and traces ``reshape(1, ...)``."""
+    """As written by an exporter with a dynamic axis that traces ``reshape(1, ...)``."""
 
     def running(heat: Value) -> Value:
         return heat.reshape(1, 2, -1).reshape(-1, 2, 24, 16).reshape(1, 2, 16, 24)

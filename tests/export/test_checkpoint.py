@@ -1,4 +1,4 @@
-"""Checkpoints: which are taken, and what is said of those that are not."""
+"""Checkpoints: which are accepted, and the messages for others."""
 
 import io
 import pickle
@@ -96,12 +96,12 @@ def test_checkpoints_before_pytorch_0_4_1_count_no_batches(state: State) -> None
 def test_another_network_is_told_with_advice(state: State) -> None:
     with pytest.raises(ModelError) as refused:
         checkpoint.fit(dict(state), "dla_34")
-    said = str(refused.value)
-    assert "it doesn't fit dla_34: " in said
-    assert "keys missing (base.base_layer.0.weight, " in said
-    assert "keys not expected (bn1.bias, " in said
-    assert said.endswith("; it fits res_18")
-    assert len(said) < 500
+    message = str(refused.value)
+    assert "it doesn't fit dla_34: " in message
+    assert "keys missing (base.base_layer.0.weight, " in message
+    assert "keys not expected (bn1.bias, " in message
+    assert message.endswith("; it fits res_18")
+    assert len(message) < 500
 
 
 def test_another_shape_is_told(state: State) -> None:
@@ -166,7 +166,7 @@ def test_a_whole_module_is_refused_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "not a PyTorch checkpoint, or cut short"),
         (b"hello", "not a PyTorch checkpoint, or cut short"),
@@ -177,6 +177,6 @@ def test_a_whole_module_is_refused_with_what_to_do() -> None:
         (saved({1: torch.zeros(1)}), "holds other things than tensors"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(ModelError, match=said):
+def test_what_is_no_checkpoint_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         checkpoint.read(content)
