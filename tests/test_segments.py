@@ -193,7 +193,7 @@ def test_nothing_is_begun_or_gone_on_with_while_there_is_trouble(site: Site) -> 
     with pytest.raises(SinkError, match="the disk is full"):
         site.write(PACKETS[0])
     assert not list(site.root.iterdir())
-    assert site.limit._paid <= site.clock.now
+    assert site.limit._used_until <= site.clock.now
     site.storage.status.trouble = None
     site.write(*PACKETS[:5])
     site.storage.status.trouble = "the disk is full"

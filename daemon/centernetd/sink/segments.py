@@ -25,8 +25,8 @@ TOO_OFTEN = (
 class RateLimit:
     """Limits how often something begins: one per `INTERVAL` on average, bursts of `BURST`.
 
-    A full burst is allowed only after a pause. A limit per ten seconds would allow one every ten
-    seconds, by all streams at the same moment, faster than the oldest recordings are deleted.
+    A full burst is allowed only after a pause. A limit per ten seconds would allow a burst every
+    ten seconds, by all streams at the same moment, faster than the oldest recordings are deleted.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class RateLimit:
         """Set up the limit; unless ``limited``, everything may begin."""
         self._limited = limited
         self._clock = clock
-        self._paid = clock()  # when those that have begun would have, one per interval
+        self._used_until = clock()  # one per interval; ahead of the clock after a burst
 
     @property
     def allowed(self) -> bool:
         """Whether another may begin now."""
-        return not self._limited or self._paid - self._clock() <= (BURST - 1) * INTERVAL
+        return not self._limited or self._used_until - self._clock() <= (BURST - 1) * INTERVAL
 
     def begin(self) -> None:
         """Record that one begins."""
-        self._paid = max(self._paid, self._clock()) + INTERVAL
+        self._used_until = max(self._used_until, self._clock()) + INTERVAL
 
 
 class Segments:
