@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from centernetd.capture.decoding import Decoding
+from centernetd.capture.decoding import DecoderChoice
 from centernetd.capture.source import Source
 from centernetd.capture.stage import CaptureStage
 from centernetd.capture.video import VideoSource, open_video
@@ -33,7 +33,7 @@ def stream(
 def video_source(source: str | Path, timeout: float = 5.0, **more: Any) -> VideoSource:
     """Open a file or network stream; ``more`` is as in `stream`."""
     config = stream(source, timeout, **more)
-    return open_video(config, Decoding(config))
+    return open_video(config, DecoderChoice(config))
 
 
 class Openings:
@@ -44,7 +44,7 @@ class Openings:
         self.tries = 0
         self._steps = list(steps)
 
-    def __call__(self, _stream: StreamConfig, _decoding: Decoding) -> Source:
+    def __call__(self, _stream: StreamConfig, _decoding: DecoderChoice) -> Source:
         assert all(source.closed for source in self.opened), "the last source is still open"
         self.tries += 1
         step = self._steps.pop(0)

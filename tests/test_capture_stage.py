@@ -313,7 +313,7 @@ def test_what_was_held_back_and_why_is_said_apart_from_damage(
     rig.run()
     told = [record.getMessage() for record in caplog.records if "pictures were" in record.message]
     assert "2 damaged packets or pictures were passed over" in told[0]
-    assert "3 pictures were held back, as no key frame or recovery point had come" in told[1]
+    assert "3 pictures were held back: no key frame or recovery point" in told[1]
     assert rig.lane.status.damaged == 12
     assert len(told) == 2
 
@@ -533,7 +533,7 @@ def test_pictures_that_no_key_frame_preceded_are_said_to_be_so(
 ) -> None:
     Rig(FILE, FakeSource([picture(0)], damaged=3, held_back=3)).run()
     assert caplog.messages == [
-        f"{FILE}: 3 pictures were held back, as no key frame or recovery point had come yet"
+        f"{FILE}: 3 pictures were held back: no key frame or recovery point yet"
     ]
 
 

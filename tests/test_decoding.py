@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from centernetd.capture import decoding
-from centernetd.capture.decoding import Decoding, GpuDecoderError, try_gpu
+from centernetd.capture.decoding import DecoderChoice, GpuDecoderError, try_gpu
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Source
 from centernetd.capture.video import open_video
@@ -129,7 +129,7 @@ def test_a_video_that_the_gpu_does_not_know_is_left_to_software(
     gpu: FakeNvdec, clip: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gpu.decodes = False
-    chosen = Decoding(stream(clip, decode="auto"))
+    chosen = DecoderChoice(stream(clip, decode="auto"))
     source = open_stream(stream(clip), chosen)
     assert numbers(source) == list(range(FRAMES))
     assert source.info.decoder == "h264"
@@ -175,7 +175,7 @@ def test_a_gpu_that_fails_in_the_middle_of_a_stream_ends_the_connection(
     gpu: FakeNvdec, clip: Path, wanted: Decode, then: bool
 ) -> None:
     gpu.fail_at = 12
-    chosen = Decoding(stream(clip, decode=wanted))
+    chosen = DecoderChoice(stream(clip, decode=wanted))
     with pytest.raises(SourceError, match="the GPU's decoder failed"):
         numbers(open_video(stream(clip), chosen))
     assert numbers(open_video(stream(clip), chosen)) == list(range(FRAMES))
@@ -183,7 +183,7 @@ def test_a_gpu_that_fails_in_the_middle_of_a_stream_ends_the_connection(
 
 
 def test_a_gpu_that_is_gone_when_a_source_is_opened(gpu: FakeNvdec, clip: Path) -> None:
-    chosen = Decoding(stream(clip, decode="auto"))
+    chosen = DecoderChoice(stream(clip, decode="auto"))
     assert numbers(open_stream(stream(clip), chosen)) == list(range(FRAMES))
     gpu.opens = False
     with pytest.raises(GpuDecoderError):
@@ -196,7 +196,7 @@ def test_a_gpu_that_is_gone_when_a_source_is_opened(gpu: FakeNvdec, clip: Path) 
 def test_a_source_that_is_missing_is_not_the_fault_of_the_gpu(
     gpu: FakeNvdec, clip: Path, tmp_path: Path
 ) -> None:
-    chosen = Decoding(stream(clip, decode="auto"))
+    chosen = DecoderChoice(stream(clip, decode="auto"))
     for _ in range(2):
         with pytest.raises(SourceError, match="no such file"):
             open_stream(stream(tmp_path / "missing.mp4"), chosen)

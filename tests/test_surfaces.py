@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from centernetd.capture.decoding import Decoding
+from centernetd.capture.decoding import DecoderChoice
 from centernetd.capture.open import open_stream
 from centernetd.cuda import Surface, live
 from centernetd.flow import HostImage, Image
@@ -47,7 +47,7 @@ def engine(gpu: FakeNvdec, squares_model: Path, tmp_path: Path) -> Iterator[GpuE
 
 def decoded(path: Path, count: int = 5, *, surfaces: bool = True) -> list[Image]:
     config = stream(path, decode="cuda")
-    source = open_stream(config, Decoding(config, surfaces=surfaces))
+    source = open_stream(config, DecoderChoice(config, surfaces=surfaces))
     try:
         return [picture.image for picture, _ in zip(source, range(count), strict=False)]
     finally:
@@ -172,6 +172,6 @@ def test_pixels_are_fetched_once(gpu: FakeNvdec) -> None:
 def test_pictures_of_software_are_on_the_host(gpu: FakeNvdec) -> None:
     gpu.decodes = False
     config = stream(DEMO, decode="auto")
-    source = open_stream(config, Decoding(config, surfaces=True))
+    source = open_stream(config, DecoderChoice(config, surfaces=True))
     assert isinstance(next(iter(source)).image, HostImage)
     source.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from centernetd.capture.decoding import Decoding
+from centernetd.capture.decoding import DecoderChoice
 from centernetd.capture.open import open_stream
 from centernetd.cuda import Device, Surface
 from centernetd.inference.letterbox import fill_row, letterbox_geometry
@@ -42,7 +42,7 @@ def test_rows_are_those_of_the_cpu(codec: str, tmp_path: Path) -> None:
     if codec != "libx264":
         path = clips.write(tmp_path / "clip.mp4", [clips.corners((256, 320))] * 20, codec=codec)
     config = stream(path, decode="cuda")
-    source = open_stream(config, Decoding(config, surfaces=True))
+    source = open_stream(config, DecoderChoice(config, surfaces=True))
     compared = 0
     for picture in source:
         image = picture.image
@@ -66,7 +66,7 @@ def test_a_surface_is_turned_as_its_pixels_are(orientation: str, tmp_path: Path)
         clips.write(tmp_path / "turned.mp4", [clips.corners((256, 320))] * 3), matrix
     )
     config = stream(path, decode="cuda")
-    source = open_stream(config, Decoding(config, surfaces=True))
+    source = open_stream(config, DecoderChoice(config, surfaces=True))
     image = next(iter(source)).image
     assert isinstance(image, Surface)
     assert clips.quarters(image.pixels()) == seen

@@ -67,7 +67,7 @@ def _accelerator(device: int) -> HWAccel:
     )
 
 
-class Decoding:
+class DecoderChoice:
     """The decoder of one stream, shared by its successive sources.
 
     With ``decode: auto``, a GPU decoder that failed is not tried again.
@@ -137,11 +137,11 @@ class Decoder:
     """
 
     def __init__(
-        self, context: VideoCodecContext, decoding: Decoding, *, accelerated: bool
+        self, context: VideoCodecContext, choice: DecoderChoice, *, accelerated: bool
     ) -> None:
-        self._context, self._decoding = context, decoding
+        self._context, self._choice = context, choice
         self._accelerated = self._awaits_gpu = accelerated
-        self._to_image = ToImage(decoding.device, surfaces=decoding.surfaces)
+        self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
 
     @property
     def name(self) -> str:
@@ -173,7 +173,7 @@ class Decoder:
         if self._awaits_gpu and not self._on_gpu:
             self._awaits_gpu = False
             codec = self._context.codec.canonical_name
-            self._decoding.give_up(
+            self._choice.give_up(
                 f"the GPU doesn't decode this {codec} of {frame.width}x{frame.height}"
             )
 
@@ -192,5 +192,5 @@ class Decoder:
         return self._accelerated and self._context.pix_fmt == "cuda"
 
     def _failed(self, why: str) -> GpuDecoderError:
-        self._decoding.give_up(f"the GPU's decoder failed ({why})")
+        self._choice.give_up(f"the GPU's decoder failed ({why})")
         return GpuDecoderError(f"the GPU's decoder failed: {why}")

@@ -103,8 +103,8 @@ def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
         head += chunk
     content = _joined((head,), first)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(MARK):
-        playlist, url = open_playlist(client, read_text(content), resource.url)
-        read = segments(client, playlist, url, resumes=once)
+        playlist = open_playlist(client, read_text(content), resource.url)
+        read = segments(client, playlist, resumes=once)
         return Feed(read, in_bursts=True, complete=playlist.complete)
     if resource.type.startswith(("multipart/", "image/jp")) or head.lstrip().startswith(
         (b"--", _START)

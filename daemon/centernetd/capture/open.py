@@ -6,16 +6,16 @@ from itertools import islice
 from pathlib import Path
 
 from centernetd.capture.camera import CameraSource
-from centernetd.capture.decoding import Decoding, GpuDecoderError
+from centernetd.capture.decoding import DecoderChoice, GpuDecoderError
 from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.capture.video import VideoSource, open_video
 from centernetd.config import StreamConfig
 
 
-def open_stream(stream: StreamConfig, decoding: Decoding | None = None) -> Source:
+def open_stream(stream: StreamConfig, choice: DecoderChoice | None = None) -> Source:
     """Open the source of ``stream``; its pictures carry their packets if these are recorded.
 
-    ``decoding`` selects the decoder. A stream that is reopened passes the same one each time, so
+    ``choice`` selects the decoder. A stream that is reopened passes the same one each time, so
     that a GPU decoder that failed is not tried again.
 
     Raises
@@ -25,7 +25,7 @@ def open_stream(stream: StreamConfig, decoding: Decoding | None = None) -> Sourc
     """
     if stream.source.scheme == "v4l2":
         return CameraSource(stream.source, stream.stall_timeout)
-    opener = partial(open_video, stream, decoding or Decoding(stream))
+    opener = partial(open_video, stream, choice or DecoderChoice(stream))
     is_pipe = stream.source.is_file and Path(stream.source.reveal()).is_fifo()
     return FileSource(opener) if stream.from_file and not is_pipe else opener()
 

@@ -29,12 +29,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Playlist:
-    """The segments of a playlist; the first has the number ``sequence``.
+    """The segments of the playlist at ``url``; the first has the number ``sequence``.
 
     ``complete`` is True if no more will be added. ``target`` is the longest segment in seconds.
     ``best`` is the URL of the best variant; ``segments`` is empty then.
     """
 
+    url: str
     segments: tuple[Segment, ...]
     sequence: int
     target: float
@@ -86,7 +87,7 @@ class _Parser:
                 self._uri(urljoin(self._url, line))
         best = max(self._variants)[2] if self._variants else None
         segments = () if best else tuple(self._segments)
-        return Playlist(segments, self._sequence, self._target, self._complete, best)
+        return Playlist(self._url, segments, self._sequence, self._target, self._complete, best)
 
     def _tag(self, name: str, value: str) -> None:
         if name == "#EXT-X-TARGETDURATION":
@@ -126,8 +127,8 @@ def _attributes(value: str) -> Mapping[str, str]:
     return {name: found.strip('"') for name, found in _ATTRIBUTE.findall(value)}
 
 
-def open_playlist(client: HttpClient, text: bytes, url: str) -> tuple[Playlist, str]:
-    """Return the playlist in ``text``, or that of its best variant, and its URL.
+def open_playlist(client: HttpClient, text: bytes, url: str) -> Playlist:
+    """Return the playlist in ``text``, which was read from ``url``, or that of its best variant.
 
     Raises
     ------
@@ -137,14 +138,14 @@ def open_playlist(client: HttpClient, text: bytes, url: str) -> tuple[Playlist, 
     playlist = parse(text, url)
     if playlist.best is not None:
         variant = Resource(client, Piece(playlist.best))
-        playlist, url = parse(read_text(variant.chunks()), variant.url), variant.url
+        playlist = parse(read_text(variant.chunks()), variant.url)
     if playlist.best is not None or not (playlist.segments or not playlist.complete):
         raise SourceError("its playlist lists no segments", "open_failed")
-    return playlist, url
+    return playlist
 
 
 def segments(
-    client: HttpClient, playlist: Playlist, url: str, *, resumes: bool
+    client: HttpClient, playlist: Playlist, *, resumes: bool
 ) -> Generator[bytes, None, None]:
     """Yield the bytes of the segments until the playlist is complete.
 
@@ -168,7 +169,8 @@ def segments(
         if playlist.complete:
             return
         client.allowance.wait(min(max(0.2, playlist.target / 2), _LONGEST_WAIT))
-        playlist = parse(read_text(Resource(client, Piece(url)).chunks()), url)
+        again = Resource(client, Piece(playlist.url)).chunks()
+        playlist = parse(read_text(again), playlist.url)
         if playlist.sequence + len(playlist.segments) < due:
             raise SourceError("its playlist began again", "ended")
 

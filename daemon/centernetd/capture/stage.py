@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from centernetd.capture.decoding import Decoding
+from centernetd.capture.decoding import DecoderChoice
 from centernetd.capture.intake import Intake
 from centernetd.capture.lease import Lease, LeaseEndedError
 from centernetd.capture.open import open_stream
@@ -26,7 +26,7 @@ _REPEATED_AFTER = 60.0  # seconds after which a persisting failure is logged aga
 _FIRST_WAIT = 0.5  # seconds between two attempts to open a source
 _LONGEST_WAIT = 5.0
 
-Opener = Callable[[StreamConfig, Decoding], Source]
+Opener = Callable[[StreamConfig, DecoderChoice], Source]
 
 
 class CaptureStage:
@@ -60,7 +60,7 @@ class CaptureStage:
         self._status = lane.status
         self._stop = stop
         self._opener = opener
-        self._decoding = Decoding(stream, surfaces=surfaces)
+        self._choice = DecoderChoice(stream, surfaces=surfaces)
         self._intake = Intake(stream, lane, meters, stop)
         self._failures = Incident(_REPEATED_AFTER)
         self._damage = Incident(_REPEATED_AFTER)
@@ -165,7 +165,7 @@ class CaptureStage:
         self._patient = (
             self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
         )
-        source = self._opener(self._stream, self._decoding)
+        source = self._opener(self._stream, self._choice)
         try:
             lease.resume()
             finished = source.info.complete and not self._stream.never_ends
@@ -216,8 +216,8 @@ class CaptureStage:
             message = "%s: %d damaged packets or pictures were passed over"
             self._log(logging.WARNING, message, self._stream.source, damaged)
         if held_back and self._damage.occurred("held back"):
-            message = "%s: %d pictures were held back, as no key frame or recovery point %s"
-            when = "had come since the damage" if damaged else "had come yet"
+            message = "%s: %d pictures were held back: no key frame or recovery point %s"
+            when = "since the damage" if damaged else "yet"
             self._log(logging.WARNING, message, self._stream.source, held_back, when)
 
     def _note_loss(self, waited: float) -> None:

@@ -22,7 +22,7 @@ from centernetd.capture.container import (
     total_frames,
     video_of,
 )
-from centernetd.capture.decoding import Decoder, Decoding, GpuDecoderError
+from centernetd.capture.decoding import Decoder, DecoderChoice, GpuDecoderError
 from centernetd.capture.ending import GOES_ON, Ending
 from centernetd.capture.feed import Feed, open_feed
 from centernetd.capture.packets import PacketCopier
@@ -44,8 +44,8 @@ _TOO_CAREFUL = "hevc"
 _REFRESHED = 2  # recovery points: between two of them, an encoder refreshes the whole picture
 
 
-def open_video(stream: StreamConfig, decoding: Decoding) -> "VideoSource":
-    """Open the source of ``stream`` with the decoder that ``decoding`` selects.
+def open_video(stream: StreamConfig, choice: DecoderChoice) -> "VideoSource":
+    """Open the source of ``stream`` with the decoder that ``choice`` selects.
 
     ``stream.stall_timeout`` seconds limit opening and, on a network, each read.
 
@@ -62,11 +62,11 @@ def open_video(stream: StreamConfig, decoding: Decoding) -> "VideoSource":
         if stream.source.is_web:
             feed = open_feed(stream, allowance)
             opened.callback(feed.close)
-        container, accelerated = _open_container(stream, decoding, feed)
+        container, accelerated = _open_container(stream, choice, feed)
         opened.callback(container.close)
         try:
             video = video_of(container)
-            decoder = Decoder(video.codec_context, decoding, accelerated=accelerated)
+            decoder = Decoder(video.codec_context, choice, accelerated=accelerated)
             source = VideoSource(stream, container, video, decoder, allowance, feed)
         except SourceError:
             if feed is not None:
@@ -77,14 +77,14 @@ def open_video(stream: StreamConfig, decoding: Decoding) -> "VideoSource":
 
 
 def _open_container(
-    stream: StreamConfig, decoding: Decoding, feed: Feed | None
+    stream: StreamConfig, choice: DecoderChoice, feed: Feed | None
 ) -> tuple[InputContainer, bool]:
     """Return the container, and whether the GPU is to decode its video."""
-    accelerator = decoding.accelerator()
+    accelerator = choice.accelerator()
     try:
         return open_container(stream, accelerator, feed), accelerator is not None
     except SourceError:
-        if accelerator is not None and decoding.open_failed():
+        if accelerator is not None and choice.open_failed():
             raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
         raise
 
