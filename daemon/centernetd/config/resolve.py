@@ -48,24 +48,8 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> Strea
     policy = entry.policy
     if policy == "auto":
         policy = "lossless" if entry.source.is_recording else "live"
-    stream = StreamConfig(
-        name=name,
-        source=entry.source.under(base_dir),
-        model=entry.model,
-        policy=policy,
-        max_frame_age=entry.max_frame_age,
-        stall_timeout=entry.stall_timeout,
-        transport=entry.transport,
-        timestamps=entry.timestamps,
-        follow_hosts=entry.follow_hosts,
-        never_ends=entry.policy == "live",
-        decode=entry.decode,
-        device=device,
-        detect=entry.detect,
-        blur=entry.blur,
-        record=entry.record,
-        events=entry.events,
-    )
+    settings = {**dict(entry), "source": entry.source.under(base_dir), "policy": policy}
+    stream = StreamConfig(name, never_ends=entry.policy == "live", device=device, **settings)
     if stream.from_file:
         record, events = _unsegmented(entry.record, entry.events)
         stream = replace(stream, record=record, events=events)
@@ -91,14 +75,14 @@ def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
     return model.model_copy(update=absolute)
 
 
-def _unfit(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
-    """Yield the settings that are not possible for the stream's kind of source."""
+def _conflicts_with_source(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
+    """Yield the settings that the stream's source, or its blur, rules out."""
     scheme, name = stream.source.scheme, stream.name
     if stream.blur and stream.record.video == "source":
         why = "source is a copy, which can't be blurred: set it to annotated, or don't blur"
         yield ("streams", name, "record", "video"), why
     if stream.copies and scheme == "v4l2":
-        why = "source needs a camera that sends H.264 or H.265; v4l2 gives pictures: annotated"
+        why = "source needs a camera that sends H.264 or H.265, unlike v4l2: set it to annotated"
         yield ("streams", name, "record", "video"), why
     if stream.transport == "udp" and scheme != "rtsp":
         yield ("streams", name, "transport"), "only rtsp:// can be sent over udp: set it to tcp"
@@ -126,7 +110,7 @@ def _contradictions(
         if stream.model not in file.models:
             hint = suggestion(stream.model, file.models)
             yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
-        yield from _unfit(stream)
+        yield from _conflicts_with_source(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = (
                 "is less than twice batching.max_delay: frames would become too old while waiting"
