@@ -126,7 +126,7 @@ def test_a_bad_configuration(cli: CommandLine, tmp_path: Path, text: str, told: 
 def test_no_configuration(cli: CommandLine) -> None:
     outcome = cli("run")
     assert outcome.code == 78
-    assert outcome.err.startswith("centernetd: config.yaml: there is no such file: name ")
+    assert outcome.err.startswith("centernetd: config.yaml: there is no such file: give ")
     assert outcome.err.count("\n") == 1
 
 
