@@ -1,6 +1,7 @@
 """The double-entry book: what it adds up and what it refuses."""
 
 from collections.abc import Callable
+from threading import RLock
 
 import pytest
 
@@ -11,7 +12,7 @@ SINKS = (RECORD, EVENTS)
 
 
 def a_ledger(captured: int = 0, taken: int = 0, inferred: int = 0) -> Ledger:
-    ledger = Ledger(SINKS)
+    ledger = Ledger(SINKS, RLock())
     for _ in range(captured):
         ledger.capture()
     for _ in range(taken):
@@ -47,7 +48,7 @@ def test_sinks_are_counted_apart() -> None:
 
 
 def test_every_drop_counter_exists_from_the_start() -> None:
-    dropped = Ledger([EVENTS]).read().dropped
+    dropped = Ledger([EVENTS], RLock()).read().dropped
     stages = (CAPTURE, INFERENCE, EVENTS)
     assert dropped == {(stage, reason): 0 for stage in stages for reason in Reason}
 
@@ -105,7 +106,7 @@ def test_what_was_never_put_in_cannot_be_taken_out(posting: Callable[[Ledger], N
 
 
 def test_a_sink_that_the_stream_has_not_is_refused() -> None:
-    ledger = Ledger([RECORD])
+    ledger = Ledger([RECORD], RLock())
     with pytest.raises(KeyError):
         ledger.write(EVENTS)
 
@@ -185,7 +186,7 @@ def test_the_receipt_counts_what_was_lost_before_and_in_the_recording() -> None:
 
 
 def test_the_receipt_lists_unwanted_frames_separately() -> None:
-    ledger = Ledger([EVENTS])
+    ledger = Ledger([EVENTS], RLock())
     for _ in range(3):
         ledger.capture()
     for _ in range(2):
@@ -200,7 +201,7 @@ def test_the_receipt_lists_unwanted_frames_separately() -> None:
 
 
 def test_the_receipt_of_a_stream_without_outputs_counts_what_was_inferred() -> None:
-    ledger = Ledger([])
+    ledger = Ledger([], RLock())
     for _ in range(2):
         ledger.capture()
         ledger.take_up()

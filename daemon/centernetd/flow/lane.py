@@ -75,13 +75,13 @@ class Lane:
         self.backpressure = backpressure
         self.depth = depth
         self.max_frame_age = max_frame_age
-        self.ledger = Ledger(sinks)
         self._blind = blind
         self.status = StreamStatus()
         self._ready = ready  # when both are held, it is acquired before _lock
         self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
         self._abandoned = self.hurried = False
         self._lock = threading.RLock()
+        self.ledger = Ledger(sinks, self._lock)
         self._room = threading.Condition(self._lock)
         arrived = {sink: threading.Condition(self._lock) for sink in sinks}
         self._outlets = {

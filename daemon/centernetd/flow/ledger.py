@@ -74,8 +74,9 @@ class Ledger:
     that has been written off is closed: a thread that returns to it posts nothing.
     """
 
-    def __init__(self, sinks: Sequence[StageName]) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, sinks: Sequence[StageName], lock: "threading.RLock") -> None:
+        """Count frames for ``sinks``; ``lock``, which the lane also holds, guards the counts."""
+        self._lock = lock
         self._closed: set[StageName] = set()
         self._sinks = tuple(sinks)
         self._captured = 0

@@ -234,7 +234,7 @@ class PipelineCollector(Collector):
     """Reads the lanes' ledgers and statuses when scraped, so that nothing is counted twice.
 
     It is stateless: a removed stream's series disappear with it, and scrapes may run
-    concurrently. The only locks it takes are the ledgers', each for the time of a copy.
+    concurrently. The only locks it takes are the lanes', each for the time of a copy.
     """
 
     def __init__(self, status: DaemonStatus) -> None:
