@@ -1,12 +1,15 @@
-"""A stage's thread, and how it says that it ended."""
+"""A stage's thread, and how it reports that it ended; the wake-up of the one that waits."""
 
+import sys
 import threading
 import time
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from centernetd.errors import StartupError
-from centernetd.flow import Worker
+from centernetd.flow import WakeUp, Worker
 from tests.fakes import PATIENCE
 
 
@@ -109,3 +112,35 @@ def test_its_thread_does_not_keep_the_process_alive() -> None:
     worker.start()
     assert worker.join(soon())
     assert daemons == [True]
+
+
+def test_a_wake_up_is_reset_by_a_wait_however_often_it_was_set() -> None:
+    wake_up = WakeUp()
+    for _ in range(3):
+        wake_up.set()
+    wake_up.wait()
+    wake_up.wait(0.0)
+    threading.Thread(target=wake_up.set).start()
+    wake_up.wait()
+
+
+def test_a_handler_may_set_a_wake_up_wherever_it_interrupts_the_waiting_thread() -> None:
+    wake_up, interrupted = WakeUp(), []
+
+    def interrupt(frame: FrameType, event: str, _: object) -> Any:
+        wake_up.set()
+        interrupted.append((frame.f_code.co_name, event))
+        return interrupt
+
+    def wait() -> None:
+        sys.settrace(interrupt)
+        for _ in range(3):
+            wake_up.wait(0.001)
+        wake_up.set()
+        sys.settrace(None)
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    waiter.join(PATIENCE)
+    assert not waiter.is_alive(), f"hangs since it was set in {interrupted[-1]}"
+    assert {name for name, _ in interrupted} >= {"wait", "set"}

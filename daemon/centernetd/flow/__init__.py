@@ -1,16 +1,23 @@
 """The types that carry frames from capture to the sinks, and the counters along the way."""
 
-from centernetd.flow.bell import Bell
 from centernetd.flow.channel import Channel, ChannelClosedError
-from centernetd.flow.frame import EVERYTHING, Detections, Filter, Frame, Result
+from centernetd.flow.frame import (
+    EVERYTHING,
+    UPRIGHT,
+    Coding,
+    Detections,
+    Filter,
+    Frame,
+    Orientation,
+    Packet,
+    Result,
+)
 from centernetd.flow.image import HostImage, Image, NoPixels
 from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Lane
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
-from centernetd.flow.meters import Meters
-from centernetd.flow.packet import UPRIGHT, Coding, Orientation, Packet
-from centernetd.flow.status import StorageStatus, StreamState, StreamStatus
-from centernetd.flow.worker import Worker
+from centernetd.flow.status import Meters, StorageStatus, StreamState, StreamStatus
+from centernetd.flow.worker import WakeUp, Worker
 
 __all__ = [
     "CAPTURE",
@@ -18,7 +25,6 @@ __all__ = [
     "INFERENCE",
     "UPRIGHT",
     "Backpressure",
-    "Bell",
     "Budget",
     "Channel",
     "ChannelClosedError",
@@ -41,5 +47,6 @@ __all__ = [
     "StorageStatus",
     "StreamState",
     "StreamStatus",
+    "WakeUp",
     "Worker",
 ]

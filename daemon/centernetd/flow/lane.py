@@ -7,10 +7,9 @@ from dataclasses import replace
 from enum import Enum
 
 from centernetd.flow.channel import Channel, ChannelClosedError
-from centernetd.flow.frame import Frame, Result
+from centernetd.flow.frame import Frame, Packet, Result
 from centernetd.flow.image import NoPixels
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
-from centernetd.flow.packet import Packet
 from centernetd.flow.status import StreamStatus
 
 _PACKETS = 1024  # packets that may wait for the recorder: half a minute of video

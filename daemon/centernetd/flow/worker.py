@@ -1,9 +1,10 @@
-"""A named thread that reports how it ended."""
+"""A named thread that reports how it ended, and what wakes the thread that supervises it."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 
 from centernetd.errors import StartupError
 
@@ -84,3 +85,25 @@ class Worker:
             self.error = error
         finally:
             self._on_exit(self)
+
+
+class WakeUp:
+    """Wakes the one thread that waits; may be set by any thread and by a signal handler.
+
+    A handler interrupts its thread anywhere. If that thread held the lock inside an Event, and
+    the handler waited for it, both would wait forever; `SimpleQueue.put` takes no lock.
+    """
+
+    def __init__(self) -> None:
+        self._pending: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """Wake the waiting thread, or make its next wait return immediately."""
+        self._pending.put(None)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is set, at most ``timeout`` seconds, and reset it."""
+        with suppress(Empty):
+            self._pending.get(timeout=timeout)
+        for _ in range(self._pending.qsize()):
+            self._pending.get_nowait()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, EngineError, StoppedError
-from centernetd.flow import Bell, Budget, Lane, Meters, Reason, Worker
+from centernetd.flow import Budget, Lane, Meters, Reason, WakeUp, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines import Backend, Engine, choose_backend
@@ -74,7 +74,7 @@ class Supervisor:
         self._reread = reread
         # Set in signal handlers, which must not wait for any lock, not even an Event's.
         self._asked_to_stop = self._asked_to_reload = False
-        self._bell = Bell()
+        self._wake_up = WakeUp()
         self._warm = threading.Event()
         self._lanes: Callable[[], list[Lane]] = list
         self._failed: Worker | None = None
@@ -107,18 +107,18 @@ class Supervisor:
                 parts.keeper.check_for_hang()
                 parts.service.tick()
                 on_tick()
-                self._bell.wait(_TICK)
+                self._wake_up.wait(_TICK)
         return self._outcome()
 
     def stop(self) -> None:
         """Request an orderly stop; from any thread or signal handler, any number of times."""
         self._asked_to_stop = True
-        self._bell.ring()
+        self._wake_up.set()
 
     def reload(self) -> None:
         """Request a reload of the configuration; may be called like `stop`."""
         self._asked_to_reload = True
-        self._bell.ring()
+        self._wake_up.set()
 
     @property
     def lanes(self) -> list[Lane]:
@@ -192,12 +192,12 @@ class Supervisor:
         for worker in parts.workers:
             worker.start()
         while not self._warm.is_set() and not self._must_stop():
-            self._bell.wait()
+            self._wake_up.wait()
 
     def _feed(self, inference: InferenceStage) -> None:
         inference.warm_up()
         self._warm.set()
-        self._bell.ring()
+        self._wake_up.set()
         inference.feed()
 
     def _start(self, parts: _Parts) -> None:
@@ -226,7 +226,7 @@ class Supervisor:
     def _exited(self, worker: Worker) -> None:
         if worker.error is not None:
             self._failed = self._failed or worker
-        self._bell.ring()
+        self._wake_up.set()
 
     def _outcome(self) -> int:
         if self._failed is not None:

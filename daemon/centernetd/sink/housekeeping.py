@@ -82,7 +82,7 @@ class Housekeeping:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stopped = True
-        self._storage.bell.ring()
+        self._storage.wake_up.set()
         self._thread.join(EXIT_TIMEOUT)
         self._storage.release()
 
@@ -93,7 +93,7 @@ class Housekeeping:
     def publish(self, text: str) -> None:
         """Publish ``text`` in the lock file, soon and in the thread that waits for disks."""
         self._published = text
-        self._storage.bell.ring()
+        self._storage.wake_up.set()
 
     def check_for_hang(self) -> None:
         """Publish whether the thread hangs; called in another thread, about twice per second."""
@@ -157,7 +157,7 @@ class Housekeeping:
             except Exception as error:
                 self._fail("a fault in centernetd during housekeeping", error)
             self._busy_since = None
-            self._storage.bell.wait(INTERVAL)
+            self._storage.wake_up.wait(INTERVAL)
 
     def _progress(self) -> None:
         self._busy_since = time.monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from centernetd.config import expand
 from centernetd.errors import SinkError, StartupError
-from centernetd.flow import Bell, StorageStatus
+from centernetd.flow import StorageStatus, WakeUp
 from centernetd.sink.file import LARGEST, PART, as_sink_error
 from centernetd.sink.lockfile import LOCK_NAME, LockFile
 
@@ -18,7 +18,7 @@ class Storage:
     """The storage root, and which of its files are being written.
 
     Sinks get places for their files here, and mark each as begun and ended. The housekeeping
-    thread claims the root, and takes over the files that have ended; ``bell`` wakes it. While
+    thread claims the root, and takes over the files that have ended; ``wake_up`` wakes it. While
     ``status.trouble`` is set, writing is suspended.
     """
 
@@ -27,7 +27,7 @@ class Storage:
         self.status = StorageStatus()
         self.largest = LARGEST
         """Size in bytes at which a recording is continued in another file."""
-        self.bell = Bell()
+        self.wake_up = WakeUp()
         self._lock_file: LockFile | None = None
         self._lock = threading.Lock()  # for what follows; never held during disk access
         self._writing: set[Path] = set()
@@ -112,7 +112,7 @@ class Storage:
         with as_sink_error(self.root):
             replaced = self._lock_file is not None and not self._lock_file.is_in_place
         if replaced:
-            self.bell.ring()
+            self.wake_up.set()
             raise SinkError(f"storage.root {self.root} is another disk or folder than before")
 
     def begin(self, path: Path) -> None:
