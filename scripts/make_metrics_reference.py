@@ -91,7 +91,7 @@ def values(title: str, meanings: Mapping[str, str], known: Iterable[str]) -> Ite
     yield "|---|---|"
     for value in known:
         if value not in meanings:
-            raise RuntimeError(f"{title}: say in {Path(__file__).name} what {value!r} means")
+            raise RuntimeError(f"{title}: document {value!r} in {Path(__file__).name}")
         yield f"| `{value}` | {meanings[value]} |"
 
 

@@ -151,10 +151,10 @@ def begin() -> None:
     for name, streams in cases.items():
         seconds, resident = [], 0.0
         for _ in range(5):
-            with tempfile.TemporaryDirectory() as folder, ready_socket(Path(folder)) as told:
+            with tempfile.TemporaryDirectory() as folder, ready_socket(Path(folder)) as systemd:
                 before = time.monotonic()
-                daemon = start(Path(folder), streams, None, told.getsockname())
-                while b"READY=1" not in told.recv(4096):
+                daemon = start(Path(folder), streams, None, systemd.getsockname())
+                while b"READY=1" not in systemd.recv(4096):
                     pass
                 seconds.append(time.monotonic() - before)
                 time.sleep(2)
@@ -182,10 +182,10 @@ def start(
 
 def ready_socket(folder: Path) -> socket.socket:
     """Return a socket that receives the daemon's notifications to systemd."""
-    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    told.bind(str(folder / "notify"))
-    told.settimeout(120)
-    return told
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(folder / "notify"))
+    systemd.settimeout(120)
+    return systemd
 
 
 def get(port: int, path: str) -> bytes:

@@ -2,8 +2,8 @@
 
     python -m scripts.record_networks CENTERNET CENTERNET_PYTORCH [--check]
 
-The arguments are checkouts of xingyizhou/CenterNet and bubbliiiing/centernet-pytorch;
-docs/models.md says of which commits. Their DCNv2, which is an extension in C, is replaced by
+The arguments are checkouts of xingyizhou/CenterNet and bubbliiiing/centernet-pytorch
+at the commits that docs/models.md names. Their DCNv2, which is an extension in C, is replaced by
 torchvision's deform_conv2d. With ``--check``, nothing is written and the record is compared.
 Needs torch and torchvision.
 """

@@ -11,7 +11,7 @@ from centernetd.model import manifest as manifests
 from tests import exports, reference
 from tests.exports import Array
 from tests.onnx_sessions import prepared_session
-from tests.reference_joints import multi_pose
+from tests.reference import multi_pose
 from tests.test_decode_reference import COLUMNS, ROWS, SIZE, jukebox
 
 JOINTS = 5

@@ -15,7 +15,7 @@ from centernetd.inference.filter import make_filter
 from centernetd.prepare.prepare import prepare
 from tests import exports, reference
 from tests.exports import Array
-from tests.reference_joints import multi_pose
+from tests.reference import multi_pose
 from tests.test_decode_joints import maps_of, peaky
 from tests.test_decode_reference import SIZE
 

@@ -11,8 +11,7 @@ from centernetd.model.manifest import Manifest
 from centernetd.prepare.export.layers import Network
 from tests import reference
 from tests.exports import Array, Pixels
-from tests.reference import Decoded
-from tests.reference_joints import multi_pose
+from tests.reference import Decoded, multi_pose
 
 
 @dataclass(frozen=True)
