@@ -98,7 +98,7 @@ def test_failures_are_one_sentence(cli: CommandLine, tmp_path: Path) -> None:
     )
     outcome = cli("build", "squares.onnx", "-o", "a.plan", "--workspace", "1kB")
     assert (outcome.code, outcome.err.count("\n")) == (70, 1)
-    assert outcome.err.endswith("can't work in so little GPU memory: raise --workspace\n")
+    assert outcome.err.endswith("can't build with so little GPU memory: raise --workspace\n")
 
 
 def test_without_tensorrt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

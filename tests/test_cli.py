@@ -457,7 +457,7 @@ def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> No
     [
         (None, "the labels can't be read: No such file or directory"),
         (b"\xff\xfe", "the labels are not UTF-8 text"),
-        (b"\n \n", "holds no label"),
+        (b"\n \n", "contains no labels"),
         (b"red\n", "3 classes, but 1 labels"),
     ],
 )

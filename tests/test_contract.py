@@ -90,7 +90,9 @@ def test_a_head_that_mixes_frames_is_refused(
     head: str, change: Callable[[Value], Value], tmp_path: Path
 ) -> None:
     source = exports.write(mixed(head, change), tmp_path / "export.onnx")
-    with pytest.raises(ModelError, match="finds other things in a frame that shares its batch"):
+    with pytest.raises(
+        ModelError, match="its detections of a frame depend on the rest of the batch"
+    ):
         prepare(source, tmp_path / "out.onnx", PrepareOptions())
 
 
@@ -105,11 +107,13 @@ def test_joints_that_mix_frames_are_refused(tmp_path: Path) -> None:
         model.graph.node.append(onnx.helper.make_node(op, inputs, [output]))
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "axes"))
     source = exports.write(model, tmp_path / "export.onnx")
-    with pytest.raises(ModelError, match="finds other things in a frame that shares its batch"):
+    with pytest.raises(
+        ModelError, match="its detections of a frame depend on the rest of the batch"
+    ):
         prepare(source, tmp_path / "out.onnx", PrepareOptions())
 
 
 def test_a_network_that_gives_no_number_is_refused(tmp_path: Path) -> None:
     source = exports.write(mixed("hm", lambda heat: heat * np.nan), tmp_path / "export.onnx")
-    with pytest.raises(ModelError, match="no score that is a number: its weights are damaged"):
+    with pytest.raises(ModelError, match="none of its scores is a number: its weights are damaged"):
         prepare(source, tmp_path / "out.onnx", PrepareOptions())

@@ -134,7 +134,7 @@ GOOD = {
             "not the plan of a prepared model",
         ),
         ({**GOOD, "frames": ("INPUT", "UINT8", (1, 64, 64, 3))}, (1, 1, 1), "frames has no batch"),
-        (GOOD, (1, 4, 4), "built for batches of 1 to 4, and 1 to 5 are asked for"),
+        (GOOD, (1, 4, 4), "built for batches of 1 to 4, and 1 to 5 are requested"),
         (GOOD, (2, 8, 8), "built for batches of 2 to 8"),
     ],
 )

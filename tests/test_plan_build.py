@@ -163,8 +163,8 @@ def test_an_operator_that_tensorrt_lacks_is_named(binding: Binding, tmp_path: Pa
     with pytest.raises(ModelError) as refused:
         build_file(path, binding)
     assert str(refused.value) == (
-        f"{binding} can't take its operator Bernoulli (node head/luck): it has no such operator; "
-        "export the network without it, or made of other operators"
+        f"{binding} does not support its operator Bernoulli (node head/luck): it has no "
+        "such operator; export the network without it, or made of other operators"
     )
 
 
@@ -195,7 +195,7 @@ def test_what_is_no_onnx_is_refused(binding: Binding, tmp_path: Path) -> None:
 
 def test_a_model_that_does_not_fit_its_profile_is_refused(binding: Binding, tmp_path: Path) -> None:
     content = prepared_squares(tmp_path).read_bytes()
-    with pytest.raises(ModelError, match=r"can't build a plan of it: .*frames"):
+    with pytest.raises(ModelError, match=r"can't build a plan from it: .*frames"):
         build(content, (8, 8), PROFILE, binding, heedless, workspace=None, timings=tmp_path / "t")
 
 
@@ -253,7 +253,7 @@ MESSAGES = {
     "(3840). In processCheck at /_src/a.cpp:1066 In analyzeShapes at /_src/a.cpp:2825)": (
         "K exceeds the maximum value allowed (3840)"
     ),
-    "": "it doesn't say why",
+    "": "it gives no reason",
 }
 
 

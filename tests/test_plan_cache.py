@@ -36,10 +36,10 @@ ORIN = Gpu("Orin (nvgpu)", "8.7")
 
 
 def test_a_plan_is_built_once(job: Job, plans: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert why_build(job, plans) == "there is none for it yet"
+    assert why_build(job, plans) == "none has been built yet"
     with caplog.at_level(logging.INFO, logger="centernetd.plan"):
         first = resolve_plan(job, plans, heedless)
-    assert caplog.messages[0].endswith(", because there is none for it yet")
+    assert caplog.messages[0].endswith(", because none has been built yet")
     assert caplog.messages[1].startswith("built the plan in ")
     assert first.path.parent == plans
     assert sealed.read(first.path)[0] == first.content
@@ -82,9 +82,9 @@ def the_full_tensorrt(job: Job) -> Job:
         (another_model, "it was built from another model file"),
         (
             another_version,
-            "it was built by version 1.7.1.116 of tensorrt_rtx, and 1.8.0.1 is installed",
+            "it was built by version 1.7.1.116 of tensorrt_rtx, but 1.8.0.1 is installed",
         ),
-        (the_full_tensorrt, "it was built by tensorrt_rtx, and tensorrt is installed"),
+        (the_full_tensorrt, "it was built by tensorrt_rtx, but tensorrt is installed"),
     ],
 )
 def test_the_reason_for_building_again_is_told(
@@ -107,7 +107,7 @@ def test_a_plan_of_the_full_tensorrt_is_for_one_gpu(built: PlanFile, job: Job, p
     assert why_build(full, plans) is None
     moved = replace(full, gpu=Gpu("NVIDIA L4", "8.9"))
     assert why_build(moved, plans) == (
-        "it was built for the GPU Orin (nvgpu) (8.7), and this is NVIDIA L4 (8.9)"
+        "it was built for the GPU Orin (nvgpu) (8.7), but this is NVIDIA L4 (8.9)"
     )
     with pytest.raises(ValueError, match="needs the GPU named"):
         why_build(replace(full, gpu=None), plans)
@@ -124,8 +124,8 @@ def test_a_full_disk_is_one_sentence(
     with pytest.raises(StartupError) as refused:
         resolve_plan(job, plans, heedless)
     assert str(refused.value) == (
-        f"{place(job, plans)}: can't be written: No space left on device; plans are kept there: "
-        "make room for them, or set engine.plan_cache to another folder"
+        f"{place(job, plans)}: can't be written: No space left on device; plans are stored there: "
+        "free some space, or set engine.plan_cache to another folder"
     )
     assert {path.suffix for path in plans.iterdir()} == {".lock"}
 
@@ -221,7 +221,7 @@ def test_a_plan_is_built_where_the_user_wants_it(job: Job, plans: Path, tmp_path
 
 def test_a_model_that_was_replaced_since_it_was_read_is_not_built(job: Job, plans: Path) -> None:
     prepared_squares(job.model.path.parent, precision="float16")
-    with pytest.raises(ModelError, match=r"squares\.onnx: it has been replaced meanwhile"):
+    with pytest.raises(ModelError, match=r"squares\.onnx: it was replaced during the start"):
         resolve_plan(job, plans, heedless)
     assert not place(job, plans).exists()
 
@@ -271,8 +271,8 @@ def test_the_way_of_the_full_tensorrt(
     moved = replace(full, gpu=Gpu("NVIDIA L4", "8.9"))
     with caplog.at_level(logging.INFO), pytest.warns(DeprecationWarning, match="no-ops"):
         assert resolve_plan(moved, plans, heedless).fingerprint.gpu == moved.gpu
-    assert "for the GPU Orin (nvgpu) (8.7), and this is NVIDIA L4 (8.9)" in caplog.text
-    with pytest.raises(ModelError, match=r"NVIDIA L4 \(8\.9\), and this is Orin"):
+    assert "for the GPU Orin (nvgpu) (8.7), but this is NVIDIA L4 (8.9)" in caplog.text
+    with pytest.raises(ModelError, match=r"NVIDIA L4 \(8\.9\), but this is Orin"):
         load_plan(built.path, full.binding, ORIN)
 
 
@@ -303,7 +303,7 @@ def test_what_others_can_write_to_is_refused(built: PlanFile, job: Job, plans: P
     ):
         with pytest.raises(ModelError, match="others can write to this folder"):
             use()
-    assert why_build(other, plans) == "there is none for it yet"
+    assert why_build(other, plans) == "none has been built yet"
 
 
 def test_what_a_killed_build_left_is_removed(job: Job, plans: Path) -> None:

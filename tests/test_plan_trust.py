@@ -35,10 +35,10 @@ def writable_by_others(plan: Path) -> None:
 
 
 SPOILT: dict[Callable[[Path], None], str] = {
-    cut: "it is not the file that was written, or not all of it",
-    tampered: "it is not the file that was written",
+    cut: "it is damaged or incomplete",
+    tampered: "it is damaged or incomplete",
     unsealed: "its seal is missing",
-    missealed: "its seal doesn't say what it was built from and for",
+    missealed: "its seal does not describe a plan",
     empty: "its seal is missing",
     a_folder: "it can't be read: Is a directory",
     a_pipe: "it can't be read: it is not a regular file",
@@ -77,7 +77,7 @@ def test_a_plan_for_elsewhere_is_refused_where_the_user_named_it(
     built: PlanFile, binding: Binding, tmp_path: Path
 ) -> None:
     other = replace(binding, version="1.8")
-    with pytest.raises(ModelError, match=r"and 1\.8 is installed; build it here with"):
+    with pytest.raises(ModelError, match=r"but 1\.8 is installed; build it here with"):
         load_plan(built.path, other, None)
     with pytest.raises(ModelError, match=r"no\.plan: there is no such file; build it here"):
         load_plan(tmp_path / "no.plan", binding, None)

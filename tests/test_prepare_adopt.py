@@ -76,7 +76,7 @@ ADOPTIONS: dict[str, tuple[onnx.ModelProto, PrepareOptions, str]] = {
     "rows mixed": (
         _foreign(mixing=MIX),
         PrepareOptions(),
-        "finds other things in a frame that shares its batch",
+        "its detections of a frame depend on the rest of the batch",
     ),
     "first row only": (
         _foreign(mixing=CUT),

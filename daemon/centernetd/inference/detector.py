@@ -69,7 +69,7 @@ class Detector:
             tensors["detections"], tensors.get("keypoints"), views, self.manifest.nms_iou
         )
         if broken:
-            log.warning("the model gave %d unusable detections, thrown away", broken)
+            log.warning("dropped %d unusable detections of the model", broken)
         return found
 
 

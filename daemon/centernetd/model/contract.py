@@ -150,13 +150,13 @@ def verify_file(path: Path, size: tuple[int, int]) -> Measured:
         raise ModelError("its batch size is fixed: export it with a dynamic batch")
     joints = _joints(keypoints, detections.shape[:2])
     if not np.isfinite(detections[..., 4]).any():
-        raise ModelError("it gives no score that is a number: its weights are damaged")
+        raise ModelError("none of its scores is a number: its weights are damaged")
     for row, one in enumerate(alone):
         joints_of = () if keypoints is None else (one[KEYPOINTS][0], keypoints[row])
         if not is_same(one[DETECTIONS][0], detections[row], *joints_of):
             raise ModelError(
-                "it finds other things in a frame that shares its batch: export it with a dynamic "
-                "batch"
+                "its detections of a frame depend on the rest of the batch: export it with a "
+                "dynamic batch"
             )
     return Measured(detections.shape[1], joints)
 

@@ -52,15 +52,15 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
     content = read(path)
     if content.startswith(_CHECKPOINTS):
         raise ModelError(
-            "a PyTorch checkpoint, not an ONNX file: make one of it with `centernetd export`"
+            "a PyTorch checkpoint, not an ONNX file: convert it with `centernetd export`"
         )
     digest = hashlib.sha256(content)
     try:
         model = onnx.load_from_string(content)
     except DecodeError:
-        raise ModelError("not an ONNX file, or cut short") from None
+        raise ModelError("not an ONNX file, or truncated") from None
     if not model.graph.node or not model.opset_import:
-        raise ModelError("not an ONNX file: it holds no network")
+        raise ModelError("not an ONNX file: it contains no network")
     external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     try:
         _refuse_endless(external, path.parent)

@@ -78,5 +78,5 @@ def read(path: Path) -> tuple[str, ...]:
         raise ModelError(f"{path}: the labels can't be read: {error.strerror}") from None
     labels = tuple(line.strip() for line in lines if line.strip())
     if not labels:
-        raise ModelError(f"{path}: holds no label")
+        raise ModelError(f"{path}: contains no labels")
     return labels

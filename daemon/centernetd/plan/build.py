@@ -125,7 +125,7 @@ def kept_timings(config: Any, path: Path) -> Iterator[None]:  # noqa: ANN401 - a
     longer, so no error here makes it fail.
     """
     if not any(_attach_timings(config, content) for content in (_stored_timings(path), b"")):
-        log.info("TensorRT takes no timing cache")
+        log.info("TensorRT does not accept a timing cache")
     yield
     timings = config.get_timing_cache()
     content = timings.serialize() if timings is not None else None
@@ -169,7 +169,7 @@ def _add_profile(
     shapes = [(size, *input_size, 3) for size in (batch.minimum, batch.optimum, batch.maximum)]
     profile.set_shape(contract.INPUT, *shapes)
     if config.add_optimization_profile(profile) < 0:
-        raise ModelError(f"TensorRT refuses batches of {batch}")
+        raise ModelError(f"TensorRT rejects batches of {batch}")
 
 
 def _refusal(parser: Any, binding: Binding, logger: Any) -> CenternetdError:  # noqa: ANN401
@@ -181,7 +181,7 @@ def _refusal(parser: Any, binding: Binding, logger: Any) -> CenternetdError:  # 
     if not operator:
         return ModelError(f"{binding} can't read it: {plain(error.desc())}")
     return ModelError(
-        f"{binding} can't take its operator {operator} "
+        f"{binding} does not support its operator {operator} "
         f"(node {error.node_name() or error.node()}): {why_refused(error.desc())}; "
         "export the network without it, or made of other operators"
     )
@@ -191,12 +191,14 @@ def _failure(binding: Binding, logger: Any) -> CenternetdError:  # noqa: ANN401
     for message in logger.errors:
         if short := _OUT_OF_MEMORY.search(message):
             return EngineError(
-                f"{binding} needs {int(short[1]) / 1e6:.0f} MB of GPU memory to work in, which is "
-                "more than there is or than --workspace allows: build for smaller batches"
+                f"{binding} needs {int(short[1]) / 1e6:.0f} MB of GPU memory to build, "
+                "more than is free or than --workspace allows: build for smaller batches"
             )
         if "workspace limit" in message:
-            return EngineError(f"{binding} can't work in so little GPU memory: raise --workspace")
-    return ModelError(f"{binding} can't build a plan of it: {logger.last_error()}")
+            return EngineError(
+                f"{binding} can't build with so little GPU memory: raise --workspace"
+            )
+    return ModelError(f"{binding} can't build a plan from it: {logger.last_error()}")
 
 
 def why_refused(message: str) -> str:

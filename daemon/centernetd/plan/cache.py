@@ -21,7 +21,7 @@ from centernetd.plan.file import Fingerprint, Gpu, PlanFile, Profile, read_plan,
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.2  # polling a lock: a wait in the kernel could not be cancelled
+_SECONDS_BETWEEN_TRIES = 0.2  # polling a lock: a wait in the kernel could not be cancelled
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     StoppedError
         ``progress`` requested it.
     """
-    wanted = _fingerprint(job)
+    requested = _fingerprint(job)
     plan = place(job, folder)
-    found = _look(plan, job, wanted)
+    found = _existing(plan, job, requested)
     if isinstance(found, PlanFile):
         return found
     with _writing(folder):
@@ -65,12 +65,12 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
         trust.refuse_open_folder(folder)
         durable.sweep(folder)
         with _locked(plan.with_name(f"{plan.name}.lock"), progress):
-            found = _look(plan, job, wanted)
+            found = _existing(plan, job, requested)
             if isinstance(found, PlanFile):
                 return found
             log.info("building the plan %s, because %s", plan, found)
             durable.make_way(plan)
-            built = _build(job, wanted, plan, folder, progress)
+            built = _build(job, requested, plan, folder, progress)
             log.info("built the plan in %.1f s", built.build_seconds)
             return built
 
@@ -93,7 +93,7 @@ def why_build(job: Job, folder: Path) -> str | None:
     ModelError
         As for `resolve_plan`.
     """
-    found = _look(place(job, folder), job, _fingerprint(job))
+    found = _existing(place(job, folder), job, _fingerprint(job))
     return None if isinstance(found, PlanFile) else found
 
 
@@ -113,16 +113,16 @@ def _fingerprint(job: Job) -> Fingerprint:
     return Fingerprint.of(job.model.sha256, job.model.manifest, job.profile, job.binding, job.gpu)
 
 
-def _look(plan: Path, job: Job, wanted: Fingerprint) -> PlanFile | str:
+def _existing(plan: Path, job: Job, requested: Fingerprint) -> PlanFile | str:
     """Return the existing plan if it fits, otherwise the reason why not."""
     if not os.path.lexists(plan):
-        return "there is none for it yet"
+        return "none has been built yet"
     trust.refuse_open_folder(plan.parent)
     try:
         found = read_plan(plan)
     except ModelError as error:
-        return f"the one that is there can't be used: {error}"
-    return found.fingerprint.difference(wanted) or replace(found, manifest=job.model.manifest)
+        return f"the existing one can't be used: {error}"
+    return found.fingerprint.difference(requested) or replace(found, manifest=job.model.manifest)
 
 
 def _build(
@@ -134,7 +134,7 @@ def _build(
     with files.naming(job.model.path):
         network, digest = files.load(job.model.path)
         if digest != job.model.sha256:
-            raise ModelError("it has been replaced meanwhile: start again")
+            raise ModelError("it was replaced during the start: start again")
         content = build(
             network.SerializeToString(),  # with its external weights
             manifest.input_size,
@@ -152,7 +152,7 @@ def _build(
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Add advice to errors about a plan folder that can't be written."""
-    advice = "plans are kept there: make room for them, or set engine.plan_cache to another folder"
+    advice = "plans are stored there: free some space, or set engine.plan_cache to another folder"
     try:
         yield
     except StartupError as error:
@@ -170,7 +170,7 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
         while not _lock(lock):
             if not progress("waiting for another process that builds it", 0, 1):
                 raise StoppedError("the wait for another process that builds the plan was stopped")
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_SECONDS_BETWEEN_TRIES)
         yield
     finally:
         os.close(lock)

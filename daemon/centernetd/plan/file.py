@@ -105,20 +105,20 @@ class Fingerprint:
         }
         return cls(**values)
 
-    def difference(self, wanted: "Fingerprint") -> str | None:
-        """Return how this differs from ``wanted``, as a sentence fragment; None if it doesn't."""
-        sayings = {
-            "flavour": "it was built by {0}, and {1} is installed",
-            "version": "it was built by version {0} of {flavour}, and {1} is installed",
-            "gpu": "it was built for the GPU {0}, and this is {1}",
+    def difference(self, requested: "Fingerprint") -> str | None:
+        """Return how this differs from ``requested``, as a sentence fragment, or None."""
+        sentences = {
+            "flavour": "it was built by {0}, but {1} is installed",
+            "version": "it was built by version {0} of {flavour}, but {1} is installed",
+            "gpu": "it was built for the GPU {0}, but this is {1}",
             "model_sha256": "it was built from another model file",
             "precision": "it was built in {0}, and the model is in {1}",
-            "profile": "it was built for batches of {0}, and {1} is wanted",
+            "profile": "it was built for batches of {0}, but {1} is requested",
         }
-        for name, saying in sayings.items():
-            mine, other = getattr(self, name), getattr(wanted, name)
+        for name, sentence in sentences.items():
+            mine, other = getattr(self, name), getattr(requested, name)
             if mine != other:
-                return saying.format(mine, other, flavour=self.flavour)
+                return sentence.format(mine, other, flavour=self.flavour)
         return None
 
 
@@ -181,7 +181,7 @@ def read_plan(path: Path) -> PlanFile:
         fingerprint = Fingerprint.from_dict(about["fingerprint"])
         manifest = Manifest.from_json(json.dumps(about["manifest"]))
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ModelError("its seal doesn't say what it was built from and for") from None
+        raise ModelError("its seal does not describe a plan") from None
     return PlanFile(path, manifest, fingerprint, content)
 
 

@@ -12,12 +12,12 @@ def refuse_foreign_file(found: os.stat_result) -> None:
     """Raise a `ModelError` if another user owns the file or can write to it."""
     if found.st_uid not in (0, os.geteuid()):
         raise ModelError(
-            f"it belongs to another user (number {found.st_uid}) and would be run as native code"
+            f"it belongs to another user (UID {found.st_uid}) and would be run as native code"
         )
     if _others_write(found):
         raise ModelError(
-            "others can write to it, and it would be run as native code: take that right away "
-            "with `chmod go-w`"
+            "others can write to it, and it would be run as native code: revoke that right with "
+            "`chmod go-w`"
         )
 
 
@@ -27,11 +27,11 @@ def refuse_open_folder(folder: Path) -> None:
         try:
             found = folder.stat()
         except OSError as error:
-            raise ModelError(f"can't be looked at: {error.strerror}") from None
+            raise ModelError(f"can't be inspected: {error.strerror}") from None
         if _others_write(found) and not found.st_mode & stat.S_ISVTX:
             raise ModelError(
                 "others can write to this folder, and plans in it would be run as native code: "
-                "take that right away with `chmod go-w`, or use another folder"
+                "revoke that right with `chmod go-w`, or use another folder"
             )
 
 

@@ -28,8 +28,8 @@ class Backend:
         return self.name != "onnxruntime-cpu"
 
 
-def choose_backend(wanted: str) -> Backend:
-    """Return the backend for ``engine.backend: wanted``.
+def choose_backend(configured: str) -> Backend:
+    """Return the backend for ``engine.backend: configured``.
 
     The CPU is only used if it is configured explicitly or an NVIDIA device is missing: a
     machine with an unusable GPU must report that instead of running slowly.
@@ -39,8 +39,8 @@ def choose_backend(wanted: str) -> Backend:
     EngineError
         When there is an NVIDIA device, but no installed backend can use it.
     """
-    if wanted != "auto":
-        return Backend(wanted, "the configuration asks for it")
+    if configured != "auto":
+        return Backend(configured, "the configuration asks for it")
     if not has_nvidia_device():
         return Backend("onnxruntime-cpu", "there is no NVIDIA device")
     if not has_cuda_python():

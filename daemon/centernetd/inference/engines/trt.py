@@ -98,7 +98,7 @@ class TensorRtModel(GpuModel):
         if engine is None:
             major, minor = self._device.compute_capability
             raise EngineError(
-                f"{self._plan}: {binding} refuses this plan on "
+                f"{self._plan}: {binding} rejects this plan on "
                 f"{self._device.name} (compute capability {major}.{minor}): it was built for "
                 f"another version or GPU{self._because()}; build it here with "
                 "`centernetd build`"
@@ -117,8 +117,8 @@ class TensorRtModel(GpuModel):
         return context
 
     def _because(self) -> str:
-        said = self._logger.last_error()
-        return f" ({said})" if said else ""
+        error = self._logger.last_error()
+        return f" ({error})" if error else ""
 
     def _require(self, succeeded: bool, name: str) -> None:
         if not succeeded:
@@ -154,16 +154,16 @@ class RuntimeCache:
         try:
             sealed.write(self._path, bytes(self._cache.serialize()), {})
         except CenternetdError as error:
-            log.warning("the compiled kernels are not kept: %s", error)
+            log.warning("can't store the compiled kernels: %s", error)
 
     def _load(self) -> None:
         try:
             content, _ = sealed.read(self._path, trust.refuse_foreign_file)
         except CenternetdError as error:
-            log.info("the compiled kernels of the last run are not used: %s: %s", self._path, error)
+            log.info("not using the kernels compiled before: %s: %s", self._path, error)
             return
         if not self._cache.deserialize(content):
-            log.info("%s is of another version and is created again", self._path)
+            log.info("%s is from another version and will be replaced", self._path)
 
 
 def _tensors(trt: ModuleType, engine: Any, plan: Path) -> Sequence[Tensor]:  # noqa: ANN401
@@ -175,12 +175,14 @@ def _tensors(trt: ModuleType, engine: Any, plan: Path) -> Sequence[Tensor]:  # n
         dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
         on_device = engine.get_tensor_location(name) == trt.TensorLocation.DEVICE
         if batch != _DYNAMIC or not all(side > 0 for side in shape) or not on_device:
-            raise ModelError(f"{plan}: its tensor {name} has no batch, or no fixed size beside it")
+            raise ModelError(
+                f"{plan}: its tensor {name} has no batch dimension, or another one that is dynamic"
+            )
         found[name] = Tensor(name, tuple(shape), dtype)
     names = (contract.INPUT, contract.DETECTIONS, contract.KEYPOINTS)
     tensors = [found.pop(name) for name in names if name in found]
-    wanted = [np.uint8, *[np.float32] * (len(tensors) - 1)]
-    if found or len(tensors) < 2 or [tensor.dtype for tensor in tensors] != wanted:
+    expected = [np.uint8, *[np.float32] * (len(tensors) - 1)]
+    if found or len(tensors) < 2 or [tensor.dtype for tensor in tensors] != expected:
         raise ModelError(f"{plan}: not the plan of a prepared model: run `centernetd build` on one")
     return tensors
 
@@ -190,5 +192,5 @@ def _check_profile(engine: Any, plan: Path, max_batch: int) -> None:  # noqa: AN
     if smallest[0] > 1 or largest[0] < max_batch:
         raise ModelError(
             f"{plan}: built for batches of {smallest[0]} to {largest[0]}, and 1 to {max_batch} are "
-            "asked for: set batching.max_size, or build it again"
+            "requested: set batching.max_size, or build it again"
         )
