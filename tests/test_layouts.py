@@ -164,7 +164,7 @@ def test_a_batch_of_1_inside_the_selection_is_refused(tmp_path: Path) -> None:
 
     raw = of_one(exports.export(build, SIZE))
     sentence = refusal(raw, tmp_path, replace(RAW, labels=COLOURS))
-    assert sentence.endswith("in a frame that shares its batch: export it with a dynamic batch")
+    assert sentence.endswith("depend on the rest of the batch: export it with a dynamic batch")
 
 
 @pytest.mark.parametrize(
