@@ -67,7 +67,7 @@ def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_events_tell_whether_they_were_made_from_a_file(tmp_path: Path, from_file: bool) -> None:
+def test_events_show_whether_they_were_made_from_a_file(tmp_path: Path, from_file: bool) -> None:
     log = open_log(tmp_path, from_file=from_file)
     log.write(result(found=detections((1, 2, 3, 4))))
     log.close()
@@ -122,11 +122,11 @@ def test_a_name_without_a_time_is_never_continued(tmp_path: Path) -> None:
     assert frames == {"gate.jsonl": [0, 0], "gate-1.jsonl": [1, 1], "gate-2.jsonl": [2, 2]}
 
 
-def test_a_full_disk_tears_no_line_and_the_same_file_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_tears_no_line_and_the_same_file_is_continued(tmp_path: Path) -> None:
     log = open_log(tmp_path, path="{stream}.jsonl")
     log.write(result(0))
-    told = r"gate\.jsonl can't be written: .*allows no larger file"
-    with file_size_limit(100), pytest.raises(SinkError, match=told):
+    reason = r"gate\.jsonl can't be written: .*allows no larger file"
+    with file_size_limit(100), pytest.raises(SinkError, match=reason):
         log.write(result(1))
     log.write(result(2))
     log.close()
@@ -188,7 +188,7 @@ def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) ->
     assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
 
 
-def test_a_file_that_others_cut_goes_on_with_whole_lines(tmp_path: Path) -> None:
+def test_a_file_that_others_truncated_is_continued_with_whole_lines(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for number in range(3):
         log.write(result(number))
@@ -234,7 +234,7 @@ def test_a_file_is_never_too_large_for_a_file_system(
     assert set(found) == set(range(5))
 
 
-def test_a_folder_that_goes_away_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_disappears_is_created_again(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.write(result(0))
     (tmp_path / "gate").rename(tmp_path / "elsewhere")

@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mounted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the root counts as mounted: its last item says."""
+    """Whether the root is mounted; the last item counts."""
     states = [True]
     monkeypatch.setattr(housekeeping_module, "is_mounted", lambda _: states[-1])
     return states
@@ -55,7 +55,7 @@ def leave_part(root: Path) -> Path:
     return tear(root / NAME)
 
 
-def test_a_run_begins_with_mending_and_ends_with_letting_go(root: Path) -> None:
+def test_a_run_begins_with_repairs_and_ends_with_a_release(root: Path) -> None:
     part = leave_part(root)
     storage, house = keep_house(root)
     with house:
@@ -137,7 +137,7 @@ def test_without_its_mount_nothing_is_made_or_written(
     assert len([line for line in caplog.messages if "root disk" in line]) == 1
 
 
-def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
+def test_a_mount_that_disappears_and_returns_is_claimed_and_repaired_again(
     root: Path, mounted: list[bool]
 ) -> None:
     storage, house = keep_house(root, require_mount=True)
@@ -149,7 +149,7 @@ def test_a_mount_that_goes_and_comes_back_is_claimed_and_mended_anew(
     house.tick()
     with pytest.raises(SinkError):
         storage.require_writable()
-    assert known_of(storage) == (None, None, None), "nothing is told of the root disk"
+    assert known_of(storage) == (None, None, None), "nothing is known of the root disk"
     shutil.rmtree(root)
     part = leave_part(root)
     mounted.append(True)
@@ -171,7 +171,7 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
     monkeypatch.setattr(time, "time", lambda: NOON + 400 * 86_400)
     storage, house = keep_house(root, keep_for=3600.0)
     house.tick()
-    assert [path.exists() for path in paths] == [False, True], "it goes by the newest recording"
+    assert [path.exists() for path in paths] == [False, True], "the newest recording counts"
     hour_later = time.monotonic() + LEAP_LASTS
     monkeypatch.setattr(time, "monotonic", lambda: hour_later)
     house.tick()
@@ -180,7 +180,7 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
 
 
 @pytest.mark.parametrize("goes", ["folder", "lock"])
-def test_another_disk_in_its_place_is_claimed_and_mended(
+def test_another_disk_in_its_place_is_claimed_and_repaired(
     root: Path, goes: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage, house = keep_house(root)
@@ -191,11 +191,11 @@ def test_another_disk_in_its_place_is_claimed_and_mended(
     else:
         (root / LOCK_NAME).unlink()
     part = leave_part(root)
-    told = f"storage.root {root} is another disk or folder than"
-    with pytest.raises(SinkError, match=told):  # till the next tick, too
+    trouble = f"storage.root {root} is another disk or folder than"
+    with pytest.raises(SinkError, match=trouble):  # until the next tick, too
         storage.place("{stream}.jsonl", "gate", NOON)
     house.tick()
-    with pytest.raises(SinkError, match=told):
+    with pytest.raises(SinkError, match=trouble):
         storage.require_writable()
     assert known_of(storage) == (None, None, None)
     assert part.exists(), "its writer may need a moment"
@@ -210,7 +210,9 @@ def test_another_disk_in_its_place_is_claimed_and_mended(
     storage.release()
 
 
-def test_a_mounted_disk_that_another_daemon_has_is_told(root: Path, mounted: list[bool]) -> None:
+def test_a_mounted_disk_that_another_daemon_holds_is_reported(
+    root: Path, mounted: list[bool]
+) -> None:
     other = Storage(root)
     mounted.append(False)
     storage, house = keep_house(root, require_mount=True)
@@ -253,7 +255,7 @@ def test_a_file_that_can_not_be_completed_stops_nothing_else(
         for _ in range(3):
             house.tick()
     assert not other.exists()
-    assert caplog.messages == [f"{part} can't be completed: Input/output error"], "soon not again"
+    assert caplog.messages == [f"{part} can't be completed: Input/output error"], "only once"
     assert part.exists()
     monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
     house._repair_at = 0.0
@@ -266,9 +268,7 @@ def _refuse(*_: object) -> None:
     raise OSError(5, "Input/output error")
 
 
-def test_an_index_that_is_doubtful_is_soon_made_anew(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_doubtful_index_is_soon_rebuilt(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, house = keep_house(root, max_bytes=0)
     house.tick()
     late = root / NAME
@@ -301,7 +301,7 @@ def fail(patch: pytest.MonkeyPatch, error: Exception) -> list[float]:
     return tries
 
 
-def test_a_disk_that_fails_is_told_once_and_asked_again(
+def test_a_disk_that_fails_is_logged_once_and_tried_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
@@ -316,7 +316,7 @@ def test_a_disk_that_fails_is_told_once_and_asked_again(
     assert caplog.messages == [f"storage.root {root}: Input/output error"]
 
 
-def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
+def test_a_fault_of_its_own_is_logged_once_and_does_not_end_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
@@ -331,7 +331,7 @@ def test_a_fault_of_its_own_is_told_once_and_does_not_end_it(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_thread_that_hangs_in_the_disk_is_told_and_so_is_its_return(
+def test_a_thread_that_hangs_on_the_disk_is_logged_and_so_is_its_return(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "HUNG_AFTER", 0.1)
@@ -355,7 +355,7 @@ def test_a_thread_that_hangs_in_the_disk_is_told_and_so_is_its_return(
         assert called.wait(60)
         wait_until(is_hung)
         assert is_hung()
-        assert known_of(storage) == (None, None, None), "what was known may be so no more"
+        assert known_of(storage) == (None, None, None), "what was known may be outdated"
         let_go.set()
         wait_until(lambda: not is_hung())
     assert [line.partition(" has ")[2] for line in caplog.messages] == [
@@ -400,7 +400,7 @@ def test_a_thread_that_looks_at_many_files_does_not_hang(
     storage.release()
 
 
-def test_a_mount_is_told_by_its_file_system(tmp_path: Path) -> None:
+def test_a_mount_is_recognized_by_its_file_system(tmp_path: Path) -> None:
     assert is_mounted(Path("/proc/self/none/at/all"))
     assert not is_mounted(Path("/none/at/all"))
     assert is_mounted(tmp_path / "new") == (tmp_path.stat().st_dev != Path("/").stat().st_dev)

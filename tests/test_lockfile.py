@@ -89,7 +89,7 @@ def test_a_file_of_another_user_is_not_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reason"),
     [
         (errno.ENOLCK, r"lock can't be locked \(No locks available\), .* shares refuse locks"),
         (errno.EOPNOTSUPP, r"can't be locked \(Operation not supported\)"),
@@ -98,12 +98,12 @@ def test_a_file_of_another_user_is_not_written_to(tmp_path: Path) -> None:
         (errno.EAGAIN, "another centernetd writes to"),
     ],
 )
-def test_shares_that_refuse_locks_are_told_from_those_that_are_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, told: str
+def test_shares_that_refuse_locks_are_distinguished_from_held_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(StartupError, match=told):
+    with pytest.raises(StartupError, match=reason):
         Storage(tmp_path).claim()

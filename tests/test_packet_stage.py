@@ -1,4 +1,4 @@
-"""Packets past inference: through the lane, and to a recorder beside the frames."""
+"""Packets past inference: through the lane, and to a recorder along with the frames."""
 
 import threading
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ PACKETS = list(coded(12))
 
 
 class FakeRecorder:
-    """Writes a frame when its packet came; fails on the packets it is told to. Strict."""
+    """Writes a frame when its packet came; fails on the given packets. Strict."""
 
     def __init__(self, failing: Sequence[int] = ()) -> None:
         self.fed: list[int] = []

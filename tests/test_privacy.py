@@ -131,7 +131,7 @@ def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
 def test_what_waits_is_bounded_in_frames_and_bytes(
     bound: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A camera may say that no time passes. What is known by then is covered all the same."""
+    """A camera's times may stand still. Everything known by then is covered all the same."""
     image = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(privacy_module, bound, 10 if bound == "MOST_FRAMES" else 10 * image.nbytes)
     privacy, out, most = hold_back(BlurConfig(hold=1), Filter(0.2)), 0, 0
@@ -159,7 +159,7 @@ def test_every_pixel_of_the_box_and_its_margin_is_replaced(style: Style) -> None
 
 
 def test_only_mean_colours_are_left() -> None:
-    """Pixels shuffled inside the cells give the same result: what they were can't be told."""
+    """Pixels shuffled inside the cells give the same result: what they were can't be recovered."""
     image = picture(240, 240)
     cells = image.reshape(CELLS, 60, CELLS, 60, 3).transpose(0, 2, 1, 3, 4).copy()
     for cell in cells.reshape(CELLS * CELLS, 3600, 3):

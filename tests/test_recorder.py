@@ -124,7 +124,7 @@ def test_a_change_of_the_pixels_shape_begins_a_file(tmp_path: Path) -> None:
             assert container.streams.video[0].sample_aspect_ratio == expected
 
 
-def test_the_status_tells_what_was_written(tmp_path: Path) -> None:
+def test_the_status_shows_what_was_written(tmp_path: Path) -> None:
     config = RecordConfig(path="{stream}.mp4", segment=None)
     context, meters = sink_context(tmp_path, record=config), FakeMeters()
     status, recorder = context.status, Recorder(replace(context, meters=meters))
@@ -255,7 +255,7 @@ def test_an_unwritable_folder_is_a_sink_error_each_time(tmp_path: Path) -> None:
     assert recorder.close() == Outcome(1)
 
 
-def test_an_encoder_that_fails_is_chosen_anew(
+def test_after_a_failure_the_encoder_is_chosen_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choices = iter(["nonsense", "libx264"])
@@ -293,7 +293,7 @@ def test_a_camera_that_changes_its_size_again_and_again_gets_no_file_for_each(
     assert caplog.messages.count(TOO_OFTEN) == 50 - BURST
 
 
-def test_it_goes_on_when_the_size_is_left_alone(
+def test_recording_continues_when_the_size_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = open_recorder(tmp_path)

@@ -1,4 +1,4 @@
-"""What is kept of a stream, and what the book is told of it."""
+"""Which packets of a stream are kept, and how its frames are counted."""
 
 import os
 from dataclasses import replace
@@ -48,7 +48,7 @@ def record(recording: Recording, found: set[int], lag: int = 0) -> Outcome:
 
 
 def kept(root: Path) -> list[int]:
-    """The numbers of the frames in all files, told by the ends of their packets."""
+    """The numbers of the frames in all files, recognized by the ends of their packets."""
     found = []
     for path in root.glob("gate*.mp4"):
         content = path.read_bytes()
@@ -101,7 +101,7 @@ def test_without_a_detection_there_is_no_file(tmp_path: Path) -> None:
     before=st.sampled_from([0.0, 0.5, 3.0]),
     after=st.sampled_from([0.0, 0.5, 3.0]),
 )
-def test_the_book_is_what_is_in_the_files(
+def test_the_outcomes_match_the_content_of_the_files(
     tmp_path_factory: pytest.TempPathFactory,
     found: set[int],
     lag: int,
@@ -119,7 +119,7 @@ def test_the_book_is_what_is_in_the_files(
         assert set(around) & set(range(FRAMES)) <= set(numbers)
 
 
-def test_a_gap_ends_the_file_and_is_told(tmp_path: Path) -> None:
+def test_a_gap_ends_the_file_and_is_counted(tmp_path: Path) -> None:
     recording = open_recording(tmp_path, when="always")
     packets = [packet for packet in PACKETS if packet.number not in (8, 9)]
     for packet in packets:
@@ -181,7 +181,7 @@ def test_a_file_that_others_take_away_is_given_up_within_a_second_and_another_be
     recording.close()
     if deed == "replace":
         assert part.read_bytes() == b"another's"
-    name = "gate.mp4" if deed in ("delete", "move") else "gate-1.mp4"  # till it is mended or not
+    name = "gate.mp4" if deed in ("delete", "move") else "gate-1.mp4"
     assert len(decode(tmp_path / name)) == 10
 
 
@@ -196,7 +196,7 @@ def test_the_ring_is_bounded_by_its_bytes() -> None:
     assert [packet.number for packet in left] == list(range(max(gone) + 1, FRAMES + 1))
 
 
-def test_a_group_that_is_too_large_by_itself_goes_up_to_the_next_key_frame() -> None:
+def test_a_group_that_is_too_large_by_itself_is_dropped_up_to_the_next_key_frame() -> None:
     key, other = PACKETS[0], replace(PACKETS[1], is_keyframe=False)
     ring = PreRoll(largest=len(key.data) + 2 * len(other.data))
     gone = [ring.add(key)]

@@ -1,4 +1,4 @@
-"""What a kill left behind is mended at the start, and nothing else is touched."""
+"""What a kill left behind is repaired at the start, and nothing else is touched."""
 
 import os
 import struct
@@ -75,7 +75,7 @@ def test_cut_anywhere_it_keeps_every_whole_fragment(tmp_path: Path, name: str, m
         path.unlink()
 
 
-def test_what_holds_no_picture_goes(tmp_path: Path) -> None:
+def test_a_file_without_a_picture_is_removed(tmp_path: Path) -> None:
     part = torn(tmp_path / GATE)
     for content in (b"", part.read_bytes()[:500]):
         part.write_bytes(content)
@@ -152,7 +152,7 @@ def test_the_events_of_every_stream_are_looked_into(tmp_path: Path, template: st
     assert all(path.read_bytes().endswith(b"\n") for path in paths)
 
 
-def test_events_that_nobody_wrote_at_the_end_are_not_looked_into(tmp_path: Path) -> None:
+def test_events_not_written_at_the_end_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "gate").mkdir()
     for hour in (20, 21, 22):
         path = tmp_path / f"gate/2023-11-14-{hour}.jsonl"
@@ -162,7 +162,7 @@ def test_events_that_nobody_wrote_at_the_end_are_not_looked_into(tmp_path: Path)
     assert (tmp_path / "gate/2023-11-14-22.jsonl").read_bytes().endswith(b"\n")
 
 
-def test_a_file_that_can_not_be_mended_is_told_of(
+def test_a_file_that_can_not_be_repaired_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torn(tmp_path / GATE)
@@ -176,7 +176,7 @@ def test_a_file_that_can_not_be_mended_is_told_of(
 
 
 def box(kind: bytes, size: int = 8, *, long: bool = False) -> bytes:
-    """Return a box of ISO/IEC 14496-12 of so many bytes, its size told in 32 bits or in 64."""
+    """Return a box of ISO/IEC 14496-12 of the given size, which is stored in 32 bits or in 64."""
     head = struct.pack(">I4sQ", 1, kind, size) if long else struct.pack(">I4s", size, kind)
     return head + bytes(size - len(head))
 
@@ -231,7 +231,7 @@ def test_only_a_header_of_ours_is_removed(tmp_path: Path, content: bytes, goes: 
     assert recover(tmp_path, OUTPUTS) == 0
 
 
-def test_a_file_that_is_gone_is_not_mended(tmp_path: Path) -> None:
+def test_a_file_that_disappeared_is_not_repaired(tmp_path: Path) -> None:
     assert not recover_recording(part_of(tmp_path / GATE), OUTPUTS[0])
 
 
@@ -279,7 +279,7 @@ def test_only_recordings_have_parts(tmp_path: Path) -> None:
     assert part.exists()
 
 
-def test_a_torn_file_that_is_in_its_place_already_is_told_from_the_next(tmp_path: Path) -> None:
+def test_the_name_of_a_torn_file_is_not_taken_twice(tmp_path: Path) -> None:
     part = part_of(tmp_path / GATE)
     assert final_name(part) == tmp_path / GATE
     (tmp_path / GATE).parent.mkdir(parents=True)
@@ -287,7 +287,7 @@ def test_a_torn_file_that_is_in_its_place_already_is_told_from_the_next(tmp_path
     assert final_name(part) == (tmp_path / GATE).with_stem("22-00-00-1")
 
 
-def test_a_folder_that_can_not_be_listed_is_told_of(
+def test_a_folder_that_can_not_be_listed_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torn(tmp_path / GATE)
@@ -303,7 +303,7 @@ def test_a_folder_that_can_not_be_listed_is_told_of(
     assert caplog.messages == [f"{tmp_path / 'gate'} can't be read: Permission denied"]
 
 
-def test_what_is_mended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_repairs_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     part = torn(tmp_path / GATE)
     recover(tmp_path, OUTPUTS)
     kept = (tmp_path / GATE).stat().st_size
@@ -315,7 +315,7 @@ def test_what_is_mended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_what_is_mended_is_on_the_disk_before_it_has_its_name(
+def test_a_repaired_file_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = torn(tmp_path / GATE)

@@ -105,7 +105,9 @@ READERS = [configuration, camera, labels.read, files.load, external_weights, rea
 
 
 @pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
-def test_whoever_reads_it_says_so(read: Callable[[Path], object], made: tuple[Path, str]) -> None:
+def test_every_reader_gives_the_reason(
+    read: Callable[[Path], object], made: tuple[Path, str]
+) -> None:
     path, reason = made
     if read is read_image and path.is_dir():
         reason = "contains no image"

@@ -68,7 +68,7 @@ def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None
             signal.signal(signal.SIGHUP, before)
 
 
-def test_a_holder_that_ends_is_not_said_to_have_been_missing(tmp_path: Path) -> None:
+def test_a_holder_that_ends_is_not_reported_as_missing(tmp_path: Path) -> None:
     """As when all that is left after the reload are files that are done."""
     holder = LockFile(tmp_path / LOCK_NAME)
     holder.publish(ReloadStatus.of_this_process(follows=True).to_text())
@@ -80,7 +80,7 @@ def test_a_holder_that_ends_is_not_said_to_have_been_missing(tmp_path: Path) -> 
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_disk_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 
     def hang(_: Path) -> None:

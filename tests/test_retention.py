@@ -101,7 +101,7 @@ def leave(
     files: Callable[[], int] = lambda: 10**6,
     of_files: int = 10**7,
 ) -> None:
-    """Have the disk say how much room is left on it, in blocks of 10 bytes and in files."""
+    """Have the disk report how much room is left on it, in blocks of 10 bytes and in files."""
 
     def statvfs(_: Path) -> SimpleNamespace:
         return SimpleNamespace(
@@ -124,7 +124,7 @@ def test_by_free_files(
     assert storage.status.trouble is None
 
 
-def test_a_disk_without_files_to_spare_is_told(
+def test_a_disk_without_inodes_to_spare_is_reported(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(storage.root, "notes")
@@ -169,7 +169,7 @@ def test_a_recording_takes_its_share_of_the_room_and_no_more(
     assert storage.largest == LARGEST < 2**32
 
 
-def test_a_disk_that_others_fill_is_told_and_so_is_its_end(
+def test_a_disk_that_others_fill_is_reported_until_it_has_room_again(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(storage.root, "holiday/2023-11-14/01-00-00.mp4", head=b"another's")
@@ -346,7 +346,7 @@ def test_a_file_that_is_written_and_in_the_index_counts_once(storage: Storage) -
     assert storage.status.size == 2500
 
 
-def test_the_newest_and_the_oldest_are_told(storage: Storage) -> None:
+def test_the_newest_and_the_oldest_are_known(storage: Storage) -> None:
     retention = Retention(storage, limited(), OUTPUTS)
     retention.enforce(NOW)
     assert storage.status.size == 0
@@ -442,7 +442,7 @@ def test_files_that_can_not_be_deleted_do_not_hold_up_the_others(
     assert retention.doubtful
 
 
-def test_a_file_that_can_not_be_looked_at_stays_in_the_index(
+def test_a_file_that_can_not_be_read_stays_in_the_index(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention_module, "MOST_FAILURES", 1)
@@ -463,7 +463,7 @@ def test_a_file_that_can_not_be_looked_at_stays_in_the_index(
     assert not retention.doubtful
 
 
-def test_folders_that_can_not_be_listed_are_believed_to_be_as_they_were(storage: Storage) -> None:
+def test_folders_that_can_not_be_listed_are_assumed_unchanged(storage: Storage) -> None:
     put(storage.root, video(1))
     retention = Retention(storage, limited(), OUTPUTS)
     retention.scan()
@@ -526,7 +526,7 @@ def test_a_start_long_after_the_newest_recording_is_a_leap() -> None:
     assert clock.read(NOW - day + 10, 10.0) == NOW - day + 10, "what comes from the future is wrong"
 
 
-def test_a_leap_back_and_a_drift_are_believed_at_once() -> None:
+def test_a_leap_back_and_a_drift_are_accepted_immediately() -> None:
     clock, day = CautiousClock(NOW, 0.0), 86_400.0
     assert clock.read(NOW - day, 10.0) == NOW - day
     assert clock.read(NOW - day + 10 + DRIFT, 20.0) == NOW - day + 10 + DRIFT

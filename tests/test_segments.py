@@ -152,7 +152,7 @@ def test_what_is_reported(tmp_path: Path) -> None:
     assert site.status.segments == 2
 
 
-def test_a_failure_puts_the_file_away_and_counts_what_was_written(site: Site) -> None:
+def test_a_failure_completes_the_file_and_counts_what_was_written(site: Site) -> None:
     site.write(*PACKETS[:6])
     file = site.root / "gate.mp4.part"
     limit = file.stat().st_size + 100
@@ -175,7 +175,7 @@ def test_a_file_without_a_picture_that_fails_is_not_counted(site: Site) -> None:
     assert not list(site.root.iterdir())
 
 
-def test_a_failure_at_the_end_puts_the_file_away(site: Site) -> None:
+def test_a_failure_at_the_end_completes_the_file(site: Site) -> None:
     site.write(*PACKETS[:9])
     size = (site.root / "gate.mp4.part").stat().st_size
     with file_size_limit(size), pytest.raises(SinkError):
@@ -249,7 +249,7 @@ def test_files_that_fail_count_as_begun(tmp_path: Path) -> None:
     assert site.write(*changing()[BURST:]) == 0
 
 
-def test_what_need_not_be_a_new_file_goes_on_in_the_old_one(tmp_path: Path) -> None:
+def test_the_old_file_is_continued_where_no_new_one_is_needed(tmp_path: Path) -> None:
     site = Site(tmp_path, segment=1.0)
     for _ in range(BURST - 1):
         site.limit.begin()
@@ -316,7 +316,7 @@ def test_a_hidden_key_frame_begins_a_file_and_other_hidden_packets_go_on(site: S
     assert site.segments.ends_before(replace(PACKETS[5], hidden=True))
 
 
-def test_only_a_key_frame_that_has_no_file_is_told_of(
+def test_only_a_key_frame_that_has_no_file_is_logged(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(BURST):

@@ -41,7 +41,7 @@ def encode(
 @pytest.mark.parametrize(
     "bgr", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (30, 200, 90)]
 )
-def test_colours_are_bt709_in_limited_range_and_say_so(bgr: tuple[int, int, int]) -> None:
+def test_colours_are_bt709_in_limited_range_and_tagged_so(bgr: tuple[int, int, int]) -> None:
     (frame,) = decode(encode([np.full((64, 64, 3), bgr, np.uint8)]))
     planes = [np.frombuffer(bytes(plane), np.uint8)[0] for plane in frame.planes]
     blue, green, red = (value / 255 for value in bgr)

@@ -26,7 +26,7 @@ FAULT = ZeroDivisionError("a fault")
 
 
 class FakeSink:
-    """Does as the script says for each frame it is given; strict about how it is used."""
+    """Follows a script, one step per frame; strict about how it is used."""
 
     def __init__(self, script: Sequence[str], at_close: str = "flush") -> None:
         self.script = list(script)
@@ -113,7 +113,7 @@ def test_conservation(script: list[str], at_close: str, step: float) -> None:
     assert book.dropped_at(RECORD) == len(script) - len(sink.written)
 
 
-def test_a_broken_output_is_tried_again_after_a_while_and_nobody_waits() -> None:
+def test_a_broken_output_is_retried_after_a_while_without_waiting() -> None:
     sink = FakeSink(["flush", "fail", *["flush"] * 8])
     lane = run(sink, step=RETRY_INTERVAL / 8)
     assert sink.lost == [1]
@@ -121,7 +121,7 @@ def test_a_broken_output_is_tried_again_after_a_while_and_nobody_waits() -> None
     assert dropped(lane, Reason.FAILED) == 4
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     run(FakeSink(["flush", "fail", "hold", "fail", "fail", "hold", "flush", "flush"]))
     assert [record.getMessage() for record in caplog.records] == [
         "the disk is full; frames are dropped until it works again",
@@ -139,7 +139,7 @@ def test_a_lost_frame_stops_nothing() -> None:
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
 def test_a_fault_is_an_outage_like_any_other(caplog: pytest.LogCaptureFixture, level: int) -> None:
-    """It is tried again, and told once; where it comes from is for who looks for it."""
+    """It is retried and logged once; the traceback is only in the debug log."""
     caplog.set_level(level)
     run(FakeSink(["flush", "fault", "hold", "fault", "fault", "hold", "flush", "flush"]))
     debug = ["traceback"] if level == logging.DEBUG else []
@@ -163,7 +163,7 @@ def test_a_fault_in_judging_a_frame_is_one_too(monkeypatch: pytest.MonkeyPatch) 
     assert dropped(lane, Reason.FAILED) == 3
 
 
-def test_who_is_interrupted_still_finishes_the_output() -> None:
+def test_an_interrupted_stage_still_finishes_the_output() -> None:
     sink = FakeSink(["hold", "hold", "hold", "exit"])
     lane = open_lane(RECORD)
     send(lane, [result(number) for number in range(4)])
@@ -224,7 +224,7 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
 
 
 @pytest.mark.parametrize("at_close", ["flush", "fail"])
-def test_how_long_the_write_in_hand_takes_is_known_from_outside(at_close: str) -> None:
+def test_the_duration_of_the_current_write_is_visible(at_close: str) -> None:
     class Slow(FakeSink):
         def write(self, result: Result) -> Outcome:
             clock.now += 7
@@ -247,7 +247,7 @@ def test_how_long_the_write_in_hand_takes_is_known_from_outside(at_close: str) -
     assert stage.busy_for == 0
 
 
-def test_a_failure_at_the_end_is_told_unless_the_outage_was(
+def test_a_failure_at_the_end_is_logged_unless_the_outage_was(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lane = run(FakeSink(["hold"], "fail"))

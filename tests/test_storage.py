@@ -104,7 +104,7 @@ def use_storage(storage: Storage, stream: str) -> None:
     storage.end(path, None)
 
 
-def test_a_folder_is_made_although_the_one_above_it_goes(
+def test_a_folder_is_created_although_its_parent_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mkdir, gone = Path.mkdir, list[Path]()
@@ -145,7 +145,7 @@ def test_a_name_that_exists_or_is_begun_is_not_used(tmp_path: Path) -> None:
     assert unused(path) == tmp_path / "gate-2.mp4"
 
 
-def test_a_full_disk_is_told_at_once_in_the_systems_words(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_immediately_in_the_systems_words(tmp_path: Path) -> None:
     file = OutputFile(tmp_path / "file", "a")
     file._file.close()
     file._file = FileIO("/dev/full", "w")
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told_at_once_in_the_systems_words(tmp_path: Path) -> Non
     assert file.closed
 
 
-def test_a_limit_of_the_file_system_is_told_as_such(tmp_path: Path) -> None:
+def test_a_limit_of_the_file_system_is_reported_as_such(tmp_path: Path) -> None:
     file = OutputFile(tmp_path / "file", "x")
     with (
         file_size_limit(10),
