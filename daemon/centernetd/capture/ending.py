@@ -25,16 +25,16 @@ class Ending:
         """Check the reading of ``stream``."""
         self._stream = stream
         self._own, self._longest = _announced_ends(container, stream)
-        self._end = Fraction(0)  # in seconds, of all tracks
+        self._ends: dict[Stream, int] = {}  # of each track, in its time base
         self._read = 0  # packets of the stream
         self._last: deque[int] = deque(maxlen=2 * MOST_REORDERED)  # pictures that came with them
         self._others: dict[int, tuple[int, int]] = {}  # ours read before, and theirs
 
     def note(self, packet: "Packet[Stream]") -> None:
         """Record a packet of any track."""
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            self._end = max(self._end, end)
+        if packet.pts is not None:
+            end, track = packet.pts + (packet.duration or 0), packet.stream
+            self._ends[track] = max(self._ends.get(track, end), end)
         if packet.stream is self._stream:
             self._read += 1
         elif isinstance(packet.stream, VideoStream) and packet.size:
@@ -71,7 +71,8 @@ class Ending:
                 f"its last {last} packets of video make {sum(self._last)} pictures: they are "
                 "damaged, or coded otherwise than it begins, which isn't read"
             )
-        own, end = self._own, max(self._end, pictured)
+        ends = [end * (track.time_base or 0) for track, end in self._ends.items()]
+        own, end = self._own, max([pictured, *ends])
         missing = float(self._longest - end if own is None else own - pictured)
         if missing > _LONGEST_GAP and not cut:
             raise SourceError(

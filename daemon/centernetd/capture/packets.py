@@ -180,6 +180,8 @@ class Copying:
         self, picture: Picture, pts: int, time_base: Fraction, wall_time: float
     ) -> Iterator[Packet]:
         """Yield the packets of ``picture``, which has ``pts`` on the stream's timeline."""
+        if not picture.packets:
+            return
         own = None if picture.pts is None else picture.pts * picture.time_base
 
         def moved(time: int | None, unit: Fraction) -> int | None:

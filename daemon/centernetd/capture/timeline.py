@@ -38,13 +38,15 @@ class Timeline:
         With ``by_arrival``, a live timeline is based on the arrival of pictures.
         """
         self.time_base = time_base or _LIVE_TIME_BASE
+        self._tick = float(self.time_base)  # seconds; fractions cost too much for every picture
+        self._units = self.time_base, Fraction(1)  # of the source, and what it is in ours
         self.by_arrival = by_arrival
         self._always_by_arrival = by_arrival
         self._live = time_base is None
         self._last: int | None = None
         self._last_at = 0.0
-        self._source_start: Fraction | None = None  # the source's time at our time 0
-        self._source_last: Fraction | None = None
+        self._source_start: int | None = None  # the source's time at our time 0, in our units
+        self._source_last: int | None = None
         self._anchor: tuple[int, float] | None = None  # pts and time when this connection began
         self._drift = 0.0  # seconds of apparent lag caused by clock drift, on this connection
         self._largest_slip = 0.0  # seconds; largest delay of a single picture, on this connection
@@ -86,7 +88,7 @@ class Timeline:
         passed = now - self._last_at
         if self._last is not None:
             stamped = max(stamped, self._last + 1)
-            slip = passed - float((stamped - self._last) * self.time_base)
+            slip = passed - (stamped - self._last) * self._tick
             self._largest_slip = max(self._largest_slip, slip)
         self._last, self._last_at = stamped, now
         self._anchor = self._anchor or (stamped, now)
@@ -97,23 +99,29 @@ class Timeline:
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
             return self._last or 0  # `stamp` moves it behind the last
-        return round(pts * time_base / self.time_base)
+        return self._converted(pts, time_base)
+
+    def _converted(self, pts: int, time_base: Fraction) -> int:
+        """Return a source's ``pts`` in units of `time_base`."""
+        if time_base is not self._units[0] and time_base != self._units[0]:
+            self._units = time_base, time_base / self.time_base
+        return pts if self._units[1] == 1 else round(pts * self._units[1])
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
         by_clock = 0
         if self._last is not None:
-            by_clock = self._last + round((now - self._last_at) / self.time_base)
+            by_clock = self._last + round((now - self._last_at) / self._tick)
         if pts is None or self.by_arrival:
             return by_clock
-        source_time = pts * time_base
+        source_time = self._converted(pts, time_base)
         repeated, self._source_last = source_time == self._source_last, source_time
         if repeated:
             return by_clock
         if self._source_start is not None and self._last is not None:
-            by_source = round((source_time - self._source_start) / self.time_base)
+            by_source = source_time - self._source_start
             if by_source > self._last and self._is_believed(by_source, by_clock, now):
                 return by_source
-        self._source_start = source_time - by_clock * self.time_base
+        self._source_start = source_time - by_clock
         return by_clock
 
     def _is_believed(self, by_source: int, by_clock: int, now: float) -> bool:
@@ -124,14 +132,14 @@ class Timeline:
             if now - started_at > _LARGEST_LEAD and self._is_even(lead):
                 self._take_clock()
             return False
-        return min(float((by_source - by_clock) * self.time_base), lead) <= _LARGEST_JUMP
+        return min((by_source - by_clock) * self._tick, lead) <= _LARGEST_JUMP
 
     def _behind(self, pts: int, now: float) -> float:
         """Return by how many seconds a picture with these ``pts`` is late."""
         if self._anchor is None:
             return 0.0
         start, started_at = self._anchor
-        return now - started_at - float((pts - start) * self.time_base) - self._drift
+        return now - started_at - (pts - start) * self._tick - self._drift
 
 
 class FileTimes:

@@ -121,7 +121,7 @@ class VideoSource(Source):
         self._times = None if self._live else FileTimes(time_base, without_pts=without_pts)
         self._copier = PacketCopier(video, timed=not without_pts) if stream.copies else None
         self._whole = WholePictures(video, live=self._live)
-        self._ending = Ending(container, video)
+        self._ending = None if self._live else Ending(container, video)
         self._display = Display(video)
         self._info = SourceInfo(
             codec=video.codec_context.codec.canonical_name,
@@ -180,7 +180,7 @@ class VideoSource(Source):
             reason = "over_limit" if isinstance(error, MemoryError) else "read_failed"
             why = explain_decoding_error(error)
             raise SourceError(f"reading stopped: {why}", reason) from None
-        if self._times is not None:
+        if self._times is not None and self._ending is not None:
             pictured = self._times.end * self._info.time_base
             self._ending.check(pictured, cut=self._times.cuts > 0)
 
@@ -189,7 +189,8 @@ class VideoSource(Source):
         for packet in self._demuxed():
             if self._live and self._allowance.is_over:
                 raise SourceError(self._why_no_picture, "stalled")
-            self._ending.note(packet)
+            if self._ending is not None:
+                self._ending.note(packet)
             if packet.stream is self._video:
                 yield from self._whole.add(cast("Packet[VideoStream]", packet))
 
@@ -210,7 +211,8 @@ class VideoSource(Source):
 
     def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         before, frames = self.damaged, self._decode(packet)
-        self._ending.note_decoded(packet, pictures=len(frames))
+        if self._ending is not None:
+            self._ending.note_decoded(packet, pictures=len(frames))
         if self._copier is not None and not self._copier.add(packet):
             self.damaged = before + 1  # once, even if the decoder reported it too
         return frames
