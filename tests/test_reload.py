@@ -75,15 +75,15 @@ def test_the_result_of_a_reload_is_readable_before_another_begins(
 ) -> None:
     run = FakeRun(monkeypatch)
     run.changes, run.asked, run.settled = [first, change()], True, False
-    run.reloader.look()
+    run.reloader.check()
     run.asked = run.settled = True  # requested again meanwhile
     for _ in range(3):
-        run.reloader.look()
+        run.reloader.check()
         assert (run.status.begun, run.status.ended) == (1, 1)
         assert str(first) in (run.status.outcome, run.status.refusal)
     run.now += reloading.READABLE_FOR
     for _ in range(2):
-        run.reloader.look()
+        run.reloader.check()
     assert (run.status.begun, run.status.ended) == (2, 2)
     assert run.status.outcome == "nothing has changed"
 
@@ -93,7 +93,7 @@ def test_requests_that_come_before_a_reload_begins_are_one(monkeypatch: pytest.M
     run.changes, run.asked = [change("door")], True
     for _ in range(3):
         run.now += 10
-        run.reloader.look()
+        run.reloader.check()
     assert (run.status.begun, run.status.ended, run.status.outcome) == (1, 1, "added door")
 
 

@@ -18,7 +18,7 @@ from tests.fakes import PATIENCE, wait_until
 
 
 class FakeCapture:
-    """A capture of which every thread hangs until it is let go; it is lost when told so."""
+    """A capture of which every thread hangs until it is let go; ``lost`` makes it lost."""
 
     def __init__(self) -> None:
         self.lost = False
@@ -36,7 +36,7 @@ class FakeCapture:
 
 
 class FakeSink:
-    """A sink that has been busy for as long as the test says."""
+    """A sink that has been busy for as long as the test wants."""
 
     busy_for = 0.0
 
@@ -77,7 +77,7 @@ class House:
         )
         sinks = {RECORD: self.record, EVENTS: self.events}
         self.stream = make_stream(self.lane, self.capture, sinks)
-        self.stream.look()
+        self.stream.check()
 
     @property
     def lost_threads(self) -> int:
@@ -87,7 +87,7 @@ class House:
         """Lose the thread that reads; once that many have been started."""
         wait_until(lambda: len(self.capture.gates) == started)
         self.capture.lost = True
-        self.stream.look()
+        self.stream.check()
 
     def come_back(self, number: int) -> None:
         """Let a thread return."""
@@ -105,14 +105,14 @@ def house() -> Iterator[House]:
 
 
 def test_a_lost_thread_is_replaced_and_counted_until_it_returns(house: House) -> None:
-    house.stream.look()
+    house.stream.check()
     assert (len(house.stream.captures), house.lost_threads) == (1, 0)
     house.lose(started=1)
     wait_until(lambda: len(house.capture.gates) == 2)
-    house.stream.look()
+    house.stream.check()
     assert (len(house.stream.captures), house.lost_threads) == (2, 1)
     house.come_back(0)
-    house.stream.look()
+    house.stream.check()
     assert (len(house.stream.captures), house.lost_threads) == (1, 0)
 
 
@@ -120,27 +120,29 @@ def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture
     for started in range(1, MOST_LOST + 1):
         house.lose(started)
     for _ in range(5):
-        house.stream.look()
+        house.stream.check()
     assert len(house.capture.gates) == MOST_LOST
     assert house.lost_threads == MOST_LOST
-    assert caplog.text.count("stays stuck until one comes back") == 1
+    assert caplog.text.count("stays stuck until one of them returns") == 1
     house.come_back(1)
-    house.stream.look()
+    house.stream.check()
     wait_until(lambda: len(house.capture.gates) == MOST_LOST + 1)
-    house.stream.look()
+    house.stream.check()
     assert house.lost_threads == MOST_LOST - 1
 
 
-def test_a_lost_capture_waits_for_a_thread_to_be_had(
+def test_a_lost_capture_waits_until_the_system_has_a_thread(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
         house.lose(started=1)
-        house.stream.look()
-    assert caplog.text.count("it waits: no thread for capture:gate: can't start new thread") == 1
+        house.stream.check()
+    assert (
+        caplog.text.count("capture waits: no thread for capture:gate: can't start new thread") == 1
+    )
     assert (len(house.stream.captures), house.lost_threads) == (1, 1)
-    house.stream.look()
+    house.stream.check()
     wait_until(lambda: len(house.capture.gates) == 2)
 
 
@@ -164,7 +166,7 @@ def no_thread(_: threading.Thread) -> None:
 def test_an_ended_capture_is_not_replaced(house: House) -> None:
     wait_until(lambda: len(house.capture.gates) == 1)
     house.come_back(0)
-    house.stream.look()
+    house.stream.check()
     assert house.stream.captures == []
     assert house.lost_threads == 0
 
@@ -174,18 +176,18 @@ def test_a_sink_that_hangs_makes_its_stream_stuck(
 ) -> None:
     view = house.stream.view
     house.record.busy_for = HUNG_AFTER - 0.1
-    house.stream.look()
+    house.stream.check()
     assert not house.lane.status.hung_sinks
     house.record.busy_for = HUNG_AFTER
     for _ in range(3):
-        house.stream.look()
+        house.stream.check()
     assert view.state.value == "stuck"
     assert view.last_error == "hung in a write: record"
     assert caplog.text.count("stuck: record has hung in a write for 20 s") == 1
     house.events.busy_for = HUNG_AFTER + 5
-    house.stream.look()
+    house.stream.check()
     assert view.last_error == "hung in a write: record, events"
     house.record.busy_for = house.events.busy_for = 0.0
-    house.stream.look()
+    house.stream.check()
     assert view.last_error is None
-    assert caplog.text.count("has come back from a write") == 2
+    assert caplog.text.count("has returned from a write") == 2

@@ -58,7 +58,7 @@ class House:
 
     def reload(self, change: Difference) -> None:
         self.streams.follow(change, {"gate": GATE})
-        self.streams.look()
+        self.streams.check()
         assert self.streams.settled
 
     def change(self) -> None:
@@ -113,11 +113,11 @@ def test_a_thread_that_comes_back_makes_room_for_another(house: House) -> None:
     house.captures[0].gates[0].set()
 
     def read_again() -> bool:
-        house.streams.look()
+        house.streams.check()
         return house.started == MOST_LOST + 1
 
     wait_until(read_again)
-    house.streams.look()
+    house.streams.check()
     assert len(house.streams.threads) == MOST_LOST
     assert house.lost_threads == MOST_LOST - 1
 
@@ -129,7 +129,7 @@ def test_threads_of_a_stream_that_is_gone_are_forgotten_when_they_end(house: Hou
     house.captures[0].gates[0].set()
 
     def forgotten() -> bool:
-        house.streams.look()
+        house.streams.check()
         return not house.streams.threads
 
     wait_until(forgotten)

@@ -100,8 +100,8 @@ class House:
         return self.supervisor.run(self.when_running(self.supervisor.stop))
 
     @property
-    def told(self) -> list[str]:
-        """What systemd was told, the lines about the status aside."""
+    def notified(self) -> list[str]:
+        """What was sent to systemd, without the lines about the status."""
         return [line for line in self._said if not line.startswith(("STATUS", "WATCHDOG"))]
 
     def threads(self) -> list[threading.Thread]:
@@ -125,7 +125,7 @@ class House:
     def assert_never_ready(self) -> None:
         """No camera was asked for anything, and systemd doesn't believe that this runs."""
         assert self.sources == []
-        assert "READY=1" not in self.told
+        assert "READY=1" not in self.notified
         self.assert_in_order()
 
 
@@ -155,7 +155,7 @@ def fail(*_: object) -> None:
 def test_a_run_over_files_ends_by_itself(house: House) -> None:
     house.supervise(one=FILE, two=FILE)
     assert house.supervisor.run(lambda: None) == 0
-    assert house.told == ["EXTEND_TIMEOUT_USEC=300000000", "READY=1", "STOPPING=1"]
+    assert house.notified == ["EXTEND_TIMEOUT_USEC=300000000", "READY=1", "STOPPING=1"]
     for lane in house.supervisor.lanes:
         assert set(lane.ledger.read().written.values()) == {FRAMES}
     assert house.engine.closed
@@ -164,7 +164,7 @@ def test_a_run_over_files_ends_by_itself(house: House) -> None:
 
 def test_a_stop_while_it_runs(house: House) -> None:
     assert house.run_and_stop() == 0
-    assert house.told[-1] == "STOPPING=1"
+    assert house.notified[-1] == "STOPPING=1"
     (lane,) = house.supervisor.lanes
     assert all(lane.ledger.read().written.values())
     house.assert_in_order()
@@ -175,7 +175,7 @@ def test_nothing_is_made_before_the_run(house: House) -> None:
     Supervisor(load(house.folder / "config.yaml"))
     assert threading.active_count() == threads
     assert not (house.folder / "state").exists()
-    assert house.told == []
+    assert house.notified == []
 
 
 def test_a_stop_drops_what_an_encoder_is_behind_with(house: House) -> None:
@@ -352,7 +352,7 @@ def test_a_fault_in_a_sink_stays_in_its_stream(
 
 @pytest.mark.parametrize(
     ("where", "what"),
-    [(Streams, "look"), (Reloader, "look"), (Service, "tick"), (Streams, "start")],
+    [(Streams, "check"), (Reloader, "check"), (Service, "tick"), (Streams, "start")],
 )
 def test_a_fault_anywhere_is_raised_after_the_stop(house: House, where: type, what: str) -> None:
     def break_it() -> None:
@@ -362,7 +362,7 @@ def test_a_fault_anywhere_is_raised_after_the_stop(house: House, where: type, wh
         break_it()
     with pytest.raises(ZeroDivisionError):
         house.supervisor.run(house.when_running(break_it))
-    assert house.told[-1] == "STOPPING=1"
+    assert house.notified[-1] == "STOPPING=1"
     house.assert_in_order()
 
 
@@ -401,7 +401,7 @@ def test_a_reload_that_finds_too_few_threads_changes_nothing(
     running = house.when_running(reload)
     assert house.supervisor.run(on_tick) == 0
     assert house.supervisor.lanes == kept
-    assert len(house.sources) == 2, "no camera was opened for it, and none anew"
+    assert len(house.sources) == 2, "no camera was opened for it, and none again"
     house.assert_in_order()
 
 

@@ -29,18 +29,18 @@ def test_a_worker_runs_in_a_thread_of_its_own_that_bears_its_name() -> None:
     assert worker.error is None
 
 
-def test_what_it_raises_is_kept_and_told_in_its_thread() -> None:
-    told: list[tuple[BaseException | None, threading.Thread]] = []
+def test_what_it_raises_is_kept_and_reported_in_its_thread() -> None:
+    reported: list[tuple[BaseException | None, threading.Thread]] = []
     error = ValueError("of no use")
 
     def fail() -> None:
         raise error
 
-    worker = Worker("bad", fail, lambda it: told.append((it.error, threading.current_thread())))
+    worker = Worker("bad", fail, lambda it: reported.append((it.error, threading.current_thread())))
     worker.start()
     assert worker.join(soon())
     assert worker.error is error
-    ((found, thread),) = told
+    ((found, thread),) = reported
     assert found is error
     assert thread is not threading.current_thread()
 
@@ -58,7 +58,7 @@ def test_a_prepared_worker_waits_for_its_start() -> None:
 
 @pytest.mark.parametrize("prepared", [True, False])
 def test_a_cancelled_worker_never_works(prepared: bool) -> None:
-    worker = Worker("w", lambda: pytest.fail("it ran"), lambda _: pytest.fail("it told"))
+    worker = Worker("w", lambda: pytest.fail("it ran"), lambda _: pytest.fail("it reported"))
     if prepared:
         worker.prepare()
     worker.cancel()
@@ -66,7 +66,7 @@ def test_a_cancelled_worker_never_works(prepared: bool) -> None:
     assert worker.error is None
 
 
-def test_a_thread_that_is_not_to_be_had_is_told_in_a_sentence(
+def test_a_thread_that_the_system_refuses_is_reported_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -82,7 +82,7 @@ def test_a_thread_that_is_not_to_be_had_is_told_in_a_sentence(
     assert worker.join(soon()), "it can be tried again"
 
 
-def test_even_an_exit_is_told() -> None:
+def test_even_an_exit_is_reported() -> None:
     def leave() -> None:
         raise SystemExit(3)
 

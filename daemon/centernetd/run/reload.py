@@ -93,7 +93,7 @@ class Reloader:
         self._publish(self._status)
         self._ended_at = -math.inf
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Begin a requested reload, or finish a completed one; called about twice per second."""
         if self._under_way:
             if self._streams.settled:

@@ -55,7 +55,7 @@ class Context:
 class Stream:
     """One stream: its configuration, its lane, its stages and their threads.
 
-    ``filter`` selects the detections that inference keeps. `look` replaces lost capture threads
+    ``filter`` selects the detections that inference keeps. `check` replaces lost capture threads
     and reports hung sinks. All methods are called from one thread.
     """
 
@@ -120,7 +120,7 @@ class Stream:
         """Start the sinks, then the capture."""
         for thread in self._writers:
             thread.start()
-        self._look_at_capture()
+        self._check_capture()
 
     def stop(self) -> None:
         """Stop the capture and let the sinks finish the frames in flight; idempotent."""
@@ -129,10 +129,10 @@ class Stream:
         for thread in self.threads if self._next is None else (*self.threads, self._next):
             thread.cancel()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check every thread; called about twice per second."""
-        self._look_at_capture()
-        self._look_at_sinks()
+        self._check_capture()
+        self._check_sinks()
 
     @property
     def _capture_name(self) -> str:
@@ -141,7 +141,7 @@ class Stream:
     def _new_capture(self) -> Worker:
         return self._make_worker(self._capture_name, self._capture.run)
 
-    def _look_at_capture(self) -> None:
+    def _check_capture(self) -> None:
         self._vacant |= self._capture.watch()
         self.captures = [thread for thread in self.captures if thread.alive]
         status, lost = self.lane.status, len(self.captures)
@@ -151,7 +151,7 @@ class Stream:
         if lost < MOST_LOST:
             self._vacant = not self._begin_capture()
         elif status.lost_threads < lost:
-            message = "%d of its capture's threads are lost: it stays stuck until one comes back"
+            message = "%d capture threads hang: the stream stays stuck until one of them returns"
             log.error(message, lost, extra={"stream": self.name})
             status.state = StreamState.STUCK
         status.lost_threads = lost
@@ -163,14 +163,14 @@ class Stream:
             capture.start()
         except StartupError as error:
             if self._shortage.occurred():
-                log.error("it waits: %s", error, extra={"stream": self.name})  # noqa: TRY400
+                log.error("capture waits: %s", error, extra={"stream": self.name})  # noqa: TRY400
             return False
         self.captures.append(capture)
         self._next = None
         self._shortage.resolved()
         return True
 
-    def _look_at_sinks(self) -> None:
+    def _check_sinks(self) -> None:
         status = self.lane.status
         busy: dict[str, float] = {name: stage.busy_for for name, stage in self._sinks.items()}
         hung = tuple(sink for sink, seconds in busy.items() if seconds >= HUNG_AFTER)
@@ -179,7 +179,7 @@ class Stream:
             message = "stuck: %s has hung in a write for %.0f s"
             log.error(message, sink, busy[sink], extra={"stream": self.name})
         for sink in set(before) - set(hung):
-            log.warning("%s has come back from a write", sink, extra={"stream": self.name})
+            log.warning("%s has returned from a write", sink, extra={"stream": self.name})
 
 
 def make_lane(

@@ -70,11 +70,11 @@ class Streams:
         for stream in self._running.values():
             stream.start()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check every stream, and release ending ones that finished or ran out of time."""
         now = time.monotonic()
         for stream in self._all:
-            stream.look()
+            stream.check()
         self._left = [thread for thread in self._left if thread.alive]
         for stream in [*self._ending]:
             if not stream.alive or now >= self._end_by:
@@ -136,7 +136,8 @@ class Streams:
             log.warning("didn't end in time and is left behind", extra={"stream": stream.name})
         lane.ledger.close()
         self._inference.forget(lane)
-        log.info("ends: %s", lane.ledger.read().receipt(stream.name), extra={"stream": stream.name})
+        receipt = lane.ledger.read().receipt(stream.name)
+        log.info("ended: %s", receipt, extra={"stream": stream.name})
         successor = self._ending.pop(stream)
         if successor is None:
             self._show()

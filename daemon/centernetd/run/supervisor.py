@@ -102,8 +102,8 @@ class Supervisor:
             if not self._must_stop():
                 self._start(parts)
             while parts.alive and not self._must_stop():
-                parts.streams.look()
-                parts.reloader.look()
+                parts.streams.check()
+                parts.reloader.check()
                 parts.keeper.check_for_hang()
                 parts.service.tick()
                 on_tick()
