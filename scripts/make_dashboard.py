@@ -88,7 +88,9 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         graph("Age of the last frame", OF_STREAM, f"@frame_age_seconds{STREAM}", "s"),
         Panel("Frozen picture", {OF_STREAM: f"@stream_frozen{STREAM}"}, kind="state-timeline"),
         graph(
-            "Damaged pictures a second", OF_STREAM, rate("frames_damaged_total", "instance, stream")
+            "Damaged pictures per second",
+            OF_STREAM,
+            rate("frames_damaged_total", "instance, stream"),
         ),
         graph("Lost threads", OF_STREAM, f"@capture_threads_lost{STREAM}"),
         graph("Lag of the source", OF_STREAM, f"@source_lag_seconds{STREAM}", "s"),

@@ -123,7 +123,9 @@ def scraping() -> None:
             print(f"  {rates[False][0]:.2f} frames/s, scraped {rates[True][0]:.2f}")
         daemon.send_signal(signal.SIGTERM)
         daemon.wait()
-    print(f"scraped ten times a second / not: {statistics.median(by_wall):.4f} (median of {PAIRS})")
+    print(
+        f"scraped ten times per second / not: {statistics.median(by_wall):.4f} (median of {PAIRS})"
+    )
     print(f"the same for frames per CPU second: {statistics.median(by_cpu):.4f}")
 
 

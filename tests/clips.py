@@ -177,7 +177,7 @@ def audio_only(path: Path) -> Path:
 
 
 def with_sound(path: Path, frames: int, seconds: float) -> Path:
-    """Write numbered pictures, 25 a second, with sound of the given length."""
+    """Write numbered pictures, 25 per second, with sound of the given length."""
     silent = count(path.with_name(f"silent{path.suffix}"), frames)
     codec = "aac"
     with av.open(str(silent)) as pictures, av.open(str(path), "w") as output:

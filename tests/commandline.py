@@ -78,7 +78,7 @@ def squares_model(folder: Path) -> Path:
 
 
 def clip(path: Path, frames: int = 10) -> Path:
-    """Write a video of 25 frames a second with one red rectangle in it."""
+    """Write a video of 25 frames per second with one red rectangle in it."""
     with Clip(path, "libx264", SIZE[1], SIZE[0], Fraction(1, 25)) as video:
         for number in range(frames):
             video.write(models.draw(SIZE, RED), number)

@@ -29,7 +29,7 @@ ALLOCATIONS = (
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
 STICKY = (214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)
 
-COPY_RATE = 25e9  # bytes a second over the bus
+COPY_RATE = 25e9  # bytes per second over the bus
 _CALL = 1e-9  # seconds of host time a call costs
 LEGACY = API["constants"]["cudaStreamLegacy"]
 DEVICE_BASE = 0x7_0000_0000_0000  # no address of the host's: touching it there would crash

@@ -56,7 +56,7 @@ def result(
     time_base: Fraction = MILLISECOND,
     wall_time: float | None = None,
 ) -> Result:
-    """Frame `number` of a stream of 25 frames a second."""
+    """Frame `number` of a stream of 25 frames per second."""
     frame = Frame(
         frame_id=number,
         image=HostImage(picture(seed=number) if image is None else image),

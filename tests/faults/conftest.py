@@ -28,7 +28,7 @@ class Measure(Protocol):
         """
 
 
-RATE = 10  # frames a second of a scripted camera: the machine is not what is tested
+RATE = 10  # frames per second of a scripted camera: the machine is not what is tested
 # Of one that must lose nothing, live: two of its frames may wait, so that it rides out a second in
 # which a busy machine does something else. At ten, with two cores on which others ran (load 3 to
 # 5), it lost 0, 9 and 4 of 300.

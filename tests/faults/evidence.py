@@ -97,7 +97,7 @@ def missing(times: Sequence[float], rate: float, since: float, until: float) -> 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A camera that is well: its server, the policy it is read with, and its frames a second."""
+    """A camera that is well: its server, the policy it is read with, and its frames per second."""
 
     server: RtspServer
     policy: str

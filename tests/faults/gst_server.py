@@ -1,6 +1,6 @@
 """A real RTSP server, for Debian's own Python: `/usr/bin/python3 gst_server.py PORT`.
 
-It serves the same moving ball as /h264 and as /h265 at ten frames a second; as /sliced with
+It serves the same moving ball as /h264 and as /h265 at ten frames per second; as /sliced with
 parameter sets before each slice of a key frame, and as /refreshed without key frames.
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.faults.conftest import Measure
 from tests.faults.evidence import UNRECORDED, Watch, disordered, events, silences
 from tests.faults.gstreamer import CODECS, gstreamer, network
-from tests.faults.test_return import until_decoded
+from tests.faults.test_reconnect import until_decoded
 from tests.integration.process import configure, free_port, started, stop
 
 STATES = ("reconnecting", "stuck")

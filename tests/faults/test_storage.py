@@ -30,7 +30,7 @@ from tests.rtsp import RtspServer, Video, serving
 from tests.tools import tool
 
 ONE_FILE = {"path": "{stream}.mp4", "segment": None}
-LONG = 3000  # frames, 25 a second, of which a test sees the first few hundred
+LONG = 3000  # frames, 25 per second, of which a test sees the first few hundred
 
 
 @pytest.fixture(scope="module")

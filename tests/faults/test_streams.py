@@ -11,7 +11,7 @@ from tests import clips
 from tests.faults.conftest import RATE, Measure
 from tests.faults.evidence import UNRECORDED, Watch, disordered, events, times
 from tests.faults.gstreamer import gstreamer
-from tests.faults.test_return import until_decoded
+from tests.faults.test_reconnect import until_decoded
 from tests.integration.process import Stream, configure, free_port, run, started, stop
 from tests.rtsp import Video, moving_square, serving
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests import http_servers, playlists
 from tests.faults.conftest import Measure
-from tests.faults.test_return import until_decoded
+from tests.faults.test_reconnect import until_decoded
 from tests.integration.process import Daemon, configure, free_port, nobody, started, stop
 from tests.integration.test_rtsp import an_http_camera
 
@@ -48,8 +48,8 @@ PAGES = ("/metrics", "/healthz", "/readyz", "/status")
 
 
 @contextmanager
-def clients(port: int, count: int, request: bytes) -> Iterator[None]:
-    """Hold connections over which ``request`` was sent, as much of it as was accepted."""
+def clients(port: int, count: int, sent: bytes) -> Iterator[None]:
+    """Hold connections over which ``sent`` was sent, as much of it as was accepted."""
     with ExitStack() as held:
         for _ in range(count):
             client = held.enter_context(socket.socket())
@@ -57,7 +57,7 @@ def clients(port: int, count: int, request: bytes) -> Iterator[None]:
             client.connect(("127.0.0.1", port))
             client.setblocking(False)
             with suppress(BlockingIOError):
-                client.send(request)
+                client.send(sent)
         yield
 
 
@@ -71,7 +71,7 @@ def answers(daemon: Daemon, page: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("count", "request"),
+    ("count", "sent"),
     [
         *((count, b"GET %s HTTP/1.1\r\n\r\n" * 327) for count in (2, 40)),
         (300, b"GET %s HTTP/1.1\r\nX: "),
@@ -83,7 +83,7 @@ def answers(daemon: Daemon, page: str) -> bool:
     ],
 )
 def test_clients_that_read_nothing(
-    tmp_path: Path, squares: Path, count: int, request: bytes, rounds: int, measure: Measure
+    tmp_path: Path, squares: Path, count: int, sent: bytes, rounds: int, measure: Measure
 ) -> None:
     """Clients request pages repeatedly without reading the answers"""
     streams = {f"cam-{number}": {"source": nobody()} for number in range(16)}
@@ -92,7 +92,7 @@ def test_clients_that_read_nothing(
         daemon.wait_until_reachable()
         port = int(json.loads(config.read_text())["metrics"]["listen"].rpartition(":")[2])
         for asked in ("/metrics", "/status"):
-            with clients(port, count, request.replace(b"%s", asked.encode())):
+            with clients(port, count, sent.replace(b"%s", asked.encode())):
                 # all in a row: it takes a moment until what is sent to them fills every buffer
                 every = all(answers(daemon, page) for page in PAGES * 25 * min(rounds, 4))
                 measure("pages", int(not every))

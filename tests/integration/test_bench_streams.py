@@ -67,7 +67,7 @@ def test_an_interrupt_ends_the_process_that_runs(
         if doing == "1 streams":
             interrupter.start()
 
-    workload = Workload((96, 128), 1, 300)  # frames a second, seconds
+    workload = Workload((96, 128), 1, 300)  # frames per second, seconds
     with pytest.raises(KeyboardInterrupt):
         next(bench_streams(config, [1], workload, report))
     interrupter.join()

@@ -140,7 +140,7 @@ def test_the_recording_is_cut_into_short_whole_fragments(finished: Finished) -> 
     fragments = [kind for kind in kinds[2:] if kind != "mfra"]
     assert fragments[::2] == ["moof"] * (len(fragments) // 2)
     assert fragments[1::2] == ["mdat"] * (len(fragments) // 2)
-    assert len(fragments) // 2 >= 40, "four a second"
+    assert len(fragments) // 2 >= 40, "four per second"
 
 
 @MODES

@@ -153,4 +153,4 @@ def test_an_http_camera_takes_the_time_of_arrival(tmp_path: Path, squares: Path)
     assert {seen["class_id"] for event in found for seen in event["detections"]} == {1}
     steady = found[len(found) // 2 :]
     pace = (steady[-1]["pts"] - steady[0]["pts"]) / (steady[-1]["frame"] - steady[0]["frame"])
-    assert pace > 0.07, "FFmpeg would have it at 25 frames a second"
+    assert pace > 0.07, "FFmpeg would have it at 25 frames per second"

@@ -24,7 +24,7 @@ from tests.integration.process import (
 from tests.rtsp import RtspServer, Video, moving_square, serving
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-RATE = 25  # of the demo, frames a second
+RATE = 25  # of the demo, frames per second
 STARTED = 15  # frames that show that a stream runs
 
 
