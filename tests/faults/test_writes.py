@@ -79,7 +79,7 @@ class FakeSystem:
                 if failing:
                     fake.refuse()
 
-        monkeypatch.setattr("centernetd.sink.file.FileIO", FakeFile)
+        monkeypatch.setattr("centernetd.config.regular.FileIO", FakeFile)
 
     def fails(self, call: str) -> bool:
         self.made[call] += 1
