@@ -30,17 +30,22 @@ def bench(
     ] = False,
     streams: Annotated[
         str | None,
-        typer.Option(
-            metavar="N,N...", help="Instead, run N live streams at a time, once per number."
-        ),
+        typer.Option(metavar="N,N...", help="Run N live streams at a time, once per number."),
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="HxW", help="The size of their pictures.")
+        str, typer.Option(metavar="HxW", help="With --streams: the size of the pictures.")
     ] = "360x640",
-    fps: Annotated[int, typer.Option(help="Their frames per second.", min=1, max=240)] = 10,
-    seconds: Annotated[int, typer.Option(help="How long each run takes.", min=10, max=3600)] = 30,
+    fps: Annotated[
+        int, typer.Option(help="With --streams: frames per second.", min=1, max=240)
+    ] = 10,
+    seconds: Annotated[
+        int, typer.Option(help="With --streams: the length of each run.", min=10, max=3600)
+    ] = 30,
 ) -> None:
-    """Measure the stages, a serial loop of them and the pipeline, on the first file stream."""
+    """Measure the stages and the pipeline.
+
+    On the first file stream: each stage alone, a serial loop of them, and the pipeline.
+    """
     settings = read_config(config)
     logs.configure("warning")
     console = Console(stderr=True)

@@ -10,7 +10,10 @@ from centernetd.config import storage_root_of
 
 
 def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Show the state of a running daemon; the exit code is 1 if it is not healthy."""
+    """Show the state of a running daemon.
+
+    The exit code is 1 if it is not healthy.
+    """
     body = find_daemon(config, url).page("/status")
     document = read(body)
     if as_json:
@@ -22,8 +25,9 @@ def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) ->
 
 
 def reload(config: ConfigFile = None) -> None:
-    """Make the running daemon reload its configuration, and wait for the outcome.
+    """Make a running daemon reload its configuration.
 
-    Changes of streams and defaults are applied stream by stream; others need a restart.
+    Waits for the outcome. Changes of streams and defaults are applied stream by stream; others
+    need a restart.
     """
     print(ask_to_reload(storage_root_of(config_path(config))))
