@@ -28,7 +28,7 @@ from centernetd.plan import (
     why_build,
 )
 from centernetd.plan.binding import FULL
-from centernetd.plan.cache import place
+from centernetd.plan.cache import plan_path
 from tests.plans import PROFILE, heedless, never, prepared_squares
 
 ROOT = Path(__file__).parents[1]
@@ -124,8 +124,8 @@ def test_a_full_disk_is_one_sentence(
     with pytest.raises(StartupError) as refused:
         resolve_plan(job, plans, heedless)
     assert str(refused.value) == (
-        f"{place(job, plans)}: can't be written: No space left on device; plans are stored there: "
-        "free some space, or set engine.plan_cache to another folder"
+        f"{plan_path(job, plans)}: can't be written: No space left on device; plans are stored "
+        "there: free some space, or set engine.plan_cache to another folder"
     )
     assert {path.suffix for path in plans.iterdir()} == {".lock"}
 
@@ -173,7 +173,7 @@ resolve_plan(squares_job(folder, real_binding()), folder / "plans", progress)
 def test_two_processes_build_one_plan_once(job: Job, tmp_path: Path) -> None:
     plans = tmp_path / "plans"
     plans.mkdir()
-    plan = place(job, plans)
+    plan = plan_path(job, plans)
     with plan.with_name(f"{plan.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         both = [
@@ -197,7 +197,7 @@ def test_two_processes_build_one_plan_once(job: Job, tmp_path: Path) -> None:
 
 def test_the_wait_for_another_process_can_be_stopped(job: Job, plans: Path) -> None:
     plans.mkdir(parents=True)
-    plan = place(job, plans)
+    plan = plan_path(job, plans)
     with plan.with_name(f"{plan.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         told: list[tuple[str, int, int]] = []
@@ -223,7 +223,7 @@ def test_a_model_that_was_replaced_since_it_was_read_is_not_built(job: Job, plan
     prepared_squares(job.model.path.parent, precision="float16")
     with pytest.raises(ModelError, match=r"squares\.onnx: it was replaced during the start"):
         resolve_plan(job, plans, heedless)
-    assert not place(job, plans).exists()
+    assert not plan_path(job, plans).exists()
 
 
 def test_a_refused_model_is_named(job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,11 +277,11 @@ def test_the_way_of_the_full_tensorrt(
 
 
 def test_a_plan_is_named_by_its_model_and_its_batch_sizes(job: Job, plans: Path) -> None:
-    name, path = place(job, plans).name, job.model.path
+    name, path = plan_path(job, plans).name, job.model.path
     assert re.fullmatch(r"squares-[0-9a-f]{8}-1-2-4\.plan", name)
-    assert place(replace(job, gpu=ORIN, workspace=5), plans).name == name
+    assert plan_path(replace(job, gpu=ORIN, workspace=5), plans).name == name
     moved = replace(job, model=replace(job.model, path=path.parent / "elsewhere" / path.name))
-    assert place(moved, plans).name != name
+    assert plan_path(moved, plans).name != name
 
 
 def test_how_long_the_build_took_is_known_once(job: Job, plans: Path) -> None:
@@ -309,7 +309,7 @@ def test_what_others_can_write_to_is_refused(built: PlanFile, job: Job, plans: P
 def test_what_a_killed_build_left_is_removed(job: Job, plans: Path) -> None:
     left = plans / ".centernetd-killed"
     left.mkdir(parents=True)
-    place(job, plans).mkdir()
+    plan_path(job, plans).mkdir()
     assert "can't be used" in str(why_build(job, plans))
     built = resolve_plan(job, plans, heedless)
     assert built.path.is_file(), "a folder of its name made way"

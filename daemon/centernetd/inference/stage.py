@@ -160,11 +160,11 @@ class InferenceStage:
             with self._ready:
                 self._lanes[:] = in_turn(self._lanes, frames)
             self._fed += 1
-            if self._enqueue(slot, frames):
-                self._beat(0.0)
+            enqueued = self._enqueue(slot, frames)
+            self._beat(0.0)
+            if enqueued:
                 return True
             self._fed -= 1
-            self._beat(0.0)
         return False
 
     def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> bool:
@@ -173,29 +173,29 @@ class InferenceStage:
         images = [taken.frame.image for taken in frames]
         views = self._detector.fill(slot, images, [self._filters[taken.lane] for taken in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
-        young = self._keep_young(slot, frames)
-        if not young:
+        kept = self._drop_late(slot, frames)
+        if not kept:
             return False
-        slot.enqueue(len(young))
-        batch = _Batch(slot, [frames[n] for n in young], [views[n] for n in young], collected_at)
+        slot.enqueue(len(kept))
+        batch = _Batch(slot, [frames[n] for n in kept], [views[n] for n in kept], collected_at)
         self._running.put(batch)
         return True
 
-    def _keep_young(self, slot: Slot, frames: Sequence[Taken]) -> Sequence[int]:
+    def _drop_late(self, slot: Slot, frames: Sequence[Taken]) -> Sequence[int]:
         """Drop frames that aged out while the batch was filled; return the indices kept.
 
         Kept rows are moved up.
         """
-        young: list[int] = []
+        kept: list[int] = []
         now = self._clock.now()
         for number, taken in enumerate(frames):
             if taken.deadline < now:
                 taken.lane.drop(INFERENCE, Reason.TOO_OLD)
                 continue
-            if number > len(young):
-                slot.move(number, len(young))
-            young.append(number)
-        return young
+            if number > len(kept):
+                slot.move(number, len(kept))
+            kept.append(number)
+        return kept
 
     def _deliver(self, batch: _Batch) -> None:
         found = self._detector.read(batch.slot, batch.views)

@@ -36,7 +36,7 @@ Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrialRun:
     """Result of a trial run: K detections per frame, J keypoints per detection."""
 
     top_k: int
@@ -125,14 +125,14 @@ def _check(path: Path) -> None:
         raise ModelError(f"it is not valid ONNX: {first_line(error)}") from None
 
 
-def verify(model: ModelProto) -> Measured:
+def verify(model: ModelProto) -> TrialRun:
     """Check a prepared model like `verify_file`, including its declared input."""
     size = input_size(model)
     with _file(model) as path:
         return verify_file(path, size)
 
 
-def verify_file(path: Path, size: tuple[int, int]) -> Measured:
+def verify_file(path: Path, size: tuple[int, int]) -> TrialRun:
     """Check that a prepared model is valid ONNX with the right shapes and independent rows.
 
     Raises
@@ -158,7 +158,7 @@ def verify_file(path: Path, size: tuple[int, int]) -> Measured:
                 "its detections of a frame depend on the rest of the batch: export it with a "
                 "dynamic batch"
             )
-    return Measured(detections.shape[1], joints)
+    return TrialRun(detections.shape[1], joints)
 
 
 def _joints(keypoints: npt.NDArray[np.float32] | None, leading: tuple[int, ...]) -> int:

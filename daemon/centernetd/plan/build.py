@@ -7,7 +7,7 @@ them. Newer TensorRT versions support nothing else.
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,6 @@ def build(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         raise _refusal(parser, binding, logger)
-
     config = builder.create_builder_config()
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
@@ -64,9 +63,7 @@ def build(
     relay = _Relay(progress)
     monitor = relay.monitor(trt)
     config.progress_monitor = monitor
-    with ExitStack() as stack:
-        if binding.plans_fit_one_gpu:
-            stack.enter_context(kept_timings(config, timings))
+    with kept_timings(config, timings) if binding.plans_fit_one_gpu else nullcontext():
         plan = builder.build_serialized_network(network, config)
         if relay.error is not None:
             raise relay.error

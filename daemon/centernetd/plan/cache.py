@@ -56,13 +56,13 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
         ``progress`` requested it.
     """
     requested = _fingerprint(job)
-    plan = place(job, folder)
+    plan = plan_path(job, folder)
     found = _existing(plan, job, requested)
     if isinstance(found, PlanFile):
         return found
     with _writing(folder):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        trust.refuse_open_folder(folder)
+        trust.refuse_shared_folder(folder)
         durable.sweep(folder)
         with _locked(plan.with_name(f"{plan.name}.lock"), progress):
             found = _existing(plan, job, requested)
@@ -81,7 +81,7 @@ def build_plan(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanF
     Raises as `resolve_plan`.
     """
     if plan.parent.exists():
-        trust.refuse_open_folder(plan.parent.resolve())
+        trust.refuse_shared_folder(plan.parent.resolve())
     return _build(job, _fingerprint(job), plan, timings, progress)
 
 
@@ -93,11 +93,11 @@ def why_build(job: Job, folder: Path) -> str | None:
     ModelError
         As for `resolve_plan`.
     """
-    found = _existing(place(job, folder), job, _fingerprint(job))
+    found = _existing(plan_path(job, folder), job, _fingerprint(job))
     return None if isinstance(found, PlanFile) else found
 
 
-def place(job: Job, folder: Path) -> Path:
+def plan_path(job: Job, folder: Path) -> Path:
     """Return the path of the plan of ``job``.
 
     The name depends only on model file and batch sizes. Other differences, as after an upgrade
@@ -117,7 +117,7 @@ def _existing(plan: Path, job: Job, requested: Fingerprint) -> PlanFile | str:
     """Return the existing plan if it fits, otherwise the reason why not."""
     if not os.path.lexists(plan):
         return "none has been built yet"
-    trust.refuse_open_folder(plan.parent)
+    trust.refuse_shared_folder(plan.parent)
     try:
         found = read_plan(plan)
     except ModelError as error:

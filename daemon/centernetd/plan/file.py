@@ -149,7 +149,7 @@ def load_plan(path: Path, binding: Binding, gpu: Gpu | None) -> PlanFile:
     ModelError
         The plan is missing, damaged, untrusted, or for another TensorRT or GPU.
     """
-    trust.refuse_open_folder(path.resolve().parent)
+    trust.refuse_shared_folder(path.resolve().parent)
     advice = f"build it here with `centernetd build MODEL -o {path}`"
     try:
         plan = read_plan(path)

@@ -21,7 +21,7 @@ def refuse_foreign_file(found: os.stat_result) -> None:
         )
 
 
-def refuse_open_folder(folder: Path) -> None:
+def refuse_shared_folder(folder: Path) -> None:
     """Raise a `ModelError` if others can add or replace files in ``folder``."""
     with files.naming(folder):
         try:

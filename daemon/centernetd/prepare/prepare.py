@@ -217,7 +217,7 @@ def _adopt(model: ModelProto, digest: str, options: PrepareOptions) -> Manifest:
 
 def _manifest_for(
     size: tuple[int, int],
-    measured: contract.Measured,
+    measured: contract.TrialRun,
     labels: Sequence[str] | None,
     digest: str,
     computes_in: str,
