@@ -94,9 +94,9 @@ def test_a_start_after_a_kill(tmp_path: Path, measure: Measure) -> None:
     for number in range(OTHERS):
         hour, second = divmod(number // TORN, 60)
         (tmp_path / f"cam{number % TORN}/2023-11-14/{hour:02}-00-{second:02}.mp4").touch()
-    house = Housekeeping(Storage(tmp_path), StorageConfig(), streams)
-    measure("mended", seconds_until(house.__enter__))
-    house.__exit__()
+    keeper = Housekeeping(Storage(tmp_path), StorageConfig(), streams)
+    measure("mended", seconds_until(keeper.__enter__))
+    keeper.__exit__()
     assert not list(tmp_path.rglob("*.part"))
     assert not damaged(tmp_path.glob("*/2023-11-14/22-00-00.mp4"))
 

@@ -108,8 +108,8 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     One fault is repaired by the same daemon, two at the next start at the latest.
     """
     storage = Storage(root)
-    house = housekeeping(storage)
-    house.tick()
+    keeper = housekeeping(storage)
+    keeper.tick()
     lane = open_lane(RECORD, EVENTS)
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
     context = replace(sink_context(root, record=record), storage=storage)
@@ -122,7 +122,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
         system = FakeSystem(patch, fault)
         for name, sink in ((RECORD, recorder), (EVENTS, events)):
             SinkStage(lane, name, sink, lambda: 10 * RETRY_INTERVAL).run()
-    house.tick()  # the disk works again
+    keeper.tick()  # the disk works again
     storage.release()
     if fault.then:
         housekeeping(storage).tick()

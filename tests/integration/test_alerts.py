@@ -34,9 +34,9 @@ def test_one_dead_camera_of_three_is_alerted_on_by_name_until_it_is_back(
 ) -> None:
     tool("prometheus")
     video = moving_square(rate=5, count=10, key_interval=5)
-    with serving(video) as others, ExitStack() as house:
+    with serving(video) as others, ExitStack() as stack:
         camera = RtspServer(video)
-        house.callback(camera.close)
+        stack.callback(camera.close)
         servers = {"gate": camera, "yard": others, "hall": others}
         streams = {
             name: {"source": server.url("play"), "record": {"when": "never"}}
@@ -44,16 +44,16 @@ def test_one_dead_camera_of_three_is_alerted_on_by_name_until_it_is_back(
         }
         port = free_port()
         config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE, port=port)
-        daemon = house.enter_context(started(config))
+        daemon = stack.enter_context(started(config))
         for name in streams:
             daemon.wait_for_frames(name, 1)
-        prometheus = house.enter_context(scraping(port, tmp_path))
+        prometheus = stack.enter_context(scraping(port, tmp_path))
         prometheus.wait_for("sum(centernetd_stream_up) == 3")
 
         camera.close()
         seen = wait_until(prometheus, lambda firing: (DOWN, "gate") in firing, PROMISE)
         assert seen == {(DOWN, "gate")}
 
-        house.enter_context(serving(video, camera.port))
+        stack.enter_context(serving(video, camera.port))
         seen = wait_until(prometheus, lambda firing: not firing, PATIENCE)
         assert seen == {(DOWN, "gate")}

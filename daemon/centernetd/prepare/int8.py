@@ -19,6 +19,13 @@ from centernetd.prepare.graph import forget_unused_domains, last_layer
 Frames = Sequence[npt.NDArray[np.uint8]]  # input rows [H, W, 3], letterboxed as at run time
 
 _LAYERS = ["Conv", "ConvTranspose"]
+_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    # a layer's output is quantized where it is read, which is after ReLU
+    "OpTypesToExcludeOutputQuantization": _LAYERS,
+}
 
 
 def fold_layers(model: ModelProto, heads: Sequence[str]) -> list[str]:
@@ -84,13 +91,7 @@ def quantize(model: ModelProto, layers: Sequence[str], frames: Frames) -> None:
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
-                extra_options={
-                    "ActivationSymmetric": True,
-                    "WeightSymmetric": True,
-                    "QuantizeBias": False,
-                    # a layer's output is quantized where it is read, which is after ReLU
-                    "OpTypesToExcludeOutputQuantization": _LAYERS,
-                },
+                extra_options=_OPTIONS,
             )
         except Exception as error:  # raises any exception of onnx and ONNX Runtime
             raise ModelError(

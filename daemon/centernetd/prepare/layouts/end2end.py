@@ -40,7 +40,7 @@ class End2End(BoxLayout):
         """Return the number of labels: the rows don't show how many classes there are."""
         classes = network.declared.classes or len(_names(network.model))
         if not classes:
-            raise ModelError("its outputs don't show what its classes are: give it labels")
+            raise ModelError("its outputs don't show its classes: set their labels")
         return classes
 
     def labels(self, network: Network, classes: int) -> tuple[str, ...]:
