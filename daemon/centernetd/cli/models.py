@@ -22,7 +22,7 @@ from centernetd.model import labels as label_sets
 from centernetd.model import manifest as manifests
 from centernetd.model import zoo
 from centernetd.model.manifest import FLOAT16, FLOAT32, INT8, Manifest
-from centernetd.plan import Profile
+from centernetd.plan import PlanFile, Profile
 from centernetd.prepare.export import export as export_checkpoint
 from centernetd.prepare.export.architectures import ARCHITECTURES
 from centernetd.prepare.layouts import LAYOUTS
@@ -241,11 +241,14 @@ def build(
         )
     if calibrated is not None:
         print(calibrated)
+    print(f"{_plan_summary(plan)}, built in {time.monotonic() - started:.1f} s")
+
+
+def _plan_summary(plan: PlanFile) -> str:
     found = plan.fingerprint
-    print(
+    return (
         f"{plan.path}: {found.flavour} {found.version}, {found.precision}, batches of "
-        f"{found.profile}, {len(plan.content) / 1e6:.1f} MB, "
-        f"built in {time.monotonic() - started:.1f} s"
+        f"{found.profile}, {len(plan.content) / 1e6:.1f} MB"
     )
 
 

@@ -76,9 +76,8 @@ def measure(
 ) -> Capacity | None:
     """Run the stages one after another for two seconds, on the stream with the most pixels.
 
-    It measures the process's CPU time, so waiting for a camera costs nothing and other programs
-    hardly matter; this is valid for networks that run on the CPU. ``free`` is the free space, in
-    bytes, on the disk of ``storage``. Returns None if no source gave enough frames for its rate.
+    This is valid for networks that run on the CPU. ``free`` is the free space, in bytes, on the
+    disk of ``storage``. Returns None if no source gave enough frames for its rate.
 
     Raises
     ------
@@ -142,6 +141,7 @@ def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Nee
 
 
 def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
+    """Measure in CPU time: waiting for a camera costs nothing, other programs hardly matter."""
     source = open_stream(stream)
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
