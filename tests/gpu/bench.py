@@ -145,7 +145,7 @@ def thread_time(engine: GpuEngine, slots: Sequence[GpuSlot]) -> dict[str, float]
 
 @contextmanager
 def busy(count: int) -> Iterator[Callable[[], int]]:
-    """Have ``count`` threads each do 0.3 ms of Python for a frame, 25 frames a second."""
+    """Have ``count`` threads each do 0.3 ms of Python for a frame, 25 frames per second."""
     stop = threading.Event()
     done = [0] * count
 

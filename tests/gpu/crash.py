@@ -1,4 +1,4 @@
-"""Runs the daemon on the double and, at its tenth batch, loses the GPU; says when."""
+"""Runs the daemon on the double and, at its tenth batch, loses the GPU; prints when."""
 
 import sys
 import tempfile

@@ -2,7 +2,7 @@
 
 ResNet-18, three deconvolutions, 20 classes. Batch normalisation is left out, since TensorRT folds
 it into the convolutions: with it the network would be slower than a plan of it, and a pipeline
-would look better than it is beside it.
+would look better next to it than it is.
 """
 
 from itertools import pairwise
@@ -22,7 +22,7 @@ def _conv(inwards: int, outwards: int, size: int = 3, stride: int = 1) -> nn.Con
 
 
 class Block(nn.Module):  # type: ignore[misc]
-    """Two convolutions beside a shortcut."""
+    """Two convolutions next to a shortcut."""
 
     def __init__(self, inwards: int, outwards: int, stride: int) -> None:
         super().__init__()

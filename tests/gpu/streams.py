@@ -2,7 +2,7 @@
 
 Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFace on ONNX Runtime,
 else the double of TensorRT replays the PyTorch CenterNet: the pipeline around an engine. With
-``--cpu`` software decodes. Where py-spy is installed it tells of each run for which share of the
+``--cpu`` software decodes. If py-spy is installed, it reports for each run which share of the
 time somebody held Python's lock, and who. OUT/streams.json gets it all, OUT/gil-N.txt and
 OUT/all-N.txt the stacks.
 """
@@ -37,7 +37,7 @@ COUNTS = (8, 16, 32, 48)
 WORKLOAD = Workload(size=(1080, 1920), fps=30, seconds=16)
 MAX_BATCH = 32
 WARM = 3.0  # seconds
-WATCHED, RATE = 6, 100  # seconds, samples a second
+WATCHED, RATE = 6, 100  # seconds, samples per second
 
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
 
