@@ -1,6 +1,6 @@
 """Write the JSON Schema of config.yaml, which editors use, from the configuration's models.
 
-Run ``python scripts/make_config_schema.py`` after changing a key.
+Run ``python -m scripts.make_config_schema`` after changing a key.
 """
 
 import json

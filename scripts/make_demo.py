@@ -1,6 +1,6 @@
 """Make the demo clip, assets/demo.mp4, and its ground truth, assets/demo.json.
 
-Run ``python scripts/make_demo.py`` (about a minute); needs ``pip install scikit-image`` for the
+Run ``python -m scripts.make_demo`` (about a minute); needs ``pip install scikit-image`` for the
 photograph: a portrait of the astronaut Eileen Collins by NASA, in the public domain. Her cut-out
 moves over a blurred backdrop on known paths, so the true face boxes of every frame are known.
 """

@@ -1,6 +1,6 @@
 """Gather all that an installation without network needs, for this machine or another.
 
-``python scripts/make_wheelhouse.py --python 3.12 --arch aarch64 dist`` makes a folder in dist
+``python -m scripts.make_wheelhouse --python 3.12 --arch aarch64 dist`` makes a folder in dist
 with the wheels that constraints.txt pins, our own, the built-in model's, and the files that
 deploy/setup.sh installs. pip evaluates markers such as ``python_version < "3.11"`` for its own
 Python and not for the target's, so this script evaluates them.

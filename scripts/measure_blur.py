@@ -1,6 +1,6 @@
 """Count the faces that a blurred recording leaves open, on clips that did not choose its settings.
 
-Run as ``python scripts/measure_blur.py`` (a quarter of an hour); needs ``pip install scikit-image
+Run as ``python -m scripts.measure_blur`` (a quarter of an hour); needs ``pip install scikit-image
 matplotlib mahotas`` for the photographs, `PEOPLE`. They move on random paths over a backdrop, also
 out of the picture, so the true boxes, which were drawn by hand, are known in every frame. Each clip
 is recorded by the real command. A face counts as open where less than half of what is visible of

@@ -1,6 +1,6 @@
 """Measure the cost of monitoring: scrapes of 64 streams, start-up, and memory when idle.
 
-Run ``python scripts/measure_service.py [text] [pages] [scraping] [start]`` (default: all) on an
+Run ``python -m scripts.measure_service [text] [pages] [scraping] [start]`` (default: all) on an
 otherwise idle machine. Needs ``centernetd fetch centerface``.
 """
 

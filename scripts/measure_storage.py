@@ -1,6 +1,6 @@
 """Measure the cost of recording and retention: the tables of docs/benchmarks.md.
 
-    python scripts/measure_storage.py [FOLDER]
+    python -m scripts.measure_storage [FOLDER]
 
 FOLDER must be on the disk to be measured; its content is removed.
 """

@@ -1,6 +1,6 @@
 """Plant small faults at random in a copy of the tree, and count those that the tests notice.
 
-    python scripts/mutants.py [--seed N] [--count N] [MODULE...]
+    python -m scripts.mutants [--seed N] [--count N] [MODULE...]
 
 Each fault is tried against the tests named after its module, and no others. A hang counts as
 noticed. Faults that change nothing are listed in equivalent_mutants.yaml with the reason, and

@@ -1,6 +1,6 @@
 """Record results of torchvision's deform_conv2d as a reference for tests/test_deform.py.
 
-    python scripts/record_deform_conv.py [--check]
+    python -m scripts.record_deform_conv [--check]
 
 With ``--check``, nothing is written and the recorded arrays are compared with torchvision's.
 Needs torch and torchvision.

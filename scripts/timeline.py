@@ -1,4 +1,4 @@
-"""Plot when copies and compute ran on the GPU: ``python scripts/timeline.py BENCH.json OUT.png``.
+"""Plot when copies and compute ran on the GPU: ``python -m scripts.timeline BENCH.json OUT.png``.
 
 Reads the JSON that ``python -m tests.gpu.bench`` writes.
 """

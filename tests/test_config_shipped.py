@@ -84,7 +84,7 @@ def test_the_optional_lines_can_be_taken_in(tmp_path: Path) -> None:
 
 def test_the_schema_is_current() -> None:
     shipped = json.loads(PATH.read_text())
-    assert shipped == json.loads(render()), "run python scripts/make_config_schema.py"
+    assert shipped == json.loads(render()), "run python -m scripts.make_config_schema"
 
 
 def test_the_schema_knows_every_key_and_its_default() -> None:

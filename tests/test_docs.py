@@ -27,7 +27,7 @@ def test_the_metrics_reference_is_current() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "make_metrics_reference.py"))
     committed = script["PAGE"].read_text("utf-8")
     assert script["MARKER"] in committed
-    assert committed == script["page"](committed), "run python scripts/make_metrics_reference.py"
+    assert committed == script["page"](committed), "run python -m scripts.make_metrics_reference"
 
 
 def test_extras_that_are_named_exist() -> None:
