@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centernetd.capture.open import open_stream
-from centernetd.capture.packets import Copying
+from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig, expand
 from centernetd.config.secret import SourceUri
@@ -92,10 +92,10 @@ def _annotating(folder: Path) -> Callable[[Picture, int], None]:
 
 def _copying(folder: Path) -> Callable[[Picture, int], None]:
     recorder = PacketRecorder(_context(folder))
-    moved = Copying()
+    moved = PacketTimeline()
 
     def record(picture: Picture, number: int) -> None:
-        for packet in moved.packets(picture, number * 3600, Fraction(1, 90_000), time.time()):
+        for packet in moved.place(picture, number * 3600, Fraction(1, 90_000), time.time()):
             recorder.feed(packet)
 
     return record

@@ -130,7 +130,7 @@ def test_pictures_come_without_pts_until_the_camera_gives_none(
         assert picture.image.pixels().shape == (4, 6, 3)
         assert (picture.image.pixels() == value).all()
         assert picture.decode_seconds >= 0
-    with pytest.raises(SourceError, match="gives no picture any more") as caught:
+    with pytest.raises(SourceError, match="has stopped delivering pictures") as caught:
         next(pictures)
     assert caught.value.reason == "read_failed"
     source.close()
@@ -153,7 +153,7 @@ def test_format_size_and_rate_are_asked_for(fake: type[FakeVideoCapture]) -> Non
 
 @pytest.mark.parametrize("wish", ["size=1000x700", "format=nv12"])
 def test_what_the_camera_cannot_do_is_said(fake: type[FakeVideoCapture], wish: str) -> None:
-    with pytest.raises(SourceError, match=r"gives yuyv of \d+x\d+ instead.*--list-formats"):
+    with pytest.raises(SourceError, match=r"delivers yuyv of \d+x\d+ instead.*--list-formats"):
         camera(f"v4l2:0?{wish}")
 
 

@@ -67,7 +67,7 @@ def test_a_file_that_cannot_be_opened_fails(caplog: pytest.LogCaptureFixture) ->
 def test_a_file_without_a_picture_fails(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(FILE, FakeSource([])).run()
     assert rig.lane.status.failed
-    assert "holds no picture" in caplog.text
+    assert "contains no picture" in caplog.text
 
 
 def test_of_a_truncated_file_what_is_readable_counts(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +81,7 @@ def test_of_a_truncated_file_what_is_readable_counts(caplog: pytest.LogCaptureFi
 
 def test_damage_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(FILE, FakeSource([picture(0)], damaged=3)).run()
-    assert f"{FILE}: 3 damaged packets or pictures were passed over" in caplog.text
+    assert f"{FILE}: 3 damaged packets or pictures were skipped" in caplog.text
     assert rig.lane.status.damaged == 3
 
 
@@ -312,7 +312,7 @@ def test_what_was_held_back_and_why_is_said_apart_from_damage(
     rig.openings._steps += [FakeSource([picture(0)], damaged=7, held_back=7), rig.stop.set]
     rig.run()
     told = [record.getMessage() for record in caplog.records if "pictures were" in record.message]
-    assert "2 damaged packets or pictures were passed over" in told[0]
+    assert "2 damaged packets or pictures were skipped" in told[0]
     assert "3 pictures were held back: no key frame or recovery point" in told[1]
     assert rig.lane.status.damaged == 12
     assert len(told) == 2
@@ -332,11 +332,9 @@ def test_a_file_that_hangs_is_stuck_and_keeps_its_thread(caplog: pytest.LogCaptu
         assert not rig.stage.watch()
         assert rig.status is StreamState.STUCK
     assert caplog.messages == [
-        "/etc/hostname: stuck: nothing has come back from the library that reads it for 15 s"
+        "/etc/hostname: stuck: the library that reads it has not returned for 15 s"
     ]
-    assert rig.lane.status.last_error == (
-        "nothing has come back from the library that reads it for 15 s"
-    )
+    assert rig.lane.status.last_error == ("the library that reads it has not returned for 15 s")
 
 
 def test_a_lossless_lane_holds_the_source_back_and_loses_nothing() -> None:

@@ -115,7 +115,7 @@ def test_another_thread_takes_over_and_the_lost_one_is_refused(
     assert [frame_id for frame_id, _ in rig.take()] == list(range(before + 2))
     assert caplog.text.count("stuck: ") == 1
     assert caplog.text.count("running: ") == before + 1, "its return is logged"
-    assert "a lost thread of its capture has come back" in caplog.text
+    assert "a lost capture thread has returned" in caplog.text
 
 
 def test_a_lost_thread_that_comes_back_with_a_source_closes_it(gate: Gate) -> None:

@@ -106,8 +106,8 @@ def test_the_gpu_that_is_named_is_taken(gpu: FakeNvdec, clip: Path) -> None:
     ("machine", "release", "devices", "why"),
     [
         ("aarch64", "18.1.0", ["cuda"], "PyAV's builds for aarch64 decode in software only"),
-        ("x86_64", "17.1.0", ["cuda"], "PyAV is 17.1.0, and it needs 18.0"),
-        ("x86_64", "18.0.0", ["vaapi"], "this build of PyAV is without CUDA"),
+        ("x86_64", "17.1.0", ["cuda"], "PyAV is 17.1.0, which is older than 18.0"),
+        ("x86_64", "18.0.0", ["vaapi"], "this build of PyAV does not support CUDA"),
     ],
 )
 def test_what_can_not_decode_on_a_gpu(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from centernetd.capture.intake import AFTER, FrozenPicture
+from centernetd.capture.intake import FROZEN_AFTER, FrozenPicture
 from centernetd.capture.video import is_key
 from centernetd.flow import HostImage
 from tests.footage import Rate, encoded
@@ -17,7 +17,7 @@ from tests.footage import Rate, encoded
 Image = NDArray[np.uint8]
 STILL = np.random.default_rng(1).integers(0, 256, (1080, 64, 3), np.uint8)
 RATE = 5  # pictures a second, and a key frame in each: what encoders make doesn't hang on it
-LONG = 3 * AFTER
+LONG = 3 * FROZEN_AFTER
 
 
 def frozen_after(
@@ -26,7 +26,7 @@ def frozen_after(
     """Return when the first was called frozen, if it was; each is a picture and whether a key."""
     watching = FrozenPicture()
     for index, (image, key) in enumerate(islice(pictures, int(seconds * fps))):
-        if watching.look(HostImage(image), 1000 + index / fps, is_key=key):
+        if watching.check(HostImage(image), 1000 + index / fps, is_key=key):
             return index / fps
     return None
 
@@ -73,7 +73,7 @@ RATES: dict[str, Rate] = {
 def test_an_encoder_that_repeats_one_picture_is_noticed_whatever_its_rate(rate: Rate) -> None:
     found = frozen_after(coded(repeat(scene(), COUNT), rate), RATE, LONG)
     assert found is not None
-    assert found >= AFTER
+    assert found >= FROZEN_AFTER
 
 
 @pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
@@ -84,15 +84,15 @@ def test_a_still_scene_has_noise_that_no_encoder_hides(rate: Rate, levels: float
 
 def test_one_picture_over_and_over_is_frozen() -> None:
     for fps in (1, 12.5, 30):
-        found = frozen_after(over_and_over(STILL), fps, 2 * AFTER)
+        found = frozen_after(over_and_over(STILL), fps, 2 * FROZEN_AFTER)
         assert found is not None
-        assert AFTER <= found <= AFTER + 2
+        assert FROZEN_AFTER <= found <= FROZEN_AFTER + 2
 
 
 def test_a_loop_that_lasts_a_second_is_not_frozen() -> None:
     """One picture a second would always be the same one of it."""
     loop = [STILL, *[np.roll(STILL, n, axis=1) for n in range(1, 25)]]
-    assert frozen_after(over_and_over(*loop), 25, 2 * AFTER) is None
+    assert frozen_after(over_and_over(*loop), 25, 2 * FROZEN_AFTER) is None
 
 
 def refreshed(images: Iterable[Image], rate: Rate) -> Iterator[tuple[Image, bool]]:
@@ -134,22 +134,22 @@ def test_a_clock_in_the_picture_is_seen_wherever_it_is() -> None:
             picture = STILL.copy()
             picture[top : top + 20, 2:12] = 4 * second
             clock.append(picture)
-        assert frozen_after(over_and_over(*clock), 1, 2 * AFTER) is None
+        assert frozen_after(over_and_over(*clock), 1, 2 * FROZEN_AFTER) is None
 
 
 def test_it_thaws_with_the_next_key_frame() -> None:
     watching = FrozenPicture()
-    for second in range(int(AFTER) + 2):
-        frozen = watching.look(HostImage(STILL), float(second), is_key=True)
+    for second in range(int(FROZEN_AFTER) + 2):
+        frozen = watching.check(HostImage(STILL), float(second), is_key=True)
     assert frozen
     other = STILL[:, ::-1]
-    assert watching.look(HostImage(other), AFTER + 10, is_key=False)
-    assert not watching.look(HostImage(other), AFTER + 11, is_key=True)
+    assert watching.check(HostImage(other), FROZEN_AFTER + 10, is_key=False)
+    assert not watching.check(HostImage(other), FROZEN_AFTER + 11, is_key=True)
 
 
 def test_any_size_will_do() -> None:
     for shape in ((1, 1, 3), (17, 1023, 3), (127, 2, 3)):
         watching = FrozenPicture()
         padded = np.zeros((shape[0], shape[1] + 5, 3), np.uint8)[:, : shape[1]]
-        assert not watching.look(HostImage(padded), 0.0, is_key=True)
-        assert watching.look(HostImage(padded), AFTER, is_key=True)
+        assert not watching.check(HostImage(padded), 0.0, is_key=True)
+        assert watching.check(HostImage(padded), FROZEN_AFTER, is_key=True)

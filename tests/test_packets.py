@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from centernetd.capture.packets import Copying
+from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture, SourcePacket
 from centernetd.errors import SourceError
 from centernetd.flow import Coding, HostImage, Packet
@@ -24,12 +24,12 @@ B_FRAMES = {"bf": "2", "g": "12"}
 
 def read(path: Path) -> tuple[list[Picture], list[Packet]]:
     source = video_source(path, packets=True)
-    copying = Copying()
+    timeline = PacketTimeline()
     packets: list[Packet] = []
     pictures = list(source)
     for picture in pictures:
         assert picture.pts is not None
-        packets += copying.packets(picture, picture.pts, source.info.time_base, 0.0)
+        packets += timeline.place(picture, picture.pts, source.info.time_base, 0.0)
     source.close()
     return pictures, packets
 
@@ -126,7 +126,7 @@ def test_packets_that_are_not_asked_for_are_not_kept(tmp_path: Path) -> None:
 def test_what_can_not_be_decoded_is_kept_up_to_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("centernetd.capture.packets._MOST", 8)
+    monkeypatch.setattr("centernetd.capture.packets._MOST_HELD", 8)
     path = clips.count(tmp_path / "a.mp4", 45, encoding={"g": "10", "bf": "0"})
     source = video_source(path, packets=True)
     assert source._copier is not None
@@ -147,14 +147,14 @@ def source_packet(pts: int | None, dts: int | None) -> SourcePacket:
 
 def placed(*pictures: tuple[int | None, int, list[tuple[int | None, int | None]]]) -> list[Packet]:
     """Copy pictures given as own pts, pts on the timeline, and (pts, dts) of their packets."""
-    copying = Copying()
+    timeline = PacketTimeline()
     packets: list[Packet] = []
     for own, pts, brought in pictures:
         picture = Picture(
             HostImage(image()), own, TIME_BASE, 0.0, [source_packet(*times) for times in brought]
         )
-        packets += copying.packets(picture, pts, Fraction(1, 90_000), 1.5)
-    assert copying.passed == len(packets)
+        packets += timeline.place(picture, pts, Fraction(1, 90_000), 1.5)
+    assert timeline.count == len(packets)
     return packets
 
 

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 
 from centernetd.capture import pixels
-from centernetd.capture.packets import Copying
+from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.pixels import ToBgr, orientation_of
 from centernetd.capture.source import Picture
 from centernetd.config import RecordConfig
@@ -115,9 +115,9 @@ def read(path: Path, wanted: Decode = "cpu", *, packets: bool = False) -> list[P
 
 
 def copied(pictures: Sequence[Picture]) -> Iterator[Packet]:
-    copying = Copying()
+    timeline = PacketTimeline()
     for picture in pictures:
-        yield from copying.packets(picture, picture.pts or 0, picture.time_base, 0.0)
+        yield from timeline.place(picture, picture.pts or 0, picture.time_base, 0.0)
 
 
 def annotated(pictures: Sequence[Picture]) -> Iterator[Packet]:

@@ -176,7 +176,7 @@ def test_a_playlist_that_begins_again_is_opened_anew(parts: list[Path]) -> None:
             return [head(LIST), next(texts).encode()]
         return served(pages)(request)
 
-    with answering(answer) as server, pytest.raises(SourceError, match="began again") as caught:
+    with answering(answer) as server, pytest.raises(SourceError, match="restarted") as caught:
         numbers(f"{server.url}/a.m3u8", once=False)
     assert caught.value.reason == "ended"
 

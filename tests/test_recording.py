@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernetd.capture.packets import Copying
+from centernetd.capture.packets import PacketTimeline
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet
@@ -230,11 +230,11 @@ def of_an_open_group(root: Path, codec: str, encoding: dict[str, str]) -> list[P
     """The packets of 40 numbered pictures, with B-frames across each key frame; NOON on."""
     clip = clips.count(root / "clip.mkv", 40, codec=codec, encoding=encoding)
     source = video_source(clip, packets=True)
-    copying, time_base = Copying(), source.info.time_base
+    timeline, time_base = PacketTimeline(), source.info.time_base
     packets = [
         packet
         for picture in source
-        for packet in copying.packets(picture, picture.pts or 0, time_base, NOON)
+        for packet in timeline.place(picture, picture.pts or 0, time_base, NOON)
     ]
     source.close()
     return [replace(packet, wall_time=NOON + 2.5 * packet.time) for packet in packets]

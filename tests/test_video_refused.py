@@ -35,7 +35,7 @@ def cut_before_its_index(path: Path) -> None:
         (empty, "can't be opened: the file is empty"),
         (text, "can't be opened: invalid data found when processing input"),
         (cut_before_its_index, "can't be opened: invalid data found when processing input"),
-        (clips.audio_only, "has no video in it"),
+        (clips.audio_only, "contains no video"),
     ],
     ids=["missing", "folder", "empty", "text", "no index", "audio only"],
 )
@@ -51,7 +51,7 @@ def test_what_is_no_video_is_told_in_one_sentence(
 
 
 def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="has no video"):
+    with pytest.raises(SourceError, match="contains no video"):
         source(clips.song_with_cover(tmp_path / "song.mp4"))
 
 

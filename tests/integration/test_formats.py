@@ -70,7 +70,7 @@ GOOD: Sequence[tuple[str, str, Make, int]] = [
 ]
 BAD: Sequence[tuple[str, str, Make, str]] = [
     ("zero", "zero.mp4", empty, "can't be opened: the file is empty"),
-    ("sound", "sound.m4a", clips.audio_only, "has no video in it"),
+    ("sound", "sound.m4a", clips.audio_only, "contains no video"),
     ("noise", "noise.mp4", garbage, "can't be opened: invalid data found when processing input"),
     ("folder", "folder", directory, "can't be opened: is a directory"),
 ]

@@ -38,7 +38,7 @@ class CameraSource(Source):
         address = CameraAddress.parse(uri.reveal())
         self._device = Path(address.device)
         self._timeout = timeout
-        self._refuse_if_absent()
+        self._check_present()
         self._capture = cv2.VideoCapture(address.device, cv2.CAP_V4L2)
         try:
             self._set_up(address)
@@ -80,8 +80,8 @@ class CameraSource(Source):
         """Request format, size and rate, in the order in which V4L2 negotiates them."""
         if not self._capture.isOpened():
             raise SourceError(
-                f"can't be opened: {address.device} is in use, not this user's to read, or no "
-                "camera",
+                f"can't be opened: {address.device} is in use, not readable by "
+                "this user, or not a camera",
                 "open_failed",
             )
         # One buffer is ours while the camera fills the other. With a single one it would drop every
@@ -95,17 +95,17 @@ class CameraSource(Source):
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, address.size[1])
         if address.fps:
             self._capture.set(cv2.CAP_PROP_FPS, address.fps)
-        self._check_wishes(address)
+        self._check_settings(address)
 
-    def _check_wishes(self, address: CameraAddress) -> None:
+    def _check_settings(self, address: CameraAddress) -> None:
         """Raise SourceError unless format and size are as requested: V4L2 picks the nearest."""
         kind = self._fourcc()
         size = (self._get(cv2.CAP_PROP_FRAME_WIDTH), self._get(cv2.CAP_PROP_FRAME_HEIGHT))
-        granted = address.size in (None, size)
-        if not granted or (address.format and kind != FORMATS[address.format]):
+        accepted = address.size in (None, size)
+        if not accepted or (address.format and kind != FORMATS[address.format]):
             raise SourceError(
-                f"the camera gives {kind.lower()} of {size[0]}x{size[1]} instead of what is asked "
-                f"for; v4l2-ctl -d {address.device} --list-formats-ext tells what it can do",
+                f"the camera delivers {kind.lower()} of {size[0]}x{size[1]} instead of what was "
+                f"requested; v4l2-ctl -d {address.device} --list-formats-ext lists its formats",
                 "open_failed",
             )
 
@@ -115,17 +115,17 @@ class CameraSource(Source):
         ``since`` is when the last decodable picture arrived.
         """
         while True:
-            asked = time.monotonic()
+            started = time.monotonic()
             # Another wait would exceed the timeout. A short timeout still allows one.
-            if asked - since > max(self._timeout - _POLL, self._timeout / 2):
+            if started - since > max(self._timeout - _POLL, self._timeout / 2):
                 raise SourceError(f"no picture for {self._timeout:g} s", "stalled")
             if self._capture.grab():
                 return
-            self._refuse_if_absent()
-            if time.monotonic() - asked < _POLL / 2:
-                raise SourceError("the camera gives no picture any more")
+            self._check_present()
+            if time.monotonic() - started < _POLL / 2:
+                raise SourceError("the camera has stopped delivering pictures")
 
-    def _refuse_if_absent(self) -> None:
+    def _check_present(self) -> None:
         if not self._device.exists():
             raise SourceError(f"there is no camera at {self._device}", "not_found")
 

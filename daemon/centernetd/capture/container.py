@@ -31,10 +31,10 @@ MOST_BYTES = 128 << 20
 """Largest single allocation of FFmpeg. The largest picture accepted takes 113 MB as BGR."""
 MOST_PIXELS = 8192 * 4608
 """Largest picture decoded, slightly above 8K; otherwise a few bytes could request gigabytes."""
-TOO_MUCH = f"what it sends needs more than {MOST_BYTES >> 20} MB in one piece"
+TOO_MUCH = f"its data needs more than {MOST_BYTES >> 20} MB in one piece"
 SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
 """The decoder option that sets this limit."""
-TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels aren't read"
+TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels are not supported"
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
@@ -144,7 +144,7 @@ def video_of(container: InputContainer) -> VideoStream:
     """
     found = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
     if not found:
-        raise SourceError("has no video in it", "open_failed")
+        raise SourceError("contains no video", "open_failed")
     # PyAV has no context where FFmpeg has no decoder, although its types promise one.
     decodable = [stream for stream in found if stream.codec_context is not None]
     if not decodable:
@@ -212,7 +212,7 @@ def _explain_network_error(
     """Return why a server can't be read, worded to suggest the fix, and the reason code."""
     reason = reason_of(error)
     if isinstance(error, _REFUSED):
-        return f"the name or password is wrong, or not allowed this: {reason}", "unauthorized"
+        return f"the name or password is wrong, or lacks permission: {reason}", "unauthorized"
     if isinstance(error, av.error.HTTPNotFoundError):
         return f"there is nothing at this path: {reason}", "not_found"
     if error.errno == errno.ENOMEM:
@@ -224,10 +224,10 @@ def _explain_network_error(
     if error.errno in _UNREACHABLE:
         return reason, "unreachable"
     if error.errno == errno.EIO:  # FFmpeg's error for a host name that does not resolve
-        return f"no server is found under this name, or it broke off: {reason}", "unreachable"
+        return f"the host name is unknown, or the connection was lost: {reason}", "unreachable"
     if isinstance(error, av.error.InvalidDataError):
         return (
-            f"what answers there sends no {stream.source.scheme.upper()} or no video: {reason}",
+            f"the server sends no {stream.source.scheme.upper()} or no video: {reason}",
             "open_failed",
         )
     return reason, "open_failed"

@@ -33,9 +33,9 @@ def try_gpu(device: int) -> str:
     if machine != "x86_64":
         return f"PyAV's builds for {machine} decode in software only"
     if tuple(map(int, release.split(".")[:2])) < _OLDEST:
-        return f"PyAV is {release}, and it needs {'.'.join(map(str, _OLDEST))}"
+        return f"PyAV is {release}, which is older than {'.'.join(map(str, _OLDEST))}"
     if "cuda" not in hwdevices_available():
-        return "this build of PyAV is without CUDA"
+        return "this build of PyAV does not support CUDA"
     try:
         Device(device)  # creates the context, so that FFmpeg shares it
         _accelerator(device).create(av.Codec("h264", "r"))
@@ -92,7 +92,7 @@ class DecoderChoice:
             return None
         problem = probe(self.device)
         if problem:
-            self._refuse_if_demanded(problem)
+            self._raise_if_required(problem)
             return None
         return _accelerator(self.device)
 
@@ -117,13 +117,13 @@ class DecoderChoice:
         SourceError
             When the GPU is required.
         """
-        self._refuse_if_demanded(problem)
+        self._raise_if_required(problem)
         if not self._gave_up:
             self._gave_up = True
             message = "decoded on the CPU from now on: %s"
             log.warning(message, problem, extra={"stream": self._stream.name})
 
-    def _refuse_if_demanded(self, problem: str) -> None:
+    def _raise_if_required(self, problem: str) -> None:
         if self._stream.decode == "cuda":
             raise SourceError(
                 f"can't be decoded on the GPU: {problem}; set decode: auto", "open_failed"

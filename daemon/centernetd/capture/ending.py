@@ -13,7 +13,7 @@ from centernetd.capture.timeline import MOST_REORDERED
 from centernetd.errors import SourceError
 
 _ONE_DURATION = frozenset({"asf"})  # formats that announce the same for every track
-GOES_ON = "its video goes on in another track, which isn't read"
+CONTINUES = "its video continues in another track, which is not read"
 _HELD = 4  # packets of a track a demuxer may still hold when the next track begins
 _LONGEST_GAP = 1.0  # seconds a file may end before its announced end
 
@@ -64,12 +64,12 @@ class Ending:
             if count > _HELD and self._read - begun <= _HELD
         )
         if moved:
-            raise SourceError(f"{GOES_ON}: {moved} packets of it")
+            raise SourceError(f"{CONTINUES}: {moved} packets of it")
         last = len(self._last)
         if last == self._last.maxlen and 2 * sum(self._last) < last:
             raise SourceError(
-                f"its last {last} packets of video make {sum(self._last)} pictures: they are "
-                "damaged, or coded otherwise than it begins, which isn't read"
+                f"its last {last} video packets yield {sum(self._last)} pictures: they are "
+                "damaged, or coded differently from its beginning, which is not supported"
             )
         ends = [end * (track.time_base or 0) for track, end in self._ends.items()]
         own, end = self._own, max([pictured, *ends])

@@ -8,7 +8,7 @@ from collections import deque
 
 import numpy as np
 
-from centernetd.capture.packets import Copying
+from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.capture.timeline import Timeline
 from centernetd.config import StreamConfig
@@ -22,7 +22,7 @@ _IDLE = 0.1  # minimum share of time spent waiting for a source that sets the pa
 _MEMORY = 10.0  # seconds over which that share is averaged
 _LATEST = 0.5  # seconds a frame may be late before the pace is reset
 _ROUNDING = 1e-3  # pts are rounded to their time base
-AFTER = 30.0
+FROZEN_AFTER = 30.0
 """Seconds without any change after which a picture is considered frozen."""
 # Seconds between checks; not a divisor of 1 s, or a loop of 1 s would always be hit at one picture.
 _INTERVAL = 0.7
@@ -55,7 +55,7 @@ class Intake:
         self._by_arrival = stream.timestamps == "arrival"
         self._timeline = Timeline(by_arrival=self._by_arrival)
         self._idle = Idle()
-        self._copying = Copying()
+        self._packets = PacketTimeline()
         self._sound_noted = False
 
     def connected(self, info: SourceInfo) -> None:
@@ -81,14 +81,14 @@ class Intake:
             When pictures are so late that the source should be reopened.
         """
         timeline, decoded_at = self._timeline, time.monotonic()
-        self._idle.came(decoded_at, picture.decode_seconds)
+        self._idle.end(decoded_at, picture.decode_seconds)
         pts = timeline.stamp(picture.pts, picture.time_base, decoded_at)
         at = float(pts * timeline.time_base)
         if self._paced:
             self._pacer.wait(at)
         self._meters.stage_duration("decode", picture.decode_seconds)
         wall_time = time.time()
-        for packet in self._copying.packets(picture, pts, timeline.time_base, wall_time):
+        for packet in self._packets.place(picture, pts, timeline.time_base, wall_time):
             self._lane.copy(packet)
         frame = Frame(
             frame_id=self.count,
@@ -97,22 +97,22 @@ class Intake:
             time_base=timeline.time_base,
             captured_at=time.monotonic() if self._paced else decoded_at,
             wall_time=wall_time,
-            packet=self._copying.passed,
+            packet=self._packets.count,
             aspect=picture.aspect,
         )
         self.count += 1
         self._status.last_frame_at = frame.captured_at
         if self._live_source:  # checked before the offer: sinks draw on the image
-            self._look_at(picture, frame.captured_at)
+            self._check_frozen(picture, frame.captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
         else:
             self._lane.skip()
         if self._live_source:
-            self._judge_time()
-        self._idle.left(time.monotonic())
+            self._check_lag()
+        self._idle.begin(time.monotonic())
 
-    def _judge_time(self) -> None:
+    def _check_lag(self) -> None:
         """Decide how to treat pictures that arrive later than their timestamps."""
         timeline, most = self._timeline, self._stream.stall_timeout
         # Without waiting for the source, its rate can't be measured: the lag is our own.
@@ -122,7 +122,7 @@ class Intake:
         self._status.source_lag = lag = timeline.lag
         # A lossless stream lags because it waits for us, which reopening would not fix.
         if self._stream.policy == "live" and lag > most:
-            raise SourceError(f"its pictures come more than {most:g} s late", "lagging")
+            raise SourceError(f"its pictures arrive more than {most:g} s late", "lagging")
 
     def _note_timing(self) -> None:
         by_arrival = self._timeline.by_arrival
@@ -131,16 +131,16 @@ class Intake:
             log.warning(message, extra={"stream": self._stream.name})
         self._by_arrival = by_arrival
 
-    def _look_at(self, picture: Picture, now: float) -> None:
+    def _check_frozen(self, picture: Picture, now: float) -> None:
         """Record and log whether the picture of a live source is frozen."""
-        frozen = self._frozen.look(picture.image, now, is_key=picture.is_key)
+        frozen = self._frozen.check(picture.image, now, is_key=picture.is_key)
         if frozen == self._status.frozen:
             return
         self._status.frozen = frozen
         about = {"stream": self._stream.name}
         if frozen:
             message = "the picture has not changed for %.0f s: does the camera's encoder hang?"
-            log.warning(message, AFTER, extra=about)
+            log.warning(message, FROZEN_AFTER, extra=about)
         else:
             log.info("the picture changes again", extra=about)
 
@@ -185,19 +185,19 @@ class Idle:
 
     def __init__(self) -> None:
         self.share = 0.0
-        self._came_at = self._left_at = time.monotonic()
+        self._ended_at = self._began_at = time.monotonic()
 
-    def came(self, now: float, took: float) -> None:
+    def end(self, now: float, took: float) -> None:
         """Record a picture that arrived at the monotonic ``now`` and took ``took`` s to decode."""
-        passed = now - self._came_at
+        passed = now - self._ended_at
         if passed > 0:
-            waited = max(0.0, now - self._left_at - took)
+            waited = max(0.0, now - self._began_at - took)
             self.share += (waited / passed - self.share) * min(1.0, passed / _MEMORY)
-        self._came_at = now
+        self._ended_at = now
 
-    def left(self, now: float) -> None:
+    def begin(self, now: float) -> None:
         """Record the start of the wait for the next picture."""
-        self._left_at = now
+        self._began_at = now
 
 
 class FrozenPicture:
@@ -208,29 +208,28 @@ class FrozenPicture:
     bit rate, an encoder makes at most four that alternate, one per quality; what it codes
     between them never settles, and differs by more than strong noise does. (x264, 60 kbit/s
     to 8 Mbit/s, noise of 0.5 to 4 levels.) So a source is frozen while every checked picture
-    was seen before. After a minute
-    without a key frame (an encoder may refresh its pictures gradually instead), any picture is
-    checked; one that settles is detected.
+    was seen before. After a minute without a key frame (an encoder may refresh its pictures
+    gradually instead), any picture is checked; one that settles is detected.
     """
 
     def __init__(self) -> None:
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._key_at: float | None = None
         self._known: deque[int] = deque(maxlen=_KNOWN)
         self._since = 0.0
         self._frozen = False
 
-    def look(self, image: Image, now: float, *, is_key: bool) -> bool:
+    def check(self, image: Image, now: float, *, is_key: bool) -> bool:
         """Check ``image`` at the monotonic time ``now``; return whether the picture is frozen."""
         if is_key or self._key_at is None:
             self._key_at = now
-        judged = is_key or now - self._key_at >= _KEYLESS
-        if judged and now - self._looked_at >= _INTERVAL:
-            self._looked_at = now
+        checked = is_key or now - self._key_at >= _KEYLESS
+        if checked and now - self._checked_at >= _INTERVAL:
+            self._checked_at = now
             lines = image.lines(max(1, image.size[0] // _ROWS))
             checksum = zlib.crc32(np.ascontiguousarray(lines).data)
             if checksum not in self._known:
                 self._known.append(checksum)
                 self._since = now
-            self._frozen = now - self._since >= AFTER
+            self._frozen = now - self._since >= FROZEN_AFTER
         return self._frozen

@@ -22,7 +22,7 @@ _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
     "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
 }
 _START_CODE = b"\x00\x00\x01"
-_MOST = 1024  # packets kept while none of them yields a picture
+_MOST_HELD = 1024  # packets kept while none of them yields a picture
 _FARTHEST = 10  # seconds a packet may be away from the picture it came with
 
 
@@ -58,7 +58,7 @@ class PacketCopier:
         """
         if not packet.size:
             return True
-        if len(self._packets) == _MOST:
+        if len(self._packets) == _MOST_HELD:
             self._packets, self._coding = [], None
         try:
             converted = [packet] if self._filter is None else self._filter.filter(packet)
@@ -159,13 +159,13 @@ def _filter_of(stream: VideoStream, codec: str) -> BitStreamFilterContext | None
         return BitStreamFilterContext(name, stream)
     except av.FFmpegError:
         raise SourceError(
-            "what it says of its coding is damaged, so it can't be copied; "
-            "record.video: annotated may do",
+            "its codec configuration is damaged, so it can't be copied; "
+            "record.video: annotated may work",
             "open_failed",
         ) from None
 
 
-class Copying:
+class PacketTimeline:
     """Numbers the packets of a stream and places them on the timeline of its frames.
 
     A packet keeps its distance to the picture it came with: when the timeline moves a picture,
@@ -173,10 +173,10 @@ class Copying:
     """
 
     def __init__(self) -> None:
-        self.passed = 0
+        self.count = 0
         self._last_dts: int | None = None
 
-    def packets(
+    def place(
         self, picture: Picture, pts: int, time_base: Fraction, wall_time: float
     ) -> Iterator[Packet]:
         """Yield the packets of ``picture``, which has ``pts`` on the stream's timeline."""
@@ -212,9 +212,9 @@ class Copying:
         else:
             dts = self._last_dts + 1 if dts is None else max(dts, self._last_dts + 1)
         self._last_dts = dts
-        self.passed += 1
+        self.count += 1
         return Packet(
-            number=self.passed,
+            number=self.count,
             data=packet.data,
             pts=dts if pts is None else max(pts, dts),
             dts=dts,

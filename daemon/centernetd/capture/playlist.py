@@ -172,7 +172,7 @@ def segments(
         again = Resource(client, Piece(playlist.url)).chunks()
         playlist = parse(read_text(again), playlist.url)
         if playlist.sequence + len(playlist.segments) < due:
-            raise SourceError("its playlist began again", "ended")
+            raise SourceError("its playlist restarted", "ended")
 
 
 def _read(client: HttpClient, piece: Piece, *, resumes: bool) -> Iterator[bytes]:

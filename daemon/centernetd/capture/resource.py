@@ -74,7 +74,7 @@ class Resource:
         begins = int(found[1]) if response.status == 206 and found else 0
         if begins > start:
             response.close()
-            raise SourceError("the server sends another part than was asked for", "open_failed")
+            raise SourceError("the server sends a different part than requested", "open_failed")
         self._client.skip(response, start - begins)  # a server without ranges sends everything
         return response
 

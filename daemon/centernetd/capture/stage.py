@@ -64,7 +64,7 @@ class CaptureStage:
         self._intake = Intake(stream, lane, meters, stop)
         self._failures = Incident(_REPEATED_AFTER)
         self._damage = Incident(_REPEATED_AFTER)
-        self._patient = False
+        self._reads_pipe = False
         self._lease = Lease()
         self._stalls_at = _STALL * stream.stall_timeout
         self._lost_at = stream.stall_timeout + GRACE
@@ -81,7 +81,7 @@ class CaptureStage:
             else:
                 self._read_live(lease)
         except LeaseEndedError:
-            self._log(logging.INFO, "a lost thread of its capture has come back and ends")
+            self._log(logging.INFO, "a lost capture thread has returned and ends")
             return
         self._status.state = StreamState.ENDED
         self._lane.close()
@@ -94,7 +94,7 @@ class CaptureStage:
         length of time.
         """
         waited = self._lease.waited
-        if self._patient or waited < self._stalls_at:
+        if self._reads_pipe or waited < self._stalls_at:
             return False
         if self._stream.from_file:
             if waited >= self._lost_at and self._status.state is not StreamState.STUCK:
@@ -106,7 +106,7 @@ class CaptureStage:
             self._note_loss(waited)
             return True
         if self._lease.declare_stall(self._stalls_at):
-            self._note_failure(self._stalled, "is opened anew")
+            self._note_failure(self._stalled, "reopening it")
         return False
 
     def _read_file(self, lease: Lease) -> None:
@@ -162,7 +162,7 @@ class CaptureStage:
     def _read_to_the_end(self, lease: Lease) -> bool:
         began, damaged = time.monotonic(), self._status.damaged
         lease.wait()
-        self._patient = (
+        self._reads_pipe = (
             self._stream.source.is_file and not Path(self._stream.source.reveal()).is_file()
         )
         source = self._opener(self._stream, self._choice)
@@ -170,7 +170,7 @@ class CaptureStage:
             lease.resume()
             finished = source.info.complete and not self._stream.never_ends
             if source.info.complete and self._intake.count:
-                raise SourceError("nothing is added to its playlist any more", "ended")
+                raise SourceError("its playlist does not grow any more", "ended")
             self._intake.connected(source.info)
             lease.wait(since=began)
             for picture in source:
@@ -184,7 +184,7 @@ class CaptureStage:
                 lease.wait()
             lease.resume()
             if self._intake.count == 0:
-                raise SourceError("holds no picture that can be decoded")
+                raise SourceError("contains no picture that can be decoded")
             return finished
         finally:
             lease.wait()
@@ -213,7 +213,7 @@ class CaptureStage:
 
     def _note_damage(self, damaged: int, held_back: int) -> None:
         if damaged and self._damage.occurred("damaged"):
-            message = "%s: %d damaged packets or pictures were passed over"
+            message = "%s: %d damaged packets or pictures were skipped"
             self._log(logging.WARNING, message, self._stream.source, damaged)
         if held_back and self._damage.occurred("held back"):
             message = "%s: %d pictures were held back: no key frame or recovery point %s"
@@ -222,7 +222,7 @@ class CaptureStage:
 
     def _note_loss(self, waited: float) -> None:
         """Record and log that the reading thread is lost, on its behalf."""
-        error = f"nothing has come back from the library that reads it for {waited:.0f} s"
+        error = f"the library that reads it has not returned for {waited:.0f} s"
         self._status.lost_connections += self._status.state is StreamState.RUNNING
         self._status.state = StreamState.STUCK
         self._status.last_error = error

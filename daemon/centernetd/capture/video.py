@@ -23,7 +23,7 @@ from centernetd.capture.container import (
     video_of,
 )
 from centernetd.capture.decoding import Decoder, DecoderChoice, GpuDecoderError
-from centernetd.capture.ending import GOES_ON, Ending
+from centernetd.capture.ending import CONTINUES, Ending
 from centernetd.capture.feed import Feed, open_feed
 from centernetd.capture.packets import PacketCopier
 from centernetd.capture.pixels import Display
@@ -38,9 +38,9 @@ _WITHOUT_PTS = frozenset({"asf", "avi", "h264", "hevc"})  # formats in decoding 
 _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 # Decoders that return nothing before a key frame or an announced recovery point, at which an
 # encoder without key frames has refreshed the whole picture.
-_CAREFUL = frozenset({"h264", "hevc"})
+_STRICT = frozenset({"h264", "hevc"})
 # The H.265 decoder waits forever if none is announced, as by x265 and others.
-_TOO_CAREFUL = "hevc"
+_STRICTEST = "hevc"
 _REFRESHED = 2  # recovery points: between two of them, an encoder refreshes the whole picture
 
 
@@ -175,7 +175,7 @@ class VideoSource(Source):
                     started = time.monotonic()
                     self._allowance.renew()
         except av.error.ExitError:
-            raise SourceError(f"nothing came for {self._timeout:g} s", "stalled") from None
+            raise SourceError(f"nothing was received for {self._timeout:g} s", "stalled") from None
         except av.FFmpegError as error:
             reason = "over_limit" if isinstance(error, MemoryError) else "read_failed"
             why = explain_decoding_error(error)
@@ -199,7 +199,7 @@ class VideoSource(Source):
         try:
             yield from self._container.demux()
         except IndexError:  # PyAV's error for a track that did not exist when the file was opened
-            raise SourceError(GOES_ON) from None
+            raise SourceError(CONTINUES) from None
         except av.FFmpegError:
             self._check_feed()
             raise
@@ -247,10 +247,10 @@ class VideoSource(Source):
         if not self._fruitless:
             return sentence
         if self.damaged > self.held_back:
-            return f"{sentence} that is whole: what came was damaged, or built on what was"
+            return f"{sentence}: what was received is damaged, or predicted from damaged pictures"
         return (
-            f"{sentence}: video came, but neither a key frame nor a recovery point to begin with; "
-            "have the camera send key frames more often"
+            f"{sentence}: video was received, but neither a key frame nor a recovery point to "
+            "start from; set the camera to send key frames more often"
         )
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
@@ -297,7 +297,7 @@ class DamageGate:
         self.held_back = 0
         """Pictures not marked as corrupt, but without a key frame or recovery point before them."""
         self._codec = codec
-        self._open = codec in _CAREFUL
+        self._open = codec in _STRICT
         self._patience = patience
         self._damaged_at = now
         self._recovery_points = 0
@@ -316,7 +316,7 @@ class DamageGate:
     def overrules_decoder(self, now: float) -> bool:
         """Return whether to request what the decoder holds back; it marks all of it as corrupt."""
         waited = now - self._damaged_at >= self._patience
-        return waited and self._codec == _TOO_CAREFUL and not self._decoder_gives
+        return waited and self._codec == _STRICTEST and not self._decoder_gives
 
     def admits(self, frame: VideoFrame, now: float) -> bool:
         """Return whether ``frame`` and everything it was predicted from is intact."""

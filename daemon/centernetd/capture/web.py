@@ -93,7 +93,7 @@ class HttpClient:
         try:
             scheme, (host, port) = urlsplit(url).scheme, _origin(url)
         except ValueError:
-            raise SourceError("leads to what is not a valid URL", "open_failed") from None
+            raise SourceError("leads to an invalid URL", "open_failed") from None
         if scheme not in ("http", "https"):
             raise SourceError(f"leads to {scheme[:20]}:, which is not followed", "open_failed")
         if (host, port) not in self._allowed:
@@ -255,18 +255,18 @@ def _explain(error: Exception, timeout: float) -> tuple[str, str]:
         error.close()
         answer = f"the server answers {error.code}"
         if error.code in (401, 403):
-            return f"the name or password is wrong, or not allowed this: {answer}", "unauthorized"
+            return f"the name or password is wrong, or lacks permission: {answer}", "unauthorized"
         if error.code in (404, 410):
             return f"there is nothing at this path: {answer}", "not_found"
-        return (f"{answer} again and again" if error.code < 400 else answer), "open_failed"
+        return (f"{answer} repeatedly" if error.code < 400 else answer), "open_failed"
     if isinstance(error, URLError) and isinstance(error.reason, OSError):
         error = error.reason
     if isinstance(error, TimeoutError):
         return f"no answer for {timeout:g} s", "unreachable"
     if isinstance(error, socket.gaierror):
-        return "no server is found under this name", "unreachable"
+        return "the host name is unknown", "unreachable"
     if isinstance(error, ssl.SSLError):
-        return "no encrypted connection could be agreed on", "open_failed"
+        return "no encrypted connection could be negotiated", "open_failed"
     if isinstance(error, OSError):
         return (error.strerror or "the connection was lost").lower(), "unreachable"
-    return "what answers there sends no HTTP", "open_failed"
+    return "the server does not speak HTTP", "open_failed"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from centernetd.capture.open import open_stream
-from centernetd.capture.packets import Copying
+from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture, Source
 from centernetd.commands.probe import SourceProbe
 from centernetd.config import StorageConfig, StreamConfig
@@ -195,11 +195,11 @@ def _recording(context: SinkContext) -> Iterator[Callable[[Picture, Result], obj
         recorder.close()
         return
     copier = PacketRecorder(context)
-    copying = Copying()
+    timeline = PacketTimeline()
 
     def copy(picture: Picture, result: Result) -> None:
         frame = result.frame
-        for packet in copying.packets(picture, frame.pts, frame.time_base, frame.wall_time):
+        for packet in timeline.place(picture, frame.pts, frame.time_base, frame.wall_time):
             copier.feed(packet)
 
     yield copy

@@ -143,7 +143,7 @@ def _try_decoder(path: Path, decoder: Decode) -> str | None:
             source.close()
     except SourceError as error:
         return str(error)
-    return None if pictures else "gives no picture"
+    return None if pictures else "yields no picture"
 
 
 def _models() -> Iterator[Finding]:
