@@ -95,13 +95,13 @@ def assert_equal(rewritten: ModelProto, case: dict[str, Array]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_it_equals_torchvision(name: str, opset: int) -> None:
     rewritten = model(CASES[name], standard(CASES[name]), opset)
-    assert rewrite_deform_conv(rewritten) == 1
+    rewrite_deform_conv(rewritten)
     assert_equal(rewritten, CASES[name])
 
 
 def test_weights_may_be_computed() -> None:
     rewritten = model(CASES["groups"], standard(CASES["groups"]), 19, constant=False)
-    assert rewrite_deform_conv(rewritten) == 1
+    rewrite_deform_conv(rewritten)
     assert_equal(rewritten, CASES["groups"])
 
 
@@ -124,7 +124,7 @@ def test_plugins_of_an_old_opset(operator: str, domain: str, attributes: dict[st
     rewritten = model(case, node, 11, *([domain] if domain else []))
     adopt_plugins(rewritten)
     rewritten = onnx.version_converter.convert_version(rewritten, 17)
-    assert rewrite_deform_conv(rewritten) == 1
+    rewrite_deform_conv(rewritten)
     assert_equal(rewritten, case)
     assert [entry.domain for entry in rewritten.opset_import] == [""]
 
@@ -144,7 +144,7 @@ def test_a_plugin_without_modulation() -> None:
         im2col_step=32,
     )
     rewritten = model(case, node, 17, "mmcv")
-    assert rewrite_deform_conv(rewritten) == 1
+    rewrite_deform_conv(rewritten)
     session = open_session(rewritten.SerializeToString())
     (found,) = session.run(None, {name: case[name] for name in ("source", "offset")})
     expected = case["result"] - case["bias"].reshape(1, -1, 1, 1)
@@ -171,7 +171,7 @@ def test_a_model_without_any_is_left_alone() -> None:
     node = helper.make_node("Relu", ["source"], ["result"])
     plain = model(CASES[OF_CENTERNET], node, 17)
     before = plain.SerializeToString()
-    assert rewrite_deform_conv(plain) == 0
+    rewrite_deform_conv(plain)
     assert plain.SerializeToString() == before
 
 

@@ -120,8 +120,8 @@ def _pair(value: int | Sequence[int]) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
-def rewrite_deform_conv(model: ModelProto) -> int:
-    """Replace every deformable convolution of `model`, in place, and return their number.
+def rewrite_deform_conv(model: ModelProto) -> None:
+    """Replace every deformable convolution of `model`, in place.
 
     ONNX's DeformConv and the plugins known to `adopt_plugins` become operators that every
     TensorRT parses. Requires opset 16 or later, and a network input of fixed height and width:
@@ -135,11 +135,11 @@ def rewrite_deform_conv(model: ModelProto) -> int:
     adopt_plugins(model)
     graph = model.graph
     if not any(map(_is_deform_conv, graph.node)):
-        return 0
+        return
     shapes = _shapes(model)
     mode = "linear" if opset(model) >= _LINEAR_OPSET else "bilinear"
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes, count = list[NodeProto](), 0
+    nodes: list[NodeProto] = []
     for node in graph.node:
         if not _is_deform_conv(node):
             nodes.append(node)
@@ -148,10 +148,8 @@ def rewrite_deform_conv(model: ModelProto) -> int:
         _sampled_convolution(added, node, shapes, weights, mode).named(node.output[0])
         nodes.extend(added.nodes)
         graph.initializer.extend(added.constants)
-        count += 1
     replace(graph.node, nodes)
     forget_unused_domains(model)
-    return count
 
 
 def _sampled_convolution(
