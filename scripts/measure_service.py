@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -22,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from centernetd.config import Address
-from centernetd.flow import Backpressure, Lane, StorageStatus
+from centernetd.flow import Arrivals, Backpressure, Lane, StorageStatus
 from centernetd.service.health import StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector, PrometheusMeters
@@ -84,7 +83,7 @@ def busy_registry() -> CollectorRegistry:
             Backpressure.DROP_OLDEST,
             depth=8,
             inbox=2,
-            ready=threading.Condition(),
+            arrivals=Arrivals(),
             sinks=(RECORD, EVENTS),
         )
         lane.status.detections.update({f"label-{index}": index for index in range(LABELS)})

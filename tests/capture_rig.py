@@ -13,7 +13,7 @@ from centernetd.config import RecordConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.config.sections import DetectConfig, Policy, Timestamps
 from centernetd.errors import SourceError
-from centernetd.flow import Backpressure, Lane, Result, StreamState
+from centernetd.flow import Arrivals, Backpressure, Lane, Result, StreamState
 from tests.fakes import FakeSource, RecordingMeters, detections
 
 
@@ -78,7 +78,7 @@ class Rig:
             Backpressure.BLOCK if policy == "lossless" else Backpressure.DROP_OLDEST,
             depth=depth,
             inbox=2,
-            ready=threading.Condition(),
+            arrivals=Arrivals(),
             sinks=[],
         )
         config = stream(

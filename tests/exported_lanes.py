@@ -1,13 +1,21 @@
 """Lanes without stages, and the registry that exports them."""
 
-import threading
 import time
 from fractions import Fraction
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from centernetd.flow import Backpressure, Detections, Frame, HostImage, Lane, Result, StorageStatus
+from centernetd.flow import (
+    Arrivals,
+    Backpressure,
+    Detections,
+    Frame,
+    HostImage,
+    Lane,
+    Result,
+    StorageStatus,
+)
 from centernetd.service.health import StreamView
 from centernetd.service.metrics import PREFIX, PipelineCollector, PrometheusMeters
 from centernetd.service.status import DaemonStatus, EngineStatus
@@ -38,7 +46,7 @@ class ExportedLanes:
             Backpressure.DROP_OLDEST,
             depth=4,
             inbox=inbox,
-            ready=threading.Condition(),
+            arrivals=Arrivals(),
             sinks=(RECORD, EVENTS),
         )
         self.views.append(StreamView(lane, stall_timeout=10.0))

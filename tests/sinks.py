@@ -1,7 +1,6 @@
 """Frames, results and lanes for the tests of the sinks, and a way to read recordings back."""
 
 import resource
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from centernetd.config import StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.flow import (
+    Arrivals,
     Backpressure,
     Detections,
     Frame,
@@ -75,8 +75,8 @@ def sink_context(root: Path, *, from_file: bool = False, **stream: Any) -> SinkC
 
 
 def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:
-    ready = threading.Condition()
-    return Lane("gate", Backpressure.BLOCK, depth=depth, inbox=1, ready=ready, sinks=sinks)
+    arrivals = Arrivals()
+    return Lane("gate", Backpressure.BLOCK, depth=depth, inbox=1, arrivals=arrivals, sinks=sinks)
 
 
 def send(lane: Lane, results: Sequence[Result]) -> None:

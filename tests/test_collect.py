@@ -5,14 +5,13 @@ from math import inf
 
 import pytest
 
-from centernetd.flow import INFERENCE, Backpressure, Lane, Reason
+from centernetd.flow import INFERENCE, Arrivals, Backpressure, Lane, Reason
 from centernetd.inference.collect import (
     Batching,
     Forecast,
     SystemClock,
     Taken,
     collect,
-    in_turn,
 )
 from tests.fakes import FakeClock, frame
 
@@ -24,7 +23,7 @@ class House:
 
     def __init__(self, *names: str, live: str = "", **seconds: float) -> None:
         """Name the lanes; ``of_N=seconds`` is known of batches of N."""
-        self.ready = threading.Condition()
+        self.arrivals = Arrivals()
         self.lanes = {name: self._lane(name, live=name in live) for name in names}
         self.forecast = a_forecast(**seconds)
 
@@ -34,7 +33,7 @@ class House:
             Backpressure.DROP_OLDEST,
             depth=99,
             inbox=99,
-            ready=self.ready,
+            arrivals=self.arrivals,
             sinks=[],
             max_frame_age=MAX_AGE if live else None,
         )
@@ -59,7 +58,7 @@ class House:
         """Collect a batch, as lane and frame id of each frame: ["a0", "b0"]."""
         batch = collect(
             list(self.lanes.values()),
-            self.ready,
+            self.arrivals,
             Batching(max_size, max_delay),
             self.forecast,
             clock or FakeClock(),
@@ -193,7 +192,6 @@ def test_a_frame_that_would_be_late_in_a_larger_batch_leads_the_next() -> None:
     house.offer("a", 0, 1)
     house.offer("b", 0, 1, left=4.9)
     assert house.collect() == ["a0"]
-    house.lanes = dict(reversed(house.lanes.items()))
     assert house.collect() == ["b0"]
 
 
@@ -259,14 +257,14 @@ def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_system_clock_waits_on_the_condition() -> None:
-    ready, clock = threading.Condition(), SystemClock()
-    lane = Lane("a", Backpressure.BLOCK, depth=2, inbox=2, ready=ready, sinks=[])
+    arrivals, clock = Arrivals(), SystemClock()
+    lane = Lane("a", Backpressure.BLOCK, depth=2, inbox=2, arrivals=arrivals, sinks=[])
     offered = frame(3)
     before = clock.now()
-    with ready:
+    with arrivals:
         writer = threading.Thread(target=lambda: lane.offer(offered), daemon=True)
         writer.start()  # it comes in as soon as collect waits
-        batch = collect([lane], ready, Batching(1, 0.0), Forecast(), clock)
+        batch = collect([lane], arrivals, Batching(1, 0.0), Forecast(), clock)
     assert batch == [Taken(lane, offered, inf)]
     assert clock.now() >= before
     writer.join()
@@ -274,11 +272,24 @@ def test_the_system_clock_waits_on_the_condition() -> None:
 
 def test_whoever_waits_longest_leads_the_next_batch() -> None:
     house = House("a", "b", "c", "d")
-    a, b, c, d = lanes = list(house.lanes.values())
-    assert in_turn(lanes, []) == lanes
-    assert in_turn(lanes, [Taken(a, frame(), inf)]) == [b, c, d, a]
-    batch = [Taken(lane, frame(), inf) for lane in (c, a, c)]
-    assert in_turn(lanes, batch) == [b, d, a, c]
+    for name in "bcad":
+        house.offer(name, 0, 1)
+    assert house.collect(max_size=3) == ["b0", "c0", "a0"]
+    assert house.collect(max_size=3) == ["d0", "b1", "c1"]
+    assert house.collect() == ["a1", "d1"]
+
+
+def test_nobody_is_woken_before_there_is_enough() -> None:
+    house, wakings = House("a", "b"), list[float]()
+    house.arrivals.notify_all = lambda: wakings.append(1.0)  # type: ignore[method-assign]
+    clock = FakeClock(
+        (1.0, lambda: house.offer("a", 0)),
+        (1.1, lambda: house.offer("b", 0, 1)),
+        (1.2, lambda: wakings.append(0.0)),
+        (1.3, lambda: house.offer("a", 1)),
+    )
+    assert house.collect(clock, max_delay=0.5) == ["a0", "b0", "b1", "a1"]
+    assert wakings == [1.0, 0.0, 1.0], "for the first frame, and for the one that fills the batch"
 
 
 def largest(forecast: Forecast, budget: float) -> int:

@@ -2,7 +2,6 @@
 
 import math
 import random
-import threading
 import time
 from collections import deque
 from functools import partial
@@ -16,6 +15,7 @@ from centernetd.errors import EngineError
 from centernetd.flow import (
     CAPTURE,
     INFERENCE,
+    Arrivals,
     Backpressure,
     Frame,
     Lane,
@@ -140,13 +140,13 @@ TestBlockingLane = BlockingLaneMachine.TestCase
 class Inference:
     """Takes up frames of some lanes, drops a few, and may die with frames in its hands."""
 
-    def __init__(self, lanes: list[Lane], ready: threading.Condition, dies_after: float) -> None:
-        self._lanes, self._ready, self._left = lanes, ready, dies_after
+    def __init__(self, lanes: list[Lane], arrivals: Arrivals, dies_after: float) -> None:
+        self._lanes, self._arrivals, self._left = lanes, arrivals, dies_after
 
     def run(self) -> None:
         while not all(lane.closed and not lane.waiting for lane in self._lanes):
-            with self._ready:
-                self._ready.wait_for(self._something_to_do, PATIENCE)
+            with self._arrivals:
+                self._arrivals.wait_for(self._something_to_do, PATIENCE)
                 taken = [(lane, lane.take()) for lane in self._lanes]
             self._left -= 1
             if self._left < 0:
@@ -185,8 +185,8 @@ def test_the_book_balances_at_any_moment_of_a_threaded_run(
     backpressure: Backpressure, dies_after: int | None
 ) -> None:
     """Two lanes, one inference, two sinks each; the inference may die in the middle."""
-    ready = threading.Condition()
-    lanes = [a_lane(backpressure, depth=3, ready=ready) for _ in range(2)]
+    arrivals = Arrivals()
+    lanes = [a_lane(backpressure, depth=3, arrivals=arrivals) for _ in range(2)]
 
     def bury(_: Worker) -> None:
         for lane in lanes:
@@ -194,7 +194,7 @@ def test_the_book_balances_at_any_moment_of_a_threaded_run(
 
     jobs = [partial(capture, lane, 300) for lane in lanes]
     jobs += [partial(serve, lane, sink) for lane in lanes for sink in SINKS]
-    inference = Worker("inference", Inference(lanes, ready, dies_after or math.inf).run, bury)
+    inference = Worker("inference", Inference(lanes, arrivals, dies_after or math.inf).run, bury)
     others = [Worker("other", job, lambda _: None) for job in jobs]
     for worker in (inference, *others):
         worker.start()

@@ -1,6 +1,5 @@
 """No stream lives at the cost of another, and no frame is looked at past its time."""
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernetd.flow import CAPTURE, INFERENCE, Backpressure, Image, Lane, Reason, Worker
-from centernetd.inference.collect import Batching, Forecast, Taken, collect, in_turn
+from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Image, Lane, Reason, Worker
+from centernetd.inference.collect import Batching, Forecast, Taken, collect
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
 from centernetd.inference.filter import StreamFilter, make_filter
@@ -26,42 +25,42 @@ TOO_OLD = (INFERENCE, Reason.TOO_OLD)
 OVERFLOW = (CAPTURE, Reason.OVERFLOW)
 
 
-def make_lane(name: str, ready: threading.Condition, inbox: int = 10_000) -> Lane:
+def make_lane(name: str, arrivals: Arrivals, inbox: int = 10_000) -> Lane:
     return Lane(
         name,
         Backpressure.DROP_OLDEST,
         depth=inbox,
         inbox=inbox,
-        ready=ready,
+        arrivals=arrivals,
         sinks=[EVENTS],
         max_frame_age=1.0,
     )
 
 
-def take(lanes: Sequence[Lane], ready: threading.Condition, max_size: int) -> list[Taken]:
+def take(lanes: Sequence[Lane], arrivals: Arrivals, max_size: int) -> list[Taken]:
     clock = FakeClock()
     clock.time = 0.0  # when the frames were captured
-    return collect(lanes, ready, Batching(max_size, 0.0), Forecast(), clock)
+    return collect(lanes, arrivals, Batching(max_size, 0.0), Forecast(), clock)
 
 
 @given(
     backlogs=st.lists(st.integers(1, 12), min_size=1, max_size=6),
-    arrivals=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=30),
+    later=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=30),
     max_size=st.integers(1, 9),
 )
 def test_nobody_is_served_twice_between_two_turns_of_one_that_waits(
-    backlogs: list[int], arrivals: list[tuple[int, int]], max_size: int
+    backlogs: list[int], later: list[tuple[int, int]], max_size: int
 ) -> None:
-    ready = threading.Condition()
-    lanes = [make_lane(str(number), ready) for number in range(len(backlogs))]
+    arrivals = Arrivals()
+    lanes = [make_lane(str(number), arrivals) for number in range(len(backlogs))]
     for lane, backlog in zip(lanes, backlogs, strict=True):
         for number in range(backlog):
             lane.offer(frame(number))
-    order, coming = list(lanes), list(arrivals)
+    coming = list(later)
     others = {lane: Counter[Lane]() for lane in lanes}  # turns of others while this one waits
     while any(lane.waiting for lane in lanes):
         waiting = {lane: lane.waiting for lane in lanes}
-        batch = take(order, ready, max_size)
+        batch = take(lanes, arrivals, max_size)
         for served in (taken.lane for taken in batch):
             waiting[served] -= 1
             for lane, seen in others.items():
@@ -69,7 +68,6 @@ def test_nobody_is_served_twice_between_two_turns_of_one_that_waits(
                 if lane is served or not waiting[lane]:
                     seen.clear()
                 assert all(turns <= 1 for turns in seen.values())
-        order = in_turn(order, batch)
         if coming:
             where, count = coming.pop()
             for number in range(count):
@@ -78,18 +76,17 @@ def test_nobody_is_served_twice_between_two_turns_of_one_that_waits(
 
 @pytest.mark.parametrize("max_size", [1, 2, 3, 4, 5, 7, 8, 16])
 def test_under_overload_all_get_the_same_share(max_size: int) -> None:
-    ready = threading.Condition()
-    lanes = [make_lane(str(number), ready) for number in range(5)]
-    order, turns = list(lanes), Counter[Lane]()
+    arrivals = Arrivals()
+    lanes = [make_lane(str(number), arrivals) for number in range(5)]
+    turns = Counter[Lane]()
     for _ in range(100):
         for lane in lanes:
             while lane.waiting < max_size:
                 lane.offer(frame())
-        batch = take(order, ready, max_size)
+        batch = take(lanes, arrivals, max_size)
         assert len(batch) == max_size
         turns.update(taken.lane for taken in batch)
         assert max(turns.values()) - min(turns[lane] for lane in lanes) <= 1
-        order = in_turn(order, batch)
 
 
 @settings(max_examples=30, deadline=None)
@@ -107,10 +104,10 @@ def test_a_flood_costs_no_other_stream_a_frame(
     Even at one frame a batch of 30 ms all eight streams have had a turn after 240 ms, and the
     inbox of a live stream holds two frames.
     """
-    ready = threading.Condition()
-    flooding = [make_lane(f"flood{n}", ready, inbox=2) for n in range(floods)]
-    steady = {make_lane(f"cam{n}", ready, inbox=2): period for n, period in enumerate(cameras)}
-    order = [*flooding, *steady]
+    arrivals = Arrivals()
+    flooding = [make_lane(f"flood{n}", arrivals, inbox=2) for n in range(floods)]
+    steady = {make_lane(f"cam{n}", arrivals, inbox=2): period for n, period in enumerate(cameras)}
+    lanes = [*flooding, *steady]
     for now in range(0, 3000, batch_ms):
         for lane in flooding:
             for _ in range(3):
@@ -118,8 +115,7 @@ def test_a_flood_costs_no_other_stream_a_frame(
         for lane, period in steady.items():
             if now % period < batch_ms:
                 lane.offer(frame(now))
-        batch = take(order, ready, max_size)
-        order = in_turn(order, batch)
+        take(lanes, arrivals, max_size)
     for lane in steady:
         assert lane.ledger.read().dropped[OVERFLOW] == 0
     for lane in flooding:
@@ -164,15 +160,15 @@ def test_no_live_frame_is_enqueued_past_its_time(
     ages: list[tuple[int, float]], takes: list[float]
 ) -> None:
     """Whether it grew old while it waited or while its batch was filled, and it takes no other."""
-    clock, ready = FakeClock(), threading.Condition()
-    lanes = [make_lane(name, ready) for name in "ab"]
+    clock, arrivals = FakeClock(), Arrivals()
+    lanes = [make_lane(name, arrivals) for name in "ab"]
     captured = [clock.now() - age for _, age in ages]
     for number, (where, _) in enumerate(ages):
         lanes[where].offer(frame(number, captured_at=captured[number], value=number))
     for lane in lanes:
         lane.close()
     engine = TimedEngine(clock)
-    run(engine, lanes, ready, takes)
+    run(engine, lanes, arrivals, takes)
     for number, at in engine.enqueued.items():
         assert at - captured[number] <= 1.0
     found = {result.frame.frame_id: result for lane in lanes for result in lane.outlets[EVENTS]}
@@ -184,15 +180,13 @@ def test_no_live_frame_is_enqueued_past_its_time(
         assert book.captured == book.inferred + book.dropped[TOO_OLD]
 
 
-def run(
-    engine: TimedEngine, lanes: list[Lane], ready: threading.Condition, takes: list[float]
-) -> None:
+def run(engine: TimedEngine, lanes: list[Lane], arrivals: Arrivals, takes: list[float]) -> None:
     """Work off what waits in lanes that are closed."""
     with ThreadPoolExecutor(1) as pool:
         stage = InferenceStage(
             SlowDetector(engine, pool, takes),
             {lane: make_filter(lane.name, NUMBERS, 0.4, NUMBERS) for lane in lanes},
-            ready,
+            arrivals,
             Batching(4, 0.0),
             RecordingMeters(),
             lambda _: None,

@@ -1,6 +1,5 @@
 """The inference stage around a strict fake engine."""
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from centernetd.errors import EngineError, StartupError
-from centernetd.flow import INFERENCE, Backpressure, Filter, Lane, Reason, Worker
+from centernetd.flow import INFERENCE, Arrivals, Backpressure, Filter, Lane, Reason, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Tensors
@@ -48,14 +47,14 @@ class House:
     def __post_init__(self) -> None:
         self.beats: list[float] = []
         self.meters = RecordingMeters()
-        ready = threading.Condition()
+        arrivals = Arrivals()
         self.lanes = {
             name: Lane(
                 name,
                 self.backpressure,
                 depth=200,
                 inbox=200,
-                ready=ready,
+                arrivals=arrivals,
                 sinks=[EVENTS],
                 max_frame_age=self.max_frame_age,
             )
@@ -68,7 +67,7 @@ class House:
                 lane: self.filters.get(name, make_filter(name, LABELS, 0.4, []))
                 for name, lane in self.lanes.items()
             },
-            ready,
+            arrivals,
             Batching(self.max_size, max_delay=0.0),
             self.meters,
             self._beat,
@@ -432,7 +431,7 @@ def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: lis
     houses += [house, late]
     house.start()
     lane, stream_filter = late.lanes["late"], make_filter("late", LABELS, 0.4, [])
-    lane._inbox._arrived = house.stage._ready
+    lane._arrivals = house.stage._arrivals
     house.stage.serve({lane: stream_filter})
     lane.offer(frame(0, value=1))
     wait_until(lambda: len(lane.outlets[EVENTS]) == 1)

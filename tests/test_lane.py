@@ -9,6 +9,7 @@ import pytest
 from centernetd.flow import (
     CAPTURE,
     INFERENCE,
+    Arrivals,
     Backpressure,
     Budget,
     Coding,
@@ -34,7 +35,7 @@ def a_lane(
     depth: int = 4,
     inbox: int = 2,
     sinks: tuple[StageName, ...] = SINKS,
-    ready: threading.Condition | None = None,
+    arrivals: Arrivals | None = None,
     packets_to: StageName | None = None,
 ) -> Lane:
     return Lane(
@@ -42,7 +43,7 @@ def a_lane(
         backpressure,
         depth=depth,
         inbox=inbox,
-        ready=ready or threading.Condition(),
+        arrivals=arrivals or Arrivals(),
         sinks=sinks,
         packets_to=packets_to,
     )
@@ -128,9 +129,9 @@ def test_a_blocking_lane_never_drops_and_waits_for_its_slowest_sink(
 
 
 def lanes_on(budget: Budget, *names: str, depth: int = 8) -> list[Lane]:
-    ready = threading.Condition()
+    arrivals = Arrivals()
     return [
-        Lane(name, BLOCK, depth=depth, inbox=2, ready=ready, sinks=SINKS, budget=budget)
+        Lane(name, BLOCK, depth=depth, inbox=2, arrivals=arrivals, sinks=SINKS, budget=budget)
         for name in names
     ]
 
@@ -170,8 +171,8 @@ def test_a_picture_larger_than_a_share_comes_alone() -> None:
 
 def test_a_live_lane_takes_nothing_of_the_budget() -> None:
     budget = Budget(1000)
-    ready = threading.Condition()
-    Lane("cam", DROP, depth=8, inbox=2, ready=ready, sinks=SINKS, budget=budget)
+    arrivals = Arrivals()
+    Lane("cam", DROP, depth=8, inbox=2, arrivals=arrivals, sinks=SINKS, budget=budget)
     (lane,) = lanes_on(budget, "file")
     assert budget.share == 1000
     lane.close()
@@ -306,8 +307,11 @@ def test_what_inference_delivers_after_it_was_written_off_is_lost() -> None:
 
 
 def test_a_full_lane_holds_up_no_other() -> None:
-    ready = threading.Condition()
-    full, free = a_lane(BLOCK, depth=1, ready=ready), a_lane(BLOCK, depth=1, ready=ready)
+    arrivals = Arrivals()
+    full, free = (
+        a_lane(BLOCK, depth=1, arrivals=arrivals),
+        a_lane(BLOCK, depth=1, arrivals=arrivals),
+    )
     full.offer(frame(0))
     thread, answers = offered_in_a_thread(full, frame(1))
     for n in range(3):
@@ -416,8 +420,8 @@ def test_a_lane_that_is_cut_short_drops_its_packets_and_hurries_its_sinks() -> N
 
 
 def test_a_lane_begins_open_with_nothing_in_it() -> None:
-    ready = threading.Condition()
-    lane = Lane("gate", DROP, depth=3, inbox=2, ready=ready, sinks=SINKS, max_frame_age=0.5)
+    arrivals = Arrivals()
+    lane = Lane("gate", DROP, depth=3, inbox=2, arrivals=arrivals, sinks=SINKS, max_frame_age=0.5)
     assert (lane.name, lane.backpressure, lane.depth, lane.max_frame_age) == ("gate", DROP, 3, 0.5)
     assert (lane.closed, lane.hurried, lane.waiting) == (False, False, 0)
     assert lane.status.state is StreamState.CONNECTING
@@ -429,15 +433,15 @@ def test_a_lane_begins_open_with_nothing_in_it() -> None:
 
 
 def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
-    class Watched(threading.Condition):
+    class Watched(Arrivals):
         def __enter__(self) -> bool:
             entered.set()
             return super().__enter__()
 
-    entered, ready, answers = threading.Event(), Watched(), list[bool]()
-    lane = a_lane(ready=ready)
+    entered, arrivals, answers = threading.Event(), Watched(), list[bool]()
+    lane = a_lane(arrivals=arrivals)
     thread = threading.Thread(target=lambda: answers.append(lane.offer(frame(0))), daemon=True)
-    with ready:
+    with arrivals:
         entered.clear()
         thread.start()
         assert entered.wait(PATIENCE), "it found the lane open"

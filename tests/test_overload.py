@@ -1,11 +1,10 @@
 """What is said of streams that lose frames, on real lanes through which frames go by hand."""
 
 import logging
-import threading
 
 import pytest
 
-from centernetd.flow import INFERENCE, Backpressure, Lane, Reason, Result
+from centernetd.flow import INFERENCE, Arrivals, Backpressure, Lane, Reason, Result
 from centernetd.service.overload import CALM, PERIOD, REMINDER, Overload
 from centernetd.sink.registry import RECORD
 from tests.fakes import detections, frame
@@ -24,7 +23,7 @@ class House:
             Backpressure.DROP_OLDEST,
             depth=2,
             inbox=2,
-            ready=threading.Condition(),
+            arrivals=Arrivals(),
             sinks=[RECORD],
         )
         self.hear(0)

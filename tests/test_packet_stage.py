@@ -4,7 +4,17 @@ import threading
 from collections.abc import Sequence
 
 from centernetd.errors import SinkError
-from centernetd.flow import INFERENCE, Backpressure, Frame, HostImage, Lane, Packet, Reason, Result
+from centernetd.flow import (
+    INFERENCE,
+    Arrivals,
+    Backpressure,
+    Frame,
+    HostImage,
+    Lane,
+    Packet,
+    Reason,
+    Result,
+)
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
 from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
@@ -41,9 +51,15 @@ class FakeRecorder:
 
 
 def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
-    ready = threading.Condition()
+    arrivals = Arrivals()
     return Lane(
-        "gate", backpressure, depth=depth, inbox=100, ready=ready, sinks=[RECORD], packets_to=RECORD
+        "gate",
+        backpressure,
+        depth=depth,
+        inbox=100,
+        arrivals=arrivals,
+        sinks=[RECORD],
+        packets_to=RECORD,
     )
 
 

@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from http.client import HTTPConnection
@@ -15,7 +14,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from centernetd.config import Address
-from centernetd.flow import Backpressure, Lane, StorageStatus, StreamState
+from centernetd.flow import Arrivals, Backpressure, Lane, StorageStatus, StreamState
 from centernetd.service.health import NOT_LOADED, Heartbeats, StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector
@@ -45,7 +44,7 @@ def stream(name: str, age: float = 0.0, state: StreamState = StreamState.RUNNING
         Backpressure.DROP_OLDEST,
         depth=4,
         inbox=2,
-        ready=threading.Condition(),
+        arrivals=Arrivals(),
         sinks=[RECORD],
     )
     lane.status.state = state

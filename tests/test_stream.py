@@ -9,7 +9,7 @@ import pytest
 
 from centernetd.capture.stage import CaptureStage
 from centernetd.config import SourceUri, StreamConfig
-from centernetd.flow import Backpressure, Lane, StageName, Worker
+from centernetd.flow import Arrivals, Backpressure, Lane, StageName, Worker
 from centernetd.inference.filter import StreamFilter
 from centernetd.run.stream import HUNG_AFTER, MOST_LOST, Stream
 from centernetd.sink.registry import EVENTS, RECORD
@@ -72,7 +72,7 @@ class House:
             Backpressure.DROP_OLDEST,
             depth=4,
             inbox=2,
-            ready=threading.Condition(),
+            arrivals=Arrivals(),
             sinks=[RECORD, EVENTS],
         )
         sinks = {RECORD: self.record, EVENTS: self.events}

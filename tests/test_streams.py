@@ -1,6 +1,5 @@
 """The streams of a run: threads that a changed stream has lost stay in sight."""
 
-import threading
 from collections.abc import Iterator
 from typing import cast
 
@@ -8,7 +7,7 @@ import pytest
 
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.config.config import Difference
-from centernetd.flow import Backpressure, Lane, StreamState
+from centernetd.flow import Arrivals, Backpressure, Lane, StreamState
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import streams as streams_module
 from centernetd.run.stream import MOST_LOST, Stream
@@ -52,8 +51,8 @@ class House:
 
     def make(self, _: StreamConfig) -> Stream:
         self.captures.append(FakeCapture())
-        ready = threading.Condition()
-        lane = Lane("gate", Backpressure.DROP_OLDEST, depth=4, inbox=2, ready=ready, sinks=[])
+        arrivals = Arrivals()
+        lane = Lane("gate", Backpressure.DROP_OLDEST, depth=4, inbox=2, arrivals=arrivals, sinks=[])
         return make_stream(lane, self.captures[-1], {})
 
     def reload(self, change: Difference) -> None:

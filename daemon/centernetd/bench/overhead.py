@@ -1,6 +1,5 @@
 """CPU cost per frame of the pipeline itself, measured with idle stages."""
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,17 @@ from fractions import Fraction
 
 import numpy as np
 
-from centernetd.flow import Backpressure, Frame, HostImage, Image, Lane, Meters, Result, Worker
+from centernetd.flow import (
+    Arrivals,
+    Backpressure,
+    Frame,
+    HostImage,
+    Image,
+    Lane,
+    Meters,
+    Result,
+    Worker,
+)
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
@@ -91,17 +100,19 @@ def overhead(batch: int) -> float:
 
 
 def _run(batch: int) -> float:
-    ready = threading.Condition()
+    arrivals = Arrivals()
     sinks = (RECORD, EVENTS)
     depth = batch * 4
-    lane = Lane("idle", Backpressure.BLOCK, depth=depth, inbox=depth, ready=ready, sinks=sinks)
+    lane = Lane(
+        "idle", Backpressure.BLOCK, depth=depth, inbox=depth, arrivals=arrivals, sinks=sinks
+    )
     stream_filter = StreamFilter(0.5, None, ("thing",))
     lane.status.detections["thing"] = 0
     with ThreadPoolExecutor(1) as pool:
         inference = InferenceStage(
             Detector(_IdleEngine(batch), _manifest(), pool),
             {lane: stream_filter},
-            ready,
+            arrivals,
             Batching(batch, 0.01),
             Meters(),
             lambda _: None,

@@ -1,5 +1,6 @@
 """The types that carry frames from capture to the sinks, and the counters along the way."""
 
+from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import (
     EVERYTHING,
@@ -24,6 +25,7 @@ __all__ = [
     "EVERYTHING",
     "INFERENCE",
     "UPRIGHT",
+    "Arrivals",
     "Backpressure",
     "Budget",
     "Channel",

@@ -1,11 +1,13 @@
 """One stream's path from capture to its sinks: queues, back-pressure and drops."""
 
 import threading
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 
+from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import Frame, Packet, Result
 from centernetd.flow.image import NoPixels
@@ -63,7 +65,7 @@ class Lane:
         *,
         depth: int,
         inbox: int,
-        ready: threading.Condition,
+        arrivals: Arrivals,
         sinks: Sequence[StageName],
         blind: Collection[StageName] = (),
         max_frame_age: float | None = None,
@@ -76,8 +78,11 @@ class Lane:
         self.max_frame_age = max_frame_age
         self._blind = blind
         self.status = StreamStatus()
-        self._ready = ready  # when both are held, it is acquired before _lock
-        self._inbox: Channel[Frame] = Channel(depth if self._blocks else inbox, ready)
+        self._arrivals = arrivals  # when both are held, it is acquired before _lock
+        self._inbox: deque[Frame] = deque()
+        self._capacity = depth if self._blocks else inbox
+        self.closed = False
+        """Whether the lane admits no more frames."""
         self._abandoned = self.hurried = False
         self._lock = threading.RLock()
         self.ledger = Ledger(sinks, self._lock)
@@ -116,32 +121,36 @@ class Lane:
         """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""
         if not self._wait_for_room(frame.image.nbytes):
             return False
-        with self._ready:  # so that `abandon` and inference can't post in between
-            try:
-                evicted = self._inbox.put(frame)
-            except ChannelClosedError:
+        with self._arrivals:  # so that `abandon` and inference can't post in between
+            if self.closed:
                 return False
             self.ledger.capture()
-            if evicted is not None:
+            full = len(self._inbox) == self._capacity
+            if full:
+                self._inbox.popleft()
                 self.drop(CAPTURE, Reason.OVERFLOW)
+            self._inbox.append(frame)
+            self._arrivals.add(self, 0 if full else 1)
         return True
 
     def skip(self) -> None:
         """Count a decoded frame that the configuration excludes from inference."""
-        with self._ready:
+        with self._arrivals:
             self.ledger.capture()
             self.drop(CAPTURE, Reason.UNWANTED)
 
     def peek(self) -> Frame | None:
-        """Return the oldest waiting frame without removing it."""
-        return self._inbox.peek()
+        """Return the oldest waiting frame without removing it; `Arrivals` must be held."""
+        return self._inbox[0] if self._inbox else None
 
     def take(self) -> Frame | None:
         """Remove and return the oldest waiting frame for inference; None if the inbox is empty."""
-        frame = self._inbox.take()
-        if frame is not None:
+        with self._arrivals:
+            if not self._inbox:
+                return None
+            self._arrivals.remove()
             self.ledger.take_up()
-        return frame
+            return self._inbox.popleft()
 
     def deliver(self, *results: Result) -> None:
         """Pass frames and their detections, in order, to every sink."""
@@ -166,7 +175,9 @@ class Lane:
 
     def close(self) -> None:
         """Admit no more frames; the outlets close when the last frame has been delivered."""
-        self._inbox.close()
+        with self._arrivals:
+            self.closed = True
+            self._arrivals.notify_all()
         if self._packets is not None:
             self._packets.close()
         with self._lock:
@@ -176,13 +187,16 @@ class Lane:
     def discard(self) -> None:
         """Close, and drop the frames not taken by inference, for which no time is left."""
         self.close()
-        while self._inbox.take() is not None:
-            self.drop(CAPTURE, Reason.SHUTDOWN)
+        with self._arrivals:
+            while self._inbox:
+                self._inbox.popleft()
+                self._arrivals.remove()
+                self.drop(CAPTURE, Reason.SHUTDOWN)
 
     def abandon(self) -> None:
         """Close permanently after inference has ended: its frames are lost, sinks may finish."""
         self.discard()
-        with self._ready, self._lock:
+        with self._arrivals, self._lock:
             self._abandoned = True
             self.ledger.write_off(CAPTURE, INFERENCE)
             self._finish_if_drained()
@@ -198,11 +212,6 @@ class Lane:
         for sink, outlet in self._outlets.items():
             while outlet.take() is not None:
                 self.ledger.drop(sink, Reason.SHUTDOWN)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the lane admits no more frames."""
-        return self._inbox.closed
 
     @property
     def waiting(self) -> int:

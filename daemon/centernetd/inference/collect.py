@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol
 
-from centernetd.flow import INFERENCE, Backpressure, Frame, Lane, Reason
+from centernetd.flow import INFERENCE, Arrivals, Backpressure, Frame, Lane, Reason
 
 _WEIGHT = 0.2  # of the newest batch in the moving average: settles within about ten batches
 
@@ -74,23 +74,23 @@ class Forecast:
 
 def collect(
     lanes: Sequence[Lane],
-    ready: threading.Condition,
+    arrivals: Arrivals,
     batching: Batching,
     forecast: Forecast,
     clock: Clock,
 ) -> list[Taken]:
     """Take up to ``max_size`` frames, waiting at most ``max_delay`` seconds after the first.
 
-    Lanes are served round-robin, one frame per turn, in the order given; see `in_turn`. Frames
-    past their deadline are dropped as too old. A batch does not grow to a size that, by the
-    ``forecast``, would be finished after the deadline of one of its frames. Return an empty list
-    when every lane is closed and drained.
+    ``lanes`` are those that may have frames in ``arrivals``; they are served in turns, one frame
+    per turn. Frames past their deadline are dropped as too old. A batch does not grow to a size
+    that, by the ``forecast``, would be finished after the deadline of one of its frames. Return an
+    empty list when every lane is closed and drained.
     """
     batch: list[Taken] = []
     wait_until: float | None = None
-    with ready:
+    with arrivals:
         while True:
-            complete = _fill(batch, lanes, batching.max_size, forecast, clock.now())
+            complete = _fill(batch, arrivals, batching.max_size, forecast, clock.now())
             if complete or all(lane.closed for lane in lanes):
                 return batch
             if batch and wait_until is None:
@@ -98,46 +98,37 @@ def collect(
             timeout = None if wait_until is None else wait_until - clock.now()
             if timeout is not None and timeout <= 0:
                 return batch
-            clock.wait(ready, timeout)
-
-
-def in_turn(lanes: Sequence[Lane], batch: Sequence[Taken]) -> list[Lane]:
-    """Return ``lanes`` in the order for the batch after ``batch``: longest waiting first.
-
-    So no lane is served twice between two turns of another lane with frames waiting, even
-    across batches.
-    """
-    last_turn = {taken.lane: turn for turn, taken in enumerate(batch)}
-    return sorted(lanes, key=lambda lane: last_turn.get(lane, -1))
+            arrivals.enough = batching.max_size - len(batch) if batch else 1
+            clock.wait(arrivals, timeout)
 
 
 def _fill(
-    batch: list[Taken], lanes: Sequence[Lane], max_size: int, forecast: Forecast, now: float
+    batch: list[Taken], arrivals: Arrivals, max_size: int, forecast: Forecast, now: float
 ) -> bool:
     """Add waiting frames to ``batch``, in turns; return whether the batch must not grow.
 
-    Each frame is judged once, since ``ready`` is held meanwhile.
+    Each frame is judged once, since ``arrivals`` is held meanwhile.
     """
     due = min((taken.deadline for taken in batch), default=inf)
     # When a batch with one more frame would be finished. A single frame is always tried.
     finished = now + forecast.predict(len(batch) + 1) if batch else -inf
-    served = True
-    while served:
-        served = False
-        for lane in lanes:
-            if len(batch) == max_size or finished > due:
-                return True
-            first = _first_in_time(lane, now)
-            if first is None:
-                continue
-            if finished > first.deadline:
-                return True  # it would be late in this batch: it leads the next one
-            lane.take()
-            batch.append(first)
-            served = True
-            due = min(due, first.deadline)
-            finished = now + forecast.predict(len(batch) + 1)
-    return False
+    while len(batch) < max_size and finished <= due:
+        lane = arrivals.next()
+        if lane is None:
+            return False
+        first = _first_in_time(lane, now)
+        if first is None:
+            continue
+        if finished > first.deadline:
+            arrivals.again(lane, first=True)  # it would be late in this batch: it leads the next
+            return True
+        lane.take()
+        if lane.waiting:
+            arrivals.again(lane)
+        batch.append(first)
+        due = min(due, first.deadline)
+        finished = now + forecast.predict(len(batch) + 1)
+    return True
 
 
 def _first_in_time(lane: Lane, now: float) -> Taken | None:

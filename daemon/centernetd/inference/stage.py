@@ -1,13 +1,12 @@
 """The inference stage: takes frames from lanes, runs the engine, delivers detections."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from weakref import WeakKeyDictionary
 
 from centernetd.errors import StartupError
-from centernetd.flow import INFERENCE, Channel, Lane, Meters, Reason, Result
+from centernetd.flow import INFERENCE, Arrivals, Channel, Lane, Meters, Reason, Result
 from centernetd.inference.collect import (
     Batching,
     Clock,
@@ -15,7 +14,6 @@ from centernetd.inference.collect import (
     SystemClock,
     Taken,
     collect,
-    in_turn,
 )
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
@@ -46,20 +44,20 @@ class InferenceStage:
         self,
         detector: Detector,
         filters: Mapping[Lane, StreamFilter],
-        ready: threading.Condition,
+        arrivals: Arrivals,
         batching: Batching,
         meters: Meters,
         beat: Callable[[float], None],
         slots: int,
     ) -> None:
-        """Serve the lanes of ``filters``, whose inboxes announce frames on ``ready``.
+        """Serve the lanes of ``filters``, which announce their frames in ``arrivals``.
 
         ``beat`` is called per batch: with 0 when it is started, and with its duration in seconds
         when it is finished.
         """
         self._detector = detector
         self._lanes = list(filters)
-        self._ready = ready
+        self._arrivals = arrivals
         self._filters = WeakKeyDictionary(filters)
         self._batching = batching
         self._meters = meters
@@ -87,7 +85,7 @@ class InferenceStage:
         StartupError
             When every lane has been closed and drained, which ends inference.
         """
-        with self._ready:
+        with self._arrivals:
             if self._ended and filters:
                 raise StartupError("every stream has ended, and so does the daemon: start it again")
             self._filters.update(filters)
@@ -95,7 +93,7 @@ class InferenceStage:
 
     def forget(self, lane: Lane) -> None:
         """Stop serving ``lane``, which is closed; callable from any thread."""
-        with self._ready:
+        with self._arrivals:
             self._lanes.remove(lane)
 
     def warm_up(self) -> None:
@@ -148,17 +146,15 @@ class InferenceStage:
 
     def _end(self) -> bool:
         """End unless a lane has been added meanwhile; return whether it ended."""
-        with self._ready:
+        with self._arrivals:
             self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
         return self._ended
 
     def _feed(self, slot: Slot) -> bool:
         """Enqueue a batch in ``slot``; return False when every lane is closed and drained."""
         while frames := collect(
-            self._lanes, self._ready, self._batching, self._forecast, self._clock
+            self._lanes, self._arrivals, self._batching, self._forecast, self._clock
         ):
-            with self._ready:
-                self._lanes[:] = in_turn(self._lanes, frames)
             self._fed += 1
             enqueued = self._enqueue(slot, frames)
             self._beat(0.0)

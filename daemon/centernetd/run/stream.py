@@ -10,6 +10,7 @@ from centernetd.config import StreamConfig
 from centernetd.errors import StartupError
 from centernetd.flow import (
     EVERYTHING,
+    Arrivals,
     Backpressure,
     Budget,
     Incident,
@@ -182,10 +183,8 @@ class Stream:
             log.warning("%s has returned from a write", sink, extra={"stream": self.name})
 
 
-def make_lane(
-    stream: StreamConfig, sizes: Sizes, ready: threading.Condition, budget: Budget
-) -> Lane:
-    """Return the lane of ``stream``; it notifies ``ready`` of new frames."""
+def make_lane(stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Budget) -> Lane:
+    """Return the lane of ``stream``; it announces its frames in ``arrivals``."""
     live = stream.policy == "live"
     sinks = {name: sink for name, sink in SINKS.items() if sink.enabled(stream)}
     return Lane(
@@ -193,7 +192,7 @@ def make_lane(
         Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
         depth=LIVE_DEPTH if live else sizes.lossless_depth,
         inbox=_LIVE_INBOX,
-        ready=ready,
+        arrivals=arrivals,
         sinks=list(sinks),
         blind=[name for name, sink in sinks.items() if not sink.looks(stream)],
         max_frame_age=stream.max_frame_age if live else None,

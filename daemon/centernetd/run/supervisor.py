@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, EngineError, StoppedError
-from centernetd.flow import Budget, Lane, Meters, Reason, WakeUp, Worker
+from centernetd.flow import Arrivals, Budget, Lane, Meters, Reason, WakeUp, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import SHARES, Detector
 from centernetd.inference.engines import Backend, Engine, choose_backend
@@ -135,8 +135,8 @@ class Supervisor:
         config, configs = self._config, self._config.streams
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
-        ready, budget = threading.Condition(), Budget(LOSSLESS_BYTES)
-        lanes = [make_lane(stream, sizes, ready, budget) for stream in configs.values()]
+        arrivals, budget = Arrivals(), Budget(LOSSLESS_BYTES)
+        lanes = [make_lane(stream, sizes, arrivals, budget) for stream in configs.values()]
         self._lanes = lambda: lanes
         storage = Storage(config.storage_root)
         service = stack.enter_context(Service(config, lanes, storage.status))
@@ -148,14 +148,14 @@ class Supervisor:
         context = Context(detector.manifest, storage, meters, surfaces)
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
-            lane = lane or make_lane(stream, sizes, ready, budget)
+            lane = lane or make_lane(stream, sizes, arrivals, budget)
             return make_stream(stream, lane, context, self._worker)
 
         made = [make(configs[lane.name], lane) for lane in lanes]
         inference = InferenceStage(
             detector,
             {stream.lane: stream.filter for stream in made},
-            ready,
+            arrivals,
             Batching(sizes.max_batch, config.batching.max_delay),
             context.meters,
             service.heartbeats.beat,
