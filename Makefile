@@ -13,15 +13,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # How often `make faults` tries each fault, and for how many minutes it soaks.
 QUICK  ?=
+MODEL  ?= centerface
 ROUNDS ?= $(if $(QUICK),1,10)
 SOAK   ?= $(if $(QUICK),0.3,22)
 
 .PHONY: run test test-export test-export-all faults mutants test-systemd lint bench
 .PHONY: install uninstall rollback wheelhouse constraints clean
 
-run: $(VENV)/installed ## detect faces in the demo clip on the CPU; prints where the video is
-	@$(BIN)/centernetd fetch centerface >/dev/null
-	@STATE_DIRECTORY="$(CURDIR)/out" $(BIN)/centernetd run -c config.yaml
+run: $(VENV)/installed ## detect faces, or with MODEL=coco people, in the demo clip; prints where the video is
+	@$(BIN)/centernetd fetch $(MODEL) >/dev/null
+	@STATE_DIRECTORY="$(CURDIR)/out" $(BIN)/centernetd run \
+		$(if $(filter centerface,$(MODEL)),-c config.yaml,assets/demo.mp4 -m $(MODEL) -o out/$(MODEL).mp4)
 
 test: $(VENV)/installed-dev ## run the test suite
 	$(BIN)/python -m pytest $(ARGS)
@@ -54,9 +56,9 @@ install uninstall rollback: ## the systemd service, as root; deploy/setup.sh lis
 	@PYTHON='$(PYTHON)' DESTDIR='$(DESTDIR)' EXTRAS='$(EXTRAS)' WHEELHOUSE='$(WHEELHOUSE)' \
 		SYSTEM_SITE='$(SYSTEM_SITE)' deploy/setup.sh $@
 
-wheelhouse: $(VENV)/installed ## everything that PYTHON=3.12 ARCH=aarch64 needs to install without a network
+wheelhouse: $(VENV)/installed ## everything that PYTHON=3.12 ARCH=aarch64 needs to install without a network; MODELS=coco adds that
 	@$(BIN)/python scripts/make_wheelhouse.py --python $(PYTHON) --arch $(ARCH) \
-		--extras "$(EXTRAS)" dist
+		--extras "$(EXTRAS)" --models "$(MODELS)" dist
 
 bench: $(VENV)/installed ## measure each stage, and the pipeline against the bound they set
 	@$(BIN)/centernetd fetch centerface >/dev/null

@@ -115,6 +115,8 @@ place() { # the installed version's files outside its folder
 }
 
 fetch_model() { # the daemon downloads nothing
+    [ ! -d "$kit/models" ] ||
+        install -D -m 644 -t "$destdir/var/cache/centernetd/models" "$kit"/models/*.onnx
     CACHE_DIRECTORY=$destdir/var/cache/centernetd "$program/bin/python" -I "$program/bin/centernetd" \
         fetch centerface >/dev/null ||
         echo "Without a model of your own, run: umask 022;" \

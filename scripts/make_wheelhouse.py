@@ -25,7 +25,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from centernetd.model import zoo
+from centernetd.model.zoo import BUILTINS
+from centernetd.prepare import fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ("CHANGELOG.md", "LICENSE", "assets/demo.mp4", "config.yaml", "constraints.txt")
@@ -148,6 +149,15 @@ def pip(command: str, *arguments: str) -> None:
         raise SystemExit(1)
 
 
+def add_models(names: Iterable[str], folder: Path) -> None:
+    """Add built-in models as `fetch` stores them; their origin is printed."""
+    for name in names:
+        goal = folder / "models" / f"{name}.onnx"
+        goal.parent.mkdir(exist_ok=True)
+        shutil.copyfile(fetch.fetch(name, ROOT / ".cache"), goal)
+        print(f"{name}: {BUILTINS[name].origin}", file=sys.stderr)
+
+
 def add_kit(target: Target, folder: Path) -> None:
     """Add the files that deploy/setup.sh installs, the target's name, and all checksums."""
     for name in KIT + FOLDERS:
@@ -177,6 +187,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="3.12, or a program")
     parser.add_argument("--arch", default=platform.machine(), choices=OLDEST_GLIBC)
     parser.add_argument("--extras", default="", help="rtx, cuda12 or cuda13; several with commas")
+    parser.add_argument("--models", default="", help="more built-in models, as in --models coco")
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     target = Target(version_of(options.python), options.arch)
@@ -185,8 +196,8 @@ def main() -> None:
     wheels = folder / "wheels"
     wheels.mkdir(parents=True)
     gather(target, options.extras.split(","), wheels)
-    for name in zoo.BUILTINS:
-        zoo.download(name, wheels)
+    fetch.download("centerface", wheels)
+    add_models(options.models.split(), folder)
     add_kit(target, folder)
     print(folder)
 

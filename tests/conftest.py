@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from centernetd.model import zoo
+from centernetd.prepare.fetch import fetch
 
 pytest_plugins = ["tests.commandline", "tests.gpu_box", "tests.plans"]
 
@@ -23,4 +25,12 @@ CACHE = Path(__file__).parents[1] / ".cache"
 @pytest.fixture(scope="session")
 def centerface() -> Path:
     """The raw CenterFace export, downloaded once into the checkout's cache."""
-    return zoo.fetch("centerface", CACHE)
+    return fetch("centerface", CACHE)
+
+
+@pytest.fixture(scope="session")
+def coco() -> Path:
+    """The converted COCO CenterNet, downloaded once into the checkout's cache if there is npm."""
+    if not zoo.is_whole("coco", CACHE) and shutil.which("npm") is None:
+        pytest.skip("needs npm, or the model in .cache")
+    return fetch("coco", CACHE)

@@ -121,19 +121,27 @@ def test_every_layout_gives_the_same_in_every_row(
         assert counts[1] >= 0.99 * counts[0]
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_the_real_centerface_finds_the_same_faces_in_every_row(
-    precision: str, centerface: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("builtin", "precision", "threshold"),
+    [("centerface", "float16", 0.4), ("centerface", "int8", 0.4), ("coco", "float16", 0.1)],
+)
+def test_a_real_model_finds_the_same_in_every_row(
+    builtin: str,
+    precision: str,
+    threshold: float,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
+    source = request.getfixturevalue(builtin)
     size = (192, 320)
     frames = np.stack(list(demo_frames(size, every=20)))
-    session = session_of(centerface, size, precision, frames, tmp_path)
+    session = session_of(source, size, precision, frames, tmp_path)
     alone = [session.run(["detections"], {"frames": frame[None]})[0][0] for frame in frames]
     counts = np.zeros(2, int)
     for batch in range(1, MOST + 1):
         which = (np.arange(batch) + batch) % len(frames)
         (found,) = session.run(["detections"], {"frames": frames[which]})
         for frame, rows in zip(which, found, strict=True):
-            counts += matched(alone[frame], rows, 0.4)
+            counts += matched(alone[frame], rows, threshold)
     assert counts[0] >= 100
     assert counts[1] >= 0.99 * counts[0]

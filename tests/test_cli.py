@@ -12,11 +12,12 @@ import av
 import pytest
 
 from centernetd.cli import app as app_module
+from centernetd.cli import models as models_module
 from centernetd.cli import run as run_module
 from centernetd.config import Config
 from centernetd.errors import EngineError
 from centernetd.flow import Lane
-from centernetd.model import manifest, zoo
+from centernetd.model import manifest
 from centernetd.service.logs import LogHandler
 from centernetd.sink.registry import RECORD
 from tests import exports, models
@@ -143,7 +144,7 @@ def test_a_fault_of_ours_is_one_sentence_too(
     def fail(*_: object) -> None:
         raise RuntimeError("slip at rtsp://u:hunter2@h/x")
 
-    monkeypatch.setattr(zoo, "fetch", fail)
+    monkeypatch.setattr(models_module, "fetch_model", fail)
     outcome = cli("fetch", "centerface")
     assert outcome.code == 1
     assert outcome.err.startswith("centernetd: a fault in centernetd: RuntimeError('slip at ")
@@ -155,7 +156,7 @@ def test_a_fault_of_ours_is_one_sentence_too(
 def test_an_unknown_builtin_model(cli: CommandLine) -> None:
     outcome = cli("fetch", "nosuch")
     assert outcome.code == 78
-    assert outcome.err == "centernetd: nosuch: no such built-in model; there are centerface\n"
+    assert outcome.err == "centernetd: nosuch: no such built-in model; there are centerface, coco\n"
 
 
 def _text(path: Path) -> None:

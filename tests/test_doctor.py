@@ -209,7 +209,7 @@ def test_a_fetched_model_that_is_damaged_is_told(
 ) -> None:
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
     put(tmp_path / "models" / "centerface.onnx", "half of it")
-    (finding,) = doctor._models()
+    finding, _ = doctor._models()
     assert (finding.level, finding.found) == (Level.MISSING, f"damaged in {tmp_path}")
     assert finding.mend == "centernetd fetch centerface"
 

@@ -83,10 +83,14 @@ def demo_frames(size: tuple[int, int], every: int) -> Iterator[Pixels]:
     clip.release()
 
 
-def test_the_same_faces_are_found_in_the_demo(centerface: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("builtin", "threshold"), [("centerface", 0.4), ("coco", 0.3)])
+def test_the_same_things_are_found_in_the_demo(
+    builtin: str, threshold: float, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    source = request.getfixturevalue(builtin)
     for name in FLOATS:
         options = PrepareOptions(input_size=(512, 512), precision=name)
-        assert prepare(centerface, tmp_path / f"{name}.onnx", options).precision == name
+        assert prepare(source, tmp_path / f"{name}.onnx", options).precision == name
     exact = open_session(tmp_path / "float32.onnx")
     half = open_session(rounded(onnx.load(tmp_path / "float16.onnx")).SerializeToString())
     pairs = []
@@ -94,7 +98,7 @@ def test_the_same_faces_are_found_in_the_demo(centerface: Path, tmp_path: Path) 
         both = [
             session.run(["detections"], {"frames": frame[None]})[0][0] for session in (exact, half)
         ]
-        pairs.append([found[found[:, 4] >= 0.4] for found in both])
+        pairs.append([found[found[:, 4] >= threshold] for found in both])
     assert sum(len(wanted) for wanted, _ in pairs) > 100
     shares = []
     for first, second in ((0, 1), (1, 0)):

@@ -65,6 +65,14 @@ def test_the_real_centerface_is_half_as_large_in_float16(
     assert sizes[1] < 0.7 * sizes[0]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_real_coco_can_be_built(
+    precision: str, coco: Path, binding: Binding, tmp_path: Path
+) -> None:
+    prepare(coco, tmp_path / "prepared.onnx", PrepareOptions(precision=precision))
+    assert build_file(tmp_path / "prepared.onnx", binding, Profile(1, 4, 8))
+
+
 def test_the_real_centerface_can_be_built_in_int8(
     centerface: Path, binding: Binding, tmp_path: Path
 ) -> None:

@@ -53,6 +53,8 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory, python: str) -> Path:
         for name, text in FILES.items():
             wheel.writestr(name, text)
         wheel.writestr("centernetd-7.dist-info/RECORD", "".join(f"{name},,\n" for name in FILES))
+    (folder / "models").mkdir()
+    (folder / "models/coco.onnx").write_text("a model")
     script = runpy.run_path(str(ROOT / "scripts" / "make_wheelhouse.py"))
     script["add_kit"](script["Target"](script["version_of"](python), os.uname().machine), folder)
     return folder
@@ -82,6 +84,7 @@ def test_into_a_folder_that_is_named_from_here(
     texts = [path for path in texts if not path.is_symlink()]
     assert [path for path in texts if str(tmp_path) in path.read_text()] == []
     assert "/opt/centernetd/bin/python" in (image / PROGRAM / "bin/centernetd").read_text()
+    assert (image / "var/cache/centernetd/models/coco.onnx").read_text() == "a model"
     link = image / "usr/bin/centernetd"
     assert link.readlink() == Path("/opt/centernetd/bin/centernetd")
     assert (image / "usr/lib/systemd/system/centernetd@.service").is_file()

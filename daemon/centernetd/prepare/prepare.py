@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx import ModelProto, TensorProto
 
 from centernetd.errors import ModelError
-from centernetd.model import contract, files, sealed
+from centernetd.model import contract, files, sealed, zoo
 from centernetd.model import labels as names
 from centernetd.model import manifest as manifests
 from centernetd.model.manifest import FLOAT16, FLOAT32, INT8, Manifest
@@ -94,11 +94,14 @@ def prepare_model(
         `output` can't be written.
     """
     adopted = contract.is_met_by(model)
+    builtin = None if adopted else zoo.find(model)
+    if builtin is not None:
+        digest = builtin.digest
     with sealed.replacing(output, about(digest, options)) as part:
         if adopted:
             manifest = _adopt(model, digest, options)
         else:
-            manifest = _convert(model, digest, options, frames)
+            manifest = _convert(model, digest, _completed(options, builtin), frames)
         manifests.embed(model, manifest)
         part.write_bytes(model.SerializeToString())
         if not adopted:
@@ -144,6 +147,13 @@ def _convert(
     if manifest.precision == INT8:
         int8.quantize(model, layers, frames)
     return manifest
+
+
+def _completed(options: PrepareOptions, builtin: zoo.Builtin | None) -> PrepareOptions:
+    """Fill in what is known of a built-in model."""
+    known = builtin.defaults if builtin else {}
+    missing = {name: value for name, value in known.items() if getattr(options, name) is None}
+    return dataclasses.replace(options, **missing)
 
 
 def _declared(options: PrepareOptions) -> Declared:

@@ -89,7 +89,7 @@ def _find(request: Request) -> PreparedModel | _Cached:
     builtin = zoo.BUILTINS.get(request.path)
     if builtin is not None:
         source = zoo.location(request.path, request.cache_dir)
-        digest, adopted = builtin.sha256, False
+        digest, adopted = builtin.digest, False
     else:
         source = locate(request.path, request.base_dir, request.cache_dir)
         digest, adopted, manifest = _examine(source)
