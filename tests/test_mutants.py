@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from scripts.mutants import mutants_of
+import pytest
+import yaml
+
+from scripts.mutants import EQUIVALENT, ROOT, TESTS, mutants_of
 
 MODULE = '''\
 """Text."""
@@ -51,3 +54,13 @@ def test_faults_of_every_kind_are_planted_where_they_can_be(tmp_path: Path) -> N
     for mutant in found:
         assert mutant.text != MODULE
         compile(mutant.text, "module.py", "exec")
+
+
+@pytest.mark.parametrize("module", TESTS)
+def test_modules_their_tests_and_equivalent_faults_exist(module: str) -> None:
+    assert not [path for path in (module, *TESTS[module]) if not (ROOT / path).exists()]
+    found = {mutant[:1] + mutant[2:4] for mutant in mutants_of(module)}
+    entries = yaml.safe_load((ROOT / EQUIVALENT).read_text("utf-8"))
+    assert {entry["file"] for entry in entries} <= TESTS.keys()
+    equivalent = {(e["file"], e["line"], e["becomes"]) for e in entries if e["file"] == module}
+    assert not equivalent - found, f"no such fault: see {EQUIVALENT}"
