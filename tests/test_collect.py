@@ -207,14 +207,18 @@ def test_a_frame_in_a_hurry_is_not_made_late_by_those_that_follow_it(
     assert clock.waits == []
 
 
-@pytest.mark.parametrize("left", [0.1, 5.1])
-def test_company_does_not_join_when_the_wait_has_used_up_the_time(left: float) -> None:
-    house = House("a", "b", live="a", **({"of_2": 5.0} if left > 1 else {}))
-    house.offer("a", 0, left=left)
-    clock = FakeClock((0.2, lambda: house.offer("b", 0)))
-    assert house.collect(clock, max_delay=0.5) == ["a0"]
+@pytest.mark.parametrize(
+    ("left", "names"), [(0.1, ["a0"]), (5.1, ["a0"]), (6.0, ["a0", "b0"]), (5.2, ["a0", "b0"])]
+)
+def test_company_does_not_join_when_the_wait_has_used_up_the_time(
+    left: float, names: list[str]
+) -> None:
+    house = House("a", "b", live="a", **({"of_1": 3.0, "of_2": 5.0} if left > 1 else {}))
+    house.offer("a", 0, left=left + 1e-9)
+    clock = FakeClock((0.2, lambda: house.offer("b", 0, 1)))
+    assert house.collect(clock, max_delay=0.5) == names
     assert clock.now() == pytest.approx(100.2)
-    assert house.lanes["b"].waiting == 1
+    assert house.lanes["b"].waiting == 3 - len(names)
 
 
 def test_a_lane_that_blocks_has_no_deadline() -> None:
