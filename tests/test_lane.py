@@ -37,6 +37,7 @@ def a_lane(
     sinks: tuple[StageName, ...] = SINKS,
     arrivals: Arrivals | None = None,
     packets_to: StageName | None = None,
+    blind: tuple[StageName, ...] = (),
 ) -> Lane:
     return Lane(
         "lane",
@@ -46,6 +47,7 @@ def a_lane(
         arrivals=arrivals or Arrivals(),
         sinks=sinks,
         packets_to=packets_to,
+        blind=blind,
     )
 
 
@@ -449,3 +451,20 @@ def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
     thread.join(PATIENCE)
     assert answers == [False]
     assert lane.ledger.read().captured == 0
+
+
+@pytest.mark.parametrize("backpressure", [BLOCK, DROP])
+def test_a_blind_sink_gets_every_frame_without_its_pixels(backpressure: Backpressure) -> None:
+    lane = a_lane(backpressure, depth=4, blind=(EVENTS,))
+    for n in range(4):
+        assert lane.offer(frame(n))
+        infer(lane)
+    seen, unseen = ([lane.outlets[sink].take() for _ in range(4)] for sink in SINKS)
+    assert [result.frame.frame_id for result in unseen if result] == [0, 1, 2, 3]
+    for shown, hidden in zip(seen, unseen, strict=True):
+        assert shown is not None
+        assert hidden is not None
+        assert shown.frame.image.pixels().size > 0
+        assert hidden.frame.image.size == shown.frame.image.size
+        with pytest.raises(RuntimeError, match="not passed on"):
+            hidden.frame.image.pixels()
