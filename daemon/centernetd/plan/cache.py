@@ -38,6 +38,22 @@ class Job:
     gpu: Gpu | None = None
     workspace: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.binding.plans_fit_one_gpu and self.gpu is None:
+            raise ValueError(f"{self.binding} needs the GPU named")
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the requested plan."""
+        return Fingerprint(
+            self.model.sha256,
+            self.model.manifest.precision,
+            self.profile,
+            self.binding.flavour,
+            self.binding.version,
+            self.gpu if self.binding.plans_fit_one_gpu else None,
+        )
+
 
 def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     """Return the plan of ``job`` from ``folder``, building it there if none fits.
@@ -55,9 +71,8 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     StoppedError
         ``progress`` requested it.
     """
-    requested = _fingerprint(job)
     plan = plan_path(job, folder)
-    found = _existing(plan, job, requested)
+    found = _existing(plan, job)
     if isinstance(found, PlanFile):
         return found
     with _writing(folder):
@@ -65,12 +80,12 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
         trust.refuse_shared_folder(folder)
         durable.sweep(folder)
         with _locked(plan.with_name(f"{plan.name}.lock"), progress):
-            found = _existing(plan, job, requested)
+            found = _existing(plan, job)
             if isinstance(found, PlanFile):
                 return found
             log.info("building the plan %s, because %s", plan, found)
             durable.make_way(plan)
-            built = _build(job, requested, plan, folder, progress)
+            built = _build(job, plan, folder, progress)
             log.info("built the plan in %.1f s", built.build_seconds)
             return built
 
@@ -82,7 +97,7 @@ def build_plan(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanF
     """
     if plan.parent.exists():
         trust.refuse_shared_folder(plan.parent.resolve())
-    return _build(job, _fingerprint(job), plan, timings, progress)
+    return _build(job, plan, timings, progress)
 
 
 def why_build(job: Job, folder: Path) -> str | None:
@@ -93,7 +108,7 @@ def why_build(job: Job, folder: Path) -> str | None:
     ModelError
         As for `resolve_plan`.
     """
-    found = _existing(plan_path(job, folder), job, _fingerprint(job))
+    found = _existing(plan_path(job, folder), job)
     return None if isinstance(found, PlanFile) else found
 
 
@@ -109,11 +124,7 @@ def plan_path(job: Job, folder: Path) -> Path:
     return folder / f"{job.model.path.stem}-{where}-{batches}.plan"
 
 
-def _fingerprint(job: Job) -> Fingerprint:
-    return Fingerprint.of(job.model.sha256, job.model.manifest, job.profile, job.binding, job.gpu)
-
-
-def _existing(plan: Path, job: Job, requested: Fingerprint) -> PlanFile | str:
+def _existing(plan: Path, job: Job) -> PlanFile | str:
     """Return the existing plan if it fits, otherwise the reason why not."""
     if not os.path.lexists(plan):
         return "none has been built yet"
@@ -122,12 +133,11 @@ def _existing(plan: Path, job: Job, requested: Fingerprint) -> PlanFile | str:
         found = read_plan(plan)
     except ModelError as error:
         return f"the existing one can't be used: {error}"
-    return found.fingerprint.difference(requested) or replace(found, manifest=job.model.manifest)
+    difference = found.fingerprint.difference(job.fingerprint)
+    return difference or replace(found, manifest=job.model.manifest)
 
 
-def _build(
-    job: Job, fingerprint: Fingerprint, plan: Path, timings: Path, progress: Progress
-) -> PlanFile:
+def _build(job: Job, plan: Path, timings: Path, progress: Progress) -> PlanFile:
     started = time.monotonic()
     version = f"{job.binding.flavour}-{job.binding.version}"
     manifest = job.model.manifest
@@ -144,9 +154,9 @@ def _build(
             workspace=job.workspace,
             timings=timings / f"timing-{version}.cache",
         )
-    write_plan(plan, content, manifest, fingerprint)
+    write_plan(plan, content, manifest, job.fingerprint)
     took = time.monotonic() - started
-    return PlanFile(plan, manifest, fingerprint, content, took)
+    return PlanFile(plan, manifest, job.fingerprint, content, took)
 
 
 @contextmanager

@@ -68,33 +68,6 @@ class Fingerprint:
     gpu: Gpu | None
 
     @classmethod
-    def of(
-        cls,
-        model_sha256: str,
-        manifest: Manifest,
-        profile: Profile,
-        binding: Binding,
-        gpu: Gpu | None,
-    ) -> "Fingerprint":
-        """Return the fingerprint of the plan that ``binding`` builds from a model on ``gpu``.
-
-        Raises
-        ------
-        ValueError
-            The binding's plans fit only one kind of GPU, and ``gpu`` is None.
-        """
-        if binding.plans_fit_one_gpu and gpu is None:
-            raise ValueError(f"{binding} needs the GPU named")
-        return cls(
-            model_sha256,
-            manifest.precision,
-            profile,
-            binding.flavour,
-            binding.version,
-            gpu if binding.plans_fit_one_gpu else None,
-        )
-
-    @classmethod
     def from_dict(cls, found: Any) -> "Fingerprint":  # noqa: ANN401
         """Restore a fingerprint from its JSON; raise `TypeError` for anything else."""
         gpu = found["gpu"]
