@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.errors import EngineError, SourceError
 from centernetd.flow import Detections, Frame, HostImage, Image, Meters
+from centernetd.inference.collect import Clock
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
 from centernetd.inference.letterbox import Geometry, fill_row
 
@@ -55,7 +56,7 @@ def refuse_if(misused: bool, what: str = "misuse") -> None:
         raise MisuseError(what)
 
 
-class FakeClock:
+class FakeClock(Clock):
     """A clock that moves when somebody waits for it; ``script`` acts during those waits.
 
     Each wait runs the next action at its time: (seconds from now, what happens then). A wait

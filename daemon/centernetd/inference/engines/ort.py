@@ -14,6 +14,7 @@ from centernetd.errors import EngineError, ModelError
 from centernetd.flow import Image
 from centernetd.inference.engines.engine import Engine, EngineInfo, Slot, Tensors
 from centernetd.inference.letterbox import Geometry, fill_row
+from centernetd.model.files import first_line
 
 ERRORS_ONLY = 3
 
@@ -124,8 +125,3 @@ def _open_session(model: Path, threads: int) -> ort.InferenceSession:
         return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ModelError(f"{model}: ONNX Runtime can't load it: {first_line(error)}") from None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of ONNX Runtime's message, to end a sentence of ours."""
-    return str(error).partition("\n")[0]

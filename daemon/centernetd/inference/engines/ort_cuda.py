@@ -13,7 +13,8 @@ from centernetd.cuda import Device, Stream
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
-from centernetd.inference.engines.ort import ERRORS_ONLY, first_line
+from centernetd.inference.engines.ort import ERRORS_ONLY
+from centernetd.model.files import first_line
 
 PROVIDER = "CUDAExecutionProvider"
 TIDY_EVERY = 64
