@@ -136,6 +136,17 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     return House(tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_run_that_writes_nothing_claims_no_folder(house: House, *, follows: bool) -> None:
+    """A daemon that follows a configuration publishes there how its reloads went."""
+    house.configure(cam={**FILE, "record": {"when": "never"}, "events": {"when": "never"}})
+    config = load(house.folder / "config.yaml")
+    house.supervisor = Supervisor(config, reread=house.reread if follows else None)
+    assert house.supervisor.run(lambda: None) == 0
+    assert (house.folder / "state").exists() == follows
+    house.assert_in_order()
+
+
 def without_threads(patch: pytest.MonkeyPatch, *names: str) -> None:
     """Let the system give no thread of these names any more."""
     start = threading.Thread.start

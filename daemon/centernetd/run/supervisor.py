@@ -142,7 +142,8 @@ class Supervisor:
         service = stack.enter_context(Service(config, lanes, storage.status))
         service.starting("loading the model")
         keeper = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
-        stack.enter_context(keeper)
+        if self._reread is not None or any(lane.outlets for lane in lanes):
+            stack.enter_context(keeper)
         detector = self._load(stack, service, backend, sizes)
         meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
         context = Context(detector.manifest, storage, meters, surfaces)
