@@ -41,10 +41,10 @@ test-systemd: $(VENV)/installed-dev ## install and run the service in a booted D
 	$(BIN)/python -m pytest tests/systemd/walk.py
 
 test-export: $(EXPORT)/installed ## test the export from PyTorch, in a separate environment
-	$(EXPORT)/bin/python -m pytest tests/export -m "not large"
+	$(EXPORT)/bin/python -m pytest tests/export -m "not large" -o timeout=900
 
 test-export-all: $(EXPORT)/installed ## the same with every architecture (half an hour, 8 GB)
-	$(EXPORT)/bin/python -m pytest tests/export
+	$(EXPORT)/bin/python -m pytest tests/export -o timeout=1800
 
 lint: $(VENV)/installed-dev ## run the linters
 	$(BIN)/ruff check .
