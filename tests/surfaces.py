@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from centernetd.cuda import (
     JOB,
+    CudaStream,
     Device,
     DeviceBuffer,
     Letterbox,
     PinnedBuffer,
     Plane,
-    Stream,
     Surface,
     copy_async,
     describe,
@@ -51,7 +51,7 @@ class Picture:
         pitch = -(-samples.strides[0] // 256) * 256
         padded = np.full((len(samples), pitch), 0xAB, np.uint8)
         padded[:, : samples.strides[0]] = samples.view(np.uint8)
-        with PinnedBuffer(padded.nbytes) as host, Stream() as stream:
+        with PinnedBuffer(padded.nbytes) as host, CudaStream() as stream:
             host.view(np.uint8, padded.shape)[:] = padded
             self.memory.append(DeviceBuffer(padded.nbytes))
             copy_async(self.memory[-1], host, padded.nbytes, stream)
@@ -86,7 +86,7 @@ def run(
     nbytes = batch * target[0] * target[1] * 3
     with (
         Letterbox() as kernel,
-        Stream() as stream,
+        CudaStream() as stream,
         PinnedBuffer(len(rows) * JOB.itemsize) as jobs,
         DeviceBuffer(jobs.nbytes) as jobs_there,
         DeviceBuffer(nbytes) as there,

@@ -10,11 +10,11 @@ import pytest
 
 from centernetd.cuda import (
     CudaError,
+    CudaStream,
     Device,
     DeviceBuffer,
     Event,
     PinnedBuffer,
-    Stream,
     calls,
     copy_async,
     copy_rows_out,
@@ -51,8 +51,8 @@ def test_the_double_has_only_what_cuda_python_has() -> None:
 
 def test_bytes_go_to_the_device_and_back_in_the_order_of_events(gpu: FakeCuda) -> None:
     with (
-        Stream() as inwards,
-        Stream() as outwards,
+        CudaStream() as inwards,
+        CudaStream() as outwards,
         Event() as arrived,
         Event() as returned,
         PinnedBuffer(8) as source,
@@ -74,7 +74,7 @@ def test_bytes_go_to_the_device_and_back_in_the_order_of_events(gpu: FakeCuda) -
 
 
 def test_a_copy_never_goes_beyond_either_buffer(gpu: FakeCuda) -> None:
-    with Stream() as stream, PinnedBuffer(8) as host, DeviceBuffer(4) as device:
+    with CudaStream() as stream, PinnedBuffer(8) as host, DeviceBuffer(4) as device:
         with pytest.raises(ValueError, match="8 bytes don't fit"):
             copy_async(device, host, 8, stream)
         assert "cudaMemcpyAsync" not in gpu.calls
@@ -92,20 +92,20 @@ def test_rows_come_out_wherever_they_begin(theirs: int, ours: int, gpu: FakeCuda
 
 
 def test_everything_is_closed_once(gpu: FakeCuda) -> None:
-    things = [Stream(), Event(), DeviceBuffer(8), PinnedBuffer(8)]
-    assert +live == dict.fromkeys(["Stream", "Event", "DeviceBuffer", "PinnedBuffer"], 1)
+    things = [CudaStream(), Event(), DeviceBuffer(8), PinnedBuffer(8)]
+    assert +live == dict.fromkeys(["CudaStream", "Event", "DeviceBuffer", "PinnedBuffer"], 1)
     for thing in things * 2:
         thing.close()
     assert not +live
 
 
-@pytest.mark.parametrize("kind", [Stream, Event])
-def test_what_is_forgotten_is_told_and_stays(kind: type[Stream | Event], gpu: FakeCuda) -> None:
+@pytest.mark.parametrize("kind", [CudaStream, Event])
+def test_what_is_forgotten_is_told_and_stays(kind: type[CudaStream | Event], gpu: FakeCuda) -> None:
     thing = kind()
     handle = thing.handle
     with pytest.warns(ResourceWarning, match=f"a {kind.__name__} was not closed"):
         del thing
-    gone = gpu.cudaStreamDestroy if kind is Stream else gpu.cudaEventDestroy
+    gone = gpu.cudaStreamDestroy if kind is CudaStream else gpu.cudaEventDestroy
     assert gone(handle) == (0,)
     live.clear()
 
@@ -138,7 +138,7 @@ def test_a_refused_call_is_named(gpu: FakeCuda) -> None:
 def test_an_error_that_stays_is_marked_and_makes_closing_quiet(
     code: int, gpu: FakeCuda, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Stream() as stream:
+    with CudaStream() as stream:
         gpu.fail("cudaStreamSynchronize", 1, code)
         with pytest.raises(CudaError, match="the GPU is lost to this process") as caught:
             stream.synchronize()

@@ -8,20 +8,20 @@ from centernetd.cuda.calls import CudaError
 from centernetd.cuda.device import Device, has_nvidia_device
 from centernetd.cuda.letterbox import JOB, Letterbox, describe
 from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
-from centernetd.cuda.order import Event, Stream
+from centernetd.cuda.order import CudaStream, Event
 from centernetd.cuda.owned import live
 from centernetd.cuda.surface import Plane, Surface
 
 __all__ = [
     "JOB",
     "CudaError",
+    "CudaStream",
     "Device",
     "DeviceBuffer",
     "Event",
     "Letterbox",
     "PinnedBuffer",
     "Plane",
-    "Stream",
     "Surface",
     "copy_async",
     "copy_rows_out",

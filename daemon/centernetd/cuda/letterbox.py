@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from centernetd.cuda.calls import call, release
 from centernetd.cuda.memory import DeviceBuffer
-from centernetd.cuda.order import Stream
+from centernetd.cuda.order import CudaStream
 from centernetd.cuda.owned import Owned
 from centernetd.cuda.surface import Surface
 
@@ -127,7 +127,7 @@ class Letterbox(Owned):
         count: int,
         rows: DeviceBuffer,
         size: tuple[int, int],
-        cuda_stream: Stream,
+        cuda_stream: CudaStream,
     ) -> None:
         """Enqueue the letterboxing of ``count`` jobs into ``rows``, uint8 [N, height, width, 3].
 

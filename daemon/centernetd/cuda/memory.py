@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from centernetd.cuda.calls import OUT_OF_MEMORY, CudaError, call, release, runtime
-from centernetd.cuda.order import Stream
+from centernetd.cuda.order import CudaStream
 from centernetd.cuda.owned import Owned
 from centernetd.errors import EngineError
 
@@ -85,7 +85,7 @@ def copy_async(
     target: DeviceBuffer | PinnedBuffer,
     source: DeviceBuffer | PinnedBuffer,
     nbytes: int,
-    cuda_stream: Stream,
+    cuda_stream: CudaStream,
 ) -> None:
     """Enqueue a copy of the first ``nbytes`` between the host and the device.
 

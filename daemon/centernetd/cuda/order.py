@@ -43,7 +43,7 @@ class Event(Handle):
         return milliseconds / 1000
 
 
-class Stream(Handle):
+class CudaStream(Handle):
     """A queue of work on the current device, independent of the default stream."""
 
     _destroyer = "cudaStreamDestroy"

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from centernetd.cuda import (
     JOB,
+    CudaStream,
     Device,
     DeviceBuffer,
     Event,
     Letterbox,
     PinnedBuffer,
-    Stream,
     Surface,
     copy_async,
     describe,
@@ -87,7 +87,7 @@ class Span:
     end: Event
 
     @contextmanager
-    def on(self, cuda_stream: Stream) -> Iterator[None]:
+    def on(self, cuda_stream: CudaStream) -> Iterator[None]:
         """Time the work enqueued on ``cuda_stream`` inside the block as this step."""
         cuda_stream.record(self.begin)
         yield
@@ -237,7 +237,7 @@ class GpuEngine(Engine):
     takes_surfaces: bool = True
 
     def __init__(
-        self, index: int, max_batch: int, load: Callable[[Device, Stream], GpuModel]
+        self, index: int, max_batch: int, load: Callable[[Device, CudaStream], GpuModel]
     ) -> None:
         """Use GPU ``index``; ``load`` returns the model, to run on the given CUDA stream.
 
@@ -253,7 +253,7 @@ class GpuEngine(Engine):
         self.device.use()
         self._is_lost = False
         with ExitStack() as owned:
-            self._streams = [owned.enter_context(Stream()) for _ in range(3)]
+            self._streams = [owned.enter_context(CudaStream()) for _ in range(3)]
             self.copy_in, self.compute, self.copy_out = self._streams
             self._memory = owned.enter_context(ExitStack())
             self.letterbox = owned.enter_context(Letterbox())
@@ -313,7 +313,7 @@ class GpuEngine(Engine):
             _lost.append(self.model)
 
 
-def _finish(cuda_stream: Stream) -> None:
+def _finish(cuda_stream: CudaStream) -> None:
     try:
         cuda_stream.synchronize()
     except EngineError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from centernetd.cuda import Device, Stream
+from centernetd.cuda import CudaStream, Device
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
@@ -39,7 +39,7 @@ def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: in
     return GpuEngine(
         index,
         max_batch,
-        lambda device, stream: OrtCudaModel(model, device, stream, precision),
+        lambda device, cuda_stream: OrtCudaModel(model, device, cuda_stream, precision),
     )
 
 
@@ -56,11 +56,13 @@ class OrtCudaModel(GpuModel):
 
     one_shape = True
 
-    def __init__(self, model: Path, device: Device, stream: Stream, precision: str) -> None:
+    def __init__(
+        self, model: Path, device: Device, cuda_stream: CudaStream, precision: str
+    ) -> None:
         """Load ``model``; raises as `open_onnxruntime_cuda` does."""
-        self._session: Any = _open_session(model, device, stream)
+        self._session: Any = _open_session(model, device, cuda_stream)
         self._index = device.index
-        self._stream = stream
+        self._cuda_stream = cuda_stream
         (frames,) = self._session.get_inputs()
         self.input = _tensor(frames)
         self.outputs = [_tensor(output) for output in self._session.get_outputs()]
@@ -94,7 +96,7 @@ class OrtCudaModel(GpuModel):
         """
         if self._untidied:
             self._run(next(iter(self._bindings.values())), wait=True)
-            self._stream.synchronize()  # the memory is freed by a callback on this stream
+            self._cuda_stream.synchronize()  # the memory is freed by a callback on this stream
         self._bindings.clear()
         self._session = None
 
@@ -124,14 +126,14 @@ def _run_options(*, wait: bool) -> ort.RunOptions:
     return options
 
 
-def _open_session(model: Path, device: Device, stream: Stream) -> ort.InferenceSession:
+def _open_session(model: Path, device: Device, cuda_stream: CudaStream) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings = {
         "device_id": str(device.index),
-        "user_compute_stream": str(stream.address),
+        "user_compute_stream": str(cuda_stream.address),
         "use_tf32": "0",  # on by default, and changes float32 results by 4e-3
     }
     with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries it does not find

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from centernetd.cuda import Device, Stream
+from centernetd.cuda import CudaStream, Device
 from centernetd.errors import CenternetdError, EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
@@ -40,7 +40,7 @@ def open_tensorrt(plan: PlanFile, binding: Binding, index: int, max_batch: int) 
     return GpuEngine(
         index,
         max_batch,
-        lambda device, stream: TensorRtModel(plan, binding, device, stream, max_batch),
+        lambda device, cuda_stream: TensorRtModel(plan, binding, device, cuda_stream, max_batch),
     )
 
 
@@ -54,12 +54,17 @@ class TensorRtModel(GpuModel):
     one_shape = False
 
     def __init__(
-        self, plan: PlanFile, binding: Binding, device: Device, stream: Stream, max_batch: int
+        self,
+        plan: PlanFile,
+        binding: Binding,
+        device: Device,
+        cuda_stream: CudaStream,
+        max_batch: int,
     ) -> None:
-        """Load ``plan``, to run on ``stream``; raises as `open_tensorrt` does."""
+        """Load ``plan``, to run on ``cuda_stream``; raises as `open_tensorrt` does."""
         self._plan = plan.path
         self._device = device
-        self._stream = stream
+        self._cuda_stream = cuda_stream
         self._logger = shared_logger(binding.trt)
         self._runtime = binding.trt.Runtime(self._logger)
         self._engine = self._deserialise(binding, plan.content)
@@ -85,7 +90,7 @@ class TensorRtModel(GpuModel):
         self._require(context.set_input_shape(self.input.name, shape), "set_input_shape")
         for name, address in addresses.items():
             self._require(context.set_tensor_address(name, address), "set_tensor_address")
-        self._require(context.execute_async_v3(self._stream.address), "execute_async_v3")
+        self._require(context.execute_async_v3(self._cuda_stream.address), "execute_async_v3")
 
     def close(self) -> None:
         """Free the context and the engine, and store the kernels compiled by TensorRT-RTX."""
