@@ -128,7 +128,7 @@ def test_a_refused_call_is_named(gpu: FakeCuda) -> None:
     with pytest.raises(CudaError) as caught:
         Event()
     assert str(caught.value) == (
-        "cudaEventCreateWithFlags failed: cudaErrorUnknown (999), what the maker says of it"
+        "cudaEventCreateWithFlags failed: cudaErrorUnknown (999), a description"
     )
     assert caught.value.exit_code == 70
     assert not caught.value.sticky
