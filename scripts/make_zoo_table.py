@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from centernetd.bench.pipeline import ModelTime, time_model
 from centernetd.model import manifest as manifests
 from centernetd.prepare.export.architectures import ARCHITECTURES
-from centernetd.prepare.export.layers import Network
+from centernetd.prepare.export.layers import TorchNetwork
 from tests.export.equality import Difference, difference
 from tests.export.networks import calibrated, frames
 from tests.onnx_sessions import open_session
@@ -139,7 +139,7 @@ def _export(name: str, checkpoint: Path, prepared: Path) -> tuple[float, float]:
     return time.monotonic() - started, int(done.stdout.split()[-2]) * 1024
 
 
-def _flops(network: Network) -> float:
+def _flops(network: TorchNetwork) -> float:
     """Count the FLOPs of convolutions; a multiplication and an addition count as two."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, *SIZE))

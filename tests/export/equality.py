@@ -8,7 +8,7 @@ import onnxruntime as ort
 import torch
 
 from centernetd.model.manifest import Manifest
-from centernetd.prepare.export.layers import Network
+from centernetd.prepare.export.layers import TorchNetwork
 from tests import reference
 from tests.exports import Array, Pixels
 from tests.reference import Decoded, multi_pose
@@ -36,7 +36,7 @@ def planes(pictures: Pixels, manifest: Manifest) -> torch.Tensor:
 
 
 def difference(
-    session: ort.InferenceSession, network: Network, manifest: Manifest, pictures: Pixels
+    session: ort.InferenceSession, network: TorchNetwork, manifest: Manifest, pictures: Pixels
 ) -> Difference:
     """Compare a prepared model with its network on `pictures`; fails where it isn't that."""
     names = [value.name for value in session.get_outputs()]

@@ -7,7 +7,7 @@ from torch import nn
 from centernetd.prepare.export import dla, hourglass, resnet
 from centernetd.prepare.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE
 from centernetd.prepare.export.checkpoint import make
-from centernetd.prepare.export.layers import DeformableConv, Network
+from centernetd.prepare.export.layers import DeformableConv, TorchNetwork
 from tests.exports import Pixels
 
 JOINTS = 17
@@ -41,7 +41,9 @@ def frames(count: int, size: tuple[int, int]) -> Pixels:
     return coarse.repeat(8, axis=1).repeat(8, axis=2).astype(np.uint8)
 
 
-def calibrated(name: str, task: str, classes: int, pictures: Pixels, width: int = 64) -> Network:
+def calibrated(
+    name: str, task: str, classes: int, pictures: Pixels, width: int = 64
+) -> TorchNetwork:
     """Make a network of random weights whose normalisations know the statistics of `pictures`."""
     torch.manual_seed(classes)
     network = make(name, outputs(task, classes), width)
@@ -72,7 +74,7 @@ def calibrated(name: str, task: str, classes: int, pictures: Pixels, width: int 
     return network
 
 
-def _last_layer(network: Network, name: str, head: str) -> nn.Conv2d:
+def _last_layer(network: TorchNetwork, name: str, head: str) -> nn.Conv2d:
     architecture = ARCHITECTURES[name]
     called = dict(architecture.heads).get(head, head)
     layer = network.get_submodule(architecture.last.format(called).removesuffix(".weight"))

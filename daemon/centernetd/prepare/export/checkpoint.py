@@ -19,12 +19,12 @@ from centernetd.model import files
 from centernetd.prepare.export.architectures import ARCHITECTURES, CTDET, MULTI_POSE, Architecture
 from centernetd.prepare.export.dla import Dla34
 from centernetd.prepare.export.hourglass import HourglassNet
-from centernetd.prepare.export.layers import Network
+from centernetd.prepare.export.layers import TorchNetwork
 from centernetd.prepare.export.resnet import CenterNetResNet50, ResNet, doubled, sampled_and_doubled
 
 State = dict[str, Tensor]
 
-_NETWORKS: dict[str, Callable[..., Network]] = {
+_NETWORKS: dict[str, Callable[..., TorchNetwork]] = {
     **{
         f"res_{depth}": partial(ResNet, depth, doubled, (256, 256, 256))
         for depth in (18, 34, 50, 101, 152)
@@ -44,7 +44,7 @@ _USUAL_WIDTH = 64
 _NAMED = 3  # keys named in a message, however many there are
 
 
-def load(path: Path, name: str) -> tuple[Network, str]:
+def load(path: Path, name: str) -> tuple[TorchNetwork, str]:
     """Return the network `name` with the weights of the checkpoint `path`, and its SHA-256.
 
     Raises
@@ -79,7 +79,7 @@ def read(content: bytes) -> State:
     return {key.removeprefix(prefix): _as_float32(value) for key, value in found.items()}
 
 
-def fit(state: State, name: str) -> Network:
+def fit(state: State, name: str) -> TorchNetwork:
     """Return the network `name` with the weights of `state`, all of which must be used.
 
     Its outputs are those of ``multi_pose`` if the checkpoint has a head for joints, otherwise those
@@ -98,7 +98,7 @@ def fit(state: State, name: str) -> Network:
     return network
 
 
-def make(name: str, outputs: dict[str, int], width: int) -> Network:
+def make(name: str, outputs: dict[str, int], width: int) -> TorchNetwork:
     """Return the network `name` with random weights, in evaluation mode.
 
     `outputs` are the channels of each output; `width` is that between the two layers of a head,
@@ -109,7 +109,7 @@ def make(name: str, outputs: dict[str, int], width: int) -> Network:
     return network
 
 
-def outline(name: str, outputs: dict[str, int], width: int) -> Network:
+def outline(name: str, outputs: dict[str, int], width: int) -> TorchNetwork:
     """Return the same network without memory for its weights."""
     with torch.device("meta"):
         return make(name, outputs, width)
@@ -150,7 +150,7 @@ def _as_float32(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value
 
 
-def _compare(state: State, name: str) -> tuple[Network, str]:
+def _compare(state: State, name: str) -> tuple[TorchNetwork, str]:
     """Return the outline of the network for `state`, and how `state` differs from it."""
     network = outline(name, *_heads(state, ARCHITECTURES[name]))
     wanted = network.state_dict()

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from centernetd.prepare.export.layers import (
     DeformableConv,
-    Network,
+    TorchNetwork,
     TwoConvolutions,
     head,
     normed,
@@ -185,7 +185,7 @@ class Upsampling(nn.Module):
         return found
 
 
-class Dla34(Network):
+class Dla34(TorchNetwork):
     """`dla_34`; it uses the levels from a quarter of the input's size on."""
 
     FIRST, LAST = 2, 5

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from centernetd.prepare.export.layers import Network, TwoConvolutions, shortcut
+from centernetd.prepare.export.layers import TorchNetwork, TwoConvolutions, shortcut
 
 WIDTHS = (256, 256, 384, 384, 384, 512)  # channels at each size, the largest first
 COUNTS = (2, 2, 2, 2, 2, 4)  # consecutive residual blocks at each size
@@ -75,7 +75,7 @@ class Hourglass(nn.Module):
         return self.up1(image) + functional.interpolate(found, scale_factor=2.0)
 
 
-class HourglassNet(Network):
+class HourglassNet(TorchNetwork):
     """Two hourglasses in sequence; the outputs are the heads of the second."""
 
     def __init__(self, outputs: dict[str, int], width: int) -> None:

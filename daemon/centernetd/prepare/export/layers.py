@@ -11,7 +11,7 @@ from torch.nn import functional
 from centernetd.prepare.deform import Window, sampling_positions
 
 
-class Network(nn.Module):
+class TorchNetwork(nn.Module):
     """A network that returns one map for each name in `outputs`, in that order."""
 
     def __init__(self, outputs: dict[str, int]) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from centernetd.prepare.export.layers import (
     DeformableConv,
-    Network,
+    TorchNetwork,
     TwoConvolutions,
     head,
     normed,
@@ -114,7 +114,7 @@ def upsampling(step: Step, inputs: int, widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*(layer for pair in pairs for layer in step(*pair)))
 
 
-class ResNet(Network):
+class ResNet(TorchNetwork):
     """`res_*` with `doubled` steps of 256 channels; `resdcn_*` with sampled ones of 256 to 64."""
 
     def __init__(
@@ -138,7 +138,7 @@ class ResNet(Network):
         return tuple(self.get_submodule(name)(found) for name in self.outputs)
 
 
-class CenterNetResNet50(Network):
+class CenterNetResNet50(TorchNetwork):
     """`centernet_resnet50`: other stem, strides and heads; the backbone is one sequence.
 
     Its max-pool has no padding and includes partial windows at the far edges.

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from centernetd.prepare.clean import OPSET
-from centernetd.prepare.export.layers import DeformableConv, Network
+from centernetd.prepare.export.layers import DeformableConv, TorchNetwork
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, DeformableConv)
 
 
-def to_onnx(network: Network, size: tuple[int, int]) -> onnx.ModelProto:
+def to_onnx(network: TorchNetwork, size: tuple[int, int]) -> onnx.ModelProto:
     """Return `network` as an ONNX export for images [batch, 3, *size], with dynamic batch.
 
     Uses the tracing exporter rather than that of `torch.export`, which needs more packages than
