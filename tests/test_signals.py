@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from centernetd.run import signals
-from centernetd.run.signals import on_signals
+from centernetd.run.signals import handle_signals
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
@@ -46,32 +46,32 @@ def send(*numbers: signal.Signals) -> None:
 @pytest.mark.parametrize("pair", [(TERM, TERM), (INT, TERM), (TERM, INT)])
 def test_two_at_once_are_one(ear: Ear, pair: tuple[signal.Signals, ...]) -> None:
     """As `timeout` sends them: to its child, and to the group that it is in."""
-    with on_signals(ear.stop, ear.reload):
+    with handle_signals(ear.stop, ear.reload):
         send(*pair)
     assert (ear.heard, ear.left) == (["stop"], [])
 
 
 def test_a_second_one_after_a_while_insists(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "INSISTS_AFTER", 0.0)
-    with on_signals(ear.stop, ear.reload):
+    monkeypatch.setattr(signals, "FORCE_AFTER", 0.0)
+    with handle_signals(ear.stop, ear.reload):
         send(TERM, INT)
     assert (ear.heard, ear.left) == (["stop"], [1])
 
 
 def test_a_third_one_insists(ear: Ear) -> None:
-    with on_signals(ear.stop, ear.reload):
+    with handle_signals(ear.stop, ear.reload):
         send(INT, INT, INT)
     assert (ear.heard, ear.left) == (["stop"], [1])
 
 
 def test_hangups_never_insist(ear: Ear) -> None:
     """A terminal that closes sends one, its shell another, and a wrapper may pass both on."""
-    with on_signals(ear.stop, None):
+    with handle_signals(ear.stop, None):
         send(HUP, HUP, HUP, TERM)
     assert set(ear.heard) == {"stop"}
     assert ear.left == []
     ear.heard.clear()
-    with on_signals(ear.stop, ear.reload):
+    with handle_signals(ear.stop, ear.reload):
         send(HUP, TERM, HUP)
     assert (ear.heard, ear.left) == (["reload", "stop", "reload"], [])
 
@@ -80,8 +80,8 @@ def test_hangups_never_insist(ear: Ear) -> None:
 def test_what_was_ignored_stays_so(ear: Ear, number: signal.Signals) -> None:
     """As with `nohup`, and for what a shell runs in the background."""
     signal.signal(number, signal.SIG_IGN)
-    signals.before_the_run()
-    with on_signals(ear.stop, None):
+    signals.handle_early_signals()
+    with handle_signals(ear.stop, None):
         send(number)
     assert (ear.heard, ear.left) == ([], [])
     assert signal.getsignal(number) is signal.SIG_IGN
@@ -89,14 +89,14 @@ def test_what_was_ignored_stays_so(ear: Ear, number: signal.Signals) -> None:
 
 def test_a_reload_works_under_nohup(ear: Ear) -> None:
     signal.signal(HUP, signal.SIG_IGN)
-    with on_signals(ear.stop, ear.reload):
+    with handle_signals(ear.stop, ear.reload):
         send(HUP)
     assert ear.heard == ["reload"]
 
 
 def test_the_former_handlers_are_put_back(ear: Ear) -> None:
     before = [signal.getsignal(number) for number in (TERM, INT, HUP)]
-    with on_signals(ear.stop, ear.reload):
+    with handle_signals(ear.stop, ear.reload):
         assert signal.getsignal(TERM) is not before[0]
     assert [signal.getsignal(number) for number in (TERM, INT, HUP)] == before
 

@@ -32,7 +32,7 @@ class FakeInference:
 class FakeService:
     """Shows nobody anything."""
 
-    def show(self, *_: object) -> None:
+    def publish(self, *_: object) -> None:
         """Take the streams."""
 
 
@@ -56,7 +56,7 @@ class House:
         return make_stream(lane, self.captures[-1], {})
 
     def reload(self, change: Difference) -> None:
-        self.streams.follow(change, {"gate": GATE})
+        self.streams.apply(change, {"gate": GATE})
         self.streams.check()
         assert self.streams.settled
 

@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 
-from centernetd.run.signals import before_the_run
+from centernetd.run.signals import handle_early_signals
 
 _STDERR = 2
 
@@ -18,7 +18,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core dump has passwords and images
     faulthandler.enable(_STDERR)  # print every thread's stack on a crash or watchdog abort
     if "run" in sys.argv:
-        before_the_run()
+        handle_early_signals()
     interrupted = signal.getsignal(signal.SIGINT)
     if interrupted is signal.default_int_handler:  # modules turn what it raises into ImportError
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))

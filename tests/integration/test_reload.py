@@ -213,7 +213,7 @@ def test_the_command_waits_for_the_outcome(daemon_folder: Path, squares: Path) -
         assert code == 78
         assert f"{path}:2: streems" in err
         daemon.send(signal.SIGHUP)
-        daemon.wait_for_log("is not followed, nothing has changed")
+        daemon.wait_for_log("is refused, nothing has changed")
         assert set(daemon.streams()) == {"cam", "door"}
         daemon.send(signal.SIGTERM)
         assert daemon.finish().code == 0
@@ -227,7 +227,7 @@ def test_a_new_password_is_masked_too(daemon_folder: Path, squares: Path) -> Non
         secret = nobody().replace("rtsp://", "rtsp://viewer:brand-new-secret@")
         write(daemon_folder, squares, {"cam": {"source": secret}}, port=port)
         daemon.send(signal.SIGHUP)
-        daemon.wait_for_log("following the configuration: changed cam")
+        daemon.wait_for_log("reloading the configuration: changed cam")
         daemon.wait_for_status("cam", lambda status: bool(status["last_error"]))
         daemon.send(signal.SIGTERM)
         finished = daemon.finish()

@@ -27,7 +27,7 @@ from centernetd.commands.progress import FileProgress
 from centernetd.config import Config, from_sources
 from centernetd.errors import SourceError, StartupError
 from centernetd.flow import Lane
-from centernetd.run.signals import on_signals
+from centernetd.run.signals import handle_signals
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import logs
 from centernetd.service.logs import LogHandler
@@ -89,7 +89,7 @@ def run(
     handler = logs.configure(level, settings.logging.format, settings.secrets())
     _log_notices(settings)
     supervisor = Supervisor(settings, reread=None if sources else partial(_reread, config))
-    with on_signals(supervisor.stop, None if sources else supervisor.reload):
+    with handle_signals(supervisor.stop, None if sources else supervisor.reload):
         code = _run(supervisor, settings, handler, context.obj, ad_hoc=bool(sources))
     if output is not None and output.suffix == ".mkv":
         _convert(supervisor.lanes)

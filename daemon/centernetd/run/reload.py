@@ -77,17 +77,17 @@ class Reloader:
         self,
         config: Config,
         reread: Callable[[], Config] | None,
-        asked: Callable[[], bool],
+        take_request: Callable[[], bool],
         streams: Streams,
-        keeper: Housekeeping,
+        housekeeping: Housekeeping,
         service: Service,
     ) -> None:
-        """Start from ``config``; when ``asked`` returns True, call ``reread``, if given."""
+        """Start from ``config``; when ``take_request`` returns True, call ``reread``, if given."""
         self._config = config
         self._reread = reread
-        self._asked = asked
+        self._take_request = take_request
         self._streams = streams
-        self._keeper = keeper
+        self._housekeeping = housekeeping
         self._service = service
         self._status = ReloadStatus.of_this_process(follows=reread is not None)
         self._publish(self._status)
@@ -98,7 +98,7 @@ class Reloader:
         if self._under_way:
             if self._streams.settled:
                 self._end(self._config.sha256)
-        elif self._reread is not None and self._was_readable and self._asked():
+        elif self._reread is not None and self._was_readable and self._take_request():
             self._begin(self._reread)
 
     @property
@@ -115,14 +115,14 @@ class Reloader:
         try:
             config = reread()
             change = difference(self._config, config)
-            self._streams.follow(change, config.streams)
+            self._streams.apply(change, config.streams)
         except CenternetdError as error:
-            log.error("the configuration is not followed, nothing has changed: %s", error)  # noqa: TRY400
+            log.error("the new configuration is refused, nothing has changed: %s", error)  # noqa: TRY400
             self._end(None, str(error))
             return
         self._config = config
-        self._keeper.add_streams(config.streams.values())
-        log.info("following the configuration: %s", change)
+        self._housekeeping.add_streams(config.streams.values())
+        log.info("reloading the configuration: %s", change)
         self._publish(replace(self._status, outcome=str(change)))
 
     def _end(self, sha256: str | None, refusal: str = "") -> None:
@@ -132,7 +132,7 @@ class Reloader:
 
     def _publish(self, status: ReloadStatus) -> None:
         self._status = status
-        self._keeper.publish(status.to_text())
+        self._housekeeping.publish(status.to_text())
 
 
 def _shortened(sentence: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INSISTS_AFTER = 1.0
+FORCE_AFTER = 1.0
 """Seconds after which a second signal forces the exit; `timeout` sends two in quick succession."""
 
 
-def before_the_run() -> None:
-    """Exit with 0 on SIGTERM and ignore SIGHUP, until `on_signals` takes over.
+def handle_early_signals() -> None:
+    """Exit with 0 on SIGTERM and ignore SIGHUP, until `handle_signals` takes over.
 
     Nothing is open yet, and the configuration has yet to be read anyway.
     """
@@ -22,10 +22,10 @@ def before_the_run() -> None:
 
 
 @contextmanager
-def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
+def handle_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> Iterator[None]:
     """Call ``stop`` on the first SIGTERM or SIGINT, and ``reload`` on each SIGHUP.
 
-    A second SIGTERM or SIGINT, unless within `INSISTS_AFTER`, or a third ends the process
+    A second SIGTERM or SIGINT, unless within `FORCE_AFTER`, or a third ends the process
     immediately. Without ``reload``, SIGHUP stops too. Stop signals that were ignored before, as
     under `nohup`, stay ignored.
 
@@ -39,7 +39,7 @@ def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None) -> I
         received.append(time.monotonic())
         if len(received) == 1:
             stop()
-        elif len(received) > 2 or received[-1] - received[0] >= INSISTS_AFTER:
+        elif len(received) > 2 or received[-1] - received[0] >= FORCE_AFTER:
             os._exit(1)
 
     def handle_hangup(_signal: int, _frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from centernetd.run.streams import Streams
 
 log = logging.getLogger(__name__)
 
-_MORE = 0.5  # seconds for inference to end after its lanes were emptied
+_DRAIN_GRACE = 0.5  # seconds for inference to end after its lanes were emptied
 
 
 class Deadlines(NamedTuple):
@@ -43,7 +43,7 @@ def stop_in_order(inference: Sequence[Worker], streams: Streams, deadlines: Dead
     if not _join(inference, began + deadlines.drain):
         for lane in streams.lanes:
             lane.discard()
-        _join(inference, began + deadlines.drain + _MORE)
+        _join(inference, began + deadlines.drain + _DRAIN_GRACE)
     for lane in streams.lanes:
         lane.abandon()
     _join(streams.captures, began + deadlines.capture)

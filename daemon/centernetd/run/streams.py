@@ -27,11 +27,11 @@ class Streams:
         inference: InferenceStage,
         service: Service,
     ) -> None:
-        """Begin with ``streams``, which ``inference`` already serves and ``service`` shows."""
+        """Begin with ``streams``, which ``inference`` already serves and ``service`` publishes."""
         self._running = {stream.name: stream for stream in streams}
         self._ending: dict[Stream, Stream | None] = {}  # each with the one that replaces it, if any
         self._end_by = 0.0
-        self._left: list[Worker] = []  # threads of removed streams that did not end
+        self._left_behind: list[Worker] = []  # threads of removed streams that did not end
         self._make = make
         self._inference = inference
         self._service = service
@@ -44,7 +44,7 @@ class Streams:
     @property
     def threads(self) -> list[Worker]:
         """All threads, including those left behind by removed streams."""
-        return [*self._left, *(thread for stream in self._all for thread in stream.threads)]
+        return [*self._left_behind, *(thread for stream in self._all for thread in stream.threads)]
 
     @property
     def captures(self) -> list[Worker]:
@@ -75,12 +75,12 @@ class Streams:
         now = time.monotonic()
         for stream in self._all:
             stream.check()
-        self._left = [thread for thread in self._left if thread.alive]
+        self._left_behind = [thread for thread in self._left_behind if thread.alive]
         for stream in [*self._ending]:
             if not stream.alive or now >= self._end_by:
                 self._release(stream)
 
-    def follow(self, change: Difference, configs: Mapping[str, StreamConfig]) -> None:
+    def apply(self, change: Difference, configs: Mapping[str, StreamConfig]) -> None:
         """Begin the change to ``configs``; streams that do not differ continue undisturbed.
 
         A changed stream restarts once its files are finished. If this raises, nothing has changed.
@@ -121,9 +121,9 @@ class Streams:
 
     def _begin(self, stream: Stream) -> None:
         """Start a stream; threads lost by earlier streams of its name count as its own."""
-        self._left = stream.adopt(self._left)
+        self._left_behind = stream.adopt(self._left_behind)
         self._running[stream.name] = stream
-        self._show()
+        self._publish()
         stream.start()
 
     def _release(self, stream: Stream) -> None:
@@ -132,7 +132,7 @@ class Streams:
         if stream.alive:
             lane.abandon()
             lane.cut_short()
-            self._left += [thread for thread in stream.threads if thread.alive]
+            self._left_behind += [thread for thread in stream.threads if thread.alive]
             log.warning("didn't end in time and is left behind", extra={"stream": stream.name})
         lane.ledger.close()
         self._inference.forget(lane)
@@ -140,10 +140,10 @@ class Streams:
         log.info("ended: %s", receipt, extra={"stream": stream.name})
         successor = self._ending.pop(stream)
         if successor is None:
-            self._show()
+            self._publish()
         else:
             self._begin(successor)
 
-    def _show(self) -> None:
+    def _publish(self) -> None:
         """Publish the current streams."""
-        self._service.show([stream.view for stream in self._all])
+        self._service.publish([stream.view for stream in self._all])

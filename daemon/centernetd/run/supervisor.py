@@ -37,7 +37,7 @@ class _Parts:
     """What a run consists of."""
 
     service: Service
-    keeper: Housekeeping
+    housekeeping: Housekeeping
     engine: EngineStatus
     inference: InferenceStage
     workers: Sequence[Worker]
@@ -73,7 +73,7 @@ class Supervisor:
         self._meters = meters
         self._reread = reread
         # Set in signal handlers, which must not wait for any lock, not even an Event's.
-        self._asked_to_stop = self._asked_to_reload = False
+        self._stop_requested = self._reload_requested = False
         self._wake_up = WakeUp()
         self._warm = threading.Event()
         self._lanes: Callable[[], list[Lane]] = list
@@ -104,7 +104,7 @@ class Supervisor:
             while parts.alive and not self._must_stop():
                 parts.streams.check()
                 parts.reloader.check()
-                parts.keeper.check_for_hang()
+                parts.housekeeping.check_for_hang()
                 parts.service.tick()
                 on_tick()
                 self._wake_up.wait(_TICK)
@@ -112,12 +112,12 @@ class Supervisor:
 
     def stop(self) -> None:
         """Request an orderly stop; from any thread or signal handler, any number of times."""
-        self._asked_to_stop = True
+        self._stop_requested = True
         self._wake_up.set()
 
     def reload(self) -> None:
         """Request a reload of the configuration; may be called like `stop`."""
-        self._asked_to_reload = True
+        self._reload_requested = True
         self._wake_up.set()
 
     @property
@@ -141,9 +141,9 @@ class Supervisor:
         storage = Storage(config.storage_root)
         service = stack.enter_context(Service(config, lanes, storage.status))
         service.starting("loading the model")
-        keeper = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
+        housekeeping = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
         if self._reread is not None or any(lane.outlets for lane in lanes):
-            stack.enter_context(keeper)
+            stack.enter_context(housekeeping)
         detector = self._load(stack, service, backend, sizes)
         meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
         context = Context(detector.manifest, storage, meters, surfaces)
@@ -166,10 +166,10 @@ class Supervisor:
         workers = [feed, self._worker(_HARVEST, inference.harvest)]
         streams = Streams(made, make, inference, service)
         self._lanes = lambda: streams.lanes
-        asked, reread = self._take_reload, self._reread
-        reloader = Reloader(config, reread, asked, streams, keeper, service)
+        take_request, reread = self._take_reload_request, self._reread
+        reloader = Reloader(config, reread, take_request, streams, housekeeping, service)
         engine = _engine_status(detector, backend)
-        return _Parts(service, keeper, engine, inference, workers, streams, reloader)
+        return _Parts(service, housekeeping, engine, inference, workers, streams, reloader)
 
     def _load(self, stack: ExitStack, service: Service, backend: Backend, sizes: Sizes) -> Detector:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
@@ -212,13 +212,13 @@ class Supervisor:
         self.left_behind = stop_in_order(parts.workers, parts.streams, deadlines)
 
     def _must_stop(self) -> bool:
-        return self._asked_to_stop or self._failed is not None
+        return self._stop_requested or self._failed is not None
 
-    def _take_reload(self) -> bool:
+    def _take_reload_request(self) -> bool:
         """Return True once per pending reload request, and clear it."""
-        if not self._asked_to_reload:
+        if not self._reload_requested:
             return False
-        self._asked_to_reload = False
+        self._reload_requested = False
         return True
 
     def _worker(self, name: str, run: Callable[[], None]) -> Worker:
@@ -237,7 +237,7 @@ class Supervisor:
             raise CenternetdError(
                 f"{self._failed.name} failed, which is a fault in centernetd: {error!r}"
             ) from error
-        if self._asked_to_stop:
+        if self._stop_requested:
             return 0
         return int(any(_went_wrong(lane) for lane in self.lanes))
 

@@ -34,7 +34,7 @@ class Service:
     """
 
     def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
-        """Publish the streams of ``config``, each with its lane, until `show` is called."""
+        """Publish the streams of ``config``, each with its lane, until `publish` is called."""
         self._notifier = Notifier()
         self._overload = Overload()
         self._hang = Incident()
@@ -74,7 +74,7 @@ class Service:
         self._status.engine, self._status.slots_busy = engine, slots_busy
         self._notifier.ready()
 
-    def show(self, streams: Sequence[StreamView]) -> None:
+    def publish(self, streams: Sequence[StreamView]) -> None:
         """Publish these streams from now on."""
         before, after = ({view.name for view in some} for some in (self._status.streams, streams))
         for name in after - before:
