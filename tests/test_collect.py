@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from centernetd.flow import INFERENCE, Arrivals, Backpressure, Lane, Reason
+from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Lane, Reason
 from centernetd.inference.collect import (
     Batching,
     Forecast,
@@ -294,6 +294,26 @@ def test_nobody_is_woken_before_there_is_enough() -> None:
     )
     assert house.collect(clock, max_delay=0.5) == ["a0", "b0", "b1", "a1"]
     assert wakings == [1.0, 0.0, 1.0], "for the first frame, and for the one that fills the batch"
+
+
+def test_a_full_lane_is_collected_before_it_loses_a_frame() -> None:
+    """In a burst, a camera's frames join the batch instead of replacing one another."""
+    arrivals, wakings = Arrivals(), list[int]()
+    policy = Backpressure.DROP_OLDEST
+    lane = Lane("a", policy, depth=8, inbox=2, arrivals=arrivals, sinks=[])
+    arrivals.notify_all = lambda: wakings.append(lane.waiting)  # type: ignore[method-assign]
+
+    def burst() -> None:
+        """Offer frames until the thread that collects is woken."""
+        wakings.clear()
+        for _ in range(5):
+            if not wakings:
+                lane.offer(frame(lane.ledger.read().captured))
+
+    clock = FakeClock((1.0, burst), (1.0, burst), (1.0, burst))
+    batch = collect([lane], arrivals, Batching(8, 0.5), Forecast(), clock)
+    assert [taken.frame.frame_id for taken in batch] == [0, 1, 2, 3, 4]
+    assert not lane.ledger.read().dropped_at(CAPTURE)
 
 
 def largest(forecast: Forecast, budget: float) -> int:

@@ -13,7 +13,8 @@ class Arrivals(threading.Condition):
 
     Whoever serves it takes one frame per turn. So no lane is served twice between two turns of
     another one with frames waiting. It must be held to call any method. It is notified when
-    ``enough`` frames wait: waking a thread for each would cost more than collecting them.
+    ``enough`` frames wait, since waking a thread for each would cost more than collecting them,
+    or when a lane is full, since its next frame would replace one.
     """
 
     def __init__(self) -> None:
@@ -23,13 +24,13 @@ class Arrivals(threading.Condition):
         self._lanes: deque[Lane] = deque()
         self._queued: set[Lane] = set()
 
-    def add(self, lane: "Lane", frames: int) -> None:
-        """Count ``frames`` more of ``lane``, which is queued unless it is already."""
+    def add(self, lane: "Lane", frames: int, *, full: bool) -> None:
+        """Count ``frames`` more of ``lane``, now ``full`` or not, and queue it if it isn't yet."""
         self._frames += frames
         if lane not in self._queued:
             self._queued.add(lane)
             self._lanes.append(lane)
-        if self._frames >= self.enough:
+        if full or self._frames >= self.enough:
             self.notify_all()
 
     def remove(self) -> None:

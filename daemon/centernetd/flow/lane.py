@@ -125,12 +125,13 @@ class Lane:
             if self.closed:
                 return False
             self.ledger.capture()
-            full = len(self._inbox) == self._capacity
-            if full:
+            evicts = len(self._inbox) == self._capacity
+            if evicts:
                 self._inbox.popleft()
                 self.drop(CAPTURE, Reason.OVERFLOW)
             self._inbox.append(frame)
-            self._arrivals.add(self, 0 if full else 1)
+            full = len(self._inbox) == self._capacity
+            self._arrivals.add(self, 0 if evicts else 1, full=full)
         return True
 
     def skip(self) -> None:
