@@ -1,15 +1,21 @@
 """Pictures that stay on the GPU, from the decoder to the detections; all hardware is simulated."""
 
 import gc
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from centernetd.capture import pixels
 from centernetd.capture.decoding import DecoderChoice
 from centernetd.capture.open import open_stream
+from centernetd.capture.pixels import ToBgr
 from centernetd.cuda import Surface, live
 from centernetd.flow import HostImage, Image
 from centernetd.inference.engines.gpu import GpuEngine, GpuSlot
@@ -20,7 +26,8 @@ from tests.capture_rig import stream
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_nvdec import FakeNvdec
 from tests.fake_tensorrt import plan_file
-from tests.gpu_box import FULL, MAX_BATCH
+from tests.fakes import PATIENCE
+from tests.gpu_box import FULL, MAX_BATCH, in_thread
 from tests.integration.conftest import DEMO
 
 SIZE = (64, 64)
@@ -142,6 +149,15 @@ def test_surfaces_are_held_until_the_gpu_has_read_them(gpu: FakeNvdec, engine: G
     assert not gpu.cuda.lost
 
 
+def test_a_batch_that_is_given_up_holds_no_surface(gpu: FakeNvdec, engine: GpuEngine) -> None:
+    (slot,) = engine.make_slots(1)
+    before = gpu.cuda.live()["device"]
+    put(slot, *decoded(DEMO, 3))
+    slot.clear()
+    gc.collect()
+    assert gpu.cuda.live()["device"] == before
+
+
 @pytest.mark.parametrize("orientation", clips.ORIENTATIONS)
 def test_a_surface_is_turned_as_its_pixels_are(
     gpu: FakeNvdec, engine: GpuEngine, orientation: str, tmp_path: Path
@@ -175,3 +191,39 @@ def test_pictures_of_software_are_on_the_host(gpu: FakeNvdec) -> None:
     source = open_stream(config, DecoderChoice(config, surfaces=True))
     assert isinstance(next(iter(source)).image, HostImage)
     source.close()
+
+
+def test_a_sink_fetches_pixels_while_the_source_goes_on_in_software(
+    gpu: FakeNvdec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetching, done = threading.Event(), threading.Event()
+    capture = threading.current_thread()
+
+    class Strict(ToBgr):
+        def __init__(self) -> None:
+            super().__init__()
+            self._user = threading.Lock()
+
+        def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+            assert self._user.acquire(blocking=False), "FFmpeg's converters are not thread-safe"
+            with closing(SimpleNamespace(close=self._user.release)):
+                if threading.current_thread() is not capture:
+                    fetching.set()
+                    assert done.wait(PATIENCE)
+                return super().__call__(frame)
+
+    monkeypatch.setattr(pixels, "ToBgr", Strict)
+    config = stream(DEMO, decode="auto")
+    source = open_stream(config, DecoderChoice(config, surfaces=True))
+    pictures = iter(source)
+    first = next(pictures).image
+    gpu.decodes = False
+    thread, outcome = in_thread(first.pixels)
+    try:
+        assert fetching.wait(PATIENCE)
+        assert isinstance(next(pictures).image, HostImage)
+    finally:
+        done.set()
+        thread.join()
+        source.close()
+    assert outcome[0] is first.pixels()

@@ -49,7 +49,10 @@ class ToImage:
         self._surfaces = surfaces
         self._to_bgr = ToBgr()
         self._download: Download | None = None
-        self._lock = threading.Lock()  # sinks fetch the pixels of surfaces in their own threads
+        # Sinks fetch the pixels of surfaces in their own threads, even while the source goes on
+        # in software.
+        self._fetched_to_bgr = ToBgr()
+        self._lock = threading.Lock()
 
     def __call__(
         self, frame: VideoFrame, orientation: Orientation, gpu_format: str | None
@@ -89,7 +92,7 @@ class ToImage:
         self, download: "Download", orientation: Orientation, gpu_format: str, frame: VideoFrame
     ) -> NDArray[np.uint8]:
         with self._lock:
-            return upright(self._to_bgr(download(frame, gpu_format)), orientation)
+            return upright(self._fetched_to_bgr(download(frame, gpu_format)), orientation)
 
 
 class ToBgr:
