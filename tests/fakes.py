@@ -148,10 +148,15 @@ class FakeSlot(Slot):
 
     def __init__(self, engine: "FakeEngine", rows: NDArray[np.uint8]) -> None:
         self.rows = rows
+        self.put_rows: set[int] = set()
         self._engine = engine
 
     def put(self, row: int, image: Image, geometry: Geometry) -> None:
+        self.put_rows.add(row)
         fill_row(image.pixels(), self.rows[row], geometry)
+
+    def clear(self) -> None:
+        self.put_rows.clear()
 
     def move(self, row: int, to: int) -> None:
         self.rows[to] = self.rows[row]

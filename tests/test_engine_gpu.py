@@ -98,6 +98,27 @@ def test_rows_and_surfaces_mix_and_move(box: GpuBox) -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("name", ["cuModuleLoadData", "cuModuleGetFunction"])
+def test_an_engine_whose_kernel_the_gpu_does_not_run_takes_pictures_of_the_host(
+    name: str, box: GpuBox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So it is with a GPU older than the kernel, or a driver older than its PTX."""
+    box.cuda.fail(name, 1, 222)
+    engine = box.open()
+    assert not engine.takes_surfaces
+    assert f"letterboxed on the CPU: {name} failed" in caplog.text
+    (slot,) = engine.make_slots(1)
+    assert run(slot, frames(2))["detections"].any()
+    engine.close()
+    del slot  # the logged error refers to this frame
+
+
+def test_short_memory_for_the_kernel_is_an_error(box: GpuBox) -> None:
+    box.cuda.fail("cuModuleLoadData", 1, 2)
+    with pytest.raises(EngineError, match="cuModuleLoadData failed"):
+        box.open()
+
+
 def test_waiting_waits_until_the_results_are_there(box: GpuBox) -> None:
     engine = box.open()
     (slot,) = engine.make_slots(1)

@@ -422,6 +422,9 @@ def test_a_batch_of_which_all_aged_is_not_run_and_leaves_its_slot_free(
     house.stage.feed()
     assert house.engine.sizes == []
     assert house.stage.slots_busy == 0
+    (slot,) = house.stage._slots
+    assert isinstance(slot, FakeSlot)
+    assert not slot.put_rows, "it holds pictures that nobody needs"
     assert house.beats == [0.0]
     house.assert_all_accounted_for()
 

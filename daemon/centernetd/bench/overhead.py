@@ -49,6 +49,9 @@ class _IdleSlot(Slot):
     def move(self, row: int, to: int) -> None:
         pass
 
+    def clear(self) -> None:
+        pass
+
     def enqueue(self, size: int) -> None:
         self._size = size
 

@@ -4,7 +4,7 @@ Every resource is owned by one Python object, checked at the call and closed onc
 this package needs no GPU, driver or cuda-python.
 """
 
-from centernetd.cuda.calls import CudaError
+from centernetd.cuda.calls import OUT_OF_MEMORY, CudaError
 from centernetd.cuda.device import Device, has_nvidia_device
 from centernetd.cuda.letterbox import JOB, Letterbox, describe
 from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
@@ -14,6 +14,7 @@ from centernetd.cuda.surface import Plane, Surface
 
 __all__ = [
     "JOB",
+    "OUT_OF_MEMORY",
     "CudaError",
     "CudaStream",
     "Device",

@@ -1,5 +1,5 @@
 // Letterboxing of decoded pictures that stay on the GPU: one launch per batch, one thread per
-// pixel of the network's input. `centernetd.cuda.kernels` describes the arguments; after a change,
+// pixel of the network's input. `centernetd.cuda.letterbox` describes the arguments; after a change,
 // run scripts/make_kernels.py.
 
 struct Job {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.cuda.calls import call, release
+from centernetd.cuda.calls import CudaError, call, release
 from centernetd.cuda.memory import DeviceBuffer
 from centernetd.cuda.order import CudaStream
 from centernetd.cuda.owned import Owned
@@ -119,7 +119,11 @@ class Letterbox(Owned):
         ptx = files("centernetd.cuda").joinpath("letterbox.ptx").read_bytes()
         self._module = call("cuModuleLoadData", ptx + b"\0")
         self._acquired()
-        self._function = call("cuModuleGetFunction", self._module, b"letterbox")
+        try:
+            self._function = call("cuModuleGetFunction", self._module, b"letterbox")
+        except CudaError:
+            self.close()
+            raise
 
     def launch(
         self,

@@ -171,6 +171,7 @@ class InferenceStage:
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
         kept = self._drop_late(slot, frames)
         if not kept:
+            slot.clear()
             return False
         slot.enqueue(len(kept))
         batch = _Batch(slot, [frames[n] for n in kept], [views[n] for n in kept], collected_at)

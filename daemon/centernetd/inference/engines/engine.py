@@ -40,6 +40,9 @@ class Slot(Protocol):
     def move(self, row: int, to: int) -> None:
         """Replace the picture in row ``to`` by that of ``row``."""
 
+    def clear(self) -> None:
+        """Forget the pictures that were put, as the batch is not to be enqueued."""
+
     def enqueue(self, size: int) -> None:
         """Start running the first ``size`` rows, without waiting.
 

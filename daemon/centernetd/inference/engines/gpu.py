@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from centernetd.cuda import (
     JOB,
+    OUT_OF_MEMORY,
+    CudaError,
     CudaStream,
     Device,
     DeviceBuffer,
@@ -141,7 +143,7 @@ class GpuSlot(Slot):
 
     def put(self, row: int, image: Image, geometry: Geometry) -> None:
         """Letterbox ``image`` into ``row``: now on the host, or a surface in `enqueue`."""
-        if isinstance(image, Surface):
+        if isinstance(image, Surface) and self._engine.takes_surfaces:
             self._put[row] = image, geometry
         else:
             self._put.pop(row, None)
@@ -155,6 +157,10 @@ class GpuSlot(Slot):
         else:
             self._put.pop(to, None)
             self.rows[to] = self.rows[row]
+
+    def clear(self) -> None:
+        """Release the surfaces that were put."""
+        self._put = {}
 
     def enqueue(self, size: int) -> None:
         """Start running the first ``size`` rows, without waiting.
@@ -188,7 +194,8 @@ class GpuSlot(Slot):
     def _letterbox(self) -> None:
         """Enqueue the letterboxing of the surfaces, after their decoding."""
         surfaces, self._put = self._put, {}
-        if not surfaces:
+        kernel = self._engine.letterbox
+        if kernel is None or not surfaces:
             return
         self._on_gpu = [surface for surface, _ in surfaces.values()]
         for job, (row, (surface, geometry)) in zip(self._table, surfaces.items(), strict=False):
@@ -198,7 +205,7 @@ class GpuSlot(Slot):
         copy_async(self._jobs_there, self._jobs, nbytes, engine.compute)
         self._decoded.record_after_decoding()
         engine.compute.wait(self._decoded)
-        engine.letterbox.launch(
+        kernel.launch(
             self._jobs_there,
             len(surfaces),
             self._device[frames.name],
@@ -234,8 +241,6 @@ class GpuEngine(Engine):
     Copies in, execution and copies out have a CUDA stream each, ordered by events.
     """
 
-    takes_surfaces: bool = True
-
     def __init__(
         self, index: int, max_batch: int, load: Callable[[Device, CudaStream], GpuModel]
     ) -> None:
@@ -256,7 +261,8 @@ class GpuEngine(Engine):
             self._streams = [owned.enter_context(CudaStream()) for _ in range(3)]
             self.copy_in, self.compute, self.copy_out = self._streams
             self._memory = owned.enter_context(ExitStack())
-            self.letterbox = owned.enter_context(Letterbox())
+            self.letterbox = _letterbox(owned)
+            self.takes_surfaces = self.letterbox is not None
             self.model = load(self.device, self.compute)
             owned.callback(self._close_model)
             self._owned = owned.pop_all()
@@ -311,6 +317,17 @@ class GpuEngine(Engine):
         except EngineError as error:
             log.warning("%s", error)
             _lost.append(self.model)
+
+
+def _letterbox(owned: ExitStack) -> Letterbox | None:
+    """Return the kernel, to be freed by ``owned``; None if the GPU or its driver can't run it."""
+    try:
+        return owned.enter_context(Letterbox())
+    except CudaError as error:
+        if error.sticky or error.code == OUT_OF_MEMORY:
+            raise
+        log.warning("pictures decoded on the GPU are letterboxed on the CPU: %s", error)
+        return None
 
 
 def _finish(cuda_stream: CudaStream) -> None:

@@ -36,6 +36,9 @@ class CpuSlot(Slot):
         """Replace the picture in row ``to`` by that of ``row``."""
         self.rows[to] = self.rows[row]
 
+    def clear(self) -> None:
+        """Do nothing: no picture is held."""
+
     def enqueue(self, size: int) -> None:
         """Queue the first ``size`` rows for the engine's next free thread."""
         if self._running is not None:
