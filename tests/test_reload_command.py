@@ -87,7 +87,7 @@ def test_a_disk_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
         let_go.wait(PATIENCE)
 
     monkeypatch.setattr(reload_module, "published_in", hang)
-    monkeypatch.setattr(reload_module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(reload_module, "_TIMEOUT", 0.1)
     with pytest.raises(CenternetdError, match=r"has not reloaded .* its disk may hang"):
         reload(tmp_path)
     let_go.set()

@@ -20,14 +20,14 @@ from centernetd.cli.options import (
     Model,
     parse_resolution,
 )
-from centernetd.commands.detect import Image, Still, find_images, open_detector, save
+from centernetd.commands.detect import Pixels, Still, find_images, open_detector, save
 from centernetd.errors import SinkError
 from centernetd.flow import Detections
 from centernetd.sink.annotate import draw_boxes, label_of
 from centernetd.sink.events import event_detections
 
 
-class Backend(str, Enum):
+class BackendName(str, Enum):
     """Engines the network can run on."""
 
     AUTO = "auto"
@@ -44,7 +44,9 @@ def detect(
     as_json: Json = False,
     confidence: Confidence = None,
     input_size: InputSize = None,
-    backend: Annotated[Backend, typer.Option(help="What the network runs on.")] = Backend.AUTO,
+    backend: Annotated[
+        BackendName, typer.Option(help="What the network runs on.")
+    ] = BackendName.AUTO,
 ) -> None:
     """Detect in still images."""
     paths = find_images(images)
@@ -72,7 +74,7 @@ def _with_progress(stills: Iterator[Still], total: int) -> Iterator[Still]:
         yield from bar.track(stills, total=total, description="images")
 
 
-def _save(image: Image, folder: Path, name: str) -> bool:
+def _save(image: Pixels, folder: Path, name: str) -> bool:
     """Write an annotated copy, or print why not: an error must not stop the other images."""
     try:
         save(image, folder, name)
@@ -96,7 +98,7 @@ def _show(still: Still, labels: Sequence[str], as_json: bool) -> None:
 
 
 def _record(
-    path: Path, image: Image, detections: Detections, labels: Sequence[str]
+    path: Path, image: Pixels, detections: Detections, labels: Sequence[str]
 ) -> dict[str, Any]:
     """Return the --json output for an image, with detections as in the event log."""
     height, width = image.shape[:2]

@@ -25,7 +25,7 @@ from centernetd.prepare.int8 import Frames
 from centernetd.prepare.prepare import PrepareOptions
 
 IOU = 0.5  # two boxes of one class that overlap by this much are the same object
-Rows = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Make = Callable[[Path, PrepareOptions, Frames], Manifest]
 _FRAMES = 64  # minimum, if the video has as many: half calibrate, the others are held out
 _FEWEST = 2
@@ -162,12 +162,12 @@ def calibrate(
     return Calibrated(quantized, len(used), len(held_out), compared, before, after, broken)
 
 
-def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Rows], str]:
+def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Pixels], str]:
     """Return frames spread evenly over a video, as network input.
 
     If the video breaks off after enough frames, return those along with the reason.
     """
-    rows, broken = list[Rows](), ""
+    rows, broken = list[Pixels](), ""
     try:
         source = _open(video)
         total = min(source.info.total_frames or _MOST_READ, _MOST_READ)
@@ -193,7 +193,7 @@ def _open(video: str) -> Source:
     return open_stream(StreamConfig("calibrate", uri, stall_timeout=_TIMEOUT, decode="cpu"))
 
 
-def _spread(source: Source, fitted: "_Fitted", kept: list[Rows]) -> Iterator[int]:
+def _spread(source: Source, fitted: "_Fitted", kept: list[Pixels]) -> Iterator[int]:
     """Keep `_FRAMES` to twice as many frames, evenly spaced; all frames of a shorter video.
 
     Yields the number of each frame read.
@@ -214,7 +214,7 @@ class _Fitted:
 
     manifest: Manifest
 
-    def __call__(self, image: Rows) -> Rows:
+    def __call__(self, image: Pixels) -> Pixels:
         row = np.zeros((*self.manifest.input_size, 3), np.uint8)
         geometry = GEOMETRIES[self.manifest.resize]
         fill_row(image, row, geometry(image.shape[:2], self.manifest.input_size))
@@ -232,7 +232,7 @@ class _Trial:
         self._nms_iou = manifest.nms_iou
         self.seconds: list[float] = []
 
-    def detect(self, row: Rows) -> Detections:
+    def detect(self, row: Pixels) -> Detections:
         self._slot.rows[0] = row
         self._slot.enqueue(1)
         tensors = self._slot.wait()

@@ -24,7 +24,7 @@ from centernetd.prepare import store
 from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.sink.file import unused
 
-Image = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 _BATCH = 8  # images; throughput matters more than latency here
 # Only applied to folders; a file named explicitly may have any suffix. Includes formats that can't
@@ -43,7 +43,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
     return find_files(names, _IMAGE_SUFFIXES)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path) -> Pixels:
     """Return an image as BGR [height, width, 3], rotated upright according to its EXIF tag.
 
     Raises
@@ -82,7 +82,7 @@ def _silence() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def save(image: Image, folder: Path, name: str) -> Path:
+def save(image: Pixels, folder: Path, name: str) -> Path:
     """Write ``image`` as JPEG or PNG into ``folder``, never overwriting; return its path.
 
     A ``name`` with any other suffix gets .png instead.
@@ -111,7 +111,7 @@ class Still:
     """An image file and its detections; ``error`` is the reason if there is no ``image``."""
 
     path: Path
-    image: Image | None
+    image: Pixels | None
     detections: Detections
     error: str = ""
 
@@ -120,7 +120,7 @@ class Still:
 class _Batch:
     """Files on their way through the engine; ``views`` are for the readable ones."""
 
-    files: Sequence[tuple[Path, Image | str]]
+    files: Sequence[tuple[Path, Pixels | str]]
     views: Sequence[View]
     slot: Slot
 
@@ -201,7 +201,7 @@ class StillDetector:
                 yield Still(path, image, next(found))
 
 
-def _image_or_error(path: Path) -> Image | str:
+def _image_or_error(path: Path) -> Pixels | str:
     try:
         return read_image(path)
     except SourceError as error:

@@ -10,7 +10,7 @@ from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.run.reload import ReloadStatus
 from centernetd.sink.lockfile import LOCK_NAME, is_held_by, published_in
 
-_PATIENCE = 30.0  # seconds; closing a changed stream may take 5
+_TIMEOUT = 30.0  # seconds; closing a changed stream may take 5
 _INTERVAL = 0.05  # seconds between polls
 
 
@@ -38,10 +38,10 @@ def reload(storage_root: Path) -> str:
 
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
-    waiting.join(_PATIENCE)
+    waiting.join(_TIMEOUT)
     if not outcome:
         raise CenternetdError(
-            f"the daemon that writes to {storage_root} has not reloaded within {_PATIENCE:.0f} s: "
+            f"the daemon that writes to {storage_root} has not reloaded within {_TIMEOUT:.0f} s: "
             "see its log, /healthz and `centernetd status`; its disk may hang"
         )
     if isinstance(outcome[0], CenternetdError):
@@ -98,7 +98,7 @@ def _ask(pid: int, lock: Path) -> None:
 def _find(storage_root: Path) -> ReloadStatus | None:
     """Return the daemon's status, None without a daemon; retry while it is only partly written."""
     path = storage_root / LOCK_NAME
-    deadline = time.monotonic() + _PATIENCE / 2
+    deadline = time.monotonic() + _TIMEOUT / 2
     while time.monotonic() < deadline:
         try:
             text = published_in(path)

@@ -15,7 +15,7 @@ from centernetd.config.values import (
     RecordingPath,
     Side,
     Size,
-    Source,
+    SourceAddress,
     StreamName,
     Version,
 )
@@ -130,7 +130,7 @@ class StreamDefaults(Section):
 class StreamEntry(StreamDefaults):
     """A stream as in the file, with the defaults merged in."""
 
-    source: Source
+    source: SourceAddress
     """rtsp(s)://..., http(s)://..., a camera (v4l2:0), or a path relative to this file's folder."""
 
 

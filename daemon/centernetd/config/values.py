@@ -188,7 +188,7 @@ def _host(value: str) -> str:
 HostAndPort = Annotated[str, AfterValidator(_host)]
 EventsPath = Annotated[str, AfterValidator(template.check)]
 RecordingPath = Annotated[EventsPath, AfterValidator(_mp4)]
-Source = Annotated[SourceUri, PlainValidator(source_uri), WithJsonSchema({"type": "string"})]
+SourceAddress = Annotated[SourceUri, PlainValidator(source_uri), WithJsonSchema({"type": "string"})]
 
 
 def _batch_size(value: object) -> int | Literal["auto"]:

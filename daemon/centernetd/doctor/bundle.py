@@ -20,9 +20,9 @@ from centernetd.doctor.doctor import examine
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 
 TIMEOUT = 6.0
-"""Seconds for all collections together, which run concurrently."""
+"""Seconds for all collectors together, which run concurrently."""
 
-Collection = Callable[[], str]
+Collector = Callable[[], str]
 
 _LINES = 3000  # of the journal: an hour if there is trouble, years if there is none
 # Selected, since others such as Environment and ExecStart may contain passwords.
@@ -69,7 +69,7 @@ def bundle(file: Path, config: Path | None = None, url: str | None = None) -> di
     """
     config = config or find_config()
     redact = Redactor(_secrets(config))
-    content = gather(_collections(config, url), TIMEOUT)
+    content = gather(_collectors(config, url), TIMEOUT)
     redacted = {name: _redacted(text, redact) for name, text in content.items()}
     try:
         _write(file, redacted)
@@ -105,11 +105,11 @@ def _redacted_json(value: Any, redact: Redactor) -> Any:  # noqa: ANN401 - any J
     return redact(value) if isinstance(value, str) else value
 
 
-def _collections(config: Path | None, url: str | None) -> dict[str, Collection]:
-    def page(name: str) -> Collection:
+def _collectors(config: Path | None, url: str | None) -> dict[str, Collector]:
+    def page(name: str) -> Collector:
         return lambda: find_daemon(config, url).page(f"/{name}")
 
-    def run(command: Sequence[str]) -> Collection:
+    def run(command: Sequence[str]) -> Collector:
         return lambda: _output(command)
 
     return {
@@ -167,17 +167,17 @@ def _output(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def gather(collections: Mapping[str, Collection], timeout: float) -> dict[str, str]:
-    """Run every collection in a thread and return the results ready within ``timeout`` seconds.
+def gather(collectors: Mapping[str, Collector], timeout: float) -> dict[str, str]:
+    """Run every collector in a thread and return the results ready within ``timeout`` seconds.
 
     Failures and timeouts are replaced by a sentence. None delays the others: a hanging thread is
     abandoned.
     """
     found: dict[str, str] = {}
 
-    def collect(name: str, collection: Collection) -> None:
+    def collect(name: str, collector: Collector) -> None:
         try:
-            found[name] = collection()
+            found[name] = collector()
         except CenternetdError as error:
             found[name] = f"not collected: {error}\n"
         except Exception as error:
@@ -185,7 +185,7 @@ def gather(collections: Mapping[str, Collection], timeout: float) -> dict[str, s
 
     threads = [
         threading.Thread(target=collect, args=item, name=f"collect:{item[0]}", daemon=True)
-        for item in collections.items()
+        for item in collectors.items()
     ]
     for thread in threads:
         thread.start()
@@ -193,7 +193,7 @@ def gather(collections: Mapping[str, Collection], timeout: float) -> dict[str, s
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     late = f"not collected: it took more than {timeout:g} s\n"
-    return {name: found.get(name, late) for name in collections}
+    return {name: found.get(name, late) for name in collectors}
 
 
 def _write(file: Path, content: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from centernetd.prepare import clean
 from centernetd.prepare.graph import keep
 from centernetd.prepare.layouts import LAYOUTS, Declared, Head, HeatmapLayout, Network
 
-Outcome = Mapping[str, npt.NDArray[np.float32]] | ModelError  # result of a run
+RunResult = Mapping[str, npt.NDArray[np.float32]] | ModelError
 
 _FRAMES = 2
 _USUAL_DIVISOR = 32  # of the input size, for networks that downsample by 32 and upsample again
@@ -35,12 +35,12 @@ def examine(
     wanted = {clean.SCOPE + name for _, name in named}
     if wanted and wanted <= {output.name for output in model.graph.output}:
         keep(model.graph, list(wanted))
-    outcome = _run_with_any_batch(model, size)
-    if isinstance(outcome, ModelError):
-        raise outcome
+    result = _run_with_any_batch(model, size)
+    if isinstance(result, ModelError):
+        raise result
     roles = {role: layout for layout in LAYOUTS.values() for role in layout.roles}
     heads, unfit = [], []
-    for tensor, value in outcome.items():
+    for tensor, value in result.items():
         name = tensor.removeprefix(clean.SCOPE)
         fault = _fault(value)
         if fault and (isinstance(roles.get(name), HeatmapLayout) or tensor in wanted):
@@ -54,7 +54,7 @@ def examine(
     return replace(network, heads=_renamed(heads, named, set(roles))) if named else network
 
 
-def _run_with_any_batch(model: ModelProto, size: tuple[int, int]) -> Outcome:
+def _run_with_any_batch(model: ModelProto, size: tuple[int, int]) -> RunResult:
     """Run the network; if it can't process two frames, retry with a fixed batch of 1 freed.
 
     Exports may contain a fixed 1 even if they declare a dynamic or meaningless batch. `model` is
@@ -73,7 +73,7 @@ def _run_with_any_batch(model: ModelProto, size: tuple[int, int]) -> Outcome:
     return second
 
 
-def _run(model: ModelProto, size: tuple[int, int]) -> Outcome:
+def _run(model: ModelProto, size: tuple[int, int]) -> RunResult:
     name = model.graph.input[0].name
     try:
         return contract.run(model, {name: np.zeros((_FRAMES, 3, *size), np.float32)})
@@ -81,11 +81,11 @@ def _run(model: ModelProto, size: tuple[int, int]) -> Outcome:
         return error
 
 
-def _fixed(outcome: Outcome) -> float:
+def _fixed(result: RunResult) -> float:
     """Count the outputs without the right batch size; infinite if the run failed."""
-    if isinstance(outcome, ModelError):
+    if isinstance(result, ModelError):
         return np.inf
-    return sum(not _is_batch(value) for value in outcome.values())
+    return sum(not _is_batch(value) for value in result.values())
 
 
 def _is_batch(value: object) -> bool:

@@ -16,7 +16,7 @@ PREFIX = "centernetd_"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # else each histogram gets a second series
 
-Source = TypeVar("Source")
+Subject = TypeVar("Subject")
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values, in the order of a metric's labels, each with the sample's value."""
@@ -34,13 +34,13 @@ class StreamReading:
 
 
 @dataclass(frozen=True)
-class Definition(Generic[Source]):
+class Definition(Generic[Subject]):
     """A metric, and how to read its samples from a stream or from the daemon."""
 
     name: str
     labels: tuple[str, ...]
     help: str
-    read: Callable[[Source], Samples]
+    read: Callable[[Subject], Samples]
 
     def family(self, samples: Samples = ()) -> Metric:
         """Return the metric with its samples; a family's name omits the suffix of its type."""
@@ -53,7 +53,7 @@ class Definition(Generic[Source]):
             metric.add_sample(sample, dict(zip(self.labels, values, strict=True)), float(number))
         return metric
 
-    def collect(self, sources: Iterable[tuple[tuple[str, ...], Source]]) -> Metric:
+    def collect(self, sources: Iterable[tuple[tuple[str, ...], Subject]]) -> Metric:
         """Return the metric with the samples of all ``sources``; each brings its own labels."""
         return self.family(
             (leading + values, number)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from centernetd.flow import Detections
 
-Image = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -29,7 +29,7 @@ class _Pen(NamedTuple):
     padding: int
 
     @classmethod
-    def of(cls, image: Image) -> "_Pen":
+    def of(cls, image: Pixels) -> "_Pen":
         size = min(image.shape[:2]) / 720
         return cls(
             line=max(1, round(2 * size)),
@@ -39,7 +39,7 @@ class _Pen(NamedTuple):
         )
 
 
-def draw_boxes(image: Image, detections: Detections, labels: Sequence[str]) -> None:
+def draw_boxes(image: Pixels, detections: Detections, labels: Sequence[str]) -> None:
     """Draw boxes, labels with scores, and keypoints into ``image`` (BGR, in place).
 
     Boxes that extend beyond the picture are drawn along its edge. Weak detections are drawn
@@ -74,14 +74,14 @@ def _corners(xyxy: NDArray[np.float32], width: int, height: int) -> NDArray[np.i
     return np.rint(np.clip(xyxy, 0, limits)).astype(np.int64)
 
 
-def _draw_keypoints(image: Image, points: NDArray[np.float32], colour: Colour, pen: _Pen) -> None:
+def _draw_keypoints(image: Pixels, points: NDArray[np.float32], colour: Colour, pen: _Pen) -> None:
     height, width = image.shape[:2]
     for x, y, score in points.tolist():
         if score > KEYPOINT_THRESHOLD and 0 <= x < width and 0 <= y < height:
             cv2.circle(image, (round(x), round(y)), pen.line + 1, colour, cv2.FILLED)
 
 
-def _draw_text(image: Image, text: str, x: int, y: int, colour: Colour, pen: _Pen) -> None:
+def _draw_text(image: Pixels, text: str, x: int, y: int, colour: Colour, pen: _Pen) -> None:
     """Write on a filled strip on top of the box, or inside it at the top of the picture."""
     (width, height), baseline = cv2.getTextSize(text, FONT, pen.font_scale, pen.font_line)
     strip = height + baseline + pen.padding

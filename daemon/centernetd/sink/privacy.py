@@ -31,7 +31,7 @@ CELLS = 4  # colours kept along each side of a box
 LEAST_CELL = 4  # pixels along each side
 GREY = 128
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 
 
@@ -106,7 +106,7 @@ class Privacy:
         self._waiting.clear()
 
 
-def cover(image: Picture, xyxy: Boxes, style: Callable[[Picture], None]) -> None:
+def cover(image: Pixels, xyxy: Boxes, style: Callable[[Pixels], None]) -> None:
     """Cover boxes [N, 4] and a margin around each in ``image`` (BGR, in place).
 
     Raises
@@ -122,12 +122,12 @@ def cover(image: Picture, xyxy: Boxes, style: Callable[[Picture], None]) -> None
             style(image[y1:y2, x1:x2])
 
 
-def fill(region: Picture) -> None:
+def fill(region: Pixels) -> None:
     """Replace a region by uniform grey."""
     region[:] = GREY
 
 
-def mosaic(region: Picture) -> None:
+def mosaic(region: Pixels) -> None:
     """Reduce a region of any size to at most 4 by 4 mean colours, interpolated."""
     height, width = region.shape[:2]
     across, down = (max(1, min(CELLS, side // LEAST_CELL)) for side in (width, height))
