@@ -37,7 +37,7 @@ def a_lane(
     sinks: tuple[StageName, ...] = SINKS,
     arrivals: Arrivals | None = None,
     packets_to: StageName | None = None,
-    blind: tuple[StageName, ...] = (),
+    without_pixels: tuple[StageName, ...] = (),
 ) -> Lane:
     return Lane(
         "lane",
@@ -47,7 +47,7 @@ def a_lane(
         arrivals=arrivals or Arrivals(),
         sinks=sinks,
         packets_to=packets_to,
-        blind=blind,
+        without_pixels=without_pixels,
     )
 
 
@@ -339,19 +339,19 @@ def test_packets_go_past_inference_where_they_are_recorded() -> None:
     lane = a_lane(packets_to=RECORD)
     assert lane.packets is not None
     for number in (1, 2, 3):
-        lane.copy(packet(number))
+        lane.pass_packet(packet(number))
     assert len(lane.packets) == 3
     taken = [lane.packets.take() for _ in range(2)]
     assert [kept.number for kept in taken if kept is not None] == [1, 2]
     lane.close()
-    lane.copy(packet(4))
+    lane.pass_packet(packet(4))
     assert [kept.number for kept in lane.packets] == [3]
     assert lane.ledger.read().captured == 0
 
 
 def test_packets_that_nobody_records_go_nowhere() -> None:
     lane = a_lane()
-    lane.copy(packet(1))
+    lane.pass_packet(packet(1))
     assert lane.packets is None
 
 
@@ -359,7 +359,7 @@ def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
     lane = a_lane(BLOCK, depth=2, packets_to=RECORD)
     assert lane.packets is not None
     for number in (1, 2):
-        lane.copy(packet(number))
+        lane.pass_packet(packet(number))
     thread, answers = offered_in_a_thread(lane, frame(0))
     lane.packets.take()
     thread.join(PATIENCE)
@@ -413,7 +413,7 @@ def test_a_lane_that_is_cut_short_drops_its_packets_and_hurries_its_sinks() -> N
     lane = a_lane(packets_to=RECORD)
     assert lane.packets is not None
     for number in (1, 2, 3):
-        lane.copy(packet(number))
+        lane.pass_packet(packet(number))
     assert not lane.hurried
     lane.abandon()
     lane.cut_short()
@@ -454,8 +454,10 @@ def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
 
 
 @pytest.mark.parametrize("backpressure", [BLOCK, DROP])
-def test_a_blind_sink_gets_every_frame_without_its_pixels(backpressure: Backpressure) -> None:
-    lane = a_lane(backpressure, depth=4, blind=(EVENTS,))
+def test_a_sink_that_needs_no_pixels_gets_every_frame_without_them(
+    backpressure: Backpressure,
+) -> None:
+    lane = a_lane(backpressure, depth=4, without_pixels=(EVENTS,))
     for n in range(4):
         assert lane.offer(frame(n))
         infer(lane)

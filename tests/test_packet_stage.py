@@ -81,7 +81,7 @@ def run(recorder: FakeRecorder, lane: Lane, step: float = 10 * RETRY_INTERVAL) -
 def test_packets_go_past_what_inference_drops() -> None:
     lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
     for packet in PACKETS:
-        lane.copy(packet)
+        lane.pass_packet(packet)
         lane.offer(frame(packet))
         taken = lane.take()
         assert taken is not None
@@ -101,7 +101,7 @@ def test_packets_go_past_what_inference_drops() -> None:
 def test_after_a_failure_packets_are_left_out_for_a_while() -> None:
     lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder(failing=[3])
     for packet in PACKETS:
-        lane.copy(packet)
+        lane.pass_packet(packet)
     lane.close()
     run(recorder, lane, step=RETRY_INTERVAL / 4)
     assert recorder.fed[:3] == [1, 2, 3]
@@ -112,7 +112,7 @@ def test_after_a_failure_packets_are_left_out_for_a_while() -> None:
 def test_a_blocking_lane_waits_for_a_recorder_that_is_behind_with_packets() -> None:
     lane = open_lane(Backpressure.BLOCK, depth=4)
     for packet in PACKETS[:5]:
-        lane.copy(packet)
+        lane.pass_packet(packet)
     offered: list[bool] = []
     thread = threading.Thread(target=lambda: offered.append(lane.offer(frame(PACKETS[4]))))
     thread.start()
@@ -130,7 +130,7 @@ def test_a_full_channel_lets_the_oldest_packet_go() -> None:
     assert lane.packets is not None
     for packet in PACKETS:
         for _ in range(lane.packets.capacity // 6):
-            lane.copy(packet)
+            lane.pass_packet(packet)
     assert len(lane.packets) == lane.packets.capacity
     first = lane.packets.take()
     assert first is not None
@@ -140,6 +140,6 @@ def test_a_full_channel_lets_the_oldest_packet_go() -> None:
 def test_a_closed_lane_takes_no_more_packets() -> None:
     lane = open_lane(Backpressure.BLOCK)
     lane.close()
-    lane.copy(PACKETS[0])
+    lane.pass_packet(PACKETS[0])
     assert lane.packets is not None
     assert len(lane.packets) == 0

@@ -89,7 +89,7 @@ class Intake:
         self._meters.stage_duration("decode", picture.decode_seconds)
         wall_time = time.time()
         for packet in self._packets.place(picture, pts, timeline.time_base, wall_time):
-            self._lane.copy(packet)
+            self._lane.pass_packet(packet)
         frame = Frame(
             frame_id=self.count,
             image=picture.image,

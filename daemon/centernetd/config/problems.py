@@ -79,7 +79,7 @@ def validation_errors(
 ) -> list[ConfigError]:
     """Return an error for each key of ``model`` with a problem, in file order.
 
-    Missing keys come last, because usually they are there but misspelt.
+    Missing keys come last, because usually they are present but misspelt.
     """
     every = error.errors(include_url=False)
     every.sort(key=lambda details: (details["type"] == "missing", *origins.find(details["loc"])))

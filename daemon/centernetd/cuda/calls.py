@@ -107,7 +107,7 @@ def _error(name: str, code: int) -> CudaError:
     if code == _INSUFFICIENT_DRIVER:
         return CudaError(_driver_sentence(library), code)
     if code == _NO_DEVICE:
-        return CudaError("the NVIDIA driver finds no GPU: see what nvidia-smi says", code)
+        return CudaError("the NVIDIA driver finds no GPU: see the output of nvidia-smi", code)
     status = library.cudaError_t(code)  # the driver's numbers are the same
     _, title = library.cudaGetErrorName(status)
     _, text = library.cudaGetErrorString(status)

@@ -24,7 +24,7 @@ class Surface(Image):
 
     Luma comes first, then chroma at half the size, U and V interleaved. With ``wide``, samples
     have 16 bits, of which the upper ones are significant. ``matrix`` is the number of the colour
-    matrix in ITU-T H.273, table 4; ``full_range`` tells 0..255 from 16..235. ``orientation`` is
+    matrix in ITU-T H.273, table 4; ``full_range`` means 0..255, not 16..235. ``orientation`` is
     how the picture is to be turned; ``size`` is that of the turned picture.
     """
 

@@ -24,7 +24,7 @@ TIMEOUT = 6.0
 
 Collector = Callable[[], str]
 
-_LINES = 3000  # of the journal: an hour if there is trouble, years if there is none
+_LINES = 3000  # of the journal: an hour in times of trouble, years otherwise
 # Selected, since others such as Environment and ExecStart may contain passwords.
 _PROPERTIES = (
     *("Id", "LoadState", "UnitFileState", "FragmentPath", "DropInPaths", "NeedDaemonReload"),

@@ -45,7 +45,7 @@ class Arrivals(threading.Condition):
         self._queued.remove(lane)
         return lane
 
-    def again(self, lane: "Lane", *, first: bool = False) -> None:
+    def requeue(self, lane: "Lane", *, first: bool = False) -> None:
         """Queue ``lane`` again: as the last, or as the first if its turn was not used."""
         self._queued.add(lane)
         if first:

@@ -24,14 +24,14 @@ class Image(Protocol):
         """
 
     def lines(self, step: int) -> NDArray[np.uint8]:
-        """Return something of every ``step``-th line, uint8 [lines, ...], to be compared.
+        """Return every ``step``-th line, or part of it, uint8 [lines, ...], for comparisons.
 
         It costs less than `pixels`.
         """
 
 
 class NoPixels(Image):
-    """What is left of a picture of ``size`` for those who don't look at it."""
+    """A picture of ``size`` without its pixels, for sinks that don't need them."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -47,7 +47,7 @@ class NoPixels(Image):
         return 0
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Raise RuntimeError: who calls this should have asked for the picture."""
+        """Raise RuntimeError: the caller should have been registered as needing pixels."""
         raise RuntimeError("the pixels of this picture were not passed on")
 
     def lines(self, step: int) -> NDArray[np.uint8]:

@@ -55,7 +55,7 @@ class Lane:
     dropping lane, ``inbox`` frames may wait for inference (few, because waiting frames age) and
     ``depth`` for each sink, fewer if pictures are very large. Source packets bypass inference, in
     ``packets``, to the sink ``packets_to``, which so records frames that inference skips too. The
-    sinks in ``blind`` get no pixels, so that pictures are freed as soon as possible.
+    sinks in ``without_pixels`` get no pixels, so that pictures are freed as soon as possible.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Lane:
         inbox: int,
         arrivals: Arrivals,
         sinks: Sequence[StageName],
-        blind: Collection[StageName] = (),
+        without_pixels: Collection[StageName] = (),
         max_frame_age: float | None = None,
         packets_to: StageName | None = None,
         budget: Budget | None = None,
@@ -76,7 +76,7 @@ class Lane:
         self.backpressure = backpressure
         self.depth = depth
         self.max_frame_age = max_frame_age
-        self._blind = blind
+        self._pixelless = without_pixels
         self.status = StreamStatus()
         self._arrivals = arrivals  # when both are held, it is acquired before _lock
         self._inbox: deque[Frame] = deque()
@@ -111,7 +111,7 @@ class Lane:
         """The channel that the sink ``packets_to`` reads next to its outlet; None without one."""
         return self._packets
 
-    def copy(self, packet: Packet) -> None:
+    def pass_packet(self, packet: Packet) -> None:
         """Pass a packet to its sink, which detects a dropped one by its number."""
         if self._packets is not None:
             with suppress(ChannelClosedError):
@@ -160,8 +160,8 @@ class Lane:
                 return  # they have been written off
             self.ledger.infer(len(results))
             for sink, outlet in self._outlets.items():
-                for result in map(_without_pixels, results) if sink in self._blind else results:
-                    while len(outlet) >= self._most_like(result) and outlet.take() is not None:
+                for result in map(_without_pixels, results) if sink in self._pixelless else results:
+                    while len(outlet) >= self._outlet_limit(result) and outlet.take() is not None:
                         self.ledger.drop(sink, Reason.OVERFLOW)
                     outlet.put(result)
             self._notify_of_room()  # without sinks, this frees room
@@ -219,7 +219,7 @@ class Lane:
         """Number of frames in the inbox."""
         return len(self._inbox)
 
-    def _most_like(self, result: Result) -> int:
+    def _outlet_limit(self, result: Result) -> int:
         """Return how many pictures of this size may wait for a sink."""
         if self._blocks:  # `offer` has already limited them
             return self.depth

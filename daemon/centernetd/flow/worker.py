@@ -11,7 +11,7 @@ from centernetd.errors import StartupError
 
 @contextmanager
 def starting(name: str) -> Iterator[None]:
-    """Make a `StartupError` of what is raised inside when the system gives no more threads."""
+    """Raise `StartupError` if the system refuses to create the thread started inside."""
     try:
         yield
     except RuntimeError as error:

@@ -120,11 +120,11 @@ def _fill(
         if first is None:
             continue
         if finished > first.deadline:
-            arrivals.again(lane, first=True)  # it would be late in this batch: it leads the next
+            arrivals.requeue(lane, first=True)  # it would be late in this batch: it leads the next
             return True
         lane.take()
         if lane.waiting:
-            arrivals.again(lane)
+            arrivals.requeue(lane)
         batch.append(first)
         due = min(due, first.deadline)
         finished = now + forecast.predict(len(batch) + 1)

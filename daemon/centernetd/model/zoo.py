@@ -102,7 +102,7 @@ def fetched(name: str, cache_dir: Path) -> Path:
 
 
 def is_whole(name: str, cache_dir: Path) -> bool:
-    """Return whether the file of the built-in model `name` is there and undamaged."""
+    """Return whether the file of the built-in model `name` exists and is undamaged."""
     builtin, path = BUILTINS[name], location(name, cache_dir)
     try:
         if builtin.outputs:

@@ -21,7 +21,7 @@ from centernetd.plan.file import Fingerprint, Gpu, PlanFile, Profile, read_plan,
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_TRIES = 0.2  # polling a lock: a wait in the kernel could not be cancelled
+_POLL_INTERVAL = 0.2  # seconds; a wait in the kernel could not be cancelled
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
         while not _lock(lock):
             if not progress("waiting for another process that builds it", 0, 1):
                 raise StoppedError("the wait for another process that builds the plan was stopped")
-            time.sleep(_SECONDS_BETWEEN_TRIES)
+            time.sleep(_POLL_INTERVAL)
         yield
     finally:
         os.close(lock)

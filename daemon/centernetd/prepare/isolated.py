@@ -18,7 +18,7 @@ from centernetd.model import durable
 from centernetd.model.progress import Progress
 from centernetd.prepare.prepare import PrepareOptions, prepare
 
-_SECONDS_BETWEEN_LOOKS = 0.1
+_POLL_INTERVAL = 0.1  # seconds
 _SECONDS_TO_DIE = 1.0  # after SIGKILL; longer if a disk hangs
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # handled by the parent only
 
@@ -48,7 +48,7 @@ def prepare_isolated(
             if not progress(f"preparing {source.name}", 0, 1):
                 raise StoppedError("the preparation of the model was stopped")
             with suppress(subprocess.TimeoutExpired):
-                process.wait(_SECONDS_BETWEEN_LOOKS)
+                process.wait(_POLL_INTERVAL)
         if failure := out_of.read():
             raise pickle.loads(failure)  # noqa: S301 - created by our own process
     if process.returncode < 0:

@@ -194,7 +194,7 @@ def make_lane(stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Bu
         inbox=_LIVE_INBOX,
         arrivals=arrivals,
         sinks=list(sinks),
-        blind=[name for name, sink in sinks.items() if not sink.looks(stream)],
+        without_pixels=[name for name, sink in sinks.items() if not sink.needs_pixels(stream)],
         max_frame_age=stream.max_frame_age if live else None,
         packets_to=RECORD if stream.copies else None,
         budget=budget,

@@ -13,10 +13,10 @@ RECORD, EVENTS = StageName("record"), StageName("events")
 
 
 class Registration(NamedTuple):
-    """Which streams have a sink, in which it looks at pixels, and how it is made."""
+    """Which streams have a sink, for which of them it needs pixels, and how to make it."""
 
     enabled: Callable[[StreamConfig], bool]
-    looks: Callable[[StreamConfig], bool]
+    needs_pixels: Callable[[StreamConfig], bool]
     make: Callable[[SinkContext], Sink]
 
 
@@ -27,13 +27,13 @@ def _recorder(context: SinkContext) -> Sink:
 SINKS: Mapping[StageName, Registration] = {
     RECORD: Registration(
         enabled=lambda stream: stream.record.when != "never",
-        looks=lambda stream: not stream.copies,
+        needs_pixels=lambda stream: not stream.copies,
         make=_recorder,
     ),
     EVENTS: Registration(
         enabled=lambda stream: stream.events.when != "never",
-        looks=lambda _: False,
+        needs_pixels=lambda _: False,
         make=EventLog,
     ),
 }
-"""Receipts count a stream's first sink."""
+"""In this order: a stream's receipt counts the frames of its first sink."""

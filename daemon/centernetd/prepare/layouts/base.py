@@ -28,10 +28,10 @@ Heads = Mapping[str, Head]  # by role, in the order of the layout's roles
 
 @dataclass(frozen=True)
 class Declared:
-    """What the user says about a network because its outputs don't show it.
+    """What the user declares about a network because its outputs don't show it.
 
     `stride` is the number of input pixels per cell, `scale` that of a unit of the distances in
-    `ltrb`, `no_object` the column of the class logits that stands for no object (-1: the last),
+    `ltrb`, `no_object` the column of the class logits that means no object (-1: the last),
     and `classes` the number of labels given.
     """
 
