@@ -170,5 +170,5 @@ uninstall() {
 case ${1:-} in
     install) install_all ;;
     rollback | uninstall) "$1" ;;
-    *) fail "say install, rollback or uninstall" ;;
+    *) fail "give install, rollback or uninstall" ;;
 esac

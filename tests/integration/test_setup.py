@@ -41,7 +41,7 @@ def refusal(tmp_path: Path, *arguments: str, **environment: str) -> str:
 
 
 def test_no_command(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == "setup.sh: say install, rollback or uninstall"
+    assert refusal(tmp_path) == "setup.sh: give install, rollback or uninstall"
 
 
 def test_no_python(tmp_path: Path) -> None:
