@@ -18,7 +18,7 @@ from centernetd.errors import SourceError, StartupError
 from tests import clips
 from tests.capture_rig import stream
 
-WIDTH, HEIGHT = 8192, container.MOST_PIXELS // 8192
+WIDTH, HEIGHT = 8192, container.MAX_PIXELS // 8192
 # Made by another process, since encoders allocate more than is allowed in one that decodes. FFV1
 # pads a picture that breaks off: so the small one in the packet takes no time.
 MAKE = """
@@ -84,7 +84,7 @@ def test_the_largest_picture_is_decoded_unless_a_plane_is_too_large(
     name: str, largest: Path
 ) -> None:
     with closing(open_stream(stream(largest / f"{name}.nut", 60.0))) as opened:
-        if in_one_piece(name) < container.MOST_BYTES:
+        if in_one_piece(name) < container.MAX_ALLOCATION:
             (found,) = opened
             assert found.image.pixels().shape == (HEIGHT, WIDTH, 3)
             return
@@ -94,7 +94,7 @@ def test_the_largest_picture_is_decoded_unless_a_plane_is_too_large(
 
 
 def test_only_what_has_four_bytes_a_pixel_in_one_plane_is_too_large() -> None:
-    too_large = {name for name in SMALL + DEEP if in_one_piece(name) > container.MOST_BYTES}
+    too_large = {name for name in SMALL + DEEP if in_one_piece(name) > container.MAX_ALLOCATION}
     assert too_large == {"bgr0", "bgra"}
 
 

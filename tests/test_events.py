@@ -222,7 +222,7 @@ def test_a_link_or_a_pipe_in_its_place_is_not_written_to(tmp_path: Path) -> None
 def test_a_file_is_never_too_large_for_a_file_system(
     tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("centernetd.sink.events.LARGEST", 150)
+    monkeypatch.setattr("centernetd.sink.events.MAX_FILE_SIZE", 150)
     log = open_log(tmp_path, path=template)
     for number in range(5):
         log.write(result(number, wall_time=NOON + number))

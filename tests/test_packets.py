@@ -126,7 +126,7 @@ def test_packets_that_are_not_asked_for_are_not_kept(tmp_path: Path) -> None:
 def test_what_can_not_be_decoded_is_kept_up_to_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("centernetd.capture.packets._MOST_HELD", 8)
+    monkeypatch.setattr("centernetd.capture.packets._MAX_HELD", 8)
     path = clips.count(tmp_path / "a.mp4", 45, encoding={"g": "10", "bf": "0"})
     source = video_source(path, packets=True)
     assert source._copier is not None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from centernetd.config import BlurConfig
 from centernetd.flow import EVERYTHING, Filter
 from centernetd.sink import privacy as privacy_module
-from centernetd.sink.privacy import CELLS, GREY, MOST_FRAMES, Privacy, cover, fill, mosaic
+from centernetd.sink.privacy import CELLS, GREY, MAX_HELD_FRAMES, Privacy, cover, fill, mosaic
 from tests.sinks import detections, picture, result, sink_context
 
 Style = Callable[[NDArray[np.uint8]], None]
@@ -127,13 +127,15 @@ def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
     assert np.array_equal(sent.frame.image.pixels(), picture())
 
 
-@pytest.mark.parametrize("bound", ["MOST_FRAMES", "MOST_BYTES"])
+@pytest.mark.parametrize("bound", ["MAX_HELD_FRAMES", "MAX_HELD_BYTES"])
 def test_what_waits_is_bounded_in_frames_and_bytes(
     bound: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A camera's times may stand still. Everything known by then is covered all the same."""
     image = np.zeros((8, 8, 3), np.uint8)
-    monkeypatch.setattr(privacy_module, bound, 10 if bound == "MOST_FRAMES" else 10 * image.nbytes)
+    monkeypatch.setattr(
+        privacy_module, bound, 10 if bound == "MAX_HELD_FRAMES" else 10 * image.nbytes
+    )
     privacy, out, most = hold_back(BlurConfig(hold=1), Filter(0.2)), 0, 0
     for number in range(50):
         privacy.add(result(number, image.copy(), detections((0, 0, 8, 8)), pts=number))
@@ -143,7 +145,7 @@ def test_what_waits_is_bounded_in_frames_and_bytes(
         most = max(most, number + 1 - out)
     assert most == 10
     assert "blur.hold" in caplog.text
-    assert MOST_FRAMES >= 60
+    assert MAX_HELD_FRAMES >= 60
 
 
 @STYLES

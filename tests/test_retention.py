@@ -14,7 +14,7 @@ import pytest
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module
-from centernetd.sink.file import LARGEST
+from centernetd.sink.file import MAX_FILE_SIZE
 from centernetd.sink.outputs import outputs_of
 from centernetd.sink.retention import DRIFT, LEAP_LASTS, CautiousClock, Retention
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
@@ -159,14 +159,14 @@ def test_a_disk_that_counts_no_files_has_room_for_any(
 def test_a_recording_takes_its_share_of_the_room_and_no_more(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], largest: int
 ) -> None:
-    assert storage.largest == LARGEST
+    assert storage.largest == MAX_FILE_SIZE
     put(storage.root, video(1), size=2000)
     leave(monkeypatch, size=lambda: 10_000)
     kept(storage, **limits)
     assert storage.largest == largest
     leave(monkeypatch)
     kept(storage)
-    assert storage.largest == LARGEST < 2**32
+    assert storage.largest == MAX_FILE_SIZE < 2**32
 
 
 def test_a_disk_that_others_fill_is_reported_until_it_has_room_again(
@@ -445,7 +445,7 @@ def test_files_that_can_not_be_deleted_do_not_hold_up_the_others(
 def test_a_file_that_can_not_be_read_stays_in_the_index(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention_module, "MOST_FAILURES", 1)
+    monkeypatch.setattr(retention_module, "MAX_FAILURES", 1)
     for hour in range(4):
         put(storage.root, video(hour), age=9 - hour)
     retention = Retention(storage, limited(max_bytes=1000), OUTPUTS)

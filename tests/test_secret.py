@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centernetd.config import Redactor, SourceUri, redact, shown
-from centernetd.config.secret import LONGEST, secrets_in
+from centernetd.config.secret import MAX_LENGTH, secrets_in
 from centernetd.config.variables import Expanded
 
 PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4)
@@ -177,7 +177,7 @@ def test_gives_user_and_password_apart_from_the_url(
     [
         ("", "is empty or contains control characters"),
         ("a\nb", "is empty or contains control characters"),
-        ("rtsp://h/" + "x" * LONGEST, "is longer than 2048 characters"),
+        ("rtsp://h/" + "x" * MAX_LENGTH, "is longer than 2048 characters"),
         ("/dev/video0", "is a camera: write v4l2: before it"),
         ("ftp://h/x", "has a scheme that is not supported: give rtsp://"),
         ("a:b.mp4", "has a scheme that is not supported: give rtsp://"),
@@ -201,7 +201,12 @@ def test_says_why_it_is_refused(text: str, reason: str) -> None:
 
 
 def test_what_is_just_allowed_is_read() -> None:
-    for text in ("rtsp://h:65535/", "rtsp://h:/x", "rtsp://h/".ljust(LONGEST, "x"), "a" * LONGEST):
+    for text in (
+        "rtsp://h:65535/",
+        "rtsp://h:/x",
+        "rtsp://h/".ljust(MAX_LENGTH, "x"),
+        "a" * MAX_LENGTH,
+    ):
         assert SourceUri(text).reveal() == text
 
 

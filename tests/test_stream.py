@@ -11,7 +11,7 @@ from centernetd.capture.stage import CaptureStage
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.flow import Arrivals, Backpressure, Lane, StageName, Worker
 from centernetd.inference.filter import StreamFilter
-from centernetd.run.stream import HUNG_AFTER, MOST_LOST, Stream
+from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
 from tests.fakes import PATIENCE, wait_until
@@ -117,18 +117,18 @@ def test_a_lost_thread_is_replaced_and_counted_until_it_returns(house: House) ->
 
 
 def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    for started in range(1, MOST_LOST + 1):
+    for started in range(1, MAX_LOST + 1):
         house.lose(started)
     for _ in range(5):
         house.stream.check()
-    assert len(house.capture.gates) == MOST_LOST
-    assert house.lost_threads == MOST_LOST
+    assert len(house.capture.gates) == MAX_LOST
+    assert house.lost_threads == MAX_LOST
     assert caplog.text.count("stays stuck until one of them returns") == 1
     house.come_back(1)
     house.stream.check()
-    wait_until(lambda: len(house.capture.gates) == MOST_LOST + 1)
+    wait_until(lambda: len(house.capture.gates) == MAX_LOST + 1)
     house.stream.check()
-    assert house.lost_threads == MOST_LOST - 1
+    assert house.lost_threads == MAX_LOST - 1
 
 
 def test_a_lost_capture_waits_until_the_system_has_a_thread(

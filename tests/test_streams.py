@@ -10,7 +10,7 @@ from centernetd.config.config import Difference
 from centernetd.flow import Arrivals, Backpressure, Lane, StreamState
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import streams as streams_module
-from centernetd.run.stream import MOST_LOST, Stream
+from centernetd.run.stream import MAX_LOST, Stream
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from tests.fakes import wait_until
@@ -94,31 +94,31 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_reloads_lose_no_more_threads_of_a_stream_than_it_may_lose(house: House) -> None:
-    for reloads in range(1, 2 * MOST_LOST):
+    for reloads in range(1, 2 * MAX_LOST):
         house.change()
-        assert len(house.streams.threads) == min(reloads + 1, MOST_LOST)
+        assert len(house.streams.threads) == min(reloads + 1, MAX_LOST)
     house.remove()
     house.add()
-    assert len(house.streams.threads) == MOST_LOST
-    wait_until(lambda: house.started == MOST_LOST)
-    assert house.lost_threads == MOST_LOST
+    assert len(house.streams.threads) == MAX_LOST
+    wait_until(lambda: house.started == MAX_LOST)
+    assert house.lost_threads == MAX_LOST
     assert house.lane.status.state is StreamState.STUCK
 
 
 def test_a_thread_that_comes_back_makes_room_for_another(house: House) -> None:
-    for _ in range(MOST_LOST):
+    for _ in range(MAX_LOST):
         house.change()
-    wait_until(lambda: house.started == MOST_LOST)
+    wait_until(lambda: house.started == MAX_LOST)
     house.captures[0].gates[0].set()
 
     def read_again() -> bool:
         house.streams.check()
-        return house.started == MOST_LOST + 1
+        return house.started == MAX_LOST + 1
 
     wait_until(read_again)
     house.streams.check()
-    assert len(house.streams.threads) == MOST_LOST
-    assert house.lost_threads == MOST_LOST - 1
+    assert len(house.streams.threads) == MAX_LOST
+    assert house.lost_threads == MAX_LOST - 1
 
 
 def test_threads_of_a_stream_that_is_gone_are_forgotten_when_they_end(house: House) -> None:

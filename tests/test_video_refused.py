@@ -116,7 +116,7 @@ def test_a_picture_beyond_all_cameras_is_refused_before_it_takes_memory(tmp_path
 def test_a_size_that_is_announced_and_too_large_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(SourceError, match="is 64x48, and pictures of more than"):
         source(clips.count(tmp_path / "a.mp4", 3))
 

@@ -81,7 +81,7 @@ def _transport_stream() -> list[bytes]:
 def test_what_never_becomes_a_picture_is_read_up_to_a_limit(
     kind: str, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES", MOST)
+    monkeypatch.setattr(web, "MAX_BYTES_PER_PICTURE", MOST)
     with answering(lambda _: ENDLESS[kind](jpeg)) as server:
         error = why(f"{server.url}/live")
         assert server.sent < MOST + SLACK
@@ -93,7 +93,7 @@ def test_what_never_becomes_a_picture_is_read_up_to_a_limit(
 def test_what_comes_with_pictures_is_not_limited(
     jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES", 300_000)
+    monkeypatch.setattr(web, "MAX_BYTES_PER_PICTURE", 300_000)
     parts = [PART + b"\r\n" + jpeg + b"\r\n" + bytes(1000) for _ in range(800)]
     with answering(lambda _: [head(MULTIPART), *parts]) as server:
         assert len(read(f"{server.url}/live")) == 800

@@ -30,7 +30,7 @@ from centernetd.sink.stage import Outcome, SinkStage
 
 _FRAMES = 1000
 _RUNS = 5
-_LONGEST = 60.0  # seconds
+_TIMEOUT = 60.0  # seconds
 _SIZE = (16, 16)
 
 
@@ -132,7 +132,7 @@ def _run(batch: int) -> float:
         finally:
             lane.close()  # even if interrupted, so that all threads end
             for worker in workers:
-                worker.join(time.monotonic() + _LONGEST)
+                worker.join(time.monotonic() + _TIMEOUT)
     for worker in workers:
         if worker.error is not None:
             raise worker.error

@@ -9,7 +9,7 @@ from av.video.stream import VideoStream
 
 _START_CODE = b"\x00\x00\x01"
 _HEAD = 64  # bytes of a unit that are inspected
-_MOST_PARTS = 600  # slices per picture: ITU-T H.265, table A.8
+_MAX_PARTS = 600  # slices per picture: ITU-T H.265, table A.8
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class WholePictures:
 
     def _continues(self, packet: "Packet[VideoStream]") -> bool:
         """Return whether ``packet`` continues the previous picture, whose start may be lost."""
-        if not packet.size or len(self._held) == _MOST_PARTS:
+        if not packet.size or len(self._held) == _MAX_PARTS:
             return False
         same_time = None in (packet.pts, self._pts) or packet.pts == self._pts
         return same_time and not begins_picture(bytes(packet), self._codec)

@@ -27,14 +27,14 @@ _CONTAINERS = (
 )
 # Formats that make FFmpeg open other files.
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf"})
-MOST_BYTES = 128 << 20
+MAX_ALLOCATION = 128 << 20
 """Largest single allocation of FFmpeg. The largest picture accepted takes 113 MB as BGR."""
-MOST_PIXELS = 8192 * 4608
+MAX_PIXELS = 8192 * 4608
 """Largest picture decoded, slightly above 8K; otherwise a few bytes could request gigabytes."""
-TOO_MUCH = f"its data needs more than {MOST_BYTES >> 20} MB in one piece"
-SIZE_LIMIT = {"max_pixels": str(MOST_PIXELS)}
+TOO_MUCH = f"its data needs more than {MAX_ALLOCATION >> 20} MB in one piece"
+SIZE_LIMIT = {"max_pixels": str(MAX_PIXELS)}
 """The decoder option that sets this limit."""
-TOO_LARGE = f"pictures of more than {MOST_PIXELS / 1e6:.1f} million pixels are not supported"
+TOO_LARGE = f"pictures of more than {MAX_PIXELS / 1e6:.1f} million pixels are not supported"
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _UNREACHABLE = frozenset(
@@ -52,7 +52,7 @@ _UNREACHABLE = frozenset(
 
 @functools.cache
 def bound_allocations() -> None:
-    """Limit each allocation by FFmpeg to `MOST_BYTES`, process-wide.
+    """Limit each allocation by FFmpeg to `MAX_ALLOCATION`, process-wide.
 
     Otherwise a picture or packet that never ends would use up all memory.
 
@@ -70,7 +70,7 @@ def bound_allocations() -> None:
             "all memory: install PyAV's own wheel (pip install --force-reinstall av)"
         ) from None
     limit.argtypes, limit.restype = [ctypes.c_size_t], None
-    limit(MOST_BYTES)
+    limit(MAX_ALLOCATION)
 
 
 def open_container(
@@ -157,7 +157,7 @@ def video_of(container: InputContainer) -> VideoStream:
             stream.height * stream.width,
         ),
     )
-    if read.width * read.height > MOST_PIXELS:
+    if read.width * read.height > MAX_PIXELS:
         raise SourceError(f"is {read.width}x{read.height}, and {TOO_LARGE}", "open_failed")
     read.codec_context.thread_count = 1
     read.codec_context.options = SIZE_LIMIT

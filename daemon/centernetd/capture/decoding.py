@@ -20,7 +20,7 @@ from centernetd.flow import Image, Orientation
 
 log = logging.getLogger(__name__)
 
-_OLDEST = (18, 0)  # earlier PyAV loses colour tags and rotation of pictures decoded on a GPU
+_MIN_PYAV = (18, 0)  # earlier PyAV loses colour tags and rotation of pictures decoded on a GPU
 
 
 class GpuDecoderError(SourceError):
@@ -32,8 +32,8 @@ def try_gpu(device: int) -> str:
     machine, release = platform.machine(), av.__version__
     if machine != "x86_64":
         return f"PyAV's builds for {machine} decode in software only"
-    if tuple(map(int, release.split(".")[:2])) < _OLDEST:
-        return f"PyAV is {release}, which is older than {'.'.join(map(str, _OLDEST))}"
+    if tuple(map(int, release.split(".")[:2])) < _MIN_PYAV:
+        return f"PyAV is {release}, which is older than {'.'.join(map(str, _MIN_PYAV))}"
     if "cuda" not in hwdevices_available():
         return "this build of PyAV does not support CUDA"
     try:

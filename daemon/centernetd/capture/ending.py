@@ -9,13 +9,13 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from centernetd.capture.timeline import MOST_REORDERED
+from centernetd.capture.timeline import MAX_REORDERED
 from centernetd.errors import SourceError
 
 _ONE_DURATION = frozenset({"asf"})  # formats that announce the same for every track
 CONTINUES = "its video continues in another track, which is not read"
 _HELD = 4  # packets of a track a demuxer may still hold when the next track begins
-_LONGEST_GAP = 1.0  # seconds a file may end before its announced end
+_MAX_GAP = 1.0  # seconds a file may end before its announced end
 
 
 class Ending:
@@ -27,7 +27,7 @@ class Ending:
         self._own, self._longest = _announced_ends(container, stream)
         self._ends: dict[Stream, int] = {}  # of each track, in its time base
         self._read = 0  # packets of the stream
-        self._last: deque[int] = deque(maxlen=2 * MOST_REORDERED)  # pictures that came with them
+        self._last: deque[int] = deque(maxlen=2 * MAX_REORDERED)  # pictures that came with them
         self._others: dict[int, tuple[int, int]] = {}  # ours read before, and theirs
 
     def note(self, packet: "Packet[Stream]") -> None:
@@ -74,7 +74,7 @@ class Ending:
         ends = [end * (track.time_base or 0) for track, end in self._ends.items()]
         own, end = self._own, max([pictured, *ends])
         missing = float(self._longest - end if own is None else own - pictured)
-        if missing > _LONGEST_GAP and not cut:
+        if missing > _MAX_GAP and not cut:
             raise SourceError(
                 f"the file was cut off {missing:.1f} s before its end, or announces a wrong one"
             )

@@ -10,7 +10,7 @@ from centernetd.capture.web import Allowance, HttpClient
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError
 
-_ENOUGH = 16  # bytes needed to recognise a playlist or JPEG
+_PROBE_SIZE = 16  # bytes needed to recognise a playlist or JPEG
 _POLL = 0.1  # seconds between two requests for a still picture
 _START = b"\xff\xd8\xff"
 # The next marker, except those that occur inside coded data: ITU-T T.81, B.1.1.2.
@@ -99,7 +99,7 @@ def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
     resource = Resource(client, Piece(client.url), resumes=once)
     first = resource.chunks()
     head = b""
-    while len(head) < _ENOUGH and (chunk := next(first, b"")):
+    while len(head) < _PROBE_SIZE and (chunk := next(first, b"")):
         head += chunk
     content = _joined((head,), first)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(MARK):

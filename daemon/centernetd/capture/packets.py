@@ -10,7 +10,7 @@ from av.packet import Packet as AvPacket
 from av.video.stream import VideoStream
 
 from centernetd.capture.source import Picture, SourcePacket
-from centernetd.capture.timeline import MOST_REORDERED
+from centernetd.capture.timeline import MAX_REORDERED
 from centernetd.errors import SourceError
 from centernetd.flow import UPRIGHT, Coding, Orientation, Packet
 
@@ -22,7 +22,7 @@ _IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
     "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
 }
 _START_CODE = b"\x00\x00\x01"
-_MOST_HELD = 1024  # packets kept while none of them yields a picture
+_MAX_HELD = 1024  # packets kept while none of them yields a picture
 _FARTHEST = 10  # seconds a packet may be away from the picture it came with
 
 
@@ -58,7 +58,7 @@ class PacketCopier:
         """
         if not packet.size:
             return True
-        if len(self._packets) == _MOST_HELD:
+        if len(self._packets) == _MAX_HELD:
             self._packets, self._coding = [], None
         try:
             converted = [packet] if self._filter is None else self._filter.filter(packet)
@@ -86,7 +86,7 @@ class PacketCopier:
         waits = (number for number, packet in enumerate(self._packets) if packet.pts is None)
         last = len(self._packets)
         if not self._timed:
-            last = max(next(waits, last), last - MOST_REORDERED)
+            last = max(next(waits, last), last - MAX_REORDERED)
         while last and self._packets[last - 1].hidden:
             last -= 1
         taken, self._packets = self._packets[:last], self._packets[last:]

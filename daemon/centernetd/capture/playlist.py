@@ -12,10 +12,10 @@ from centernetd.errors import SourceError
 
 MARK = b"#EXTM3U"
 """First bytes of a playlist."""
-MOST_BYTES = 1 << 20
+MAX_PLAYLIST_SIZE = 1 << 20
 """Maximum size of a playlist."""
 _LIVE_SEGMENTS = 3  # read from the end of a live playlist
-_LONGEST_WAIT = 10.0  # seconds between two requests of a live playlist
+_MAX_WAIT = 10.0  # seconds between two requests of a live playlist
 _ATTRIBUTE = pattern(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
 
 
@@ -49,8 +49,8 @@ def read_text(chunks: Generator[bytes, None, None]) -> bytes:
     with closing(chunks):
         for chunk in chunks:
             text += chunk
-            if len(text) > MOST_BYTES:
-                why = f"its playlist is larger than {MOST_BYTES >> 20} MB"
+            if len(text) > MAX_PLAYLIST_SIZE:
+                why = f"its playlist is larger than {MAX_PLAYLIST_SIZE >> 20} MB"
                 raise SourceError(why, "over_limit")
     return bytes(text)
 
@@ -168,7 +168,7 @@ def segments(
             due = number + 1
         if playlist.complete:
             return
-        client.allowance.wait(min(max(0.2, playlist.target / 2), _LONGEST_WAIT))
+        client.allowance.wait(min(max(0.2, playlist.target / 2), _MAX_WAIT))
         again = Resource(client, Piece(playlist.url)).chunks()
         playlist = parse(read_text(again), playlist.url)
         if playlist.sequence + len(playlist.segments) < due:

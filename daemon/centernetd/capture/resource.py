@@ -9,7 +9,7 @@ from centernetd.capture.web import HttpClient
 from centernetd.errors import SourceError
 
 _RETRY_AFTER = 0.5  # seconds between two attempts to resume
-_LONGEST_NUMBER = 20  # digits
+_MAX_DIGITS = 20  # digits
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -99,5 +99,5 @@ def _version(response: http.client.HTTPResponse) -> tuple[int | None, str | None
     headers = response.headers
     found = _RANGE.match(headers.get("Content-Range", ""))
     total = headers.get("Content-Length", "") if found is None else found[2]
-    size = int(total) if total.isdecimal() and len(total) < _LONGEST_NUMBER else None
+    size = int(total) if total.isdecimal() and len(total) < _MAX_DIGITS else None
     return size, headers.get("ETag") or headers.get("Last-Modified")

@@ -24,7 +24,7 @@ _STALL = 0.9  # of stall_timeout: with a check every half second, 10 s are kept 
 
 _REPEATED_AFTER = 60.0  # seconds after which a persisting failure is logged again
 _FIRST_WAIT = 0.5  # seconds between two attempts to open a source
-_LONGEST_WAIT = 5.0
+_MAX_WAIT = 5.0
 
 Opener = Callable[[StreamConfig, DecoderChoice], Source]
 
@@ -253,5 +253,5 @@ class Backoff:
         That time counts as waited: after a silent server's timeout no equal pause is needed.
         """
         wait = max(self._wait - took, _FIRST_WAIT)
-        self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        self._wait = min(self._wait * 2, _MAX_WAIT)
         return wait * random.uniform(0.75, 1.0)  # noqa: S311 (not used for secrets)

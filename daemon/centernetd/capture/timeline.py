@@ -7,11 +7,11 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-MOST_REORDERED = 16
+MAX_REORDERED = 16
 """Pictures that may be decoded before one that is shown before them."""
 _LIVE_TIME_BASE = Fraction(1, 90_000)  # the RTP clock of video (RFC 3551)
-_LARGEST_JUMP = 2.0  # seconds: timestamps off by more belong to another clock
-_LARGEST_LEAD = 10.0  # seconds in total: servers send their backlog immediately on connecting
+_MAX_JUMP = 2.0  # seconds: timestamps off by more belong to another clock
+_MAX_LEAD = 10.0  # seconds in total: servers send their backlog immediately on connecting
 _DRIFT = 2e-4  # by which a camera's clock may run slow or fast; crystals stay below 1e-4
 _STEPS = 4  # slips, each as large as the largest, that show that timestamps run at another rate
 _BACK = 2.0  # seconds by which a file may step back without a cut
@@ -127,12 +127,12 @@ class Timeline:
     def _is_believed(self, by_source: int, by_clock: int, now: float) -> bool:
         """Return whether a picture may be this early; a source catching up after a delay is not."""
         lead = -self._behind(by_source, now)
-        if lead > _LARGEST_LEAD:
+        if lead > _MAX_LEAD:
             started_at = now if self._anchor is None else self._anchor[1]
-            if now - started_at > _LARGEST_LEAD and self._is_even(lead):
+            if now - started_at > _MAX_LEAD and self._is_even(lead):
                 self._take_clock()
             return False
-        return min((by_source - by_clock) * self._tick, lead) <= _LARGEST_JUMP
+        return min((by_source - by_clock) * self._tick, lead) <= _MAX_JUMP
 
     def _behind(self, pts: int, now: float) -> float:
         """Return by how many seconds a picture with these ``pts`` is late."""
@@ -155,7 +155,7 @@ class FileTimes:
         self._without_pts = without_pts
         self._splice = Splice(time_base)
         self._next_dts = 0
-        self._decoded: deque[int] = deque(maxlen=MOST_REORDERED + 1)  # dts of pictures not shown
+        self._decoded: deque[int] = deque(maxlen=MAX_REORDERED + 1)  # dts of pictures not shown
 
     @property
     def cuts(self) -> int:

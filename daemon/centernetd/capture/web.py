@@ -19,10 +19,10 @@ from centernetd.errors import SourceError
 
 SHARE = 0.9
 """Part of ``stall_timeout`` a library may use; the rest is for detecting the timeout."""
-MOST_BYTES = 64 << 20
+MAX_BYTES_PER_PICTURE = 64 << 20
 """Limit read from a server per picture: an 8K picture as JPEG takes about 30 MB."""
 _CHUNK = 1 << 16
-_MOST_COOKIES = 50
+_MAX_COOKIES = 50
 
 
 class Allowance:
@@ -34,7 +34,7 @@ class Allowance:
 
     def renew(self) -> None:
         """Restart the limits: a picture has been decoded."""
-        self._until, self._left = time.monotonic() + SHARE * self.timeout, MOST_BYTES
+        self._until, self._left = time.monotonic() + SHARE * self.timeout, MAX_BYTES_PER_PICTURE
 
     @property
     def is_over(self) -> bool:
@@ -52,7 +52,9 @@ class Allowance:
         """Deduct ``count`` bytes; raise SourceError if the limit is exceeded."""
         self._left -= count
         if self._left < 0:
-            raise SourceError(f"sent {MOST_BYTES >> 20} MB without a picture", "over_limit")
+            raise SourceError(
+                f"sent {MAX_BYTES_PER_PICTURE >> 20} MB without a picture", "over_limit"
+            )
 
     def wait(self, seconds: float) -> None:
         """Sleep ``seconds``, but no longer than the time left."""
@@ -110,7 +112,7 @@ class HttpClient:
             When the request fails, or the response is an error or compressed.
         """
         self.check(url)
-        if len(self._cookies) > _MOST_COOKIES:
+        if len(self._cookies) > _MAX_COOKIES:
             self._cookies.clear()
         headers = {"User-Agent": "centernetd", "Accept": "*/*"}
         if byte_range is not None:

@@ -28,9 +28,9 @@ IOU = 0.5  # two boxes of one class that overlap by this much are the same objec
 Pixels = NDArray[np.uint8]
 Make = Callable[[Path, PrepareOptions, Frames], Manifest]
 _FRAMES = 64  # minimum, if the video has as many: half calibrate, the others are held out
-_FEWEST = 2
-_ENOUGH = 16  # for a video that breaks off
-_MOST_READ = 9000  # frames: five minutes at 30 fps, since live sources never end
+_MIN_FRAMES = 2
+_MIN_FRAMES_IF_CUT_OFF = 16  # for a video that breaks off
+_MAX_READ = 9000  # frames: five minutes at 30 fps, since live sources never end
 _TIMEOUT = 10.0  # seconds, for opening a source and for each frame
 
 
@@ -170,7 +170,7 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Pi
     rows, broken = list[Pixels](), ""
     try:
         source = _open(video)
-        total = min(source.info.total_frames or _MOST_READ, _MOST_READ)
+        total = min(source.info.total_frames or _MAX_READ, _MAX_READ)
         try:
             for number in _spread(source, _Fitted(manifest), rows):
                 progress("reading", min(number, total), total)
@@ -178,10 +178,10 @@ def _sample(video: str, manifest: Manifest, progress: Progress) -> tuple[list[Pi
             progress("reading", total, total)  # an estimated total may have been too high
             source.close()
     except (SourceError, ValueError) as error:
-        if len(rows) < _ENOUGH:
+        if len(rows) < _MIN_FRAMES_IF_CUT_OFF:
             raise SourceError(f"--calibrate {shown(video)}: {error}") from None
         broken = str(error)
-    if len(rows) < _FEWEST:
+    if len(rows) < _MIN_FRAMES:
         raise SourceError(f"--calibrate {shown(video)}: one picture is not enough")
     return rows, broken
 
@@ -199,7 +199,7 @@ def _spread(source: Source, fitted: "_Fitted", kept: list[Pixels]) -> Iterator[i
     Yields the number of each frame read.
     """
     stride = 1
-    for number, picture in enumerate(islice(source, _MOST_READ)):
+    for number, picture in enumerate(islice(source, _MAX_READ)):
         if number % stride == 0:
             kept.append(fitted(picture.image.pixels()))
         if len(kept) == 2 * _FRAMES:

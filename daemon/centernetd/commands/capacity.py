@@ -17,12 +17,12 @@ from centernetd.capture.source import Picture, Source
 from centernetd.commands.probe import SourceProbe
 from centernetd.config import StorageConfig, StreamConfig
 from centernetd.flow import EVERYTHING, Detections, Frame, HostImage, Image, Result, StreamStatus
-from centernetd.flow.lane import MOST_WAITING
+from centernetd.flow.lane import MAX_WAITING_BYTES
 from centernetd.inference.detector import Detector
 from centernetd.inference.filter import StreamFilter, filter_of
 from centernetd.run.stream import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.recorder import PacketRecorder, Recorder
-from centernetd.sink.recording import LARGEST_PREROLL
+from centernetd.sink.recording import MAX_PREROLL
 from centernetd.sink.stage import SinkContext
 from centernetd.sink.storage import Storage
 
@@ -236,10 +236,10 @@ def most_memory(
 def _waiting_live(stream: StreamConfig, pixels: int) -> int:
     if stream.policy == "lossless" or stream.record.when == stream.events.when == "never":
         return 0
-    return min(LIVE_DEPTH * _PICTURE * pixels, MOST_WAITING)
+    return min(LIVE_DEPTH * _PICTURE * pixels, MAX_WAITING_BYTES)
 
 
 def _of(stream: StreamConfig, pixels: int) -> int:
     encoded = stream.record.when != "never" and not stream.copies
     needed = pixels * (_READ + _ENCODE * encoded)
-    return needed + LARGEST_PREROLL * (stream.record.when == "detection" and pixels > 0)
+    return needed + MAX_PREROLL * (stream.record.when == "detection" and pixels > 0)

@@ -33,8 +33,8 @@ _IMAGES = (
     "avif bmp dib gif heic heif jfif jp2 jpe jpeg jpg jxl pam pbm pgm png pnm ppm tif tiff webp"
 )
 _IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _IMAGES.split())
-_LARGEST_FILE = 2**30  # bytes
-_LONGEST = 32766  # OpenCV 4's warpAffine has 16-bit pixel coordinates
+_MAX_FILE_SIZE = 2**30  # bytes
+_MAX_SIDE = 32766  # OpenCV 4's warpAffine has 16-bit pixel coordinates
 _WRITTEN_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
@@ -54,7 +54,7 @@ def read_image(path: Path) -> Pixels:
     if path.is_dir():
         raise SourceError("contains no image")
     try:
-        content = regular.read(path, _LARGEST_FILE)
+        content = regular.read(path, _MAX_FILE_SIZE)
     except OSError as error:
         raise SourceError(f"can't be read: {(error.strerror or '').lower()}") from None
     if not content:
@@ -67,8 +67,10 @@ def read_image(path: Path) -> Pixels:
     if image is None:
         raise SourceError("is not an image that can be decoded")
     height, width, _ = image.shape
-    if max(height, width) > _LONGEST:
-        raise SourceError(f"has {width}x{height} pixels: at most {_LONGEST} per side are supported")
+    if max(height, width) > _MAX_SIDE:
+        raise SourceError(
+            f"has {width}x{height} pixels: at most {_MAX_SIDE} per side are supported"
+        )
     return np.asarray(image, np.uint8)
 
 

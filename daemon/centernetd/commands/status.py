@@ -17,7 +17,7 @@ HEADING = ("stream", "state", "frames/s", "last frame", "captured", "lost", "los
 Document = Mapping[str, Any]
 
 _TIMEOUT = 5.0  # seconds to connect, and for each read
-_LONGEST = 64 * 2**20
+_MAX_PAGE_SIZE = 64 * 2**20
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound to here
 
 
@@ -38,7 +38,7 @@ class Daemon:
         connection = HTTPConnection(*self.address, timeout=_TIMEOUT)
         try:
             connection.request("GET", path)
-            return connection.getresponse().read(_LONGEST).decode(errors="replace")
+            return connection.getresponse().read(_MAX_PAGE_SIZE).decode(errors="replace")
         except (OSError, HTTPException) as error:
             raise StartupError(
                 f"no centernetd answers at {self.address}: {_reason(error)}; is it running, and "

@@ -16,7 +16,7 @@ from centernetd.config.problems import Location, Origins
 from centernetd.config.secret import redact
 from centernetd.errors import ConfigError
 
-DEEPEST = 16
+MAX_DEPTH = 16
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
@@ -103,8 +103,8 @@ class _Builder:
             self._attach(self._scalar(event, line))
         else:
             self._note(line)
-            if len(self._open) == DEEPEST:
-                raise self._error(line, f"is nested more than {DEEPEST} levels deep")
+            if len(self._open) == MAX_DEPTH:
+                raise self._error(line, f"is nested more than {MAX_DEPTH} levels deep")
             empty: dict[str, Any] | list[Any] = (
                 {} if isinstance(event, yaml.MappingStartEvent) else []
             )

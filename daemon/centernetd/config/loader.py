@@ -16,7 +16,7 @@ from centernetd.errors import ConfigError
 
 CAMERA_FOLDER = "streams.d"
 
-_LARGEST_FILE = 256 * 1024
+_MAX_FILE_SIZE = 256 * 1024
 
 
 def load(path: Path, base_dir: Path | None = None) -> Config:
@@ -54,7 +54,7 @@ def load(path: Path, base_dir: Path | None = None) -> Config:
 def read_file(path: Path) -> bytes:
     """Return the content of a regular file of at most 256 KiB, or raise ConfigError."""
     try:
-        return regular.read(path, _LARGEST_FILE)
+        return regular.read(path, _MAX_FILE_SIZE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not a file name"
         raise ConfigError(f"{path}: can't be read: {reason}") from None

@@ -14,7 +14,7 @@ from centernetd.config.secret import Redactor, shown
 from centernetd.errors import ConfigError
 
 Location = tuple[str | int, ...]
-LONGEST_SHOWN = 60
+MAX_SHOWN = 60
 
 _EXPECTED = {
     "string_type": "text; put it in quotes",
@@ -36,7 +36,7 @@ def show(value: object) -> str:
     if isinstance(value, tuple):
         return "a list"
     text = repr(shown(value)) if isinstance(value, str) else str(value).lower()
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def dotted(location: Location) -> str:
@@ -46,7 +46,7 @@ def dotted(location: Location) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            plain = part.isprintable() and 0 < len(part) <= LONGEST_SHOWN
+            plain = part.isprintable() and 0 < len(part) <= MAX_SHOWN
             text += f".{shown(part) if plain else show(part)}"
     return text.removeprefix(".")
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 Judge = Callable[[os.stat_result], None]
 
-LARGEST = 2**32  # bytes, for the largest kinds: plans, and checkpoints with an optimizer's state
+MAX_SIZE = 2**32  # bytes, for the largest kinds: plans, and checkpoints with an optimizer's state
 
-_LEAST = 65536  # bytes to read from a file that does not report its size, as in /proc
+_MIN_READ = 65536  # bytes to read from a file that does not report its size, as in /proc
 
 
 class NotRegularError(OSError):
@@ -37,7 +37,7 @@ def read(path: Path, limit: int, judge: Judge = lambda _found: None) -> bytes:
         found = os.fstat(descriptor)
         _accept(path, found, limit)
         judge(found)
-        content = file.read(min(limit, max(found.st_size, _LEAST)) + 1)
+        content = file.read(min(limit, max(found.st_size, _MIN_READ)) + 1)
     if len(content) > limit:
         raise _too_large(limit)
     return content

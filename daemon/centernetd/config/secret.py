@@ -12,7 +12,7 @@ from centernetd.config.camera import CameraAddress
 from centernetd.config.variables import Expanded
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
-LONGEST = 2048
+MAX_LENGTH = 2048
 MASK = "***"
 CONTAINERS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -28,11 +28,11 @@ _SCHEME_OF_URL = re.compile(rf"{_SCHEME.pattern}//")
 # User and password extend to the last "@" before a space; `_check_url` accepts no URL for which
 # that could be wrong. The bounds keep matching linear.
 _URL = re.compile(
-    rf":/{{1,2}}(?:(\S{{0,{LONGEST}}})@)?([^\s/?#]{{0,{LONGEST}}})(\S{{0,{LONGEST}}})"
+    rf":/{{1,2}}(?:(\S{{0,{MAX_LENGTH}}})@)?([^\s/?#]{{0,{MAX_LENGTH}}})(\S{{0,{MAX_LENGTH}}})"
 )
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:@\[\]\\]+)(?::([0-9]{0,5}))?")
 _HOST_IN_TEXT = re.compile(rf"(?:{_HOST.pattern})?\W*")
-_LOGIN = re.compile(rf"://\S{{0,{LONGEST}}}@")
+_LOGIN = re.compile(rf"://\S{{0,{MAX_LENGTH}}}@")
 _BEHIND_PATH = re.compile(r"[?#]")
 _BEHIND_HOST = re.compile(r"[/?#]")
 _PIECE = re.compile(r"[^?&#]+")
@@ -261,8 +261,8 @@ def _scheme_of(text: str) -> str:
     """Return the scheme of a source, or raise ValueError explaining why it is not valid."""
     if not text or not text.isprintable():
         raise ValueError("is empty or contains control characters")
-    if len(text) > LONGEST:
-        raise ValueError(f"is longer than {LONGEST} characters")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"is longer than {MAX_LENGTH} characters")
     match = _SCHEME.match(text)
     if match is None:
         if text.startswith("/dev/video"):

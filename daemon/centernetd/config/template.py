@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 DIRECTIVES = frozenset("YymdHMSfjaAbBUWVGuw%")
-LONGEST_NAME = 200  # bytes; file systems allow 255, and ".part" and "-12" may be added
+MAX_NAME_LENGTH = 200  # bytes; file systems allow 255, and ".part" and "-12" may be added
 STREAM_NAME = "[a-z0-9_-]{1,63}"
 _SAMPLE = datetime(2020, 9, 30, 23, 59, 59, 999999)  # the longest English names
 
@@ -54,6 +54,6 @@ def check(template: str) -> str:
     if not {"", ".", ".."}.isdisjoint(parts):
         raise ValueError("must stay under storage.root: no '..', '.' or empty parts")
     names = expand(template, "s" * 63, _SAMPLE).parts
-    if any(len(name.encode()) > LONGEST_NAME for name in names):
-        raise ValueError(f"produces a name of more than {LONGEST_NAME} bytes")
+    if any(len(name.encode()) > MAX_NAME_LENGTH for name in names):
+        raise ValueError(f"produces a name of more than {MAX_NAME_LENGTH} bytes")
     return template

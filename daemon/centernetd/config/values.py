@@ -20,14 +20,14 @@ from centernetd.config.problems import show
 from centernetd.config.secret import SourceUri
 from centernetd.config.variables import Expanded
 
-LARGEST_BATCH = 64
+MAX_BATCH_SIZE = 64
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {
     "B": 1,
     **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)},
 }
-LONGEST = 3650 * SECONDS["d"]  # longer waits overflow somewhere
+MAX_DURATION = 3650 * SECONDS["d"]  # longer waits overflow somewhere
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
@@ -39,8 +39,8 @@ def parse_duration(text: str) -> float:
     unknown, or the duration is longer than ten years.
     """
     seconds = _parse(text, SECONDS, "500ms, 10s, 5min, 14d")
-    if seconds > LONGEST:
-        raise ValueError(f"{show(text)} is more than {format_duration(LONGEST)}")
+    if seconds > MAX_DURATION:
+        raise ValueError(f"{show(text)} is more than {format_duration(MAX_DURATION)}")
     return seconds
 
 
@@ -194,9 +194,9 @@ SourceAddress = Annotated[SourceUri, PlainValidator(source_uri), WithJsonSchema(
 def _batch_size(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
-    if type(value) is int and 1 <= value <= LARGEST_BATCH:
+    if type(value) is int and 1 <= value <= MAX_BATCH_SIZE:
         return value
-    raise ValueError(f"must be auto or a whole number from 1 to {LARGEST_BATCH}")
+    raise ValueError(f"must be auto or a whole number from 1 to {MAX_BATCH_SIZE}")
 
 
 def _version(value: object) -> int:
@@ -215,7 +215,7 @@ BatchSize = Annotated[
     int | Literal["auto"],
     PlainValidator(_batch_size),
     WithJsonSchema(
-        {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": LARGEST_BATCH}]}
+        {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_BATCH_SIZE}]}
     ),
 ]
 Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]

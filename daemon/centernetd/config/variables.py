@@ -8,7 +8,7 @@ from centernetd.config import regular
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_LONGEST_VALUE = 65536
+_MAX_VALUE_LENGTH = 65536
 
 
 class Expanded(str):
@@ -54,7 +54,7 @@ def _credential(name: str) -> str | None:
     if not folder:
         return None
     try:
-        return regular.read(Path(folder) / name, _LONGEST_VALUE).decode().rstrip("\r\n")
+        return regular.read(Path(folder) / name, _MAX_VALUE_LENGTH).decode().rstrip("\r\n")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 
-_MOST = 32  # causes remembered; the one logged longest ago is forgotten
+_MAX_CAUSES = 32  # causes remembered; the one logged longest ago is forgotten
 
 
 class Incident:
@@ -38,7 +38,7 @@ class Incident:
         self._logged_at.pop(cause, None)
         self._logged_at[cause] = now
         times = self._unlogged.pop(cause)
-        if len(self._logged_at) > _MOST:
+        if len(self._logged_at) > _MAX_CAUSES:
             forgotten = next(iter(self._logged_at))
             del self._logged_at[forgotten], self._unlogged[forgotten]
         return times

@@ -14,10 +14,10 @@ from centernetd.flow.image import NoPixels
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import StreamStatus
 
-_PACKETS = 1024  # packets that may wait for the recorder: half a minute of video
-MOST_WAITING = 256 << 20
+_MAX_PACKETS = 1024  # packets that may wait for the recorder: half a minute of video
+MAX_WAITING_BYTES = 256 << 20
 """Bytes of a live stream's pictures that may wait per sink: eight at 4K."""
-_FEWEST = 2  # pictures of any size that may wait
+_MIN_WAITING = 2  # pictures of any size that may wait
 _BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 
@@ -95,7 +95,7 @@ class Lane:
         self._packets = (
             None
             if packets_to is None
-            else Channel[Packet](_PACKETS, arrived[packets_to], self._notify_of_room)
+            else Channel[Packet](_MAX_PACKETS, arrived[packets_to], self._notify_of_room)
         )
         self._budget = budget if self._blocks else None
         if self._budget is not None:
@@ -223,7 +223,9 @@ class Lane:
         """Return how many pictures of this size may wait for a sink."""
         if self._blocks:  # `offer` has already limited them
             return self.depth
-        return min(self.depth, max(_FEWEST, MOST_WAITING // max(1, result.frame.image.nbytes)))
+        return min(
+            self.depth, max(_MIN_WAITING, MAX_WAITING_BYTES // max(1, result.frame.image.nbytes))
+        )
 
     def _wait_for_room(self, size: int) -> bool:
         if self._blocks:

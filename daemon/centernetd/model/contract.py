@@ -20,7 +20,7 @@ INPUT = "frames"
 DETECTIONS = "detections"
 KEYPOINTS = "keypoints"
 
-_LONGEST = 4096  # pixels per side; anything larger would exhaust memory
+_MAX_SIDE = 4096  # pixels per side; anything larger would exhaust memory
 
 # int8 kernels for one frame and for several may round differently, which reorders nearly equal
 # scores. In a row that is actually wrong, almost every value is far off.
@@ -29,7 +29,7 @@ _PIXELS = 2.0
 _RELATIVE = 0.02
 _SHARE = 0.9
 _TIED = 1e-4  # from the last score: which of several tied detections make the list is undefined
-_MOST = 100  # only the best detections are compared
+_MAX_COMPARED = 100  # only the best detections are compared
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 Rows = npt.NDArray[np.float32]
@@ -62,9 +62,9 @@ def input_size(model: ModelProto) -> tuple[int, int]:
 
 def limited(size: tuple[int, int]) -> tuple[int, int]:
     """Return `size` unchanged, or raise `ModelError` if it is unreasonably large."""
-    if max(size) > _LONGEST:
+    if max(size) > _MAX_SIDE:
         raise ModelError(
-            f"an input size of {size[0]}x{size[1]} is too large: give it {_LONGEST}x{_LONGEST} "
+            f"an input size of {size[0]}x{size[1]} is too large: give it {_MAX_SIDE}x{_MAX_SIDE} "
             "at most"
         )
     return size
@@ -182,7 +182,7 @@ def is_same(
         return False
     finite = np.isfinite(alone).all(axis=1)
     lowest = alone[finite, 4].min(initial=np.inf)
-    certain = np.flatnonzero(finite & (alone[:, 4] > lowest + _TIED))[:_MOST]
+    certain = np.flatnonzero(finite & (alone[:, 4] > lowest + _TIED))[:_MAX_COMPARED]
     if not len(certain):
         return True
     mine, others = alone[certain, None], shared[None]

@@ -17,7 +17,7 @@ from onnx.external_data_helper import (
 from centernetd.config import regular
 from centernetd.errors import ModelError
 
-LARGEST_MODEL = 2**31 - 1  # bytes; protobuf's limit
+MAX_MODEL_SIZE = 2**31 - 1  # bytes; protobuf's limit
 
 _CHECKPOINTS = (b"PK\x03\x04", b"\x80\x02")  # zip archive, or pickle as before torch 1.6
 
@@ -31,7 +31,7 @@ def naming(path: Path) -> Iterator[None]:
         raise ModelError(f"{path}: {error}") from error
 
 
-def read(path: Path, limit: int = LARGEST_MODEL) -> bytes:
+def read(path: Path, limit: int = MAX_MODEL_SIZE) -> bytes:
     """Return the content of `path`, or raise a `ModelError` that doesn't name it."""
     try:
         return regular.read(path, limit)
@@ -75,8 +75,8 @@ def load(path: Path) -> tuple[onnx.ModelProto, str]:
 def _refuse_endless(tensors: Sequence[onnx.TensorProto], folder: Path) -> None:
     """Raise an `OSError` if external weights are too large or not in regular files."""
     infos = [ExternalDataInfo(tensor) for tensor in tensors]
-    sizes = [regular.size_of(folder / info.location, regular.LARGEST) for info in infos]
-    if sum(info.length or size for info, size in zip(infos, sizes, strict=True)) > LARGEST_MODEL:
+    sizes = [regular.size_of(folder / info.location, regular.MAX_SIZE) for info in infos]
+    if sum(info.length or size for info, size in zip(infos, sizes, strict=True)) > MAX_MODEL_SIZE:
         raise OSError(errno.EFBIG, "they are larger than 2 GiB")
 
 

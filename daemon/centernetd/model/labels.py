@@ -5,7 +5,7 @@ from pathlib import Path
 from centernetd.config import regular
 from centernetd.errors import ModelError
 
-_LARGEST_FILE = 2**20  # bytes
+_MAX_FILE_SIZE = 2**20  # bytes
 
 # Microsoft COCO, 2014 and 2017: the 80 classes with boxes, in the order of their category ids.
 COCO = (
@@ -71,7 +71,7 @@ def read(path: Path) -> tuple[str, ...]:
         The file can't be read or contains no labels.
     """
     try:
-        lines = regular.read(path, _LARGEST_FILE).decode("utf-8-sig").splitlines()
+        lines = regular.read(path, _MAX_FILE_SIZE).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ModelError(f"{path}: the labels are not UTF-8 text") from None
     except OSError as error:

@@ -21,7 +21,7 @@ PRECISIONS = (FLOAT32, FLOAT16, INT8)
 
 KEY = "centernetd.manifest"
 
-_LONGEST_SHOWN = 60
+_MAX_SHOWN = 60
 
 MAX_TOP_K = 3840  # the limit of TensorRT's TopK
 
@@ -140,7 +140,7 @@ def read(path: Path) -> Manifest:
 def _shown(value: object) -> str:
     """Return `value` for an error message, truncated: its length is up to the file's author."""
     text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - the constructor checks it

@@ -22,7 +22,7 @@ About = Mapping[str, Any]
 
 KEY = "centernetd.seal"
 _MARK = StringStringEntryProto(key=KEY).SerializeToString()
-_LONGEST = 2**20  # bytes of a seal
+_MAX_SEAL_SIZE = 2**20  # bytes of a seal
 _DIGITS = 64  # of a SHA-256
 _DAMAGED = "it is damaged or incomplete"
 
@@ -63,7 +63,7 @@ def read(path: Path, judge: regular.Judge = lambda _found: None) -> tuple[bytes,
         Unreadable, or the seal doesn't match; a sentence fragment without the file name.
     """
     try:
-        file = regular.read(path, regular.LARGEST, judge)
+        file = regular.read(path, regular.MAX_SIZE, judge)
     except FileNotFoundError:
         raise ModelError("there is no such file") from None
     except OSError as error:
@@ -84,7 +84,7 @@ def read(path: Path, judge: regular.Judge = lambda _found: None) -> tuple[bytes,
 
 def _entry(file: bytes) -> StringStringEntryProto:
     """Return the metadata entry at the end of a file that is its seal."""
-    start = file.rfind(_MARK, -_LONGEST)
+    start = file.rfind(_MARK, -_MAX_SEAL_SIZE)
     with suppress(DecodeError, UnicodeDecodeError):
         entry = StringStringEntryProto()
         entry.ParseFromString(file[start:] if start >= 0 else b"")

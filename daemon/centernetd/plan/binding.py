@@ -16,7 +16,7 @@ RTX = "tensorrt_rtx"
 
 _NAMES = {FULL: "TensorRT", RTX: "TensorRT-RTX"}
 _ERRORS_KEPT = 20
-_OLDEST = (10, 3)  # full TensorRT; strongly typed networks are unreliable before it
+_MIN_VERSION = (10, 3)  # full TensorRT; strongly typed networks are unreliable before it
 _CONDITION = re.compile(r'&& ((?:"[^"]*"\s*)+)$')  # a C++ condition, then its meaning
 _ASSERTION = re.compile(r"^Assertion failed: .+?: (?=[A-Z])")
 _ERROR = re.compile(r"Error Code \d+: [\w ]+\((.*)\)$")
@@ -79,7 +79,7 @@ def _import(flavour: str) -> ModuleType | str:
 
 def _checked(trt: ModuleType, flavour: str) -> Binding:
     binding = Binding(trt, flavour, trt.__version__)
-    if flavour == FULL and tuple(map(int, binding.version.split(".")[:2])) < _OLDEST:
+    if flavour == FULL and tuple(map(int, binding.version.split(".")[:2])) < _MIN_VERSION:
         raise EngineError(f"{binding} is too old: 10.3 is the first that is supported")
     return binding
 

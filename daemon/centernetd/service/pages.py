@@ -22,7 +22,7 @@ _Answer = tuple[HTTPStatus, str, str]
 PLAIN, JSON = "text/plain; charset=utf-8", "application/json"
 FRESH = 1.0
 """Seconds for which a generated text answers every scrape of its kind."""
-_MOST_KINDS = 8
+_MAX_KINDS = 8
 
 _Kind = tuple[str, bool, str]
 """Content type, whether it is compressed, and the query, which may name some metrics."""
@@ -122,7 +122,7 @@ class ScrapePage:
         kind = content_type, packed, environ.get("QUERY_STRING", "")
         now, answer = self._clock(), self._answers.get(kind)
         if answer is None or now >= answer.expires_at:
-            if len(self._answers) >= _MOST_KINDS:
+            if len(self._answers) >= _MAX_KINDS:
                 self._answers.clear()
             answer = self._answers[kind] = self._ask(environ, now + FRESH)
         start("200 OK", answer.headers)

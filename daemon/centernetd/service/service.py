@@ -20,7 +20,7 @@ from centernetd.service.status import DaemonStatus, EngineStatus
 log = logging.getLogger(__name__)
 
 _STDERR = 2
-_LONGEST_SILENCE = 300.0
+_MAX_SILENCE = 300.0
 """Seconds between progress reports of a start: a plan builder times each layer in many ways."""
 
 
@@ -66,7 +66,7 @@ class Service:
     def starting(self, doing: str) -> None:
         """Report startup progress, so that systemd keeps waiting; from any thread."""
         self._notifier.status(doing)
-        self._notifier.extend_timeout(_LONGEST_SILENCE)
+        self._notifier.extend_timeout(_MAX_SILENCE)
 
     def running(self, engine: EngineStatus, slots_busy: Callable[[], int]) -> None:
         """Report that the engine is loaded and every stage is running."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from centernetd.config.regular import open_regular
 from centernetd.flow import Detections, Result
 from centernetd.sink.annotate import label_of
-from centernetd.sink.file import LARGEST, OutputFile, as_sink_error, unused
+from centernetd.sink.file import MAX_FILE_SIZE, OutputFile, as_sink_error, unused
 from centernetd.sink.stage import Outcome, Sink, SinkContext
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class EventLog(Sink):
         """Return the file for a time; whether it is the right one is checked every second."""
         if self._file is None or int(wall_time) != self._second:
             place = self._storage.place(self._config.path, self._stream, wall_time)
-            full = self._file is not None and self._file.size >= LARGEST
+            full = self._file is not None and self._file.size >= MAX_FILE_SIZE
             if self._file is None or place != self._place or full or not self._file.is_intact:
                 self.close()
                 self._file = self._open(place, full=full)

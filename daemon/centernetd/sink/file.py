@@ -15,7 +15,7 @@ from centernetd.errors import SinkError
 PART = ".part"  # suffix of a file that is not complete
 _HEADER = 1024  # bytes at the beginning in which `amend` searches
 SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
-LARGEST = 4_000_000_000  # bytes; FAT can hold it too, with room for another second
+MAX_FILE_SIZE = 4_000_000_000  # bytes; FAT can hold it too, with room for another second
 
 
 @contextmanager

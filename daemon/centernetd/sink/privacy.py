@@ -15,8 +15,8 @@ from centernetd.sink.stage import SinkContext
 
 log = logging.getLogger(__name__)
 
-MOST_FRAMES = 64  # that may wait: one second at 60 frames/s
-MOST_BYTES = 768 * 2**20  # for those: half a second of 4K at 60 frames/s, a quarter of 8K at 30
+MAX_HELD_FRAMES = 64  # that may wait: one second at 60 frames/s
+MAX_HELD_BYTES = 768 * 2**20  # for those: half a second of 4K at 60 frames/s, a quarter of 8K at 30
 
 # Measured with the built-in face detector on its own boxes in the demo: of 1518 faces of at
 # least 40 pixels it finds 2 again in the recording (mosaic, threshold 0.4, IoU 0.3). Before
@@ -26,9 +26,9 @@ MOST_BYTES = 768 * 2**20  # for those: half a second of 4K at 60 frames/s, a qua
 # uncovered at any margin): less than 95 % covered were 437 without margin, 68 with 0.1, 29 with
 # 0.2, 26 with 0.35.
 MARGIN = 0.35  # of the box, on every side
-LEAST_MARGIN = 4  # pixels
+MIN_MARGIN = 4  # pixels
 CELLS = 4  # colours kept along each side of a box
-LEAST_CELL = 4  # pixels along each side
+MIN_CELL = 4  # pixels along each side
 GREY = 128
 
 Pixels = NDArray[np.uint8]
@@ -76,7 +76,7 @@ class Privacy:
         if _milliseconds(oldest.time, newest.time) >= self._hold:
             return True
         size = sum(result.frame.image.nbytes for result in self._waiting)
-        full = len(self._waiting) > MOST_FRAMES or size > MOST_BYTES
+        full = len(self._waiting) > MAX_HELD_FRAMES or size > MAX_HELD_BYTES
         if full:
             message = "blur.hold is cut short: %d frames wait for it, and no more may"
             log.warning(message, len(self._waiting), extra={"stream": self._stream})
@@ -130,7 +130,7 @@ def fill(region: Pixels) -> None:
 def mosaic(region: Pixels) -> None:
     """Reduce a region of any size to at most 4 by 4 mean colours, interpolated."""
     height, width = region.shape[:2]
-    across, down = (max(1, min(CELLS, side // LEAST_CELL)) for side in (width, height))
+    across, down = (max(1, min(CELLS, side // MIN_CELL)) for side in (width, height))
     colours = cv2.resize(region, (across, down), interpolation=cv2.INTER_AREA)
     region[:] = cv2.resize(colours, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -151,7 +151,7 @@ def _scaled(seen: _Seen, size: tuple[int, ...]) -> Boxes:
 
 def _enlarged(xyxy: Boxes, width: int, height: int) -> NDArray[np.int64]:
     low, high = xyxy[:, :2].astype(np.float64), xyxy[:, 2:].astype(np.float64)
-    margin = np.maximum(MARGIN * (high - low), LEAST_MARGIN)
+    margin = np.maximum(MARGIN * (high - low), MIN_MARGIN)
     size = [width, height]
     corners = (np.clip(np.floor(low - margin), 0, size), np.clip(np.ceil(high + margin), 0, size))
     return np.unique(np.hstack(corners).astype(np.int64), axis=0)

@@ -8,7 +8,7 @@ from centernetd.flow import Packet
 from centernetd.sink.segments import Segments
 from centernetd.sink.stage import Outcome, SinkContext
 
-LARGEST_PREROLL = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
+MAX_PREROLL = 64 * 2**20  # bytes: 25 s at 20 Mbit/s
 
 PacketOutcome = Literal["written", "unwanted", "failed"]
 
@@ -142,7 +142,7 @@ class PreRoll:
     large by itself is dropped too, and packets up to the next key frame are rejected.
     """
 
-    def __init__(self, largest: int = LARGEST_PREROLL) -> None:
+    def __init__(self, largest: int = MAX_PREROLL) -> None:
         """Keep at most ``largest`` bytes."""
         self._largest = largest
         self._groups: deque[list[Packet]] = deque()

@@ -14,7 +14,7 @@ from centernetd.sink.outputs import Output, walk
 
 log = logging.getLogger(__name__)
 
-_LARGEST_HEADER = 4096  # bytes; a file without a fragment is not larger
+_MAX_HEADER = 4096  # bytes; a file without a fragment is not larger
 _LAST = 3600.0  # seconds before the end; anything written earlier is on the disk
 
 
@@ -112,7 +112,7 @@ def whole_fragments(file: BinaryIO, size: int) -> int:
 
 def _is_header(file: BinaryIO, size: int) -> bool:
     file.seek(4)
-    return size == 0 or (size < _LARGEST_HEADER and file.read(4) == b"ftyp")
+    return size == 0 or (size < _MAX_HEADER and file.read(4) == b"ftyp")
 
 
 def _recover_events(path: Path, output: Output) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from centernetd.config import StorageConfig
-from centernetd.sink.file import LARGEST, PART
+from centernetd.sink.file import MAX_FILE_SIZE, PART
 from centernetd.sink.outputs import Output, walk
 from centernetd.sink.storage import Storage
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SPARE_FILES = 1000  # kept free on the disk, or a tenth of all it can hold
 SHARE = 10  # minimum number of recordings that fit: each ends when it has used its share
-MOST_FAILURES = 1000  # to delete, at a time: other work waits for the disk too
+MAX_FAILURES = 1000  # to delete, at a time: other work waits for the disk too
 LEAP_LASTS = 3600.0  # seconds until a leap of the clock is accepted
 DRIFT = 60.0  # seconds that do not count as a leap
 
@@ -114,7 +114,7 @@ class Retention:
                     free = FreeSpace(free.size + oldest.size, free.files + 1)
             except OSError as error:  # there are others
                 failed.append(error)
-                if len(failed) == MOST_FAILURES:
+                if len(failed) == MAX_FAILURES:
                     break
         size = self._total(writing)
         self.doubtful |= oldest is None and self._is_short(size, free)
@@ -124,7 +124,7 @@ class Retention:
         status.trouble = self._trouble(free)
         room = size + free.size - self._limits.min_free
         limit = room if self._limits.max_bytes is None else min(room, self._limits.max_bytes)
-        self._storage.largest = min(LARGEST, limit // SHARE)
+        self._storage.largest = min(MAX_FILE_SIZE, limit // SHARE)
         if failed:
             raise failed[0]
 

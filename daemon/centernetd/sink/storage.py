@@ -10,7 +10,7 @@ from pathlib import Path
 from centernetd.config import expand
 from centernetd.errors import SinkError, StartupError
 from centernetd.flow import StorageStatus, WakeUp
-from centernetd.sink.file import LARGEST, PART, as_sink_error
+from centernetd.sink.file import MAX_FILE_SIZE, PART, as_sink_error
 from centernetd.sink.lockfile import LOCK_NAME, LockFile
 
 
@@ -25,7 +25,7 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.status = StorageStatus()
-        self.largest = LARGEST
+        self.largest = MAX_FILE_SIZE
         """Size in bytes at which a recording is continued in another file."""
         self.wake_up = WakeUp()
         self._lock_file: LockFile | None = None

@@ -52,7 +52,7 @@ def load(path: Path, name: str) -> tuple[TorchNetwork, str]:
     ModelError
         The file can't be read, or as for `read` and `fit`; the message doesn't name it.
     """
-    content = files.read(path, regular.LARGEST)
+    content = files.read(path, regular.MAX_SIZE)
     return fit(read(content), name), hashlib.sha256(content).hexdigest()
 
 

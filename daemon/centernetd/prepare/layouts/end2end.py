@@ -10,7 +10,7 @@ from centernetd.prepare.graph import Graph, Value, ancestors
 from centernetd.prepare.layouts.base import BoxLayout, Heads, Network
 from centernetd.prepare.layouts.heatmap import nan_first
 
-_LONGEST_NAMES = 2**16  # characters
+_MAX_NAMES_LENGTH = 2**16  # characters
 _SELECTS = {"NonMaxSuppression", "TopK"}
 
 
@@ -65,7 +65,7 @@ class End2End(BoxLayout):
 def _names(model: ModelProto) -> tuple[str, ...]:
     """Return the labels that Ultralytics' exporter adds to the metadata, as a dict of Python."""
     text = next((entry.value for entry in model.metadata_props if entry.key == "names"), "")
-    if len(text) > _LONGEST_NAMES:
+    if len(text) > _MAX_NAMES_LENGTH:
         return ()
     try:
         names = ast.literal_eval(text)
