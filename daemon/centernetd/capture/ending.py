@@ -42,7 +42,7 @@ class Ending:
             self._others[packet.stream.index] = (begun, count + 1)
 
     def note_decoded(self, packet: "Packet[VideoStream]", pictures: int) -> None:
-        """Record how many pictures came with a packet of the stream, unless none is to be shown."""
+        """Record how many pictures came with a packet of the stream, if it is to be shown."""
         if packet.size and not packet.is_discard:
             self._last.append(pictures)
 

@@ -27,9 +27,9 @@ from centernetd.prepare.prepare import PrepareOptions
 IOU = 0.5  # two boxes of one class that overlap by this much are the same object
 Pixels = NDArray[np.uint8]
 Make = Callable[[Path, PrepareOptions, Frames], Manifest]
-_FRAMES = 64  # minimum, if the video has as many: half calibrate, the others are held out
+_USUAL_FRAMES = 64  # minimum, if the video has as many: half calibrate, the others are held out
 _MIN_FRAMES = 2
-_MIN_FRAMES_IF_CUT_OFF = 16  # for a video that breaks off
+_MIN_FRAMES_IF_CUT_OFF = 16  # of a video that breaks off
 _MAX_READ = 9000  # frames: five minutes at 30 fps, since live sources never end
 _TIMEOUT = 10.0  # seconds, for opening a source and for each frame
 
@@ -194,7 +194,7 @@ def _open(video: str) -> Source:
 
 
 def _spread(source: Source, fitted: "_Fitted", kept: list[Pixels]) -> Iterator[int]:
-    """Keep `_FRAMES` to twice as many frames, evenly spaced; all frames of a shorter video.
+    """Keep `_USUAL_FRAMES` to twice as many frames, evenly spaced; all frames of a shorter video.
 
     Yields the number of each frame read.
     """
@@ -202,7 +202,7 @@ def _spread(source: Source, fitted: "_Fitted", kept: list[Pixels]) -> Iterator[i
     for number, picture in enumerate(islice(source, _MAX_READ)):
         if number % stride == 0:
             kept.append(fitted(picture.image.pixels()))
-        if len(kept) == 2 * _FRAMES:
+        if len(kept) == 2 * _USUAL_FRAMES:
             del kept[1::2]
             stride *= 2
         yield number
