@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.filter import make_filter
 from centernetd.prepare.prepare import PrepareOptions, prepare
 from tests import exports

@@ -10,7 +10,7 @@ import pytest
 
 from centernetd.flow import Detections, HostImage
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.filter import make_filter
 from centernetd.prepare.prepare import prepare
 from tests import exports, reference

@@ -13,7 +13,7 @@ from cv2.typing import MatLike
 from centernetd.commands.detect import StillDetector, find_images, read_image, save
 from centernetd.errors import SinkError, SourceError
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.model import manifest as manifests
 from tests import exports, models
 from tests.commandline import RED, CommandLine, squares_model

@@ -10,7 +10,7 @@ import pytest
 from centernetd.errors import EngineError
 from centernetd.inference.engines import gpu, ort_cuda
 from centernetd.inference.engines.gpu import GpuEngine
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.engines.ort_cuda import TIDY_EVERY, open_onnxruntime_cuda
 from tests import fake_cuda
 from tests.fake_cuda import FakeCuda

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from centernetd.errors import EngineError, ModelError
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.engines.trt import RuntimeCache
 from centernetd.model import sealed
 from tests import damages, fake_plan, fake_tensorrt

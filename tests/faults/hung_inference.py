@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from centernetd.cli import main
 from centernetd.inference.engines import Tensors
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 
 if __name__ == "__main__":
     hanging, never = threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from centernetd.cuda import Device, live
 from centernetd.inference.engines import Engine
 from centernetd.inference.engines.gpu import GpuEngine
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.engines.ort_cuda import PROVIDER, open_onnxruntime_cuda
 from centernetd.inference.letterbox import fill_row, letterbox_geometry
 from centernetd.prepare.prepare import PrepareOptions, prepare

@@ -17,7 +17,7 @@ from centernetd.config import load
 from centernetd.flow import CAPTURE, INFERENCE, Lane, Reason
 from centernetd.flow.ledger import Book
 from centernetd.inference.engines import Tensors
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.run import supervisor as supervising
 from centernetd.run.loading import Sizes
 from centernetd.run.supervisor import Supervisor

@@ -15,7 +15,7 @@ from centernetd.capture.source import Source
 from centernetd.config import SourceUri, StreamConfig, shown
 from centernetd.errors import SourceError
 from centernetd.flow import Detections
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.filter import make_filter
 from centernetd.inference.letterbox import GEOMETRIES, Geometry, fill_row
 from centernetd.inference.postprocess import View, postprocess

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from centernetd.__main__ import main
-from centernetd.inference.engines.ort import CpuSlot
+from centernetd.inference.engines.ort_cpu import CpuSlot
 from centernetd.run import supervisor
 from centernetd.run.loading import load_detector
 

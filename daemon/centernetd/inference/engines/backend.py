@@ -10,7 +10,7 @@ from centernetd.cuda import has_nvidia_device
 from centernetd.errors import EngineError
 from centernetd.inference.engines import ort_cuda
 from centernetd.inference.engines.engine import Engine
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.engines.trt import installed_flavour, open_tensorrt
 from centernetd.plan import PlanFile, load_binding
 

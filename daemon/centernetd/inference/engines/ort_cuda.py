@@ -13,7 +13,7 @@ from centernetd.cuda import CudaStream, Device
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
-from centernetd.inference.engines.ort import ERRORS_ONLY
+from centernetd.inference.engines.ort_cpu import ERRORS_ONLY
 from centernetd.model.files import first_line
 
 PROVIDER = "CUDAExecutionProvider"

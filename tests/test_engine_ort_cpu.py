@@ -8,7 +8,7 @@ import pytest
 
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines import Backend, open_onnx
-from centernetd.inference.engines.ort import OrtCpuEngine
+from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from tests.models import draw
 
 
