@@ -96,7 +96,7 @@ def _copying(folder: Path) -> Callable[[Picture, int], None]:
 
     def record(picture: Picture, number: int) -> None:
         for packet in moved.place(picture, number * 3600, Fraction(1, 90_000), time.time()):
-            recorder.feed(packet)
+            recorder.write_packet(packet)
 
     return record
 

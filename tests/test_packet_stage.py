@@ -34,7 +34,7 @@ class FakeRecorder:
     def wants(self, result: Result) -> bool:
         return True
 
-    def feed(self, packet: Packet) -> Outcome:
+    def write_packet(self, packet: Packet) -> Outcome:
         refuse_if(packet.number <= max(self.fed, default=0), "out of order")
         self.fed.append(packet.number)
         if packet.number in self._failing:

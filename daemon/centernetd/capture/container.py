@@ -13,13 +13,13 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from centernetd.capture.feed import Feed
+from centernetd.capture.http_file import HttpFile
 from centernetd.capture.web import SHARE
 from centernetd.config import StreamConfig
 from centernetd.errors import SourceError, StartupError
 
 # Protocols that FFmpeg may open per URI scheme: never local files named by a hostile playlist,
-# and none where `Feed` supplies the bytes.
+# and none where `HttpFile` supplies the bytes.
 _PROTOCOLS = {"file": "file", "rtsp": "rtsp,rtp,udp,tcp", "rtsps": "rtsps,rtsp,tls,rtp,tcp"}
 # Containers accepted from servers: video formats that do not open anything else.
 _CONTAINERS = (
@@ -74,11 +74,11 @@ def bound_allocations() -> None:
 
 
 def open_container(
-    stream: StreamConfig, accelerator: HWAccel | None, feed: Feed | None
+    stream: StreamConfig, accelerator: HWAccel | None, http_file: HttpFile | None
 ) -> InputContainer:
     """Open the source of ``stream``; ``stall_timeout`` limits that and each read on a network.
 
-    ``accelerator`` decodes the video, or software if None. ``feed`` supplies the bytes of an
+    ``accelerator`` decodes the video, or software if None. ``http_file`` supplies the bytes of an
     http(s) URL.
 
     Raises
@@ -91,9 +91,9 @@ def open_container(
     started = time.monotonic()
     try:
         container = av.open(
-            uri.reveal() if feed is None else feed,
+            uri.reveal() if http_file is None else http_file,
             "r",
-            format=None if feed is None else feed.format,
+            format=None if http_file is None else http_file.format,
             options=_options_for(stream, limit),
             # A named pipe may be silent for a long time.
             timeout=None if uri.is_file else (limit, limit),
@@ -101,8 +101,8 @@ def open_container(
             hwaccel=accelerator,
         )
     except (av.FFmpegError, OSError) as error:
-        if feed is not None:
-            feed.check()
+        if http_file is not None:
+            http_file.check()
         if uri.is_file:
             why, reason = _explain_file_error(error, Path(uri.reveal()))
         elif time.monotonic() - started >= limit:  # FFmpeg reports a silent server as invalid data

@@ -24,7 +24,7 @@ from centernetd.capture.container import (
 )
 from centernetd.capture.decoding import Decoder, DecoderChoice, GpuDecoderError
 from centernetd.capture.ending import CONTINUES, Ending
-from centernetd.capture.feed import Feed, open_feed
+from centernetd.capture.http_file import HttpFile, open_http_file
 from centernetd.capture.packets import PacketCopier
 from centernetd.capture.pixels import Display
 from centernetd.capture.source import Picture, Source, SourceInfo
@@ -58,31 +58,31 @@ def open_video(stream: StreamConfig, choice: DecoderChoice) -> "VideoSource":
     """
     allowance = Allowance(stream.stall_timeout)
     with ExitStack() as opened:
-        feed = None
+        http_file = None
         if stream.source.is_web:
-            feed = open_feed(stream, allowance)
-            opened.callback(feed.close)
-        container, accelerated = _open_container(stream, choice, feed)
+            http_file = open_http_file(stream, allowance)
+            opened.callback(http_file.close)
+        container, accelerated = _open_container(stream, choice, http_file)
         opened.callback(container.close)
         try:
             video = video_of(container)
             decoder = Decoder(video.codec_context, choice, accelerated=accelerated)
-            source = VideoSource(stream, container, video, decoder, allowance, feed)
+            source = VideoSource(stream, container, video, decoder, allowance, http_file)
         except SourceError:
-            if feed is not None:
-                feed.check()  # where it broke off, there is no video yet
+            if http_file is not None:
+                http_file.check()  # where it broke off, there is no video yet
             raise
         opened.pop_all()
         return source
 
 
 def _open_container(
-    stream: StreamConfig, choice: DecoderChoice, feed: Feed | None
+    stream: StreamConfig, choice: DecoderChoice, http_file: HttpFile | None
 ) -> tuple[InputContainer, bool]:
     """Return the container, and whether the GPU is to decode its video."""
     accelerator = choice.accelerator()
     try:
-        return open_container(stream, accelerator, feed), accelerator is not None
+        return open_container(stream, accelerator, http_file), accelerator is not None
     except SourceError:
         if accelerator is not None and choice.open_failed():
             raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
@@ -101,9 +101,9 @@ class VideoSource(Source):
         video: VideoStream,
         decoder: Decoder,
         allowance: Allowance,
-        feed: Feed | None = None,
+        http_file: HttpFile | None = None,
     ) -> None:
-        """Read the track ``video`` of ``container``, whose bytes ``feed`` supplies, if any.
+        """Read the track ``video`` of ``container``, whose bytes ``http_file`` supplies, if any.
 
         ``allowance`` limits what is read per picture.
 
@@ -114,7 +114,7 @@ class VideoSource(Source):
         """
         self._live, self._timeout = not stream.from_file, stream.stall_timeout
         self._container, self._video, self._decoder = container, video, decoder
-        self._allowance, self._feed = allowance, feed
+        self._allowance, self._http_file = allowance, http_file
         time_base, form = video.time_base or Fraction(1, 90_000), container.format.name
         without_pts = not self._live and form in _WITHOUT_PTS
         self._untimed = self._live and form in _UNTIMED
@@ -128,8 +128,8 @@ class VideoSource(Source):
             decoder=decoder.name,
             time_base=time_base,
             total_frames=total_frames(container, video),
-            in_bursts=feed is not None and feed.in_bursts,
-            complete=feed is not None and feed.complete,
+            in_bursts=http_file is not None and http_file.in_bursts,
+            complete=http_file is not None and http_file.complete,
             has_sound=bool(container.streams.audio),
         )
         self._gate = DamageGate(self._info.codec, self._timeout / 2, time.monotonic())
@@ -148,8 +148,8 @@ class VideoSource(Source):
     def close(self) -> None:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
-        if self._feed is not None:
-            self._feed.close()
+        if self._http_file is not None:
+            self._http_file.close()
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the end.
@@ -201,13 +201,13 @@ class VideoSource(Source):
         except IndexError:  # PyAV's error for a track that did not exist when the file was opened
             raise SourceError(CONTINUES) from None
         except av.FFmpegError:
-            self._check_feed()
+            self._check_http_file()
             raise
-        self._check_feed()
+        self._check_http_file()
 
-    def _check_feed(self) -> None:
-        if self._feed is not None:
-            self._feed.check()
+    def _check_http_file(self) -> None:
+        if self._http_file is not None:
+            self._http_file.check()
 
     def _decode_and_copy(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         before, frames = self.damaged, self._decode(packet)

@@ -163,8 +163,8 @@ class PacketRecorder(PacketSink):
         """Return True: the packets of every frame are considered."""
         return True
 
-    def feed(self, packet: Packet) -> Outcome:
-        """Take a packet; see `stage.PacketSink`."""
+    def write_packet(self, packet: Packet) -> Outcome:
+        """Write a packet; see `stage.PacketSink`."""
         return self._outcome_of(lambda: self._recording.add(packet))
 
     def write(self, result: Result) -> Outcome:

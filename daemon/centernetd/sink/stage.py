@@ -82,8 +82,8 @@ class Sink(Protocol):
 class PacketSink(Sink, Protocol):
     """A sink that also takes a source's packets; if those fail, so do the frames."""
 
-    def feed(self, packet: Packet) -> Outcome:
-        """Take a packet; returns and raises as `write` does."""
+    def write_packet(self, packet: Packet) -> Outcome:
+        """Write a packet; returns and raises as `write` does."""
 
 
 class SinkStage:
@@ -128,12 +128,12 @@ class SinkStage:
             for result in outlet:
                 self._take(result)
             return
-        feed = self._sink.feed
+        write_packet = self._sink.write_packet
         for item in packets.before(outlet):
             if isinstance(item, Result):
                 self._take(item)
             elif not self._resting:  # the recorder detects a missing packet by its number
-                self._attempt(partial(feed, item))
+                self._attempt(partial(write_packet, item))
 
     def _take(self, result: Result) -> None:
         self._pending += 1

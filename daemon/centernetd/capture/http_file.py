@@ -19,12 +19,12 @@ _NO_LENGTH = frozenset(b"\x01\xd8\xd9")
 _PART = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n"
 
 
-class Feed:
+class HttpFile:
     """A file object for FFmpeg; an error while reading ends it and is raised by `check`.
 
     ``format`` is the format FFmpeg must use; None lets it probe. ``in_bursts`` is True if the
     source is fetched in pieces of many seconds, ``complete`` if it is a playlist that does not
-    grow any more. With a ``resource`` (of known size) the feed is seekable.
+    grow any more. With a ``resource`` (of known size) the file is seekable.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Feed:
         return offset
 
     def check(self) -> None:
-        """Raise the error that ended the feed, if any, and clear it."""
+        """Raise the error that ended the file, if any, and clear it."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -84,7 +84,7 @@ class Feed:
         self._chunks.close()
 
 
-def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
+def open_http_file(stream: StreamConfig, allowance: Allowance) -> HttpFile:
     """Request the source of ``stream``; ``allowance`` limits that, and what is read per picture.
 
     A file has an end, and is resumed when the connection is lost.
@@ -105,7 +105,7 @@ def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(MARK):
         playlist = open_playlist(client, read_text(content), resource.url)
         read = segments(client, playlist, resumes=once)
-        return Feed(read, in_bursts=True, complete=playlist.complete)
+        return HttpFile(read, in_bursts=True, complete=playlist.complete)
     if resource.type.startswith(("multipart/", "image/jp")) or head.lstrip().startswith(
         (b"--", _START)
     ):
@@ -113,8 +113,8 @@ def open_feed(stream: StreamConfig, allowance: Allowance) -> Feed:
         if not once and resource.type.startswith("image/"):
             shown = _joined(shown, _poll(client))
         parts = (_PART % (len(jpeg), jpeg) for jpeg in shown)
-        return Feed(parts, form="mpjpeg")
-    return Feed(content, resource if once and resource.size is not None else None)
+        return HttpFile(parts, form="mpjpeg")
+    return HttpFile(content, resource if once and resource.size is not None else None)
 
 
 def _joined(*parts: Iterable[bytes]) -> Generator[bytes, None, None]:

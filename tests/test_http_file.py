@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from centernetd.capture.feed import jpegs
+from centernetd.capture.http_file import jpegs
 from centernetd.capture.open import open_stream
 from tests import clips
 from tests.capture_rig import stream
