@@ -149,7 +149,7 @@ class _Packet(_Proxy):
     def decode(self) -> "list[VideoFrame] | list[_Frame]":
         frames: list[VideoFrame] = self._real.decode()
         number, self._gpu.packets = self._gpu.packets, self._gpu.packets + 1
-        if number == self._gpu.fail_at:
+        if number == self._gpu.fail_at or self._gpu.cuda.lost:
             raise av.error.ExternalError(542398533, "Generic error in an external library")
         self._context.on_gpu = self._gpu.decodes
         if not self._gpu.decodes:

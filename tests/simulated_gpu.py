@@ -256,7 +256,7 @@ class SimulatedGpu:
 
 
 def containing(owned: dict[int, NDArray[np.uint8]], address: int) -> NDArray[np.uint8] | None:
-    for start, memory in owned.items():
+    for start, memory in tuple(owned.items()):  # other threads decode meanwhile
         if start <= address < start + memory.size:
             return memory[address - start :]
     return None
