@@ -112,7 +112,7 @@ class _Context(_Proxy):
 
     @property
     def sw_format(self) -> SimpleNamespace | None:
-        return SimpleNamespace(name="nv12") if self.on_gpu else None
+        raise AssertionError("the format of the next picture, which may not be that of the last")
 
 
 class _Stream(_Proxy):
@@ -161,6 +161,7 @@ class _Frame(_Proxy):
     """What is known of ``frame``, and its pixels on the GPU, which nobody can look at here."""
 
     format = SimpleNamespace(name="cuda")
+    sw_format = SimpleNamespace(name="nv12")
 
     def __init__(self, cuda: FakeCuda, frame: VideoFrame) -> None:
         super().__init__(frame)

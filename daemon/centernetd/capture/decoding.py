@@ -180,7 +180,8 @@ class Decoder:
     def image(self, frame: VideoFrame, orientation: Orientation) -> Image:
         """Return the picture of ``frame``; raise GpuDecoderError if the GPU fails."""
         on_gpu = frame.format.name == "cuda"  # checked first: PyAV 17 has no sw_format
-        held = self._context.sw_format if on_gpu else None
+        # Not the context's: that is already another when the last pictures before a change come.
+        held = frame.sw_format if on_gpu else None
         try:
             return self._to_image(frame, orientation, None if held is None else held.name)
         except EngineError as error:
