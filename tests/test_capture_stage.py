@@ -8,21 +8,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from centernetd.capture.lease import Lease
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
 from centernetd.capture.stage import Backoff
 from centernetd.config.sections import Policy
-from centernetd.errors import SourceError
-from centernetd.flow import CAPTURE, Incident, Reason, StreamState
+from centernetd.errors import EngineError, SourceError
+from centernetd.flow import CAPTURE, HostImage, Incident, Reason, StreamState
 from tests import clips
 from tests.capture_rig import Rig
 from tests.fakes import (
     PATIENCE,
     TIME_BASE,
     FakeSource,
+    image,
     picture,
     wait_until,
 )
@@ -544,3 +547,18 @@ def test_a_return_from_what_was_not_logged_is_not_logged(
     rig.run()
     told = [message.split()[1] for message in caplog.messages]
     assert told == ["fakedec,", "the", "fakedec,"], "running, the source ended, running"
+
+
+def test_a_gpu_that_fails_with_a_picture_is_no_fault_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Lost(HostImage):
+        def lines(self, step: int) -> NDArray[np.uint8]:
+            raise EngineError("cudaMemcpy2D failed")
+
+    lost = Picture(Lost(image()), 0, TIME_BASE, 0.0)
+    rig = Rig(LIVE, FakeSource([lost]))
+    rig.openings._steps.append(rig.stop.set)
+    rig.run()
+    assert "cudaMemcpy2D failed; next try in" in caplog.text
+    assert "fault" not in caplog.text

@@ -13,7 +13,7 @@ from centernetd.capture.lease import Lease, LeaseEndedError
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture, Source
 from centernetd.config import StreamConfig
-from centernetd.errors import SourceError
+from centernetd.errors import EngineError, SourceError
 from centernetd.flow import Incident, Lane, Meters, StreamState
 
 log = logging.getLogger(__name__)
@@ -150,6 +150,8 @@ class CaptureStage:
             return self._read_to_the_end(lease)
         except (SourceError, LeaseEndedError):
             raise
+        except EngineError as error:  # of the GPU that holds the picture
+            raise SourceError(str(error)) from None
         except Exception as error:
             # A bug in a library or in our code ends this reading, but affects no other stream.
             sentence = f"a fault while reading: {type(error).__name__}"
