@@ -8,8 +8,8 @@ from centernetd.cuda.calls import OUT_OF_MEMORY, CudaError
 from centernetd.cuda.device import Device, has_nvidia_device
 from centernetd.cuda.letterbox import JOB, Letterbox, describe
 from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
-from centernetd.cuda.order import CudaStream, Event
 from centernetd.cuda.owned import live
+from centernetd.cuda.stream import CudaStream, Event
 from centernetd.cuda.surface import Plane, Surface
 
 __all__ = [

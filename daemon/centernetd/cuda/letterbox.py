@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from centernetd.cuda.calls import CudaError, call, release
 from centernetd.cuda.memory import DeviceBuffer
-from centernetd.cuda.order import CudaStream
 from centernetd.cuda.owned import Owned
+from centernetd.cuda.stream import CudaStream
 from centernetd.cuda.surface import Surface
 
 JOB = np.dtype(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from centernetd.cuda.calls import OUT_OF_MEMORY, CudaError, call, release, runtime
-from centernetd.cuda.order import CudaStream
 from centernetd.cuda.owned import Owned
+from centernetd.cuda.stream import CudaStream
 from centernetd.errors import EngineError
 
 
