@@ -12,8 +12,8 @@ from centernetd.prepare.fetch import fetch
 
 pytest_plugins = ["tests.commandline", "tests.gpu_box", "tests.plans"]
 
-settings.register_profile("house", deadline=None)  # no test fails because a machine is busy
-settings.load_profile("house")
+settings.register_profile("project", deadline=None)  # no test fails because a machine is busy
+settings.load_profile("project")
 
 # A shell has what it runs in the background ignore SIGINT, and the daemon leaves it so.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -3,7 +3,7 @@
 Three colour masks; a convolution of stride 4 gives each cell's moments; two more sum them over
 a window about the cell. The centroid of what the window holds is the centre, and a uniform
 rectangle n pixels long has the variance (n² - 1) / 12. The heatmap is high where the centroid
-lies in the cell itself and the mass fills the box, so a window that holds two rectangles of one
+is in the cell itself and the mass fills the box, so a window that holds two rectangles of one
 colour, or a part of one, marks nothing.
 """
 

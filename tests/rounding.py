@@ -1,7 +1,7 @@
 """Float16 as a GPU computes it, on the CPU.
 
 ONNX Runtime's CPU provider runs most operators of a float16 network in float32 and does not
-round in between: 1 + 2048 - 2048 gives 1, where float16 gives 0. So a network run there says
+round in between: 1 + 2048 - 2048 gives 1, where float16 gives 0. So a network run there shows
 nothing of float16 beyond its weights.
 """
 

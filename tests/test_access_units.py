@@ -119,7 +119,7 @@ def test_h265_without_key_frames_is_shown_in_the_end_though_its_decoder_holds_it
     assert source.damaged == 0
 
 
-def test_a_camera_without_key_frames_is_said_to_send_none() -> None:
+def test_a_camera_without_key_frames_is_reported() -> None:
     video = moving_square(count=50, rate=50)
     with (
         serving(video) as camera,

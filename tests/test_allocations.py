@@ -106,7 +106,7 @@ def test_the_limit_is_that_of_the_ffmpeg_in_use() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, AttributeError])
-def test_an_ffmpeg_that_cannot_be_limited_is_told(
+def test_an_ffmpeg_that_cannot_be_limited_is_reported(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: str) -> None:

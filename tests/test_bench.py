@@ -43,6 +43,6 @@ def test_bench_prints_its_figures(cli: CommandLine, tmp_path: Path) -> None:
     config = configuration(tmp_path, squares_model(tmp_path), gate={"source": "gate.mp4"})
     outcome = cli("bench", "-c", config)
     assert outcome.code == 0, outcome.err
-    said = " ".join(outcome.out.split())
-    assert "10 frames; pipeline / bound " in said
-    assert re.search(r"in the model, decoding takes \d+\.\d% of the network's time", said)
+    printed = " ".join(outcome.out.split())
+    assert "10 frames; pipeline / bound " in printed
+    assert re.search(r"in the model, decoding takes \d+\.\d% of the network's time", printed)

@@ -101,7 +101,7 @@ def test_failures_are_one_sentence(cli: CommandLine, tmp_path: Path) -> None:
     assert outcome.err.endswith("can't build with so little GPU memory: raise --workspace\n")
 
 
-def test_without_tensorrt_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorrt_it_explains_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bindings, "_import", lambda flavour: "")
     with pytest.raises(EngineError, match=r"not installed: pip install 'centernetd\[gpu\]'"):
         bindings.load_binding.__wrapped__()

@@ -60,8 +60,8 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs = tmp_path / "programs"
     programs.mkdir()
     program = programs / "journalctl"
-    said = f"gate: can't open rtsp://viewer:{ENCODED}@192.0.2.1/live; {SENTINEL} is wrong"
-    program.write_text(f'#!/bin/sh\necho "{said}"\n')
+    line = f"gate: can't open rtsp://viewer:{ENCODED}@192.0.2.1/live; {SENTINEL} is wrong"
+    program.write_text(f'#!/bin/sh\necho "{line}"\n')
     program.chmod(0o700)
     monkeypatch.setenv("PATH", str(programs))
     return program
@@ -89,20 +89,20 @@ def unpacked(file: Path) -> dict[str, str]:
 
 def test_it_holds_what_helps_and_no_password(config: Path, site: Site, tmp_path: Path) -> None:
     file = tmp_path / "bundle.tar.gz"
-    told = bundle(file, config, f"http://127.0.0.1:{site.server.port}")
-    assert unpacked(file) == told
+    bundled = bundle(file, config, f"http://127.0.0.1:{site.server.port}")
+    assert unpacked(file) == bundled
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for secret in (SENTINEL, ENCODED, ENCODED.lower(), "s3nt", "and more"):
-        assert not [name for name, text in told.items() if secret in text], secret
-    assert "gate: can't open rtsp://***@192.0.2.1/live; *** is wrong" in told["journal.txt"]
-    assert "centernetd_stream_up" in told["metrics.txt"]
-    assert json.loads(told["status.txt"])["streams"].keys() == {"gate", "yard"}
-    assert told["healthz.txt"] == "ok\n"
-    assert "yard: reconnecting" in told["readyz.txt"]
-    assert "numpy" in told["versions.txt"]
-    assert any(finding["topic"] == "onnxruntime" for finding in json.loads(told["doctor.json"]))
-    assert told["service.txt"] == "not collected: systemctl is not on this machine\n"
-    files = json.loads(told["config.json"])
+        assert not [name for name, text in bundled.items() if secret in text], secret
+    assert "gate: can't open rtsp://***@192.0.2.1/live; *** is wrong" in bundled["journal.txt"]
+    assert "centernetd_stream_up" in bundled["metrics.txt"]
+    assert json.loads(bundled["status.txt"])["streams"].keys() == {"gate", "yard"}
+    assert bundled["healthz.txt"] == "ok\n"
+    assert "yard: reconnecting" in bundled["readyz.txt"]
+    assert "numpy" in bundled["versions.txt"]
+    assert any(finding["topic"] == "onnxruntime" for finding in json.loads(bundled["doctor.json"]))
+    assert bundled["service.txt"] == "not collected: systemctl is not on this machine\n"
+    files = json.loads(bundled["config.json"])
     assert files["config.yaml"]["streams"]["gate"] == {"source": "rtsp://***@192.0.2.1/live"}
     assert files["hall.yaml"] == {"source": "http://192.0.2.3/?token=***"}
     assert "is not YAML" in files["shed.yaml"]
@@ -115,8 +115,8 @@ def test_a_value_from_outside_is_hidden_where_it_is_at_hand(
     path.write_text('version: 1\nstreams: {gate: {source: "rtsp://u:${GATE}@h/"}}\n')
     monkeypatch.setenv("GATE", "hunter2")
     journal.write_text("#!/bin/sh\necho hunter2 said\n")
-    told = bundle(tmp_path / "bundle", path, "http://127.0.0.1:1")
-    assert told["journal.txt"] == "*** said\n"
+    bundled = bundle(tmp_path / "bundle", path, "http://127.0.0.1:1")
+    assert bundled["journal.txt"] == "*** said\n"
 
 
 def test_of_the_unit_nothing_is_taken_that_may_hold_a_password(
@@ -125,8 +125,8 @@ def test_of_the_unit_nothing_is_taken_that_may_hold_a_password(
     """The configuration asks for ${NOT_AT_HAND}, so that nobody knows what else to hide."""
     journal.with_name("systemctl").write_text(SYSTEMCTL)
     journal.with_name("systemctl").chmod(0o700)
-    told = bundle(tmp_path / "bundle", config, "http://127.0.0.1:1")
-    assert told["service.txt"] == "ActiveState=failed\nExecMainStatus=78\n"
+    bundled = bundle(tmp_path / "bundle", config, "http://127.0.0.1:1")
+    assert bundled["service.txt"] == "ActiveState=failed\nExecMainStatus=78\n"
 
 
 def test_without_daemon_configuration_or_programs(
@@ -134,10 +134,10 @@ def test_without_daemon_configuration_or_programs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     journal.unlink()
-    told = bundle(tmp_path / "bundle", None, "http://127.0.0.1:1")
-    assert told["journal.txt"] == "not collected: journalctl is not on this machine\n"
-    assert told["config.json"].startswith("not collected: there is no config.yaml here")
-    assert told["metrics.txt"].startswith("not collected: no centernetd answers")
+    bundled = bundle(tmp_path / "bundle", None, "http://127.0.0.1:1")
+    assert bundled["journal.txt"] == "not collected: journalctl is not on this machine\n"
+    assert bundled["config.json"].startswith("not collected: there is no config.yaml here")
+    assert bundled["metrics.txt"].startswith("not collected: no centernetd answers")
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -153,15 +153,15 @@ def test_what_hangs_is_left_out(
     monkeypatch.setattr(module, "examine", never.wait)
     journal.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     try:
-        told = bundle(tmp_path / "bundle", config, "http://127.0.0.1:1")
+        bundled = bundle(tmp_path / "bundle", config, "http://127.0.0.1:1")
     finally:
         never.set()
-    assert told["doctor.json"] == "not collected: it took more than 2 s\n"
-    assert told["journal.txt"].startswith("not collected: ")
-    assert "numpy" in told["versions.txt"]
+    assert bundled["doctor.json"] == "not collected: it took more than 2 s\n"
+    assert bundled["journal.txt"].startswith("not collected: ")
+    assert "numpy" in bundled["versions.txt"]
 
 
-def test_what_fails_says_why_and_harms_no_other() -> None:
+def test_what_fails_is_explained_and_harms_no_other() -> None:
     def refuse() -> str:
         raise StartupError("the port is closed")
 

@@ -23,8 +23,8 @@ class FakeVideoCapture:
 
     It opens no device given further parameters, and must neither be read after its release nor
     asked for a picture that wasn't grabbed (the real one then reads out of bounds). A size is
-    taken on once both sides are told. When it has no picture left, a grab takes ``silence``
-    seconds to say so.
+    taken on once both sides are informed. When it has no picture left, a grab takes ``silence``
+    seconds to report that.
     """
 
     plugged = frozenset({"/dev/video0", "/dev/video3", "/dev/v4l/by-id/usb-Cam_X-index0"})
@@ -152,7 +152,7 @@ def test_format_size_and_rate_are_asked_for(fake: type[FakeVideoCapture]) -> Non
 
 
 @pytest.mark.parametrize("wish", ["size=1000x700", "format=nv12"])
-def test_what_the_camera_cannot_do_is_said(fake: type[FakeVideoCapture], wish: str) -> None:
+def test_what_the_camera_cannot_do_is_reported(fake: type[FakeVideoCapture], wish: str) -> None:
     with pytest.raises(SourceError, match=r"delivers yuyv of \d+x\d+ instead.*--list-formats"):
         camera(f"v4l2:0?{wish}")
 

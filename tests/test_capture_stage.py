@@ -82,7 +82,7 @@ def test_of_a_truncated_file_what_is_readable_counts(caplog: pytest.LogCaptureFi
     assert "only the first 2 frames are readable" in warnings[0].getMessage()
 
 
-def test_damage_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_is_reported_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(FILE, FakeSource([picture(0)], damaged=3)).run()
     assert f"{FILE}: 3 damaged packets or pictures were skipped" in caplog.text
     assert rig.lane.status.damaged == 3
@@ -125,7 +125,7 @@ def test_a_fault_while_reading_is_a_failed_reading_and_no_more(
     rig.run()
     assert [frame_id for frame_id, _ in rig.take()] == [0, 1, 2, 3]
     assert rig.lane.status.reconnects["read_failed"] == 3
-    assert caplog.text.count("Traceback") == 1, "the same again is not told in full"
+    assert caplog.text.count("Traceback") == 1, "a repetition is not logged in full"
 
 
 def test_a_return_is_logged_where_its_failure_was(caplog: pytest.LogCaptureFixture) -> None:
@@ -137,10 +137,10 @@ def test_a_return_is_logged_where_its_failure_was(caplog: pytest.LogCaptureFixtu
         FakeSource([picture(0), rig.stop.set]),
     ]
     rig.run()
-    said = [record.getMessage() for record in caplog.records]
-    failures = [line for line in said if "can't be opened" in line]
+    logged = [record.getMessage() for record in caplog.records]
+    failures = [line for line in logged if "can't be opened" in line]
     assert len(failures) == 1, "the same is logged once a minute"
-    assert len([line for line in said if line.startswith("running: ")]) == 2, said
+    assert len([line for line in logged if line.startswith("running: ")]) == 2, logged
     assert (
         rig.lane.status.lost_connections,
         rig.lane.status.reconnects["open_failed"],
@@ -308,17 +308,17 @@ def test_a_stream_may_be_timed_by_arrival_from_the_start(
     assert "timed by arrival" not in caplog.text
 
 
-def test_what_was_held_back_and_why_is_said_apart_from_damage(
+def test_what_was_held_back_and_why_is_reported_apart_from_damage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rig = Rig(LIVE, FakeSource([picture(0)], damaged=5, held_back=3))
     rig.openings._steps += [FakeSource([picture(0)], damaged=7, held_back=7), rig.stop.set]
     rig.run()
-    told = [record.getMessage() for record in caplog.records if "pictures were" in record.message]
-    assert "2 damaged packets or pictures were skipped" in told[0]
-    assert "3 pictures were held back: no key frame or recovery point" in told[1]
+    logged = [record.getMessage() for record in caplog.records if "pictures were" in record.message]
+    assert "2 damaged packets or pictures were skipped" in logged[0]
+    assert "3 pictures were held back: no key frame or recovery point" in logged[1]
     assert rig.lane.status.damaged == 12
-    assert len(told) == 2
+    assert len(logged) == 2
 
 
 def test_a_file_that_hangs_is_stuck_and_keeps_its_thread(caplog: pytest.LogCaptureFixture) -> None:
@@ -529,7 +529,7 @@ def test_what_is_being_read_is_closed_whatever_goes_wrong() -> None:
     assert rig.lane.status.last_error == "a fault while reading: ZeroDivisionError"
 
 
-def test_pictures_that_no_key_frame_preceded_are_said_to_be_so(
+def test_pictures_that_no_key_frame_preceded_are_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     Rig(FILE, FakeSource([picture(0)], damaged=3, held_back=3)).run()
@@ -545,8 +545,8 @@ def test_a_return_from_what_was_not_logged_is_not_logged(
     rig = Rig(LIVE, *(FakeSource([picture(0)]) for _ in range(4)))
     rig.openings._steps += [FakeSource([picture(0), rig.stop.set])]
     rig.run()
-    told = [message.split()[1] for message in caplog.messages]
-    assert told == ["fakedec,", "the", "fakedec,"], "running, the source ended, running"
+    logged = [message.split()[1] for message in caplog.messages]
+    assert logged == ["fakedec,", "the", "fakedec,"], "running, the source ended, running"
 
 
 def test_a_gpu_that_fails_with_a_picture_is_no_fault_of_ours(

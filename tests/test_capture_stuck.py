@@ -98,7 +98,7 @@ def test_another_thread_takes_over_and_the_lost_one_is_refused(
     wait_until(rig.stage.watch)
     assert rig.status.value == "stuck"
     assert rig.lane.status.reconnects["stuck"] == 1
-    assert not rig.stage.watch(), "told once"
+    assert not rig.stage.watch(), "reported once"
 
     last = Gate()
     rig.openings.opened.clear()  # the source of the lost thread can't be closed

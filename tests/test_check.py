@@ -1,4 +1,4 @@
-"""`check`: what it tells of a configuration, and of the box."""
+"""`check`: what it reports about a configuration, and about the machine."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
     depth = sizes_for(Backend("onnxruntime-cpu", "a test asks for it"), "auto").lossless_depth
     assert probe["memory"] == (16 + 3 * depth + 28) * 128 * 128
     assert not (tmp_path / "out").exists()
-    told = cli("check", "-c", path, "--probe").out
+    result = cli("check", "-c", path, "--probe").out
     for words in (
         "h264, 128x128, 25 frames/s",
         "runs on onnxruntime-cpu",
@@ -134,7 +134,7 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
         "days",
         "memory:",
     ):
-        assert words in told
+        assert words in result
 
 
 def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: P
     )
     assert len(problems) == len(starts)
     assert all(map(str.startswith, problems, starts)), problems
-    told = cli("check", "-c", path, "--probe")
-    assert told.code == 78
-    assert [line.removeprefix("problem: ") for line in told.out.splitlines()[-4:]] == problems
+    result = cli("check", "-c", path, "--probe")
+    assert result.code == 78
+    assert [line.removeprefix("problem: ") for line in result.out.splitlines()[-4:]] == problems
 
 
 def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(
@@ -204,9 +204,9 @@ def test_a_storage_root_that_cannot_be_a_folder_is_a_problem(
     clip(tmp_path / "good.mp4")
     (root := tmp_path / "out").symlink_to(target)
     path = configuration(tmp_path, model, good={"source": "good.mp4"})
-    told = cli("check", "-c", path)
-    assert told.out.endswith(f"problem: storage.root {root} can't be written to\n")
-    assert told.code == cli("run", "-c", path).code == 1
+    result = cli("check", "-c", path)
+    assert result.out.endswith(f"problem: storage.root {root} can't be written to\n")
+    assert result.code == cli("run", "-c", path).code == 1
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime-cuda"])
@@ -218,9 +218,9 @@ def test_an_engine_that_cannot_run_here_is_a_problem(
     path = configuration(tmp_path, model, good={"source": str(clip(tmp_path / "good.mp4"))})
     settings = json.loads(path.read_text()) | {"engine": {"backend": backend}}
     path.write_text(json.dumps(settings))
-    told = cli("check", "-c", path)
-    assert "problem: cuda-python can't be used" in told.out
-    assert told.code == cli("run", "-c", path).code == 70
+    result = cli("check", "-c", path)
+    assert "problem: cuda-python can't be used" in result.out
+    assert result.code == cli("run", "-c", path).code == 70
 
 
 def test_a_port_that_another_has_is_a_problem_and_the_daemon_s_own_is_none(
@@ -263,7 +263,7 @@ def test_a_named_pipe_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pts", "fps"), [([0, 40, 80, 120], 25), ([0, 1500, 3000, 4500, 6000], 1 / 1.5), ([7], None)]
 )
-def test_the_rate_is_told_by_the_source_s_own_times(
+def test_the_rate_is_reported_by_the_source_s_own_times(
     pts: list[int], fps: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = FakeSource([picture(value) for value in pts])

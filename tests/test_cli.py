@@ -112,15 +112,15 @@ BAD_CONFIGS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), BAD_CONFIGS.values(), ids=BAD_CONFIGS)
-def test_a_bad_configuration(cli: CommandLine, tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), BAD_CONFIGS.values(), ids=BAD_CONFIGS)
+def test_a_bad_configuration(cli: CommandLine, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     for command in ("run", "check"):
         outcome = cli(command)
         assert outcome.code == 78
         assert outcome.err.count("\n") == 1
         assert outcome.err.startswith("centernetd: config.yaml")
-        assert told in outcome.err
+        assert message in outcome.err
         assert outcome.out == ""
 
 
@@ -174,7 +174,7 @@ def _two_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: None, "no such model file"),
         (_text, "not an ONNX file"),
@@ -184,7 +184,7 @@ def _two_outputs(path: Path) -> None:
     ids=["missing", "text", "empty", "layout"],
 )
 def test_a_bad_model(
-    cli: CommandLine, tmp_path: Path, make: Callable[[Path], None], told: str
+    cli: CommandLine, tmp_path: Path, make: Callable[[Path], None], message: str
 ) -> None:
     path = tmp_path / "net.onnx"
     make(path)
@@ -198,7 +198,7 @@ def test_a_bad_model(
         outcome = cli(*arguments)
         assert outcome.code == 78
         assert outcome.err.startswith(f"centernetd: {path}: ")
-        assert told in outcome.err
+        assert message in outcome.err
         assert outcome.err.count("\n") == 1
         assert outcome.out == ""
     assert not list(tmp_path.glob("**/*.mp4.part"))
@@ -316,7 +316,7 @@ def test_a_wrong_password_or_path_ends_a_run_at_a_terminal(
     code: int,
     reason: str,
 ) -> None:
-    """A service goes on trying, and so does a run that had pictures: it may be mended there."""
+    """A service goes on trying, and so does a run that had pictures: it may be fixed there."""
 
     class Refused(supervisor):  # type: ignore[misc, valid-type]
         def run(self, on_tick: Callable[[], None]) -> int:
@@ -358,7 +358,7 @@ def test_a_process_whose_engine_failed_is_not_ended_in_order(
     assert left == [70]
 
 
-def test_sources_without_an_output_say_what_was_found(
+def test_sources_without_an_output_print_what_was_found(
     cli: CommandLine, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "clips").mkdir()
@@ -408,13 +408,13 @@ def test_a_recording_may_be_matroska(cli: CommandLine, model: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_gathered_log_lines_are_told_at_every_tick(
+def test_gathered_log_lines_are_written_at_every_tick(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[LogHandler] = []
-    monkeypatch.setattr(LogHandler, "flush_repeats", lambda handler: told.append(handler))
+    message: list[LogHandler] = []
+    monkeypatch.setattr(LogHandler, "flush_repeats", lambda handler: message.append(handler))
     assert cli("run", "video.mp4").code == 0
-    assert len(told) == 3
+    assert len(message) == 3
 
 
 @pytest.mark.usefixtures("supervisor")
@@ -425,7 +425,7 @@ def test_notices_are_logged(cli: CommandLine, tmp_path: Path) -> None:
     assert "WARNING streams.gate.blur.confidence is 0.5: above" in outcome.err
 
 
-def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:
+def test_prepare_prints_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:
     raw = exports.write(models.squares(SIZE), tmp_path / "raw.onnx")
     (tmp_path / "labels.txt").write_text("\ufeffred\n\ngreen\nblue\n")  # as Windows writes it
     out = tmp_path / "out.onnx"
@@ -454,7 +454,7 @@ def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "the labels can't be read: No such file or directory"),
         (b"\xff\xfe", "the labels are not UTF-8 text"),
@@ -462,14 +462,14 @@ def test_prepare_says_what_it_understood(cli: CommandLine, tmp_path: Path) -> No
         (b"red\n", "3 classes, but 1 labels"),
     ],
 )
-def test_bad_labels(cli: CommandLine, tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_bad_labels(cli: CommandLine, tmp_path: Path, content: bytes | None, message: str) -> None:
     raw = exports.write(models.squares(SIZE), tmp_path / "raw.onnx")
     labels = tmp_path / "labels.txt"
     if content is not None:
         labels.write_bytes(content)
     outcome = cli("prepare", raw, "-o", tmp_path / "out.onnx", "--labels", labels)
     assert outcome.code == 78
-    assert told in outcome.err
+    assert message in outcome.err
     assert outcome.err.count("\n") == 1
 
 

@@ -18,7 +18,7 @@ from tests.fakes import FakeClock, frame
 MAX_AGE = 10.0  # seconds, of lanes that have a deadline
 
 
-class House:
+class Rig:
     """Some lanes, one condition, one forecast; lanes in ``live`` have deadlines."""
 
     def __init__(self, *names: str, live: str = "", **seconds: float) -> None:
@@ -78,132 +78,132 @@ def a_forecast(**seconds: float) -> Forecast:
 
 
 def test_a_full_batch_goes_at_once() -> None:
-    house, clock = House("a"), FakeClock()
-    house.offer("a", 0, 1, 2, 3, 4)
-    assert house.collect(clock, max_size=4, max_delay=9.0) == ["a0", "a1", "a2", "a3"]
+    rig, clock = Rig("a"), FakeClock()
+    rig.offer("a", 0, 1, 2, 3, 4)
+    assert rig.collect(clock, max_size=4, max_delay=9.0) == ["a0", "a1", "a2", "a3"]
     assert clock.waits == []
-    assert house.lanes["a"].waiting == 1
+    assert rig.lanes["a"].waiting == 1
 
 
 def test_without_delay_what_waits_goes_at_once() -> None:
-    house, clock = House("a", "b"), FakeClock()
-    house.offer("b", 0)
-    assert house.collect(clock) == ["b0"]
+    rig, clock = Rig("a", "b"), FakeClock()
+    rig.offer("b", 0)
+    assert rig.collect(clock) == ["b0"]
     assert clock.waits == []
 
 
 def test_it_waits_for_ever_for_a_first_frame_and_then_max_delay_for_company() -> None:
-    house = House("a", "b")
-    clock = FakeClock((1000.0, lambda: house.offer("a", 0)))
-    assert house.collect(clock, max_delay=0.5) == ["a0"]
+    rig = Rig("a", "b")
+    clock = FakeClock((1000.0, lambda: rig.offer("a", 0)))
+    assert rig.collect(clock, max_delay=0.5) == ["a0"]
     assert clock.waits == [None, 0.5]
     assert clock.now() == 1100.5
 
 
 def test_company_that_comes_during_the_wait_joins_and_does_not_lengthen_it() -> None:
-    house = House("a", "b")
-    house.offer("a", 0)
-    clock = FakeClock((0.2, lambda: house.offer("b", 0)), (0.4, lambda: house.offer("b", 1)))
-    assert house.collect(clock, max_delay=0.5) == ["a0", "b0", "b1"]
+    rig = Rig("a", "b")
+    rig.offer("a", 0)
+    clock = FakeClock((0.2, lambda: rig.offer("b", 0)), (0.4, lambda: rig.offer("b", 1)))
+    assert rig.collect(clock, max_delay=0.5) == ["a0", "b0", "b1"]
     assert clock.waits == pytest.approx([0.5, 0.3, 0.1])
     assert clock.now() == pytest.approx(100.5)
 
 
 def test_company_that_fills_the_batch_ends_the_wait() -> None:
-    house = House("a", "b")
-    house.offer("a", 0)
-    clock = FakeClock((0.2, lambda: house.offer("b", 0, 1)))
-    assert house.collect(clock, max_size=2, max_delay=0.5) == ["a0", "b0"]
+    rig = Rig("a", "b")
+    rig.offer("a", 0)
+    clock = FakeClock((0.2, lambda: rig.offer("b", 0, 1)))
+    assert rig.collect(clock, max_size=2, max_delay=0.5) == ["a0", "b0"]
     assert clock.now() == pytest.approx(100.2)
-    assert house.lanes["b"].waiting == 1
+    assert rig.lanes["b"].waiting == 1
 
 
 def test_a_wakening_for_nothing_goes_on_waiting() -> None:
-    house = House("a")
-    house.offer("a", 0)
+    rig = Rig("a")
+    rig.offer("a", 0)
     clock = FakeClock((0.1, lambda: None), (0.2, lambda: None))
-    assert house.collect(clock, max_delay=0.5) == ["a0"]
+    assert rig.collect(clock, max_delay=0.5) == ["a0"]
     assert clock.now() == pytest.approx(100.5)
 
 
 def test_closing_ends_the_wait_for_company() -> None:
-    house = House("a", "b")
-    house.offer("a", 0)
-    clock = FakeClock((0.1, house.close))
-    assert house.collect(clock, max_delay=60.0) == ["a0"]
+    rig = Rig("a", "b")
+    rig.offer("a", 0)
+    clock = FakeClock((0.1, rig.close))
+    assert rig.collect(clock, max_delay=60.0) == ["a0"]
     assert clock.now() == pytest.approx(100.1)
 
 
 def test_closing_ends_the_wait_for_a_first_frame() -> None:
-    house = House("a", "b")
-    assert house.collect(FakeClock((5.0, house.close)), max_delay=60.0) == []
+    rig = Rig("a", "b")
+    assert rig.collect(FakeClock((5.0, rig.close)), max_delay=60.0) == []
 
 
 def test_closed_lanes_are_drained_before_the_end() -> None:
-    house = House("a", "b")
-    house.offer("a", 0, 1, 2)
-    house.offer("b", 0)
-    house.close()
-    assert house.collect(max_size=3, max_delay=60.0) == ["a0", "b0", "a1"]
-    assert house.collect(max_size=3, max_delay=60.0) == ["a2"]
-    assert house.collect(max_size=3, max_delay=60.0) == []
+    rig = Rig("a", "b")
+    rig.offer("a", 0, 1, 2)
+    rig.offer("b", 0)
+    rig.close()
+    assert rig.collect(max_size=3, max_delay=60.0) == ["a0", "b0", "a1"]
+    assert rig.collect(max_size=3, max_delay=60.0) == ["a2"]
+    assert rig.collect(max_size=3, max_delay=60.0) == []
 
 
 def test_one_closed_lane_does_not_end_the_others() -> None:
-    house = House("a", "b")
-    house.lanes["a"].close()
-    clock = FakeClock((3.0, lambda: house.offer("b", 0)))
-    assert house.collect(clock) == ["b0"]
+    rig = Rig("a", "b")
+    rig.lanes["a"].close()
+    clock = FakeClock((3.0, lambda: rig.offer("b", 0)))
+    assert rig.collect(clock) == ["b0"]
 
 
 def test_no_lanes_is_the_end() -> None:
-    assert House().collect() == []
+    assert Rig().collect() == []
 
 
 def test_a_flooding_lane_takes_no_more_turns_than_a_slow_one() -> None:
-    house = House("flood", "slow", "idle")
-    house.offer("flood", *range(50))
-    house.offer("slow", 0, 1)
-    assert house.collect(max_size=4) == ["flood0", "slow0", "flood1", "slow1"]
+    rig = Rig("flood", "slow", "idle")
+    rig.offer("flood", *range(50))
+    rig.offer("slow", 0, 1)
+    assert rig.collect(max_size=4) == ["flood0", "slow0", "flood1", "slow1"]
 
 
 def test_frames_that_are_too_old_are_dropped_and_counted() -> None:
-    house = House("a", "b", live="a")
-    house.offer("a", 0, 1, left=-0.001)
-    house.offer("a", 2, left=0.0)
-    house.offer("b", 7, left=-99.0)
-    assert house.collect() == ["a2", "b7"], "a lost its turn by its old frames"
-    book = house.lanes["a"].ledger.read()
+    rig = Rig("a", "b", live="a")
+    rig.offer("a", 0, 1, left=-0.001)
+    rig.offer("a", 2, left=0.0)
+    rig.offer("b", 7, left=-99.0)
+    assert rig.collect() == ["a2", "b7"], "a lost its turn by its old frames"
+    book = rig.lanes["a"].ledger.read()
     assert book.dropped[INFERENCE, Reason.TOO_OLD] == 2
-    assert house.lanes["b"].ledger.read().dropped_at(INFERENCE) == 0
+    assert rig.lanes["b"].ledger.read().dropped_at(INFERENCE) == 0
 
 
 def test_nothing_but_old_frames_is_no_batch() -> None:
-    house = House("a", live="a")
-    house.offer("a", 0, 1, left=-1.0)
-    clock = FakeClock((1.0, house.close))
-    assert house.collect(clock) == []
+    rig = Rig("a", live="a")
+    rig.offer("a", 0, 1, left=-1.0)
+    clock = FakeClock((1.0, rig.close))
+    assert rig.collect(clock) == []
     assert clock.waits == [None]
-    assert house.lanes["a"].ledger.read().balanced
+    assert rig.lanes["a"].ledger.read().balanced
 
 
 def test_a_frame_that_would_be_late_in_a_larger_batch_leads_the_next() -> None:
-    house = House("a", "b", live="b", of_2=5.0)
-    house.offer("a", 0, 1)
-    house.offer("b", 0, 1, left=4.9)
-    assert house.collect() == ["a0"]
-    assert house.collect() == ["b0"]
+    rig = Rig("a", "b", live="b", of_2=5.0)
+    rig.offer("a", 0, 1)
+    rig.offer("b", 0, 1, left=4.9)
+    assert rig.collect() == ["a0"]
+    assert rig.collect() == ["b0"]
 
 
 @pytest.mark.parametrize(("left", "names"), [(7.0, ["a0", "b0", "a1"]), (6.9, ["a0", "b0"])])
 def test_a_frame_in_a_hurry_is_not_made_late_by_those_that_follow_it(
     left: float, names: list[str]
 ) -> None:
-    house, clock = House("a", "b", live="a", of_2=5.0, of_3=7.0, of_4=9.0), FakeClock()
-    house.offer("a", 0, left=left)
-    house.offer("a", 1)
-    house.offer("b", 0, 1)
-    assert house.collect(clock, max_delay=9.0) == names
+    rig, clock = Rig("a", "b", live="a", of_2=5.0, of_3=7.0, of_4=9.0), FakeClock()
+    rig.offer("a", 0, left=left)
+    rig.offer("a", 1)
+    rig.offer("b", 0, 1)
+    assert rig.collect(clock, max_delay=9.0) == names
     assert clock.waits == []
 
 
@@ -213,19 +213,19 @@ def test_a_frame_in_a_hurry_is_not_made_late_by_those_that_follow_it(
 def test_company_does_not_join_when_the_wait_has_used_up_the_time(
     left: float, names: list[str]
 ) -> None:
-    house = House("a", "b", live="a", **({"of_1": 3.0, "of_2": 5.0} if left > 1 else {}))
-    house.offer("a", 0, left=left + 1e-9)
-    clock = FakeClock((0.2, lambda: house.offer("b", 0, 1)))
-    assert house.collect(clock, max_delay=0.5) == names
+    rig = Rig("a", "b", live="a", **({"of_1": 3.0, "of_2": 5.0} if left > 1 else {}))
+    rig.offer("a", 0, left=left + 1e-9)
+    clock = FakeClock((0.2, lambda: rig.offer("b", 0, 1)))
+    assert rig.collect(clock, max_delay=0.5) == names
     assert clock.now() == pytest.approx(100.2)
-    assert house.lanes["b"].waiting == 3 - len(names)
+    assert rig.lanes["b"].waiting == 3 - len(names)
 
 
 def test_a_lane_that_blocks_has_no_deadline() -> None:
-    house = House("a", live="a")
-    house.lanes["a"].backpressure = Backpressure.BLOCK
-    house.offer("a", 0, left=-99.0)
-    assert house.collect() == ["a0"]
+    rig = Rig("a", live="a")
+    rig.lanes["a"].backpressure = Backpressure.BLOCK
+    rig.offer("a", 0, left=-99.0)
+    assert rig.collect() == ["a0"]
 
 
 class CountingForecast(Forecast):
@@ -250,13 +250,13 @@ def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -
         return peek(lane)
 
     monkeypatch.setattr(Lane, "peek", counting)
-    house = House(*"abcd", live="abcd")
-    house.forecast = CountingForecast()
-    house.forecast.learn(1, 0.001)
+    rig = Rig(*"abcd", live="abcd")
+    rig.forecast = CountingForecast()
+    rig.forecast.learn(1, 0.001)
     for name in "abcd":
-        house.offer(name, *range(size // 4))
-    assert len(house.collect(max_size=size)) == size
-    assert house.forecast.asked <= size + 1
+        rig.offer(name, *range(size // 4))
+    assert len(rig.collect(max_size=size)) == size
+    assert rig.forecast.asked <= size + 1
     assert peeks == size
 
 
@@ -275,24 +275,24 @@ def test_the_system_clock_waits_on_the_condition() -> None:
 
 
 def test_whoever_waits_longest_leads_the_next_batch() -> None:
-    house = House("a", "b", "c", "d")
+    rig = Rig("a", "b", "c", "d")
     for name in "bcad":
-        house.offer(name, 0, 1)
-    assert house.collect(max_size=3) == ["b0", "c0", "a0"]
-    assert house.collect(max_size=3) == ["d0", "b1", "c1"]
-    assert house.collect() == ["a1", "d1"]
+        rig.offer(name, 0, 1)
+    assert rig.collect(max_size=3) == ["b0", "c0", "a0"]
+    assert rig.collect(max_size=3) == ["d0", "b1", "c1"]
+    assert rig.collect() == ["a1", "d1"]
 
 
 def test_nobody_is_woken_before_there_is_enough() -> None:
-    house, wakings = House("a", "b"), list[float]()
-    house.arrivals.notify_all = lambda: wakings.append(1.0)  # type: ignore[method-assign]
+    rig, wakings = Rig("a", "b"), list[float]()
+    rig.arrivals.notify_all = lambda: wakings.append(1.0)  # type: ignore[method-assign]
     clock = FakeClock(
-        (1.0, lambda: house.offer("a", 0)),
-        (1.1, lambda: house.offer("b", 0, 1)),
+        (1.0, lambda: rig.offer("a", 0)),
+        (1.1, lambda: rig.offer("b", 0, 1)),
         (1.2, lambda: wakings.append(0.0)),
-        (1.3, lambda: house.offer("a", 1)),
+        (1.3, lambda: rig.offer("a", 1)),
     )
-    assert house.collect(clock, max_delay=0.5) == ["a0", "b0", "b1", "a1"]
+    assert rig.collect(clock, max_delay=0.5) == ["a0", "b0", "b1", "a1"]
     assert wakings == [1.0, 0.0, 1.0], "for the first frame, and for the one that fills the batch"
 
 
@@ -318,11 +318,11 @@ def test_a_full_lane_is_collected_before_it_loses_a_frame() -> None:
 
 def largest(forecast: Forecast, budget: float) -> int:
     """Return how many of eight frames are collected that are of use for ``budget`` seconds."""
-    house = House("a", live="a")
-    house.forecast = forecast
-    house.offer("a", *range(8), left=budget)
-    house.close()
-    return len(house.collect(max_size=8))
+    rig = Rig("a", live="a")
+    rig.forecast = forecast
+    rig.offer("a", *range(8), left=budget)
+    rig.close()
+    return len(rig.collect(max_size=8))
 
 
 def test_nothing_is_known_at_first() -> None:

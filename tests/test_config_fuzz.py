@@ -1,4 +1,4 @@
-"""Whatever stands in a file: it loads, or it is refused with one sentence."""
+"""Whatever a file contains: it loads, or it is refused with one sentence."""
 
 import json
 from pathlib import Path

@@ -101,16 +101,16 @@ def test_the_policy_follows_the_source(read: Loader, source: str, policy: str) -
     assert (config.streams["a"].policy, config.streams["b"].policy) == (policy, "live")
 
 
-def test_a_file_is_recorded_in_one_piece_unless_told_otherwise(read: Loader) -> None:
+def test_a_file_is_recorded_in_one_piece_unless_configured_otherwise(read: Loader) -> None:
     plain = read("streams: {a: {source: x.mp4}}").streams["a"]
     assert (plain.record.path, plain.record.segment) == ("{stream}.mp4", None)
     assert plain.events.path == "{stream}.jsonl"
-    told = read("""
+    loaded = read("""
 defaults: {record: {segment: 10s}, events: {path: "%Y/{stream}.jsonl"}}
 streams: {a: {source: x.mp4, record: {path: "%Y/{stream}.mp4"}}}
 """).streams["a"]
-    assert (told.record.path, told.record.segment) == ("%Y/{stream}.mp4", 10.0)
-    assert told.events.path == "%Y/{stream}.jsonl"
+    assert (loaded.record.path, loaded.record.segment) == ("%Y/{stream}.mp4", 10.0)
+    assert loaded.events.path == "%Y/{stream}.jsonl"
 
 
 def test_input_paths_are_relative_to_the_file(read: Loader, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_bare_word_is_a_built_in_model(read: Loader) -> None:
     assert read("streams: {a: {source: x}}").models["default"].is_builtin
 
 
-def test_outputs_and_caches_go_where_systemd_says(
+def test_outputs_and_caches_go_where_systemd_requires(
     read: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -275,7 +275,7 @@ def test_what_is_set_besides_holds_for_each_source() -> None:
         ("x", "\udcff.mp4", "output \udcff.mp4: "),
     ],
 )
-def test_a_wrong_source_or_output_is_told(source: str, output: str, sentence: str) -> None:
+def test_a_wrong_source_or_output_is_reported(source: str, output: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_sources([source], Path(output))
     assert sentence in str(caught.value)

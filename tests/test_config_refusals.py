@@ -336,9 +336,9 @@ def test_every_mistake_is_named_in_the_order_of_the_file(path: Path) -> None:
         "streams.d/gate.yaml:1: is not YAML: ",
     ]
     sentences = (str(caught.value), *caught.value.others)
-    said = [sentence.removeprefix(f"{path.parent}/") for sentence in sentences]
-    assert len(said) == len(keys), said
-    assert all(map(str.startswith, said, keys)), said
+    found = [sentence.removeprefix(f"{path.parent}/") for sentence in sentences]
+    assert len(found) == len(keys), found
+    assert all(map(str.startswith, found, keys)), found
 
 
 def test_every_contradiction_is_named(path: Path) -> None:

@@ -100,7 +100,9 @@ def test_everything_is_closed_once(gpu: FakeCuda) -> None:
 
 
 @pytest.mark.parametrize("kind", [CudaStream, Event])
-def test_what_is_forgotten_is_told_and_stays(kind: type[CudaStream | Event], gpu: FakeCuda) -> None:
+def test_what_is_forgotten_is_reported_and_stays(
+    kind: type[CudaStream | Event], gpu: FakeCuda
+) -> None:
     thing = kind()
     handle = thing.handle
     with pytest.warns(ResourceWarning, match=f"a {kind.__name__} was not closed"):
@@ -157,7 +159,7 @@ def test_a_failure_to_give_back_is_logged(gpu: FakeCuda, caplog: pytest.LogCaptu
     gpu._events.clear()
 
 
-def test_short_memory_is_told_with_what_was_needed_and_what_is_free(gpu: FakeCuda) -> None:
+def test_short_memory_is_reported_with_what_was_needed_and_what_is_free(gpu: FakeCuda) -> None:
     gpu.memory = 10_000_000
     with (
         DeviceBuffer(4_000_000),
@@ -170,7 +172,7 @@ def test_short_memory_is_told_with_what_was_needed_and_what_is_free(gpu: FakeCud
     assert not +live
 
 
-def test_a_device_tells_what_it_is(gpu: FakeCuda) -> None:
+def test_a_device_reports_what_it_is(gpu: FakeCuda) -> None:
     device = Device(0)
     assert device.name == "Fake GPU 0"
     assert device.compute_capability == (8, 6)
@@ -209,7 +211,7 @@ def test_a_release_that_raises_without_a_driver_is_explained(
         Device(0)
 
 
-def test_without_cuda_python_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cuda_python_it_explains_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 

@@ -102,7 +102,7 @@ def video() -> Video:
 
 
 def pictures(video: Video, path: str, count: int) -> tuple[list[NDArray[np.uint8]], int]:
-    """Return so many pictures of a camera, and how many were passed over meanwhile."""
+    """Return ``count`` pictures of a camera, and the number passed over meanwhile."""
     with serving(video) as camera:
         source = video_source(camera.url(path), 20)
         found = [
@@ -118,7 +118,7 @@ def distances(found: Sequence[NDArray[np.uint8]], whole: Sequence[NDArray[np.uin
 
 
 def test_of_a_lossy_connection_the_broken_pictures_are_held_back(video: Video) -> None:
-    """Of 100, 46 are broken without the gate, 8 with it: FFmpeg doesn't tell of all damage."""
+    """Of 100, 46 are broken without the gate, 8 with it: FFmpeg doesn't report all damage."""
     whole, damaged = pictures(video, "play", 100)
     assert damaged == 0
     found, damaged = pictures(video, "lose/5", 100)

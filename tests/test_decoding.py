@@ -62,7 +62,7 @@ def test_a_gpu_that_is_not_wanted_is_not_opened(gpu: FakeNvdec, clip: Path) -> N
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_a_process_asks_once_and_says_once_why_not(
+def test_a_process_asks_once_and_logs_once_why_not(
     present: bool,
     gpu: FakeNvdec,
     monkeypatch: pytest.MonkeyPatch,

@@ -73,7 +73,7 @@ def test_clip_is_small() -> None:
     assert CLIP.stat().st_size < 1_000_000
 
 
-def test_truth_is_what_the_script_says(truth: list[list[Face]]) -> None:
+def test_truth_is_what_the_script_draws(truth: list[list[Face]]) -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "make_demo.py"))
     script["refuse_overlaps"]()
     assert truth == [[asdict(face) for face in script["truth"](index)] for index in range(250)]

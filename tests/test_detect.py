@@ -97,9 +97,9 @@ def test_what_cannot_be_read_is_named_and_passed_over(
     reasons["no.png"] = "can't be read: no such file or directory"
     for name, reason in reasons.items():
         assert f"centernetd: {tmp_path / name}: {reason}\n" in outcome.err
-    told = {Path(line["image"]).name: line for line in map(json.loads, outcome.out.splitlines())}
-    assert {name: told[name]["error"] for name in reasons} == reasons
-    assert len(told.pop("good.jpg")["detections"]) == 1
+    records = {Path(line["image"]).name: line for line in map(json.loads, outcome.out.splitlines())}
+    assert {name: records[name]["error"] for name in reasons} == reasons
+    assert len(records.pop("good.jpg")["detections"]) == 1
 
 
 def test_a_camera_is_no_image_and_shown_without_its_password(cli: CommandLine, model: Path) -> None:

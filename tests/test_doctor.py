@@ -68,7 +68,7 @@ def test_no_gpu(tmp_path: Path) -> None:
         ("x86_64 Kernel Module", "550.90"),
     ],
 )
-def test_a_gpu_told_by_its_driver(tmp_path: Path, module: str, version: str) -> None:
+def test_a_gpu_reported_by_its_driver(tmp_path: Path, module: str, version: str) -> None:
     driver = tmp_path / "proc/driver/nvidia"
     put(driver / "version", NVRM.format(module, version))
     put(driver / "gpus/0000:01:00.0/information", "Model: \t\t NVIDIA L4\nIRQ:   \t\t 16\n")
@@ -92,7 +92,7 @@ def test_the_engine_is_what_the_daemon_would_choose(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("driver")
-def test_a_gpu_told_by_nvidia_smi(tmp_path: Path, no_programs: Path) -> None:
+def test_a_gpu_reported_by_nvidia_smi(tmp_path: Path, no_programs: Path) -> None:
     program(no_programs, "nvidia-smi", 'echo "NVIDIA L4, 23034 MiB, 8.9"')
     seen = found(hardware.gpu(tmp_path))
     assert seen["gpu"].found == "NVIDIA L4, 23034 MiB, compute capability 8.9"
@@ -204,7 +204,7 @@ def test_this_box_can_run_it(
     assert any(line.endswith("centernetd fetch centerface") for line in table)
 
 
-def test_a_fetched_model_that_is_damaged_is_told(
+def test_a_fetched_model_that_is_damaged_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))

@@ -22,7 +22,7 @@ Rows = NDArray[np.float32]
 
 
 def test_batches_overlap_and_stay_apart(box: GpuBox) -> None:
-    """Three batches on the GPU at once: copies under compute, each with its own rows."""
+    """Three batches on the GPU concurrently: copies under compute, each with its own rows."""
     engine = box.open()
     slots = engine.make_slots(3)
     pictures = [frames(4, seed=n) for n in range(9)]
@@ -211,7 +211,7 @@ STEPS = (
 
 
 def fail(engine: GpuEngine, cuda: FakeCuda, name: str, code: int) -> str:
-    """Have the next call of ``name`` fail with a batch on the GPU; returns what is said."""
+    """Have the next call of ``name`` fail with a batch on the GPU; returns its message."""
     first, second = engine.make_slots(2)
     first.enqueue(1)
     cuda.fail(name, 1, code)
@@ -231,8 +231,8 @@ def test_a_failure_in_any_call_is_an_engine_error_and_only_a_lost_gpu_is_not_wai
     lost: list[object] = []
     monkeypatch.setattr(gpu, "_lost", lost)
     engine = box.open()
-    told = fail(engine, box.cuda, name, code)
-    assert ("lost" in told) == (code in STICKY and name != "launch")
+    message = fail(engine, box.cuda, name, code)
+    assert ("lost" in message) == (code in STICKY and name != "launch")
     before = box.cuda.count()
     engine.close()
     waited = set(box.cuda.count() - before) & set(WAITS)

@@ -76,7 +76,7 @@ def test_an_engine_that_never_ran_is_closed_twice(
 
 
 def fail(engine: GpuEngine, ort: FakeOnnxRuntime) -> str:
-    """Have the second of two runs fail; returns what is said."""
+    """Have the second of two runs fail; returns its message."""
     first, second = engine.make_slots(2)
     first.enqueue(1)
     ort.failing = "out of memory\nand a long story"

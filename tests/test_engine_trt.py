@@ -74,13 +74,13 @@ def test_a_second_thread_that_enqueues_is_caught_by_the_double(box: GpuBox) -> N
     (slot,) = engine.make_slots(1)
     slot.enqueue(1)
     slot.wait()
-    thread, told = in_thread(lambda: slot.enqueue(1))
+    thread, reported = in_thread(lambda: slot.enqueue(1))
     thread.join()
-    assert told == ["an execution context in two threads"]
+    assert reported == ["an execution context in two threads"]
     engine.close()
 
 
-def test_short_memory_for_the_context_is_told_in_numbers(box: GpuBox) -> None:
+def test_short_memory_for_the_context_is_reported_in_numbers(box: GpuBox) -> None:
     engine = box.open()
     (slot,) = engine.make_slots(1)
     box.cuda.memory = box.cuda._used() + 500_000
@@ -97,7 +97,7 @@ def test_a_plan_of_another_version_or_gpu_is_refused_with_both_named(
     box.plan.write_bytes(plan_of(squares_model, other, MAX_BATCH))
     with pytest.raises(EngineError) as caught:
         box.open()
-    told = str(caught.value)
+    reported = str(caught.value)
     for part in (
         str(box.plan),
         box.flavour.split()[1],
@@ -106,7 +106,7 @@ def test_a_plan_of_another_version_or_gpu_is_refused_with_both_named(
         other,
         "centernetd build",
     ):
-        assert part in told
+        assert part in reported
     assert caught.value.exit_code == 70
 
 

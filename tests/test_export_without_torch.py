@@ -11,7 +11,7 @@ from centernetd.prepare.export.architectures import ARCHITECTURES
 from centernetd.prepare.prepare import PrepareOptions
 
 
-def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_explains_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("centernetd.prepare.export.")]:
         if not name.endswith(("export.export", "export.architectures")):

@@ -99,7 +99,7 @@ def test_under_overload_all_get_the_same_share(max_size: int) -> None:
 def test_a_flood_costs_no_other_stream_a_frame(
     floods: int, cameras: list[int], batch_ms: int, max_size: int
 ) -> None:
-    """For three seconds of virtual time; cameras give a frame every so many milliseconds.
+    """For three seconds of virtual time; ``cameras`` are the milliseconds per frame of each.
 
     Even at one frame a batch of 30 ms all eight streams have had a turn after 240 ms, and the
     inbox of a live stream holds two frames.
@@ -137,7 +137,7 @@ class TimedEngine(FakeEngine):
 
 
 class SlowDetector(Detector):
-    """Letterboxing takes as long as it is told, by the virtual clock."""
+    """Letterboxing takes as long as it is set to, by the virtual clock."""
 
     def __init__(self, engine: TimedEngine, pool: ThreadPoolExecutor, takes: list[float]) -> None:
         super().__init__(engine, replace(MANIFEST, labels=NUMBERS), pool)

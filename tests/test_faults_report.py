@@ -13,7 +13,7 @@ def verdicts(*rows: tuple[float, bool]) -> str:
     return line.rpartition("  ")[2]
 
 
-def test_a_promise_is_kept_only_if_it_was_tested_for_as_long_as_it_says() -> None:
+def test_a_promise_is_kept_only_if_it_was_tested_for_as_long_as_it_requires() -> None:
     assert verdicts((0.5, True)) == "kept"
     assert verdicts((0.5, True), (0.5, False)) == "kept"
     assert verdicts((0.5, False)) == "kept, as far as it was tested"

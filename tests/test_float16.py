@@ -215,7 +215,7 @@ def test_a_prepared_model_is_not_converted(tmp_path: Path) -> None:
         )
 
 
-def test_a_foreign_model_says_its_precision_by_its_weights(tmp_path: Path) -> None:
+def test_a_foreign_model_shows_its_precision_by_its_weights(tmp_path: Path) -> None:
     model = prepared(exports.centerface(), tmp_path, input_size=SIZE, precision="float16")
     del model.metadata_props[:]
     source = exports.write(model, tmp_path / "foreign.onnx")
@@ -228,7 +228,7 @@ def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
         prepared(models.squares(SIZE), tmp_path, precision="float8")
 
 
-def test_the_manifest_of_a_model_says_its_precision(tmp_path: Path) -> None:
+def test_the_manifest_of_a_model_shows_its_precision(tmp_path: Path) -> None:
     model = prepared(models.squares(SIZE), tmp_path, precision="float16")
     (entry,) = (entry for entry in model.metadata_props if entry.key == manifests.KEY)
     assert json.loads(entry.value)["precision"] == "float16"

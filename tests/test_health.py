@@ -64,7 +64,7 @@ def test_only_what_is_loaded_can_hang() -> None:
     assert health(False, heartbeats, StorageStatus()) == Verdict(False, (NOT_LOADED,))
 
 
-def test_a_disk_that_hangs_is_told_and_no_reason_to_be_restarted() -> None:
+def test_a_disk_that_hangs_is_reported_and_no_reason_to_be_restarted() -> None:
     assert health(True, Heartbeats(), StorageStatus(hung=True)) == Verdict(True, (STORAGE_HUNG,))
 
 
@@ -88,7 +88,7 @@ def test_readiness() -> None:
     assert readiness(True, [connecting], asked_at).reasons == ("gate: reconnecting for 3.0 s",)
 
 
-def test_a_stalled_stream_is_not_ready_before_capture_says_so() -> None:
+def test_a_stalled_stream_is_not_ready_before_capture_reports_it() -> None:
     view = stream("gate")
     view.lane.skip()
     last = view.lane.status.last_frame_at

@@ -57,8 +57,8 @@ def leave_part(root: Path) -> Path:
 
 def test_a_run_begins_with_repairs_and_ends_with_a_release(root: Path) -> None:
     part = leave_part(root)
-    storage, house = keep_house(root)
-    with house:
+    storage, rig = keep_house(root)
+    with rig:
         assert not part.exists()
         assert len(decode(root / NAME)) > 30
         wait_until(lambda: storage.status.free is not None)
@@ -72,23 +72,23 @@ def test_a_run_begins_with_repairs_and_ends_with_a_release(root: Path) -> None:
 
 
 def test_the_text_is_published_in_the_thread_that_waits_for_disks(root: Path) -> None:
-    storage, house = keep_house(root)
-    house.publish("before the root is claimed")
-    house.tick()
+    storage, rig = keep_house(root)
+    rig.publish("before the root is claimed")
+    rig.tick()
     assert published_in(root / LOCK_NAME) == "before the root is claimed"
-    house.publish("later")
+    rig.publish("later")
     assert published_in(root / LOCK_NAME) == "before the root is claimed", "the disk may hang"
-    house.tick()
+    rig.tick()
     assert published_in(root / LOCK_NAME) == "later"
     storage.release()
 
 
 def test_a_text_is_published_without_delay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", LEAP_LASTS)
-    storage, house = keep_house(root)
-    with house:
+    storage, rig = keep_house(root)
+    with rig:
         wait_until(lambda: storage.status.free is not None)
-        house.publish("here")
+        rig.publish("here")
         wait_until(lambda: published_in(root / LOCK_NAME) == "here")
 
 
@@ -104,9 +104,9 @@ def test_a_start_is_stopped_although_the_disk_hangs(
 
     monkeypatch.setattr(Storage, "claim", hang)
     storage = Storage(root)
-    house = Housekeeping(storage, StorageConfig(), STREAMS, asked.is_set)
+    rig = Housekeeping(storage, StorageConfig(), STREAMS, asked.is_set)
     with pytest.raises(StoppedError):
-        house.__enter__()
+        rig.__enter__()
     answers.set()
     wait_until(lambda: not any(thread.name == "storage" for thread in threading.enumerate()))
 
@@ -114,9 +114,9 @@ def test_a_start_is_stopped_although_the_disk_hangs(
 def test_a_root_in_use_ends_the_start(root: Path) -> None:
     other = Storage(root)
     other.claim()
-    _, house = keep_house(root)
+    _, rig = keep_house(root)
     with pytest.raises(StartupError, match="another centernetd"):
-        house.__enter__()
+        rig.__enter__()
     other.release()
 
 
@@ -124,8 +124,8 @@ def test_without_its_mount_nothing_is_made_or_written(
     root: Path, mounted: list[bool], caplog: pytest.LogCaptureFixture
 ) -> None:
     mounted.append(False)
-    storage, house = keep_house(root, require_mount=True)
-    with house:
+    storage, rig = keep_house(root, require_mount=True)
+    with rig:
         assert not root.exists()
         with pytest.raises(SinkError, match=r"is on the root disk.*until it is mounted"):
             storage.require_writable()
@@ -140,20 +140,20 @@ def test_without_its_mount_nothing_is_made_or_written(
 def test_a_mount_that_disappears_and_returns_is_claimed_and_repaired_again(
     root: Path, mounted: list[bool]
 ) -> None:
-    storage, house = keep_house(root, require_mount=True)
+    storage, rig = keep_house(root, require_mount=True)
     leave_part(root)
-    house.tick()
+    rig.tick()
     storage.require_writable()
     assert None not in known_of(storage)
     mounted.append(False)
-    house.tick()
+    rig.tick()
     with pytest.raises(SinkError):
         storage.require_writable()
     assert known_of(storage) == (None, None, None), "nothing is known of the root disk"
     shutil.rmtree(root)
     part = leave_part(root)
     mounted.append(True)
-    house.tick()
+    rig.tick()
     storage.require_writable()
     assert not part.exists()
     assert None not in known_of(storage)
@@ -169,12 +169,12 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
         path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
         os.utime(path, (NOON - age, NOON - age))
     monkeypatch.setattr(time, "time", lambda: NOON + 400 * 86_400)
-    storage, house = keep_house(root, keep_for=3600.0)
-    house.tick()
+    storage, rig = keep_house(root, keep_for=3600.0)
+    rig.tick()
     assert [path.exists() for path in paths] == [False, True], "the newest recording counts"
     hour_later = time.monotonic() + LEAP_LASTS
     monkeypatch.setattr(time, "monotonic", lambda: hour_later)
-    house.tick()
+    rig.tick()
     assert not paths[1].exists(), "it has lasted"
     storage.release()
 
@@ -183,9 +183,9 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
 def test_another_disk_in_its_place_is_claimed_and_repaired(
     root: Path, goes: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage, house = keep_house(root)
-    house.publish("here")
-    house.tick()
+    storage, rig = keep_house(root)
+    rig.publish("here")
+    rig.tick()
     if goes == "folder":
         root.rename(root.with_name("gone"))
     else:
@@ -194,12 +194,12 @@ def test_another_disk_in_its_place_is_claimed_and_repaired(
     trouble = f"storage.root {root} is another disk or folder than"
     with pytest.raises(SinkError, match=trouble):  # until the next tick, too
         storage.place("{stream}.jsonl", "gate", NOON)
-    house.tick()
+    rig.tick()
     with pytest.raises(SinkError, match=trouble):
         storage.require_writable()
     assert known_of(storage) == (None, None, None)
     assert part.exists(), "its writer may need a moment"
-    house.tick()
+    rig.tick()
     assert published_in(root / LOCK_NAME) == "here"
     assert storage.place("{stream}.jsonl", "gate", NOON) == root / "gate.jsonl"
     assert not part.exists()
@@ -215,8 +215,8 @@ def test_a_mounted_disk_that_another_daemon_holds_is_reported(
 ) -> None:
     other = Storage(root)
     mounted.append(False)
-    storage, house = keep_house(root, require_mount=True)
-    with house:
+    storage, rig = keep_house(root, require_mount=True)
+    with rig:
         other.claim()
         mounted.append(True)
         wait_until(lambda: "another centernetd" in (storage.status.trouble or ""))
@@ -225,12 +225,12 @@ def test_a_mounted_disk_that_another_daemon_holds_is_reported(
 
 
 def test_what_a_failing_disk_left_is_completed_when_it_works_again(root: Path) -> None:
-    storage, house = keep_house(root)
-    house.tick()
+    storage, rig = keep_house(root)
+    rig.tick()
     part = leave_part(root)
     storage.begin(part)
     storage.end(part, None)
-    house.tick()
+    rig.tick()
     assert not part.exists()
     assert len(decode(root / NAME)) > 30
     assert storage.status.size == (root / NAME).stat().st_size
@@ -240,8 +240,8 @@ def test_what_a_failing_disk_left_is_completed_when_it_works_again(root: Path) -
 def test_a_file_that_can_not_be_completed_stops_nothing_else(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage, house = keep_house(root, max_bytes=0)
-    house.tick()
+    storage, rig = keep_house(root, max_bytes=0)
+    rig.tick()
     part, other = leave_part(root), root / "gate/2023-11-14/20-00-00.mp4"
     other.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
     gone = root / "gone.mp4.part"
@@ -253,13 +253,13 @@ def test_a_file_that_can_not_be_completed_stops_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", _refuse)
         for _ in range(3):
-            house.tick()
+            rig.tick()
     assert not other.exists()
     assert caplog.messages == [f"{part} can't be completed: Input/output error"], "only once"
     assert part.exists()
     monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
-    house._repair_at = 0.0
-    house.tick()
+    rig._repair_at = 0.0
+    rig.tick()
     assert not part.exists()
     storage.release()
 
@@ -269,22 +269,22 @@ def _refuse(*_: object) -> None:
 
 
 def test_a_doubtful_index_is_soon_rebuilt(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage, house = keep_house(root, max_bytes=0)
-    house.tick()
+    storage, rig = keep_house(root, max_bytes=0)
+    rig.tick()
     late = root / NAME
     late.parent.mkdir(parents=True)
     late.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
     storage.begin(root / "gate/2023-11-14/20-00-00.mp4.part")
     (root / "gate/2023-11-14/20-00-00.mp4.part").write_bytes(b"growing")
-    house.tick()
-    house.tick()
+    rig.tick()
+    rig.tick()
     assert late.exists()
     monkeypatch.setattr(housekeeping_module, "RETRY_INTERVAL", 0.0)
-    house._scan_took = 10.0
-    house.tick()
+    rig._scan_took = 10.0
+    rig.tick()
     assert late.exists(), "it isn't all that is done"
-    house._scan_took = 0.0
-    house.tick()
+    rig._scan_took = 0.0
+    rig.tick()
     assert not late.exists()
     storage.release()
 
@@ -305,8 +305,8 @@ def test_a_disk_that_fails_is_logged_once_and_tried_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
-    storage, house = keep_house(root)
-    with house:
+    storage, rig = keep_house(root)
+    with rig:
         wait_until(lambda: storage.status.free is not None)
         with monkeypatch.context() as patch:
             tries = fail(patch, OSError(5, "Input/output error"))
@@ -320,8 +320,8 @@ def test_a_fault_of_its_own_is_logged_once_and_does_not_end_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(housekeeping_module, "INTERVAL", 0.01)
-    storage, house = keep_house(root)
-    with house:
+    storage, rig = keep_house(root)
+    with rig:
         with monkeypatch.context() as patch:
             tries = fail(patch, ZeroDivisionError())
             wait_until(lambda: len(tries) > 5)
@@ -342,16 +342,16 @@ def test_a_thread_that_hangs_on_the_disk_is_logged_and_so_is_its_return(
         assert let_go.wait(60)
         return True
 
-    storage, house = keep_house(root, max_bytes=0)
+    storage, rig = keep_house(root, max_bytes=0)
     (root / NAME).parent.mkdir(parents=True)
     (root / NAME).write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
 
     def is_hung() -> bool:
-        house.check_for_hang()
+        rig.check_for_hang()
         return storage.status.hung
 
     monkeypatch.setattr(Storage, "remove", hang)
-    with house:
+    with rig:
         assert called.wait(60)
         wait_until(is_hung)
         assert is_hung()
@@ -367,7 +367,7 @@ def test_a_thread_that_hangs_on_the_disk_is_logged_and_so_is_its_return(
 def test_a_thread_that_looks_at_many_files_does_not_hang(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage, house = keep_house(root, max_bytes=0)
+    storage, rig = keep_house(root, max_bytes=0)
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     walk, remove = outputs.walk, Storage.remove
@@ -375,7 +375,7 @@ def test_a_thread_that_looks_at_many_files_does_not_hang(
 
     def take_long() -> None:
         now[0] += HUNG_AFTER - 1
-        house.check_for_hang()
+        rig.check_for_hang()
         seen.append(storage.status.hung)
 
     def walk_slowly(*args: Any) -> Iterator[Any]:
@@ -394,8 +394,8 @@ def test_a_thread_that_looks_at_many_files_does_not_hang(
     for minute in range(9):
         path = folder / f"22-{minute:02}-00.mp4"
         path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
-    house._busy_since = now[0]
-    house.tick()
+    rig._busy_since = now[0]
+    rig.tick()
     assert seen == [False] * 18
     storage.release()
 

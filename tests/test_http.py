@@ -111,7 +111,7 @@ def test_a_server_that_never_started_closes() -> None:
     server.close()
 
 
-def test_a_server_for_which_there_is_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_for_which_there_is_no_thread_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -50,11 +50,11 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection((LOCAL, port), timeout=30)
 
 
-def answer_to(port: int, said: bytes) -> bytes:
+def answer_to(port: int, sent: bytes) -> bytes:
     """Say something, end, and return what is answered; a reset ends it as well."""
     answer = b""
     with connect(port) as connection, suppress(OSError):
-        connection.sendall(said)
+        connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         while part := connection.recv(65536):
             answer += part
@@ -141,7 +141,7 @@ def test_an_answer_that_is_never_read_is_given_up(hasty: HttpServer) -> None:
 SLOW: dict[str, Callable[[socket.socket], object]] = {
     "reads nothing": lambda _client: None,
     "reads a byte now and then": lambda client: client.recv(1),
-    "says it will say no more": lambda client: client.shutdown(socket.SHUT_WR),
+    "announces that it sends no more": lambda client: client.shutdown(socket.SHUT_WR),
 }
 
 
@@ -176,14 +176,14 @@ ANSWERED = [b"200 OK", b"404 Not Found", b"405 Method Not Allowed"]
 @pytest.mark.parametrize("size", [10**6, 1000, 37])
 def test_requests_that_come_together_are_answered_in_turn(site: Site, size: int) -> None:
     """However they are cut, with bodies and without."""
-    said, answer = ASKED * 200, b""
+    sent, answer = ASKED * 200, b""
     with connect(site.server.port) as connection:
 
-        def say() -> None:
-            for at in range(0, len(said), size):
-                connection.sendall(said[at : at + size])
+        def send() -> None:
+            for at in range(0, len(sent), size):
+                connection.sendall(sent[at : at + size])
 
-        sender = threading.Thread(target=say)
+        sender = threading.Thread(target=send)
         sender.start()
         while answer.count(b"HTTP/1.1 ") < 600:
             part = connection.recv(65536)
@@ -234,7 +234,7 @@ def test_a_clock_that_is_set_ends_no_connection_and_keeps_none(
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("sent", "expected"),
     [
         (b"GET /healthz HTTP/1.1\r\nX: ".ljust(HEADERS, b"x"), 431),
         (b"GET /".ljust(HEADERS, b"x"), 431),
@@ -260,9 +260,9 @@ def test_a_clock_that_is_set_ends_no_connection_and_keeps_none(
     ids=lambda value: value[:40] if isinstance(value, bytes) else None,
 )
 def test_a_bad_request_gets_its_code_and_nothing_more(
-    site: Site, said: bytes, expected: int
+    site: Site, sent: bytes, expected: int
 ) -> None:
-    answer = answer_to(site.server.port, said)
+    answer = answer_to(site.server.port, sent)
     assert code(answer) == expected
     for telling in (b"Traceback", b"waitress", b"Python", b"root:"):
         assert telling not in answer
@@ -278,7 +278,7 @@ def test_markup_in_a_name_comes_back_as_plain_text(site: Site) -> None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    said=st.binary(max_size=200)
+    sent=st.binary(max_size=200)
     | st.lists(
         st.sampled_from(
             [
@@ -291,8 +291,8 @@ def test_markup_in_a_name_comes_back_as_plain_text(site: Site) -> None:
         max_size=20,
     ).map(b"".join)
 )
-def test_whatever_is_said_it_goes_on(site: Site, said: bytes) -> None:
-    answer = answer_to(site.server.port, said)
+def test_whatever_is_sent_it_goes_on(site: Site, sent: bytes) -> None:
+    answer = answer_to(site.server.port, sent)
     assert answer == b"" or 200 <= code(answer) < 600
     assert answer == b"" or code(answer) != 500, answer
     assert_well(site)

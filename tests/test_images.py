@@ -36,7 +36,7 @@ def encoded(suffix: str, picture: Pixels) -> bytes:
 
 
 def with_orientation(suffix: str, picture: Pixels, orientation: int) -> bytes:
-    """A JPEG or PNG file whose EXIF says how it is to be turned."""
+    """A JPEG or PNG file whose EXIF defines how it is to be turned."""
     content = encoded(suffix, picture)
     exif = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
     if suffix == ".jpg":
@@ -73,7 +73,9 @@ def test_every_kind_of_image_in_a_folder_is_found_and_read(suffix: str, tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".jp2", ".heic", ".jxl"])
-def test_an_image_in_a_folder_that_can_not_be_decoded_is_told(suffix: str, tmp_path: Path) -> None:
+def test_an_image_in_a_folder_that_can_not_be_decoded_is_reported(
+    suffix: str, tmp_path: Path
+) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"of a kind that this OpenCV doesn't know")
     assert find_images([str(tmp_path)]) == [path]
@@ -83,7 +85,7 @@ def test_an_image_in_a_folder_that_can_not_be_decoded_is_told(suffix: str, tmp_p
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
-def test_a_file_that_was_cut_off_is_told(
+def test_a_file_that_was_cut_off_is_reported(
     suffix: str, share: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = encoded(suffix, NOISE)
@@ -95,7 +97,7 @@ def test_a_file_that_was_cut_off_is_told(
 
 
 @pytest.mark.parametrize("size", [(1, 32767), (32767, 1)])
-def test_more_pixels_a_side_than_can_be_fitted_in_are_told(
+def test_more_pixels_a_side_than_can_be_fitted_in_are_reported(
     size: tuple[int, int], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.png"

@@ -33,7 +33,7 @@ MANIFEST = plain(labels=LABELS, confidence=0.4)
 
 
 @dataclass
-class House:
+class Rig:
     """An inference stage, its lanes and its two threads."""
 
     engine: FakeEngine
@@ -110,190 +110,190 @@ class House:
 
 
 @pytest.fixture
-def houses() -> Iterator[list[House]]:
-    made: list[House] = []
+def houses() -> Iterator[list[Rig]]:
+    made: list[Rig] = []
     yield made
-    for house in made:
-        house.engine.gate.set()
-        house.close()
-        house.pool.shutdown()
+    for rig in made:
+        rig.engine.gate.set()
+        rig.close()
+        rig.pool.shutdown()
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_every_frame_comes_out_once_in_order_with_its_own_detections(
-    slots: int, houses: list[House]
+    slots: int, houses: list[Rig]
 ) -> None:
-    house = House(FakeEngine(), ("a", "b", "c"), slots=slots)
-    houses.append(house)
-    house.start()
+    rig = Rig(FakeEngine(), ("a", "b", "c"), slots=slots)
+    houses.append(rig)
+    rig.start()
     for n in range(60):
-        for shift, lane in enumerate(house.lanes.values()):
+        for shift, lane in enumerate(rig.lanes.values()):
             lane.offer(frame(n, value=(n + shift) % 3))
-    house.close()
-    assert house.join() == [None, None]
-    for shift, name in enumerate(house.names):
-        assert house.delivered(name) == [(n, [(n + shift) % 3]) for n in range(60)]
-    house.assert_all_accounted_for()
-    assert sum(house.engine.sizes) == 180
-    assert house.stage.slots_busy == 0
+    rig.close()
+    assert rig.join() == [None, None]
+    for shift, name in enumerate(rig.names):
+        assert rig.delivered(name) == [(n, [(n + shift) % 3]) for n in range(60)]
+    rig.assert_all_accounted_for()
+    assert sum(rig.engine.sizes) == 180
+    assert rig.stage.slots_busy == 0
 
 
-def test_the_next_batches_are_enqueued_while_the_first_is_computed(houses: list[House]) -> None:
-    house = House(FakeEngine(), slots=3)
-    houses.append(house)
-    house.engine.gate.clear()
+def test_the_next_batches_are_enqueued_while_the_first_is_computed(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), slots=3)
+    houses.append(rig)
+    rig.engine.gate.clear()
     for n in range(20):
-        house.lanes["a"].offer(frame(n))
-    house.start()
-    wait_until(lambda: house.engine.sizes == [4, 4, 4])
-    assert house.stage.slots_busy == 3
-    assert house.lanes["a"].waiting == 8, "a batch was taken up for which there is no slot"
-    house.engine.gate.set()
-    house.close()
-    assert house.join() == [None, None]
-    assert [n for n, _ in house.delivered("a")] == list(range(20))
+        rig.lanes["a"].offer(frame(n))
+    rig.start()
+    wait_until(lambda: rig.engine.sizes == [4, 4, 4])
+    assert rig.stage.slots_busy == 3
+    assert rig.lanes["a"].waiting == 8, "a batch was taken up for which there is no slot"
+    rig.engine.gate.set()
+    rig.close()
+    assert rig.join() == [None, None]
+    assert [n for n, _ in rig.delivered("a")] == list(range(20))
 
 
-def test_what_it_does_is_reported(houses: list[House]) -> None:
-    house = House(FakeEngine())
-    houses.append(house)
+def test_what_it_does_is_reported(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine())
+    houses.append(rig)
     for n in range(6):
-        house.lanes["a"].offer(frame(n))
-    house.close()
-    house.start()
-    assert house.join() == [None, None]
-    assert house.meters.batches == [4, 2]
-    assert house.meters.latencies == ["a"] * 6
-    assert sorted(house.meters.stages) == ["execute", "execute", "preprocess", "preprocess"]
-    assert len(house.beats) == 4
+        rig.lanes["a"].offer(frame(n))
+    rig.close()
+    rig.start()
+    assert rig.join() == [None, None]
+    assert rig.meters.batches == [4, 2]
+    assert rig.meters.latencies == ["a"] * 6
+    assert sorted(rig.meters.stages) == ["execute", "execute", "preprocess", "preprocess"]
+    assert len(rig.beats) == 4
 
 
-def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[House]) -> None:
+def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[Rig]) -> None:
     filters = {"a": make_filter("a", LABELS, 0.4, ["dog"]), "b": StreamFilter(0.95, None, LABELS)}
-    house = House(FakeEngine(), ("a", "b", "c"), filters)
-    houses.append(house)
-    for lane in house.lanes.values():
+    rig = Rig(FakeEngine(), ("a", "b", "c"), filters)
+    houses.append(rig)
+    for lane in rig.lanes.values():
         for n in range(3):
             lane.offer(frame(n, value=n))
         lane.offer(frame(3, value=200))  # no class of the model's
-    house.close()
-    house.start()
-    assert house.join() == [None, None]
-    assert house.delivered("a") == [(0, []), (1, [1]), (2, []), (3, [])]
-    assert house.delivered("b") == [(0, []), (1, []), (2, []), (3, [])]
-    assert house.delivered("c") == [(0, [0]), (1, [1]), (2, [2]), (3, [])]
-    counted = {name: dict(lane.status.detections) for name, lane in house.lanes.items()}
+    rig.close()
+    rig.start()
+    assert rig.join() == [None, None]
+    assert rig.delivered("a") == [(0, []), (1, [1]), (2, []), (3, [])]
+    assert rig.delivered("b") == [(0, []), (1, []), (2, []), (3, [])]
+    assert rig.delivered("c") == [(0, [0]), (1, [1]), (2, [2]), (3, [])]
+    counted = {name: dict(lane.status.detections) for name, lane in rig.lanes.items()}
     assert counted == {"a": {"dog": 1}, "b": {}, "c": {"cat": 1, "dog": 1, "cow": 1}}
 
 
-def test_what_only_blur_asks_for_is_delivered_and_not_counted(houses: list[House]) -> None:
+def test_what_only_blur_asks_for_is_delivered_and_not_counted(houses: list[Rig]) -> None:
     blurred = Filter(0.4, frozenset({1}))
-    house = House(FakeEngine(), filters={"a": StreamFilter(0.95, frozenset({2}), LABELS, blurred)})
-    houses.append(house)
+    rig = Rig(FakeEngine(), filters={"a": StreamFilter(0.95, frozenset({2}), LABELS, blurred)})
+    houses.append(rig)
     for n in range(3):
-        house.lanes["a"].offer(frame(n, value=n))
-    house.close()
-    house.start()
-    assert house.join() == [None, None]
-    assert house.delivered("a") == [(0, []), (1, [1]), (2, [2])]
-    assert sum(house.lanes["a"].status.detections.values()) == 0
+        rig.lanes["a"].offer(frame(n, value=n))
+    rig.close()
+    rig.start()
+    assert rig.join() == [None, None]
+    assert rig.delivered("a") == [(0, []), (1, [1]), (2, [2])]
+    assert sum(rig.lanes["a"].status.detections.values()) == 0
 
 
-def test_frames_past_their_age_are_dropped(houses: list[House]) -> None:
-    house = House(FakeEngine(), max_frame_age=3600.0)
-    houses.append(house)
-    now = house.stage._clock.now()
-    house.lanes["a"].offer(frame(0, captured_at=now - 3601))
-    house.lanes["a"].offer(frame(1, captured_at=now))
-    house.close()
-    house.start()
-    assert house.join() == [None, None]
-    assert [n for n, _ in house.delivered("a")] == [1]
-    assert house.lanes["a"].ledger.read().dropped_at(INFERENCE) == 1
-    house.assert_all_accounted_for()
+def test_frames_past_their_age_are_dropped(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), max_frame_age=3600.0)
+    houses.append(rig)
+    now = rig.stage._clock.now()
+    rig.lanes["a"].offer(frame(0, captured_at=now - 3601))
+    rig.lanes["a"].offer(frame(1, captured_at=now))
+    rig.close()
+    rig.start()
+    assert rig.join() == [None, None]
+    assert [n for n, _ in rig.delivered("a")] == [1]
+    assert rig.lanes["a"].ledger.read().dropped_at(INFERENCE) == 1
+    rig.assert_all_accounted_for()
 
 
-def test_a_lane_that_blocks_drops_nothing_however_old(houses: list[House]) -> None:
-    house = House(FakeEngine(), backpressure=Backpressure.BLOCK, max_frame_age=0.001)
-    houses.append(house)
+def test_a_lane_that_blocks_drops_nothing_however_old(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), backpressure=Backpressure.BLOCK, max_frame_age=0.001)
+    houses.append(rig)
     for n in range(5):
-        house.lanes["a"].offer(frame(n, captured_at=-1e6))
-    house.close()
-    house.start()
-    assert house.join() == [None, None]
-    assert [n for n, _ in house.delivered("a")] == list(range(5))
+        rig.lanes["a"].offer(frame(n, captured_at=-1e6))
+    rig.close()
+    rig.start()
+    assert rig.join() == [None, None]
+    assert [n for n, _ in rig.delivered("a")] == list(range(5))
 
 
 @pytest.mark.parametrize("fail_early", [False, True], ids=["harvest", "feed"])
-def test_an_engine_that_fails_ends_both_threads(fail_early: bool, houses: list[House]) -> None:
-    house = House(FakeEngine(fail_at=3, fail_early=fail_early))
-    houses.append(house)
+def test_an_engine_that_fails_ends_both_threads(fail_early: bool, houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(fail_at=3, fail_early=fail_early))
+    houses.append(rig)
     for n in range(100):
-        house.lanes["a"].offer(frame(n))
-    house.start()
-    wait_until(lambda: any(not worker.alive for worker in house.workers))
-    house.lanes["a"].close()
-    feed, harvest = house.join()
+        rig.lanes["a"].offer(frame(n))
+    rig.start()
+    wait_until(lambda: any(not worker.alive for worker in rig.workers))
+    rig.lanes["a"].close()
+    feed, harvest = rig.join()
     assert isinstance(feed if fail_early else harvest, EngineError)
     assert (harvest if fail_early else feed) is None
-    house.lanes["a"].abandon()
-    assert [n for n, _ in house.delivered("a")] == list(range(12))
-    house.assert_all_accounted_for()
+    rig.lanes["a"].abandon()
+    assert [n for n, _ in rig.delivered("a")] == list(range(12))
+    rig.assert_all_accounted_for()
 
 
-def test_a_failed_harvest_ends_a_feed_that_waits_for_a_slot(houses: list[House]) -> None:
-    house = House(FakeEngine(fail_at=0), slots=1)
-    houses.append(house)
-    house.engine.gate.clear()
+def test_a_failed_harvest_ends_a_feed_that_waits_for_a_slot(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(fail_at=0), slots=1)
+    houses.append(rig)
+    rig.engine.gate.clear()
     for n in range(20):
-        house.lanes["a"].offer(frame(n))
-    house.start()
-    wait_until(lambda: house.engine.sizes == [4])
-    house.engine.gate.set()
-    feed, harvest = house.join()
+        rig.lanes["a"].offer(frame(n))
+    rig.start()
+    wait_until(lambda: rig.engine.sizes == [4])
+    rig.engine.gate.set()
+    feed, harvest = rig.join()
     assert feed is None
     assert isinstance(harvest, EngineError)
 
 
-def test_the_lane_that_waits_longest_is_served_first(houses: list[House]) -> None:
-    house = House(FakeEngine(), ("a", "idle", "b", "c"), max_size=1)
-    houses.append(house)
+def test_the_lane_that_waits_longest_is_served_first(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), ("a", "idle", "b", "c"), max_size=1)
+    houses.append(rig)
     for name in "abc":
         for n in range(5):
-            house.lanes[name].offer(frame(n))
-    house.close()
-    house.start()
-    assert house.join() == [None, None]
-    assert house.meters.latencies == [*"abc"] * 5
+            rig.lanes[name].offer(frame(n))
+    rig.close()
+    rig.start()
+    assert rig.join() == [None, None]
+    assert rig.meters.latencies == [*"abc"] * 5
 
 
-def test_warming_up_runs_each_bucket_in_each_slot(houses: list[House]) -> None:
-    house = House(FakeEngine(), slots=2)
-    houses.append(house)
-    house.stage.warm_up()
-    assert house.engine.sizes == [1, 2, 4, 1, 2, 4]
-    assert house.engine.waited == 6
+def test_warming_up_runs_each_bucket_in_each_slot(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), slots=2)
+    houses.append(rig)
+    rig.stage.warm_up()
+    assert rig.engine.sizes == [1, 2, 4, 1, 2, 4]
+    assert rig.engine.waited == 6
 
 
-def test_a_warm_up_that_fails_ends_the_harvest(houses: list[House]) -> None:
-    house = House(FakeEngine(fail_at=1))
-    houses.append(house)
-    _, harvest = house.workers
+def test_a_warm_up_that_fails_ends_the_harvest(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(fail_at=1))
+    houses.append(rig)
+    _, harvest = rig.workers
     harvest.start()
     with pytest.raises(EngineError):
-        house.stage.warm_up()
+        rig.stage.warm_up()
     assert harvest.join(time.monotonic() + PATIENCE)
     assert harvest.error is None
 
 
-def test_the_end_of_all_lanes_is_the_end(houses: list[House]) -> None:
-    house = House(FakeEngine(), ("a", "b"))
-    houses.append(house)
-    house.start()
-    assert house.stage.slots_busy == 0, "a slot kept ready for a batch isn't busy"
-    house.close()
-    assert house.join() == [None, None]
-    assert house.engine.sizes == []
+def test_the_end_of_all_lanes_is_the_end(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), ("a", "b"))
+    houses.append(rig)
+    rig.start()
+    assert rig.stage.slots_busy == 0, "a slot kept ready for a batch isn't busy"
+    rig.close()
+    assert rig.join() == [None, None]
+    assert rig.engine.sizes == []
 
 
 class Timed(FakeEngine):
@@ -308,30 +308,30 @@ class Timed(FakeEngine):
         return super().wait(slot)
 
 
-def timed(**options: Any) -> tuple[House, FakeClock]:
-    """Return a house that is to be fed and harvested by hand, and the clock it lives by."""
+def timed(**options: Any) -> tuple[Rig, FakeClock]:
+    """Return a rig that is to be fed and harvested by hand, and the clock it lives by."""
     clock = FakeClock()
-    house = House(Timed(clock), **options)
-    house.stage._clock = clock
-    return house, clock
+    rig = Rig(Timed(clock), **options)
+    rig.stage._clock = clock
+    return rig, clock
 
 
-def test_a_warm_up_reports_how_long_each_batch_took(houses: list[House]) -> None:
-    house, _ = timed()
-    houses.append(house)
-    house.stage.warm_up()
-    assert house.beats == [3.0] * 6
+def test_a_warm_up_reports_how_long_each_batch_took(houses: list[Rig]) -> None:
+    rig, _ = timed()
+    houses.append(rig)
+    rig.stage.warm_up()
+    assert rig.beats == [3.0] * 6
 
 
-def test_a_warm_up_ends_early_when_every_lane_is_closed(houses: list[House]) -> None:
-    house = House(FakeEngine(), ("a", "b"))
-    houses.append(house)
-    house.lanes["a"].close()
-    house.stage.warm_up()
-    assert len(house.engine.sizes) == 6, "one is open"
-    house.close()
-    house.stage.warm_up()
-    assert len(house.engine.sizes) == 6
+def test_a_warm_up_ends_early_when_every_lane_is_closed(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), ("a", "b"))
+    houses.append(rig)
+    rig.lanes["a"].close()
+    rig.stage.warm_up()
+    assert len(rig.engine.sizes) == 6, "one is open"
+    rig.close()
+    rig.stage.warm_up()
+    assert len(rig.engine.sizes) == 6
 
 
 class Seconds(RecordingMeters):
@@ -349,101 +349,101 @@ class Seconds(RecordingMeters):
         self.seconds.append((stream, seconds))
 
 
-def test_durations_and_latencies_are_told_in_seconds(houses: list[House]) -> None:
-    house, clock = timed()
-    houses.append(house)
-    house.stage._meters = meters = Seconds()
+def test_durations_and_latencies_are_reported_in_seconds(houses: list[Rig]) -> None:
+    rig, clock = timed()
+    houses.append(rig)
+    rig.stage._meters = meters = Seconds()
     for n in range(2):
-        house.lanes["a"].offer(frame(n, captured_at=clock.now() - 5 - n))
-    fill = house.stage._detector.fill
+        rig.lanes["a"].offer(frame(n, captured_at=clock.now() - 5 - n))
+    fill = rig.stage._detector.fill
 
     def fill_slowly(*of: Any) -> Sequence[View]:
         clock.time += 2
         return fill(*of)
 
-    house.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
-    house.close()
-    house.stage.feed()
-    house.stage.harvest()
+    rig.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
+    rig.close()
+    rig.stage.feed()
+    rig.stage.harvest()
     assert meters.seconds == [("preprocess", 2), ("execute", 0.001), ("a", 10), ("a", 11)]
-    assert house.beats == [0.0, 5.0], "taken up, and from collecting to delivering"
-    assert house.stage._forecast.predict(2) == 5
+    assert rig.beats == [0.0, 5.0], "taken up, and from collecting to delivering"
+    assert rig.stage._forecast.predict(2) == 5
 
 
-def test_a_frame_may_be_as_old_as_is_allowed_and_no_older(houses: list[House]) -> None:
-    house, clock = timed(max_frame_age=8.0)
-    houses.append(house)
+def test_a_frame_may_be_as_old_as_is_allowed_and_no_older(houses: list[Rig]) -> None:
+    rig, clock = timed(max_frame_age=8.0)
+    houses.append(rig)
     for n, age in enumerate((8.5, 8.0, 7.0)):
-        house.lanes["a"].offer(frame(n, captured_at=clock.now() - age))
-    house.close()
-    house.stage.feed()
-    house.stage.harvest()
-    assert [n for n, _ in house.delivered("a")] == [1, 2]
+        rig.lanes["a"].offer(frame(n, captured_at=clock.now() - age))
+    rig.close()
+    rig.stage.feed()
+    rig.stage.harvest()
+    assert [n for n, _ in rig.delivered("a")] == [1, 2]
 
 
 def test_frames_that_age_while_their_batch_is_filled_are_left_out_of_it(
-    houses: list[House],
+    houses: list[Rig],
 ) -> None:
-    house, clock = timed(max_frame_age=8.0)
-    houses.append(house)
-    fill = house.stage._detector.fill
+    rig, clock = timed(max_frame_age=8.0)
+    houses.append(rig)
+    fill = rig.stage._detector.fill
 
     def fill_slowly(*of: Any) -> Sequence[View]:
         views = fill(*of)
         clock.time += 6
         return views
 
-    house.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
+    rig.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
     for n, age in enumerate((1, 3, 2, 3)):
-        house.lanes["a"].offer(frame(n, value=n % 3, captured_at=clock.now() - age))
-    house.close()
-    house.stage.feed()
-    house.stage.harvest()
-    assert house.delivered("a") == [(0, [0]), (2, [2])], "each with its own row"
-    assert house.engine.sizes == [2]
-    house.assert_all_accounted_for()
-    assert house.lanes["a"].ledger.read().dropped[INFERENCE, Reason.TOO_OLD] == 2
+        rig.lanes["a"].offer(frame(n, value=n % 3, captured_at=clock.now() - age))
+    rig.close()
+    rig.stage.feed()
+    rig.stage.harvest()
+    assert rig.delivered("a") == [(0, [0]), (2, [2])], "each with its own row"
+    assert rig.engine.sizes == [2]
+    rig.assert_all_accounted_for()
+    assert rig.lanes["a"].ledger.read().dropped[INFERENCE, Reason.TOO_OLD] == 2
 
 
 def test_a_batch_of_which_all_aged_is_not_run_and_leaves_its_slot_free(
-    houses: list[House],
+    houses: list[Rig],
 ) -> None:
-    house, clock = timed(max_frame_age=8.0, slots=1)
-    houses.append(house)
-    fill = house.stage._detector.fill
+    rig, clock = timed(max_frame_age=8.0, slots=1)
+    houses.append(rig)
+    fill = rig.stage._detector.fill
 
     def fill_slowly(*of: Any) -> Sequence[View]:
         clock.time += 6
         return fill(*of)
 
-    house.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
-    house.lanes["a"].offer(frame(0, captured_at=clock.now() - 3))
-    house.close()
-    house.stage.feed()
-    assert house.engine.sizes == []
-    assert house.stage.slots_busy == 0
-    (slot,) = house.stage._slots
+    rig.stage._detector.fill = fill_slowly  # type: ignore[method-assign,assignment]
+    rig.lanes["a"].offer(frame(0, captured_at=clock.now() - 3))
+    rig.close()
+    rig.stage.feed()
+    assert rig.engine.sizes == []
+    assert rig.stage.slots_busy == 0
+    (slot,) = rig.stage._slots
     assert isinstance(slot, FakeSlot)
     assert not slot.put_rows, "it holds pictures that nobody needs"
-    assert house.beats == [0.0]
-    house.assert_all_accounted_for()
+    assert rig.beats == [0.0]
+    rig.assert_all_accounted_for()
 
 
-def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: list[House]) -> None:
-    house, late = House(FakeEngine()), House(FakeEngine(), ("late",))
-    houses += [house, late]
-    house.start()
+def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: list[Rig]) -> None:
+    rig, late = Rig(FakeEngine()), Rig(FakeEngine(), ("late",))
+    houses += [rig, late]
+    rig.start()
     lane, stream_filter = late.lanes["late"], make_filter("late", LABELS, 0.4, [])
-    lane._arrivals = house.stage._arrivals
-    house.stage.serve({lane: stream_filter})
+    lane._arrivals = rig.stage._arrivals
+    rig.stage.serve({lane: stream_filter})
     lane.offer(frame(0, value=1))
     wait_until(lambda: len(lane.outlets[EVENTS]) == 1)
     late.close()
     assert late.delivered("late") == [(0, [1])]
-    house.stage.forget(lane)
-    assert house.stage._lanes == list(house.lanes.values())
-    house.close()
-    assert house.join() == [None, None]
-    house.stage.serve({})
+    rig.stage.forget(lane)
+    assert rig.stage._lanes == list(rig.lanes.values())
+    rig.close()
+    assert rig.join() == [None, None]
+    rig.stage.serve({})
     with pytest.raises(StartupError, match="every stream has ended"):
-        house.stage.serve({lane: stream_filter})
+        rig.stage.serve({lane: stream_filter})

@@ -209,7 +209,7 @@ def test_a_plan_is_built_of_an_export_in_int8(
     assert ", int8, batches of 1 to 8" in outcome.out
 
 
-def test_a_model_of_integers_says_so(tmp_path: Path) -> None:
+def test_a_model_of_integers_is_reported(tmp_path: Path) -> None:
     model = prepared(LAYOUTS["ctdet"], tmp_path)
     del model.metadata_props[:]
     source = exports.write(model, tmp_path / "foreign.onnx")

@@ -146,7 +146,7 @@ def test_blocking_lanes_share_a_budget_of_bytes() -> None:
             assert lane.offer(frame(n))
     thread, answers = offered_in_a_thread(first, frame(3))
     second.close()
-    assert answers == [], "it holds its share, and whoever goes first makes no room at once"
+    assert answers == [], "it holds its share, and whoever goes first makes no room immediately"
     infer(first)
     read(first, RECORD)
     read(first, EVENTS)

@@ -6,7 +6,7 @@ from centernetd.capture.lease import Lease, LeaseEndedError
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """Seconds that pass only on request."""
 
     now = 100.0
 

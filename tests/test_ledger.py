@@ -74,7 +74,7 @@ def test_a_book_is_a_copy() -> None:
     assert book.dropped_at(CAPTURE) == 0
 
 
-def test_a_book_that_does_not_add_up_says_so() -> None:
+def test_a_book_that_does_not_add_up_is_reported() -> None:
     ledger = a_ledger(2, 2, 1)
     ledger._captured += 1
     assert not ledger.read().balanced

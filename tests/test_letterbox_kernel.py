@@ -29,7 +29,7 @@ def cuda() -> Iterator[FakeCuda]:
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_every_picture_is_as_its_definition_says(
+def test_every_picture_is_as_its_definition_requires(
     cuda: FakeCuda, size: tuple[int, int], full_range: bool, wide: bool
 ) -> None:
     cases = list(itertools.product(reference_letterbox.NUMBERS, ORIENTATIONS))

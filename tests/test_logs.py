@@ -126,7 +126,7 @@ def test_secrets_are_masked_everywhere(form: LogFormat, capsys: pytest.CaptureFi
         assert piece not in shown.replace("password", ""), shown
 
 
-def test_a_url_that_nobody_told_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_url_that_nobody_registered_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "text")
     log.info("moved to rtsp://root:hunter2@10.0.0.9/live")
     assert "rtsp://***@10.0.0.9/live" in capsys.readouterr().err
@@ -179,17 +179,17 @@ def record(
     return made
 
 
-def test_repeats_are_counted_and_told_once_a_second() -> None:
+def test_repeats_are_counted_and_logged_once_per_second() -> None:
     repeats = Repeats()
     assert repeats.admit(record("no room at %d", 0), now=0.0)
     assert not any(repeats.admit(record("no room at %d", n), now=n / 100) for n in range(1, 38))
     assert repeats.due(now=0.99) == []
-    (told,) = repeats.due(now=PERIOD)
-    assert told.getMessage() == "no room at 37 (37 times)"
+    (counted,) = repeats.due(now=PERIOD)
+    assert counted.getMessage() == "no room at 37 (37 times)"
     assert not repeats.admit(record("no room at %d", 99), now=1.5)
     assert repeats.due(now=1.99) == []
-    (told,) = repeats.due(now=2.0)
-    assert told.getMessage() == "no room at 99"
+    (counted,) = repeats.due(now=2.0)
+    assert counted.getMessage() == "no room at 99"
 
 
 def test_a_quiet_second_ends_the_gathering() -> None:
@@ -211,7 +211,7 @@ def test_other_causes_are_not_gathered() -> None:
     assert all(repeats.admit(record("segment", level=logging.INFO), now=0.0) for _ in range(5))
 
 
-def test_the_handler_tells_counts_when_ticked_and_when_closed(
+def test_the_handler_writes_counts_when_ticked_and_when_closed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = 0.0

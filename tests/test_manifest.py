@@ -27,11 +27,11 @@ MANIFEST = Manifest(
 )
 
 
-def test_a_document_says_all_of_it() -> None:
+def test_a_document_contains_all_of_it() -> None:
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 
-def test_a_model_carries_one_manifest_beside_what_else_it_says(tmp_path: Path) -> None:
+def test_a_model_carries_one_manifest_beside_what_else_it_contains(tmp_path: Path) -> None:
     model = models.squares((64, 64))
     onnx.helper.set_model_props(model, {"author": "somebody", manifests.KEY: "old"})
     manifests.embed(model, MANIFEST)

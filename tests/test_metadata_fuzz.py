@@ -1,4 +1,4 @@
-"""Whatever a model's manifest or a plan's seal says: it is read, or refused in a sentence."""
+"""Whatever a model's manifest or a plan's seal contains: it is read, or refused in a sentence."""
 
 import dataclasses
 import json
@@ -101,9 +101,9 @@ def test_the_seal_that_the_others_are_made_of_is_right(plan: Path) -> None:
 
 
 @few
-@given(said=TEXTS | st.just("[" * 100_000))
-def test_any_text_in_a_seal(plan: Path, said: str) -> None:
-    plan.write_bytes(PLAN + sealed.seal(PLAN, said))
+@given(text=TEXTS | st.just("[" * 100_000))
+def test_any_text_in_a_seal(plan: Path, text: str) -> None:
+    plan.write_bytes(PLAN + sealed.seal(PLAN, text))
     read_or_refused(lambda: read_plan(plan))
 
 

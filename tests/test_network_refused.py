@@ -130,7 +130,7 @@ def test_a_camera_of_which_only_the_sound_goes_on_is_given_up(camera: RtspServer
 
 
 @pytest.mark.parametrize(("transport", "asked"), [("tcp", "RTP/AVP/TCP;"), ("udp", "RTP/AVP/UDP;")])
-def test_rtsp_is_sent_as_the_configuration_says(
+def test_rtsp_is_sent_as_the_configuration_requires(
     camera: RtspServer, transport: Transport, asked: str
 ) -> None:
     camera.visits.clear()
@@ -141,7 +141,7 @@ def test_rtsp_is_sent_as_the_configuration_says(
 
 
 @pytest.mark.parametrize(("asked", "other"), [("tcp", "udp"), ("udp", "tcp")])
-def test_a_camera_that_sends_another_way_only_is_told(
+def test_a_camera_that_sends_another_way_only_is_reported(
     camera: RtspServer,
     asked: Transport,
     other: str,

@@ -50,7 +50,7 @@ def test_a_camera_that_encrypts_and_vouches_for_itself(video: Video, tmp_path: P
         assert len(some(f"rtsps://127.0.0.1:{port}/play", 12)) == 12
 
 
-def test_a_camera_that_tells_no_rate(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_that_reports_no_rate(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     describe = RtspServer._description
     monkeypatch.setattr(
         RtspServer,
@@ -71,7 +71,7 @@ def test_the_size_may_change_while_it_runs(video: Video) -> None:
     assert set(shapes) == {(128, 160, 3), (96, 224, 3)}
 
 
-def test_a_clock_that_jumps_is_passed_on_for_the_timeline_to_mend(video: Video) -> None:
+def test_a_clock_that_jumps_is_passed_on_for_the_timeline_to_correct(video: Video) -> None:
     with serving(video) as camera:
         pts = [picture.pts or 0 for picture in some(camera.url("jump/10"), 35)]
     steps = [b - a for a, b in pairwise(pts)]

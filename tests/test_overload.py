@@ -1,4 +1,4 @@
-"""What is said of streams that lose frames, on real lanes through which frames go by hand."""
+"""What is logged about streams that lose frames, on real lanes through which frames go by hand."""
 
 import logging
 
@@ -10,8 +10,8 @@ from centernetd.sink.registry import RECORD
 from tests.fakes import detections, frame
 
 
-class House:
-    """One live lane and what is said of it."""
+class Rig:
+    """One live lane and what is logged about it."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
@@ -29,7 +29,7 @@ class House:
         self.hear(0)
 
     def hear(self, seconds: float = PERIOD) -> list[str]:
-        """Let time pass; returns what is said then."""
+        """Let time pass; returns what is logged then."""
         self._caplog.clear()
         self._now += seconds
         self._overload.tick([self.lane], self._now)
@@ -37,7 +37,7 @@ class House:
         return [f"{r.levelname} {r.getMessage()}" for r in self._caplog.records]
 
     def hear_for(self, seconds: float) -> list[str]:
-        """Let time pass period by period; returns all that is said."""
+        """Let time pass period by period; returns all that is logged."""
         return [line for _ in range(round(seconds / PERIOD)) for line in self.hear()]
 
     def lose(self, count: int) -> None:
@@ -54,74 +54,74 @@ class House:
 
 
 @pytest.fixture
-def house(caplog: pytest.LogCaptureFixture) -> House:
-    return House(caplog)
+def rig(caplog: pytest.LogCaptureFixture) -> Rig:
+    return Rig(caplog)
 
 
-def test_a_loss_is_logged_once_and_its_end_after_a_while(house: House) -> None:
-    house.lose(50)
-    assert house.hear(PERIOD / 2) == []
-    assert house.hear(PERIOD / 2) == [
+def test_a_loss_is_logged_once_and_its_end_after_a_while(rig: Rig) -> None:
+    rig.lose(50)
+    assert rig.hear(PERIOD / 2) == []
+    assert rig.hear(PERIOD / 2) == [
         "WARNING detection can't keep up: 50 of 52 frames dropped in 10 s; "
         "set a lower detect.max_fps, or run fewer streams"
     ]
-    assert house.hear_for(CALM - PERIOD) == []
-    assert house.hear() == ["INFO detection keeps up again"]
-    assert house.hear_for(2 * REMINDER) == []
+    assert rig.hear_for(CALM - PERIOD) == []
+    assert rig.hear() == ["INFO detection keeps up again"]
+    assert rig.hear_for(2 * REMINDER) == []
 
 
 def test_losses_that_come_and_go_are_logged_once_an_hour_and_none_is_left_out(
-    house: House,
+    rig: Rig,
 ) -> None:
     """8,640 periods, in every second of which frames are lost: a day of one slow camera."""
-    said = []
+    logged = []
     for _ in range(4320):
-        house.lose(2)
-        said += [*house.hear(), *house.hear()]
-    assert len(said) == 24
-    assert all("WARNING detection can't keep up" in line for line in said)
-    dropped = [int(line.split(": ")[1].split(" of ")[0]) for line in said]
+        rig.lose(2)
+        logged += [*rig.hear(), *rig.hear()]
+    assert len(logged) == 24
+    assert all("WARNING detection can't keep up" in line for line in logged)
+    dropped = [int(line.split(": ")[1].split(" of ")[0]) for line in logged]
     assert dropped == [2, *[360] * 23]
-    assert " in 60 min; " in said[1]
+    assert " in 60 min; " in logged[1]
 
 
 @pytest.mark.parametrize("pause", [CALM + PERIOD, REMINDER / 2, 2 * REMINDER])
-def test_a_return_to_normal_is_logged_once_per_warning(house: House, pause: float) -> None:
-    said = []
+def test_a_return_to_normal_is_logged_once_per_warning(rig: Rig, pause: float) -> None:
+    logged = []
     for _ in range(20):
-        house.lose(2)
-        said += house.hear_for(pause)
-    levels = [line.split()[0] for line in said]
+        rig.lose(2)
+        logged += rig.hear_for(pause)
+    levels = [line.split()[0] for line in logged]
     assert levels == ["WARNING", "INFO"] * (len(levels) // 2)
     assert len(levels) // 2 == min(20, round(20 * pause / REMINDER + 0.5))
 
 
-def test_frames_that_grew_too_old_count_as_well(house: House) -> None:
+def test_frames_that_grew_too_old_count_as_well(rig: Rig) -> None:
     for number in range(20):
-        house.lane.offer(frame(number))
-        house.lane.take()
-        house.lane.drop(INFERENCE, Reason.TOO_OLD)
-    (said,) = house.hear()
-    assert "detection can't keep up: 20 of 20 frames dropped" in said
+        rig.lane.offer(frame(number))
+        rig.lane.take()
+        rig.lane.drop(INFERENCE, Reason.TOO_OLD)
+    (logged,) = rig.hear()
+    assert "detection can't keep up: 20 of 20 frames dropped" in logged
 
 
-def test_a_slow_sink_is_told_from_slow_detection(house: House) -> None:
-    house.infer(12)
-    assert house.hear() == [
+def test_a_slow_sink_is_distinguished_from_slow_detection(rig: Rig) -> None:
+    rig.infer(12)
+    assert rig.hear() == [
         "WARNING record can't keep up: 10 of 12 frames dropped in 10 s; "
         "its encoder or its disk is too slow"
     ]
 
 
-def test_what_nobody_wants_is_no_trouble(house: House) -> None:
+def test_what_nobody_wants_is_no_trouble(rig: Rig) -> None:
     for _ in range(50):
-        house.lane.skip()
-    assert house.hear() == []
+        rig.lane.skip()
+    assert rig.hear() == []
 
 
-def test_a_stream_that_was_replaced_begins_anew(house: House) -> None:
+def test_a_stream_that_was_replaced_begins_anew(rig: Rig) -> None:
     for number in range(52):
-        house.lane.offer(frame(number))
-    house.hear()
-    house.lane = House(house._caplog).lane
-    assert house.hear() == []
+        rig.lane.offer(frame(number))
+    rig.hear()
+    rig.lane = Rig(rig._caplog).lane
+    assert rig.hear() == []

@@ -29,7 +29,7 @@ ENGINE = EngineStatus("onnxruntime-cpu", "float32", "CPU", "faces", "there is no
 
 
 class FakeClock:
-    """Monotonic seconds that pass only when told."""
+    """Monotonic seconds that pass only on request."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -232,7 +232,7 @@ def test_what_is_scraped_is_what_prometheus_reads(frozen: Frozen) -> None:
 
 
 class Scraper:
-    """Asks a page as the HTTP server would; time and cost pass only when told."""
+    """Asks a page as the HTTP server would; time and cost pass only on request."""
 
     def __init__(self, collector: Collector) -> None:
         self.now = 100.0

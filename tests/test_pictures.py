@@ -213,16 +213,16 @@ def test_a_matrix_that_is_none_of_the_eight_gets_the_nearest(
 @pytest.mark.parametrize(
     ("orientation", "number"), [*zip(clips.ORIENTATIONS, (1, 2, 3, 4, 8, 6, 5, 7), strict=True)]
 )
-def test_a_jpeg_of_a_stream_may_tell_in_exif_how_it_is_shown(
+def test_a_jpeg_of_a_stream_may_define_in_exif_how_it_is_shown(
     orientation: str, number: int, tmp_path: Path
 ) -> None:
     _, content = cv2.imencode(".jpg", clips.corners(SIZE), [cv2.IMWRITE_JPEG_QUALITY, 99])
     tiff = struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x112, 3, 1, number, 0, 0)
     app1 = b"Exif\0\0" + tiff
     jpeg = content.tobytes()
-    told = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + jpeg[2:]
+    tagged = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + jpeg[2:]
     path = tmp_path / "a.mjpeg"
-    path.write_bytes(told * 3)
+    path.write_bytes(tagged * 3)
     assert {clips.quarters(picture.image.pixels()) for picture in read(path)} == {
         clips.ORIENTATIONS[orientation][1]
     }
@@ -230,15 +230,15 @@ def test_a_jpeg_of_a_stream_may_tell_in_exif_how_it_is_shown(
 
 @pytest.mark.parametrize("encoding", [{"bf": "0"}, {"bf": "2"}])
 @pytest.mark.parametrize(
-    ("told", "seen"),
+    ("tagged", "seen"),
     [("rotate=90", "GW RB"), ("rotate=0:flip=horizontal", "GR WB"), ("rotate=180", "WB GR")],
 )
-def test_what_a_camera_tells_in_the_video_itself(
-    told: str, seen: str, encoding: dict[str, str], tmp_path: Path
+def test_what_a_camera_defines_in_the_video_itself(
+    tagged: str, seen: str, encoding: dict[str, str], tmp_path: Path
 ) -> None:
     plain = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 6, encoding=encoding)
     path = clips.remuxed(
-        tmp_path / "b.mp4", plain, filtered=f"h264_metadata=display_orientation=insert:{told}"
+        tmp_path / "b.mp4", plain, filtered=f"h264_metadata=display_orientation=insert:{tagged}"
     )
     pictures = read(path, packets=True)
     assert {clips.quarters(picture.image.pixels()) for picture in pictures} == {seen}
@@ -247,7 +247,7 @@ def test_what_a_camera_tells_in_the_video_itself(
 
 
 @pytest.mark.parametrize("suffix", ["mov", "mp4"])
-def test_the_shape_that_a_container_tells_goes_before_the_videos(
+def test_the_shape_that_a_container_defines_goes_before_the_videos(
     suffix: str, tmp_path: Path
 ) -> None:
     plain = clips.write(tmp_path / "a.mp4", [clips.corners(SIZE)] * 3, aspect=Fraction(2))
@@ -263,14 +263,14 @@ def test_the_shape_that_a_container_tells_goes_before_the_videos(
 
 
 def test_shape_and_orientation_may_change_midway(tmp_path: Path) -> None:
-    told = "h264_metadata=display_orientation=insert:rotate=90"
+    tagged = "h264_metadata=display_orientation=insert:rotate=90"
     parts = [
         clips.write(
             tmp_path / f"{n}.ts", [clips.corners(SIZE)] * 5, aspect=aspect, encoding={"bf": "0"}
         )
         for n, aspect in enumerate([SQUARE, WIDE])
     ]
-    parts.append(clips.remuxed(tmp_path / "2.ts", parts[1], filtered=told))
+    parts.append(clips.remuxed(tmp_path / "2.ts", parts[1], filtered=tagged))
     pictures = read(clips.joined(tmp_path / "all.ts", *parts), packets=True)
     expected = [(SQUARE, "RG BW")] * 5 + [(WIDE, "RG BW")] * 5 + [(1 / WIDE, "GW RB")] * 5
     assert [
@@ -361,10 +361,10 @@ def test_drawing_spoils_no_later_picture(
 @pytest.mark.parametrize("size", [SIZE, (720, 1280)])
 @pytest.mark.parametrize("layout", ["yuv420p", "nv12", "yuv444p10le"])
 @pytest.mark.parametrize(
-    ("told", "meant"), [(0, None), (3, None), (8, None), (10, 9), (14, None), (99, None)]
+    ("tagged", "meant"), [(0, None), (3, None), (8, None), (10, 9), (14, None), (99, None)]
 )
 def test_a_matrix_that_ffmpeg_does_not_know_stops_nothing(
-    told: int, meant: int | None, layout: str, size: tuple[int, int]
+    tagged: int, meant: int | None, layout: str, size: tuple[int, int]
 ) -> None:
     def converted(matrix: int) -> clips.Image:
         frame = VideoFrame(size[1], size[0], layout)
@@ -374,7 +374,7 @@ def test_a_matrix_that_ffmpeg_does_not_know_stops_nothing(
         return ToBgr()(frame)
 
     by_size = Colorspace.ITU709 if size[0] >= 720 else Colorspace.ITU601
-    assert np.array_equal(converted(told), converted(meant or by_size))
+    assert np.array_equal(converted(tagged), converted(meant or by_size))
 
 
 TRIMMED = {

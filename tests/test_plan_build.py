@@ -90,17 +90,17 @@ def test_a_batch_taken_from_the_picture_for_a_resize_can_be_built(
     assert build_file(tmp_path / "prepared.onnx", binding)
 
 
-def test_progress_is_told_in_order_and_ends_whole(binding: Binding, tmp_path: Path) -> None:
-    told: dict[str, list[tuple[int, int]]] = {}
+def test_progress_is_reported_in_order_and_ends_whole(binding: Binding, tmp_path: Path) -> None:
+    reported: dict[str, list[tuple[int, int]]] = {}
 
     def follow(phase: str, step: int, of: int) -> bool:
-        told.setdefault(phase, []).append((step, of))
+        reported.setdefault(phase, []).append((step, of))
         return True
 
     content = prepared_squares(tmp_path).read_bytes()
     build(content, SIZE, PROFILE, binding, follow, workspace=None, timings=tmp_path / "timings")
-    assert len(told) > 3
-    for steps in told.values():
+    assert len(reported) > 3
+    for steps in reported.values():
         assert steps[0][0] == 0
         for (before, _), (now, of) in pairwise(steps):
             assert before <= now <= of or now == 0, "only a phase that comes again goes back"
@@ -137,8 +137,8 @@ def test_a_line_is_logged_now_and_then(
     now = [100.0]
     monkeypatch.setattr("centernetd.model.progress.time.monotonic", lambda: now[0])
     stopping = [False]
-    told: list[str] = []
-    progress = LoggedProgress(told.append, lambda: stopping[0])
+    reported: list[str] = []
+    progress = LoggedProgress(reported.append, lambda: stopping[0])
     with caplog.at_level(logging.INFO):
         for now[0] in (100.0, 109.9, 110.0, 115.0, 121.0):
             assert progress("Timing", 3, 7)
@@ -149,7 +149,7 @@ def test_a_line_is_logged_now_and_then(
         "Timing, 3 of 7 (21 s so far)",
         "preparing raw.onnx (40 s so far)",
     ]
-    assert told == caplog.messages
+    assert reported == caplog.messages
     stopping[0] = True
     assert not progress("Timing", 4, 7)
 
@@ -184,7 +184,7 @@ def test_an_operator_used_as_tensorrt_cannot_is_explained(binding: Binding, tmp_
         build_file(path, binding)
 
 
-def test_what_the_builder_refuses_is_said_without_its_source(
+def test_what_the_builder_refuses_is_reported_without_its_source(
     binding: Binding, tmp_path: Path
 ) -> None:
     node = helper.make_node("TopK", ["", "thousands"], ["most", "which"], axis=1)
@@ -207,7 +207,7 @@ def test_a_model_that_does_not_fit_its_profile_is_refused(binding: Binding, tmp_
         build(content, (8, 8), PROFILE, binding, heedless, workspace=None, timings=tmp_path / "t")
 
 
-def test_too_little_memory_is_said_with_how_much_is_needed(
+def test_too_little_memory_is_reported_with_how_much_is_needed(
     centerface: Path, binding: Binding, tmp_path: Path
 ) -> None:
     prepare(centerface, tmp_path / "prepared.onnx", PrepareOptions(input_size=(512, 512)))
@@ -223,7 +223,7 @@ def test_measured_times_are_kept(binding: Binding, tmp_path: Path) -> None:
         if stored is not None:
             path.write_bytes(stored)
         config = trt.Builder(logger).create_builder_config()
-        # TensorRT-RTX measures nothing and says so, but takes and gives what the full one does
+        # TensorRT-RTX measures nothing and reports that, but takes and gives what the full one does
         with pytest.warns(DeprecationWarning, match="no-ops"), kept_timings(config, path):
             pass
         assert len(path.read_bytes()) > 20

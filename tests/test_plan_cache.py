@@ -87,7 +87,7 @@ def the_full_tensorrt(job: Job) -> Job:
         (the_full_tensorrt, "it was built by tensorrt_rtx, but tensorrt is installed"),
     ],
 )
-def test_the_reason_for_building_again_is_told(
+def test_the_reason_for_building_again_is_reported(
     change: Change, reason: str, built: PlanFile, job: Job, plans: Path
 ) -> None:
     version = built.fingerprint.version
@@ -159,11 +159,11 @@ from pathlib import Path
 from centernetd.plan import Profile, resolve_plan
 from tests.plans import real_binding, squares_job
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-told = set()
+reported = set()
 def progress(phase, step, of):
-    if phase not in told:
+    if phase not in reported:
         print(phase, flush=True)
-    told.add(phase)
+    reported.add(phase)
     return True
 folder = Path(sys.argv[1])
 resolve_plan(squares_job(folder, real_binding()), folder / "plans", progress)
@@ -189,9 +189,9 @@ def test_two_processes_build_one_plan_once(job: Job, tmp_path: Path) -> None:
         for process in both:
             assert process.stdout is not None
             assert process.stdout.readline() == "waiting for another process that builds it\n"
-    said = [process.communicate(timeout=60)[0] for process in both]
+    outputs = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(text.count("built the plan") for text in said) == [0, 1]
+    assert sorted(text.count("built the plan") for text in outputs) == [0, 1]
     assert resolve_plan(job, plans, never).path == plan
 
 
@@ -200,15 +200,15 @@ def test_the_wait_for_another_process_can_be_stopped(job: Job, plans: Path) -> N
     plan = plan_path(job, plans)
     with plan.with_name(f"{plan.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        told: list[tuple[str, int, int]] = []
+        reported: list[tuple[str, int, int]] = []
 
         def stop(phase: str, step: int, of: int) -> bool:
-            told.append((phase, step, of))
+            reported.append((phase, step, of))
             return False
 
         with pytest.raises(StoppedError, match="wait for another process"):
             resolve_plan(job, plans, stop)
-    assert told == [("waiting for another process that builds it", 0, 1)]
+    assert reported == [("waiting for another process that builds it", 0, 1)]
     assert not plan.exists()
 
 

@@ -19,7 +19,7 @@ from tests.fakes import PATIENCE, detections, wait_until
 from tests.http_servers import Answer, Request, answering, head, ranged
 from tests.playlists import LIVE, RATE, Sliding, segments
 
-WANTED = 85  # pictures, of which 75 come at once
+WANTED = 85  # pictures, of which 75 come together
 EARLY = 0.1  # seconds that a clock may be off
 
 
@@ -162,7 +162,7 @@ def test_segments_are_relative_to_where_the_playlist_was_found(parts: list[Path]
         ('#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF:1,\na.ts\n', "is encrypted"),
     ],
 )
-def test_what_is_wrong_with_a_playlist_is_told(text: str, why: str) -> None:
+def test_what_is_wrong_with_a_playlist_is_reported(text: str, why: str) -> None:
     with answering(served({"/a.m3u8": text})) as server, pytest.raises(SourceError, match=why):
         numbers(f"{server.url}/a.m3u8")
 

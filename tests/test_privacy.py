@@ -131,7 +131,7 @@ def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
 def test_what_waits_is_bounded_in_frames_and_bytes(
     bound: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A camera's times may stand still. Everything known by then is covered all the same."""
+    """A camera's times may stop. Everything known by then is covered all the same."""
     image = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(
         privacy_module, bound, 10 if bound == "MAX_HELD_FRAMES" else 10 * image.nbytes

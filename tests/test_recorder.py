@@ -84,7 +84,7 @@ def test_the_sources_time_is_kept_and_starts_at_zero(
     assert times(tmp_path / "gate.mp4") == expected
 
 
-def test_a_segment_ends_where_the_wall_clock_says(tmp_path: Path) -> None:
+def test_a_segment_ends_where_the_wall_clock_requires(tmp_path: Path) -> None:
     recorder = open_recorder(tmp_path, path="{stream}/%H-%M-%S.mp4", segment=60.0)
     clock = [59.5, 59.99, 60.0, 119.0, 61.0, 300.0]
     written = sum(

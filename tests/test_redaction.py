@@ -111,7 +111,7 @@ def test_a_text_that_is_nearly_a_secret_takes_no_time(character: str) -> None:
         ),
     ],
 )
-def test_of_path_and_query_what_tells_cameras_apart_is_shown(tail: str, seen: str) -> None:
+def test_of_path_and_query_what_distinguishes_cameras_is_shown(tail: str, seen: str) -> None:
     source = SourceUri(f"http://h{tail}")
     assert str(source) == f"http://h{seen}"
     assert redact(f"GET {source.reveal()} failed") == f"GET {source} failed"
@@ -179,8 +179,8 @@ def test_no_command_shows_it(
     if outcomes[0].code or key != "source":
         outcomes += [cli("run", source, "-o", "x.avi"), cli("run", "-c", path)]
         outcomes.append(cli("--debug", "run", "-c", path))
-    told = bundle(tmp_path / "bundle", path, "http://127.0.0.1:1")
-    texts = [*(outcome.out + outcome.err for outcome in outcomes), *told.values()]
+    bundled = bundle(tmp_path / "bundle", path, "http://127.0.0.1:1")
+    texts = [*(outcome.out + outcome.err for outcome in outcomes), *bundled.values()]
     for needle in needles:
         for form in (needle, quote(needle), quote(needle).lower(), json.dumps(needle)[1:-1]):
             assert not [text for text in texts if form in text]
@@ -201,5 +201,5 @@ def test_the_log_hides_it_in_messages_arguments_and_tracebacks(
             log.error("%s %r", url, {"url": unquote(url)}, exc_info=OSError(5, "I/O error", url))
             log.error("encoded %s %s", quote(url, safe=""), quote(url, safe="").lower())
             logging.getLogger().removeHandler(handler)
-        said = capsys.readouterr().err
-        assert not [needle for needle in needles if needle in said], said
+        printed = capsys.readouterr().err
+        assert not [needle for needle in needles if needle in printed], printed

@@ -65,7 +65,7 @@ def test_a_server_that_stays_away_ends_the_file(tmp_path: Path) -> None:
         numbers(f"{server.url}/a.ts", 1.0)
 
 
-def test_a_file_whose_beginning_is_lost_is_not_said_to_have_no_video(tmp_path: Path) -> None:
+def test_a_file_whose_beginning_is_lost_is_not_reported_as_without_video(tmp_path: Path) -> None:
     """Nobody can resume what has no size."""
     clip = clips.count(tmp_path / "a.mp4", FRAMES).read_bytes()
     blocks = (clip[at : at + 500] for at in range(0, len(clip) // 2, 500))

@@ -195,7 +195,7 @@ def test_gives_user_and_password_apart_from_the_url(
         ("http://[::1/x", "has a host or port that can't be read"),
     ],
 )
-def test_says_why_it_is_refused(text: str, reason: str) -> None:
+def test_it_explains_why_it_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
         SourceUri(text)
 

@@ -44,7 +44,7 @@ def test_what_follows_a_cut_keeps_its_pace_behind_what_precedes_it(first: int, a
         ([0, 40, 80, 60, 120, 160], "a step back of less than a picture"),
         ([40, 40, 40, 80], "times that repeat"),
         ([*run(10_000), 9_800, 10_240], "a step back of five pictures"),
-        ([5_000, 3_000, 3_040], "a step back by two seconds at once"),
+        ([5_000, 3_000, 3_040], "a step back by two seconds in one go"),
     ],
 )
 def test_what_is_no_cut(times: Sequence[int], why: str) -> None:

@@ -27,7 +27,7 @@ def shell(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["check -c {}", "--version", "--help", "run -c {}"])
-def test_a_full_standard_output_is_told(
+def test_a_full_standard_output_is_reported(
     tmp_path: Path, config: Path, command: str, unbuffered: str
 ) -> None:
     line = f"PYTHONUNBUFFERED={unbuffered} centernetd {command.format(config)} >/dev/full"
@@ -61,7 +61,7 @@ def test_a_reader_that_has_enough_is_no_fault(tmp_path: Path, config: Path) -> N
 
 
 @pytest.mark.parametrize("command", ["run x.mp4", "detect x.png", "check", "status"])
-def test_a_working_directory_that_is_gone_is_told(tmp_path: Path, command: str) -> None:
+def test_a_working_directory_that_is_gone_is_reported(tmp_path: Path, command: str) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     done = shell(gone, f"rmdir {gone}; centernetd {command}")

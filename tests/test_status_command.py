@@ -73,8 +73,8 @@ def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
         assert outcome.code == 1
         assert "inference has made no progress" in outcome.out
     site.status.engine = None
-    said = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
-    assert "NOT HEALTHY: the engine is not loaded yet" in said
+    printed = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
+    assert "NOT HEALTHY: the engine is not loaded yet" in printed
 
 
 def test_json_is_what_the_daemon_answered(cli: CommandLine, site: Site) -> None:
@@ -130,7 +130,7 @@ def test_what_speaks_something_else() -> None:
         ('"[::]:1234"', "[::1]:1234"),
     ],
 )
-def test_the_configuration_says_where(tmp_path: Path, listen: str, address: str) -> None:
+def test_the_configuration_contains_the_address(tmp_path: Path, listen: str, address: str) -> None:
     assert str(find_daemon(config(tmp_path, listen), None).address) == address
 
 
@@ -173,7 +173,7 @@ def test_what_is_no_address(url: str) -> None:
         ("[", ConfigError, "is not YAML"),
     ],
 )
-def test_a_configuration_that_does_not_say_where(
+def test_a_configuration_that_contains_no_address(
     tmp_path: Path, listen: str, error: type[CenternetdError], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):

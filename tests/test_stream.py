@@ -61,7 +61,7 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
     )
 
 
-class House:
+class Rig:
     """A stream, every capture of which hangs."""
 
     def __init__(self) -> None:
@@ -97,97 +97,97 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    house = House()
-    yield house
-    for gate in house.capture.gates:
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    for gate in rig.capture.gates:
         gate.set()
 
 
-def test_a_lost_thread_is_replaced_and_counted_until_it_returns(house: House) -> None:
-    house.stream.check()
-    assert (len(house.stream.captures), house.lost_threads) == (1, 0)
-    house.lose(started=1)
-    wait_until(lambda: len(house.capture.gates) == 2)
-    house.stream.check()
-    assert (len(house.stream.captures), house.lost_threads) == (2, 1)
-    house.come_back(0)
-    house.stream.check()
-    assert (len(house.stream.captures), house.lost_threads) == (1, 0)
+def test_a_lost_thread_is_replaced_and_counted_until_it_returns(rig: Rig) -> None:
+    rig.stream.check()
+    assert (len(rig.stream.captures), rig.lost_threads) == (1, 0)
+    rig.lose(started=1)
+    wait_until(lambda: len(rig.capture.gates) == 2)
+    rig.stream.check()
+    assert (len(rig.stream.captures), rig.lost_threads) == (2, 1)
+    rig.come_back(0)
+    rig.stream.check()
+    assert (len(rig.stream.captures), rig.lost_threads) == (1, 0)
 
 
-def test_lost_threads_are_bounded(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_lost_threads_are_bounded(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     for started in range(1, MAX_LOST + 1):
-        house.lose(started)
+        rig.lose(started)
     for _ in range(5):
-        house.stream.check()
-    assert len(house.capture.gates) == MAX_LOST
-    assert house.lost_threads == MAX_LOST
+        rig.stream.check()
+    assert len(rig.capture.gates) == MAX_LOST
+    assert rig.lost_threads == MAX_LOST
     assert caplog.text.count("stays stuck until one of them returns") == 1
-    house.come_back(1)
-    house.stream.check()
-    wait_until(lambda: len(house.capture.gates) == MAX_LOST + 1)
-    house.stream.check()
-    assert house.lost_threads == MAX_LOST - 1
+    rig.come_back(1)
+    rig.stream.check()
+    wait_until(lambda: len(rig.capture.gates) == MAX_LOST + 1)
+    rig.stream.check()
+    assert rig.lost_threads == MAX_LOST - 1
 
 
 def test_a_lost_capture_waits_until_the_system_has_a_thread(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        house.lose(started=1)
-        house.stream.check()
+        rig.lose(started=1)
+        rig.stream.check()
     assert (
         caplog.text.count("capture waits: no thread for capture:gate: can't start new thread") == 1
     )
-    assert (len(house.stream.captures), house.lost_threads) == (1, 1)
-    house.stream.check()
-    wait_until(lambda: len(house.capture.gates) == 2)
+    assert (len(rig.stream.captures), rig.lost_threads) == (1, 1)
+    rig.stream.check()
+    wait_until(lambda: len(rig.capture.gates) == 2)
 
 
 def test_a_stream_that_is_stopped_before_its_start_leaves_no_thread(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = make_stream(house.lane, house.capture, {})
+    other = make_stream(rig.lane, rig.capture, {})
     other.prepare()
     prepared = other._next
     assert prepared is not None
     assert prepared.alive
     other.stop()
     assert prepared.join(time.monotonic() + PATIENCE)
-    assert len(house.capture.gates) <= 1, "it never read"
+    assert len(rig.capture.gates) <= 1, "it never read"
 
 
 def no_thread(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_an_ended_capture_is_not_replaced(house: House) -> None:
-    wait_until(lambda: len(house.capture.gates) == 1)
-    house.come_back(0)
-    house.stream.check()
-    assert house.stream.captures == []
-    assert house.lost_threads == 0
+def test_an_ended_capture_is_not_replaced(rig: Rig) -> None:
+    wait_until(lambda: len(rig.capture.gates) == 1)
+    rig.come_back(0)
+    rig.stream.check()
+    assert rig.stream.captures == []
+    assert rig.lost_threads == 0
 
 
 def test_a_sink_that_hangs_makes_its_stream_stuck(
-    house: House, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    view = house.stream.view
-    house.record.busy_for = HUNG_AFTER - 0.1
-    house.stream.check()
-    assert not house.lane.status.hung_sinks
-    house.record.busy_for = HUNG_AFTER
+    view = rig.stream.view
+    rig.record.busy_for = HUNG_AFTER - 0.1
+    rig.stream.check()
+    assert not rig.lane.status.hung_sinks
+    rig.record.busy_for = HUNG_AFTER
     for _ in range(3):
-        house.stream.check()
+        rig.stream.check()
     assert view.state.value == "stuck"
     assert view.last_error == "hung in a write: record"
     assert caplog.text.count("stuck: record has hung in a write for 20 s") == 1
-    house.events.busy_for = HUNG_AFTER + 5
-    house.stream.check()
+    rig.events.busy_for = HUNG_AFTER + 5
+    rig.stream.check()
     assert view.last_error == "hung in a write: record, events"
-    house.record.busy_for = house.events.busy_for = 0.0
-    house.stream.check()
+    rig.record.busy_for = rig.events.busy_for = 0.0
+    rig.stream.check()
     assert view.last_error is None
     assert caplog.text.count("has returned from a write") == 2

@@ -36,7 +36,7 @@ class FakeService:
         """Take the streams."""
 
 
-class House:
+class Rig:
     """The streams of a run: one, every capture of which hangs."""
 
     def __init__(self) -> None:
@@ -84,51 +84,51 @@ class House:
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(streams_module, "END_TIMEOUT", 0.0)
-    house = House()
-    yield house
-    for capture in house.captures:
+    rig = Rig()
+    yield rig
+    for capture in rig.captures:
         for gate in capture.gates:
             gate.set()
 
 
-def test_reloads_lose_no_more_threads_of_a_stream_than_it_may_lose(house: House) -> None:
+def test_reloads_lose_no_more_threads_of_a_stream_than_it_may_lose(rig: Rig) -> None:
     for reloads in range(1, 2 * MAX_LOST):
-        house.change()
-        assert len(house.streams.threads) == min(reloads + 1, MAX_LOST)
-    house.remove()
-    house.add()
-    assert len(house.streams.threads) == MAX_LOST
-    wait_until(lambda: house.started == MAX_LOST)
-    assert house.lost_threads == MAX_LOST
-    assert house.lane.status.state is StreamState.STUCK
+        rig.change()
+        assert len(rig.streams.threads) == min(reloads + 1, MAX_LOST)
+    rig.remove()
+    rig.add()
+    assert len(rig.streams.threads) == MAX_LOST
+    wait_until(lambda: rig.started == MAX_LOST)
+    assert rig.lost_threads == MAX_LOST
+    assert rig.lane.status.state is StreamState.STUCK
 
 
-def test_a_thread_that_comes_back_makes_room_for_another(house: House) -> None:
+def test_a_thread_that_comes_back_makes_room_for_another(rig: Rig) -> None:
     for _ in range(MAX_LOST):
-        house.change()
-    wait_until(lambda: house.started == MAX_LOST)
-    house.captures[0].gates[0].set()
+        rig.change()
+    wait_until(lambda: rig.started == MAX_LOST)
+    rig.captures[0].gates[0].set()
 
     def read_again() -> bool:
-        house.streams.check()
-        return house.started == MAX_LOST + 1
+        rig.streams.check()
+        return rig.started == MAX_LOST + 1
 
     wait_until(read_again)
-    house.streams.check()
-    assert len(house.streams.threads) == MAX_LOST
-    assert house.lost_threads == MAX_LOST - 1
+    rig.streams.check()
+    assert len(rig.streams.threads) == MAX_LOST
+    assert rig.lost_threads == MAX_LOST - 1
 
 
-def test_threads_of_a_stream_that_is_gone_are_forgotten_when_they_end(house: House) -> None:
-    wait_until(lambda: house.started == 1)
-    house.remove()
-    assert len(house.streams.threads) == 1
-    house.captures[0].gates[0].set()
+def test_threads_of_a_stream_that_is_gone_are_forgotten_when_they_end(rig: Rig) -> None:
+    wait_until(lambda: rig.started == 1)
+    rig.remove()
+    assert len(rig.streams.threads) == 1
+    rig.captures[0].gates[0].set()
 
     def forgotten() -> bool:
-        house.streams.check()
-        return not house.streams.threads
+        rig.streams.check()
+        return not rig.streams.threads
 
     wait_until(forgotten)

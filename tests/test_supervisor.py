@@ -50,7 +50,7 @@ class Camera(FakeSource):
             pts += 40
 
 
-class House:
+class Rig:
     """A supervisor around a fake engine and fake sources, and what systemd hears of it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ class House:
         return [line for line in self._said if not line.startswith(("STATUS", "WATCHDOG"))]
 
     def threads(self) -> list[threading.Thread]:
-        """The daemon's threads that began since this house was made: others' may hang."""
+        """The daemon's threads that began since this rig was made: others' may hang."""
         kinds = ("feed", "harvest", "capture:", "record:", "events:", "storage")
         began = set(threading.enumerate()) - self._before
         return [thread for thread in began if thread.name.startswith(kinds)]
@@ -130,21 +130,21 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
-    return House(tmp_path, monkeypatch)
+    return Rig(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("follows", [True, False])
-def test_a_run_that_writes_nothing_claims_no_folder(house: House, *, follows: bool) -> None:
+def test_a_run_that_writes_nothing_claims_no_folder(rig: Rig, *, follows: bool) -> None:
     """A daemon that follows a configuration publishes there how its reloads went."""
-    house.configure(cam={**FILE, "record": {"when": "never"}, "events": {"when": "never"}})
-    config = load(house.folder / "config.yaml")
-    house.supervisor = Supervisor(config, reread=house.reread if follows else None)
-    assert house.supervisor.run(lambda: None) == 0
-    assert (house.folder / "state").exists() == follows
-    house.assert_in_order()
+    rig.configure(cam={**FILE, "record": {"when": "never"}, "events": {"when": "never"}})
+    config = load(rig.folder / "config.yaml")
+    rig.supervisor = Supervisor(config, reread=rig.reread if follows else None)
+    assert rig.supervisor.run(lambda: None) == 0
+    assert (rig.folder / "state").exists() == follows
+    rig.assert_in_order()
 
 
 def without_threads(patch: pytest.MonkeyPatch, *names: str) -> None:
@@ -163,65 +163,65 @@ def fail(*_: object) -> None:
     raise ZeroDivisionError("a fault")
 
 
-def test_a_run_over_files_ends_by_itself(house: House) -> None:
-    house.supervise(one=FILE, two=FILE)
-    assert house.supervisor.run(lambda: None) == 0
-    assert house.notified == ["EXTEND_TIMEOUT_USEC=300000000", "READY=1", "STOPPING=1"]
-    for lane in house.supervisor.lanes:
+def test_a_run_over_files_ends_by_itself(rig: Rig) -> None:
+    rig.supervise(one=FILE, two=FILE)
+    assert rig.supervisor.run(lambda: None) == 0
+    assert rig.notified == ["EXTEND_TIMEOUT_USEC=300000000", "READY=1", "STOPPING=1"]
+    for lane in rig.supervisor.lanes:
         assert set(lane.ledger.read().written.values()) == {FRAMES}
-    assert house.engine.closed
-    house.assert_in_order()
+    assert rig.engine.closed
+    rig.assert_in_order()
 
 
-def test_a_stop_while_it_runs(house: House) -> None:
-    assert house.run_and_stop() == 0
-    assert house.notified[-1] == "STOPPING=1"
-    (lane,) = house.supervisor.lanes
+def test_a_stop_while_it_runs(rig: Rig) -> None:
+    assert rig.run_and_stop() == 0
+    assert rig.notified[-1] == "STOPPING=1"
+    (lane,) = rig.supervisor.lanes
     assert all(lane.ledger.read().written.values())
-    house.assert_in_order()
+    rig.assert_in_order()
 
 
-def test_nothing_is_made_before_the_run(house: House) -> None:
+def test_nothing_is_made_before_the_run(rig: Rig) -> None:
     threads = threading.active_count()
-    Supervisor(load(house.folder / "config.yaml"))
+    Supervisor(load(rig.folder / "config.yaml"))
     assert threading.active_count() == threads
-    assert not (house.folder / "state").exists()
-    assert house.notified == []
+    assert not (rig.folder / "state").exists()
+    assert rig.notified == []
 
 
-def test_a_stop_drops_what_an_encoder_is_behind_with(house: House) -> None:
-    house.patch.setattr(supervising, "ORDERLY", Deadlines(0.5, 0.5, 0.6, PATIENCE))
+def test_a_stop_drops_what_an_encoder_is_behind_with(rig: Rig) -> None:
+    rig.patch.setattr(supervising, "ORDERLY", Deadlines(0.5, 0.5, 0.6, PATIENCE))
     write, stopped = Recorder.write, threading.Event()
 
     def behind(recorder: Recorder, result: Result) -> Outcome:
         if stopped.is_set():
-            (lane,) = house.supervisor.lanes
+            (lane,) = rig.supervisor.lanes
             wait_until(lambda: lane.closed and not len(lane.outlets[RECORD]))
         return write(recorder, result)
 
     def stop() -> None:
-        (lane,) = house.supervisor.lanes
+        (lane,) = rig.supervisor.lanes
         stopped.set()
         wait_until(lambda: len(lane.outlets[RECORD]) > 1)
-        house.supervisor.stop()
+        rig.supervisor.stop()
 
-    house.patch.setattr(Recorder, "write", behind)
-    assert house.supervisor.run(house.when_running(stop)) == 0
-    (lane,) = house.supervisor.lanes
+    rig.patch.setattr(Recorder, "write", behind)
+    assert rig.supervisor.run(rig.when_running(stop)) == 0
+    (lane,) = rig.supervisor.lanes
     assert lane.ledger.read().dropped[RECORD, Reason.SHUTDOWN] > 0
-    house.assert_in_order()
+    rig.assert_in_order()
 
 
 @pytest.mark.parametrize("step", ["before", "loading", "warming", "warm"])
-def test_a_stop_at_any_step_of_the_start_starts_nothing(house: House, step: str) -> None:
-    stop, steps = house.supervisor.stop, {"before": lambda: house.supervisor.stop()}
-    steps["loading"] = lambda: setattr(house, "before_loading", stop)
-    steps["warming"] = lambda: house.patch.setattr(house.engine, "bucket", stopping(stop))
-    steps["warm"] = lambda: house.patch.setattr(InferenceStage, "warm_up", stopping(stop))
+def test_a_stop_at_any_step_of_the_start_starts_nothing(rig: Rig, step: str) -> None:
+    stop, steps = rig.supervisor.stop, {"before": lambda: rig.supervisor.stop()}
+    steps["loading"] = lambda: setattr(rig, "before_loading", stop)
+    steps["warming"] = lambda: rig.patch.setattr(rig.engine, "bucket", stopping(stop))
+    steps["warm"] = lambda: rig.patch.setattr(InferenceStage, "warm_up", stopping(stop))
     steps[step]()
-    assert house.supervisor.run(lambda: pytest.fail("it never ran")) == 0
-    assert house.engine.closed
-    house.assert_never_ready()
+    assert rig.supervisor.run(lambda: pytest.fail("it never ran")) == 0
+    assert rig.engine.closed
+    rig.assert_never_ready()
 
 
 def stopping(stop: Callable[[], None]) -> Callable[..., int]:
@@ -232,45 +232,45 @@ def stopping(stop: Callable[[], None]) -> Callable[..., int]:
     return call
 
 
-def test_a_warm_up_is_cut_short(house: House) -> None:
+def test_a_warm_up_is_cut_short(rig: Rig) -> None:
     def wait(_: object) -> None:
-        house.supervisor.stop()
-        wait_until(lambda: all(lane.closed for lane in house.supervisor.lanes))
+        rig.supervisor.stop()
+        wait_until(lambda: all(lane.closed for lane in rig.supervisor.lanes))
 
-    house.patch.setattr(house.engine, "wait", wait)
-    assert house.supervisor.run(lambda: None) == 0
-    assert len(house.engine.sizes) == 1, "of at least three slots"
-    house.assert_never_ready()
-
-
-def broken_root(house: House) -> None:
-    (house.folder / "state").touch()
+    rig.patch.setattr(rig.engine, "wait", wait)
+    assert rig.supervisor.run(lambda: None) == 0
+    assert len(rig.engine.sizes) == 1, "of at least three slots"
+    rig.assert_never_ready()
 
 
-def taken_port(house: House) -> None:
+def broken_root(rig: Rig) -> None:
+    (rig.folder / "state").touch()
+
+
+def taken_port(rig: Rig) -> None:
     def refuse(*_: object) -> None:
         raise StartupError("metrics.listen can't be bound")
 
-    house.patch.setattr(supervising, "Service", refuse)
+    rig.patch.setattr(supervising, "Service", refuse)
 
 
-def refused_model(house: House) -> None:
+def refused_model(rig: Rig) -> None:
     def refuse() -> None:
         raise ModelError("the model is refused")
 
-    house.before_loading = refuse
+    rig.before_loading = refuse
 
 
-def unknown_label(house: House) -> None:
-    house.supervise(cam={**CAMERA, "detect": {"labels": ["purple"]}})
+def unknown_label(rig: Rig) -> None:
+    rig.supervise(cam={**CAMERA, "detect": {"labels": ["purple"]}})
 
 
-def failing_engine(house: House) -> None:
-    house.engine = FakeEngine(max_batch=1, fail_at=1)
+def failing_engine(rig: Rig) -> None:
+    rig.engine = FakeEngine(max_batch=1, fail_at=1)
 
 
-def faulty_engine(house: House) -> None:
-    house.patch.setattr(house.engine, "enqueue", fail)
+def faulty_engine(rig: Rig) -> None:
+    rig.patch.setattr(rig.engine, "enqueue", fail)
 
 
 @pytest.mark.parametrize(
@@ -285,51 +285,51 @@ def faulty_engine(house: House) -> None:
     ],
 )
 def test_a_start_that_fails_starts_nothing(
-    house: House, arrange: Callable[[House], None], error: type[CenternetdError]
+    rig: Rig, arrange: Callable[[Rig], None], error: type[CenternetdError]
 ) -> None:
-    arrange(house)
+    arrange(rig)
     with pytest.raises(error):
-        house.supervisor.run(lambda: pytest.fail("it never ran"))
-    assert house.supervisor.engine_failed == (error is EngineError)
-    house.assert_never_ready()
+        rig.supervisor.run(lambda: pytest.fail("it never ran"))
+    assert rig.supervisor.engine_failed == (error is EngineError)
+    rig.assert_never_ready()
 
 
 @pytest.mark.parametrize(
     "name", ["storage", "feed", "harvest", "record:cam", "events:cam", "capture:cam"]
 )
-def test_a_start_without_enough_threads_starts_nothing(house: House, name: str) -> None:
-    without_threads(house.patch, name)
+def test_a_start_without_enough_threads_starts_nothing(rig: Rig, name: str) -> None:
+    without_threads(rig.patch, name)
     with pytest.raises(StartupError, match=f"no thread for {name}: can't start new thread"):
-        house.supervisor.run(lambda: pytest.fail("it never ran"))
-    assert house.engine.closed or name == "storage", "it was never opened"
-    house.assert_never_ready()
+        rig.supervisor.run(lambda: pytest.fail("it never ran"))
+    assert rig.engine.closed or name == "storage", "it was never opened"
+    rig.assert_never_ready()
 
 
-def test_an_engine_that_fails_while_it_runs(house: House) -> None:
-    house.engine = FakeEngine(max_batch=1, fail_at=20)
+def test_an_engine_that_fails_while_it_runs(rig: Rig) -> None:
+    rig.engine = FakeEngine(max_batch=1, fail_at=20)
     with pytest.raises(EngineError):
-        house.supervisor.run(lambda: None)
-    assert house.supervisor.engine_failed
-    house.assert_in_order()
+        rig.supervisor.run(lambda: None)
+    assert rig.supervisor.engine_failed
+    rig.assert_in_order()
 
 
-def break_encoder(house: House) -> None:
-    house.patch.setattr(recorder, "choose_encoder", fail)
+def break_encoder(rig: Rig) -> None:
+    rig.patch.setattr(recorder, "choose_encoder", fail)
 
 
-def break_muxer(house: House) -> None:
+def break_muxer(rig: Rig) -> None:
     mux = FragmentedMp4.write
     bad = lambda file, packet: fail() if file.path.name == "bad.mp4" else mux(file, packet)  # noqa: E731
-    house.patch.setattr(FragmentedMp4, "write", bad)
+    rig.patch.setattr(FragmentedMp4, "write", bad)
 
 
-def break_events(house: House) -> None:
-    house.patch.setattr(events, "event", fail)
+def break_events(rig: Rig) -> None:
+    rig.patch.setattr(events, "event", fail)
 
 
-def loop_of_links(house: House) -> None:
-    (house.folder / "state").mkdir()
-    (house.folder / "state/loop").symlink_to("loop")
+def loop_of_links(rig: Rig) -> None:
+    (rig.folder / "state").mkdir()
+    (rig.folder / "state/loop").symlink_to("loop")
 
 
 @pytest.mark.parametrize(
@@ -343,84 +343,84 @@ def loop_of_links(house: House) -> None:
     ],
 )
 def test_a_fault_in_a_sink_stays_in_its_stream(
-    house: House,
+    rig: Rig,
     caplog: pytest.LogCaptureFixture,
-    arrange: Callable[[House], None],
+    arrange: Callable[[Rig], None],
     stream: dict[str, Any],
 ) -> None:
-    arrange(house)
+    arrange(rig)
     neither = {"record": {"when": "never"}, "events": {"when": "never"}}
     other = FILE if arrange in (break_muxer, loop_of_links) else {**FILE, **neither}
-    house.supervise(bad={**FILE, **stream}, other=other)
-    assert house.supervisor.run(lambda: None) == 1
-    bad, well = (lane.ledger.read() for lane in house.supervisor.lanes)
+    rig.supervise(bad={**FILE, **stream}, other=other)
+    assert rig.supervisor.run(lambda: None) == 1
+    bad, well = (lane.ledger.read() for lane in rig.supervisor.lanes)
     assert (bad.inferred, well.inferred) == (FRAMES, FRAMES)
     assert [n for (_, why), n in bad.dropped.items() if why is Reason.FAILED and n] == [FRAMES]
     assert all(count == FRAMES for count in well.written.values())
     assert caplog.text.count("frames are dropped until it works again") == 1
-    house.assert_in_order()
+    rig.assert_in_order()
 
 
 @pytest.mark.parametrize(
     ("where", "what"),
     [(Streams, "check"), (Reloader, "check"), (Service, "tick"), (Streams, "start")],
 )
-def test_a_fault_anywhere_is_raised_after_the_stop(house: House, where: type, what: str) -> None:
+def test_a_fault_anywhere_is_raised_after_the_stop(rig: Rig, where: type, what: str) -> None:
     def break_it() -> None:
-        house.patch.setattr(where, what, fail)
+        rig.patch.setattr(where, what, fail)
 
     if what == "start":
         break_it()
     with pytest.raises(ZeroDivisionError):
-        house.supervisor.run(house.when_running(break_it))
-    assert house.notified[-1] == "STOPPING=1"
-    house.assert_in_order()
+        rig.supervisor.run(rig.when_running(break_it))
+    assert rig.notified[-1] == "STOPPING=1"
+    rig.assert_in_order()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, StartupError])
 def test_what_the_tick_raises_is_raised_after_the_stop(
-    house: House, error: type[BaseException]
+    rig: Rig, error: type[BaseException]
 ) -> None:
     def raise_it() -> None:
         raise error
 
     with pytest.raises(error):
-        house.supervisor.run(house.when_running(raise_it))
-    (lane,) = house.supervisor.lanes
+        rig.supervisor.run(rig.when_running(raise_it))
+    (lane,) = rig.supervisor.lanes
     assert all(lane.ledger.read().written.values())
-    house.assert_in_order()
+    rig.assert_in_order()
 
 
 def test_a_reload_that_finds_too_few_threads_changes_nothing(
-    house: House, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.supervise(cam=CAMERA, door=CAMERA)
+    rig.supervise(cam=CAMERA, door=CAMERA)
     kept: list[object] = []
 
     def reload() -> None:
-        kept.extend(house.supervisor.lanes)
+        kept.extend(rig.supervisor.lanes)
         changed = {**CAMERA, "stall_timeout": "7s"}
-        house.configure(cam=changed, new=CAMERA, last=CAMERA)
-        without_threads(house.patch, "events:last")
-        house.supervisor.reload()
+        rig.configure(cam=changed, new=CAMERA, last=CAMERA)
+        without_threads(rig.patch, "events:last")
+        rig.supervisor.reload()
 
     def on_tick() -> None:
         running()
         if "nothing has changed: no thread for events:last" in caplog.text:
-            house.supervisor.stop()
+            rig.supervisor.stop()
 
-    running = house.when_running(reload)
-    assert house.supervisor.run(on_tick) == 0
-    assert house.supervisor.lanes == kept
-    assert len(house.sources) == 2, "no camera was opened for it, and none again"
-    house.assert_in_order()
+    running = rig.when_running(reload)
+    assert rig.supervisor.run(on_tick) == 0
+    assert rig.supervisor.lanes == kept
+    assert len(rig.sources) == 2, "no camera was opened for it, and none again"
+    rig.assert_in_order()
 
 
 def test_a_reload_after_the_last_frame_is_refused(
-    house: House, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Inference has ended, and a stream that is added would wait for it for ever."""
-    house.supervise(clip=FILE)
+    rig.supervise(clip=FILE)
     let_go = threading.Event()
     close = Recorder.close
 
@@ -428,15 +428,15 @@ def test_a_reload_after_the_last_frame_is_refused(
         assert let_go.wait(PATIENCE)
         return close(recorder)
 
-    house.patch.setattr(Recorder, "close", hold)
+    rig.patch.setattr(Recorder, "close", hold)
 
     def on_tick() -> None:
-        if not any(thread.name == "feed" for thread in house.threads()):
-            house.configure(clip=FILE, more=FILE)
-            house.supervisor.reload()
+        if not any(thread.name == "feed" for thread in rig.threads()):
+            rig.configure(clip=FILE, more=FILE)
+            rig.supervisor.reload()
         if "nothing has changed: every stream has ended" in caplog.text:
             let_go.set()
 
-    assert house.supervisor.run(on_tick) == 0
-    assert [lane.name for lane in house.supervisor.lanes] == ["clip"]
-    house.assert_in_order()
+    assert rig.supervisor.run(on_tick) == 0
+    assert [lane.name for lane in rig.supervisor.lanes] == ["clip"]
+    rig.assert_in_order()

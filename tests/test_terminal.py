@@ -31,7 +31,7 @@ def on_a_terminal(*arguments: str | Path, stdout: Path) -> tuple[str, str]:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # how Linux says that nobody else has it open any more
+    except OSError:  # how Linux reports that nobody else has it open any more
         return b""
 
 

@@ -273,8 +273,8 @@ def test_time_always_increases(
 ) -> None:
     timeline = Timeline(time_base)
     now, last = 0.0, None
-    for pts, passed, anew in frames:
-        if anew:
+    for pts, passed, restarts in frames:
+        if restarts:
             timeline.reconnected()
         now += passed
         stamped = timeline.stamp(pts, time_base or TB, now)

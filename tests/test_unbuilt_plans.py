@@ -1,4 +1,4 @@
-"""What `check`, `doctor` and the metrics say of plans that are there, or still to be built."""
+"""What `check`, `doctor` and the metrics report about plans that exist, or still to be built."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,9 @@ def model_of(box: Path) -> ConfiguredModel:
     return ConfiguredModel(request, cache / "plans")
 
 
-def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, box: Path) -> None:
+def test_a_probe_reports_what_would_be_built_and_builds_nothing(
+    cli: CommandLine, box: Path
+) -> None:
     outcome = cli("check", "-c", box, "--probe", "--json")
     assert outcome.code == 0, outcome.err
     model = outcome.json["probe"]["model"]
@@ -50,8 +52,8 @@ def test_a_probe_says_what_would_be_built_and_builds_nothing(cli: CommandLine, b
     assert model["unbuilt"] == "none has been built yet"
     assert outcome.json["probe"]["capacity"] is None
     assert not list(box.parent.glob("cache/plans/*"))
-    told = cli("check", "-c", box, "--probe").out
-    assert "built at the next start, which can take minutes: none has been built yet" in told
+    printed = cli("check", "-c", box, "--probe").out
+    assert "built at the next start, which can take minutes: none has been built yet" in printed
 
 
 def test_a_build_at_the_start_is_measured_and_then_nothing_is_to_be_built(box: Path) -> None:

@@ -42,12 +42,12 @@ def test_a_size_becomes_bytes(text: str, count: int) -> None:
         ("99999d", "is more than 3650d"),
     ],
 )
-def test_a_wrong_duration_is_told(text: str, reason: str) -> None:
+def test_a_wrong_duration_is_reported(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         parse_duration(text)
 
 
-def test_a_wrong_size_is_told() -> None:
+def test_a_wrong_size_is_reported() -> None:
     with pytest.raises(ValueError, match="needs a unit, as in 500MB"):
         parse_size("50")
 
@@ -142,7 +142,7 @@ def test_prefixes_are_powers_of_1000_or_of_1024(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "unit"), [(Duration, "min"), (Size, "GiB")])
-def test_an_editor_is_told_what_a_quantity_looks_like(kind: type[float], unit: str) -> None:
+def test_an_editor_is_shown_what_a_quantity_looks_like(kind: type[float], unit: str) -> None:
     schema = TypeAdapter(kind).json_schema()
     assert schema["type"] == "string"
     for text in (f"5{unit}", f"1.5 {unit}", "${NAME}", *schema["examples"]):

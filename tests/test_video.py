@@ -203,7 +203,9 @@ def test_of_a_truncated_file_what_is_readable_is_read(
 
 
 @pytest.mark.parametrize(("name", "muxing"), [("a.mp4", {"movflags": "faststart"}), ("a.mkv", {})])
-def test_a_file_that_was_cut_off_says_so(name: str, muxing: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_that_was_cut_off_is_reported(
+    name: str, muxing: dict[str, str], tmp_path: Path
+) -> None:
     path = clips.truncated(clips.noise(tmp_path / name, 100, muxing=muxing), 0.6)
     opened = source(path)
     with pytest.raises(SourceError, match=r"the file was cut off 1\.\d s before its end"):
@@ -259,7 +261,7 @@ def test_a_file_whose_subtitles_last_longer_is_not_cut_off(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
-def test_a_file_with_sound_that_was_cut_off_says_so(name: str, tmp_path: Path) -> None:
+def test_a_file_with_sound_that_was_cut_off_is_reported(name: str, tmp_path: Path) -> None:
     opened = source(clips.truncated(clips.with_sound(tmp_path / name, 250, 10), 0.5))
     with pytest.raises(SourceError, match="cut off"):
         list(opened)
@@ -338,7 +340,9 @@ def test_video_that_goes_on_under_another_pid_is_read_on(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("pid", ["256", "300"])
 @pytest.mark.parametrize("codec", ["libx265", "mpeg2video"])
-def test_video_that_goes_on_in_another_coding_is_told(tmp_path: Path, codec: str, pid: str) -> None:
+def test_video_that_goes_on_in_another_coding_is_reported(
+    tmp_path: Path, codec: str, pid: str
+) -> None:
     first = clips.count(tmp_path / "a.ts", 50)
     muxing = {"mpegts_start_pid": pid}
     second = clips.count(tmp_path / "b.ts", 50, codec=codec, muxing=muxing)
@@ -351,7 +355,7 @@ def test_video_that_goes_on_in_another_coding_is_told(tmp_path: Path, codec: str
 @pytest.mark.parametrize(
     "elsewhere", [{"mpegts_service_id": "7"}, {"mpegts_pmt_start_pid": "0x500"}], ids=str
 )
-def test_video_that_goes_on_where_it_is_not_followed_is_told(
+def test_video_that_goes_on_where_it_is_not_followed_is_reported(
     tmp_path: Path, elsewhere: dict[str, str]
 ) -> None:
     first = clips.count(tmp_path / "a.ts", 20)

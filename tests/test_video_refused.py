@@ -39,7 +39,7 @@ def cut_before_its_index(path: Path) -> None:
     ],
     ids=["missing", "folder", "empty", "text", "no index", "audio only"],
 )
-def test_what_is_no_video_is_told_in_one_sentence(
+def test_what_is_no_video_is_reported_in_one_sentence(
     make: Callable[[Path], object], sentence: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "clip.mp4"
@@ -79,7 +79,7 @@ def test_opening_and_closing_leaves_no_descriptor_behind(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_a_server_that_says_nothing_is_given_up_within_the_timeout(scheme: str) -> None:
+def test_a_server_that_sends_nothing_is_given_up_within_the_timeout(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         uri = f"{scheme}://user:hunter2@127.0.0.1:{port}/cam"
@@ -98,7 +98,7 @@ def test_a_server_that_says_nothing_is_given_up_within_the_timeout(scheme: str) 
     assert "hunter2" not in str(failed[0])
 
 
-def test_a_refused_connection_is_told_without_the_password() -> None:
+def test_a_refused_connection_is_reported_without_the_password() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(SourceError, match="can't be opened: connection refused") as caught:
@@ -113,7 +113,7 @@ def test_a_picture_beyond_all_cameras_is_refused_before_it_takes_memory(tmp_path
     opened.close()
 
 
-def test_a_size_that_is_announced_and_too_large_is_told(
+def test_a_size_that_is_announced_and_too_large_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48 - 1)

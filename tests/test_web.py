@@ -1,4 +1,4 @@
-"""What a hostile HTTP server can make us read: so many bytes, for so long, and from no one else."""
+"""What a hostile HTTP server can make us read: limited in bytes, time and hosts."""
 
 import gzip
 import itertools

@@ -93,7 +93,7 @@ def test_checkpoints_before_pytorch_0_4_1_count_no_batches(state: State) -> None
     checkpoint.fit(old, "res_18")
 
 
-def test_another_network_is_told_with_advice(state: State) -> None:
+def test_another_network_is_reported_with_advice(state: State) -> None:
     with pytest.raises(ModelError) as refused:
         checkpoint.fit(dict(state), "dla_34")
     message = str(refused.value)
@@ -104,14 +104,14 @@ def test_another_network_is_told_with_advice(state: State) -> None:
     assert len(message) < 500
 
 
-def test_another_shape_is_told(state: State) -> None:
+def test_another_shape_is_reported(state: State) -> None:
     wide = {**state, "wh.2.weight": torch.zeros(8, 32, 1, 1)}
     with pytest.raises(ModelError, match=r"wh.2.weight \[8, 32, 1, 1\] instead of \[2, 32, 1, 1\]"):
         checkpoint.fit(wide, "res_18")
 
 
 @pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.char, torch.Tensor.cfloat])
-def test_what_are_no_plain_weights_is_told(
+def test_what_are_no_plain_weights_is_reported(
     state: State, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     other = checkpoint.read(saved({**state, "conv1.weight": change(state["conv1.weight"])}))
@@ -120,7 +120,7 @@ def test_what_are_no_plain_weights_is_told(
 
 
 @pytest.mark.parametrize("key", ["hm.0", "hm.2"])
-def test_a_head_without_channels_is_told(state: State, key: str) -> None:
+def test_a_head_without_channels_is_reported(state: State, key: str) -> None:
     weights = state[f"{key}.weight"]
     empty = {**state, f"{key}.weight": weights[:0], f"{key}.bias": weights[:0, 0, 0, 0]}
     with pytest.raises(ModelError, match=rf"of another shape \({key}.bias \[0\] instead of"):
@@ -128,7 +128,7 @@ def test_a_head_without_channels_is_told(state: State, key: str) -> None:
 
 
 @pytest.mark.parametrize("where", [0.3, 0.5, 0.9])
-def test_a_damaged_file_is_told(state: State, where: float) -> None:
+def test_a_damaged_file_is_reported(state: State, where: float) -> None:
     content = bytearray(saved(state))
     at = int(where * len(content))
     content[at : at + 64] = b"\xff" * 64

@@ -68,7 +68,7 @@ def test_nothing_in_the_graph_needs_a_plugin(tmp_path: Path) -> None:
     assert {node.domain for node in graph.node} == {""}
 
 
-def test_the_user_says_otherwise(tmp_path: Path) -> None:
+def test_the_user_configures_otherwise(tmp_path: Path) -> None:
     checkpoint, prepared = tmp_path / "checkpoint.pth", tmp_path / "prepared.onnx"
     torch.save(make("res_18", outputs("ctdet", 2), 64).state_dict(), checkpoint)
     options = PrepareOptions(

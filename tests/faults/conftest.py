@@ -24,7 +24,7 @@ class Measure(Protocol):
     def __call__(self, promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
         """Record ``figure``; the page shows the ``note`` next to it.
 
-        ``enough`` is whether the test was as extensive as the promise says.
+        ``enough`` is whether the test was as extensive as the promise requires.
         """
 
 

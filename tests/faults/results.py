@@ -16,7 +16,7 @@ class Measured:
     """One fault injected for one promise; ``figures`` has one number per try.
 
     ``note`` is an additional remark on the last try. ``enough`` is whether every try was as
-    extensive as the promise says.
+    extensive as the promise requires.
     """
 
     promise: str

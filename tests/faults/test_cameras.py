@@ -100,7 +100,7 @@ def test_time_goes_forward(crowd: Crowd, name: str, measure: Measure) -> None:
     measure("time", disordered(frames))
 
 
-def test_a_wrong_password_is_said_once(crowd: Crowd, measure: Measure) -> None:
+def test_a_wrong_password_is_logged_once(crowd: Crowd, measure: Measure) -> None:
     """A camera rejects the password (RTSP 401, digest)"""
     warnings = [line for line in log(crowd.finished, "locked") if line.level == "warning"]
     assert "password" in warnings[0].message

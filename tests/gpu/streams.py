@@ -117,7 +117,7 @@ def _document(load: Load) -> dict[str, object]:
 
 
 class Spy:
-    """Watches each run with py-spy, twice at once: who holds the lock, and who runs at all.
+    """Watches each run with py-spy, twice concurrently: who holds the lock, and who runs at all.
 
     ``seen`` has, by the number of streams, the share of the time in which the lock was held, by
     whom, and how many threads were running on average, with the lock or without.

@@ -147,7 +147,7 @@ def held() -> dict[str, int]:
     }
 
 
-def test_more_than_the_gpu_has_is_told_in_numbers() -> None:
+def test_more_than_the_gpu_has_is_reported_in_numbers() -> None:
     with pytest.raises(EngineError, match=r"GPU memory is short: [\d,.]+ MB .* are free"):
         DeviceBuffer(1 << 42)
     assert not +live

@@ -154,7 +154,7 @@ def test_a_key_frame_comes_every_second(finished: Finished) -> None:
     assert all(later - earlier <= 1 for earlier, later in pairwise([*keys, Fraction(10)]))
 
 
-def test_the_events_tell_of_every_frame_at_its_time(boxes: Finished) -> None:
+def test_the_events_list_every_frame_at_its_time(boxes: Finished) -> None:
     found = events(boxes)
     assert [event["frame"] for event in found] == list(range(FRAMES))
     assert {event["stream"] for event in found} == {"demo"}

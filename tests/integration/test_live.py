@@ -153,7 +153,7 @@ def test_the_books_balance_while_streams_of_both_policies_run(
     assert file.ledger.read().inferred == FRAMES * 10 // RATE
 
 
-def test_each_stream_is_decoded_as_it_asks_and_says_by_what(
+def test_each_stream_is_decoded_as_it_asks_and_reports_by_what(
     supervise: Callable[..., Supervisor],
 ) -> None:
     supervisor = supervise(

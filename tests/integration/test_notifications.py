@@ -43,7 +43,7 @@ def test_from_start_to_stop(systemd: socket.socket, tmp_path: Path, squares: Pat
         assert daemon.finish().code == 0
 
 
-def test_a_hung_inference_is_told_with_where_each_thread_is(
+def test_a_hung_inference_is_reported_with_where_each_thread_is(
     systemd: socket.socket, tmp_path: Path, squares: Path
 ) -> None:
     source = clips.count(tmp_path / "clip.mp4", 500)
@@ -60,7 +60,7 @@ def test_a_hung_inference_is_told_with_where_each_thread_is(
     assert "inference has made no progress for" in finished.stderr
 
 
-def test_a_process_that_systemd_aborts_tells_where_each_thread_was(
+def test_a_process_that_systemd_aborts_reports_where_each_thread_was(
     systemd: socket.socket, tmp_path: Path, squares: Path
 ) -> None:
     """With nothing to do, so that no thread moves meanwhile: that can cut the traceback short."""

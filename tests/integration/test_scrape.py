@@ -80,7 +80,7 @@ def test_a_real_prometheus_follows_a_run_to_its_end(tmp_path: Path, squares: Pat
     assert receipt.balanced
 
 
-def test_what_is_told_during_and_after_a_run(tmp_path: Path, squares: Path) -> None:
+def test_what_is_published_during_and_after_a_run(tmp_path: Path, squares: Path) -> None:
     streams = {
         "demo": {"source": str(DEMO), "events": {"when": "always"}},
         "cam": {"source": nobody()},

@@ -137,7 +137,7 @@ def test_while_connecting_to_a_silent_server(
 
 
 @SIGNALS
-def test_while_a_camera_says_nothing_more(
+def test_while_a_camera_sends_nothing_more(
     tmp_path: Path, squares: Path, camera: RtspServer, number: signal.Signals
 ) -> None:
     with started(config(tmp_path, squares, camera_stream(camera.url("mute/75")))) as daemon:

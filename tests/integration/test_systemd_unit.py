@@ -125,7 +125,7 @@ def test_the_program_is_started_as_documented() -> None:
     assert settings("Type") == ["notify"]
 
 
-def test_what_only_a_person_can_mend_is_not_restarted() -> None:
+def test_what_only_a_person_can_fix_is_not_restarted() -> None:
     assert settings("Restart") == ["on-failure"]
     (codes,) = settings("RestartPreventExitStatus")
     assert set(map(int, codes.split())) == {ConfigError.exit_code, ModelError.exit_code}
