@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 READABLE_FOR = 0.5
 """Seconds that a result stays published before another reload begins; clients poll more often."""
-_MAX_SENTENCE = (
-    600  # characters per sentence; at most six bytes each, and only one of the two is set
-)
+_MAX_SENTENCE = 600  # characters of up to six bytes; only one of the two sentences is set
 
 
 @dataclass(frozen=True)
