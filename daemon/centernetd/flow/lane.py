@@ -240,7 +240,7 @@ class Lane:
 
     def _notify_of_room(self) -> None:
         # Not for every single frame: waking a thread costs more than passing on a frame.
-        if self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
+        if self._blocks and self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
             self._room.notify_all()
 
     @property

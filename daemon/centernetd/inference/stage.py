@@ -207,11 +207,8 @@ class InferenceStage:
                 taken.lane.status.detections[view.filter.counted_as[class_id]] += 1
             self._meters.frame_latency(taken.lane.name, now - taken.frame.captured_at)
         # A lane's frames are delivered together, so that its sinks are woken once, not per frame.
-        for lane in dict.fromkeys(taken.lane for taken in batch.frames):
-            lane.deliver(
-                *(
-                    Result(taken.frame, detections)
-                    for taken, detections in zip(batch.frames, found, strict=True)
-                    if taken.lane is lane
-                )
-            )
+        results: dict[Lane, list[Result]] = {}
+        for taken, detections in zip(batch.frames, found, strict=True):
+            results.setdefault(taken.lane, []).append(Result(taken.frame, detections))
+        for lane, of_lane in results.items():
+            lane.deliver(*of_lane)

@@ -178,8 +178,9 @@ class SinkStage:
             self._log(logging.WARNING, "%s is written again", self._name)
 
     def _drop(self, count: int, reason: Reason) -> None:
-        self._pending -= count
-        self._lane.ledger.drop(self._name, reason, count)
+        if count:
+            self._pending -= count
+            self._lane.ledger.drop(self._name, reason, count)
 
     def _fail(self, error: Exception) -> None:
         self._drop(self._pending, Reason.FAILED)
