@@ -173,8 +173,8 @@ def test_a_whole_module_is_refused_with_what_to_do() -> None:
         (saved({"weight": torch.zeros(100)})[:-300], "not a PyTorch checkpoint, or cut short"),
         (saved([1, 2]), "it holds no state_dict"),
         (saved({}), "it holds no state_dict"),
-        (saved({"epoch": 3, "lr": 0.1}), "holds other things than tensors"),
-        (saved({1: torch.zeros(1)}), "holds other things than tensors"),
+        (saved({"epoch": 3, "lr": 0.1}), "contains things other than tensors"),
+        (saved({1: torch.zeros(1)}), "contains things other than tensors"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(content: bytes, message: str) -> None:

@@ -42,7 +42,9 @@ class CameraAddress:
 
 def _setting(key: str, value: str) -> object:
     if key not in _SETTINGS:
-        raise ValueError(f"sets what a camera does not have: there are {', '.join(_SETTINGS)}")
+        raise ValueError(
+            f"sets something that a camera does not have: there are {', '.join(_SETTINGS)}"
+        )
     return _SETTINGS[key](value)
 
 

@@ -113,7 +113,7 @@ def _error(name: str, code: int) -> CudaError:
     _, text = library.cudaGetErrorString(status)
     error = CudaError(f"{name} failed: {_text(title)} ({code}), {_text(text)}", code)
     if error.sticky:
-        error.args = (f"{error}; the GPU is lost to this process, which must be started again",)
+        error.args = (f"{error}; the GPU is lost to this process, which must be restarted",)
     return error
 
 

@@ -34,7 +34,7 @@ def gpu(root: Path) -> Iterator[Finding]:
     names = _ask_nvidia_smi() or _names_by_driver(root)
     if jetson := _jetson(root):
         names = [jetson]
-        found = "its wheels of PyAV decode and encode on the CPU only"
+        found = "PyAV for this machine decodes and encodes on the CPU only"
         yield Finding("video engine", Level.NOTE, found)
     if names or driver or has_nvidia_device():
         yield Finding("gpu", Level.OK, "; ".join(names) or "NVIDIA, of unknown name")

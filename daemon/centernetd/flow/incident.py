@@ -1,4 +1,4 @@
-"""When to log a trouble that lasts, or that comes and goes."""
+"""When to log a problem that lasts, or that comes and goes."""
 
 import math
 import time
@@ -9,11 +9,11 @@ _MAX_CAUSES = 32  # causes remembered; the one logged longest ago is forgotten
 
 
 class Incident:
-    """Decides what is logged of a trouble: its beginning, and its end if that was logged.
+    """Decides what is logged about a problem: its beginning, and its end if that was logged.
 
     Without ``interval``, it is logged once until it is `resolved`. With one, each cause is logged
     at most once per ``interval`` seconds, with its number of occurrences since, even if the
-    trouble is resolved and returns in between. ``clock`` is monotonic, in seconds.
+    problem is resolved and returns in between. ``clock`` is monotonic, in seconds.
 
     This is for states. What may happen with every frame and has no end is just logged: the log's
     handler groups it (`centernetd.service.logs`).

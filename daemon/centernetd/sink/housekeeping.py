@@ -29,10 +29,11 @@ _POLL = 0.1  # seconds
 class Housekeeping:
     """Claims the storage root, repairs files left by a kill, and enforces the limits.
 
-    All of it runs in its own thread, which alone waits for a slow or hanging disk; entering
-    returns once the first two are done. With ``require_mount``, nothing is claimed or written
-    while the root is on the root disk; this is published as the storage's trouble, and recovers
-    by itself. A disk that replaces another is claimed and repaired like one at the start.
+    All of it runs in its own thread, which alone waits for a slow or hanging disk; entering the
+    context returns once the root is claimed and repaired. With ``require_mount``, nothing is
+    claimed or written while the root is on the root disk; this is published as the storage's
+    trouble, and recovers by itself. A disk that replaces another is claimed and repaired like one
+    at the start.
     """
 
     def __init__(

@@ -100,8 +100,8 @@ class Retention:
         Raises
         ------
         OSError
-            When the disk fails, or, for the first of them, files can't be deleted, which are not
-            retried soon.
+            When the disk fails, or a file can't be deleted. Of several such files the first is
+            reported; all of them are skipped until the next scan.
         """
         failed: list[OSError] = []
         self._add_completed()

@@ -74,7 +74,7 @@ def read(content: bytes) -> State:
     if not all(isinstance(key, str) for key in found) or not all(
         isinstance(value, Tensor) for value in found.values()
     ):
-        raise ModelError("not a checkpoint: its state_dict holds other things than tensors")
+        raise ModelError("not a checkpoint: its state_dict contains things other than tensors")
     prefix = "module." if all(key.startswith("module.") for key in found) else ""
     return {key.removeprefix(prefix): _as_float32(value) for key, value in found.items()}
 

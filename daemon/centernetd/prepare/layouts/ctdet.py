@@ -74,7 +74,7 @@ class MultiPose(_Maps):
     """Boxes with two joints or more: as `Ctdet`, and ``hps`` 2J, ``hm_hp`` J, ``hp_offset`` 2.
 
     ``hps`` are the positions of a person's joints relative to the cell of its centre; ``hm_hp`` is
-    a heatmap of all persons' joints, and ``hp_offset`` is to it what ``reg`` is to ``hm``. The
+    a heatmap of all persons' joints, and ``hp_offset`` refines it as ``reg`` refines ``hm``. The
     last two may be missing (``--not_hm_hp``, ``--not_reg_hp_offset``).
     """
 

@@ -14,7 +14,8 @@ from centernetd.prepare.layouts.heatmap import scores_of
 class Queries(BoxLayout):
     """``logits`` [batch, Q, C] and ``boxes`` [batch, Q, 4]: cx, cy, w, h as shares of the input.
 
-    So RT-DETR, D-FINE and RF-DETR end, without NMS. The first two take RGB from 0 to 1, stretched.
+    RT-DETR, D-FINE and RF-DETR end like this, without NMS. The first two take RGB from 0 to 1,
+    stretched.
     """
 
     name = "queries"
