@@ -1,5 +1,6 @@
 """Blurring: everywhere it must be, nowhere else, and for as long as it must be held."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from centernetd.config import BlurConfig
-from centernetd.flow import EVERYTHING, Filter
+from centernetd.errors import EngineError
+from centernetd.flow import EVERYTHING, Filter, HostImage, Result
 from centernetd.sink import privacy as privacy_module
 from centernetd.sink.privacy import CELLS, GREY, MAX_HELD_FRAMES, Privacy, cover, fill, mosaic
 from tests.sinks import detections, picture, result, sink_context
@@ -75,6 +77,46 @@ def test_every_frame_has_what_was_found_shortly_before_and_after_it(
         assert covers == near
         waited = [other for other, at in enumerate(times) if at >= times[number] + hold]
         assert after == min(waited, default=len(times)), "no longer than it must"
+
+
+class OnGpu(HostImage):
+    """A picture in the memory of a GPU, which may have failed."""
+
+    def __init__(self, pixels: NDArray[np.uint8], error: str = "") -> None:
+        super().__init__(pixels)
+        self._error = error
+
+    def pixels(self) -> NDArray[np.uint8]:
+        if self._error:
+            raise EngineError(self._error)
+        return super().pixels()
+
+
+def on_gpu(number: int, error: str = "") -> tuple[Result, "weakref.ref[OnGpu]"]:
+    image = OnGpu(picture(seed=number), error)
+    made = result(number)
+    return replace(made, frame=replace(made.frame, image=image)), weakref.ref(image)
+
+
+def test_a_frame_that_waits_holds_no_memory_of_the_gpu() -> None:
+    privacy = hold_back(BlurConfig(hold=1))
+    frame, image = on_gpu(0)
+    privacy.add(frame)
+    del frame
+    assert not privacy.due()
+    assert image() is None
+    assert privacy.due(last=True)
+    assert np.array_equal(privacy.take().frame.image.pixels(), picture(seed=0))
+
+
+def test_a_picture_that_can_not_be_fetched_is_a_frame_lost_in_its_turn() -> None:
+    privacy = hold_back(BlurConfig(hold=1))
+    privacy.add(on_gpu(0, "the GPU has failed")[0])
+    privacy.add(on_gpu(1)[0])
+    assert privacy.due(last=True)
+    with pytest.raises(EngineError, match="the GPU has failed"):
+        privacy.take()
+    assert privacy.take().frame.frame_id == 1
 
 
 def test_without_a_hold_no_frame_waits() -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.flow import Result
+from centernetd.errors import EngineError
+from centernetd.flow import HostImage, Result
 from centernetd.sink.stage import SinkContext
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class Privacy:
     def add(self, result: Result) -> None:
         """Take the next frame; its picture is covered in place by `take`."""
         frame, found = result.frame, self._covers(result.detections)
-        self._waiting.append(result)
+        self._waiting.append(_in_host_memory(result) if self._hold else result)
         self._seen.append(_Seen(frame.time, frame.image.size, found.xyxy))
 
     def due(self, *, last: bool = False) -> bool:
@@ -136,6 +138,14 @@ def mosaic(region: Pixels) -> None:
 
 
 STYLES = {"fill": fill, "mosaic": mosaic}
+
+
+def _in_host_memory(result: Result) -> Result:
+    """Return ``result`` without its hold on the GPU's memory, of which there is less."""
+    with suppress(EngineError):  # which `Privacy.take` meets again
+        image = HostImage(result.frame.image.pixels())
+        return replace(result, frame=replace(result.frame, image=image))
+    return result
 
 
 def _milliseconds(earlier: float, later: float) -> int:
