@@ -15,7 +15,7 @@ from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
 from centernetd.inference.letterbox import Geometry, fill_row
 
 TIME_BASE = Fraction(1, 1000)
-PATIENCE = 20.0  # seconds after which a test that waits has failed
+WAIT_TIMEOUT = 20.0  # seconds after which a test that waits has failed
 
 
 def image(height: int = 4, width: int = 6, value: int = 0) -> NDArray[np.uint8]:
@@ -40,7 +40,7 @@ def detections(count: int = 0) -> Detections:
 def wait_until(condition: Callable[[], bool]) -> None:
     """Poll for what no event signals: that another thread blocks somewhere."""
     step = threading.Event()
-    for _ in range(int(PATIENCE / 0.005)):
+    for _ in range(int(WAIT_TIMEOUT / 0.005)):
         if condition():
             return
         step.wait(0.005)
@@ -220,7 +220,7 @@ class FakeEngine(Engine):
             self._queue.append((slot, size, slot.rows[:size].copy()))
 
     def wait(self, slot: FakeSlot) -> Tensors:
-        if not self.gate.wait(PATIENCE):
+        if not self.gate.wait(WAIT_TIMEOUT):
             raise AssertionError("the gate never opened")
         with self._lock:
             self._refuse_if(self.closed, "closed")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 API = json.loads((Path(__file__).parent / "data" / "cuda_runtime_api.json").read_text())
-PATIENCE = 20.0  # seconds a test waits for what must come
+GPU_TIMEOUT = 20.0  # seconds a test waits for what must come
 ALLOCATIONS = (
     "cudaMalloc",
     "cudaHostAlloc",
@@ -216,7 +216,7 @@ class SimulatedGpu:
     def _wait(self, name: str, reach: Callable[[], None]) -> tuple[Any, ...]:
         if failure := self._begin(name):
             return failure[:1]
-        assert self.gate.wait(PATIENCE), "the GPU never went on"
+        assert self.gate.wait(GPU_TIMEOUT), "the GPU never went on"
         with self._lock:
             if not self.lost:
                 reach()

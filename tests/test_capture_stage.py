@@ -22,8 +22,8 @@ from centernetd.flow import CAPTURE, HostImage, Incident, Reason, StreamState
 from tests import clips
 from tests.capture_rig import Rig
 from tests.fakes import (
-    PATIENCE,
     TIME_BASE,
+    WAIT_TIMEOUT,
     FakeSource,
     image,
     picture,
@@ -216,7 +216,7 @@ def test_a_stop_cuts_the_wait_short(monkeypatch: pytest.MonkeyPatch) -> None:
     running.start()
     wait_until(lambda: rig.status is StreamState.RECONNECTING)
     rig.stop.set()
-    running.join(PATIENCE)
+    running.join(WAIT_TIMEOUT)
     assert not running.is_alive()
     assert rig.openings.tries == 1
 
@@ -360,7 +360,7 @@ def test_a_capture_that_waits_for_room_ends_when_the_lane_closes() -> None:
     wait_until(lambda: bool(rig.lane._room._waiters))  # type: ignore[attr-defined]
     rig.stop.set()
     rig.lane.close()
-    running.join(PATIENCE)
+    running.join(WAIT_TIMEOUT)
     assert not running.is_alive()
     assert [frame_id for frame_id, _ in rig.take()] == [0, 1, 2]
     assert rig.lane.ledger.read().captured == 3

@@ -12,7 +12,7 @@ from centernetd.capture.stage import Backoff
 from centernetd.errors import SourceError
 from centernetd.flow import StreamState
 from tests.capture_rig import Rig
-from tests.fakes import PATIENCE, FakeSource, picture, wait_until
+from tests.fakes import WAIT_TIMEOUT, FakeSource, picture, wait_until
 
 LIVE = "rtsp://camera/1"
 
@@ -26,7 +26,7 @@ class Gate:
 
     def __call__(self) -> None:
         self.entered.set()
-        assert self.opened.wait(PATIENCE)
+        assert self.opened.wait(WAIT_TIMEOUT)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def impatient(rig: Rig, *, lost: bool) -> Rig:
 
 
 def ended(thread: threading.Thread) -> bool:
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     return not thread.is_alive()
 
 
@@ -63,7 +63,7 @@ def test_a_stall_is_declared_from_outside_and_what_comes_late_is_refused(
     rig = impatient(Rig(LIVE, FakeSource([picture(0), gate, picture(40)])), lost=False)
     rig.openings._steps += [FakeSource([picture(0), rig.stop.set])]
     reading = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     assert rig.status is StreamState.RUNNING
     wait_until(lambda: rig.stage.watch() or rig.status is StreamState.RECONNECTING)
     assert rig.lane.status.last_error == "no picture for 5 s"
@@ -93,7 +93,7 @@ def test_another_thread_takes_over_and_the_lost_one_is_refused(
     caplog.set_level(logging.INFO)
     rig = impatient(Rig(LIVE, first(gate)), lost=True)
     lost = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     before = rig.lane.ledger.read().captured
     wait_until(rig.stage.watch)
     assert rig.status.value == "stuck"
@@ -104,7 +104,7 @@ def test_another_thread_takes_over_and_the_lost_one_is_refused(
     rig.openings.opened.clear()  # the source of the lost thread can't be closed
     rig.openings._steps += [FakeSource([picture(0), picture(40), last, rig.stop.set])]
     second = run(rig)
-    assert last.entered.wait(PATIENCE)
+    assert last.entered.wait(WAIT_TIMEOUT)
     assert rig.status.value == "running"
     gate.opened.set()
     assert ended(lost)
@@ -128,7 +128,7 @@ def test_a_lost_thread_that_comes_back_with_a_source_closes_it(gate: Gate) -> No
 
     rig.stage._opener = open_late
     lost = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     wait_until(rig.stage.watch)
     gate.opened.set()
     assert ended(lost)
@@ -140,7 +140,7 @@ def test_an_error_of_a_lost_thread_is_nobodys_concern(gate: Gate) -> None:
     broken = SourceError("reading stopped")
     rig = impatient(Rig(LIVE, FakeSource([picture(0), gate, broken])), lost=True)
     lost = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     wait_until(rig.stage.watch)
     gate.opened.set()
     assert ended(lost)
@@ -167,7 +167,7 @@ def test_a_file_that_hangs_is_stuck_and_goes_on_where_it_was(tmp_path: Path, gat
     source = FakeSource([picture(0), gate, picture(40), picture(80)])
     rig = impatient(Rig(str(path), source), lost=True)
     reading = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     wait_until(lambda: rig.stage.watch() or rig.status is StreamState.STUCK)
     gate.opened.set()
     assert ended(reading)
@@ -181,7 +181,7 @@ def test_a_pipe_may_be_silent_for_as_long_as_it_likes(tmp_path: Path, gate: Gate
     os.mkfifo(path)
     rig = impatient(Rig(str(path), FakeSource([picture(0), gate])), lost=True)
     reading = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     threading.Event().wait(0.05)  # longer than it would take to be lost
     assert not rig.stage.watch()
     assert rig.status is StreamState.RUNNING
@@ -199,7 +199,7 @@ def test_a_thread_that_is_lost_while_it_closes_its_source_touches_nothing(
 
     rig = impatient(Rig(LIVE, Closing([picture(0)], damaged=5)), lost=True)
     lost = run(rig)
-    assert gate.entered.wait(PATIENCE)
+    assert gate.entered.wait(WAIT_TIMEOUT)
     assert rig.stage._lease._since is not None, "it may be kept there too"
     wait_until(rig.stage.watch)
     rig.lane.status.damaged = 1  # which another thread counted

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centernetd.flow import Channel, ChannelClosedError
-from tests.fakes import PATIENCE, wait_until
+from tests.fakes import WAIT_TIMEOUT, wait_until
 
 
 def test_items_come_out_in_the_order_they_went_in() -> None:
@@ -42,7 +42,7 @@ def test_close_wakes_every_reader() -> None:
     wait_until(lambda: len(channel._arrived._waiters) == 3)  # type: ignore[attr-defined]
     channel.close()
     for reader in readers:
-        reader.join(PATIENCE)
+        reader.join(WAIT_TIMEOUT)
     assert not any(reader.is_alive() for reader in readers)
 
 
@@ -52,7 +52,7 @@ def test_one_reader_can_wait_for_several_channels() -> None:
     writer = threading.Timer(0, lambda: channels[2].put(5))
     with moved:
         writer.start()  # it can't put before we wait
-        assert moved.wait_for(lambda: any(map(len, channels)), PATIENCE)
+        assert moved.wait_for(lambda: any(map(len, channels)), WAIT_TIMEOUT)
     assert [channel.take() for channel in channels] == [None, None, 5]
     writer.join()
 
@@ -84,7 +84,7 @@ def test_two_channels_are_read_as_one_until_both_are_done(first_closes: bool) ->
     (first if first_closes else second).close()
     second.put("2") if first_closes else first.put("c")
     (second if first_closes else first).close()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert read[:2] == ["a", "b"]
     assert set(read) == {"a", "b", "1", "2" if first_closes else "c"}
 
@@ -103,7 +103,7 @@ def test_what_comes_wakes_a_reader() -> None:
     channel.put(7)
     wait_until(lambda: read == [7] or len(channel) == 0)
     channel.close()
-    reader.join(PATIENCE)
+    reader.join(WAIT_TIMEOUT)
     assert read == [7]
 
 

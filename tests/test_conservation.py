@@ -24,7 +24,7 @@ from centernetd.flow import (
     StageName,
     Worker,
 )
-from tests.fakes import PATIENCE, detections, frame
+from tests.fakes import WAIT_TIMEOUT, detections, frame
 from tests.test_lane import BLOCK, DROP, SINKS, a_lane
 
 
@@ -146,7 +146,7 @@ class Inference:
     def run(self) -> None:
         while not all(lane.closed and not lane.waiting for lane in self._lanes):
             with self._arrivals:
-                self._arrivals.wait_for(self._something_to_do, PATIENCE)
+                self._arrivals.wait_for(self._something_to_do, WAIT_TIMEOUT)
                 taken = [(lane, lane.take()) for lane in self._lanes]
             self._left -= 1
             if self._left < 0:

@@ -14,7 +14,7 @@ from centernetd.capture.http_file import jpegs
 from centernetd.capture.open import open_stream
 from tests import clips
 from tests.capture_rig import stream
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 from tests.http_servers import answering, head
 
 COUNT = 6
@@ -96,12 +96,12 @@ def test_a_picture_is_given_out_before_the_next_has_begun() -> None:
         yield head("multipart/x-mixed-replace; boundary=b")
         for part in body("--b\r\n{type}\r\n", "\r\n", PICTURES):
             yield part
-            if not taken.acquire(timeout=PATIENCE):
+            if not taken.acquire(timeout=WAIT_TIMEOUT):
                 return
 
     with (
         answering(lambda _: sent()) as server,
-        closing(open_stream(stream(f"{server.url}/live", 2 * PATIENCE))) as source,
+        closing(open_stream(stream(f"{server.url}/live", 2 * WAIT_TIMEOUT))) as source,
     ):
         for number, picture in enumerate(source):
             assert clips.number_of(picture.image.pixels()) == number

@@ -18,7 +18,7 @@ from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
 from centernetd.sink.registry import EVENTS
 from tests.fakes import (
-    PATIENCE,
+    WAIT_TIMEOUT,
     FakeClock,
     FakeEngine,
     FakeSlot,
@@ -282,7 +282,7 @@ def test_a_warm_up_that_fails_ends_the_harvest(houses: list[Rig]) -> None:
     harvest.start()
     with pytest.raises(EngineError):
         rig.stage.warm_up()
-    assert harvest.join(time.monotonic() + PATIENCE)
+    assert harvest.join(time.monotonic() + WAIT_TIMEOUT)
     assert harvest.error is None
 
 

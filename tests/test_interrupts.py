@@ -18,7 +18,7 @@ from centernetd.config import SourceUri, StreamConfig, load
 from centernetd.flow import Lane
 from centernetd.inference.detector import Detector
 from tests.commandline import CommandLine, clip, configuration
-from tests.fakes import PATIENCE, FakeEngine, wait_until
+from tests.fakes import WAIT_TIMEOUT, FakeEngine, wait_until
 from tests.manifests import plain
 
 
@@ -70,7 +70,7 @@ def test_a_look_at_sources_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
         looked.append(stream.name)
         if len(looked) == 1:
             _thread.interrupt_main()
-        assert let_go.wait(PATIENCE)
+        assert let_go.wait(WAIT_TIMEOUT)
         return probe.SourceProbe(stream.name)
 
     monkeypatch.setattr(probe, "_probe", hang)

@@ -23,7 +23,7 @@ from centernetd.flow import (
     StreamState,
 )
 from centernetd.sink.registry import EVENTS, RECORD
-from tests.fakes import PATIENCE, TIME_BASE, detections, frame, wait_until
+from tests.fakes import TIME_BASE, WAIT_TIMEOUT, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
 SINKS = (RECORD, EVENTS)
@@ -125,7 +125,7 @@ def test_a_blocking_lane_never_drops_and_waits_for_its_slowest_sink(
     for sink in sinks:
         assert thread.is_alive()
         read(lane, sink)
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [True]
     assert lane.ledger.read().dropped_at(CAPTURE, INFERENCE, *sinks) == 0
 
@@ -150,13 +150,13 @@ def test_blocking_lanes_share_a_budget_of_bytes() -> None:
     infer(first)
     read(first, RECORD)
     read(first, EVENTS)
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [True]
     for n in range(4, 7):
         assert first.offer(frame(n)), "the other's share is there for the taking"
     thread, answers = offered_in_a_thread(first, frame(7))
     first.close()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [False]
 
 
@@ -167,7 +167,7 @@ def test_a_picture_larger_than_a_share_comes_alone() -> None:
     infer(first)
     read(first, RECORD)
     read(first, EVENTS)
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [True]
 
 
@@ -187,7 +187,7 @@ def test_a_frame_dropped_before_the_sinks_makes_room() -> None:
     thread, answers = offered_in_a_thread(lane, frame(1))
     lane.take()
     lane.drop(INFERENCE, Reason.TOO_OLD)
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [True]
 
 
@@ -198,7 +198,7 @@ def test_a_blocked_offer_is_woken_by_the_end_and_its_frame_not_counted(end: obje
     lane.offer(frame(0))
     thread, answers = offered_in_a_thread(lane, frame(1))
     end(lane)
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [False]
     assert lane.ledger.read().captured == 1
     assert lane.ledger.read().balanced
@@ -323,7 +323,7 @@ def test_a_full_lane_holds_up_no_other() -> None:
             assert read(free, sink) == [n]
     assert thread.is_alive()
     full.close()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [False]
 
 
@@ -362,7 +362,7 @@ def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
         lane.pass_packet(packet(number))
     thread, answers = offered_in_a_thread(lane, frame(0))
     lane.packets.take()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [True]
 
 
@@ -405,7 +405,7 @@ def test_a_waiting_capture_is_woken_when_an_eighth_of_the_lane_is_free() -> None
     lane.outlets[EVENTS].take()
     assert lane._room._waiters, "one frame is not an eighth"  # type: ignore[attr-defined]
     lane.outlets[EVENTS].take()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [True]
 
 
@@ -446,9 +446,9 @@ def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
     with arrivals:
         entered.clear()
         thread.start()
-        assert entered.wait(PATIENCE), "it found the lane open"
+        assert entered.wait(WAIT_TIMEOUT), "it found the lane open"
         lane.close()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert answers == [False]
     assert lane.ledger.read().captured == 0
 

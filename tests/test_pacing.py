@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from centernetd.capture.intake import Pacer, Thinner
 from centernetd.capture.stage import Backoff
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 
 
 def let_through(max_fps: float | None, times: list[float]) -> list[float]:
@@ -121,6 +121,6 @@ def test_a_stop_ends_the_waiting() -> None:
     waiting = threading.Thread(target=pacer.wait, args=(1e6,), daemon=True)
     waiting.start()
     stop.set()
-    waiting.join(PATIENCE)
+    waiting.join(WAIT_TIMEOUT)
     assert not waiting.is_alive()
     pacer.wait(2e6)

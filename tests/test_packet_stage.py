@@ -17,7 +17,7 @@ from centernetd.flow import (
 )
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
-from tests.fakes import PATIENCE, detections, image, refuse_if, wait_until
+from tests.fakes import WAIT_TIMEOUT, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
 PACKETS = list(coded(12))
@@ -121,7 +121,7 @@ def test_a_blocking_lane_waits_for_a_recorder_that_is_behind_with_packets() -> N
     assert not offered
     for _ in range(3):
         lane.packets.take()
-    thread.join(PATIENCE)
+    thread.join(WAIT_TIMEOUT)
     assert offered == [True]
 
 

@@ -15,7 +15,7 @@ from centernetd.errors import SourceError
 from centernetd.flow import Frame, Result
 from tests import clips, http_servers
 from tests.capture_rig import Rig, stream
-from tests.fakes import PATIENCE, detections, wait_until
+from tests.fakes import WAIT_TIMEOUT, detections, wait_until
 from tests.http_servers import Answer, Request, answering, head, ranged
 from tests.playlists import LIVE, RATE, Sliding, segments
 
@@ -38,7 +38,7 @@ def test_a_lossless_stream_keeps_the_pace_of_a_sliding_playlist(tmp_path: Path) 
         wait_until(enough)
         rig.stop.set()
         rig.lane.close()
-        reading.join(PATIENCE)
+        reading.join(WAIT_TIMEOUT)
         assert not reading.is_alive()
     assert {(b - a) % 25 for (_, a), (_, b) in pairwise(seen)} == {1}
     assert {b.pts - a.pts for (a, _), (b, _) in pairwise(seen)} == {90_000 // RATE}
@@ -194,7 +194,7 @@ def test_a_complete_playlist_is_read_once(parts: list[Path], never_ends: bool) -
         if never_ends:
             wait_until(lambda: rig.lane.status.reconnects["ended"] >= 3)
             rig.stop.set()
-        reading.join(PATIENCE)
+        reading.join(WAIT_TIMEOUT)
         assert not reading.is_alive()
         assert server.paths.count(f"/{parts[-1].name}") == 1
     assert rig.lane.ledger.read().captured == len(EVERY)
@@ -216,6 +216,6 @@ def test_a_live_playlist_that_gets_its_end_is_asked_for_again(parts: list[Path])
         reading.start()
         wait_until(lambda: rig.lane.ledger.read().captured > len(EVERY))
         rig.stop.set()
-        reading.join(PATIENCE)
+        reading.join(WAIT_TIMEOUT)
         assert not reading.is_alive()
     assert rig.lane.status.reconnects["ended"] == 2

@@ -17,7 +17,7 @@ from centernetd.commands.reload import reload
 from centernetd.errors import CenternetdError, StartupError
 from centernetd.run.reload import ReloadStatus
 from centernetd.sink.lockfile import LOCK_NAME, LockFile
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 
 
 def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
@@ -84,7 +84,7 @@ def test_a_disk_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
     let_go = threading.Event()
 
     def hang(_: Path) -> None:
-        let_go.wait(PATIENCE)
+        let_go.wait(WAIT_TIMEOUT)
 
     monkeypatch.setattr(reload_module, "published_in", hang)
     monkeypatch.setattr(reload_module, "_TIMEOUT", 0.1)

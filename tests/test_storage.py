@@ -12,7 +12,7 @@ import pytest
 from centernetd.errors import SinkError, StartupError
 from centernetd.sink.file import OutputFile, part_of, unused
 from centernetd.sink.storage import Storage
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 from tests.sinks import NOON, file_size_limit
 
 
@@ -75,7 +75,7 @@ def test_a_call_that_hangs_holds_up_its_own_stream_alone(
     def hang(path: Path, *args: Any, **kwargs: Any) -> Any:
         if "hung" in Path(path).parts:
             called.set()
-            assert let_go.wait(PATIENCE)
+            assert let_go.wait(WAIT_TIMEOUT)
         return real(path, *args, **kwargs)
 
     if hung in ("unlink", "rmdir"):
@@ -87,13 +87,13 @@ def test_a_call_that_hangs_holds_up_its_own_stream_alone(
     monkeypatch.setattr(owner, hung, hang)
     user = threading.Thread(target=use, daemon=True)
     user.start()
-    assert called.wait(PATIENCE)
+    assert called.wait(WAIT_TIMEOUT)
     other = threading.Thread(target=lambda: use_storage(storage, "well"), daemon=True)
     other.start()
-    other.join(PATIENCE)
+    other.join(WAIT_TIMEOUT)
     assert not other.is_alive()
     let_go.set()
-    user.join(PATIENCE)
+    user.join(WAIT_TIMEOUT)
     assert not user.is_alive()
 
 

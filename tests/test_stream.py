@@ -14,7 +14,7 @@ from centernetd.inference.filter import StreamFilter
 from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
-from tests.fakes import PATIENCE, wait_until
+from tests.fakes import WAIT_TIMEOUT, wait_until
 
 
 class FakeCapture:
@@ -28,7 +28,7 @@ class FakeCapture:
     def run(self) -> None:
         gate = threading.Event()
         self.gates.append(gate)
-        assert gate.wait(PATIENCE)
+        assert gate.wait(WAIT_TIMEOUT)
 
     def watch(self) -> bool:
         lost, self.lost = self.lost, False
@@ -93,7 +93,7 @@ class Rig:
         """Let a thread return."""
         thread = self.stream.captures[number]
         self.capture.gates[number].set()
-        assert thread.join(time.monotonic() + PATIENCE)
+        assert thread.join(time.monotonic() + WAIT_TIMEOUT)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_stream_that_is_stopped_before_its_start_leaves_no_thread(
     assert prepared is not None
     assert prepared.alive
     other.stop()
-    assert prepared.join(time.monotonic() + PATIENCE)
+    assert prepared.join(time.monotonic() + WAIT_TIMEOUT)
     assert len(rig.capture.gates) <= 1, "it never read"
 
 

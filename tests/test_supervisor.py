@@ -26,7 +26,7 @@ from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import Outcome
-from tests.fakes import PATIENCE, FakeEngine, FakeSource, picture, wait_until
+from tests.fakes import WAIT_TIMEOUT, FakeEngine, FakeSource, picture, wait_until
 from tests.integration.process import write_config
 from tests.manifests import plain
 
@@ -190,7 +190,7 @@ def test_nothing_is_made_before_the_run(rig: Rig) -> None:
 
 
 def test_a_stop_drops_what_an_encoder_is_behind_with(rig: Rig) -> None:
-    rig.patch.setattr(supervising, "ORDERLY", Deadlines(0.5, 0.5, 0.6, PATIENCE))
+    rig.patch.setattr(supervising, "ORDERLY", Deadlines(0.5, 0.5, 0.6, WAIT_TIMEOUT))
     write, stopped = Recorder.write, threading.Event()
 
     def behind(recorder: Recorder, result: Result) -> Outcome:
@@ -425,7 +425,7 @@ def test_a_reload_after_the_last_frame_is_refused(
     close = Recorder.close
 
     def hold(recorder: Recorder) -> Any:
-        assert let_go.wait(PATIENCE)
+        assert let_go.wait(WAIT_TIMEOUT)
         return close(recorder)
 
     rig.patch.setattr(Recorder, "close", hold)

@@ -26,7 +26,7 @@ from tests.capture_rig import stream
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_nvdec import FakeNvdec
 from tests.fake_tensorrt import plan_file
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 from tests.gpu_box import FULL, MAX_BATCH, in_thread
 from tests.integration.conftest import DEMO
 
@@ -209,7 +209,7 @@ def test_a_sink_fetches_pixels_while_the_source_goes_on_in_software(
             with closing(SimpleNamespace(close=self._user.release)):
                 if threading.current_thread() is not capture:
                     fetching.set()
-                    assert done.wait(PATIENCE)
+                    assert done.wait(WAIT_TIMEOUT)
                 return super().__call__(frame)
 
     monkeypatch.setattr(pixels, "ToBgr", Strict)
@@ -220,7 +220,7 @@ def test_a_sink_fetches_pixels_while_the_source_goes_on_in_software(
     gpu.decodes = False
     thread, outcome = in_thread(first.pixels)
     try:
-        assert fetching.wait(PATIENCE)
+        assert fetching.wait(WAIT_TIMEOUT)
         assert isinstance(next(pictures).image, HostImage)
     finally:
         done.set()

@@ -10,11 +10,11 @@ import pytest
 
 from centernetd.errors import StartupError
 from centernetd.flow import WakeUp, Worker
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 
 
 def soon() -> float:
-    return time.monotonic() + PATIENCE
+    return time.monotonic() + WAIT_TIMEOUT
 
 
 def test_a_worker_runs_in_a_thread_of_its_own_that_bears_its_name() -> None:
@@ -96,7 +96,7 @@ def test_a_deadline_that_is_over_only_asks() -> None:
     release = threading.Event()
 
     def hang() -> None:
-        release.wait(PATIENCE)
+        release.wait(WAIT_TIMEOUT)
 
     worker = Worker("stuck", hang, lambda _: None)
     worker.start()
@@ -141,6 +141,6 @@ def test_a_handler_may_set_a_wake_up_wherever_it_interrupts_the_waiting_thread()
 
     waiter = threading.Thread(target=wait, daemon=True)
     waiter.start()
-    waiter.join(PATIENCE)
+    waiter.join(WAIT_TIMEOUT)
     assert not waiter.is_alive(), f"hangs since it was set in {interrupted[-1]}"
     assert {name for name, _ in interrupted} >= {"wait", "set"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.faults.gstreamer import absent
 from tests.tools import tool
 
-_PATIENCE = 30.0  # seconds
+_WAIT_TIMEOUT = 30.0  # seconds
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def file_system(mount: Path, backing: Path) -> Iterator["subprocess.Popen[bytes]
         folder.mkdir(parents=True)
     server = subprocess.Popen([tool("bindfs"), "-f", str(backing), str(mount)])
     try:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _WAIT_TIMEOUT
         while not mount.is_mount():
             if server.poll() is not None:
                 absent("FUSE (/dev/fuse)")
@@ -92,7 +92,7 @@ class ServiceManager:
         """
         step = threading.Event()
         while (now := time.monotonic()) < (last := self._pings[-1]) + 4 * self._interval:
-            assert now < self._marked + _PATIENCE, "the pings go on"
+            assert now < self._marked + _WAIT_TIMEOUT, "the pings go on"
             step.wait(self._interval / 10)
         return max(0.0, last - self._marked)
 

@@ -13,7 +13,7 @@ from tests.faults.evidence import UNRECORDED
 from tests.faults.hanging import ServiceManager, file_system, name_server
 from tests.integration import test_systemd_unit as unit
 from tests.integration.process import (
-    PATIENCE,
+    PROCESS_TIMEOUT,
     Daemon,
     Stream,
     configure,
@@ -48,7 +48,7 @@ def seconds_to_end(daemon: Daemon) -> float:
     daemon.send(signal.SIGTERM)
     began, status = time.monotonic(), Path(f"/proc/{daemon.process.pid}/status")
     while "State:\tZ" not in status.read_text():
-        assert time.monotonic() < began + PATIENCE
+        assert time.monotonic() < began + PROCESS_TIMEOUT
         time.sleep(0.02)
     return time.monotonic() - began
 
@@ -111,7 +111,7 @@ def test_the_storage_thread_hangs(
             disk.send_signal(signal.SIGSTOP)
             began = time.monotonic()
             while "the storage thread hangs" not in daemon.get("/healthz")[1]:
-                assert time.monotonic() < began + PATIENCE
+                assert time.monotonic() < began + PROCESS_TIMEOUT
                 time.sleep(0.05)
             measure("storage", time.monotonic() - began)
             daemon.wait_for_log("the storage thread has hung", number)

@@ -20,7 +20,7 @@ from tests.conftest import CACHE
 from tests.integration import sentinel
 
 STOP_PROMISE = 5.0  # seconds from SIGTERM to the end
-PATIENCE = 40.0  # seconds until a test gives up waiting
+PROCESS_TIMEOUT = 40.0  # seconds until a test gives up waiting
 LONGEST_RUN = 100.0  # seconds that a whole run may take on a busy machine
 
 SQUARES_SIZE = (128, 128)  # the input of the network that marks coloured squares
@@ -103,13 +103,13 @@ class Daemon:
         with self._heard:
             lines = self._output["stderr"]
             assert self._heard.wait_for(
-                lambda: sum(text in line for line in lines) >= count or self._ended, PATIENCE
+                lambda: sum(text in line for line in lines) >= count or self._ended, PROCESS_TIMEOUT
             ), lines
             assert sum(text in line for line in lines) >= count, lines
 
     def wait_until_reachable(self) -> None:
         """Wait until the daemon answers on its port, loaded or not."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_TIMEOUT
         while not self._reachable:
             assert not self._ended, "".join(self._output["stderr"])
             assert time.monotonic() < deadline
@@ -141,7 +141,7 @@ class Daemon:
 
     def wait_for_metrics(self, sample: str) -> str:
         """Ask until ``sample`` is a line of /metrics, whose text may be a moment old; return it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_TIMEOUT
         while sample not in (text := self.get("/metrics")[1]).splitlines():
             assert time.monotonic() < deadline, text
             time.sleep(0.05)
@@ -156,7 +156,7 @@ class Daemon:
     ) -> dict[str, Any]:
         """Ask until a stream's status is as wanted, and return it."""
         self.wait_until_reachable()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PROCESS_TIMEOUT
         while not reached(status := self.status(stream)):
             assert time.monotonic() < deadline, status
             time.sleep(0.02)
@@ -182,7 +182,7 @@ class Daemon:
     def join(self) -> None:
         """Read what is left to read of a command that has ended."""
         for reader in self._readers:
-            reader.join(PATIENCE)
+            reader.join(PROCESS_TIMEOUT)
 
     def _search(self) -> None:
         """Look for the password in what can only be seen while the daemon runs."""

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.process import PATIENCE, SQUARES_SIZE, free_port, started, write_config
+from tests.integration.process import (
+    PROCESS_TIMEOUT,
+    SQUARES_SIZE,
+    free_port,
+    started,
+    write_config,
+)
 from tests.integration.prometheus import Prometheus, scraping
 from tests.rtsp import RtspServer, moving_square, serving
 from tests.tools import tool
@@ -55,5 +61,5 @@ def test_one_dead_camera_of_three_is_alerted_on_by_name_until_it_is_back(
         assert seen == {(DOWN, "gate")}
 
         stack.enter_context(serving(video, camera.port))
-        seen = wait_until(prometheus, lambda firing: not firing, PATIENCE)
+        seen = wait_until(prometheus, lambda firing: not firing, PROCESS_TIMEOUT)
         assert seen == {(DOWN, "gate")}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests import clips, models
-from tests.integration.process import PATIENCE, SQUARES_SIZE, run, write_config
+from tests.integration.process import PROCESS_TIMEOUT, SQUARES_SIZE, run, write_config
 from tests.tools import tool
 
 SIZE = (240, 320)
@@ -104,10 +104,10 @@ def report(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             stderr=subprocess.DEVNULL,
         )
         try:
-            return posted.get(timeout=PATIENCE)
+            return posted.get(timeout=PROCESS_TIMEOUT)
         finally:
             chromium.terminate()
-            chromium.wait(PATIENCE)
+            chromium.wait(PROCESS_TIMEOUT)
 
 
 def test_it_plays_to_its_end(report: dict[str, Any]) -> None:

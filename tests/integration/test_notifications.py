@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests import clips
-from tests.integration.process import PATIENCE, SQUARES_SIZE, started, write_config
+from tests.integration.process import PROCESS_TIMEOUT, SQUARES_SIZE, started, write_config
 
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
-        receiver.settimeout(PATIENCE)
+        receiver.settimeout(PROCESS_TIMEOUT)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield receiver
 

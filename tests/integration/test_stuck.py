@@ -16,7 +16,7 @@ from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import Outcome
 from tests import clips
 from tests.conftest import CACHE
-from tests.fakes import PATIENCE
+from tests.fakes import WAIT_TIMEOUT
 from tests.integration.process import SQUARES_SIZE, write_config
 
 FRAMES = 100  # four seconds of a live stream
@@ -41,7 +41,7 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
 
     def hang(recorder: Recorder, result: Result) -> Outcome:
         if recorder._stream == "hanging" and result.frame.frame_id == 10:
-            assert let_go.wait(PATIENCE)
+            assert let_go.wait(WAIT_TIMEOUT)
         return write(recorder, result)
 
     monkeypatch.setattr(Recorder, "write", hang)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-PATIENCE = 90.0  # seconds until what is waited for has failed to come
+MACHINE_TIMEOUT = 90.0  # seconds until what is waited for has failed to come
 UNIT = "centernetd.service"
 PORT = 10864
 
@@ -35,7 +35,7 @@ def sh(command: str, *, check: bool = True) -> str:
 
 def until(wanted: Callable[[], T], what: str) -> T:
     """Ask until the answer is true, and return it."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + MACHINE_TIMEOUT
     while not (answer := wanted()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} never came about: {answer!r}")
