@@ -158,6 +158,15 @@ def test_decoding_on_the_gpu_is_tried_too() -> None:
     with installed(FakeNvdec()) as gpu:
         assert found(doctor._codecs())[topic] == Finding(topic, Level.OK, "works")
         assert gpu.sources.count(True) == 1
+        kernel = "letterbox (cuda)"
+        assert found(doctor._codecs())[kernel] == Finding(kernel, Level.OK, "works")
+        gpu.cuda.fail("cuModuleLoadData", 1, 222)
+        old = found(doctor._codecs())[kernel]
+        assert (old.level, old.found[:61]) == (
+            Level.NOTE,
+            "not usable here: pictures are letterboxed on the CPU (cuModul",
+        )
+        assert not any(gpu.cuda.live().values())
         gpu.opens = False
         missing = found(doctor._codecs())[topic]
     assert missing.level is Level.NOTE

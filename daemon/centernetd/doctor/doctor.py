@@ -19,6 +19,7 @@ from centernetd.capture.open import open_stream
 from centernetd.commands.probe import disk_of
 from centernetd.config import SourceUri, StreamConfig, cache_dir, state_dir
 from centernetd.config.sections import Decode
+from centernetd.cuda import Device, Letterbox
 from centernetd.doctor.finding import Finding, Level
 from centernetd.doctor.hardware import hardware
 from centernetd.errors import (
@@ -111,10 +112,22 @@ def _codecs() -> Iterator[Finding]:
         if problem:
             problem = f"not usable here: video is decoded on the CPU ({problem})"
         yield _codec("decoder h264 (cuda)", problem, Level.NOTE, "")
+        if not problem:
+            yield _codec("letterbox (cuda)", _try_letterbox(), Level.NOTE, "")
         problem = _try_encoder("h264_nvenc", Path(folder) / "nvenc.mp4")
         if problem:
             problem = "not usable here: recordings are encoded on the CPU"
         yield _codec("encoder h264_nvenc", problem, Level.NOTE, "")
+
+
+def _try_letterbox() -> str | None:
+    """Load the kernel for pictures that the GPU decoded; return the error, if any."""
+    try:
+        Device(0)
+        Letterbox().close()
+    except EngineError as error:
+        return f"not usable here: pictures are letterboxed on the CPU ({error})"
+    return None
 
 
 def _codec(topic: str, problem: str | None, level: Level, mend: str) -> Finding:
