@@ -20,6 +20,7 @@ from tests.fakes import TIME_BASE, image
 from tests.sinks import decode, times
 
 B_FRAMES = {"bf": "2", "g": "12"}
+START_CODE = b"\x00\x00\x01"
 
 
 def read(path: Path) -> tuple[list[Picture], list[Packet]]:
@@ -70,6 +71,33 @@ def test_hevc_is_copied(tmp_path: Path) -> None:
 def test_every_key_frame_can_begin_a_file(tmp_path: Path) -> None:
     original = clips.count(tmp_path / "clip.mp4", 50, encoding={"g": "10", "bf": "0"})
     _, packets = read(original)
+    keys = [packet.number for packet in packets if packet.is_keyframe]
+    assert keys == [1, 11, 21, 31, 41]
+    for key in keys:
+        assert len(decode(stored(tmp_path / f"from{key}.mp4", packets[key - 1 :]))) == 51 - key
+
+
+@pytest.mark.parametrize(("codec", "kinds"), [("libx264", (7, 8)), ("libx265", (32, 33, 34))])
+def test_a_key_frame_that_lost_a_parameter_set_can_begin_a_file(
+    tmp_path: Path, codec: str, kinds: tuple[int, ...]
+) -> None:
+    encoding = {"g": "10", "bf": "0"}
+    if codec == "libx265":
+        encoding = {"x265-params": "log-level=none:keyint=10:bframes=0:repeat-headers=1"}
+    suffix = {"libx264": "h264", "libx265": "hevc"}[codec]
+    clip = clips.count(tmp_path / f"a.{suffix}", 50, (64, 64), codec=codec, encoding=encoding)
+    units = clip.read_bytes().split(START_CODE)
+    for count, kind in enumerate(kinds, 1):  # each is lost by another key frame
+        sets = [
+            number
+            for number, unit in enumerate(units)
+            if unit and (unit[0] & 0x1F if codec == "libx264" else unit[0] >> 1 & 0x3F) == kind
+        ]
+        assert len(sets) >= 5
+        del units[sets[count]]
+    clip.write_bytes(START_CODE.join(units))
+    _, packets = read(clip)
+    assert len({packet.coding for packet in packets}) == 1
     keys = [packet.number for packet in packets if packet.is_keyframe]
     assert keys == [1, 11, 21, 31, 41]
     for key in keys:

@@ -1,6 +1,6 @@
 """A source's packets, kept as received and moved onto the timeline of its stream."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -16,11 +16,9 @@ from centernetd.flow import UPRIGHT, Coding, Orientation, Packet
 
 # Bitstream filters that convert packets to NAL units with start codes, as network cameras send.
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-# Whether a NAL unit is a parameter set, from its first byte: ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
-_IS_PARAMETER_SET: Mapping[str, Callable[[int], bool]] = {
-    "h264": lambda head: head & 0x1F in (7, 8),
-    "hevc": lambda head: head >> 1 & 0x3F in (32, 33, 34),
-}
+# The types of NAL units that are parameter sets, and the position of the type in the first byte:
+# ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
+_PARAMETER_SETS = {"h264": ((7, 8), 0, 0x1F), "hevc": ((32, 33, 34), 1, 0x3F)}
 _START_CODE = b"\x00\x00\x01"
 _MAX_HELD = 1024  # packets kept while none of them yields a picture
 _FARTHEST = 10  # seconds a packet may be away from the picture it came with
@@ -122,18 +120,19 @@ class PacketCopier:
         )
 
     def _with_parameters(self, data: bytes) -> bytes:
-        is_parameter_set = _IS_PARAMETER_SET.get(self._codec)
-        if is_parameter_set is None:
+        """Return a key frame with every parameter set, even if some were sent before, or lost."""
+        if self._codec not in _PARAMETER_SETS:
             return data
-        units = [unit.rstrip(b"\x00") for unit in data.split(_START_CODE)[1:]]
-        sets = [unit for unit in units if unit and is_parameter_set(unit[0])]
-        if sets:
-            self._parameters = b"".join(_START_CODE + unit for unit in sets)
-            return data
-        extradata = self._context.extradata or b""
-        if not self._parameters and _START_CODE in extradata[:4]:
-            self._parameters = extradata
-        return self._parameters + data
+        own = _parameter_sets(self._codec, data)
+        sets = own
+        if not all(own.values()):
+            extradata = self._context.extradata or b""
+            first = extradata if _START_CODE in extradata[:4] else b""
+            known = _parameter_sets(self._codec, self._parameters)
+            from_the_start = _parameter_sets(self._codec, first)
+            sets = {kind: own[kind] or known[kind] or from_the_start[kind] for kind in own}
+        self._parameters = b"".join(sets.values())
+        return data if sets == own else self._parameters + data
 
     def _copied(
         self, packet: "AvPacket[VideoStream]", data: bytes, coding: Coding, hidden: bool
@@ -149,6 +148,18 @@ class PacketCopier:
             coding=coding,
             hidden=hidden,
         )
+
+
+def _parameter_sets(codec: str, data: bytes) -> dict[int, bytes]:
+    """Return the parameter sets in ``data`` by type; b"" where there is none."""
+    types, shift, mask = _PARAMETER_SETS[codec]
+    found = dict.fromkeys(types, b"")
+    for unit in data.split(_START_CODE)[1:]:
+        content = unit.rstrip(b"\x00")
+        kind = content[0] >> shift & mask if content else None
+        if kind in found:
+            found[kind] += _START_CODE + content
+    return found
 
 
 def _filter_of(stream: VideoStream, codec: str) -> BitStreamFilterContext | None:
