@@ -44,7 +44,7 @@ MakeWorker = Callable[[str, Callable[[], None]], Worker]
 
 
 @dataclass(frozen=True)
-class Context:
+class StreamContext:
     """What the stages of all streams share; with ``surfaces``, pictures may stay on the GPU."""
 
     model: Manifest
@@ -202,7 +202,7 @@ def make_lane(stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Bu
 
 
 def make_stream(
-    config: StreamConfig, lane: Lane, context: Context, make_worker: MakeWorker
+    config: StreamConfig, lane: Lane, context: StreamContext, make_worker: MakeWorker
 ) -> Stream:
     """Make the stages of a stream around its ``lane``, which is closed if this raises.
 
@@ -215,7 +215,7 @@ def make_stream(
         stream_filter, stopping = filter_of(config, context.model), threading.Event()
         lane.status.detections.update(dict.fromkeys(stream_filter.counted_as, 0))
         capture = CaptureStage(config, lane, context.meters, stopping, surfaces=context.surfaces)
-        of_sinks = SinkContext(
+        sink_context = SinkContext(
             config,
             context.storage,
             context.model.labels,
@@ -225,7 +225,9 @@ def make_stream(
             meters=context.meters,
             hurried=lambda: lane.hurried,
         )
-        sinks = {name: SinkStage(lane, name, SINKS[name].make(of_sinks)) for name in lane.outlets}
+        sinks = {
+            name: SinkStage(lane, name, SINKS[name].make(sink_context)) for name in lane.outlets
+        }
         return Stream(config, lane, stream_filter, capture, sinks, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget

@@ -19,7 +19,7 @@ from centernetd.model.progress import LoggedProgress
 from centernetd.run.loading import ConfiguredModel, Sizes, load_detector, sizes_for
 from centernetd.run.reload import Reloader
 from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, stop_in_order
-from centernetd.run.stream import LOSSLESS_BYTES, Context, Stream, make_lane, make_stream
+from centernetd.run.stream import LOSSLESS_BYTES, Stream, StreamContext, make_lane, make_stream
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.service.status import EngineStatus
@@ -146,7 +146,7 @@ class Supervisor:
             stack.enter_context(housekeeping)
         detector = self._load(stack, service, backend, sizes)
         meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
-        context = Context(detector.manifest, storage, meters, surfaces)
+        context = StreamContext(detector.manifest, storage, meters, surfaces)
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
             lane = lane or make_lane(stream, sizes, arrivals, budget)
