@@ -127,7 +127,9 @@ def test_the_labels_of_end2end_come_from_the_exporter_or_the_user(tmp_path: Path
 )
 def test_end2end_without_labels(text: str | None, tmp_path: Path) -> None:
     raw = without_names(exports.end2end(BODY, SIZE, COLOURS), text)
-    assert refusal(raw, tmp_path).endswith("don't show its classes: set their labels")
+    assert refusal(raw, tmp_path).endswith(
+        "name its classes: prepare it with --labels FILE, or set labels_file"
+    )
 
 
 def of_one(raw: ModelProto) -> ModelProto:

@@ -53,7 +53,7 @@ def _foreign(
 
 
 ADOPTIONS: dict[str, tuple[onnx.ModelProto, PrepareOptions, str]] = {
-    "no labels": (_foreign(), PrepareOptions(), "set their labels"),
+    "no labels": (_foreign(), PrepareOptions(), "with --labels FILE, or set labels_file"),
     "another size": (_foreign(), PrepareOptions(input_size=(8, 8)), "for an input of 16x16"),
     "another layout": (_foreign(), PrepareOptions(layout="flat"), "its layout can't be changed"),
     "float input": (

@@ -234,7 +234,9 @@ def _manifest_for(
 ) -> Manifest:
     """Return a manifest for a model without one, CenterNet or not."""
     if not labels:
-        raise ModelError("it doesn't name its classes: set their labels")
+        raise ModelError(
+            "it doesn't name its classes: prepare it with --labels FILE, or set labels_file"
+        )
     return Manifest(
         layout="prepared",
         input_size=size,

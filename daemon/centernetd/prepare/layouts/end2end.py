@@ -40,7 +40,9 @@ class End2End(BoxLayout):
         """Return the number of labels: the rows don't show how many classes there are."""
         classes = network.declared.classes or len(_names(network.model))
         if not classes:
-            raise ModelError("its outputs don't show its classes: set their labels")
+            raise ModelError(
+                "it doesn't name its classes: prepare it with --labels FILE, or set labels_file"
+            )
         return classes
 
     def labels(self, network: Network, classes: int) -> tuple[str, ...]:
