@@ -92,7 +92,7 @@ def test_a_disk_that_turns_read_only(
 def test_a_camera_that_floods_the_disk_with_files(
     tmp_path: Path, squares: Path, camera: RtspServer, rounds: int, measure: Measure
 ) -> None:
-    """On a disk with room for 80 files, two cameras change their picture size with each frame"""
+    """On a disk with room for 50 files, two cameras change their picture size with each frame"""
     videos = (moving_square(size, key_interval=1) for size in ((128, 160), (96, 128)))
     pictures = [
         picture for pair in zip(*(v.pictures for v in videos), strict=True) for picture in pair
@@ -105,10 +105,11 @@ def test_a_camera_that_floods_the_disk_with_files(
             "copied": {**flood, "record": {**SHORT, "video": "source"}},
         }
         config = configure(tmp_path, squares, streams, storage=TO_THE_END)
-        with on_a_disk(config, "-t tmpfs -o size=64m,nr_inodes=400 none") as (daemon, disk):
-            for number in range(320):  # of others; a tenth of all is kept free for them
+        with on_a_disk(config, "-t tmpfs -o size=64m,nr_inodes=160 none") as (daemon, disk):
+            wait_for_more(daemon, "record", 1)  # the disk is mounted
+            for number in range(110):  # of others; a tenth of all is kept free for them
                 (disk / f"other-{number}").touch()
-            daemon.wait_for_log("the oldest recording", 20 * rounds)
+            daemon.wait_for_log("the oldest recording", 8 * rounds)
             assert os.statvfs(disk).f_ffree > 0
             finished = stop(daemon)
     measure("flood", finished.receipts["cam"].dropped)
