@@ -1,6 +1,7 @@
 """The bounded channel."""
 
 import threading
+import weakref
 
 import pytest
 from hypothesis import given
@@ -116,3 +117,22 @@ def test_each_item_that_is_taken_is_reported_and_none_that_is_not() -> None:
     assert lengths == [], "putting and looking take nothing"
     assert list(iter(channel.take, None)) == [1, 2]
     assert lengths == [1, 0]
+
+
+def test_a_reader_that_waits_holds_no_item() -> None:
+    class Item:
+        pass
+
+    channel, items = Channel[Item](2), list[weakref.ref[Item]]()
+
+    def read() -> None:
+        for item in channel:
+            items.append(weakref.ref(item))
+            del item
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    channel.put(Item())
+    wait_until(lambda: bool(items) and items[0]() is None)
+    channel.close()
+    reader.join(WAIT_TIMEOUT)

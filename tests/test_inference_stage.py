@@ -1,6 +1,7 @@
 """The inference stage around a strict fake engine."""
 
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ import pytest
 
 from centernetd.errors import EngineError, StartupError
 from centernetd.flow import INFERENCE, Arrivals, Backpressure, Filter, Lane, Reason, Worker
-from centernetd.inference.collect import Batching
+from centernetd.inference.collect import Batching, Taken
 from centernetd.inference.detector import Detector
-from centernetd.inference.engines import Tensors
+from centernetd.inference.engines import Slot, Tensors
 from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
@@ -447,3 +448,35 @@ def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: lis
     rig.stage.serve({})
     with pytest.raises(StartupError, match="every stream has ended"):
         rig.stage.serve({lane: stream_filter})
+
+
+def test_idle_inference_holds_no_picture(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine())
+    houses.append(rig)
+    rig.start()
+    lane = rig.lanes["a"]
+    offered = frame(0)
+    picture = weakref.ref(offered.image)
+    lane.offer(offered)
+    del offered
+    wait_until(lambda: lane.outlets[EVENTS].take() is not None)
+    wait_until(lambda: picture() is None)
+
+
+def test_idle_inference_holds_no_picture_that_was_too_old(houses: list[Rig]) -> None:
+    rig = Rig(FakeEngine(), max_frame_age=1000.0)
+    houses.append(rig)
+    drop_late = rig.stage._drop_late
+
+    def drop_all(slot: Slot, frames: Sequence[Taken]) -> Sequence[int]:
+        return drop_late(slot, [taken._replace(deadline=0.0) for taken in frames])
+
+    rig.stage._drop_late = drop_all  # type: ignore[method-assign]
+    rig.start()
+    lane = rig.lanes["a"]
+    offered = frame(0, captured_at=time.monotonic())
+    picture = weakref.ref(offered.image)
+    lane.offer(offered)
+    del offered
+    wait_until(lambda: picture() is None)
+    assert lane.ledger.read().dropped[INFERENCE, Reason.TOO_OLD] == 1

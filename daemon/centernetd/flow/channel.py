@@ -83,6 +83,7 @@ class Channel(Generic[T]):
             if found is None:
                 return
             yield found
+            item = found = None  # while waiting, nothing is held: pictures are large
 
     def close(self) -> None:
         """Reject further items and wake every waiter; queued items can still be read."""

@@ -137,6 +137,7 @@ class InferenceStage:
                 self._deliver(batch)
                 self._free.put(batch.slot)
                 self._harvested += 1
+                del batch  # its pictures are not held while waiting for the next
         finally:
             self._free.close()
 
@@ -161,6 +162,7 @@ class InferenceStage:
             if enqueued:
                 return True
             self._fed -= 1
+            del frames  # their pictures are not held while waiting for the next
         return False
 
     def _enqueue(self, slot: Slot, frames: Sequence[Taken]) -> bool:

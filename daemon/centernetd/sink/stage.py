@@ -127,6 +127,7 @@ class SinkStage:
         if packets is None or not isinstance(self._sink, PacketSink):
             for result in outlet:
                 self._take(result)
+                del result  # its picture is not held while waiting for the next
             return
         write_packet = self._sink.write_packet
         for item in packets.before(outlet):
