@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -12,24 +13,30 @@ import pytest
 from centernetd.config import load
 from centernetd.cuda import live
 from centernetd.errors import EngineError
-from centernetd.flow import Lane
+from centernetd.flow import CAPTURE, INFERENCE, Lane, Reason, Result
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Backend
 from centernetd.inference.engines import gpu as gpu_engine
 from centernetd.inference.engines.gpu import GpuSlot
 from centernetd.inference.engines.trt import open_tensorrt
 from centernetd.run import supervisor as supervising
+from centernetd.run.stream import LIVE_DEPTH
 from centernetd.run.supervisor import Supervisor
+from centernetd.sink.recorder import Recorder
+from centernetd.sink.registry import RECORD
+from centernetd.sink.stage import Outcome
 from tests import fake_nvdec, fake_tensorrt
 from tests.commandline import clip
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_nvdec import FakeNvdec
 from tests.fake_tensorrt import plan_file
+from tests.fakes import WAIT_TIMEOUT
 from tests.gpu_box import FULL
 from tests.integration.process import write_config
 
 FRAMES = 120
 MAX_BATCH = 8  # of a GPU, by default
+ENGINE_BUFFERS = 3 * 3 + 1  # of three slots the input, detections and jobs; and the context
 
 
 class House:
@@ -41,6 +48,7 @@ class House:
         self.clip = clip(folder / "clip.mp4", FRAMES)
         self.batches: list[int] = []
         """The number of surfaces in each batch."""
+        self.stops_at = 0
 
     def supervise(self, **streams: dict[str, Any]) -> None:
         """Configure streams over the clip: lossless, so that many surfaces are in flight."""
@@ -66,14 +74,24 @@ class House:
 
         return self.supervisor.run(tick)
 
-    def when_busy(self, act: Callable[[], None]) -> Callable[[], None]:
-        """Return what does ``act`` once, while every lane has frames in flight on the GPU."""
+    def when_busy(
+        self, act: Callable[[], None], until: Callable[[], bool] = lambda: True
+    ) -> Callable[[], None]:
+        """Return what does ``act`` once, while frames of every lane wait for the GPU.
+
+        The GPU finishes nothing from its third batch until then, and after that until ``until``.
+        """
         acted: list[bool] = []
+        self.stops_at = 3
 
         def on_tick() -> None:
-            if not acted and all(lane.ledger.read().inferred for lane in self.supervisor.lanes):
+            books = [lane.ledger.read() for lane in self.supervisor.lanes]
+            busy = all(book.in_flight[CAPTURE] + book.in_flight[INFERENCE] for book in books)
+            if not acted and busy and not self.gpu.cuda.gate.is_set():
                 acted.append(True)
                 act()
+            if acted and until():
+                self.gpu.cuda.gate.set()
 
         return on_tick
 
@@ -105,7 +123,10 @@ def house(squares_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         letterbox = GpuSlot._letterbox
 
         def count(slot: GpuSlot) -> None:
-            house.batches.append(len(slot._put))
+            if slot._put:  # it is not the warm-up
+                house.batches.append(len(slot._put))
+                if len(house.batches) == house.stops_at:
+                    gpu.cuda.gate.clear()
             letterbox(slot)
 
         monkeypatch.setattr(GpuSlot, "_letterbox", count)
@@ -152,9 +173,11 @@ def test_a_reload_replaces_a_stream_with_surfaces_in_flight(house: House) -> Non
         house.configure(stays=BLIND, comes=DRAWN)
         house.supervisor.reload()
 
-    assert house.run(house.when_busy(reload)) == 0
-    names = {lane.name for lane in house.lanes.values()}
-    assert names == {"stays", "goes", "comes"}
+    def came() -> bool:
+        return "comes" in {lane.name for lane in house.lanes.values()}
+
+    assert house.run(house.when_busy(reload, came)) == 0
+    assert came()
     house.assert_in_order()
 
 
@@ -166,4 +189,30 @@ def test_a_gpu_that_is_lost_ends_the_run_and_every_frame_is_accounted_for(
     house.supervise(blind=BLIND, drawn=DRAWN)
     with pytest.raises(EngineError, match="the GPU is lost"):
         house.run()
+    house.assert_in_order()
+
+
+def test_a_hung_sink_holds_a_bounded_number_of_surfaces(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live stream goes on meanwhile, and what its sink loses is counted."""
+    write, gate, most = Recorder.write, threading.Event(), [0]
+
+    def hang(recorder: Recorder, result: Result) -> Outcome:
+        assert gate.wait(WAIT_TIMEOUT)
+        return write(recorder, result)
+
+    def on_tick() -> None:
+        most.append(house.gpu.cuda.live()["device"])
+        (lane,) = house.supervisor.lanes
+        if lane.ledger.read().inferred > FRAMES // 2:
+            gate.set()
+
+    monkeypatch.setattr(Recorder, "write", hang)
+    house.supervise(drawn=DRAWN | {"policy": "live"})
+    assert house.run(on_tick) == 0
+    (lane,) = house.lanes.values()
+    assert lane.ledger.read().dropped[RECORD, Reason.OVERFLOW] > 0
+    planes = 2 * (LIVE_DEPTH + 1 + 2 + 3 + 1)  # of waiting, written, inferred, decoded pictures
+    assert max(most) <= planes + ENGINE_BUFFERS
     house.assert_in_order()
