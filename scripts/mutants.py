@@ -36,7 +36,7 @@ TESTS = {
     "daemon/centernetd/capture/timeline.py": ["tests/test_timeline.py"],
     "daemon/centernetd/config/secret.py": ["tests/test_secret.py"],
     "daemon/centernetd/config/values.py": ["tests/test_values.py"],
-    "daemon/centernetd/flow/arrivals.py": ["tests/test_collect.py", "tests/test_fairness.py"],
+    "daemon/centernetd/flow/arrivals.py": ["tests/test_arrivals.py", "tests/test_collect.py"],
     "daemon/centernetd/flow/channel.py": ["tests/test_channel.py"],
     "daemon/centernetd/flow/lane.py": ["tests/test_lane.py"],
     "daemon/centernetd/flow/ledger.py": ["tests/test_ledger.py"],
