@@ -5,14 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from centernetd.config import SourceUri
 from centernetd.config.values import (
+    MAX_BATCH_SIZE,
+    Address,
+    BatchSize,
     Duration,
+    HostAndPort,
+    ListenAddress,
+    PathText,
+    RecordingPath,
+    Side,
     Size,
+    SourceAddress,
+    StreamName,
+    Version,
     format_duration,
     format_size,
     parse_duration,
     parse_size,
 )
+from centernetd.config.variables import Expanded
 
 
 @pytest.mark.parametrize(
@@ -149,3 +162,169 @@ def test_an_editor_is_shown_what_a_quantity_looks_like(kind: type[float], unit: 
         assert re.search(schema["pattern"], text)
     for text in ("5", unit, f"-5{unit}", f"5{unit}s"):
         assert not re.search(schema["pattern"], text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:10864", "127.0.0.1", 10864),
+        ("camera-7.example:0", "camera-7.example", 0),
+        ("h:65535", "h", 65535),
+        ("[::1]:80", "::1", 80),
+        ("[2001:DB8::192.0.2.1]:1", "2001:DB8::192.0.2.1", 1),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> None:
+    address = Address.parse(text)
+    assert address == (host, port)
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "h", "h:", ":80", "h:65536", "h:99999", "h:100000", "h:-1", "::1:80", "[h]:80", "h:80 "],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT: write it as in "):
+        Address.parse(text)
+
+
+def test_an_address_in_brackets_is_of_ipv6() -> None:
+    with pytest.raises(ValueError, match="1::2::3"):
+        Address.parse("[1::2::3]:80")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.1", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_it_is_known_whether_only_this_machine_can_connect(host: str, is_loopback: bool) -> None:
+    assert Address(host, 80).is_loopback == is_loopback
+
+
+def test_an_address_is_text_in_a_file_and_may_be_an_object_in_code() -> None:
+    adapter = TypeAdapter(ListenAddress)
+    address = Address("::1", 80)
+    assert adapter.validate_python(address) is address
+    assert adapter.validate_python("[::1]:80") == address
+    assert adapter.dump_json(address) == b'"[::1]:80"'
+    assert adapter.dump_python(address) == address
+    with pytest.raises(ValidationError, match="write HOST:PORT, as in "):
+        adapter.validate_python(10864)
+    schema = adapter.json_schema()
+    assert schema["type"] == "string"
+    assert [str(Address.parse(example)) for example in schema["examples"]] == schema["examples"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["media.example.com", "192.0.2.7:8080", "h:65535", "[::1]", "[::1]:80", "Media.Example.COM"],
+)
+def test_a_host_may_have_a_port(value: str) -> None:
+    assert TypeAdapter(HostAndPort).validate_python(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ":80",
+        "h:",
+        "h:port",
+        "h:0",
+        "h:65536",
+        "[::1]:",
+        "[::1",
+        "h/path",
+        "h?query",
+        "h#part",
+        "user@h",
+        "@h",
+        "user:pw@h:80",
+        "http://h",
+    ],
+)
+def test_what_is_no_host_is_refused(value: str) -> None:
+    with pytest.raises(ValidationError, match="is not a host: write it as in media"):
+        TypeAdapter(HostAndPort).validate_python(value)
+
+
+def test_a_source_is_text_in_a_file_and_may_be_an_object_in_code() -> None:
+    adapter = TypeAdapter(SourceAddress)
+    source = SourceUri("rtsp://h/x")
+    assert adapter.validate_python(source) is source
+    assert adapter.validate_python("rtsp://h/x") == source
+    assert adapter.json_schema() == {"type": "string"}
+    with pytest.raises(ValidationError, match="is not text"):
+        adapter.validate_python(["rtsp://h/x"])
+
+
+def test_what_a_variable_added_to_a_source_is_secret() -> None:
+    text = Expanded("rtsp://h/live/s3cr3t")
+    text.substituted = ("s3cr3t",)
+    source = TypeAdapter(SourceAddress).validate_python(text)
+    assert str(source) == "rtsp://h/live/***"
+    assert source.reveal() == text
+
+
+def test_a_recording_is_an_mp4_below_the_root() -> None:
+    adapter = TypeAdapter(RecordingPath)
+    assert adapter.validate_python("{stream}/%Y-%m-%d.mp4") == "{stream}/%Y-%m-%d.mp4"
+    for value, reason in (("a.mkv", "must end in .mp4"), ("/a.mp4", "must be relative")):
+        with pytest.raises(ValidationError, match=reason):
+            adapter.validate_python(value)
+
+
+def test_a_batch_is_of_a_fixed_size_or_auto() -> None:
+    adapter = TypeAdapter(BatchSize)
+    for value in ("auto", 1, MAX_BATCH_SIZE):
+        assert adapter.validate_python(value) == value
+    for wrong in ("Auto", "8", 0, MAX_BATCH_SIZE + 1, -1, True, 8.0, None):
+        with pytest.raises(ValidationError, match="must be auto or a whole number from 1 to 64"):
+            adapter.validate_python(wrong)
+    auto, number = adapter.json_schema()["anyOf"]
+    assert auto == {"const": "auto"}
+    assert number == {"type": "integer", "minimum": 1, "maximum": 64}
+
+
+def test_the_format_has_one_version() -> None:
+    adapter = TypeAdapter(Version)
+    assert adapter.validate_python(1) == 1
+    assert adapter.json_schema() == {"const": 1}
+    for wrong in (0, 2, True, 1.0, "1", None):
+        with pytest.raises(ValidationError, match="must be 1: no other version"):
+            adapter.validate_python(wrong)
+
+
+def test_a_path_is_text_that_can_be_printed() -> None:
+    adapter = TypeAdapter(PathText)
+    assert adapter.validate_python("models/Büro 1.onnx") == "models/Büro 1.onnx"
+    for wrong in ("", "a\nb", "a\0"):
+        with pytest.raises(ValidationError, match="is empty or contains control characters"):
+            adapter.validate_python(wrong)
+
+
+def test_a_side_of_the_input_is_from_32_to_4096() -> None:
+    adapter = TypeAdapter(Side)
+    assert [adapter.validate_python(side) for side in (32, 4096)] == [32, 4096]
+    for wrong in (31, 4097):
+        with pytest.raises(ValidationError, match="or equal to"):
+            adapter.validate_python(wrong)
+
+
+def test_a_stream_is_named_by_up_to_63_letters_figures_and_dashes() -> None:
+    adapter = TypeAdapter(StreamName)
+    for name in ("a", "gate-2_b", "0", "x" * 63):
+        assert adapter.validate_python(name) == name
+    for wrong in ("", "Gate", "a b", "a/b", "a.b", "é", "x" * 64):
+        with pytest.raises(ValidationError, match="pattern"):
+            adapter.validate_python(wrong)

@@ -175,9 +175,9 @@ def _mp4(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    parts = urlsplit(f"//{value}")
     try:
-        whole = parts.hostname and (value.endswith("]") or parts.port or ":" not in parts.netloc)
+        parts = urlsplit(f"//{value}")
+        whole = parts.hostname and (value.endswith("]") or parts.port or ":" not in value)
     except ValueError:
         whole = False
     if not whole or parts.netloc != value or "@" in value:
