@@ -33,9 +33,16 @@ TESTS = {
         "tests/test_capture_stage.py",
         "tests/test_capture_stuck.py",
     ],
-    "daemon/centernetd/capture/timeline.py": ["tests/test_timeline.py"],
+    "daemon/centernetd/capture/timeline.py": [
+        "tests/test_timeline.py",
+        "tests/test_splice.py",
+        "tests/test_file_times.py",
+    ],
     "daemon/centernetd/config/secret.py": ["tests/test_secret.py"],
-    "daemon/centernetd/config/values.py": ["tests/test_values.py"],
+    "daemon/centernetd/config/values.py": [
+        "tests/test_values.py",
+        "tests/test_config_refusals.py",
+    ],
     "daemon/centernetd/flow/arrivals.py": ["tests/test_arrivals.py", "tests/test_collect.py"],
     "daemon/centernetd/flow/channel.py": ["tests/test_channel.py"],
     "daemon/centernetd/flow/lane.py": ["tests/test_lane.py"],

@@ -35,6 +35,14 @@ def test_a_file_whose_frames_have_another_time_base_is_converted() -> None:
     assert [timeline.stamp(p, TB, 0.0) for p in (0, 3600, 7200)] == [0, 40, 80]
 
 
+def test_the_frames_of_a_file_may_change_their_time_base() -> None:
+    timeline = Timeline(MILLISECONDS)
+    order = [Fraction(1, 25), TB, Fraction(1, 90), TB, MILLISECONDS, Fraction(1, 25)]
+    for seconds, time_base in enumerate(order):
+        pts = round(seconds / time_base)
+        assert timeline.stamp(pts, time_base, 0.0) == seconds * 1000
+
+
 def test_repeated_backward_and_missing_pts_of_a_file_are_moved_just_behind_the_last() -> None:
     timeline = Timeline(MILLISECONDS)
     pts = [0, 40, 40, 20, None, 120, 160]
@@ -72,6 +80,21 @@ def test_a_reconnection_continues_by_the_clock_and_forgets_the_lag() -> None:
     assert timeline.stamp(777, TB, 16.5) == 90_000 + round(2.5 * 90_000)
     assert timeline.stamp(777 + 3600, TB, 16.6) == 90_000 + round(2.5 * 90_000) + 3600
     assert timeline.lag == pytest.approx(0.06, abs=0.01)
+
+
+@pytest.mark.parametrize("pts", [777, None])
+def test_a_first_picture_is_not_late_and_gives_no_reason_for_distrust(pts: int | None) -> None:
+    timeline = Timeline()
+    assert timeline.lag == 0
+    assert not timeline.distrust()
+    timeline.stamp(pts, TB, 0.0)
+    assert timeline.lag == 0
+    assert not timeline.distrust()
+    timeline.reconnected()
+    assert not timeline.distrust()
+    timeline.stamp(pts, TB, 9.0)
+    assert timeline.lag == 0
+    assert not timeline.distrust()
 
 
 def test_pictures_that_come_late_keep_their_time_and_show_as_lag() -> None:
