@@ -10,7 +10,7 @@ import pytest
 
 from centernetd.capture.stage import Backoff
 from centernetd.errors import SourceError
-from centernetd.flow import StreamState
+from centernetd.flow import Incident, StreamState
 from tests.capture_rig import Rig
 from tests.fakes import WAIT_TIMEOUT, FakeSource, picture, wait_until
 
@@ -116,6 +116,28 @@ def test_another_thread_takes_over_and_the_lost_one_is_refused(
     assert caplog.text.count("stuck: ") == 1
     assert caplog.text.count("running: ") == before + 1, "its return is logged"
     assert "a lost capture thread has returned" in caplog.text
+
+
+def test_losses_that_were_not_logged_are_counted_in_the_next_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now, gates = [100.0], [Gate() for _ in range(3)]
+    rig = impatient(Rig(LIVE, *gates), lost=True)
+    rig.stage._failures = Incident(60.0, lambda: now[0])
+    lost = []
+    for number, gate in enumerate(gates):
+        now[0] += 30 * number
+        lost.append(run(rig))
+        assert gate.entered.wait(WAIT_TIMEOUT)
+        wait_until(rig.stage.watch)
+    assert rig.lane.status.reconnects["stuck"] == 3
+    first, second = (line for line in caplog.messages if "stuck" in line)
+    assert first.startswith(f"{LIVE}: stuck: the library that reads it has not returned for ")
+    assert first.endswith(" s")
+    assert second.endswith(" s (2 times)")
+    for gate in gates:
+        gate.opened.set()
+    assert all(map(ended, lost))
 
 
 def test_a_lost_thread_that_comes_back_with_a_source_closes_it(gate: Gate) -> None:

@@ -136,3 +136,19 @@ def test_a_reader_that_waits_holds_no_item() -> None:
     wait_until(lambda: bool(items) and items[0]() is None)
     channel.close()
     reader.join(WAIT_TIMEOUT)
+
+
+@pytest.mark.parametrize("first_closes", [True, False])
+def test_of_two_channels_one_that_is_done_does_not_end_the_other(first_closes: bool) -> None:
+    arrived = threading.Condition()
+    first, second = Channel[str](9, arrived), Channel[str](9, arrived)
+    done, other = (first, second) if first_closes else (second, first)
+    done.close()
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.extend(first.before(second)), daemon=True)
+    reader.start()
+    wait_until(lambda: bool(arrived._waiters))  # type: ignore[attr-defined]
+    other.put("late")
+    other.close()
+    reader.join(WAIT_TIMEOUT)
+    assert read == ["late"]

@@ -470,3 +470,18 @@ def test_a_sink_that_needs_no_pixels_gets_every_frame_without_them(
         assert hidden.frame.image.size == shown.frame.image.size
         with pytest.raises(RuntimeError, match="not passed on"):
             hidden.frame.image.pixels()
+
+
+def test_frames_that_are_discarded_wake_nobody_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrivals = Arrivals()
+    one, other = a_lane(arrivals=arrivals), a_lane(arrivals=arrivals)
+    one.offer(frame(0))
+    one.discard()
+    woken: list[str] = []
+    monkeypatch.setattr(arrivals, "notify_all", lambda: woken.append("now"))
+    with arrivals:
+        arrivals.enough = 2
+    other.offer(frame(1))
+    assert not woken, "a single frame waits"
+    other.offer(frame(2))
+    assert woken

@@ -113,6 +113,12 @@ def test_a_plan_of_the_full_tensorrt_is_for_one_gpu(built: PlanFile, job: Job, p
         why_build(replace(full, gpu=None), plans)
 
 
+def test_a_plan_of_tensorrt_rtx_is_for_any_gpu(built: PlanFile, job: Job, plans: Path) -> None:
+    for gpu in (None, ORIN):
+        assert why_build(replace(job, gpu=gpu), plans) is None
+    assert built.fingerprint.gpu is None
+
+
 def test_a_full_disk_is_one_sentence(
     job: Job, plans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,9 +113,9 @@ def test_conservation(script: list[str], at_close: str, step: float) -> None:
     assert book.dropped_at(RECORD) == len(script) - len(sink.written)
 
 
-def test_a_broken_output_is_retried_after_a_while_without_waiting() -> None:
+def test_a_broken_output_is_retried_after_a_second_without_waiting() -> None:
     sink = FakeSink(["flush", "fail", *["flush"] * 8])
-    lane = run(sink, step=RETRY_INTERVAL / 8)
+    lane = run(sink, step=1 / 8)
     assert sink.lost == [1]
     assert sink.written[:2] == [0, 1 + 4]
     assert dropped(lane, Reason.FAILED) == 4
@@ -135,6 +135,16 @@ def test_a_lost_frame_stops_nothing() -> None:
     lane = run(sink)
     assert sink.written == [0, 2, 3]
     assert dropped(lane, Reason.FAILED) == 1
+
+
+def test_a_lost_frame_has_failed_even_if_time_runs_out_for_the_rest() -> None:
+    lane = open_lane(RECORD)
+    sink = FakeSink(["lose", "hold", "hold"], at_close="forget")
+    send(lane, [result(number) for number in range(3)])
+    lane.hurried = True
+    SinkStage(lane, RECORD, sink, FakeClock(10)).run()
+    assert (dropped(lane, Reason.FAILED), dropped(lane, Reason.SHUTDOWN)) == (1, 2)
+    assert lane.ledger.read().balanced
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])

@@ -70,6 +70,12 @@ def test_a_jump_of_the_sources_clock_continues_by_ours(landing: float) -> None:
     assert times == pytest.approx([0.0, 0.04, 0.09, 0.13], abs=1e-4)
 
 
+@pytest.mark.parametrize(("step", "kept"), [(1.96, 1.96), (2.02, 2.02), (2.06, 0.04), (2.1, 0.04)])
+def test_a_step_ahead_by_more_than_two_seconds_is_a_jump(step: float, kept: float) -> None:
+    times = live((100.0, 0.0), (100.04, 0.04), (100.04 + step, 0.08), (100.08 + step, 0.12))
+    assert times == pytest.approx([0, 0.04, 0.04 + kept, 0.08 + kept], abs=1e-4)
+
+
 def test_a_reconnection_continues_by_the_clock_and_forgets_the_lag() -> None:
     timeline = Timeline()
     timeline.stamp(0, TB, 10.0)
@@ -244,10 +250,10 @@ def test_a_burst_of_more_than_is_believed_takes_the_clock_and_then_the_stamps_ag
     """A server that sends 15 s of the past on connecting has good stamps."""
     timeline = Timeline()
     for n in range(15 * 25):
-        timeline.stamp(n * 3600, TB, n * 0.001)
-    start = timeline.stamp(15 * 25 * 3600, TB, 0.4)
+        timeline.stamp(n * 3600, TB, 1000 + n * 0.001)
+    start = timeline.stamp(15 * 25 * 3600, TB, 1000.4)
     for n in range(1, 25 * 60):
-        assert timeline.stamp((15 * 25 + n) * 3600, TB, 0.4 + n * 0.04) == start + n * 3600
+        assert timeline.stamp((15 * 25 + n) * 3600, TB, 1000.4 + n * 0.04) == start + n * 3600
     assert not timeline.by_arrival
 
 
