@@ -91,6 +91,7 @@ def test_a_packet_that_ends_the_file_takes_no_time() -> None:
     times.place(end)
     assert (end.dts, end.pts) == (None, None)
     assert placed(times, None) == (40, 40)
+    assert [shown(times, dts) for dts in (0, 40)] == [(0, 0), (40, 40)]
 
 
 def test_without_pts_pictures_are_shown_in_the_order_of_their_dts() -> None:

@@ -27,7 +27,7 @@ def run(start: int, count: int = 5, step: int = 40) -> list[int]:
 
 
 @pytest.mark.parametrize("away", [-30 * HOUR, -HOUR, -2000, -1000, -401, 10_401, HOUR, 30 * HOUR])
-@pytest.mark.parametrize("first", [0, 1400, HOUR])
+@pytest.mark.parametrize("first", [-HOUR, 0, 1400, HOUR])
 def test_what_follows_a_cut_keeps_its_pace_behind_what_precedes_it(first: int, away: int) -> None:
     times = run(first, 50)
     assert moved(*times, *run(times[-1] + away, 50)) == run(first, 100)
@@ -39,12 +39,13 @@ def test_what_follows_a_cut_keeps_its_pace_behind_what_precedes_it(first: int, a
         (run(5, 200, 7), "nothing happens"),
         ([*run(0), 9_000, 9_040], "a hole of less than ten seconds"),
         ([*run(0), 10_160, 10_200], "and one of just that"),
-        ([0, 30_000, 60_000, 90_000, 360_000], "a time lapse that left ten pictures out"),
+        ([0, 30_000, 60_000, 90_000, 390_000], "a time lapse that left nine pictures out"),
         ([0, 1_000_000], "a first gap, which nothing can be compared with"),
         ([0, 40, 80, 60, 120, 160], "a step back of less than a picture"),
         ([40, 40, 40, 80], "times that repeat"),
-        ([*run(10_000), 9_800, 10_240], "a step back of five pictures"),
+        ([*run(10_000), 9_760, 10_240], "a step back of ten pictures"),
         ([5_000, 3_000, 3_040], "a step back by two seconds in one go"),
+        ([*run(0, 3, 2000), 2_000], "nor where pictures are two seconds apart"),
     ],
 )
 def test_what_is_no_cut(times: Sequence[int], why: str) -> None:
@@ -75,6 +76,24 @@ def test_only_the_last_hundred_gaps_count() -> None:
 def test_a_cut_is_no_gap_to_compare_with() -> None:
     """Clips of a camera that records when something moves, hours apart."""
     assert moved(*run(0), *run(HOUR), *run(3 * HOUR), *run(3 * HOUR + 20_000)) == run(0, 20)
+
+
+@pytest.mark.parametrize(
+    ("times", "step"), [([0, 40, 120], 80), ([0, 40, 120, 120], 80), ([0, 40, 120, 110], 80)]
+)
+def test_what_follows_a_cut_is_as_far_behind_as_pictures_were_last(
+    times: Sequence[int], step: int
+) -> None:
+    assert moved(*times, 30 * HOUR)[-1] == 120 + step
+
+
+def test_neither_what_is_decoded_nor_what_is_shown_behind_a_cut_overlaps() -> None:
+    splice = Splice(MILLISECONDS)
+    for time in (0, 40, 80):
+        splice.shift(time, time)
+    assert HOUR + splice.shift(HOUR, HOUR + 120) == 120
+    assert HOUR + 40 + splice.shift(HOUR + 40, HOUR + 40) == 160
+    assert 0 + splice.shift(0, 0) == 240 + 40, "the last picture is shown at 240"
 
 
 def test_pictures_that_are_shown_out_of_order_stay_so_on_both_sides() -> None:

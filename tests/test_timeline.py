@@ -37,7 +37,8 @@ def test_a_file_whose_frames_have_another_time_base_is_converted() -> None:
 
 def test_the_frames_of_a_file_may_change_their_time_base() -> None:
     timeline = Timeline(MILLISECONDS)
-    order = [Fraction(1, 25), TB, Fraction(1, 90), TB, MILLISECONDS, Fraction(1, 25)]
+    known = [Fraction(1, 25), TB, Fraction(1, 90), 2 * MILLISECONDS, Fraction(1), MILLISECONDS]
+    order = [*known, *reversed(known)]
     for seconds, time_base in enumerate(order):
         pts = round(seconds / time_base)
         assert timeline.stamp(pts, time_base, 0.0) == seconds * 1000
@@ -244,6 +245,11 @@ def test_stamps_that_go_on_after_standing_still_are_believed_from_there() -> Non
     stood = [(7.0, n * 0.1) for n in range(50)]
     times = live(*stood, *((7.1 + n * 0.1, 5 + n * 0.1) for n in range(50)))
     assert times == pytest.approx([n * 0.1 for n in range(100)])
+
+
+def test_a_stamp_that_falls_on_the_last_picture_continues_by_the_clock() -> None:
+    times = live((7.0, 0.0), (7.0, 0.1), (7.1, 0.2), (7.2, 0.3))
+    assert times == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
 def test_a_burst_of_more_than_is_believed_takes_the_clock_and_then_the_stamps_again() -> None:
