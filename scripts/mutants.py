@@ -32,6 +32,7 @@ TESTS = {
     "daemon/centernetd/capture/stage.py": [
         "tests/test_capture_stage.py",
         "tests/test_capture_stuck.py",
+        "tests/test_pacing.py",
     ],
     "daemon/centernetd/capture/timeline.py": [
         "tests/test_timeline.py",
