@@ -1,12 +1,16 @@
 """Compile daemon/centernetd/cuda/letterbox.cu to the PTX that is shipped; needs no GPU.
 
+python -m scripts.make_kernels [PTX]
+
 PTX is compiled by the driver when it is loaded, so that it runs on any GPU and needs no compiler
 where it is installed. NVRTC 12.0 makes a version of it that every driver supported by cuda-python
-can read (from 525 on; a Jetson's too), for GPUs of compute capability 7.5 or newer.
+can read (from 525 on; a Jetson's too), for GPUs of compute capability 7.5 or newer. It also sets
+the locale of the process that calls it.
 """
 
 import ctypes
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,4 +59,4 @@ def _check(status: int) -> None:
 
 
 if __name__ == "__main__":
-    PTX.write_text(compile_ptx(SOURCE.read_text()))
+    Path(sys.argv[1] if sys.argv[1:] else PTX).write_text(compile_ptx(SOURCE.read_text()))

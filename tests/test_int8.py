@@ -105,7 +105,7 @@ def test_a_network_of_nothing_but_last_layers_is_refused(tmp_path: Path) -> None
 def test_the_demo_s_faces_are_found_again(
     centerface: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibrate, "_FRAMES", 8)
+    monkeypatch.setattr(calibrate, "_USUAL_FRAMES", 8)
 
     def make(output: Path, options: PrepareOptions, frames: Frames) -> manifests.Manifest:
         return prepare(centerface, output, options, frames)
