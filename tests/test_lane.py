@@ -472,16 +472,57 @@ def test_a_sink_that_needs_no_pixels_gets_every_frame_without_them(
             hidden.frame.image.pixels()
 
 
-def test_frames_that_are_discarded_wake_nobody_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrivals = Arrivals()
-    one, other = a_lane(arrivals=arrivals), a_lane(arrivals=arrivals)
+class WakeUps(Arrivals):
+    """Counts how often the collector was woken, which waits for two frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enough, self.count = 2, 0
+
+    def notify_all(self) -> None:
+        self.count += 1
+        super().notify_all()
+
+
+def test_the_collector_is_woken_by_enough_frames_of_any_lanes() -> None:
+    arrivals = WakeUps()
+    one, other = (a_lane(inbox=3, arrivals=arrivals) for _ in range(2))
+    one.offer(frame(0))
+    assert arrivals.count == 0
+    other.offer(frame(0))
+    assert arrivals.count == 1
+    for lane in (one, other):
+        infer(lane)
+    other.offer(frame(1))
+    assert arrivals.count == 1, "those that were taken don't count"
+    other.offer(frame(2))
+    assert arrivals.count == 2
+
+
+def test_the_collector_is_woken_by_a_full_lane_whose_lost_frames_do_not_count() -> None:
+    arrivals = WakeUps()
+    one, other = (a_lane(inbox=1, arrivals=arrivals), a_lane(inbox=3, arrivals=arrivals))
+    for number in range(3):
+        one.offer(frame(number))
+        assert arrivals.count == number + 1
+    infer(one)
+    other.offer(frame(0))
+    assert arrivals.count == 3
+
+
+def test_the_collector_is_woken_by_the_end_of_a_lane() -> None:
+    arrivals = WakeUps()
+    a_lane(arrivals=arrivals).close()
+    assert arrivals.count == 1
+
+
+def test_frames_that_are_discarded_do_not_wake_the_collector_later() -> None:
+    arrivals = WakeUps()
+    one, other = (a_lane(inbox=3, arrivals=arrivals) for _ in range(2))
     one.offer(frame(0))
     one.discard()
-    woken: list[str] = []
-    monkeypatch.setattr(arrivals, "notify_all", lambda: woken.append("now"))
-    with arrivals:
-        arrivals.enough = 2
+    before = arrivals.count
     other.offer(frame(1))
-    assert not woken, "a single frame waits"
+    assert arrivals.count == before
     other.offer(frame(2))
-    assert woken
+    assert arrivals.count == before + 1
