@@ -48,6 +48,16 @@ def test_a_file_is_read_once_and_ends() -> None:
     assert rig.lane.ledger.read().captured == 5
 
 
+def test_a_decoder_that_is_given_up_is_not_reported_any_longer() -> None:
+    source = FakeSource([])
+
+    def decode_in_software() -> None:
+        source.info = replace(source.info, decoder="software")
+
+    source._script = [picture(0), decode_in_software, picture(40)]
+    assert Rig(FILE, source).run().lane.status.decoder == "software"
+
+
 def test_frames_carry_the_files_time_base_and_the_time_of_their_capture() -> None:
     rig = Rig(FILE, FakeSource([picture(7)])).run()
     frame = rig.lane.take()

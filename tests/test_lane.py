@@ -366,20 +366,20 @@ def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
     assert answers == [True]
 
 
-def of_8k(number: int) -> Frame:
-    """Return a frame that has 106 MB by its size, and none in memory."""
-    return replace(
-        frame(number), image=HostImage(np.broadcast_to(np.zeros(1, np.uint8), (4320, 8192, 3)))
-    )
+def large(number: int, height: int, width: int) -> Frame:
+    """Return a frame that is large by its size, and takes no memory."""
+    image = HostImage(np.broadcast_to(np.zeros(1, np.uint8), (height, width, 3)))
+    return replace(frame(number), image=image)
 
 
-def test_of_large_pictures_fewer_wait_for_a_sink() -> None:
+@pytest.mark.parametrize("size", [(4320, 8192), (16_384, 16_384)], ids=["106 MB", "805 MB"])
+def test_of_large_pictures_fewer_wait_for_a_sink_but_always_two(size: tuple[int, int]) -> None:
     lane = a_lane(depth=8, inbox=8)
     for number in range(6):
         lane.offer(frame(number))
         infer(lane)
     for number in range(6, 9):
-        lane.offer(of_8k(number))
+        lane.offer(large(number, *size))
         infer(lane)
         assert len(lane.outlets[RECORD]) == 2
     assert read(lane, RECORD) == [7, 8]
@@ -388,9 +388,8 @@ def test_of_large_pictures_fewer_wait_for_a_sink() -> None:
 
 def test_eight_of_4k_may_wait() -> None:
     lane = a_lane(depth=8)
-    image = HostImage(np.broadcast_to(np.zeros(1, np.uint8), (2160, 3840, 3)))
     for number in range(8):
-        lane.offer(replace(frame(number), image=image))
+        lane.offer(large(number, 2160, 3840))
         infer(lane)
     assert read(lane, RECORD) == list(range(8))
 
