@@ -16,7 +16,7 @@ from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module
 from centernetd.sink.file import MAX_FILE_SIZE
 from centernetd.sink.outputs import outputs_of
-from centernetd.sink.retention import DRIFT, LEAP_LASTS, CautiousClock, Retention
+from centernetd.sink.retention import DRIFT, CautiousClock, Retention
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 from centernetd.sink.storage import Storage
 
@@ -526,12 +526,14 @@ def test_a_leap_forward_is_believed_when_it_has_lasted_for_an_hour() -> None:
     assert clock.read(NOW + day + hour + 20, hour + 20) == NOW + day + hour + 20
 
 
-def test_a_start_long_after_the_newest_recording_is_a_leap() -> None:
-    clock, day = CautiousClock(NOW + 86_400.0, 0.0, newest=NOW), 86_400.0
-    assert clock.read(NOW + day + 10, 10.0) == NOW + 10
-    assert clock.read(NOW + day + 10 + LEAP_LASTS, 10 + LEAP_LASTS) == NOW + day + 10 + LEAP_LASTS
-    clock = CautiousClock(NOW - day, 0.0, newest=NOW)
-    assert clock.read(NOW - day + 10, 10.0) == NOW - day + 10, "what comes from the future is wrong"
+@pytest.mark.parametrize("up", [0.0, 86_400.0], ids=["booted now", "booted a day ago"])
+def test_a_start_long_after_the_newest_recording_is_a_leap(up: float) -> None:
+    clock, day, hour = CautiousClock(NOW + 86_400.0, up, newest=NOW), 86_400.0, 3600.0
+    assert clock.read(NOW + day + 10, up + 10) == NOW + 10
+    assert clock.read(NOW + day + 10 + hour, up + 10 + hour) == NOW + day + 10 + hour
+    clock = CautiousClock(NOW - day, up, newest=NOW)
+    now = clock.read(NOW - day + 10, up + 10)
+    assert now == NOW - day + 10, "what comes from the future is wrong"
 
 
 def test_a_leap_back_and_a_drift_are_accepted_immediately() -> None:

@@ -10,7 +10,15 @@ import pytest
 from centernetd.config import RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Coding, Packet
-from centernetd.sink.segments import BURST, FROM_CAMERA, INTERVAL, TOO_OFTEN, RateLimit, Segments
+from centernetd.sink.segments import (
+    BURST,
+    FROM_CAMERA,
+    FROM_FILE,
+    INTERVAL,
+    TOO_OFTEN,
+    RateLimit,
+    Segments,
+)
 from tests.sinks import NOON, coded, decode, file_size_limit, sink_context
 
 PACKETS = list(coded(100, 200))  # a key frame each second: packets 1, 6, 11, ...
@@ -298,6 +306,20 @@ def test_a_file_as_source_is_never_held_back() -> None:
     for _ in range(1000):
         assert limit.allowed
         limit.begin()
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_recording_shows_whether_a_camera_or_a_file_was_the_source(
+    tmp_path: Path, *, from_file: bool
+) -> None:
+    """Only what a camera sent may be deleted to make room."""
+    record = RecordConfig(path="a.mp4", segment=None)
+    segments = Segments(sink_context(tmp_path, from_file=from_file, record=record), Clock())
+    segments.write(PACKETS[0])
+    segments.finish()
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert (FROM_FILE.encode() in content) == from_file
+    assert (FROM_CAMERA.encode() in content) != from_file
 
 
 def test_the_root_is_not_left(tmp_path: Path) -> None:
