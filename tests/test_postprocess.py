@@ -141,10 +141,12 @@ def test_suppression_keeps_the_best_of_each_class_in_order() -> None:
             (1, 0, 11, 10, 0.7, 0),  # IoU 0.82 with the first
             (50, 50, 60, 60, 0.6, 0),
             (0, 5, 10, 15, 0.5, 0),  # IoU 0.33 with the first
+            (0, 40, 10, 50, 0.45, 0),
+            (0, 50, 10, 60, 0.4, 0),  # just below the last
         ),
         nms_iou=0.4,
     )
-    assert found.confidence == pytest.approx([0.9, 0.8, 0.6, 0.5])
+    assert found.confidence == pytest.approx([0.9, 0.8, 0.6, 0.5, 0.45, 0.4])
 
 
 def test_the_results_own_their_memory() -> None:

@@ -440,13 +440,13 @@ def test_files_that_can_not_be_deleted_do_not_hold_up_the_others(
 
     def refuse(path: Path) -> bool:
         if "2023-11-13" in path.parts:
-            raise PermissionError(1, "Operation not permitted")
+            raise PermissionError(1, "Operation not permitted", str(path))
         return remove(path)
 
     monkeypatch.setattr(storage, "remove", refuse)
     retention = Retention(storage, limited(max_bytes=0), OUTPUTS)
     retention.scan()
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError, match="01-58-00"):  # the oldest, which came first
         retention.enforce(NOW)
     assert video(0) not in listed(storage)
     assert len(listed(storage)) == 59
