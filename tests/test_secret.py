@@ -46,6 +46,11 @@ def test_no_password_gets_through(password: str) -> None:
         assert str(SourceUri(url)) == "rtsp://***@camera.example/stream"
 
 
+def test_has_no_attributes_that_a_dump_would_show() -> None:
+    with pytest.raises(TypeError):
+        vars(SourceUri("rtsp://u:secret@camera/1"))
+
+
 def test_knows_its_secrets_raw_and_encoded() -> None:
     source = SourceUri("rtsp://a:p%40ss word@h/x?token=t/1".replace(" ", "+"))
     assert {"p%40ss+word", "p@ss+word", "p%40ss%2Bword", "t/1", "t%2F1"} <= source.secrets()
