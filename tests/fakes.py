@@ -56,6 +56,15 @@ def refuse_if(misused: bool, what: str = "misuse") -> None:
         raise MisuseError(what)
 
 
+class ManualClock:
+    """Seconds that pass only on request."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class FakeClock(Clock):
     """A clock that moves when somebody waits for it; ``script`` acts during those waits.
 

@@ -3,24 +3,18 @@
 import pytest
 
 from centernetd.flow import Incident
+from tests.fakes import ManualClock
 
 INTERVAL = 60.0
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 def test_a_cause_is_logged_immediately_and_again_after_the_interval_with_its_count(
-    clock: Clock,
+    clock: ManualClock,
 ) -> None:
     incident = Incident(INTERVAL, clock)
     assert incident.occurred("wrong password") == 1
@@ -32,7 +26,7 @@ def test_a_cause_is_logged_immediately_and_again_after_the_interval_with_its_cou
     assert incident.occurred("wrong password") == 0
 
 
-def test_another_cause_is_logged_immediately(clock: Clock) -> None:
+def test_another_cause_is_logged_immediately(clock: ManualClock) -> None:
     incident = Incident(INTERVAL, clock)
     assert incident.occurred("connection refused") == 1
     assert incident.occurred("connection refused") == 0
@@ -40,7 +34,7 @@ def test_another_cause_is_logged_immediately(clock: Clock) -> None:
     assert incident.occurred(("open_failed", "connection refused")) == 1
 
 
-def test_causes_that_alternate_are_logged_once_each(clock: Clock) -> None:
+def test_causes_that_alternate_are_logged_once_each(clock: ManualClock) -> None:
     incident = Incident(INTERVAL, clock)
     logged = 0
     for _ in range(10):
@@ -52,7 +46,7 @@ def test_causes_that_alternate_are_logged_once_each(clock: Clock) -> None:
     assert incident.occurred("no route to host") == 10
 
 
-def test_only_a_few_causes_are_remembered(clock: Clock) -> None:
+def test_only_a_few_causes_are_remembered(clock: ManualClock) -> None:
     incident = Incident(INTERVAL, clock)
     for number in range(1000):
         assert incident.occurred(f"code {number}") == 1
@@ -61,14 +55,14 @@ def test_only_a_few_causes_are_remembered(clock: Clock) -> None:
     assert incident.occurred("code 0") == 1
 
 
-def test_a_cause_that_comes_back_much_later_is_one_time(clock: Clock) -> None:
+def test_a_cause_that_comes_back_much_later_is_one_time(clock: ManualClock) -> None:
     incident = Incident(INTERVAL, clock)
     assert incident.occurred("the source ended") == 1
     clock.now += 86_400
     assert incident.occurred("the source ended") == 1
 
 
-def test_a_trouble_without_interval_is_logged_once_until_it_is_resolved(clock: Clock) -> None:
+def test_a_trouble_without_interval_is_logged_once_until_it_is_resolved(clock: ManualClock) -> None:
     incident = Incident(clock=clock)
     for _ in range(2):
         assert incident.occurred() == 1
@@ -77,7 +71,7 @@ def test_a_trouble_without_interval_is_logged_once_until_it_is_resolved(clock: C
         assert incident.resolved()
 
 
-def test_the_end_is_logged_once_and_only_if_the_beginning_was(clock: Clock) -> None:
+def test_the_end_is_logged_once_and_only_if_the_beginning_was(clock: ManualClock) -> None:
     incident = Incident(INTERVAL, clock)
     assert not incident.resolved()
     assert incident.occurred() == 1

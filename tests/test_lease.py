@@ -3,23 +3,15 @@
 import pytest
 
 from centernetd.capture.lease import Lease, LeaseEndedError
-
-
-class Clock:
-    """Seconds that pass only on request."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def test_only_the_time_at_the_source_counts(clock: Clock) -> None:
+def test_only_the_time_at_the_source_counts(clock: ManualClock) -> None:
     lease = Lease(clock)
     clock.now += 5
     assert lease.waited == 0
@@ -33,7 +25,7 @@ def test_only_the_time_at_the_source_counts(clock: Clock) -> None:
     assert lease.waited == clock.now - 101.0
 
 
-def test_a_thread_that_is_here_keeps_its_turn(clock: Clock) -> None:
+def test_a_thread_that_is_here_keeps_its_turn(clock: ManualClock) -> None:
     lease = Lease(clock)
     assert not lease.end(0)
     lease.wait()
@@ -42,7 +34,7 @@ def test_a_thread_that_is_here_keeps_its_turn(clock: Clock) -> None:
     assert not lease.resume()
 
 
-def test_a_thread_that_is_away_loses_its_turn_for_good(clock: Clock) -> None:
+def test_a_thread_that_is_away_loses_its_turn_for_good(clock: ManualClock) -> None:
     lease = Lease(clock)
     lease.wait()
     assert lease.end(0)
@@ -52,7 +44,9 @@ def test_a_thread_that_is_away_loses_its_turn_for_good(clock: Clock) -> None:
         lease.wait()
 
 
-def test_a_stall_is_declared_once_and_heard_by_the_thread_that_comes_back(clock: Clock) -> None:
+def test_a_stall_is_declared_once_and_heard_by_the_thread_that_comes_back(
+    clock: ManualClock,
+) -> None:
     lease = Lease(clock)
     assert not lease.declare_stall(0), "nobody waits"
     lease.wait()
@@ -68,7 +62,7 @@ def test_a_stall_is_declared_once_and_heard_by_the_thread_that_comes_back(clock:
     assert not lease.resume()
 
 
-def test_a_thread_that_came_and_went_meanwhile_keeps_its_turn(clock: Clock) -> None:
+def test_a_thread_that_came_and_went_meanwhile_keeps_its_turn(clock: ManualClock) -> None:
     """Whoever looked at how long it waits may have been held up before acting on it."""
     lease = Lease(clock)
     lease.wait()

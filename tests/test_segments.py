@@ -19,24 +19,18 @@ from centernetd.sink.segments import (
     RateLimit,
     Segments,
 )
+from tests.fakes import ManualClock
 from tests.sinks import NOON, coded, decode, file_size_limit, sink_context
 
 PACKETS = list(coded(100, 200))  # a key frame each second: packets 1, 6, 11, ...
 OTHER = Coding("h264", 64, 48, b"other parameters")
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Site:
     """The segments of one stream, with what they report to."""
 
     def __init__(self, root: Path, segment: float | None = None, path: str = "gate.mp4") -> None:
-        self.root, self.clock = root, Clock()
+        self.root, self.clock = root, ManualClock()
         context = sink_context(root, record=RecordConfig(path=path, segment=segment))
         self.storage, self.status = context.storage, context.status
         self.segments = Segments(context, self.clock)
@@ -278,7 +272,7 @@ def test_no_key_frame_is_asked_for_before_a_file_may_begin(site: Site) -> None:
 
 
 def test_a_burst_of_ten_and_then_one_per_second() -> None:
-    clock = Clock()
+    clock = ManualClock()
     limit = RateLimit(clock=clock)
     begun = []
     for tick in range(2000):
@@ -290,7 +284,7 @@ def test_a_burst_of_ten_and_then_one_per_second() -> None:
 
 
 def test_another_burst_after_a_pause_only() -> None:
-    clock = Clock()
+    clock = ManualClock()
     limit = RateLimit(clock=clock)
     for pause, allowed in ((0.0, BURST), (BURST / 2, BURST // 2), (BURST, BURST), (1e6, BURST)):
         clock.now += pause * INTERVAL
@@ -302,7 +296,7 @@ def test_another_burst_after_a_pause_only() -> None:
 
 
 def test_a_file_as_source_is_never_held_back() -> None:
-    limit = RateLimit(limited=False, clock=Clock())
+    limit = RateLimit(limited=False, clock=ManualClock())
     for _ in range(1000):
         assert limit.allowed
         limit.begin()
@@ -314,7 +308,7 @@ def test_a_recording_shows_whether_a_camera_or_a_file_was_the_source(
 ) -> None:
     """Only what a camera sent may be deleted to make room."""
     record = RecordConfig(path="a.mp4", segment=None)
-    segments = Segments(sink_context(tmp_path, from_file=from_file, record=record), Clock())
+    segments = Segments(sink_context(tmp_path, from_file=from_file, record=record), ManualClock())
     segments.write(PACKETS[0])
     segments.finish()
     content = (tmp_path / "a.mp4").read_bytes()
