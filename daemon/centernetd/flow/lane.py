@@ -159,8 +159,9 @@ class Lane:
             if self._abandoned:
                 return  # they have been written off
             self.ledger.infer(len(results))
+            without_pixels = [_without_pixels(result) for result in results if self._pixelless]
             for sink, outlet in self._outlets.items():
-                for result in map(_without_pixels, results) if sink in self._pixelless else results:
+                for result in without_pixels if sink in self._pixelless else results:
                     while len(outlet) >= self._outlet_limit(result) and outlet.take() is not None:
                         self.ledger.drop(sink, Reason.OVERFLOW)
                     outlet.put(result)
