@@ -49,7 +49,7 @@ def file_stream(streams: Iterable[StreamConfig]) -> StreamConfig:
     Raises
     ------
     ConfigError
-        There is none.
+        No stream reads a file.
     """
     for stream in streams:
         if stream.source.is_file:

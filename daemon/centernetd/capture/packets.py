@@ -151,7 +151,7 @@ class PacketCopier:
 
 
 def _parameter_sets(codec: str, data: bytes) -> dict[int, bytes]:
-    """Return the parameter sets in ``data`` by type; b"" where there is none."""
+    """Return the parameter sets in ``data`` by type; b"" for a type without one."""
     types, shift, mask = _PARAMETER_SETS[codec]
     found = dict.fromkeys(types, b"")
     for unit in data.split(_START_CODE)[1:]:
