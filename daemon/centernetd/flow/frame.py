@@ -40,14 +40,15 @@ class Detections:
     """The detections in one frame, best first, in source pixels.
 
     ``xyxy`` is float32 [N, 4], ``confidence`` float32 [N], ``class_id`` int64 [N],
-    ``keypoints`` float32 [N, J, 3] (x, y, score) if the model has joints. The names are
-    those of the supervision library.
+    ``keypoints`` float32 [N, J, 3] (x, y, score) if the model has joints, ``tracker_id`` int64 [N]
+    (-1: no track) if the stream is tracked. The names are those of the supervision library.
     """
 
     xyxy: NDArray[np.float32]
     confidence: NDArray[np.float32]
     class_id: NDArray[np.int64]
     keypoints: NDArray[np.float32] | None = None
+    tracker_id: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -55,7 +56,10 @@ class Detections:
     def __getitem__(self, rows: NDArray[np.bool_]) -> "Detections":
         """Return the detections selected by ``rows``, bool [N]."""
         keypoints = None if self.keypoints is None else self.keypoints[rows]
-        return Detections(self.xyxy[rows], self.confidence[rows], self.class_id[rows], keypoints)
+        tracker_id = None if self.tracker_id is None else self.tracker_id[rows]
+        return Detections(
+            self.xyxy[rows], self.confidence[rows], self.class_id[rows], keypoints, tracker_id
+        )
 
 
 @dataclass(frozen=True)
