@@ -40,7 +40,7 @@ def render() -> str:
 
 
 def _add_defaults(schema: dict[str, Any], section: type[Section]) -> None:
-    for key, value in section().model_dump(mode="json").items():
+    for key, value in section.model_construct().model_dump(mode="json").items():
         if not isinstance(value, dict):
             schema["properties"][key]["default"] = value
 

@@ -13,12 +13,12 @@ from centernetd.config.values import (
     Duration,
     HostAndPort,
     ListenAddress,
+    Name,
     PathText,
     RecordingPath,
     Side,
     Size,
     SourceAddress,
-    StreamName,
     Version,
     format_duration,
     format_size,
@@ -322,7 +322,7 @@ def test_a_side_of_the_input_is_from_32_to_4096() -> None:
 
 
 def test_a_stream_is_named_by_up_to_63_letters_figures_and_dashes() -> None:
-    adapter = TypeAdapter(StreamName)
+    adapter = TypeAdapter(Name)
     for name in ("a", "gate-2_b", "0", "x" * 63):
         assert adapter.validate_python(name) == name
     for wrong in ("", "Gate", "a b", "a/b", "a.b", "é", "x" * 64):

@@ -12,12 +12,15 @@ from centernetd.config.sections import (
     DetectConfig,
     EngineConfig,
     EventsConfig,
+    LineConfig,
     LoggingConfig,
     MetricsConfig,
     ModelConfig,
     Policy,
     RecordConfig,
     StorageConfig,
+    TrackConfig,
+    ZoneConfig,
 )
 from centernetd.config.template import expand
 from centernetd.config.values import Address
@@ -30,6 +33,7 @@ __all__ = [
     "DetectConfig",
     "EngineConfig",
     "EventsConfig",
+    "LineConfig",
     "LoggingConfig",
     "MetricsConfig",
     "ModelConfig",
@@ -39,6 +43,8 @@ __all__ = [
     "SourceUri",
     "StorageConfig",
     "StreamConfig",
+    "TrackConfig",
+    "ZoneConfig",
     "cache_dir",
     "expand",
     "from_sources",

@@ -13,6 +13,7 @@ from centernetd.config.sections import (
     DetectConfig,
     EngineConfig,
     EventsConfig,
+    LineConfig,
     LoggingConfig,
     MetricsConfig,
     ModelConfig,
@@ -22,7 +23,9 @@ from centernetd.config.sections import (
     StorageConfig,
     StreamDefaults,
     Timestamps,
+    TrackConfig,
     Transport,
+    ZoneConfig,
 )
 from centernetd.errors import ConfigError
 
@@ -56,6 +59,9 @@ class StreamConfig:
     device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)
     blur: BlurConfig | None = None
+    track: TrackConfig = field(default_factory=TrackConfig)
+    zones: Mapping[str, ZoneConfig] = field(default_factory=dict)
+    lines: Mapping[str, LineConfig] = field(default_factory=dict)
     record: RecordConfig = field(default_factory=RecordConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
 
@@ -72,6 +78,11 @@ class StreamConfig:
     def copies(self) -> bool:
         """Whether the source's own packets are recorded."""
         return self.record.when != "never" and self.record.video == "source"
+
+    @property
+    def tracks(self) -> bool:
+        """Whether objects are followed: for zones, for lines, or for events about tracks."""
+        return bool(self.zones or self.lines) or self.events.tracks == "always"
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,12 @@ def suggestion(word: str, words: Iterable[str]) -> str:
 def _translate(model: type[BaseModel], details: ErrorDetails) -> tuple[Location, str]:
     kind, location = details["type"], details["loc"]
     if kind == "extra_forbidden":
-        keys = _section_at(model, location[:-1]).model_fields
+        fields = _section_at(model, location[:-1]).model_fields
+        keys = [field.alias or name for name, field in fields.items()]
         return location, f"no such key; {suggestion(str(location[-1]), keys)}"
     if location and location[-1] == "[key]":
-        return location[:-1], "a stream's name is 1 to 63 of a-z, 0-9, _ and -"
+        kind = str(location[-3]).removesuffix("s")
+        return location[:-1], f"a {kind}'s name is 1 to 63 of a-z, 0-9, _ and -"
     if kind in ("missing", "too_short", "too_long") and isinstance(location[-1], int):
         location, kind = location[:-1], "too_short"
     return location, describe(kind, details)

@@ -90,6 +90,17 @@ def _conflicts_with_source(stream: StreamConfig) -> Iterator[tuple[Location, str
         yield ("streams", name, "decode"), "cameras are decoded on the CPU: set it to auto"
 
 
+def _uncounted(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
+    """Yield the labels that a zone or line counts, but that detect.labels leaves out."""
+    detected = stream.detect.labels
+    for kind, places in (("zones", stream.zones), ("lines", stream.lines)):
+        for place, config in places.items():
+            for label in config.labels:
+                if detected and label not in detected:
+                    sentence = f"{show(label)} is not one of detect.labels, so it is never counted"
+                    yield ("streams", stream.name, kind, place, "labels"), sentence
+
+
 def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
     """Yield each setting that is reserved for a later version."""
     for location, entries in (
@@ -111,6 +122,7 @@ def _contradictions(
             hint = suggestion(stream.model, file.models)
             yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
         yield from _conflicts_with_source(stream)
+        yield from _uncounted(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = (
                 "is less than twice batching.max_delay: frames would become too old while waiting"

@@ -11,12 +11,14 @@ from centernetd.config.values import (
     EventsPath,
     HostAndPort,
     ListenAddress,
+    Name,
     PathText,
+    Point,
+    Polygon,
     RecordingPath,
     Side,
     Size,
     SourceAddress,
-    StreamName,
     Version,
 )
 
@@ -24,6 +26,10 @@ Policy = Literal["live", "lossless"]
 Decode = Literal["auto", "cuda", "cpu"]
 Transport = Literal["tcp", "udp"]
 Timestamps = Literal["auto", "arrival"]
+Anchor = Literal["bottom", "centre"]
+
+
+MAX_PLACES = 32  # zones, and lines, per stream
 
 
 class Section(BaseModel):
@@ -92,11 +98,54 @@ class RecordConfig(Section):
     """The encoder; auto picks the best one that works on this machine."""
 
 
+class TrackConfig(Section):
+    """How objects are followed from frame to frame."""
+
+    max_gap: Annotated[Duration, Field(ge=0, le=60)] = 2.0
+    """An object that has not been seen for this long has left, 0s to 1min."""
+    confirm_after: Annotated[Duration, Field(ge=0, le=10)] = 0.3
+    """An object counts once it has been seen for this long, 0s to 10s."""
+
+
+class ZoneConfig(Section):
+    """A part of the picture whose visitors are counted."""
+
+    polygon: Polygon
+    """3 to 100 points [x, y], as shares of the picture's width and height, from its top left."""
+    labels: tuple[str, ...] = ()
+    """The labels to count; an empty list counts all of detect.labels."""
+    min_dwell: Annotated[Duration, Field(ge=0)] = 0.0
+    """An object counts as inside once it has stayed for this long."""
+    anchor: Anchor = "bottom"
+    """The point of a box that must be inside: the middle of its lower edge, or its centre."""
+
+
+class LineConfig(Section):
+    """A line across which objects are counted: in is to the right, looking from `from` to `to`."""
+
+    start: Point = Field(alias="from")
+    """Where the line begins: [x, y], as shares of the picture's width and height."""
+    to: Point
+    """Where it ends."""
+    labels: tuple[str, ...] = ()
+    """The labels to count; an empty list counts all of detect.labels."""
+    anchor: Anchor = "bottom"
+    """The point of a box that must cross: the middle of its lower edge, or its centre."""
+
+    @model_validator(mode="after")
+    def _has_length(self) -> "LineConfig":
+        if self.start == self.to:
+            raise ValueError("from and to are the same point: a line needs two")
+        return self
+
+
 class EventsConfig(Section):
     """The detections, written as JSON Lines."""
 
     when: Literal["detections", "always", "never"] = "detections"
     """detections (a line for each frame that has one), always (each frame) or never."""
+    tracks: Literal["auto", "always", "never"] = "auto"
+    """Lines about tracks: always, never or auto (with zones or lines)."""
     path: EventsPath = "{stream}/%Y-%m-%d-%H.jsonl"
     """Where, under storage.root: strftime (UTC) and {stream}."""
 
@@ -123,6 +172,7 @@ class StreamDefaults(Section):
     detect: DetectConfig = DetectConfig()
     blur: BlurConfig | None = None
     """Covers detections in every stored image; null for no blur."""
+    track: TrackConfig = TrackConfig()
     record: RecordConfig = RecordConfig()
     events: EventsConfig = EventsConfig()
 
@@ -132,6 +182,10 @@ class StreamEntry(StreamDefaults):
 
     source: SourceAddress
     """rtsp(s)://..., http(s)://..., a camera (v4l2:0), or a path relative to this file's folder."""
+    zones: Annotated[dict[Name, ZoneConfig], Field(max_length=MAX_PLACES)] = {}
+    """Zones by name, at most 32."""
+    lines: Annotated[dict[Name, LineConfig], Field(max_length=MAX_PLACES)] = {}
+    """Lines by name, at most 32."""
 
 
 class ModelConfig(Section):
@@ -213,7 +267,7 @@ class FileConfig(Section):
     batching: BatchingConfig = BatchingConfig()
     defaults: StreamDefaults = StreamDefaults()
     storage: StorageConfig = StorageConfig()
-    streams: dict[StreamName, StreamEntry] = {}
+    streams: dict[Name, StreamEntry] = {}
     """Streams by name: lowercase letters, digits, _ and -."""
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()

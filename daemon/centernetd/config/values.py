@@ -21,6 +21,7 @@ from centernetd.config.secret import SourceUri
 from centernetd.config.variables import Expanded
 
 MAX_BATCH_SIZE = 64
+MAX_CORNERS = 100  # of a polygon
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {
     "B": 1,
@@ -221,4 +222,49 @@ BatchSize = Annotated[
 Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
 PathText = Annotated[str, AfterValidator(_plain_text)]
 Side = Annotated[int, Field(ge=32, le=4096)]
-StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Point = tuple[Share, Share]
+"""x and y as shares of the picture's width and height, from its top left."""
+
+
+def _turn(one: Point, two: Point, three: Point) -> float:
+    """Return twice the signed area of a triangle: 0 if its corners are on one line."""
+    return (two[0] - one[0]) * (three[1] - one[1]) - (two[1] - one[1]) * (three[0] - one[0])
+
+
+def _within(one: Point, two: Point, point: Point) -> bool:
+    """Return whether a point on the line through two others is between them."""
+    return all(min(a, b) <= c <= max(a, b) for a, b, c in zip(one, two, point, strict=True))
+
+
+def _touch(one: Point, two: Point, three: Point, four: Point) -> bool:
+    """Return whether the segments from ``one`` to ``two`` and ``three`` to ``four`` meet."""
+    ends = ((three, four, one), (three, four, two), (one, two, three), (one, two, four))
+    turns = [_turn(*end) for end in ends]
+    if turns[0] * turns[1] < 0 and turns[2] * turns[3] < 0:
+        return True
+    return any(not turn and _within(*end) for turn, end in zip(turns, ends, strict=True))
+
+
+def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    if not 3 <= len(points) <= MAX_CORNERS:
+        raise ValueError(f"has {len(points)} points: a polygon has 3 to {MAX_CORNERS}")
+    sides = list(zip(points, (*points[1:], points[0]), strict=True))
+    if repeated := [list(one) for one, two in sides if one == two]:
+        raise ValueError(f"repeats the point {repeated[0]}; the last point joins the first")
+    for number, (one, two) in enumerate(sides):
+        _, three = sides[(number + 1) % len(sides)]
+        if not _turn(one, two, three) and (_within(one, two, three) or _within(two, three, one)):
+            raise ValueError(f"turns back on itself at {list(two)}")
+        for other in sides[number + 2 : len(sides) - (number == 0)]:
+            if _touch(one, two, *other):
+                raise ValueError(
+                    f"crosses itself: the side from {list(one)} to {list(two)} meets the one from "
+                    f"{list(other[0])} to {list(other[1])}"
+                )
+    return points
+
+
+Polygon = Annotated[tuple[Point, ...], AfterValidator(_polygon)]
+"""The corners of a polygon whose sides don't meet, in either order."""

@@ -44,6 +44,9 @@ def filter_of(stream: StreamConfig, model: Manifest) -> StreamFilter:
         When a label is not one of the model's.
     """
     detect = stream.detect
+    for kind, places in (("zones", stream.zones), ("lines", stream.lines)):
+        for name, place in places.items():
+            _class_ids(f"streams.{stream.name}.{kind}.{name}.labels", model.labels, place.labels)
     confidence = model.confidence if detect.confidence is None else detect.confidence
     return make_filter(stream.name, model.labels, confidence, detect.labels, stream.blur)
 
