@@ -23,10 +23,11 @@ class Lanes(RuleBasedStateMachine):
     def begin(self, max_size: int, max_delay: float) -> None:
         self.batching = Batching(max_size, max_delay)
         self.arrivals, self.forecast, self.now = Arrivals(), Forecast(), 100.0
-        self.arrivals.notify_all = self._wake  # type: ignore[method-assign]
+        self.arrivals.wake = self._wake  # type: ignore[method-assign]
         self.lanes: list[Lane] = []
         self.running: list[Taken] = []
         self.abandoned: set[Lane] = set()
+        self.ends = Counter[Lane]()
         self.offered = 0
         self.woken = False
         self.add(2)
@@ -58,20 +59,24 @@ class Lanes(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def close(self, number: int) -> None:
-        self._lane(number).close()
+        self._end(self._lane(number), Lane.close)
 
     def close_all(self, _: int) -> None:
         for lane in self.lanes:
-            lane.close()
+            self._end(lane, Lane.close)
 
     @rule(number=NUMBERS)
     def discard(self, number: int) -> None:
-        self._lane(number).discard()
+        self._end(self._lane(number), Lane.discard)
 
     @rule(number=NUMBERS)
     def abandon(self, number: int) -> None:
-        self._lane(number).abandon()
+        self._end(self._lane(number), Lane.abandon)
         self.abandoned.add(self._lane(number))
+
+    def _end(self, lane: Lane, end: Callable[[Lane], None]) -> None:
+        self.ends[lane] += 1
+        end(lane)
 
     @rule()
     def deliver(self) -> None:
@@ -137,10 +142,11 @@ class Lanes(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_is_of_the_lanes_with_frames(self) -> None:
-        queued = list(self.arrivals._lanes)
-        assert Counter(queued) == Counter(self.arrivals._queued), "a lane is in it twice"
-        assert {lane for lane in self.lanes if lane.waiting} <= set(queued)
-        assert self.arrivals._frames == sum(lane.waiting for lane in self.lanes)
+        turns, announced = list(self.arrivals._turns), Counter(self.arrivals._announced)
+        assert Counter(turns) == Counter(self.arrivals._queued), "a lane is in it twice"
+        assert {lane for lane in self.lanes if lane.waiting} <= {*turns, *announced}
+        for lane in self.lanes:
+            assert announced[lane] <= lane._capacity + self.ends[lane], "not bounded"
 
     @invariant()
     def every_frame_is_in_one_place(self) -> None:

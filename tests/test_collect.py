@@ -4,6 +4,8 @@ import threading
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Lane, Reason
 from centernetd.inference.collect import (
@@ -208,24 +210,31 @@ def test_a_frame_in_a_hurry_is_not_made_late_by_those_that_follow_it(
 
 
 @pytest.mark.parametrize(
-    ("left", "names"), [(0.1, ["a0"]), (5.1, ["a0"]), (6.0, ["a0", "b0"]), (5.2, ["a0", "b0"])]
+    ("left", "names", "until"),
+    [
+        (0.1, ["a0"], 100.1),
+        (5.1, ["a0"], 100.1),
+        (5.2, ["a0", "b0"], 100.2),
+        (6.0, ["a0", "b0"], 100.2),
+    ],
 )
-def test_company_does_not_join_when_the_wait_has_used_up_the_time(
-    left: float, names: list[str]
+def test_company_is_waited_for_only_while_it_could_join(
+    left: float, names: list[str], until: float
 ) -> None:
     rig = Rig("a", "b", live="a", **({"of_1": 3.0, "of_2": 5.0} if left > 1 else {}))
     rig.offer("a", 0, left=left + 1e-9)
     clock = FakeClock((0.2, lambda: rig.offer("b", 0, 1)))
     assert rig.collect(clock, max_delay=0.5) == names
-    assert clock.now() == pytest.approx(100.2)
-    assert rig.lanes["b"].waiting == 3 - len(names)
+    assert clock.now() == pytest.approx(until, abs=1e-6)
 
 
 def test_a_lane_that_blocks_has_no_deadline() -> None:
-    rig = Rig("a", live="a")
-    rig.lanes["a"].backpressure = Backpressure.BLOCK
-    rig.offer("a", 0, left=-99.0)
-    assert rig.collect() == ["a0"]
+    arrivals, clock = Arrivals(), FakeClock()
+    policy = Backpressure.BLOCK
+    lane = Lane("a", policy, depth=2, inbox=2, arrivals=arrivals, sinks=[], max_frame_age=MAX_AGE)
+    lane.offer(frame(0, clock.now() - 99.0))
+    batch = collect([lane], arrivals, Batching(1, 0.0), Forecast(), clock)
+    assert [(taken.frame.frame_id, taken.deadline) for taken in batch] == [(0, inf)]
 
 
 class CountingForecast(Forecast):
@@ -240,16 +249,16 @@ class CountingForecast(Forecast):
 
 @pytest.mark.parametrize("size", [8, 16, 32])
 def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Collecting holds the lock of every capture, so its cost must not grow faster than a batch."""
-    peeks = 0
-    peek = Lane.peek
+    """The cost of collecting must not grow faster than a batch."""
+    judged = 0
+    judge = Lane.drop_overdue
 
-    def counting(lane: Lane) -> object:
-        nonlocal peeks
-        peeks += 1
-        return peek(lane)
+    def counting(lane: Lane, now: float) -> float | None:
+        nonlocal judged
+        judged += 1
+        return judge(lane, now)
 
-    monkeypatch.setattr(Lane, "peek", counting)
+    monkeypatch.setattr(Lane, "drop_overdue", counting)
     rig = Rig(*"abcd", live="abcd")
     rig.forecast = CountingForecast()
     rig.forecast.learn(1, 0.001)
@@ -257,7 +266,7 @@ def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -
         rig.offer(name, *range(size // 4))
     assert len(rig.collect(max_size=size)) == size
     assert rig.forecast.asked <= size + 1
-    assert peeks == size
+    assert judged == size
 
 
 def test_the_system_clock_waits_on_the_condition() -> None:
@@ -265,10 +274,10 @@ def test_the_system_clock_waits_on_the_condition() -> None:
     lane = Lane("a", Backpressure.BLOCK, depth=2, inbox=2, arrivals=arrivals, sinks=[])
     offered = frame(3)
     before = clock.now()
-    with arrivals:
-        writer = threading.Thread(target=lambda: lane.offer(offered), daemon=True)
-        writer.start()  # it comes in as soon as collect waits
-        batch = collect([lane], arrivals, Batching(1, 0.0), Forecast(), clock)
+    writer = threading.Thread(target=lambda: lane.offer(offered), daemon=True)
+    with lane._lock:  # it offers as soon as this thread waits or is done
+        writer.start()
+    batch = collect([lane], arrivals, Batching(1, 0.0), Forecast(), clock)
     assert batch == [Taken(lane, offered, inf)]
     assert clock.now() >= before
     writer.join()
@@ -285,7 +294,7 @@ def test_whoever_waits_longest_leads_the_next_batch() -> None:
 
 def test_nobody_is_woken_before_there_is_enough() -> None:
     rig, wakings = Rig("a", "b"), list[float]()
-    rig.arrivals.notify_all = lambda: wakings.append(1.0)  # type: ignore[method-assign]
+    rig.arrivals.wake = lambda: wakings.append(1.0)  # type: ignore[method-assign]
     clock = FakeClock(
         (1.0, lambda: rig.offer("a", 0)),
         (1.1, lambda: rig.offer("b", 0, 1)),
@@ -301,7 +310,7 @@ def test_a_full_lane_is_collected_before_it_loses_a_frame() -> None:
     arrivals, wakings = Arrivals(), list[int]()
     policy = Backpressure.DROP_OLDEST
     lane = Lane("a", policy, depth=8, inbox=2, arrivals=arrivals, sinks=[])
-    arrivals.notify_all = lambda: wakings.append(lane.waiting)  # type: ignore[method-assign]
+    arrivals.wake = lambda: wakings.append(lane.waiting)  # type: ignore[method-assign]
 
     def burst() -> None:
         """Offer frames until the thread that collects is woken."""
@@ -360,6 +369,17 @@ def test_a_batch_is_as_large_as_can_be_in_time_and_a_frame_alone_is_tried(
     budget: float, size: int
 ) -> None:
     assert largest(a_forecast(of_1=0.1, of_8=0.8001 - 1e-4), budget + 1e-9) == size
+
+
+@given(st.dictionaries(st.integers(1, 70), st.floats(0.001, 10.0), min_size=1), st.integers(1, 99))
+def test_no_size_takes_longer_than_a_larger_one_nor_longer_per_frame_than_a_smaller(
+    known: dict[int, float], size: int
+) -> None:
+    forecast = Forecast()
+    for batch, seconds in known.items():
+        forecast.learn(batch, seconds)
+    bounds = [seconds * max(1.0, size / batch) for batch, seconds in known.items()]
+    assert forecast.predict(size) == pytest.approx(min(bounds))
 
 
 def test_one_slow_batch_does_not_shut_its_size_out_for_good() -> None:

@@ -24,6 +24,7 @@ from centernetd.flow import (
     StageName,
     Worker,
 )
+from centernetd.inference.collect import SystemClock
 from tests.fakes import WAIT_TIMEOUT, detections, frame
 from tests.test_lane import BLOCK, DROP, SINKS, a_lane
 
@@ -145,9 +146,12 @@ class Inference:
 
     def run(self) -> None:
         while not all(lane.closed and not lane.waiting for lane in self._lanes):
-            with self._arrivals:
-                self._arrivals.wait_for(self._something_to_do, WAIT_TIMEOUT)
-                taken = [(lane, lane.take()) for lane in self._lanes]
+            while self._arrivals.next():
+                pass
+            taken = [(lane, lane.take()) for lane in self._lanes]
+            if not any(got for _, got in taken):
+                self._arrivals.wait(1, WAIT_TIMEOUT, SystemClock().wait)
+                continue
             self._left -= 1
             if self._left < 0:
                 raise EngineError("died")
@@ -156,9 +160,6 @@ class Inference:
                     lane.drop(INFERENCE, Reason.TOO_OLD)
                 elif got:
                     lane.deliver(Result(got, detections()))
-
-    def _something_to_do(self) -> bool:
-        return any(lane.waiting for lane in self._lanes) or all(lane.closed for lane in self._lanes)
 
 
 def capture(lane: Lane, count: int) -> None:

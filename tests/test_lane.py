@@ -1,7 +1,9 @@
 """Lanes: order, two kinds of backpressure, and a book that balances at every step."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -426,30 +428,61 @@ def test_a_lane_begins_open_with_nothing_in_it() -> None:
     assert (lane.name, lane.backpressure, lane.depth, lane.max_frame_age) == ("gate", DROP, 3, 0.5)
     assert (lane.closed, lane.hurried, lane.waiting) == (False, False, 0)
     assert lane.status.state is StreamState.CONNECTING
-    assert lane.peek() is None
-    lane.offer(frame(4))
-    waits = lane.peek()
-    assert waits is not None
-    assert (waits.frame_id, lane.waiting) == (4, 1)
+    assert lane.drop_overdue(0.0) is None
+    lane.offer(frame(4, captured_at=7.0))
+    assert (lane.drop_overdue(7.5), lane.waiting) == (7.5, 1)
+
+
+def test_what_is_overdue_is_dropped_and_what_waits_behind_it_is_not() -> None:
+    lane = Lane("a", DROP, depth=9, inbox=9, arrivals=Arrivals(), sinks=(), max_frame_age=1.0)
+    for number, captured_at in enumerate([5.0, 6.0, 7.0]):
+        lane.offer(frame(number, captured_at))
+    assert lane.drop_overdue(7.0) == 7.0
+    assert lane.ledger.read().dropped[INFERENCE, Reason.TOO_OLD] == 1
+    assert infer(lane) == 1
+    assert lane.drop_overdue(8.1) is None
+    book = lane.ledger.read()
+    assert (book.dropped[INFERENCE, Reason.TOO_OLD], lane.waiting) == (2, 0)
+    assert book.balanced
 
 
 def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
-    class Watched(Arrivals):
-        def __enter__(self) -> bool:
-            entered.set()
-            return super().__enter__()
+    """The lane closes while capture waits for its lock, after its last look at the lane."""
+    lane, begun, answers = a_lane(), threading.Event(), list[bool]()
 
-    entered, arrivals, answers = threading.Event(), Watched(), list[bool]()
-    lane = a_lane(arrivals=arrivals)
-    thread = threading.Thread(target=lambda: answers.append(lane.offer(frame(0))), daemon=True)
-    with arrivals:
-        entered.clear()
+    def offer() -> None:
+        assert not lane.closed
+        begun.set()
+        answers.append(lane.offer(frame(0)))
+
+    thread = threading.Thread(target=offer, daemon=True)
+    with lane._lock:
         thread.start()
-        assert entered.wait(WAIT_TIMEOUT), "it found the lane open"
+        assert begun.wait(WAIT_TIMEOUT)
         lane.close()
     thread.join(WAIT_TIMEOUT)
     assert answers == [False]
     assert lane.ledger.read().captured == 0
+
+
+def test_no_stream_waits_for_the_lock_of_another() -> None:
+    arrivals, locked = Arrivals(), threading.Event()
+    one, other = (a_lane(arrivals=arrivals) for _ in range(2))
+    done = threading.Event()
+
+    def hold() -> None:
+        with one._lock:
+            locked.set()
+            assert done.wait(WAIT_TIMEOUT)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert locked.wait(WAIT_TIMEOUT)
+    assert other.offer(frame(0))
+    assert infer(other) == 0
+    other.close()
+    done.set()
+    thread.join(WAIT_TIMEOUT)
 
 
 @pytest.mark.parametrize("backpressure", [BLOCK, DROP])
@@ -472,56 +505,64 @@ def test_a_sink_that_needs_no_pixels_gets_every_frame_without_them(
 
 
 class WakeUps(Arrivals):
-    """Counts how often the collector was woken, which waits for two frames."""
+    """Counts how often the collector was woken."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.enough, self.count = 2, 0
+    count = 0
 
-    def notify_all(self) -> None:
+    def wake(self) -> None:
         self.count += 1
-        super().notify_all()
+        super().wake()
+
+    def after_each(self, *acts: Callable[[], object]) -> list[int]:
+        """Act while the collector waits for two frames; return the count after each act."""
+        while self.next():
+            pass
+        counts: list[int] = []
+
+        def act(_: threading.Condition, __: float | None) -> None:
+            for one in acts:
+                one()
+                counts.append(self.count)
+
+        self.count = 0
+        self.wait(2, None, act)
+        return counts
 
 
-def test_the_collector_is_woken_by_enough_frames_of_any_lanes() -> None:
+def offers(*lanes: Lane) -> list[Callable[[], object]]:
+    return [partial(lane.offer, frame()) for lane in lanes]
+
+
+def test_the_collector_is_woken_once_by_enough_frames_of_any_lanes() -> None:
     arrivals = WakeUps()
-    one, other = (a_lane(inbox=3, arrivals=arrivals) for _ in range(2))
-    one.offer(frame(0))
-    assert arrivals.count == 0
-    other.offer(frame(0))
-    assert arrivals.count == 1
-    for lane in (one, other):
-        infer(lane)
-    other.offer(frame(1))
-    assert arrivals.count == 1, "those that were taken don't count"
-    other.offer(frame(2))
-    assert arrivals.count == 2
+    one, other = (a_lane(inbox=5, arrivals=arrivals) for _ in range(2))
+    assert arrivals.after_each(*offers(one, other, one)) == [0, 1, 1]
+    assert arrivals.after_each(*offers(other, other)) == [0, 1], "what it has seen doesn't count"
 
 
 def test_the_collector_is_woken_by_a_full_lane_whose_lost_frames_do_not_count() -> None:
     arrivals = WakeUps()
     one, other = (a_lane(inbox=1, arrivals=arrivals), a_lane(inbox=3, arrivals=arrivals))
-    for number in range(3):
-        one.offer(frame(number))
-        assert arrivals.count == number + 1
-    infer(one)
-    other.offer(frame(0))
-    assert arrivals.count == 3
+    assert arrivals.after_each(*offers(one)) == [1]
+    assert arrivals.after_each(*offers(one, one, other, other)) == [0, 0, 0, 1]
 
 
 def test_the_collector_is_woken_by_the_end_of_a_lane() -> None:
     arrivals = WakeUps()
-    a_lane(arrivals=arrivals).close()
-    assert arrivals.count == 1
+    lane = a_lane(arrivals=arrivals)
+    assert arrivals.after_each(lane.close) == [1]
 
 
-def test_frames_that_are_discarded_do_not_wake_the_collector_later() -> None:
+def test_nobody_is_woken_who_does_not_wait() -> None:
     arrivals = WakeUps()
-    one, other = (a_lane(inbox=3, arrivals=arrivals) for _ in range(2))
-    one.offer(frame(0))
-    one.discard()
-    before = arrivals.count
-    other.offer(frame(1))
-    assert arrivals.count == before
-    other.offer(frame(2))
-    assert arrivals.count == before + 1
+    lane = a_lane(inbox=1, arrivals=arrivals)
+    lane.offer(frame(0))
+    lane.close()
+    assert arrivals.count == 0
+
+
+def test_the_collector_does_not_wait_for_what_was_announced_before() -> None:
+    arrivals, waits = Arrivals(), list[float | None]()
+    a_lane(arrivals=arrivals).offer(frame(0))
+    arrivals.wait(2, None, lambda _, timeout: waits.append(timeout))
+    assert waits == []

@@ -192,7 +192,7 @@ def test_other_paths_and_methods(site: Site) -> None:
 
 def test_no_page_waits_for_the_pipeline(site: Site) -> None:
     """All answer while a batch is collected. A lane's lock is held for its counts only."""
-    with site.streams[0].lane._arrivals:
+    with site.streams[0].lane._arrivals._arrived:
         for path in ("/metrics", "/healthz", "/readyz", "/status"):
             assert site.ask(path)[0] == 200
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from math import inf
 
 from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
@@ -74,11 +75,12 @@ class Lane:
     ) -> None:
         self.name = name
         self.backpressure = backpressure
+        self._blocks = backpressure is Backpressure.BLOCK
         self.depth = depth
         self.max_frame_age = max_frame_age
         self._pixelless = without_pixels
         self.status = StreamStatus()
-        self._arrivals = arrivals  # when both are held, it is acquired before _lock
+        self._arrivals = arrivals
         self._inbox: deque[Frame] = deque()
         self._capacity = depth if self._blocks else inbox
         self.closed = False
@@ -119,37 +121,54 @@ class Lane:
 
     def offer(self, frame: Frame) -> bool:
         """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""
-        if not self._wait_for_room(frame.image.nbytes):
-            return False
-        with self._arrivals:  # so that `abandon` and inference can't post in between
+        with self._lock:
+            if self._blocks:
+                size = frame.image.nbytes
+                self._room.wait_for(lambda: self.closed or self._has_room(size))
             if self.closed:
                 return False
             self.ledger.capture()
             evicts = len(self._inbox) == self._capacity
             if evicts:
                 self._inbox.popleft()
-                self.drop(CAPTURE, Reason.OVERFLOW)
+                self.ledger.drop(CAPTURE, Reason.OVERFLOW)
             self._inbox.append(frame)
             full = len(self._inbox) == self._capacity
-            self._arrivals.add(self, 0 if evicts else 1, full=full)
+        if not evicts:  # else the frames before it were announced, and it only replaces one
+            self._arrivals.announce(self, urgent=full)
         return True
 
     def skip(self) -> None:
         """Count a decoded frame that the configuration excludes from inference."""
-        with self._arrivals:
+        with self._lock:
             self.ledger.capture()
             self.drop(CAPTURE, Reason.UNWANTED)
 
-    def peek(self) -> Frame | None:
-        """Return the oldest waiting frame without removing it; `Arrivals` must be held."""
-        return self._inbox[0] if self._inbox else None
+    def deadline(self, frame: Frame) -> float:
+        """Return the monotonic time after which ``frame`` is of no use, or infinity."""
+        if self._blocks or self.max_frame_age is None:
+            return inf
+        return frame.captured_at + self.max_frame_age
+
+    def drop_overdue(self, now: float) -> float | None:
+        """Drop waiting frames whose deadline is over; return that of the oldest left, if any.
+
+        When it is taken, capture may have replaced it by a newer one.
+        """
+        with self._lock:
+            while self._inbox:
+                deadline = self.deadline(self._inbox[0])
+                if deadline >= now:
+                    return deadline
+                self.take()
+                self.drop(INFERENCE, Reason.TOO_OLD)
+            return None
 
     def take(self) -> Frame | None:
         """Remove and return the oldest waiting frame for inference; None if the inbox is empty."""
-        with self._arrivals:
+        with self._lock:
             if not self._inbox:
                 return None
-            self._arrivals.remove()
             self.ledger.take_up()
             return self._inbox.popleft()
 
@@ -177,28 +196,26 @@ class Lane:
 
     def close(self) -> None:
         """Admit no more frames; the outlets close when the last frame has been delivered."""
-        with self._arrivals:
-            self.closed = True
-            self._arrivals.notify_all()
-        if self._packets is not None:
-            self._packets.close()
         with self._lock:
+            self.closed = True
             self._room.notify_all()
+            if self._packets is not None:
+                self._packets.close()
             self._finish_if_drained()
+        self._arrivals.announce(self, urgent=True)  # so that who waits for a frame sees the end
 
     def discard(self) -> None:
         """Close, and drop the frames not taken by inference, for which no time is left."""
         self.close()
-        with self._arrivals:
+        with self._lock:
             while self._inbox:
                 self._inbox.popleft()
-                self._arrivals.remove()
                 self.drop(CAPTURE, Reason.SHUTDOWN)
 
     def abandon(self) -> None:
         """Close permanently after inference has ended: its frames are lost, sinks may finish."""
         self.discard()
-        with self._arrivals, self._lock:
+        with self._lock:
             self._abandoned = True
             self.ledger.write_off(CAPTURE, INFERENCE)
             self._finish_if_drained()
@@ -228,12 +245,6 @@ class Lane:
             self.depth, max(_MIN_WAITING, MAX_WAITING_BYTES // max(1, result.frame.image.nbytes))
         )
 
-    def _wait_for_room(self, size: int) -> bool:
-        if self._blocks:
-            with self._room:
-                self._room.wait_for(lambda: self.closed or self._has_room(size))
-        return not self.closed
-
     def _has_room(self, size: int) -> bool:
         frames = self._frames()
         affordable = not frames or not self._budget or (frames + 1) * size <= self._budget.share
@@ -243,10 +254,6 @@ class Lane:
         # Not for every single frame: waking a thread costs more than passing on a frame.
         if self._blocks and self._held() <= self.depth - max(1, self.depth // _BURST_SHARE):
             self._room.notify_all()
-
-    @property
-    def _blocks(self) -> bool:
-        return self.backpressure is Backpressure.BLOCK
 
     def _frames(self) -> int:
         return self.ledger.waiting + max(map(len, self._outlets.values()), default=0)

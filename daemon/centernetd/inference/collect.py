@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import inf
+from operator import mul
 from typing import NamedTuple, Protocol
 
-from centernetd.flow import INFERENCE, Arrivals, Backpressure, Frame, Lane, Reason
+from centernetd.flow import Arrivals, Frame, Lane
 
 _WEIGHT = 0.2  # of the newest batch in the moving average: settles within about ten batches
 
@@ -60,16 +62,26 @@ class Forecast:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
+        # One thread learns, and replaces this whole; another predicts, for every frame.
+        self._predictions: Sequence[float] = [0.0]  # by size, up to the largest that was seen
 
     def learn(self, size: int, seconds: float) -> None:
         """Record that a batch of ``size`` took ``seconds``."""
         known = self._seconds.get(size, seconds)
         self._seconds[size] = known + _WEIGHT * (seconds - known)
+        sizes = range(1, max(self._seconds) + 1)
+        per_frame = accumulate((self._seconds.get(size, inf) / size for size in sizes), min)
+        total = accumulate((self._seconds.get(size, inf) for size in reversed(sizes)), min)
+        not_longer = reversed(list(total))
+        self._predictions = [0.0, *map(min, map(mul, per_frame, sizes), not_longer)]
 
     def predict(self, size: int) -> float:
         """Return the predicted seconds for a batch of ``size``; 0 while nothing is known."""
-        bounds = (took * max(1.0, size / known) for known, took in self._seconds.items())
-        return min(bounds, default=0.0)
+        predictions = self._predictions
+        if size < len(predictions):
+            return predictions[size]
+        largest = len(predictions) - 1
+        return predictions[-1] * size / max(1, largest)
 
 
 def collect(
@@ -83,66 +95,53 @@ def collect(
 
     ``lanes`` are those that may have frames in ``arrivals``; they are served in turns, one frame
     per turn. Frames past their deadline are dropped as too old. A batch does not grow to a size
-    that, by the ``forecast``, would be finished after the deadline of one of its frames. Return an
-    empty list when every lane is closed and drained.
+    that, by the ``forecast``, would be finished after the deadline of one of its frames, nor wait
+    until it can't grow. Return an empty list when every lane is closed and drained.
     """
     batch: list[Taken] = []
-    wait_until: float | None = None
-    with arrivals:
-        while True:
-            complete = _fill(batch, arrivals, batching.max_size, forecast, clock.now())
-            if complete or all(lane.closed for lane in lanes):
-                return batch
-            if batch and wait_until is None:
-                wait_until = clock.now() + batching.max_delay
-            timeout = None if wait_until is None else wait_until - clock.now()
-            if timeout is not None and timeout <= 0:
-                return batch
-            arrivals.enough = batching.max_size - len(batch) if batch else 1
-            clock.wait(arrivals, timeout)
+    wait_until = inf
+    while True:
+        ending = all(lane.closed for lane in lanes)  # and so offers nothing after this
+        now = clock.now()
+        if _fill(batch, arrivals, batching.max_size, forecast, now) or ending:
+            return batch
+        if not batch:
+            arrivals.wait(1, None, clock.wait)
+            continue
+        grows_until = _due(batch) - forecast.predict(len(batch) + 1)
+        wait_until = min(wait_until, now + batching.max_delay, grows_until)
+        if wait_until <= now:
+            return batch
+        arrivals.wait(batching.max_size - len(batch), wait_until - now, clock.wait)
 
 
 def _fill(
     batch: list[Taken], arrivals: Arrivals, max_size: int, forecast: Forecast, now: float
 ) -> bool:
-    """Add waiting frames to ``batch``, in turns; return whether the batch must not grow.
-
-    Each frame is judged once, since ``arrivals`` is held meanwhile.
-    """
-    due = min((taken.deadline for taken in batch), default=inf)
+    """Add waiting frames to ``batch``, in turns; return whether the batch must not grow."""
+    due = _due(batch)
     # When a batch with one more frame would be finished. A single frame is always tried.
     finished = now + forecast.predict(len(batch) + 1) if batch else -inf
     while len(batch) < max_size and finished <= due:
         lane = arrivals.next()
         if lane is None:
             return False
-        first = _first_in_time(lane, now)
-        if first is None:
+        deadline = lane.drop_overdue(now)
+        if deadline is None:
             continue
-        if finished > first.deadline:
+        if finished > deadline:
             arrivals.requeue(lane, first=True)  # it would be late in this batch: it leads the next
             return True
-        lane.take()
+        frame = lane.take()
+        if frame is None:
+            continue  # discarded meanwhile
         if lane.waiting:
             arrivals.requeue(lane)
-        batch.append(first)
-        due = min(due, first.deadline)
+        batch.append(Taken(lane, frame, lane.deadline(frame)))
+        due = min(due, deadline)
         finished = now + forecast.predict(len(batch) + 1)
     return True
 
 
-def _first_in_time(lane: Lane, now: float) -> Taken | None:
-    """Return the first frame that is not too old; drop those before it."""
-    while (frame := lane.peek()) is not None:
-        deadline = _deadline(lane, frame)
-        if deadline >= now:
-            return Taken(lane, frame, deadline)
-        lane.take()
-        lane.drop(INFERENCE, Reason.TOO_OLD)
-    return None
-
-
-def _deadline(lane: Lane, frame: Frame) -> float:
-    if lane.backpressure is Backpressure.BLOCK or lane.max_frame_age is None:
-        return inf
-    return frame.captured_at + lane.max_frame_age
+def _due(batch: Sequence[Taken]) -> float:
+    return min((taken.deadline for taken in batch), default=inf)

@@ -1,5 +1,6 @@
 """The inference stage: takes frames from lanes, runs the engine, delivers detections."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -69,6 +70,7 @@ class InferenceStage:
         self._running: Channel[_Batch] = Channel(slots)
         for slot in self._slots:
             self._free.put(slot)
+        self._serving = threading.Lock()
         self._fed = self._harvested = 0  # batches; each is counted by one thread
         self._ended = False
 
@@ -85,7 +87,7 @@ class InferenceStage:
         StartupError
             When every lane has been closed and drained, which ends inference.
         """
-        with self._arrivals:
+        with self._serving:
             if self._ended and filters:
                 raise StartupError("every stream has ended, and so does the daemon: start it again")
             self._filters.update(filters)
@@ -93,7 +95,7 @@ class InferenceStage:
 
     def forget(self, lane: Lane) -> None:
         """Stop serving ``lane``, which is closed; callable from any thread."""
-        with self._arrivals:
+        with self._serving:
             self._lanes.remove(lane)
 
     def warm_up(self) -> None:
@@ -147,7 +149,7 @@ class InferenceStage:
 
     def _end(self) -> bool:
         """End unless a lane has been added meanwhile; return whether it ended."""
-        with self._arrivals:
+        with self._serving:
             self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
         return self._ended
 
