@@ -216,7 +216,7 @@ def retention(folder: Path) -> Iterator[str]:
     storage = Storage(folder)
     stream = StreamConfig("s0", SourceUri("rtsp://192.0.2.1/"))
     limits = StorageConfig().model_copy(update={"min_free": 0, "max_bytes": FILES * len(head)})
-    kept = Retention(storage, limits, outputs_of([stream]))
+    kept = Retention(storage, limits, outputs_of([stream], limits.keep_for))
     started = time.process_time()
     kept.scan()
     yield f"the index of {len(kept._index)} files is made in {time.process_time() - started:.2f} s"

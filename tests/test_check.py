@@ -333,20 +333,21 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("storage", "days", "limit"),
+    ("storage", "periods", "days", "limit"),
     [
-        ({"min_free": 0}, 10.0, "the disk"),
-        ({"min_free": 5 * 86400 * 1000}, 5.0, "the disk"),
-        ({"min_free": 11 * 86400 * 1000}, 0.0, "the disk"),
-        ({"min_free": 0, "max_bytes": 2 * 86400 * 1000}, 2.0, "storage.max_bytes"),
-        ({"min_free": 0, "keep_for": 3 * 86400.0}, 3.0, "storage.keep_for"),
+        ({"min_free": 0}, [None], 10.0, "the disk"),
+        ({"min_free": 5 * 86400 * 1000}, [None], 5.0, "the disk"),
+        ({"min_free": 11 * 86400 * 1000}, [None], 0.0, "the disk"),
+        ({"min_free": 0, "max_bytes": 2 * 86400 * 1000}, [None], 2.0, "storage.max_bytes"),
+        ({"min_free": 0}, [3 * 86400.0, 86400.0], 3.0, "keep_for"),
+        ({"min_free": 0}, [3 * 86400.0, None], 10.0, "the disk"),
     ],
 )
 def test_recordings_are_kept_as_long_as_the_tightest_limit_allows(
-    storage: dict[str, Any], days: float, limit: str
+    storage: dict[str, Any], periods: list[float | None], days: float, limit: str
 ) -> None:
-    config = StorageConfig.model_validate({"max_bytes": None, "keep_for": None, **storage})
-    kept, by = capacity._kept(1000.0, config, 10 * 86400 * 1000)
+    config = StorageConfig.model_validate({"max_bytes": None, **storage})
+    kept, by = capacity._kept(1000.0, config, periods, 10 * 86400 * 1000)
     assert kept == pytest.approx(days)
     assert by == limit
 

@@ -113,6 +113,24 @@ streams: {a: {source: x.mp4, record: {path: "%Y/{stream}.mp4"}}}
     assert loaded.events.path == "%Y/{stream}.jsonl"
 
 
+def test_files_are_kept_as_long_as_the_storage_says_unless_the_stream_does(read: Loader) -> None:
+    streams = read("""
+storage: {keep_for: 30d}
+defaults: {events: {keep_for: 90d}}
+streams:
+  gate: {source: 'rtsp://h/a'}
+  yard: {source: 'rtsp://h/b', record: {keep_for: 72h}, events: {keep_for: null}}
+  clip: {source: clip.mp4}
+""").streams
+    day = 86_400.0
+    kept = {name: (each.record.keep_for, each.events.keep_for) for name, each in streams.items()}
+    assert kept == {
+        "gate": (30 * day, 90 * day),
+        "yard": (3 * day, None),
+        "clip": (None, 90 * day),
+    }, "what is made from a file is kept, unless the configuration sets its time"
+
+
 def test_input_paths_are_relative_to_the_file(read: Loader, tmp_path: Path) -> None:
     config = read("""
 models: {default: {path: nets/mine.onnx, labels_file: labels.txt}}

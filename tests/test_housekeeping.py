@@ -4,13 +4,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from centernetd.config import StorageConfig, StreamConfig
+from centernetd.config import RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.errors import SinkError, StartupError, StoppedError
 from centernetd.sink import housekeeping as housekeeping_module
@@ -25,6 +25,7 @@ from tests.sinks import NOON, decode, tear
 
 STREAMS = [StreamConfig("gate", SourceUri("rtsp://192.0.2.1/"))]
 NAME = "gate/2023-11-14/22-00-00.mp4"
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -40,10 +41,34 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return states
 
 
-def keep_house(root: Path, **limits: Any) -> tuple[Storage, Housekeeping]:
+def keep_house(
+    root: Path, streams: Sequence[StreamConfig] = STREAMS, **limits: Any
+) -> tuple[Storage, Housekeeping]:
     storage = Storage(root)
     config = StorageConfig().model_copy(update={"min_free": 0, **limits})
-    return storage, Housekeeping(storage, config, STREAMS)
+    return storage, Housekeeping(storage, config, streams)
+
+
+def camera(name: str, keep_for: float | None, **record: str) -> StreamConfig:
+    kept = RecordConfig.model_validate({"keep_for": keep_for, **record})
+    return StreamConfig(name, SourceUri("rtsp://192.0.2.1/"), record=kept)
+
+
+def recorded(path: Path, at: float) -> Path:
+    """Leave a recording that ended at a Unix time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
+    os.utime(path, (at, at))
+    return path
+
+
+class Clocks:
+    """The wall clock, which may be set, and the monotonic one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wall: float) -> None:
+        self.wall, self.passed = wall, 0.0
+        monkeypatch.setattr(time, "time", lambda: self.wall + self.passed)
+        monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + self.passed)
 
 
 def known_of(storage: Storage) -> tuple[float | None, ...]:
@@ -165,17 +190,90 @@ def test_a_clock_that_is_wrong_at_the_start_deletes_nothing(
 ) -> None:
     paths = [root / f"gate/2023-11-14/{hour:02}-00-00.mp4" for hour in (20, 21)]
     for path, age in zip(paths, (7200, 60), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"\0\0\0\x20ftyp" + FROM_CAMERA.encode())
-        os.utime(path, (NOON - age, NOON - age))
-    monkeypatch.setattr(time, "time", lambda: NOON + 400 * 86_400)
-    storage, rig = keep_house(root, keep_for=3600.0)
+        recorded(path, NOON - age)
+    clocks = Clocks(monkeypatch, NOON + 400 * DAY)
+    storage, rig = keep_house(root, [camera("gate", 3600.0)])
     rig.tick()
     assert [path.exists() for path in paths] == [False, True], "the newest recording counts"
-    hour_later = time.monotonic() + LEAP_LASTS
-    monkeypatch.setattr(time, "monotonic", lambda: hour_later)
+    clocks.passed = LEAP_LASTS
     rig.tick()
     assert not paths[1].exists(), "it has lasted"
+    storage.release()
+
+
+@pytest.mark.parametrize("keep_for", [3600.0, 2 * DAY])
+def test_what_has_expired_during_a_week_off_is_gone_within_an_hour(
+    root: Path, monkeypatch: pytest.MonkeyPatch, keep_for: float
+) -> None:
+    paths = [recorded(root / f"gate/2023-11-14/{h:02}-00-00.mp4", NOON + h) for h in range(3)]
+    part = recorded(root / f"{NAME}.part", NOON)
+    clocks = Clocks(monkeypatch, NOON + 7 * DAY)
+    storage, rig = keep_house(root, [camera("gate", keep_for)])
+    fresh = recorded(root / NAME, NOON + 7 * DAY)
+    rig.tick()
+    while any(path.exists() for path in (*paths, part)):
+        clocks.passed += 30.0
+        assert clocks.passed <= 3600
+        rig.tick()
+    assert fresh.exists()
+    storage.release()
+
+
+def test_a_clock_that_is_ahead_for_a_while_changes_the_age_of_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch, NOON)
+    storage, rig = keep_house(root, [camera("gate", 5 * 3600.0)])
+    rig.tick()
+    before = recorded(root / "gate/2023-11-14/01-00-00.mp4", NOON)
+    storage.end(before, before)
+    rig.tick()
+    clocks.wall += DAY
+    clocks.passed += 60
+    ahead = recorded(root / "gate/2023-11-14/02-00-00.mp4", time.time())
+    storage.end(ahead, ahead)
+    rig.tick()
+    clocks.wall -= DAY
+    gone: dict[Path, float] = {}
+    while len(gone) < 2:
+        clocks.passed += 60
+        rig.tick()
+        gone |= {path: clocks.passed for path in (before, ahead) if not path.exists()} | gone
+    assert gone[before] == pytest.approx(5 * 3600, abs=200)
+    assert gone[ahead] == pytest.approx(5 * 3600, abs=200)
+    storage.release()
+
+
+def test_a_reload_changes_how_long_files_are_kept(root: Path) -> None:
+    now = time.time()
+    gate = recorded(root / "gate/2023-11-14/01-00-00.mp4", now - 2 * 3600)
+    yard = recorded(root / "yard/2023-11-14/01-00-00.mp4", now - 2 * 3600)
+    flat = recorded(root / "cam.mp4", now - 2 * 3600)
+    newest = recorded(root / "gate/2023-11-14/02-00-00.mp4", now)
+    long = 3 * 3600.0
+    streams = [camera("gate", long), camera("yard", long), camera("cam", long, path="cam.mp4")]
+    storage, rig = keep_house(root, streams, keep_for=None)
+    rig.tick()
+    assert all(path.exists() for path in (gate, yard, flat))
+    rig.manage([camera("gate", 3600.0)])
+    rig.tick()
+    assert not gate.exists()
+    assert all(path.exists() for path in (newest, yard, flat)), "kept like those of no stream"
+    storage.release()
+
+
+def test_what_was_recorded_by_a_removed_stream_ages_by_the_storage_s_limit(root: Path) -> None:
+    now = time.time()
+    names = "yard/2023-11-14/01-00-00.mp4", "cam.mp4"
+    paths = [recorded(root / name, now - 2 * 3600) for name in names]
+    streams = [camera("gate", None), camera("yard", None), camera("cam", None, path="cam.mp4")]
+    storage, rig = keep_house(root, streams, keep_for=3600.0)
+    recorded(root / "gate/2023-11-14/02-00-00.mp4", now)
+    rig.tick()
+    assert all(path.exists() for path in paths)
+    rig.manage(streams[:1])
+    rig.tick()
+    assert not any(path.exists() for path in paths)
     storage.release()
 
 

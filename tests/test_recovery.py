@@ -28,7 +28,8 @@ OUTPUTS = outputs_of(
             record=RecordConfig(path="{stream}.mp4"),
             events=EventsConfig(path="{stream}.jsonl"),
         ),
-    ]
+    ],
+    keep_for=None,
 )
 GATE, CLIP = "gate/2023-11-14/22-00-00.mp4", "clip.mp4"
 PACKETS = list(coded(40))
@@ -148,7 +149,7 @@ def test_the_events_of_every_stream_are_looked_into(tmp_path: Path, template: st
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b'{"stream": "gate", "frame": 1}\n{"str')
         os.utime(path, (NOON - age * 60, NOON - age * 60))
-    assert recover(tmp_path, outputs_of(streams)) == 3
+    assert recover(tmp_path, outputs_of(streams, None)) == 3
     assert all(path.read_bytes().endswith(b"\n") for path in paths)
 
 
@@ -232,7 +233,7 @@ def test_only_a_header_of_ours_is_removed(tmp_path: Path, content: bytes, goes: 
 
 
 def test_a_file_that_disappeared_is_not_repaired(tmp_path: Path) -> None:
-    assert not recover_recording(part_of(tmp_path / GATE), OUTPUTS[0])
+    assert not recover_recording(part_of(tmp_path / GATE), OUTPUTS)
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
@@ -248,7 +249,7 @@ def test_what_others_put_in_the_place_of_a_torn_file_is_not_touched(
     else:
         os.mkfifo(part)
     with pytest.raises(OSError, match="not a regular file"):
-        recover_recording(part, OUTPUTS[0])
+        recover_recording(part, OUTPUTS)
     assert elsewhere.read_bytes() == content
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +12,42 @@ from typing import Any
 
 import pytest
 
-from centernetd.config import StorageConfig, StreamConfig
+from centernetd.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink import retention as retention_module
 from centernetd.sink.file import MAX_FILE_SIZE
-from centernetd.sink.outputs import outputs_of
-from centernetd.sink.retention import DRIFT, CautiousClock, Retention
+from centernetd.sink.outputs import Output, outputs_of
+from centernetd.sink.retention import AGE_INTERVAL, DRIFT, LEAP_LASTS, CautiousClock, Retention
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 from centernetd.sink.storage import Storage
 
-OUTPUTS = outputs_of(
-    [
-        StreamConfig("gate", SourceUri("rtsp://192.0.2.1/")),
-        StreamConfig("clip", SourceUri("clip.mp4")),
-    ]
-)
+
+def outputs(
+    record: float | None = None, events: float | None = None, others: float | None = None
+) -> tuple[Output, ...]:
+    """The files of the streams gate and clip, and of others; how long each is kept."""
+    streams = [stream("gate", record, events), stream("clip", record, events, "clip.mp4")]
+    return outputs_of(streams, others)
+
+
+def stream(
+    name: str,
+    record: float | None = None,
+    events: float | None = None,
+    source: str = "rtsp://192.0.2.1/",
+    path: str = "{stream}/%Y-%m-%d/%H-%M-%S.mp4",
+) -> StreamConfig:
+    return StreamConfig(
+        name,
+        SourceUri(source),
+        record=RecordConfig(keep_for=record, path=path),
+        events=EventsConfig(keep_for=events),
+    )
+
+
+OUTPUTS = outputs()
 NOW = 1_700_000_000.0
-UNLIMITED = {"max_bytes": None, "keep_for": None, "min_free": 0}
+UNLIMITED = {"max_bytes": None, "min_free": 0}
 VIDEO = b"\0\0\0\x20ftyp" + FROM_CAMERA.encode()
 EVENT = b'{"stream": "gate", "frame": 1, "detections": []}\n'
 
@@ -58,11 +78,11 @@ def video(hour: int, stream: str = "gate") -> str:
     return f"{stream}/2023-11-14/{hour:02}-00-00.mp4"
 
 
-def kept(storage: Storage, **limits: Any) -> list[str]:
+def kept(storage: Storage, *, now: float = NOW, of: Any = OUTPUTS, **limits: Any) -> list[str]:
     """Scan, apply limits (none given: none) once, and list what is left."""
-    retention = Retention(storage, limited(**limits), OUTPUTS)
+    retention = Retention(storage, limited(**limits), of)
     retention.scan()
-    retention.enforce(NOW)
+    retention.enforce(now)
     return listed(storage)
 
 
@@ -74,7 +94,192 @@ def listed(storage: Storage) -> list[str]:
 def test_by_age(storage: Storage) -> None:
     put(storage.root, video(1), age=3601)
     put(storage.root, video(2), age=3599)
-    assert kept(storage, keep_for=3600.0) == [video(2)]
+    assert kept(storage, of=outputs(record=3600.0)) == [video(2)]
+
+
+HOUR = 3600.0
+FLAT = "{stream}.mp4"
+
+
+def event_of(stream: str) -> bytes:
+    return EVENT.replace(b"gate", stream.encode())
+
+
+def test_each_kind_of_each_stream_has_its_own_age(storage: Storage) -> None:
+    for age in (1, 2, 3, 4):
+        for name in ("gate", "yard", "old"):
+            put(storage.root, video(age, name), age=age * HOUR + 1)
+            put(
+                storage.root,
+                f"{name}/2023-11-14-0{age}.jsonl",
+                age=age * HOUR + 1,
+                head=event_of(name),
+            )
+    streams = [stream("gate", record=HOUR, events=3 * HOUR), stream("yard", events=2 * HOUR)]
+    assert kept(storage, of=outputs_of(streams, 4 * HOUR)) == [
+        *("gate/2023-11-14-01.jsonl", "gate/2023-11-14-02.jsonl"),
+        *("old/2023-11-14-01.jsonl", "old/2023-11-14-02.jsonl", "old/2023-11-14-03.jsonl"),
+        *(video(age, "old") for age in (1, 2, 3)),
+        "yard/2023-11-14-01.jsonl",
+        *(video(age, "yard") for age in (1, 2, 3, 4)),
+    ], "those of streams that are not configured are kept as long as the storage says"
+
+
+def named(stream: str, mark: str = FROM_CAMERA) -> bytes:
+    """The beginning of a recording that names its stream, and what follows in the file."""
+    return b"\0\0\0\x20ftyp" + f"{mark}: {stream}".encode() + b"\0\0\0\x08free"
+
+
+def test_a_name_that_could_be_of_two_streams_is_decided_by_the_content(storage: Storage) -> None:
+    """The second file of gate may have the name of the first of gate-1."""
+    streams = [stream("gate", HOUR, path=FLAT), stream("gate-1", 9 * HOUR, path=FLAT)]
+    put(storage.root, "gate-1.mp4", age=2 * HOUR, head=named("gate-1"))
+    put(storage.root, "gate-1-1.mp4", age=2 * HOUR, head=named("gate-1"))
+    put(storage.root, "gate-2.mp4", age=2 * HOUR, head=named("gate"))
+    put(storage.root, "gate-3.mp4", age=2 * HOUR, head=named("gate-3"))
+    of = outputs_of(streams, 4 * HOUR)
+    assert kept(storage, of=of) == ["gate-1-1.mp4", "gate-1.mp4", "gate-3.mp4"]
+    later = NOW + 8 * HOUR
+    assert kept(storage, of=of, now=later) == [], "gate-3 is no longer a stream"
+
+
+def test_a_recording_that_names_no_stream_obeys_the_shortest_age_it_could_have(
+    storage: Storage,
+) -> None:
+    streams = [stream("gate", HOUR, path=FLAT), stream("gate-1", 9 * HOUR, path=FLAT)]
+    put(storage.root, "gate-1.mp4", age=2 * HOUR)
+    put(storage.root, "gate-1-1.mp4", age=2 * HOUR)
+    assert kept(storage, of=outputs_of(streams, None)) == ["gate-1-1.mp4"]
+
+
+def test_what_was_made_from_a_file_goes_only_by_an_age_of_its_own(storage: Storage) -> None:
+    put(storage.root, "clip.mp4", age=2 * HOUR, head=named("clip", FROM_FILE))
+    line = b'{"stream": "clip", "from": "file", "frame": 1}\n'
+    put(storage.root, "clip.jsonl", age=2 * HOUR, head=line)
+    put(storage.root, "gone.mp4", age=2 * HOUR, head=named("gone", FROM_FILE))
+
+    def of(keep_for: float | None) -> tuple[Output, ...]:
+        return outputs_of([stream("clip", keep_for, source="clip.mp4", path=FLAT)], HOUR)
+
+    assert len(kept(storage, of=of(None), max_bytes=0)) == 3
+    assert storage.status.size == 0
+    assert len(kept(storage, of=of(3 * HOUR), max_bytes=0)) == 3
+    assert kept(storage, of=of(HOUR)) == ["clip.jsonl", "gone.mp4"]
+    assert storage.status.size == 0
+
+
+def test_a_stream_that_became_a_camera_does_not_age_what_was_made_from_its_file(
+    storage: Storage,
+) -> None:
+    streams = [stream("gate", HOUR, path=FLAT), stream("clip", source="clip.mp4", path=FLAT)]
+    put(storage.root, "gate.mp4", age=2 * HOUR, head=named("gate", FROM_FILE))
+    put(storage.root, "gate-1.mp4", age=2 * HOUR, head=named("gate"))
+    assert kept(storage, of=outputs_of(streams, HOUR)) == ["gate.mp4"]
+
+
+def test_incomplete_recordings_age_but_make_no_room(storage: Storage) -> None:
+    old, new = video(1) + ".part", video(2) + ".part"
+    others = video(3) + ".part"
+    put(storage.root, old, age=2 * HOUR)
+    put(storage.root, new)
+    put(storage.root, others, age=2 * HOUR, head=b"another's")
+    assert kept(storage, max_bytes=0) == [old, new, others]
+    assert storage.status.size == 0
+    assert kept(storage, of=outputs(record=HOUR)) == [new, others]
+
+
+@pytest.fixture
+def monotonic(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic clock; the last item counts."""
+    readings = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: readings[-1])
+    return readings
+
+
+def test_a_file_from_the_future_is_kept_no_longer_than_others(
+    storage: Storage, monotonic: list[float]
+) -> None:
+    """The clock was a year ahead when it was written, and has been set right."""
+    put(storage.root, video(1), age=-365 * 24 * HOUR)
+    retention = Retention(storage, limited(), outputs(record=9 * HOUR))
+    retention.scan()
+    for passed in (HOUR, 9 * HOUR):
+        monotonic.append(1000.0 + passed)
+        retention.scan()
+        retention.enforce(NOW + passed)
+        assert listed(storage) == [video(1)]
+    monotonic.append(1000.0 + 9 * HOUR + 1)
+    retention.scan()
+    retention.enforce(NOW + 9 * HOUR + 1)
+    assert listed(storage) == []
+
+
+def test_events_that_are_continued_are_as_old_as_their_last_line(
+    storage: Storage, monotonic: list[float]
+) -> None:
+    events = put(storage.root, "gate/2023-11-14-01.jsonl", head=EVENT)
+    retention = Retention(storage, limited(), outputs(events=2 * HOUR))
+    retention.scan()
+    for hour in (1, 2, 3):
+        monotonic.append(1000.0 + hour * HOUR)
+        os.utime(events, (NOW + hour * HOUR, NOW + hour * HOUR))
+        complete(storage, events)
+        retention.enforce(NOW + hour * HOUR)
+        assert events.exists()
+    monotonic.append(1001.0 + 5 * HOUR)
+    retention.enforce(NOW + 5 * HOUR + 1)
+    assert not events.exists()
+
+
+def test_files_that_are_too_old_are_looked_for_once_a_minute(
+    storage: Storage, monotonic: list[float]
+) -> None:
+    retention = Retention(storage, limited(), outputs(record=HOUR))
+    retention.scan()
+    retention.enforce(NOW)
+    path = put(storage.root, video(1), age=2 * HOUR)
+    complete(storage, path)
+    retention.enforce(NOW)
+    assert path.exists()
+    monotonic.append(1000.0 + AGE_INTERVAL)
+    retention.enforce(NOW)
+    assert not path.exists()
+
+
+def test_what_is_too_old_and_can_not_be_deleted_waits_for_the_next_scan(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, monotonic: list[float]
+) -> None:
+    for hour in (1, 2, 3):
+        put(storage.root, video(hour), age=2 * HOUR - hour)
+    remove, tried = storage.remove, []
+
+    def refuse(path: Path) -> bool:
+        tried.append(path.name)
+        if path.name.startswith("01"):
+            raise PermissionError(1, "Operation not permitted", str(path))
+        return remove(path)
+
+    monkeypatch.setattr(storage, "remove", refuse)
+    retention = Retention(storage, limited(), outputs(record=HOUR))
+    retention.scan()
+    with pytest.raises(PermissionError):
+        retention.enforce(NOW)
+    assert listed(storage) == [video(1)]
+    assert retention.doubtful
+    monotonic.append(1000.0 + AGE_INTERVAL)
+    retention.enforce(NOW)
+    assert len(tried) == 3
+    retention.scan()
+    with pytest.raises(PermissionError):
+        retention.enforce(NOW)
+    assert len(tried) == 4
+
+
+def test_why_a_file_went_is_logged(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = put(storage.root, video(1), age=2 * HOUR)
+    kept(storage, of=outputs(record=HOUR))
+    assert caplog.messages == [f"deleted {path}, it was kept for 1h"]
 
 
 def test_by_size_oldest_first_across_streams(storage: Storage) -> None:
@@ -215,7 +420,7 @@ def test_what_is_being_written_is_never_deleted_but_counts(storage: Storage) -> 
     events = put(storage.root, "gate/2023-11-14-01.jsonl", age=99, head=EVENT)
     for path in (part, events):
         storage.begin(path)
-    assert kept(storage, max_bytes=0, keep_for=1.0) == sorted(
+    assert kept(storage, of=outputs(record=1.0, events=1.0), max_bytes=0) == sorted(
         str(path.relative_to(storage.root)) for path in (part, events)
     )
     assert storage.status.size == 2000
@@ -316,7 +521,8 @@ def test_what_is_exactly_at_a_limit_stays(
     put(storage.root, video(1), age=3600)
     put(storage.root, video(2), size=500)
     leave(monkeypatch, size=lambda: 7000)
-    assert kept(storage, keep_for=3600.0, max_bytes=1500, min_free=7000) == [video(1), video(2)]
+    of = outputs(record=3600.0)
+    assert kept(storage, of=of, max_bytes=1500, min_free=7000) == [video(1), video(2)]
     assert kept(storage, max_bytes=1499) == [video(2)]
     assert kept(storage, min_free=7001) == []
 
@@ -519,7 +725,7 @@ def test_a_file_that_may_not_be_deleted_does_not_stop_the_rest(
 
 
 def test_a_leap_forward_is_believed_when_it_has_lasted_for_an_hour() -> None:
-    clock, day, hour = CautiousClock(NOW, 0.0), 86_400.0, 3600.0
+    clock, day, hour = CautiousClock(NOW, 0.0), 86_400.0, LEAP_LASTS
     assert clock.read(NOW + 10, 10.0) == NOW + 10
     assert clock.read(NOW + day + 20, 20.0) == NOW + 20
     assert clock.read(NOW + day + hour + 19, hour + 19) == NOW + hour + 19
@@ -528,7 +734,7 @@ def test_a_leap_forward_is_believed_when_it_has_lasted_for_an_hour() -> None:
 
 @pytest.mark.parametrize("up", [0.0, 86_400.0], ids=["booted now", "booted a day ago"])
 def test_a_start_long_after_the_newest_recording_is_a_leap(up: float) -> None:
-    clock, day, hour = CautiousClock(NOW + 86_400.0, up, newest=NOW), 86_400.0, 3600.0
+    clock, day, hour = CautiousClock(NOW + 86_400.0, up, newest=NOW), 86_400.0, LEAP_LASTS
     assert clock.read(NOW + day + 10, up + 10) == NOW + 10
     assert clock.read(NOW + day + 10 + hour, up + 10 + hour) == NOW + day + 10 + hour
     clock = CautiousClock(NOW - day, up, newest=NOW)

@@ -175,6 +175,12 @@ PROMISES: Mapping[str, Promise] = {
     "leap": Promise(
         "A wrong clock causes no recording to be deleted as old", 0, "recordings deleted"
     ),
+    "gone": Promise(
+        "Files are gone `keep_for` and an hour after their end, also after a week switched off",
+        1.0,
+        "h after `keep_for`, or after the start if that is later",
+        "the hours are those of clocks that are run fast",
+    ),
     "turns": Promise(
         "Recordings are deleted oldest first, and those made from files never",
         0,

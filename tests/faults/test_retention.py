@@ -1,12 +1,15 @@
 """What a running daemon deletes and keeps, and a storage root that is mounted later."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from centernetd.config import StorageConfig, StreamConfig
+from centernetd.config import EventsConfig, RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink.housekeeping import Housekeeping
+from centernetd.sink.segments import FROM_CAMERA
 from centernetd.sink.storage import Storage
 from tests import clips
 from tests.faults.conftest import RATE, Measure
@@ -99,6 +102,62 @@ def test_a_start_after_a_kill(tmp_path: Path, measure: Measure) -> None:
     keeper.__exit__()
     assert not list(tmp_path.rglob("*.part"))
     assert not damaged(tmp_path.glob("*/2023-11-14/22-00-00.mp4"))
+
+
+HOUR, WEEK = 3600.0, 7 * 86_400.0
+PERIODS = {"gate": 1 * HOUR, "yard": 100 * HOUR, "old": 24 * HOUR}  # "old" is no longer a stream
+
+
+@pytest.mark.parametrize("off", [0.0, WEEK], ids=["running", "a week off"])
+@pytest.mark.parametrize("leap", [0.0, 24 * HOUR, -24 * HOUR], ids=["right", "ahead", "behind"])
+def test_files_that_have_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float, leap: float, measure: Measure
+) -> None:
+    """Recordings, events and torn files expire; the clock is right, or wrong for half an hour"""
+    started_at = time.time()
+    wall = passed = 0.0
+    monkeypatch.setattr(time, "time", lambda: started_at + wall + passed)
+    monkeypatch.setattr(time, "monotonic", lambda: passed)
+    source = SourceUri("rtsp://192.0.2.1/")
+    streams = [
+        StreamConfig(
+            name,
+            source,
+            record=RecordConfig(keep_for=PERIODS[name]),
+            events=EventsConfig(keep_for=PERIODS[name]),
+        )
+        for name in ("gate", "yard")
+    ]
+    torn = tear(tmp_path / "torn" / "torn.mp4").read_bytes()
+    gone_by: dict[Path, float] = {}
+    for name, period in PERIODS.items():
+        mark = f"{FROM_CAMERA}: {name}".encode()
+        for number, age in enumerate((0.0, HOUR / 2, 50 * HOUR)):
+            contents = {
+                f"{name}/2023-11-14/22-0{number}-00.mp4": b"\0\0\0\x20ftyp" + mark + b"\0",
+                f"{name}/2023-11-14/22-1{number}-00.mp4.part": torn,
+                f"{name}/2023-11-14-0{number}.jsonl": f'{{"stream": "{name}"}}\n'.encode(),
+            }
+            for path, content in contents.items():
+                file = tmp_path / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+                os.utime(file, (started_at - off - age, started_at - off - age))
+                gone_by[tmp_path / path.removesuffix(".part")] = max(period - off - age, 0.0)
+    keeper = Housekeeping(
+        Storage(tmp_path), StorageConfig(keep_for=PERIODS["old"], min_free=0), streams
+    )
+    late = 0.0
+    while gone_by:
+        wall = leap if HOUR / 4 <= passed < 3 * HOUR / 4 else 0.0
+        keeper.tick()
+        for file in [file for file in gone_by if not file.exists()]:
+            early = gone_by.pop(file) - passed
+            assert early <= 0, f"{file} is gone {early} s early"
+            late = max(late, -early)
+        passed += 60.0
+        assert passed < 110 * HOUR, gone_by
+    measure("gone", late / HOUR)
 
 
 def test_a_clock_that_leaps_deletes_nothing(

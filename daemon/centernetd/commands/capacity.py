@@ -1,9 +1,10 @@
 """What this machine can handle: cost per frame, number of streams, days of recordings, memory."""
 
+import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -97,7 +98,8 @@ def measure(
         for stream, fps in rates.items()
     }
     written = sum(need.bytes for need in needs.values())
-    days, limit = _kept(written, storage, free) if written else (None, None)
+    periods = [streams[each].record.keep_for for each, need in needs.items() if need.bytes]
+    days, limit = _kept(written, storage, periods, free) if written else (None, None)
     return Capacity(
         stream=name,
         fps=rates[name],
@@ -112,13 +114,17 @@ def measure(
     )
 
 
-def _kept(rate: float, storage: StorageConfig, free: int) -> tuple[float, str]:
-    """Return the days that recordings of ``rate`` bytes per second are kept, and what limits it."""
+def _kept(
+    rate: float, storage: StorageConfig, periods: Collection[float | None], free: int
+) -> tuple[float, str]:
+    """Return the days that recordings of ``rate`` bytes per second are kept, and what limits it.
+
+    ``periods`` are the streams' ``keep_for``, of which the longest counts.
+    """
     seconds = {"the disk": max(0, free - storage.min_free) / rate}
     if storage.max_bytes is not None:
         seconds["storage.max_bytes"] = storage.max_bytes / rate
-    if storage.keep_for is not None:
-        seconds["storage.keep_for"] = storage.keep_for
+    seconds["keep_for"] = max(math.inf if period is None else period for period in periods)
     limit = min(seconds, key=lambda name: seconds[name])
     return seconds[limit] / 86400, limit
 

@@ -6,17 +6,19 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from centernetd.config.config import Config, StreamConfig
 from centernetd.config.problems import Location, Origins, show, suggestion
 from centernetd.config.sections import (
-    EventsConfig,
     FileConfig,
     ModelConfig,
-    RecordConfig,
+    Section,
     StreamEntry,
 )
 from centernetd.errors import ConfigError
+
+_Section = TypeVar("_Section", bound=Section)
 
 
 def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> Config:
@@ -24,8 +26,7 @@ def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> 
 
     Raises ConfigError for keys that are valid individually but can't be run together.
     """
-    device = file.engine.devices[0]
-    streams = {name: _stream(name, entry, base_dir, device) for name, entry in file.streams.items()}
+    streams = {name: _stream(name, entry, base_dir, file) for name, entry in file.streams.items()}
     problems = chain(_contradictions(file, streams), _unsupported(file))
     if mistakes := [origins.error(location, sentence) for location, sentence in problems]:
         raise ConfigError.joined(mistakes)
@@ -44,26 +45,30 @@ def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> 
     )
 
 
-def _stream(name: str, entry: StreamEntry, base_dir: Path, device: int) -> StreamConfig:
+def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> StreamConfig:
     policy = entry.policy
     if policy == "auto":
         policy = "lossless" if entry.source.is_recording else "live"
     settings = {**dict(entry), "source": entry.source.under(base_dir), "policy": policy}
+    device = file.engine.devices[0]
     stream = StreamConfig(name, never_ends=entry.policy == "live", device=device, **settings)
+    keep_for = None if stream.from_file else file.storage.keep_for
+    record: dict[str, object] = {"keep_for": keep_for}
+    events: dict[str, object] = {"keep_for": keep_for}
     if stream.from_file:
-        record, events = _unsegmented(entry.record, entry.events)
-        stream = replace(stream, record=record, events=events)
-    return stream
+        record |= {"path": "{stream}.mp4", "segment": None}
+        events |= {"path": "{stream}.jsonl"}
+    return replace(
+        stream,
+        record=_completed(entry.record, record),
+        events=_completed(entry.events, events),
+    )
 
 
-def _unsegmented(record: RecordConfig, events: EventsConfig) -> tuple[RecordConfig, EventsConfig]:
-    """Return the outputs of a file source: unsegmented, unless the configuration sets them."""
-    defaults = {"path": "{stream}.mp4", "segment": None}
-    unset = {key: value for key, value in defaults.items() if key not in record.model_fields_set}
-    record = record.model_copy(update=unset)
-    if "path" not in events.model_fields_set:
-        events = events.model_copy(update={"path": "{stream}.jsonl"})
-    return record, events
+def _completed(section: _Section, defaults: dict[str, object]) -> _Section:
+    """Return ``section`` with ``defaults`` for the keys that the configuration does not set."""
+    unset = {key: value for key, value in defaults.items() if key not in section.model_fields_set}
+    return section.model_copy(update=unset)
 
 
 def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:

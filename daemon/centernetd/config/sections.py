@@ -94,6 +94,9 @@ class RecordConfig(Section):
     """Where, under storage.root: strftime (UTC) and {stream}."""
     segment: Annotated[Duration, Field(ge=1)] | None = 300.0
     """A new file starts after this long, at least 1s; null for one file."""
+    keep_for: Annotated[Duration, Field(gt=0)] | None = 14 * 86400.0
+    """Files are deleted this long after their end; null for no limit. Not set: storage.keep_for,
+    or, for recordings made from a file, null."""
     codec: Literal["auto", "libx264", "h264_nvenc", "hevc_nvenc"] = "auto"
     """The encoder; auto picks the best one that works on this machine."""
 
@@ -148,6 +151,8 @@ class EventsConfig(Section):
     """Lines about tracks: always, never or auto (with zones or lines)."""
     path: EventsPath = "{stream}/%Y-%m-%d-%H.jsonl"
     """Where, under storage.root: strftime (UTC) and {stream}."""
+    keep_for: Annotated[Duration, Field(gt=0)] | None = 14 * 86400.0
+    """Files are deleted this long after their last line; otherwise like record.keep_for."""
 
 
 class StreamDefaults(Section):
@@ -234,7 +239,8 @@ class StorageConfig(Section):
     max_bytes: Annotated[Size, Field(ge=0)] | None = 50_000_000_000
     """Above this total, the oldest recordings and events are deleted; null for no limit."""
     keep_for: Annotated[Duration, Field(gt=0)] | None = 14 * 86400.0
-    """Recordings and events older than this are deleted; null for no limit."""
+    """Recordings and events older than this are deleted, unless a stream's keep_for differs; null
+    for no limit."""
     min_free: Annotated[Size, Field(ge=0)] = 2_000_000_000
     """Disk space to leave free; nothing is written while less is available."""
     require_mount: bool = False

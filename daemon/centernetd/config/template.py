@@ -15,11 +15,14 @@ def expand(template: str, stream: str, at: datetime) -> PurePosixPath:
     return PurePosixPath(at.strftime(template).replace("{stream}", stream))
 
 
-def patterns(template: str) -> tuple[re.Pattern[str], ...]:
-    """Return a pattern for each part of a path from ``template``, for any stream and time.
+def patterns(template: str, stream: str | None = None) -> tuple[re.Pattern[str], ...]:
+    """Return a pattern for each part of a path from ``template``, for any time and ``stream``.
 
-    The last one, for the file, allows for the ``-1``, ``-2`` ... appended to a name that is taken.
+    Without ``stream``, any stream's name fits. The last pattern, for the file, allows for the
+    ``-1``, ``-2`` ... appended to a name that is taken.
     """
+    if stream is not None:
+        template = template.replace("{stream}", stream)
     *folders, name = template.split("/")
     stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
     file = rf"{_pattern(stem)}(-[0-9]+)?{_pattern(suffix)}"

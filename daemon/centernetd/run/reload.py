@@ -121,7 +121,7 @@ class Reloader:
             self._end(None, str(error))
             return
         self._config = config
-        self._housekeeping.add_streams(config.streams.values())
+        self._housekeeping.manage(config.streams.values())
         log.info("reloading the configuration: %s", change)
         self._publish(replace(self._status, outcome=str(change)))
 

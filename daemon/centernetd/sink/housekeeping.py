@@ -46,7 +46,7 @@ class Housekeeping:
         """Manage the files of ``streams``; give up the start once ``stopping`` returns True."""
         self._storage = storage
         self._limits = limits
-        self._outputs = self._next_outputs = outputs_of(streams)
+        self._outputs = outputs_of(streams, limits.keep_for)
         self._retention = Retention(storage, limits, self._outputs, self._progress)
         self._clock: CautiousClock | None = None
         self._claimed = False
@@ -87,9 +87,14 @@ class Housekeeping:
         self._thread.join(EXIT_TIMEOUT)
         self._storage.release()
 
-    def add_streams(self, streams: Iterable[StreamConfig]) -> None:
-        """Also manage the files written by ``streams`` from the next tick; thread-safe."""
-        self._next_outputs = tuple(dict.fromkeys((*self._next_outputs, *outputs_of(streams))))
+    def manage(self, streams: Iterable[StreamConfig]) -> None:
+        """Manage the files of ``streams`` from the next tick; thread-safe.
+
+        Files of earlier streams are kept like those of streams that were removed before.
+        """
+        others = [output for output in self._outputs if output.stream is None]
+        mine = outputs_of(streams, self._limits.keep_for)
+        self._outputs = tuple(dict.fromkeys((*mine, *others)))
 
     def publish(self, text: str) -> None:
         """Publish ``text`` in the lock file, soon and in the thread that waits for disks."""
@@ -128,10 +133,8 @@ class Housekeeping:
         now = time.monotonic()
         if now >= self._repair_at and not self._repair_incomplete():
             self._repair_at = now + RETRY_INTERVAL
-        if self._outputs != self._next_outputs:
-            self._outputs = self._next_outputs
-            self._retention = Retention(self._storage, self._limits, self._outputs, self._progress)
-            self._scanned_at = None
+        if self._retention.outputs != self._outputs:
+            self._retention.outputs, self._scanned_at = self._outputs, None
         soon = max(RETRY_INTERVAL, REST * self._scan_took)
         interval = soon if self._retention.doubtful else SCAN_INTERVAL
         if self._scanned_at is None or now - self._scanned_at >= interval:
@@ -212,9 +215,8 @@ class Housekeeping:
         all_done = True
         for path in self._storage.take_incomplete():
             try:
-                repaired = self._storage.contains(path.parent) and any(
-                    output.is_video and recover_recording(path, output) for output in self._outputs
-                )
+                inside = self._storage.contains(path.parent)
+                repaired = inside and recover_recording(path, self._outputs)
             except OSError as error:
                 log.warning("%s can't be completed: %s", path, error.strerror)
                 self._storage.end(path, None)

@@ -4,6 +4,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,33 +31,31 @@ def recover(root: Path, outputs: Iterable[Output], writing: Collection[Path] = (
     def log_error(error: OSError) -> None:
         log.warning("%s can't be read: %s", error.filename, error.strerror)
 
-    events: list[tuple[float, Path, Output]] = []
+    events: list[tuple[float, Path]] = []
     repaired = 0
-    for path, status, output in walk(root, outputs, log_error):
+    for path, status, fitting in walk(root, outputs, log_error):
         if path in writing:
             continue
         if path.suffix == PART:
-            repaired += output.is_video and _try(recover_recording, path, output)
-        elif not output.is_video:
-            events.append((status.st_mtime, path, output))
-    end = max((written_at for written_at, _, _ in events), default=0.0)
+            repaired += _try(partial(recover_recording, outputs=fitting), path)
+        elif not all(output.is_video for output in fitting):
+            events.append((status.st_mtime, path))
+    end = max((written_at for written_at, _ in events), default=0.0)
     return repaired + sum(
-        _try(_recover_events, path, output)
-        for written_at, path, output in events
-        if written_at > end - _LAST
+        _try(_recover_events, path) for written_at, path in events if written_at > end - _LAST
     )
 
 
-def _try(repair: Callable[[Path, Output], bool], path: Path, output: Output) -> bool:
+def _try(repair: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return repair(path, output)
+        return repair(path)
     except OSError as error:
         log.warning("%s was cut off and can't be repaired: %s", path, error.strerror)
         return False
 
 
-def recover_recording(part: Path, output: Output) -> bool:
-    """Repair one ``*.part``; return whether it was one of ``output``.
+def recover_recording(part: Path, outputs: Iterable[Output]) -> bool:
+    """Repair one ``*.part``; return whether it was one of ``outputs``.
 
     Raises
     ------
@@ -68,7 +67,8 @@ def recover_recording(part: Path, output: Output) -> bool:
     with open_regular(part, "r+b") as file:
         status = os.fstat(file.fileno())
         whole = whole_fragments(file, status.st_size)
-        if not output.matches_content(part) and (whole or not _is_header(file, status.st_size)):
+        ours = any(output.is_video and output.matches_content(part) for output in outputs)
+        if not ours and (whole or not _is_header(file, status.st_size)):
             return False
         if whole:
             file.truncate(whole)
@@ -115,7 +115,7 @@ def _is_header(file: BinaryIO, size: int) -> bool:
     return size == 0 or (size < _MAX_HEADER and file.read(4) == b"ftyp")
 
 
-def _recover_events(path: Path, output: Output) -> bool:
+def _recover_events(path: Path) -> bool:
     status = path.stat()
     torn = cut_torn_line(path)
     if torn:

@@ -1,19 +1,22 @@
-"""Deleting the oldest recordings: by age, by their total size, and for free space.
+"""Deleting recordings and events: by age, and the oldest first by total size and for free space.
 
-Ages come from a wall clock that distrusts leaps.
+Ages come from a wall clock that distrusts leaps, and have an upper bound that needs no such clock.
 """
 
 import heapq
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from centernetd.config import StorageConfig
+from centernetd.config.values import format_duration
 from centernetd.sink.file import MAX_FILE_SIZE, PART
-from centernetd.sink.outputs import Output, walk
+from centernetd.sink.outputs import Output, owners, walk
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -21,16 +24,32 @@ log = logging.getLogger(__name__)
 SPARE_FILES = 1000  # kept free on the disk, or a tenth of all it can hold
 SHARE = 10  # minimum number of recordings that fit: each ends when it has used its share
 MAX_FAILURES = 1000  # to delete, at a time: other work waits for the disk too
-LEAP_LASTS = 3600.0  # seconds until a leap of the clock is accepted
+AGE_INTERVAL = 60.0  # seconds from one search for files that are too old to the next
+LEAP_LASTS = 3000.0  # seconds until a leap of the clock is accepted; an hour is promised in all
 DRIFT = 60.0  # seconds that do not count as a leap
 
 
 class Entry(NamedTuple):
-    """A file that may be deleted: time of last writing (Unix), size in bytes, path."""
+    """A file that may be deleted.
+
+    It was last written at ``written_at`` (Unix time) and has been known, unchanged, since
+    ``known_since`` (monotonic). After ``keep_for`` seconds it is deleted. It may also be deleted to
+    make room for others, and counts as used room, if ``is_room``. ``size`` is in bytes.
+    """
 
     written_at: float
+    known_since: float
     size: int
     path: str
+    keep_for: float
+    is_room: bool
+
+    def has_expired(self, now: float, monotonic: float) -> bool:
+        """Return whether it has been kept long enough by either clock.
+
+        A file written while the wall clock was ahead expires by the monotonic one.
+        """
+        return max(now - self.written_at, monotonic - self.known_since) > self.keep_for
 
 
 class FreeSpace(NamedTuple):
@@ -41,11 +60,13 @@ class FreeSpace(NamedTuple):
 
 
 class Retention:
-    """Keeps the index of deletable files, oldest first, and deletes from it.
+    """Keeps the index of deletable files, and deletes from it what is too old or too much.
 
     The index is built from the names under the root, then updated with the files that sinks
     complete. A name is not sufficient to delete a file: its first bytes must identify it as a
-    camera's recording or events. Any other file leaves the index when it becomes the oldest.
+    recording or events of ours, and determine how long it is kept. Any other file leaves the
+    index when its turn comes. Incomplete files that are not being written, left by a disk that
+    failed, only age.
 
     A file that can't be read or deleted stays in the index, but is skipped until the next
     scan. A folder that can't be listed keeps its entries as they were. The index is then
@@ -59,40 +80,45 @@ class Retention:
         self,
         storage: Storage,
         limits: StorageConfig,
-        outputs: Iterable[Output],
+        outputs: Collection[Output],
         progress: Callable[[], None] = lambda: None,
     ) -> None:
         """Manage the files of ``outputs``; call ``progress`` before each file."""
+        self.outputs = outputs
+        """Assigning others takes full effect with the next scan."""
+        self.doubtful = True
         self._progress = progress
         self._storage = storage
         self._limits = limits
-        self._outputs = [output for output in outputs if not output.from_file]
         self._index: dict[str, Entry] = {}  # by path
-        self._queue: list[Entry] = []  # a heap
-        self._size = 0
-        self.doubtful = True
+        self._skipped: set[str] = set()  # paths
+        self._queue: list[Entry] = []  # a heap of those that are room
+        self._size = 0  # of those, in bytes
+        self._search_at = -math.inf  # monotonic
 
     def scan(self) -> None:
         """Rebuild the index."""
         self._storage.take_completed()
         errors: list[OSError] = []
         writing = self._storage.writing
-        # Keyed by path, so that a file matching two outputs occurs once.
         found: dict[str, Entry] = {}
-        for path, status, _ in walk(self._storage.root, self._outputs, errors.append):
+        for path, status, fitting in walk(self._storage.root, self.outputs, errors.append):
             self._progress()
-            if path.suffix != PART and path not in writing:
-                found[str(path)] = Entry(status.st_mtime, status.st_size, str(path))
+            if path not in writing and (entry := self._entry(path, status, fitting)):
+                found[entry.path] = entry
         self.doubtful = bool(errors)
         self._index = {**self._index, **found} if errors else found
-        self._queue = list(self._index.values())
+        self._skipped.clear()
+        self._queue = [entry for entry in self._index.values() if entry.is_room]
         heapq.heapify(self._queue)
         self._size = sum(entry.size for entry in self._queue)
+        self._search_at = -math.inf
 
     @property
     def newest(self) -> float | None:
-        """Unix time at which the newest file was written; None if the index is empty."""
-        return max((entry.written_at for entry in self._queue), default=None)
+        """Unix time at which the newest complete file was written; None if there is none."""
+        complete = (entry for entry in self._index.values() if not entry.path.endswith(PART))
+        return max((entry.written_at for entry in complete), default=None)
 
     def enforce(self, now: float) -> None:
         """Delete what exceeds the limits at Unix time ``now``, and publish the storage status.
@@ -105,17 +131,14 @@ class Retention:
         """
         failed: list[OSError] = []
         self._add_completed()
+        self._delete_expired(now, failed)
         writing = {str(path): _size(path) for path in self._storage.writing}
         free = _free(self._storage.root)
-        while (oldest := self._oldest()) and self._is_over(oldest, now, self._total(writing), free):
-            self._progress()
-            try:
-                if self._delete(oldest):
-                    free = FreeSpace(free.size + oldest.size, free.files + 1)
-            except OSError as error:  # there are others
-                failed.append(error)
-                if len(failed) == MAX_FAILURES:
-                    break
+        while (oldest := self._oldest()) and self._is_short(self._total(writing), free):
+            if len(failed) >= MAX_FAILURES:
+                break
+            if self._try(self._delete_for_room, oldest, failed):
+                free = FreeSpace(free.size + oldest.size, free.files + 1)
         size = self._total(writing)
         self.doubtful |= oldest is None and self._is_short(size, free)
         status = self._storage.status
@@ -128,9 +151,26 @@ class Retention:
         if failed:
             raise failed[0]
 
+    def _entry(
+        self, path: Path, status: os.stat_result, fitting: Collection[Output]
+    ) -> Entry | None:
+        """Return the entry of a file that fits outputs; None if it is kept forever."""
+        known = self._index.get(str(path))
+        unchanged = known is not None and known.written_at == status.st_mtime
+        entry = Entry(
+            status.st_mtime,
+            known.known_since if known is not None and unchanged else time.monotonic(),
+            status.st_size,
+            str(path),
+            keep_for=_shortest(fitting),
+            is_room=path.suffix != PART and not all(output.from_file for output in fitting),
+        )
+        return entry if entry.is_room or entry.keep_for < math.inf else None
+
     def _add_completed(self) -> None:
         for path in self._storage.take_completed():
-            if not self._outputs_named(path):
+            fitting = self._outputs_named(path)
+            if not fitting:
                 continue
             try:
                 status = path.lstat()
@@ -139,34 +179,40 @@ class Retention:
             except OSError:
                 self.doubtful = True
                 continue
-            self._put(Entry(status.st_mtime, status.st_size, str(path)))
+            if entry := self._entry(path, status, fitting):
+                self._put(entry)
 
     def _put(self, entry: Entry) -> None:
         known = self._index.get(entry.path)
+        self._forget(entry.path)
         self._index[entry.path] = entry
-        self._size += entry.size - (known.size if known else 0)
-        if known is None:
-            heapq.heappush(self._queue, entry)
+        if entry.is_room:
+            self._size += entry.size
+            if known is None or not known.is_room:
+                heapq.heappush(self._queue, entry)
+
+    def _forget(self, path: str) -> None:
+        known = self._index.pop(path, None)
+        if known is not None and known.is_room:
+            self._size -= known.size
 
     def _oldest(self) -> Entry | None:
         while self._queue:
-            entry = self._index[self._queue[0].path]
-            if entry is self._queue[0]:
+            first = self._queue[0]
+            entry = self._index.get(first.path)
+            if entry is None or not entry.is_room or entry.path in self._skipped:
+                heapq.heappop(self._queue)
+            elif entry is first:
                 return entry
-            heapq.heapreplace(self._queue, entry)  # written to after it was queued
+            else:
+                heapq.heapreplace(self._queue, entry)  # written to after it was queued
         return None
 
     def _total(self, writing: Mapping[str, int]) -> int:
         """Return the bytes of all files; those being written may be in the index too."""
-        return self._size + sum(
-            size - (self._index[path].size if path in self._index else 0)
-            for path, size in writing.items()
-        )
-
-    def _is_over(self, oldest: Entry, now: float, size: int, free: FreeSpace) -> bool:
-        keep_for = self._limits.keep_for
-        too_old = keep_for is not None and oldest.written_at < now - keep_for
-        return too_old or self._is_short(size, free)
+        indexed = (self._index.get(path) for path in writing)
+        twice = sum(entry.size for entry in indexed if entry is not None and entry.is_room)
+        return self._size + sum(writing.values()) - twice
 
     def _is_short(self, size: int, free: FreeSpace) -> bool:
         """Return whether room is short, for others or for us."""
@@ -174,28 +220,67 @@ class Retention:
         over = limit is not None and size > limit
         return over or free.size < self._limits.min_free or free.files < 0
 
-    def _delete(self, entry: Entry) -> bool:
-        """Remove the oldest file from the index; if it is ours, delete it and return True."""
-        path = Path(entry.path)
-        heapq.heappop(self._queue)
+    def _delete_expired(self, now: float, failed: list[OSError]) -> None:
+        """Delete every file that has expired, if it is time to search for them."""
+        monotonic = time.monotonic()
+        if monotonic < self._search_at:
+            return
+        self._search_at = monotonic + AGE_INTERVAL
+        expired = sorted(
+            entry
+            for entry in self._index.values()
+            if entry.has_expired(now, monotonic) and entry.path not in self._skipped
+        )
+        delete = partial(self._delete_if_expired, now=now, monotonic=monotonic)
+        for entry in expired:
+            if len(failed) < MAX_FAILURES:
+                self._try(delete, entry, failed)
+
+    def _try(self, delete: Callable[[Entry], bool], entry: Entry, failed: list[OSError]) -> bool:
+        """Return what ``delete`` does with ``entry``, but False if it fails: there are others."""
+        self._progress()
         try:
-            ours = any(output.matches_content(path) for output in self._outputs_named(path))
-            deleted = ours and self._storage.remove(path)
+            return delete(entry)
         except FileNotFoundError:
-            deleted = False
-        except OSError:
+            self._forget(entry.path)
+        except OSError as error:
+            failed.append(error)
+            self._skipped.add(entry.path)
             self.doubtful = True
-            raise
-        del self._index[entry.path]
-        self._size -= entry.size
+        return False
+
+    def _delete_if_expired(self, entry: Entry, now: float, monotonic: float) -> bool:
+        """Delete a file that has expired unless its content says that it is kept for longer."""
+        path = Path(entry.path)
+        if found := self._owners(path):
+            entry = entry._replace(
+                keep_for=_shortest(found), is_room=entry.is_room and not found[0].from_file
+            )
+            if not entry.has_expired(now, monotonic):
+                self._put(entry)
+                return False
+        return self._delete(entry, found, f"it was kept for {format_duration(entry.keep_for)}")
+
+    def _delete_for_room(self, entry: Entry) -> bool:
+        """Delete the oldest file unless its content says that it wasn't recorded from a camera."""
+        found = [owner for owner in self._owners(Path(entry.path)) if not owner.from_file]
+        return self._delete(entry, found, "the oldest recording, for storage's limits")
+
+    def _delete(self, entry: Entry, found: Sequence[Output], why: str) -> bool:
+        """Remove a file from the index; if it is ours, delete it and return True."""
+        deleted = bool(found) and self._storage.remove(Path(entry.path))
+        self._forget(entry.path)
         if deleted:
-            log.info("deleted %s, the oldest recording, for storage's limits", path)
+            log.info("deleted %s, %s", entry.path, why)
         return deleted
 
-    def _outputs_named(self, path: Path) -> list[Output]:
+    def _owners(self, path: Path) -> Sequence[Output]:
+        return owners(path, self._outputs_named(path))
+
+    def _outputs_named(self, path: Path) -> Sequence[Output]:
         """Return the outputs that use such a name."""
         relative = path.relative_to(self._storage.root)
-        return [output for output in self._outputs if output.matches_name(relative)]
+        return [output for output in self.outputs if output.matches_name(relative)]
 
     def _trouble(self, free: FreeSpace) -> str | None:
         disk = f"the disk of {self._storage.root}"
@@ -211,6 +296,12 @@ class Retention:
                 "that may be deleted: delete other files on it"
             )
         return None
+
+
+def _shortest(outputs: Iterable[Output]) -> float:
+    """Return the shortest time for which any of ``outputs`` is kept, in seconds."""
+    periods = (output.keep_for for output in outputs if output.keep_for is not None)
+    return min(periods, default=math.inf)
 
 
 def _size(path: Path) -> int:
@@ -229,7 +320,7 @@ def _free(folder: Path) -> FreeSpace:
 
 
 class CautiousClock:
-    """Returns Unix time; accepts a leap forward only when it has lasted for an hour.
+    """Returns Unix time; accepts a leap forward only when it has lasted for `LEAP_LASTS`.
 
     A clock that is temporarily wrong, even from the start, must not make every recording look
     old.

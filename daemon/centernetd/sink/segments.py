@@ -11,7 +11,8 @@ from centernetd.sink.stage import SinkContext
 
 log = logging.getLogger(__name__)
 
-FROM_CAMERA = "recorded by centernetd"  # such files may be deleted by the daemon
+# The beginnings of a recording's mark, which identifies it and ends with its stream's name.
+FROM_CAMERA = "recorded by centernetd"  # such files may be deleted to make room
 FROM_FILE = "made from a file by centernetd"
 
 BURST = 10
@@ -68,7 +69,7 @@ class Segments:
         self._config = stream.record
         self._storage = context.storage
         self._status = context.status
-        self._mark = FROM_FILE if stream.from_file else FROM_CAMERA
+        self._mark = f"{FROM_FILE if stream.from_file else FROM_CAMERA}: {stream.name}"
         self._limit = RateLimit(limited=not stream.from_file, clock=clock)
         self._file: FragmentedMp4 | None = None
 
