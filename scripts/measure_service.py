@@ -86,7 +86,9 @@ def busy_registry() -> CollectorRegistry:
             arrivals=Arrivals(),
             sinks=(RECORD, EVENTS),
         )
-        lane.status.detections.update({f"label-{index}": index for index in range(LABELS)})
+        lane.status.detections.update(
+            {("coco", f"label-{index}"): index for index in range(LABELS)}
+        )
         meters.add_stream(lane.name)
         views.append(StreamView(lane, stall_timeout=10.0))
     status = DaemonStatus(StorageStatus(), "", streams=views)

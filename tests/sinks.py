@@ -17,6 +17,7 @@ from centernetd.config.secret import SourceUri
 from centernetd.flow import (
     Arrivals,
     Backpressure,
+    DetectionClass,
     Detections,
     Frame,
     HostImage,
@@ -71,7 +72,9 @@ def result(
 def sink_context(root: Path, *, from_file: bool = False, **stream: Any) -> SinkContext:
     """What the sinks of "gate" are built from; `stream` are fields of its configuration."""
     source = SourceUri("/gate.mp4" if from_file else "rtsp://192.0.2.1/")
-    return SinkContext(StreamConfig("gate", source, **stream), Storage(root), ["face"])
+    return SinkContext(
+        StreamConfig("gate", source, **stream), Storage(root), [DetectionClass("faces", 0, "face")]
+    )
 
 
 def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:

@@ -69,7 +69,7 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     assert outcome.json["valid"] is True
     notice, unsure = outcome.json["notices"]
     assert notice.startswith("streams.yard.blur.confidence is 0.5")
-    assert unsure.startswith("the model and its labels are not checked: it is not in")
+    assert unsure.startswith("model default and its labels are not checked: it is not in")
     assert outcome.json["problems"] == []
     assert outcome.json["streams"] == [
         {
@@ -117,7 +117,10 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
     (seen,) = probe["looks"]
     assert (seen["codec"], seen["width"], seen["height"]) == ("h264", 128, 128)
     assert seen["fps"] == pytest.approx(25)
-    assert (probe["model"]["layout"], probe["model"]["labels"]) == ("ctdet", 3)
+    assert (probe["models"]["default"]["layout"], probe["models"]["default"]["labels"]) == (
+        "ctdet",
+        3,
+    )
     assert outcome.json["problems"] == []
     measured = probe["capacity"]
     assert measured["stream"] == "gate"
@@ -304,7 +307,9 @@ def test_a_source_that_gives_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cores of which 1.8 count; 10 ms of decoding, 20 of detecting, 2 of recording."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(capacity, "_measure_costs", lambda *_: Costs(0.010, 0.020, 0.002, 4000))
+    monkeypatch.setattr(
+        capacity, "_measure_costs", lambda *_: Costs(0.010, 0.020, 0.002, 4000, {"default": 0.020})
+    )
     streams: dict[str, dict[str, Any]] = {
         "big": {"source": "v4l2:0"},
         "small": {"source": "v4l2:1", "detect": {"max_fps": 5}},

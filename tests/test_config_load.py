@@ -37,7 +37,7 @@ def test_a_camera_in_three_lines(read: Loader) -> None:
     config = read("streams:\n  gate:\n    source: rtsp://u:pw@h/x\n")
     assert list(config.streams) == ["gate"]
     stream = config.streams["gate"]
-    assert (stream.name, stream.policy, stream.model) == ("gate", "live", "default")
+    assert (stream.name, stream.policy, stream.models) == ("gate", "live", ("default",))
     assert stream.source.reveal() == "rtsp://u:pw@h/x"
     assert stream.record.segment == 300.0
     assert config.secrets() == {"pw", "dTpwdw=="}, "as it is and as HTTP sends it"
@@ -145,6 +145,31 @@ streams: {a: {source: clips/x.mp4}, b: {source: /srv/y.mp4}}
     assert not model.is_builtin
     assert config.streams["a"].source.reveal() == str(tmp_path / "clips/x.mp4")
     assert config.streams["b"].source.reveal() == "/srv/y.mp4"
+
+
+def test_each_stream_names_its_models_or_runs_the_first(read: Loader) -> None:
+    config = read(
+        "models: {faces: {}, coco: {path: coco}}\n"
+        "streams: {a: {source: x}, b: {source: x, models: coco},"
+        " c: {source: x, models: [coco, faces]}, d: {source: x, models: []}}"
+    )
+    named = {name: stream.models for name, stream in config.streams.items()}
+    first = ("faces",)
+    assert named == {"a": first, "b": ("coco",), "c": ("coco", "faces"), "d": first}
+    assert config.notices() == ()
+
+
+def test_the_old_name_of_models_is_read_with_a_warning(read: Loader) -> None:
+    config = read(
+        "models: {faces: {}, coco: {path: coco}}\n"
+        "defaults: {model: coco}\n"
+        "streams: {a: {source: x}, b: {source: x}, c: {source: x, model: faces}}"
+    )
+    named = {name: stream.models for name, stream in config.streams.items()}
+    assert named == {"a": ("coco",), "b": ("coco",), "c": ("faces",)}
+    lines = [notice.partition("config.yaml:")[2] for notice in config.notices()]
+    sentence = "model is now called models; a later version will refuse its old name"
+    assert lines == [f"3: {sentence}", f"4: {sentence}"]
 
 
 def test_a_bare_word_is_a_built_in_model(read: Loader) -> None:
@@ -276,7 +301,7 @@ def test_what_is_set_besides_holds_for_each_source() -> None:
         "events": {"when": "detections"},
     }
     config = from_sources(["a.mp4", "b.mp4"], Path("out"), "net.onnx", defaults)
-    assert config.models["default"].path == str(Path.cwd() / "net.onnx")
+    assert config.models["net"].path == str(Path.cwd() / "net.onnx")
     for stream in config.streams.values():
         assert (stream.detect.confidence, stream.detect.labels) == (0.7, ("face",))
         assert (stream.record.draw, stream.record.when) == ("blur", "always")

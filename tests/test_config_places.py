@@ -12,7 +12,7 @@ from centernetd.config import StreamConfig, load
 from centernetd.config.config import difference
 from centernetd.config.values import Polygon
 from centernetd.errors import ConfigError
-from centernetd.inference.filter import filter_of
+from centernetd.inference.filter import filters_of
 from tests.manifests import plain
 
 POLYGON = TypeAdapter(Polygon)
@@ -149,7 +149,7 @@ def test_a_label_that_is_never_detected_can_not_be_counted(tmp_path: Path) -> No
 )
 def test_a_label_that_the_model_lacks_is_refused(tmp_path: Path, line: str, key: str) -> None:
     with pytest.raises(ConfigError, match=f"streams.a.{key}: the model has no label 'dog'"):
-        filter_of(stream(tmp_path, line), plain())
+        filters_of(stream(tmp_path, line), {"default": plain()})
 
 
 def test_another_place_is_a_change_of_its_stream(tmp_path: Path) -> None:

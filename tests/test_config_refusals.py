@@ -173,7 +173,6 @@ def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> Non
             "2: models.default.input_size[0]: must be gr",
         ),
         ("models: {default: {path: ''}}", "2: models.default.path: is empty or contains control"),
-        ("models: {face: {path: x.onnx}}", "7: streams.a.model: no model 'default' under models;"),
         ("metrics: {listen: 10864}", "2: metrics.listen: write HOST:PORT, as in 127.0.0.1:10864"),
         ("metrics: {listen: ':80'}", "2: metrics.listen: ':80' is not HOST:PORT: write it as in"),
         ("metrics: {listen: 'h:65536'}", "2: metrics.listen: 'h:65536' is not HOST:PORT"),
@@ -190,13 +189,27 @@ def test_what_has_a_wrong_value(path: Path, text: str, sentence: str) -> None:
     ("key", "value"),
     [
         ("engine: {devices: %s}", "[0, 1]"),
-        ("models: %s", "{default: {}, other: {}}"),
     ],
 )
 def test_what_can_not_be_obeyed_yet(path: Path, key: str, value: str) -> None:
     sentence = refusal(path, f"version: 1\n{key % value}{STREAM}")
     assert sentence.startswith("config.yaml:2: ")
     assert "is not supported yet" in sentence
+
+
+def test_a_model_name_that_is_no_name(path: Path) -> None:
+    sentence = refusal(path, f"version: 1\nmodels:\n  Faces: {{}}{STREAM}")
+    assert sentence.startswith("config.yaml:3: models.Faces: a model's name is 1 to 63 of a-z")
+
+
+def test_both_names_of_one_key(path: Path) -> None:
+    sentence = refusal(
+        path,
+        "version: 1\nmodels: {a: {}, b: {}}\nstreams:\n  x: {source: x.mp4, models: a, model: b}",
+    )
+    assert sentence == (
+        "config.yaml:4: streams.x.model: is the old name of models, which is set too: remove it"
+    )
 
 
 @pytest.mark.parametrize("name", ["../up", "Gate", "a b", "", "a/b", "é", "a" * 64, "a.b"])
@@ -215,11 +228,12 @@ def test_a_stream_name_that_is_no_name(path: Path, name: str) -> None:
         "gate: {source: 'rtsp://u:hunter2/3@h/x'}",
         "gate: {source: ['rtsp://u:hunter2@h/x']}",
         "gate: {source: x, model: 'rtsp://u:hunter2@h/x'}",
+        "gate: {source: x, models: 'rtsp://u:hunter2@h/x'}",
         "gate: {source: x, policy: 'rtsp://u:hunter2@h/x'}",
         "gate: {source: x, 'rtsp://u:hunter2@h/x': 1}",
         "gate: {source: x, stall_timeout: 'rtsp://u:hunter2@h/x'}",
         "gate: {source: x, stall_timeout: '${CAMERA_PW}'}",
-        "gate: {source: x, model: '${CAMERA_PW}'}",
+        "gate: {source: x, models: ['${CAMERA_PW}']}",
         "gate: {source: x, detect: {confidence: '${CAMERA_PW}'}}",
     ],
 )
@@ -284,7 +298,7 @@ def test_a_camera_is_not_decoded_by_the_gpu(path: Path) -> None:
             "a: 1\n" * 2,
             "streams.d/b.yaml:2: streams.b.a: is given twice, first on line 1",
         ),
-        ("b.yaml", "source: y\nmodel: z", "streams.d/b.yaml:2: streams.b.model: no model 'z'"),
+        ("b.yaml", "source: y\nmodels: z", "streams.d/b.yaml:2: streams.b.models: no model 'z'"),
         ("B.yaml", "source: y", "streams.d/B.yaml:1: streams.B: a stream's name is 1 to 63 of"),
         ("b.yml", "source: y", "streams.d/b.yml: must end in .yaml to be read"),
     ],
@@ -344,11 +358,12 @@ def test_every_mistake_is_named_in_the_order_of_the_file(path: Path) -> None:
 def test_every_contradiction_is_named(path: Path) -> None:
     path.write_text(
         "version: 1\nmodels: {a: {}, b: {}}\nstreams:\n"
-        "  x: {source: x.mp4, model: c}\n  y: {source: y.mp4, model: a, transport: udp}\n"
+        "  x: {source: x.mp4, models: [a, c]}\n  y: {source: y.mp4, models: a, transport: udp}\n"
+        "  z: {source: z.mp4, models: [b, b]}\n"
     )
     with pytest.raises(ConfigError) as caught:
         load(path)
     sentences = (str(caught.value), *caught.value.others)
-    keys = ("streams.x.model: ", "streams.y.transport: ", "models: ")
+    keys = ("streams.x.models: ", "streams.y.transport: ", "streams.z.models: ")
     assert len(sentences) == len(keys)
     assert all(key in sentence for key, sentence in zip(keys, sentences, strict=True)), sentences

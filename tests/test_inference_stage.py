@@ -184,7 +184,11 @@ def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[Ri
     assert rig.delivered("b") == [(0, []), (1, []), (2, []), (3, [])]
     assert rig.delivered("c") == [(0, [0]), (1, [1]), (2, [2]), (3, [])]
     counted = {name: dict(lane.status.detections) for name, lane in rig.lanes.items()}
-    assert counted == {"a": {"dog": 1}, "b": {}, "c": {"cat": 1, "dog": 1, "cow": 1}}
+    assert counted == {
+        "a": {("a", "dog"): 1},
+        "b": {},
+        "c": {("c", "cat"): 1, ("c", "dog"): 1, ("c", "cow"): 1},
+    }
 
 
 def test_what_only_blur_asks_for_is_delivered_and_not_counted(houses: list[Rig]) -> None:

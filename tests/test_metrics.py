@@ -61,11 +61,11 @@ def test_a_step_that_only_one_engine_has_is_exported_too(lanes: ExportedLanes) -
 
 def test_statuses_are_exported(lanes: ExportedLanes) -> None:
     status = lanes.add("gate").status
-    status.detections["face"] = 7
+    status.detections["faces", "face"] = 7
     status.reconnects["stalled"] = 2
     status.bytes_written, status.segments, status.source_lag = 1000, 3, 1.5
     status.codec, status.decoder, status.encoder = "h264", "h264", "libx264"
-    assert lanes.value("detections_total", stream="gate", label="face") == 7
+    assert lanes.value("detections_total", stream="gate", model="faces", label="face") == 7
     assert lanes.value("reconnects_total", stream="gate", reason="stalled") == 2
     assert lanes.value("bytes_written_total", stream="gate") == 1000
     assert lanes.value("segments_total", stream="gate") == 3
@@ -192,7 +192,7 @@ def test_a_scrape_is_consistent_while_frames_move(lanes: ExportedLanes) -> None:
 
 def test_promtool_accepts_the_text(lanes: ExportedLanes) -> None:
     move_frames(lanes.add("gate"))
-    lanes.add("yard").status.detections['a "quoted" label\\'] = 1
+    lanes.add("yard").status.detections["faces", 'a "quoted" label\\'] = 1
     text = generate_latest(lanes.registry).decode()
     assert "gate" in text
     assert check_metrics(text) == ""
@@ -204,7 +204,7 @@ def test_promtool_complains_about_bad_metrics() -> None:
 
 def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> None:
     lane = lanes.add("gate")
-    lane.status.detections["face"] = 1
+    lane.status.detections["faces", "face"] = 1
     ProcessCollector(registry=lanes.registry)
     exported = {s.name for family in lanes.registry.collect() for s in family.samples}
     assert exported == {name for entry in catalog() for name in entry.series}
@@ -216,7 +216,7 @@ def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> Non
 
 def test_the_catalog_gives_the_labels_of_each_metric(lanes: ExportedLanes) -> None:
     lane = lanes.add("gate")
-    lane.status.detections["face"] = 1
+    lane.status.detections["faces", "face"] = 1
     ProcessCollector(registry=lanes.registry)
     labels = {
         sample.name: set(sample.labels) - {"le"}

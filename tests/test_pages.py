@@ -221,7 +221,9 @@ def frozen(tmp_path: Path) -> Frozen:
     lanes = ExportedLanes(StorageStatus())
     for name in ("gate", "yard"):
         move_frames(lanes.add(name))
-    lanes.views[0].lane.status.detections['a "quoted" label\\ of\ntwo lines'] = 12_345_678
+    lanes.views[0].lane.status.detections["default", 'a "quoted" label\\ of\ntwo lines'] = (
+        12_345_678
+    )
     lanes.meters.frame_latency("gate", 0.0123)
     lanes.meters.batch_size(3)
     return Frozen(lanes.registry.collect())

@@ -53,7 +53,7 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
     return Stream(
         StreamConfig(lane.name, SourceUri("rtsp://192.0.2.1/s")),
         lane,
-        StreamFilter(0.4, None, ()),
+        {"default": StreamFilter(0.4, None, ())},
         cast(CaptureStage, capture),
         {name: cast(SinkStage, sink) for name, sink in sinks.items()},
         threading.Event(),

@@ -47,7 +47,7 @@ def test_a_probe_reports_what_would_be_built_and_builds_nothing(
 ) -> None:
     outcome = cli("check", "-c", box, "--probe", "--json")
     assert outcome.code == 0, outcome.err
-    model = outcome.json["probe"]["model"]
+    model = outcome.json["probe"]["models"]["default"]
     assert (model["backend"], model["layout"], model["labels"]) == ("tensorrt", "ctdet", 3)
     assert model["unbuilt"] == "none has been built yet"
     assert outcome.json["probe"]["capacity"] is None

@@ -42,7 +42,9 @@ class GpuReport:
 
 
 def bench_gpu(config: Config, report: Callable[[str], None]) -> GpuReport:
-    """Measure the configured model on this machine's GPU; ``report`` receives progress messages.
+    """Measure the first model in use on this machine's GPU.
+
+    ``report`` receives progress messages.
 
     Raises
     ------
@@ -57,7 +59,8 @@ def bench_gpu(config: Config, report: Callable[[str], None]) -> GpuReport:
     largest = sizes_for(backend, config.batching.max_size).max_batch
     report("loading")
     sizes = sizes_for(backend, largest)
-    loaded, _ = load_engine(ConfiguredModel.of(config), backend, sizes)
+    name = next(iter(config.used_models))
+    loaded, _ = load_engine(ConfiguredModel.of(config, name), backend, sizes)
     with closing(loaded) as engine:
         slots = engine.make_slots(SLOTS)
         rates = []

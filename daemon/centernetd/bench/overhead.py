@@ -110,7 +110,7 @@ def _run(batch: int) -> float:
         "idle", Backpressure.BLOCK, depth=depth, inbox=depth, arrivals=arrivals, sinks=sinks
     )
     stream_filter = StreamFilter(0.5, None, ("thing",))
-    lane.status.detections["thing"] = 0
+    lane.status.detections["", "thing"] = 0
     with ThreadPoolExecutor(1) as pool:
         inference = InferenceStage(
             Detector(_IdleEngine(batch), _manifest(), pool),

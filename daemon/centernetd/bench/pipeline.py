@@ -25,7 +25,7 @@ from centernetd.config import Config, MetricsConfig, StorageConfig, StreamConfig
 from centernetd.flow import Detections
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import choose_backend
-from centernetd.inference.filter import filter_of
+from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import postprocess
 from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.run.supervisor import Supervisor
@@ -71,12 +71,15 @@ class ModelTime:
 def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
     """Measure ``config`` on its first file stream; ``report`` receives progress messages.
 
+    Of its models, only the first runs.
+
     Raises
     ------
     ConfigError
         No stream is a file.
     """
     stream = file_stream(config.streams.values())
+    stream = replace(stream, models=stream.models[:1])
     report("the pipeline with nothing to do")
     idle = {size: overhead(size) for size in (1, 8)}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
@@ -109,8 +112,8 @@ def _stage_costs(
     source.close()
     pictures = _sample(stream)
     with ThreadPoolExecutor(1) as pool:
-        detector = _detector(config, pool)
-        stream_filter = filter_of(stream, detector.manifest)
+        detector = _detector(config, stream, pool)
+        stream_filter = _filter(detector)
         (slot,) = detector.engine.make_slots(1)
         found: list[Detections] = []
 
@@ -140,12 +143,12 @@ def _stage_costs(
 def _decode_share(config: Config, stream: StreamConfig) -> float:
     """Return the decode's time on the CPU as a share of the network's, for one frame."""
     with ThreadPoolExecutor(1) as pool:
-        detector = _detector(config, pool)
+        detector = _detector(config, stream, pool)
         (slot,) = detector.engine.make_slots(1)
-        detector.fill(slot, [_sample(stream, 1)[0].image], [filter_of(stream, detector.manifest)])
+        detector.fill(slot, [_sample(stream, 1)[0].image], [_filter(detector)])
         frame = slot.rows[:1].copy()
         detector.engine.close()
-    return time_model(_model(config), frame, _cores()).decode
+    return time_model(_model(config, stream), frame, _cores()).decode
 
 
 def time_model(model: Path, frame: NDArray[np.uint8], threads: int) -> ModelTime:
@@ -180,10 +183,10 @@ def _serial_loop(config: Config, stream: StreamConfig, folder: Path) -> float:
     ONNX Runtime keeps its defaults, as in any such loop: it uses every core, and spins.
     """
     with ThreadPoolExecutor(1) as pool:
-        detector = _detector(config, pool)
+        detector = _detector(config, stream, pool)
     (slot,) = detector.engine.make_slots(1)
-    stream_filter = filter_of(stream, detector.manifest)
-    session = ort.InferenceSession(str(_model(config)), providers=["CPUExecutionProvider"])
+    stream_filter = _filter(detector)
+    session = ort.InferenceSession(str(_model(config, stream)), providers=["CPUExecutionProvider"])
     labels, nms_iou = detector.manifest.labels, detector.manifest.nms_iou
     first = _sample(stream, 1)[0]
     started = time.perf_counter()
@@ -227,13 +230,19 @@ def _recording(
         yield record
 
 
-def _detector(config: Config, pool: ThreadPoolExecutor) -> Detector:
+def _detector(config: Config, stream: StreamConfig, pool: ThreadPoolExecutor) -> Detector:
+    (model,) = stream.models
     backend = choose_backend(config.engine.backend)
-    return load_detector(ConfiguredModel.of(config), backend, sizes_for(backend, 1), pool)
+    return load_detector(ConfiguredModel.of(config, model), backend, sizes_for(backend, 1), pool)
 
 
-def _model(config: Config) -> Path:
-    return ConfiguredModel.of(config).prepared(choose_backend(config.engine.backend)).path
+def _model(config: Config, stream: StreamConfig) -> Path:
+    (model,) = stream.models
+    return ConfiguredModel.of(config, model).prepared(choose_backend(config.engine.backend)).path
+
+
+def _filter(detector: Detector) -> StreamFilter:
+    return make_filter("bench", detector.manifest.labels, detector.manifest.confidence)
 
 
 def _cores() -> int:

@@ -117,10 +117,10 @@ def _seen(probe: SourceProbe) -> str:
 
 
 def _sentences(found: Probe) -> Iterator[str]:
-    if (model := found.model) is not None:
+    for name, model in found.models.items():
         height, width = model.input_size
         network = f"{model.layout}, input {height}x{width}, labels: {model.labels}"
-        yield f"model: {network}; runs on {model.backend}, because {model.reason}"
+        yield f"model {name}: {network}; runs on {model.backend}, because {model.reason}"
         if model.unbuilt:
             yield f"its plan is built at the next start, which can take minutes: {model.unbuilt}"
     if found.memory:

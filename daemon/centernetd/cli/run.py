@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -204,5 +205,7 @@ def _print_results(lanes: Iterable[Lane]) -> None:
 
 
 def _counts(lane: Lane) -> str:
-    found = lane.status.detections.most_common()
-    return ", ".join(f"{label} {count} times" for label, count in found if count)
+    counts = Counter[str]()
+    for (_, label), count in lane.status.detections.items():
+        counts[label] += count
+    return ", ".join(f"{label} {count} times" for label, count in counts.most_common() if count)

@@ -17,10 +17,10 @@ from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture, Source
 from centernetd.commands.probe import SourceProbe
 from centernetd.config import StorageConfig, StreamConfig
-from centernetd.flow import EVERYTHING, Detections, Frame, HostImage, Image, Result, StreamStatus
+from centernetd.flow import Detections, Frame, HostImage, Image, Result, StreamStatus
 from centernetd.flow.lane import MAX_WAITING_BYTES
 from centernetd.inference.detector import Detector
-from centernetd.inference.filter import StreamFilter, filter_of
+from centernetd.inference.filter import StreamFilter, filters_of, make_filter
 from centernetd.run.stream import LIVE_DEPTH, LOSSLESS_BYTES
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.recording import MAX_PREROLL
@@ -38,12 +38,16 @@ _PICTURE = 3  # an image queued for a sink
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds per frame of one stream, summed over threads; ``bytes`` per recorded frame."""
+    """CPU seconds per frame of one stream, summed over threads; ``bytes`` per recorded frame.
+
+    ``infer`` is the sum over the stream's models, ``models`` has those of all models by name.
+    """
 
     decode: float
     infer: float
     record: float
     bytes: float
+    models: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,15 @@ class Capacity:
 def measure(
     streams: Mapping[str, StreamConfig],
     probes: Sequence[SourceProbe],
-    detector: Detector,
+    detectors: Mapping[str, Detector],
     storage: StorageConfig,
     free: int,
 ) -> Capacity | None:
     """Run the stages one after another for two seconds, on the stream with the most pixels.
 
-    This is valid for networks that run on the CPU. ``free`` is the free space, in bytes, on the
-    disk of ``storage``. Returns None if no source gave enough frames for its rate.
+    This is valid for networks that run on the CPU. ``detectors`` are the models by name. ``free``
+    is the free space, in bytes, on the disk of ``storage``. Returns None if no source gave enough
+    frames for its rate.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def measure(
         return None
     pixels = {probe.stream: probe.width * probe.height for probe in probes}
     name = max(rates, key=lambda stream: pixels[stream] * rates[stream])
-    costs = _measure_costs(streams[name], rates[name], detector)
+    costs = _measure_costs(streams[name], rates[name], detectors)
     cores = len(os.sched_getaffinity(0))
     usable = cores * _REACHED
     needs = {
@@ -140,56 +145,73 @@ class _Need:
 def _needs(stream: StreamConfig, fps: float, costs: Costs, share: float) -> _Need:
     """Scale ``costs`` to a stream whose frames have ``share`` times the pixels."""
     inferred = min(fps, stream.detect.max_fps or fps)
-    cores = fps * costs.decode * share + inferred * costs.infer
+    cores = fps * costs.decode * share + inferred * sum(
+        costs.models[name] for name in stream.models
+    )
     if stream.record.when == "never":
         return _Need(cores, 0.0)
     return _Need(cores + inferred * costs.record * share, inferred * costs.bytes * share)
 
 
-def _measure_costs(stream: StreamConfig, fps: float, detector: Detector) -> Costs:
+def _measure_costs(stream: StreamConfig, fps: float, detectors: Mapping[str, Detector]) -> Costs:
     """Measure in CPU time: waiting for a camera costs nothing, other programs hardly matter."""
     source = open_stream(stream)
     try:
         with tempfile.TemporaryDirectory(prefix="centernetd-check-") as folder:
-            return _run_serially(stream, fps, source, detector, Storage(Path(folder)))
+            return _run_serially(stream, fps, source, detectors, Storage(Path(folder)))
     finally:
         source.close()
 
 
 def _run_serially(
-    stream: StreamConfig, fps: float, source: Source, detector: Detector, storage: Storage
+    stream: StreamConfig,
+    fps: float,
+    source: Source,
+    detectors: Mapping[str, Detector],
+    storage: Storage,
 ) -> Costs:
     status = StreamStatus()
-    stream_filter = filter_of(stream, detector.manifest)
+    filters = filters_of(stream, {name: d.manifest for name, d in detectors.items()})
     context = SinkContext(
         replace(stream, record=stream.record.model_copy(update={"when": "always"})),
         storage,
-        detector.manifest.labels,
-        shows=stream_filter,
-        covers=stream_filter.blur or EVERYTHING,
+        filters.classes,
+        shows=filters.shows,
+        covers=filters.covers,
         status=status,
     )
-    infer = _inference(detector, stream_filter)
+    infer = {
+        name: _inference(
+            each, filters.by_model.get(name) or make_filter(name, each.manifest.labels, 0.5)
+        )
+        for name, each in detectors.items()
+    }
     ends_at = time.monotonic() + _SECONDS
-    decode = inference = record = 0.0
+    decode = record = 0.0
+    took = dict.fromkeys(detectors, 0.0)
     count = 0
     mark = time.process_time()
     with _recording(context) as store:
         for count, picture in enumerate(source, 1):
-            decoded = time.process_time()
-            detections = infer(picture.image)
-            inferred = time.process_time()
+            decode += time.process_time() - mark
+            found = {}
+            for name, run in infer.items():
+                mark = time.process_time()
+                found[name] = run(picture.image)
+                took[name] += time.process_time() - mark
+            detections = Detections.joined([found[name] for name in stream.models])
+            mark = time.process_time()
             pts = round(count * _TIME_BASE / fps)
             frame = Frame(count, picture.image, pts, Fraction(1, _TIME_BASE), 0.0, time.time())
             store(picture, Result(frame, detections))
-            recorded = time.process_time()
-            decode += decoded - mark
-            inference += inferred - decoded
-            record += recorded - inferred
-            mark = recorded
+            record += time.process_time() - mark
+            mark = time.process_time()
             if time.monotonic() > ends_at:
                 break
-    return Costs(decode / count, inference / count, record / count, status.bytes_written / count)
+    models = {name: seconds / count for name, seconds in took.items()}
+    infer_all = sum(models[name] for name in stream.models)
+    written = status.bytes_written / count
+    return Costs(decode / count, infer_all, record / count, written, models)
 
 
 @contextmanager

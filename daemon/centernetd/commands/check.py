@@ -1,9 +1,9 @@
 """What a configuration asks for, and whether this machine can do it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
 from centernetd.inference.engines import Backend, choose_backend
-from centernetd.inference.filter import filter_of
+from centernetd.inference.filter import filters_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.service.http import bind
@@ -33,7 +33,7 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class ModelProbe:
-    """The model, its number of labels, and which engine runs it and why.
+    """A model, its number of labels, and which engine runs it and why.
 
     ``unbuilt`` is the reason why a plan must be built first, or None.
     """
@@ -51,7 +51,7 @@ class Probe:
     """Results of trying, as in --json; ``memory`` is the bytes that the streams may use."""
 
     looks: Sequence[SourceProbe]
-    model: ModelProbe | None
+    models: Mapping[str, ModelProbe]
     disk: Disk
     capacity: Capacity | None
     memory: int
@@ -94,30 +94,31 @@ def probe_all(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     problems += _taken_port(config)
     disk = disk_of(config.storage_root)
     problems += _unwritable(disk)
-    model, capacity, depth = None, None, 0
+    models: dict[str, ModelProbe] = {}
+    capacity, depth = None, 0
     try:
-        chosen = ConfiguredModel.of(config)
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
         depth = sizes.lossless_depth
-        if unbuilt := chosen.why_build(backend, sizes):
-            described = chosen.prepared(backend).manifest
-            model = _describe(described, backend, unbuilt)
-            problems += _unknown_labels(config, described)
-        else:
-            with ThreadPoolExecutor(1) as pool:
-                detector = load_detector(chosen, backend, sizes, pool)
-                with closing(detector.engine):
-                    model = _describe(detector.manifest, backend, None)
-                    problems += (unknown := _unknown_labels(config, detector.manifest))
-                    if not unknown:
-                        capacity = measure(
-                            config.streams, looks, detector, config.storage, disk.free
-                        )
+        with ExitStack() as stack:
+            detectors, manifests = {}, {}
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            for name in config.used_models:
+                chosen = ConfiguredModel.of(config, name)
+                if unbuilt := chosen.why_build(backend, sizes):
+                    manifests[name] = chosen.prepared(backend).manifest
+                else:
+                    detectors[name] = detector = load_detector(chosen, backend, sizes, pool)
+                    stack.callback(detector.engine.close)
+                    manifests[name] = detector.manifest
+                models[name] = _describe(manifests[name], backend, unbuilt)
+            problems += (unknown := _unknown_labels(config, manifests))
+            if len(detectors) == len(models) and not unknown:
+                capacity = measure(config.streams, looks, detectors, config.storage, disk.free)
     except CenternetdError as error:
         problems.append(error)
     memory = most_memory(config.streams, looks, depth)
-    return Probe(looks, model, disk, capacity, memory), problems
+    return Probe(looks, models, disk, capacity, memory), problems
 
 
 def _describe(described: Manifest, backend: Backend, unbuilt: str | None) -> ModelProbe:
@@ -138,16 +139,23 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
     """
     problems = [*_unreadable_files(config), *_taken_port(config)]
     problems += _unwritable(disk_of(config.storage_root))
+    known, unsure = {}, []
     try:
-        model, backend = ConfiguredModel.of(config), choose_backend(config.engine.backend)
-        model.require_backend(backend)
-        described = model.manifest_if_prepared(backend)
+        backend = choose_backend(config.engine.backend)
+        for name in config.used_models:
+            model = ConfiguredModel.of(config, name)
+            model.require_backend(backend)
+            described = model.manifest_if_prepared(backend)
+            if described is None:
+                unsure.append(
+                    f"model {name} and its labels are not checked: it is not in "
+                    f"{config.cache_dir} yet; --probe prepares it"
+                )
+            else:
+                known[name] = described
     except CenternetdError as error:
-        return [*problems, error], ()
-    if described is None:
-        unsure = f"the model and its labels are not checked: it is not in {config.cache_dir} yet"
-        return problems, (f"{unsure}; --probe prepares it",)
-    return [*problems, *_unknown_labels(config, described)], ()
+        return [*problems, error], unsure
+    return [*problems, *_unknown_labels(config, known)], unsure
 
 
 def _unreadable_files(config: Config) -> Iterator[CenternetdError]:
@@ -183,12 +191,14 @@ def _taken_port(config: Config) -> Sequence[CenternetdError]:
     return ()
 
 
-def _unknown_labels(config: Config, described: Manifest) -> Sequence[CenternetdError]:
-    """Return an error for each stream that names a label unknown to the model."""
+def _unknown_labels(config: Config, known: Mapping[str, Manifest]) -> Sequence[CenternetdError]:
+    """Return an error for each stream of ``known`` models that names a label unknown to them."""
     problems: list[CenternetdError] = []
     for stream in config.streams.values():
+        if not known.keys() >= set(stream.models):
+            continue
         try:
-            filter_of(stream, described)
-        except ConfigError as error:  # noqa: PERF203
+            filters_of(stream, known)
+        except ConfigError as error:
             problems.append(error)
     return problems

@@ -50,7 +50,7 @@ def from_sources(
     }
     data = {
         "version": 1,
-        "models": {"default": {"path": model}},
+        "models": {_slug(Path(model).stem): {"path": model}},
         "storage": {"root": str(folder)},
         "streams": streams,
         "metrics": {"listen": None},

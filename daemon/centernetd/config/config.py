@@ -31,7 +31,7 @@ from centernetd.errors import ConfigError
 
 CAUTIOUS = 0.25  # a higher blur threshold produces a warning
 
-_NOT_COMPARED = {"streams", "sha256"}
+_NOT_COMPARED = {"streams", "sha256", "outdated"}
 _DEFAULT = StreamDefaults()
 
 
@@ -42,12 +42,13 @@ class StreamConfig:
     Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
     unsegmented file; ``blur`` is set if ``record.draw`` is blur. ``never_ends`` means that
     `policy: live` was set explicitly: a complete playlist then does not end the stream.
-    ``device`` is the index of the GPU that decodes it, if any.
+    ``models`` names at least one, and each frame runs through each. ``device`` is the index of the
+    GPU that decodes it, if any.
     """
 
     name: str
     source: SourceUri
-    model: str = "default"
+    models: tuple[str, ...] = ("default",)
     policy: Policy = "live"
     max_frame_age: float = _DEFAULT.max_frame_age
     stall_timeout: float = _DEFAULT.stall_timeout
@@ -90,7 +91,8 @@ class Config:
     """The complete configuration of the daemon.
 
     ``base_dir`` is the folder of the file, to which its input paths were relative; here they are
-    absolute. ``sha256`` covers the file and everything in ``streams.d``.
+    absolute. ``sha256`` covers the file and everything in ``streams.d``. ``outdated`` has a
+    sentence for each key that a later version will refuse.
     """
 
     streams: Mapping[str, StreamConfig]
@@ -106,19 +108,26 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     sha256: str = ""
+    outdated: tuple[str, ...] = ()
 
     @property
     def storage_root(self) -> Path:
         """The absolute path of the folder under which everything is written."""
         return self.state_dir / self.storage.root
 
+    @property
+    def used_models(self) -> Mapping[str, ModelConfig]:
+        """Those of ``models`` that a stream names, in their order there."""
+        named = {name for stream in self.streams.values() for name in stream.models}
+        return {name: model for name, model in self.models.items() if name in named}
+
     def secrets(self) -> frozenset[str]:
         """Return every string that must never be printed, raw and percent-encoded."""
         return frozenset().union(*(stream.source.secrets() for stream in self.streams.values()))
 
     def notices(self) -> tuple[str, ...]:
-        """Return a sentence for each blur that may miss much."""
-        return tuple(
+        """Return a sentence for each outdated key, and for each blur that may miss much."""
+        return self.outdated + tuple(
             f"streams.{name}.blur.confidence is {stream.blur.confidence:g}: above {CAUTIOUS:g}, "
             "more of what should be covered stays open"
             for name, stream in self.streams.items()

@@ -42,6 +42,7 @@ def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> 
         metrics=file.metrics,
         logging=file.logging,
         sha256=sha256,
+        outdated=tuple(_outdated(file, origins)),
     )
 
 
@@ -50,6 +51,9 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> 
     if policy == "auto":
         policy = "lossless" if entry.source.is_recording else "live"
     settings = {**dict(entry), "source": entry.source.under(base_dir), "policy": policy}
+
+    former = settings.pop("model")
+    settings["models"] = entry.models or (former or next(iter(file.models)),)
     device = file.engine.devices[0]
     stream = StreamConfig(name, never_ends=entry.policy == "live", device=device, **settings)
     keep_for = None if stream.from_file else file.storage.keep_for
@@ -108,12 +112,37 @@ def _uncounted(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
 
 def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
     """Yield each setting that is reserved for a later version."""
-    for location, entries in (
-        (("engine", "devices"), file.engine.devices),
-        (("models",), file.models),
-    ):
-        if len(entries) > 1:
-            yield location, f"more than one {location[-1][:-1]} is not supported yet"
+    if len(file.engine.devices) > 1:
+        yield ("engine", "devices"), "more than one device is not supported yet"
+
+
+def _outdated(file: FileConfig, origins: Origins) -> Iterator[str]:
+    """Yield a sentence for each place in the file that has a key of before."""
+    renamed = [
+        ("streams", name, "model")
+        for name, entry in file.streams.items()
+        if entry.model is not None
+    ]
+    for where, location in {origins.find(location): location for location in renamed}.items():
+        yield (
+            f"{where[0]}:{where[1]}: {location[-1]} is now called models; a later version will "
+            "refuse its old name"
+        )
+
+
+def _wrong_models(name: str, file: FileConfig) -> Iterator[tuple[Location, str]]:
+    """Yield what is wrong with the models that a stream names."""
+    entry = file.streams[name]
+    if entry.models and entry.model is not None:
+        yield ("streams", name, "model"), "is the old name of models, which is set too: remove it"
+    named = {"models": entry.models, "model": () if entry.model is None else (entry.model,)}
+    for key, names in named.items():
+        location = ("streams", name, key)
+        if len(set(names)) < len(names):
+            yield location, "names a model twice"
+        for unknown in (each for each in names if each not in file.models):
+            hint = suggestion(unknown, file.models)
+            yield location, f"no model {show(unknown)} under models; {hint}"
 
 
 def _contradictions(
@@ -123,9 +152,7 @@ def _contradictions(
         yield ("streams",), "no streams: give at least one, as in gate: {source: 'rtsp://...'}"
     outputs: dict[str, str] = {}
     for name, stream in streams.items():
-        if stream.model not in file.models:
-            hint = suggestion(stream.model, file.models)
-            yield ("streams", name, "model"), f"no model {show(stream.model)} under models; {hint}"
+        yield from _wrong_models(name, file)
         yield from _conflicts_with_source(stream)
         yield from _uncounted(stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:

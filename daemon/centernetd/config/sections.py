@@ -12,6 +12,7 @@ from centernetd.config.values import (
     HostAndPort,
     ListenAddress,
     Name,
+    Names,
     PathText,
     Point,
     Polygon,
@@ -158,8 +159,10 @@ class EventsConfig(Section):
 class StreamDefaults(Section):
     """The keys that all streams share and each may override."""
 
-    model: str = "default"
-    """The entry of models to run on this stream."""
+    models: Names = ()
+    """The entries of models to run on this stream, a name or a list; [] for the first."""
+    model: Annotated[str | None, Field(json_schema_extra={"deprecated": True})] = None
+    """The old name of models."""
     policy: Literal["auto", "live", "lossless"] = "auto"
     """live (newest frame wins), lossless (every frame) or auto: files lossless, others live."""
     max_frame_age: Annotated[Duration, Field(gt=0)] = 0.5
@@ -268,7 +271,8 @@ class FileConfig(Section):
 
     version: Version
     """The version of this format."""
-    models: Annotated[dict[str, ModelConfig], Field(min_length=1)] = {"default": ModelConfig()}
+    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)] = {"default": ModelConfig()}
+    """Models by name, as for streams; a stream that names none runs the first."""
     engine: EngineConfig = EngineConfig()
     batching: BatchingConfig = BatchingConfig()
     defaults: StreamDefaults = StreamDefaults()

@@ -219,6 +219,18 @@ BatchSize = Annotated[
         {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_BATCH_SIZE}]}
     ),
 ]
+
+
+def _names(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""A list; in the file, a single name may be written without brackets."""
 Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
 PathText = Annotated[str, AfterValidator(_plain_text)]
 Side = Annotated[int, Field(ge=32, le=4096)]

@@ -6,12 +6,14 @@ from centernetd.flow.frame import (
     EVERYTHING,
     UPRIGHT,
     Coding,
+    DetectionClass,
     Detections,
     Filter,
     Frame,
     Orientation,
     Packet,
     Result,
+    Thresholds,
 )
 from centernetd.flow.image import HostImage, Image, NoPixels
 from centernetd.flow.incident import Incident
@@ -31,6 +33,7 @@ __all__ = [
     "Channel",
     "ChannelClosedError",
     "Coding",
+    "DetectionClass",
     "Detections",
     "Filter",
     "Frame",
@@ -49,6 +52,7 @@ __all__ = [
     "StorageStatus",
     "StreamState",
     "StreamStatus",
+    "Thresholds",
     "WakeUp",
     "Worker",
 ]

@@ -1,7 +1,9 @@
 """What a lane carries: frames with their detections, and a source's packets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +41,11 @@ class Frame:
 class Detections:
     """The detections in one frame, best first, in source pixels.
 
-    ``xyxy`` is float32 [N, 4], ``confidence`` float32 [N], ``class_id`` int64 [N],
-    ``keypoints`` float32 [N, J, 3] (x, y, score) if the model has joints, ``tracker_id`` int64 [N]
-    (-1: no track) if the stream is tracked. The names are those of the supervision library.
+    ``xyxy`` is float32 [N, 4], ``confidence`` float32 [N], ``class_id`` int64 [N], which counts
+    the classes of all of the stream's models (see `DetectionClass`), ``keypoints`` float32
+    [N, J, 3] (x, y, score) if a model has joints: NaN where a detection has fewer, ``tracker_id``
+    int64 [N] (-1: no track) if the stream is tracked. The names are those of the supervision
+    library.
     """
 
     xyxy: NDArray[np.float32]
@@ -61,6 +65,46 @@ class Detections:
             self.xyxy[rows], self.confidence[rows], self.class_id[rows], keypoints, tracker_id
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence["Detections"]) -> "Detections":
+        """Return the detections of several models in one frame."""
+        if len(parts) == 1:
+            return parts[0]
+        confidence = np.concatenate([part.confidence for part in parts])
+        order = np.argsort(-confidence, kind="stable")
+        return cls(
+            np.concatenate([part.xyxy for part in parts])[order],
+            confidence[order],
+            np.concatenate([part.class_id for part in parts])[order],
+            _joined_keypoints(parts, order),
+        )
+
+
+def _joined_keypoints(
+    parts: Sequence[Detections], order: NDArray[np.intp]
+) -> NDArray[np.float32] | None:
+    joints = max((p.keypoints.shape[1] for p in parts if p.keypoints is not None), default=0)
+    if not joints:
+        return None
+    joined = np.full((len(order), joints, 3), np.nan, np.float32)
+    start = 0
+    for part in parts:
+        if part.keypoints is not None:
+            joined[start : start + len(part), : part.keypoints.shape[1]] = part.keypoints
+        start += len(part)
+    return joined[order]
+
+
+class DetectionClass(NamedTuple):
+    """A class of one of a stream's models: the model's name, its number there, and its label.
+
+    The classes of a stream are those of its first model, then those of its second, and so on.
+    """
+
+    model: str
+    number: int
+    label: str
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -78,6 +122,21 @@ class Filter:
 
 
 EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """What a consumer accepts of all of a stream's models.
+
+    ``least`` is the minimum score by class id, float32 [C]; infinity accepts none of a class.
+    """
+
+    least: NDArray[np.float32]
+
+    def __call__(self, found: Detections) -> Detections:
+        """Return the detections in ``found`` that pass."""
+        taken = found.confidence >= self.least[found.class_id]
+        return found if taken.all() else found[taken]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,6 +41,7 @@ class StreamStatus:
     creation. ``total_frames`` is the source's own estimate, if any. ``damaged`` counts what was
     skipped before it could become a frame. ``reconnects`` counts every try by the reason of the
     preceding failure, ``lost_connections`` only connections that had delivered frames.
+    ``detections`` counts by model and label.
     """
 
     state: StreamState = StreamState.CONNECTING
@@ -63,7 +64,7 @@ class StreamStatus:
     reconnects: Counter[str] = field(
         default_factory=lambda: Counter(dict.fromkeys(RECONNECT_REASONS, 0))
     )
-    detections: Counter[str] = field(default_factory=Counter)
+    detections: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)

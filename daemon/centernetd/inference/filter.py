@@ -1,11 +1,13 @@
 """Selecting the detections a stream keeps, and the label under which each is counted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from centernetd.config import BlurConfig, StreamConfig
 from centernetd.errors import ConfigError
-from centernetd.flow import Filter
+from centernetd.flow import DetectionClass, Filter, Thresholds
 from centernetd.model.manifest import Manifest
 
 OTHER = "other"
@@ -14,14 +16,17 @@ _LABELS_COUNTED = 20
 
 @dataclass(frozen=True)
 class StreamFilter(Filter):
-    """The detections one stream keeps; ``blur`` selects those blurred in it, if any.
+    """The detections one stream keeps of one model; ``blur`` selects those blurred in it, if any.
 
+    Class ids here are the model's own; in the stream, its classes begin at ``first_class``.
     ``counted_as`` maps each class id to its label in the metric ``detections_total``, whose
     number of series must stay bounded for models with any number of classes.
     """
 
     counted_as: tuple[str, ...] = ()
     blur: Filter | None = None
+    model: str = ""
+    first_class: int = 0
 
     @property
     def floor(self) -> Filter:
@@ -35,54 +40,105 @@ class StreamFilter(Filter):
         )
 
 
-def filter_of(stream: StreamConfig, model: Manifest) -> StreamFilter:
-    """Return the filter of ``stream`` for ``model``, whose threshold is the default.
+@dataclass(frozen=True)
+class StreamFilters:
+    """What one stream keeps, by model, and the classes of its detections."""
+
+    by_model: Mapping[str, StreamFilter]
+    classes: tuple[DetectionClass, ...]
+
+    @property
+    def shows(self) -> Thresholds:
+        """What is counted, recorded and logged of the stream."""
+        return self._thresholds(self.by_model)
+
+    @property
+    def covers(self) -> Thresholds:
+        """What is blurred in the stream."""
+        return self._thresholds({name: f.blur for name, f in self.by_model.items() if f.blur})
+
+    @property
+    def counted(self) -> Iterator[tuple[str, str]]:
+        """The models and labels under which detections of the stream are counted."""
+        for model, part in self.by_model.items():
+            if part.class_ids is None or part.class_ids:
+                yield from ((model, label) for label in part.counted_as)
+
+    def _thresholds(self, accepted: Mapping[str, Filter]) -> Thresholds:
+        least = np.full(len(self.classes), np.inf, np.float32)
+        for class_id, (model, number, _) in enumerate(self.classes):
+            part = accepted.get(model)
+            if part is not None and (part.class_ids is None or number in part.class_ids):
+                least[class_id] = part.confidence
+        return Thresholds(least)
+
+
+def filters_of(stream: StreamConfig, models: Mapping[str, Manifest]) -> StreamFilters:
+    """Return the filters of ``stream`` for its models, which are in ``models`` by name.
+
+    Labels select the classes of that label in every model; the default threshold is each model's.
 
     Raises
     ------
     ConfigError
-        When a label is not one of the model's.
+        When none of the models has a label that is named.
     """
-    detect = stream.detect
+    named = {name: models[name] for name in stream.models}
+    labels = [label for model in named.values() for label in model.labels]
+    asked = {"detect": stream.detect.labels, "blur": stream.blur.labels if stream.blur else ()}
     for kind, places in (("zones", stream.zones), ("lines", stream.lines)):
-        for name, place in places.items():
-            _class_ids(f"streams.{stream.name}.{kind}.{name}.labels", model.labels, place.labels)
-    confidence = model.confidence if detect.confidence is None else detect.confidence
-    return make_filter(stream.name, model.labels, confidence, detect.labels, stream.blur)
+        asked |= {f"{kind}.{name}": place.labels for name, place in places.items()}
+    for key, only in asked.items():
+        _require_known(f"streams.{stream.name}.{key}.labels", labels, only)
+    by_model: dict[str, StreamFilter] = {}
+    classes: list[DetectionClass] = []
+    for name, model in named.items():
+        least = stream.detect.confidence
+        by_model[name] = make_filter(
+            name,
+            model.labels,
+            model.confidence if least is None else least,
+            stream.detect.labels,
+            stream.blur,
+            len(classes),
+        )
+        classes += [DetectionClass(name, *each) for each in enumerate(model.labels)]
+    return StreamFilters(by_model, tuple(classes))
 
 
 def make_filter(
-    stream: str,
+    model: str,
     model_labels: Sequence[str],
     confidence: float,
-    only: Sequence[str],
+    only: Sequence[str] = (),
     blur: BlurConfig | None = None,
+    first_class: int = 0,
 ) -> StreamFilter:
-    """Return the filter given ``detect.labels`` in ``only`` (empty: all) and ``blur``.
+    """Return the filter for ``model``, given ``detect.labels`` in ``only`` and ``blur``.
 
-    Raises
-    ------
-    ConfigError
-        When a label is not one of the model's.
+    No labels select every class. Labels that the model does not have are ignored.
     """
     named = set(only or model_labels[:_LABELS_COUNTED])
-    blurred = None
-    if blur is not None:
-        key = f"streams.{stream}.blur.labels"
-        blurred = Filter(blur.confidence, _class_ids(key, model_labels, blur.labels))
     return StreamFilter(
         confidence=confidence,
-        class_ids=_class_ids(f"streams.{stream}.detect.labels", model_labels, only),
+        class_ids=_class_ids(model_labels, only),
         counted_as=tuple(label if label in named else OTHER for label in model_labels),
-        blur=blurred,
+        blur=None
+        if blur is None
+        else Filter(blur.confidence, _class_ids(model_labels, blur.labels)),
+        model=model,
+        first_class=first_class,
     )
 
 
-def _class_ids(key: str, model_labels: Sequence[str], only: Sequence[str]) -> frozenset[int] | None:
+def _class_ids(model_labels: Sequence[str], only: Sequence[str]) -> frozenset[int] | None:
+    if not only:
+        return None
+    return frozenset(model_labels.index(label) for label in only if label in model_labels)
+
+
+def _require_known(key: str, known: Sequence[str], only: Sequence[str]) -> None:
     for label in only:
-        if label not in model_labels:
-            raise ConfigError(
-                f"{key}: the model has no label {label!r}; "
-                f"it has {', '.join(model_labels[:8])}{', ...' if len(model_labels) > 8 else ''}"
-            )
-    return frozenset(model_labels.index(label) for label in only) or None
+        if label not in known:
+            some = f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
+            raise ConfigError(f"{key}: the model has no label {label!r}; it has {some}")

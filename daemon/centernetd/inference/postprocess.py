@@ -86,7 +86,8 @@ def _detections(
         points = None if points is None else points[kept]
     if points is not None:
         points[..., :2] = view.geometry.unmap_points(points[..., :2])
-    return Detections(boxes, best[:, 4], best[:, 5].astype(np.int64), points)
+    class_id = best[:, 5].astype(np.int64) + view.filter.first_class
+    return Detections(boxes, best[:, 4], class_id, points)
 
 
 def _nms(rows: Rows, iou: float) -> NDArray[np.intp]:

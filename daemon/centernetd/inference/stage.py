@@ -207,8 +207,9 @@ class InferenceStage:
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         self._beat(now - batch.collected_at)
         for taken, view, detections in zip(batch.frames, batch.views, found, strict=True):
+            counted = taken.lane.status.detections
             for class_id in view.filter(detections).class_id.tolist():
-                taken.lane.status.detections[view.filter.counted_as[class_id]] += 1
+                counted[view.filter.model, view.filter.counted_as[class_id]] += 1
             self._meters.frame_latency(taken.lane.name, now - taken.frame.captured_at)
         # A lane's frames are delivered together, so that its sinks are woken once, not per frame.
         results: dict[Lane, list[Result]] = {}

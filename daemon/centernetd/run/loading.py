@@ -72,15 +72,15 @@ class ConfiguredModel:
     device: int = 0
 
     @classmethod
-    def of(cls, config: Config) -> "ConfiguredModel":
-        """Return the configured model.
+    def of(cls, config: Config, name: str) -> "ConfiguredModel":
+        """Return the model of this ``name`` in ``config.models``.
 
         Raises
         ------
         ModelError
             If its labels file can't be read.
         """
-        (model,) = config.models.values()
+        model = config.models[name]
         (device,) = config.engine.devices
         named, precision = model.labels_file, config.engine.precision
         request = store.Request(

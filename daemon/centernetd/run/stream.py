@@ -9,7 +9,6 @@ from centernetd.capture.stage import CaptureStage
 from centernetd.config import StreamConfig
 from centernetd.errors import StartupError
 from centernetd.flow import (
-    EVERYTHING,
     Arrivals,
     Backpressure,
     Budget,
@@ -20,7 +19,7 @@ from centernetd.flow import (
     StreamState,
     Worker,
 )
-from centernetd.inference.filter import StreamFilter, filter_of
+from centernetd.inference.filter import StreamFilter, filters_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import Sizes
 from centernetd.service.health import StreamView
@@ -45,9 +44,12 @@ MakeWorker = Callable[[str, Callable[[], None]], Worker]
 
 @dataclass(frozen=True)
 class StreamContext:
-    """What the stages of all streams share; with ``surfaces``, pictures may stay on the GPU."""
+    """What the stages of all streams share: the ``models`` by name, storage and measurements.
 
-    model: Manifest
+    With ``surfaces``, pictures may stay on the GPU.
+    """
+
+    models: Mapping[str, Manifest]
     storage: Storage
     meters: Meters
     surfaces: bool = False
@@ -56,15 +58,15 @@ class StreamContext:
 class Stream:
     """One stream: its configuration, its lane, its stages and their threads.
 
-    ``filter`` selects the detections that inference keeps. `check` replaces lost capture threads
-    and reports hung sinks. All methods are called from one thread.
+    ``filters`` select the detections that inference keeps, by model. `check` replaces lost capture
+    threads and reports hung sinks. All methods are called from one thread.
     """
 
     def __init__(
         self,
         config: StreamConfig,
         lane: Lane,
-        stream_filter: StreamFilter,
+        filters: Mapping[str, StreamFilter],
         capture: CaptureStage,
         sinks: Mapping[StageName, SinkStage],
         stopping: threading.Event,
@@ -73,7 +75,7 @@ class Stream:
         """Take the stages; setting ``stopping`` ends ``capture``."""
         self.name = config.name
         self.lane = lane
-        self.filter = stream_filter
+        self.filters = filters
         self.view = StreamView(lane, config.stall_timeout)
         self.captures: list[Worker] = []
         """Capture threads, including lost ones."""
@@ -209,18 +211,18 @@ def make_stream(
     Raises
     ------
     ConfigError
-        If it names a label that the model does not have.
+        If it names a label that none of its models has.
     """
     try:
-        stream_filter, stopping = filter_of(config, context.model), threading.Event()
-        lane.status.detections.update(dict.fromkeys(stream_filter.counted_as, 0))
+        filters, stopping = filters_of(config, context.models), threading.Event()
+        lane.status.detections.update(dict.fromkeys(filters.counted, 0))
         capture = CaptureStage(config, lane, context.meters, stopping, surfaces=context.surfaces)
         sink_context = SinkContext(
             config,
             context.storage,
-            context.model.labels,
-            shows=stream_filter,
-            covers=stream_filter.blur or EVERYTHING,
+            filters.classes,
+            shows=filters.shows,
+            covers=filters.covers,
             status=lane.status,
             meters=context.meters,
             hurried=lambda: lane.hurried,
@@ -228,7 +230,7 @@ def make_stream(
         sinks = {
             name: SinkStage(lane, name, SINKS[name].make(sink_context)) for name in lane.outlets
         }
-        return Stream(config, lane, stream_filter, capture, sinks, stopping, make_worker)
+        return Stream(config, lane, filters.by_model, capture, sinks, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget
         raise

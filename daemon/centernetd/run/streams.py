@@ -98,7 +98,7 @@ class Streams:
                 made[name] = self._make(configs[name])
                 made[name].prepare()
             # Before closing others: inference ends when all its lanes are closed.
-            self._inference.serve({stream.lane: stream.filter for stream in made.values()})
+            self._inference.serve({s.lane: f for s in made.values() for f in s.filters.values()})
         except Exception:
             for stream in made.values():
                 stream.stop()

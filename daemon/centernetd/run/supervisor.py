@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
-from centernetd.errors import CenternetdError, EngineError, StoppedError
+from centernetd.errors import CenternetdError, ConfigError, EngineError, StoppedError
 from centernetd.flow import Arrivals, Budget, Lane, Meters, Reason, WakeUp, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.detector import SHARES, Detector
@@ -146,7 +146,8 @@ class Supervisor:
             stack.enter_context(housekeeping)
         detector = self._load(stack, service, backend, sizes)
         meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
-        context = StreamContext(detector.manifest, storage, meters, surfaces)
+        (model,) = config.used_models
+        context = StreamContext({model: detector.manifest}, storage, meters, surfaces)
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
             lane = lane or make_lane(stream, sizes, arrivals, budget)
@@ -155,7 +156,7 @@ class Supervisor:
         made = [make(configs[lane.name], lane) for lane in lanes]
         inference = InferenceStage(
             detector,
-            {stream.lane: stream.filter for stream in made},
+            {stream.lane: stream.filters[model] for stream in made},
             arrivals,
             Batching(sizes.max_batch, config.batching.max_delay),
             context.meters,
@@ -175,7 +176,9 @@ class Supervisor:
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         stack.callback(pool.shutdown, wait=False)
         progress = LoggedProgress(service.starting, self._must_stop)
-        model = ConfiguredModel.of(self._config)
+        if len(used := list(self._config.used_models)) > 1:
+            raise ConfigError("more than one model is not supported yet")
+        model = ConfiguredModel.of(self._config, used[0])
         detector = load_detector(model, backend, sizes, pool, progress, service.meters)
         stack.callback(self._close, detector.engine)
         return detector

@@ -71,6 +71,10 @@ def _counted(counter: Mapping[str, int]) -> Samples:
     return (((key,), count) for key, count in dict(counter).items())
 
 
+def _detected(stream: StreamReading) -> Samples:
+    return dict(stream.status.detections).items()
+
+
 def _dropped(stream: StreamReading) -> Samples:
     dropped = stream.book.dropped.items()
     return (((stage, reason.value), count) for (stage, reason), count in dropped)
@@ -114,10 +118,10 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
     Definition("frames_damaged_total", ("stream",),
                "Broken frames and packets that were skipped; they never count as captured.",
                lambda s: _one(s.status.damaged)),
-    Definition("detections_total", ("stream", "label"),
-               "Objects detected, by label: those in detect.labels, else the model's first 20; "
-               "all others count as other.",
-               lambda s: _counted(s.status.detections)),
+    Definition("detections_total", ("stream", "model", "label"),
+               "Objects detected, by model and label: those in detect.labels, else the model's "
+               "first 20; all others count as other.",
+               _detected),
     Definition("reconnects_total", ("stream", "reason"),
                "Times the source had to be reconnected.",
                lambda s: _counted(s.status.reconnects)),

@@ -11,6 +11,7 @@ from centernetd.config import StreamConfig
 from centernetd.errors import SinkError
 from centernetd.flow import (
     EVERYTHING,
+    DetectionClass,
     Filter,
     Incident,
     Lane,
@@ -20,6 +21,7 @@ from centernetd.flow import (
     Result,
     StageName,
     StreamStatus,
+    Thresholds,
 )
 from centernetd.sink.storage import Storage
 
@@ -41,18 +43,23 @@ class SinkContext:
     """What the sinks of one stream are built from.
 
     ``shows`` selects the detections that are recorded and logged, ``covers`` those that
-    ``stream.blur`` covers; ``labels`` are the model's. Once ``hurried`` returns True, a sink that
-    holds back frames drops them instead of writing them.
+    ``stream.blur`` covers; ``classes`` are those of its models. Once ``hurried`` returns True, a
+    sink that holds back frames drops them instead of writing them.
     """
 
     stream: StreamConfig
     storage: Storage
-    labels: Sequence[str] = ()
-    shows: Filter = EVERYTHING
-    covers: Filter = EVERYTHING
+    classes: Sequence[DetectionClass] = ()
+    shows: Filter | Thresholds = EVERYTHING
+    covers: Filter | Thresholds = EVERYTHING
     status: StreamStatus = field(default_factory=StreamStatus)
     meters: Meters = field(default_factory=Meters)
     hurried: Callable[[], bool] = lambda: False
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The label of each class."""
+        return [each.label for each in self.classes]
 
 
 class Sink(Protocol):

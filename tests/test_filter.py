@@ -1,0 +1,103 @@
+"""What a stream keeps of each of its models, and what its sinks see of that."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from centernetd.config import BlurConfig, DetectConfig, SourceUri, StreamConfig
+from centernetd.errors import ConfigError
+from centernetd.flow import DetectionClass, Detections
+from centernetd.inference.filter import StreamFilters, filters_of
+from tests.manifests import plain
+
+FACES = plain(labels=("face",), confidence=0.4)
+ZOO = plain(labels=("cat", "face", "dog"), confidence=0.3)
+MODELS = {"zoo": ZOO, "faces": FACES, "unused": plain(labels=("cow",))}
+BOTH = ("faces", "zoo")
+
+
+def filters(models: tuple[str, ...] = BOTH, **stream: object) -> StreamFilters:
+    source = SourceUri("rtsp://192.0.2.1/")
+    config = StreamConfig("gate", source, models=models, **stream)  # type: ignore[arg-type]
+    return filters_of(config, MODELS)
+
+
+def found(*of: tuple[float, int]) -> Detections:
+    """Detections of these scores and class ids."""
+    scores, class_ids = zip(*of, strict=True) if of else ((), ())
+    boxes = np.zeros((len(of), 4), np.float32)
+    return Detections(boxes, np.array(scores, np.float32), np.array(class_ids, np.int64))
+
+
+def test_the_classes_of_a_stream_are_those_of_its_models_in_its_order() -> None:
+    classes = filters().classes
+    assert classes == (
+        DetectionClass("faces", 0, "face"),
+        DetectionClass("zoo", 0, "cat"),
+        DetectionClass("zoo", 1, "face"),
+        DetectionClass("zoo", 2, "dog"),
+    )
+    assert [each.model for each in filters(("zoo", "faces")).classes] == ["zoo"] * 3 + ["faces"]
+
+
+def test_each_model_has_its_own_threshold_unless_the_stream_sets_one() -> None:
+    mixed = found((0.39, 0), (0.4, 0), (0.29, 1), (0.3, 3))
+    assert filters().shows(mixed).class_id.tolist() == [0, 3]
+    every = filters(detect=DetectConfig(confidence=0.29)).shows(mixed)
+    assert every.class_id.tolist() == [0, 0, 1, 3]
+
+
+def test_a_label_selects_its_class_in_every_model_that_has_it() -> None:
+    mixed = found((0.9, 0), (0.9, 1), (0.9, 2), (0.9, 3))
+    of_both = filters(detect=DetectConfig(labels=("face",)))
+    assert of_both.shows(mixed).class_id.tolist() == [0, 2]
+    dogs = filters(detect=DetectConfig(labels=("dog",)), blur=BlurConfig(labels=("face",)))
+    assert dogs.shows(mixed).class_id.tolist() == [3]
+    assert dogs.covers(mixed).class_id.tolist() == [0, 2]
+    assert list(dogs.counted) == [("zoo", "other"), ("zoo", "other"), ("zoo", "dog")]
+
+
+@pytest.mark.parametrize("models", [("zoo",), BOTH])
+def test_a_label_that_no_model_of_the_stream_has_is_refused_by_key(models: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"streams\.gate\.detect\.labels.*'cow'.*cat, face, dog"):
+        filters(models, detect=DetectConfig(labels=("cow",)))
+    with pytest.raises(ConfigError, match=r"streams\.gate\.blur\.labels.*'cow'.*cat, face, dog"):
+        filters(models, blur=BlurConfig(labels=("cow",)))
+
+
+SCORES = st.floats(0, 1, width=32)
+
+
+@given(
+    scores=st.lists(st.tuples(SCORES, st.integers(0, 3)), max_size=20),
+    confidence=st.none() | SCORES,
+    labels=st.sets(st.sampled_from(["cat", "face", "dog"])),
+)
+def test_a_stream_shows_what_each_of_its_models_alone_would(
+    scores: list[tuple[float, int]], confidence: float | None, labels: set[str]
+) -> None:
+    detect = DetectConfig(confidence=confidence, labels=tuple(labels))
+    together = filters(detect=detect)
+    expected: list[tuple[float, int]] = []
+    for score, class_id in scores:
+        model, number, _ = together.classes[class_id]
+        if len(together.by_model[model](found((score, number)))):
+            expected.append((score, class_id))
+    shown = together.shows(found(*scores))
+    assert list(zip(shown.confidence.tolist(), shown.class_id.tolist(), strict=True)) == expected
+
+
+def test_the_detections_of_several_models_are_joined_best_first() -> None:
+    points = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    faces = replace(found((0.9, 0), (0.4, 0)), keypoints=points)
+    joined = Detections.joined([faces, found(), found((0.95, 3), (0.4, 1))])
+    assert joined.class_id.tolist() == [3, 0, 0, 1]
+    assert joined.confidence.tolist() == pytest.approx([0.95, 0.9, 0.4, 0.4])
+    assert joined.xyxy.shape == (4, 4)
+    assert joined.keypoints is not None
+    np.testing.assert_array_equal(joined.keypoints[1:3], points)
+    assert np.isnan(joined.keypoints[[0, 3]]).all(), "these have no joints"
+    assert Detections.joined([found(), found((0.5, 1))]).keypoints is None
