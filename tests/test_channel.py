@@ -24,6 +24,17 @@ def test_a_full_channel_gives_back_its_oldest() -> None:
     assert len(channel) == 2
 
 
+def test_of_many_items_the_newest_stay_and_the_others_are_counted() -> None:
+    channel = Channel[int](3)
+    assert channel.put_all([0, 1], 3) == 0
+    assert channel.put_all([2, 3, 4], 3) == 2
+    assert channel.put_all([5], 2) == 2
+    assert [channel.take() for _ in range(3)] == [4, 5, None]
+    channel.close()
+    with pytest.raises(ChannelClosedError):
+        channel.put_all([6], 3)
+
+
 def test_a_closed_channel_takes_nothing_and_can_be_read_to_its_end() -> None:
     channel = Channel[int](2)
     channel.put(1)

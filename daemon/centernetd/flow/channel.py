@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -47,6 +47,24 @@ class Channel(Generic[T]):
                 raise ChannelClosedError
             evicted = self._items.popleft() if len(self._items) >= self.capacity else None
             self._items.append(item)
+            self._arrived.notify_all()
+            return evicted
+
+    def put_all(self, items: Iterable[T], limit: int) -> int:
+        """Append ``items``; return how many of the oldest were removed, so that ``limit`` remain.
+
+        Raises
+        ------
+        ChannelClosedError
+            When the channel is closed.
+        """
+        with self._arrived:
+            if self._closed:
+                raise ChannelClosedError
+            self._items.extend(items)
+            evicted = max(0, len(self._items) - limit)
+            for _ in range(evicted):
+                self._items.popleft()
             self._arrived.notify_all()
             return evicted
 

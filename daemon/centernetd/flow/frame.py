@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.flow.image import Image
+from centernetd.flow.image import Image, no_pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,20 @@ class Frame:
     @property
     def time(self) -> float:
         """Seconds on the stream's timeline."""
-        return float(self.pts * self.time_base)
+        return self.pts * self.time_base.numerator / self.time_base.denominator
+
+    def without_pixels(self) -> "Frame":
+        """Return this frame for who needs no pixels, so that those of the picture can be freed."""
+        return Frame(
+            self.frame_id,
+            no_pixels(self.image.size),
+            self.pts,
+            self.time_base,
+            self.captured_at,
+            self.wall_time,
+            self.packet,
+            self.aspect,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +70,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.confidence)
 
-    def __getitem__(self, rows: NDArray[np.bool_]) -> "Detections":
-        """Return the detections selected by ``rows``, bool [N]."""
+    def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "Detections":
+        """Return the detections selected by ``rows``: a slice, bool [N] or indices."""
         keypoints = None if self.keypoints is None else self.keypoints[rows]
         tracker_id = None if self.tracker_id is None else self.tracker_id[rows]
         return Detections(

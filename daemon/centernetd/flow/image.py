@@ -1,5 +1,6 @@
 """Pictures, wherever their pixels are."""
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +54,12 @@ class NoPixels(Image):
     def lines(self, step: int) -> NDArray[np.uint8]:
         """Raise as `pixels` does."""
         return self.pixels()
+
+
+@lru_cache(maxsize=256)
+def no_pixels(size: tuple[int, int]) -> NoPixels:
+    """Return the picture of this size without its pixels; there is one for all frames."""
+    return NoPixels(size)
 
 
 class HostImage(Image):

@@ -4,14 +4,12 @@ import threading
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum
 from math import inf
 
 from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import Frame, Packet, Result
-from centernetd.flow.image import NoPixels
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import StreamStatus
 
@@ -178,12 +176,15 @@ class Lane:
             if self._abandoned:
                 return  # they have been written off
             self.ledger.infer(len(results))
-            without_pixels = [_without_pixels(result) for result in results if self._pixelless]
+            without_pixels = [
+                Result(result.frame.without_pixels(), result.detections)
+                for result in (results if self._pixelless else ())
+            ]
             for sink, outlet in self._outlets.items():
-                for result in without_pixels if sink in self._pixelless else results:
-                    while len(outlet) >= self._outlet_limit(result) and outlet.take() is not None:
-                        self.ledger.drop(sink, Reason.OVERFLOW)
-                    outlet.put(result)
+                passed = without_pixels if sink in self._pixelless else results
+                evicted = outlet.put_all(passed, self._outlet_limit(passed))
+                if evicted:
+                    self.ledger.drop(sink, Reason.OVERFLOW, evicted)
             self._notify_of_room()  # without sinks, this frees room
             self._finish_if_drained()
 
@@ -237,13 +238,12 @@ class Lane:
         """Number of frames in the inbox."""
         return len(self._inbox)
 
-    def _outlet_limit(self, result: Result) -> int:
-        """Return how many pictures of this size may wait for a sink."""
+    def _outlet_limit(self, results: Sequence[Result]) -> int:
+        """Return how many pictures of the size of these may wait for a sink."""
         if self._blocks:  # `offer` has already limited them
             return self.depth
-        return min(
-            self.depth, max(_MIN_WAITING, MAX_WAITING_BYTES // max(1, result.frame.image.nbytes))
-        )
+        size = max((result.frame.image.nbytes for result in results), default=0)
+        return min(self.depth, max(_MIN_WAITING, MAX_WAITING_BYTES // max(1, size)))
 
     def _has_room(self, size: int) -> bool:
         frames = self._frames()
@@ -265,7 +265,3 @@ class Lane:
         if self.closed and self.ledger.waiting == 0:
             for outlet in self._outlets.values():
                 outlet.close()
-
-
-def _without_pixels(result: Result) -> Result:
-    return Result(replace(result.frame, image=NoPixels(result.frame.image.size)), result.detections)

@@ -95,7 +95,7 @@ class Ledger:
     def take_up(self) -> None:
         """Post a frame that inference took from the channel."""
         with self._lock:
-            if not {CAPTURE, INFERENCE} & self._closed:
+            if CAPTURE not in self._closed and INFERENCE not in self._closed:
                 self._leave(CAPTURE, 1)
                 self._in_flight[INFERENCE] += 1
 

@@ -27,12 +27,6 @@ class Geometry:
         """The rows of the [2, 3] matrix from input pixels to source pixels."""
         return 1 / self.sx, 0.0, -self.tx / self.sx, 0.0, 1 / self.sy, -self.ty / self.sy
 
-    def unmap_points(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map input pixels [..., 2] back to source pixels."""
-        offset = np.array([self.tx, self.ty], np.float32)
-        scale = np.array([self.sx, self.sy], np.float32)
-        return (xy - offset) / scale
-
 
 @lru_cache(maxsize=256)
 def letterbox_geometry(source: tuple[int, int], target: tuple[int, int]) -> Geometry:

@@ -1,7 +1,8 @@
 """Converting an engine's tensors to detections in source pixels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,8 +15,7 @@ from centernetd.inference.letterbox import Geometry
 Rows = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """How one frame maps into a batch: its (height, width), geometry and filter."""
 
     size: tuple[int, int]
@@ -35,20 +35,27 @@ def postprocess(
     floors = [view.filter.floor for view in views]
     keep = rows[:, :, 4] >= np.array([[floor.confidence] for floor in floors], np.float32)
     broken = _drop_broken(keep, rows, keypoints, len(views[0].filter.counted_as))
-    for kept, found, floor in zip(keep, rows, floors, strict=True):
+    for number, floor in enumerate(floors):
         if floor.class_ids is not None:
-            kept &= np.isin(found[:, 5], list(floor.class_ids))
+            keep[number] &= np.isin(rows[number, :, 5], list(floor.class_ids))
     frame, row = np.nonzero(keep)
-    best = rows[frame, row]
-    boxes, inside = _to_source(best[:, :4], frame, views)
-    if not inside.all():
-        frame, row, best, boxes = frame[inside], row[inside], best[inside], boxes[inside]
+    maps = np.array([_map(view) for view in views], np.float32)
+    best, offset, scale, limit = rows[frame, row], *maps[frame].transpose(1, 0, 2)[:, :, None]
+    boxes = np.clip(_to_source(best[:, :4].reshape(-1, 2, 2), offset, scale), 0, limit)
     points = None if keypoints is None else keypoints[frame, row]
+    if points is not None:
+        points[..., :2] = _to_source(points[..., :2], offset, scale)
+    first = np.array([view.filter.first_class for view in views])[frame]
+    class_id = best[:, 5].astype(np.int64) + first
+    found = Detections(boxes.reshape(-1, 4), best[:, 4], class_id, points)
+    inside = (boxes[:, 1, 0] > boxes[:, 0, 0]) & (boxes[:, 1, 1] > boxes[:, 0, 1])
+    if not inside.all():
+        frame, best, found = frame[inside], best[inside], found[inside]
     ends = np.searchsorted(frame, np.arange(len(views) + 1)).tolist()
-    return [
-        _detections(view, best[start:end], boxes[start:end], _part(points, start, end), nms_iou)
-        for view, start, end in zip(views, ends, ends[1:], strict=False)
-    ], broken
+    parts = [slice(*part) for part in pairwise(ends)]
+    if nms_iou is None:
+        return [found[part] for part in parts], broken
+    return [found[part][_nms(best[part], nms_iou)] for part in parts], broken
 
 
 def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, classes: int) -> int:
@@ -65,40 +72,24 @@ def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, cl
     return int(np.count_nonzero(~sound))
 
 
-def _to_source(
-    xyxy: Rows, frame: NDArray[np.intp], views: Sequence[View]
-) -> tuple[Rows, NDArray[np.bool_]]:
-    """Map boxes [N, 4] to source pixels and clip them; also return which have an area left."""
-    geometries = [view.geometry for view in views]
-    offset = np.array([[g.tx, g.ty] * 2 for g in geometries], np.float32)[frame]
-    scale = np.array([[g.sx, g.sy] * 2 for g in geometries], np.float32)[frame]
-    limit = np.array([view.size[::-1] * 2 for view in views], np.float32)[frame]
-    boxes = np.minimum(np.maximum((xyxy - offset) / scale, 0), limit)
-    return boxes, (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+def _map(view: View) -> tuple[tuple[float, float], ...]:
+    """Return the offset and the scale of the view, and the (width, height) of its picture."""
+    geometry, (height, width) = view.geometry, view.size
+    return (geometry.tx, geometry.ty), (geometry.sx, geometry.sy), (width, height)
 
 
-def _detections(
-    view: View, best: Rows, boxes: Rows, points: Rows | None, nms_iou: float | None
-) -> Detections:
-    if nms_iou is not None and len(best) > 1:
-        kept = _nms(best, nms_iou)
-        best, boxes = best[kept], boxes[kept]
-        points = None if points is None else points[kept]
-    if points is not None:
-        points[..., :2] = view.geometry.unmap_points(points[..., :2])
-    class_id = best[:, 5].astype(np.int64) + view.filter.first_class
-    return Detections(boxes, best[:, 4], class_id, points)
+def _to_source(xy: Rows, offset: Rows, scale: Rows) -> Rows:
+    """Map points [N, P, 2] to source pixels, by the ``offset`` and ``scale`` [N, 1, 2] of each."""
+    return (xy - offset) / scale
 
 
 def _nms(rows: Rows, iou: float) -> NDArray[np.intp]:
     """Return the indices of ``rows`` kept by greedy suppression within each class."""
+    if len(rows) < 2:
+        return np.arange(len(rows))
     xywh = rows[:, :4].copy()
     xywh[:, 2:] -= xywh[:, :2]
     # Rows are sorted best first; ranks serve as scores, because OpenCV drops a score of 0.
     ranks = [float(rank) for rank in range(len(rows), 0, -1)]
     kept = cv2.dnn.NMSBoxesBatched(xywh.tolist(), ranks, rows[:, 5].astype(int).tolist(), 0.0, iou)
     return np.sort(np.asarray(kept, np.intp).reshape(-1))
-
-
-def _part(points: Rows | None, start: int, end: int) -> Rows | None:
-    return None if points is None else points[start:end]

@@ -7,7 +7,16 @@ from itertools import product
 from weakref import WeakKeyDictionary
 
 from centernetd.errors import StartupError
-from centernetd.flow import INFERENCE, Arrivals, Channel, Lane, Meters, Reason, Result
+from centernetd.flow import (
+    INFERENCE,
+    Arrivals,
+    Channel,
+    Detections,
+    Lane,
+    Meters,
+    Reason,
+    Result,
+)
 from centernetd.inference.collect import (
     Batching,
     Clock,
@@ -200,20 +209,31 @@ class InferenceStage:
 
     def _deliver(self, batch: _Batch) -> None:
         found = self._detector.read(batch.slot, batch.views)
-        now = self._clock.now()
+        self._report(batch, found)
+        for lane, results in _results(batch.frames, found).items():
+            lane.deliver(*results)
+
+    def _report(self, batch: _Batch, found: Sequence[Detections]) -> None:
+        now, meters = self._clock.now(), self._meters
         for step, seconds in batch.slot.durations().items():
-            self._meters.stage_duration(step, seconds)
-        self._meters.batch_size(len(batch.frames))
+            meters.stage_duration(step, seconds)
+        meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         self._beat(now - batch.collected_at)
-        for taken, view, detections in zip(batch.frames, batch.views, found, strict=True):
-            counted = taken.lane.status.detections
-            for class_id in view.filter(detections).class_id.tolist():
-                counted[view.filter.model, view.filter.counted_as[class_id]] += 1
-            self._meters.frame_latency(taken.lane.name, now - taken.frame.captured_at)
-        # A lane's frames are delivered together, so that its sinks are woken once, not per frame.
-        results: dict[Lane, list[Result]] = {}
-        for taken, detections in zip(batch.frames, found, strict=True):
-            results.setdefault(taken.lane, []).append(Result(taken.frame, detections))
-        for lane, of_lane in results.items():
-            lane.deliver(*of_lane)
+        for (lane, frame, _), view, detections in zip(
+            batch.frames, batch.views, found, strict=True
+        ):
+            meters.frame_latency(lane.name, now - frame.captured_at)
+            counts, model = lane.status.detections, view.filter.model
+            for class_id in view.filter.shown(detections).class_id.tolist():
+                counts[model, view.filter.counted_as[class_id]] += 1
+
+
+def _results(
+    frames: Sequence[Taken], found: Sequence[Detections]
+) -> Mapping[Lane, Sequence[Result]]:
+    """Return the results of a batch by lane: so a lane's sinks are woken once, not per frame."""
+    results: dict[Lane, list[Result]] = {}
+    for (lane, frame, _), detections in zip(frames, found, strict=True):
+        results.setdefault(lane, []).append(Result(frame, detections))
+    return results
