@@ -82,12 +82,17 @@ def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:
     return Lane("gate", Backpressure.BLOCK, depth=depth, inbox=1, arrivals=arrivals, sinks=sinks)
 
 
-def send(lane: Lane, results: Sequence[Result]) -> None:
-    """Bring results through the lane to its outlets, and close it."""
+def deliver(lane: Lane, results: Sequence[Result]) -> None:
+    """Bring results through the lane to its outlets."""
     for item in results:
         assert lane.offer(item.frame)
         assert lane.take() is item.frame
         lane.deliver(item)
+
+
+def send(lane: Lane, results: Sequence[Result]) -> None:
+    """Bring results through the lane to its outlets, and close it."""
+    deliver(lane, results)
     lane.close()
 
 

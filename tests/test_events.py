@@ -4,14 +4,18 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from centernetd.config import EventsConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter
-from centernetd.sink.events import EventLog, made_from_file
+from centernetd.sink.events import EventLog, made_from_file, to_json
 from centernetd.sink.file import OutputFile
 from centernetd.sink.stage import Outcome
 from tests.sinks import NOON, detections, file_size_limit, result, sink_context
@@ -40,7 +44,7 @@ def test_only_what_counts_is_written(tmp_path: Path) -> None:
         np.concatenate([strong.confidence, weak.confidence]),
         np.concatenate([strong.class_id, weak.class_id]),
     )
-    log.write(result(0, found=every))
+    log.write_batch([result(0, found=every)])
     log.close()
     (line,) = (tmp_path / "gate.jsonl").read_text().splitlines()
     assert [seen["score"] for seen in json.loads(line)["detections"]] == [pytest.approx(0.4)]
@@ -54,7 +58,9 @@ def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
         class_id=np.array([0, 7]),
         keypoints=np.array([[[1.005, 2.3333, 0.98766]], [[1, 2, 1]]], np.float32),
     )
-    assert log.write(result(12, found=found, pts=480, wall_time=NOON + 1.0426)) == Outcome(1)
+    assert log.write_batch([result(12, found=found, pts=480, wall_time=NOON + 1.0426)]) == Outcome(
+        1
+    )
     log.close()
     (line,) = (tmp_path / "gate/2023-11-14-22.jsonl").read_text().splitlines()
     assert line == (
@@ -69,7 +75,7 @@ def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
 @pytest.mark.parametrize("from_file", [True, False])
 def test_events_show_whether_they_were_made_from_a_file(tmp_path: Path, from_file: bool) -> None:
     log = open_log(tmp_path, from_file=from_file)
-    log.write(result(found=detections((1, 2, 3, 4))))
+    log.write_batch([result(found=detections((1, 2, 3, 4)))])
     log.close()
     (path,) = tmp_path.glob("gate/*")
     assert made_from_file(path.read_bytes()) is from_file
@@ -79,7 +85,7 @@ def test_events_show_whether_they_were_made_from_a_file(tmp_path: Path, from_fil
 
 def test_without_keypoints_there_is_no_such_key(tmp_path: Path) -> None:
     log = open_log(tmp_path)
-    log.write(result(found=detections((1, 2, 3, 4))))
+    log.write_batch([result(found=detections((1, 2, 3, 4)))])
     assert '"label": "face"}]}' in (tmp_path / "gate/2023-11-14-22.jsonl").read_text()
     log.close()
 
@@ -96,7 +102,7 @@ def test_which_frames_are_wanted(tmp_path: Path, when: str, wanted: list[bool]) 
 def test_each_line_is_in_the_file_when_it_is_counted(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for number in range(3):
-        assert log.write(result(number)) == Outcome(1)
+        assert log.write_batch([result(number)]) == Outcome(1)
         assert len(lines(tmp_path / "gate/2023-11-14-22.jsonl")) == number + 1
     assert log.close() == Outcome()
     assert log.close() == Outcome()
@@ -106,7 +112,7 @@ def test_a_file_for_each_hour_continued_after_a_restart(tmp_path: Path) -> None:
     for run in range(2):
         log = open_log(tmp_path)
         for seconds in (0, 1, 3599.9, 3600, 7200):
-            log.write(result(run, wall_time=NOON + seconds))
+            log.write_batch([result(run, wall_time=NOON + seconds)])
         log.close()
     counts = {path.name[-8:-6]: len(lines(path)) for path in (tmp_path / "gate").iterdir()}
     assert counts == {"22": 6, "23": 2, "00": 2}
@@ -115,8 +121,8 @@ def test_a_file_for_each_hour_continued_after_a_restart(tmp_path: Path) -> None:
 def test_a_name_without_a_time_is_never_continued(tmp_path: Path) -> None:
     for number in range(3):
         log = open_log(tmp_path, path="{stream}.jsonl")
-        log.write(result(number))
-        log.write(result(number, wall_time=NOON + 5000))
+        log.write_batch([result(number)])
+        log.write_batch([result(number, wall_time=NOON + 5000)])
         log.close()
     frames = {path.name: [line["frame"] for line in lines(path)] for path in tmp_path.iterdir()}
     assert frames == {"gate.jsonl": [0, 0], "gate-1.jsonl": [1, 1], "gate-2.jsonl": [2, 2]}
@@ -124,11 +130,11 @@ def test_a_name_without_a_time_is_never_continued(tmp_path: Path) -> None:
 
 def test_a_full_disk_tears_no_line_and_the_same_file_is_continued(tmp_path: Path) -> None:
     log = open_log(tmp_path, path="{stream}.jsonl")
-    log.write(result(0))
+    log.write_batch([result(0)])
     reason = r"gate\.jsonl can't be written: .*allows no larger file"
     with file_size_limit(100), pytest.raises(SinkError, match=reason):
-        log.write(result(1))
-    log.write(result(2))
+        log.write_batch([result(1)])
+    log.write_batch([result(2)])
     log.close()
     assert [line["frame"] for line in lines(tmp_path / "gate.jsonl")] == [0, 2]
     assert len(list(tmp_path.iterdir())) == 1
@@ -137,14 +143,14 @@ def test_a_full_disk_tears_no_line_and_the_same_file_is_continued(tmp_path: Path
 @pytest.mark.parametrize("rest", [b'{"st', b'{"stream": "ga' + b" " * 200_000])
 def test_a_torn_line_is_cut_off_before_its_file_is_continued(tmp_path: Path, rest: bytes) -> None:
     log = open_log(tmp_path)
-    log.write(result(0))
+    log.write_batch([result(0)])
     log.close()
     (path,) = tmp_path.glob("gate/*")
     whole = path.read_bytes()
     for content, kept in ((whole + rest, [0, 1]), (rest, [1])):
         path.write_bytes(content)
         log = open_log(tmp_path)
-        log.write(result(1))
+        log.write_batch([result(1)])
         log.close()
         assert [line["frame"] for line in lines(path)] == kept
 
@@ -153,14 +159,14 @@ def test_a_line_that_a_failing_disk_did_not_let_cut_off_is_cut_off_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = open_log(tmp_path)
-    log.write(result(0))
+    log.write_batch([result(0)])
     with monkeypatch.context() as patch:
         patch.setattr(OutputFile, "abandon", lambda file: file.close())
         with file_size_limit(120), pytest.raises(SinkError):
-            log.write(result(1))
+            log.write_batch([result(1)])
     (path,) = tmp_path.glob("gate/*")
     assert not path.read_bytes().endswith(b"\n")
-    log.write(result(2))
+    log.write_batch([result(2)])
     log.close()
     assert [line["frame"] for line in lines(path)] == [0, 2]
 
@@ -170,19 +176,19 @@ def test_a_file_by_somebody_else_is_not_cut(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text("notes\nwithout an end")
     log = open_log(tmp_path)
-    log.write(result(0))
+    log.write_batch([result(0)])
     log.close()
     assert path.read_text().startswith("notes\nwithout an end")
 
 
 def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) -> None:
     log = open_log(tmp_path)
-    log.write(result(0))
+    log.write_batch([result(0)])
     (path,) = tmp_path.glob("gate/*")
     path.rename(tmp_path / "moved")
-    log.write(result(1, wall_time=NOON + 1))
+    log.write_batch([result(1, wall_time=NOON + 1)])
     (tmp_path / "gate").rename(tmp_path / "another-disk")
-    log.write(result(2, wall_time=NOON + 2))
+    log.write_batch([result(2, wall_time=NOON + 2)])
     log.close()
     places = (tmp_path / "moved", tmp_path / "another-disk" / path.name, path)
     assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
@@ -191,11 +197,11 @@ def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) ->
 def test_a_file_that_others_truncated_is_continued_with_whole_lines(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for number in range(3):
-        log.write(result(number))
+        log.write_batch([result(number)])
     (path,) = tmp_path.glob("gate/*")
     whole = len(path.read_bytes()) // 3
     os.truncate(path, whole + 5)
-    log.write(result(3, wall_time=NOON + 1.5))
+    log.write_batch([result(3, wall_time=NOON + 1.5)])
     log.close()
     assert [line["frame"] for line in lines(path)] == [0, 3]
 
@@ -205,15 +211,15 @@ def test_a_link_or_a_pipe_in_its_place_is_not_written_to(tmp_path: Path) -> None
     root.mkdir()
     (root / "gate.jsonl").touch()
     log = open_log(root, path="{stream}.jsonl")
-    log.write(result(0))
+    log.write_batch([result(0)])
     (root / "gate-1.jsonl").unlink()
     (root / "gate-1.jsonl").symlink_to(outside)
     with pytest.raises(SinkError, match=r"gate-1.jsonl can't be written: it is not a regular"):
-        log.write(result(2, wall_time=NOON + 1.5))
+        log.write_batch([result(2, wall_time=NOON + 1.5)])
     (root / "gate-1.jsonl").unlink()
     os.mkfifo(root / "gate-1.jsonl")
     with pytest.raises(SinkError, match=r"gate-1.jsonl can't be written: it is not a regular"):
-        log.write(result(3, wall_time=NOON + 2.5))
+        log.write_batch([result(3, wall_time=NOON + 2.5)])
     log.close()
     assert not outside.exists()
 
@@ -225,7 +231,7 @@ def test_a_file_is_never_too_large_for_a_file_system(
     monkeypatch.setattr("centernetd.sink.events.MAX_FILE_SIZE", 150)
     log = open_log(tmp_path, path=template)
     for number in range(5):
-        log.write(result(number, wall_time=NOON + number))
+        log.write_batch([result(number, wall_time=NOON + number)])
     log.close()
     files = sorted(path for path in tmp_path.rglob("*.jsonl"))
     assert len(files) == 3
@@ -236,8 +242,42 @@ def test_a_file_is_never_too_large_for_a_file_system(
 
 def test_a_folder_that_disappears_is_created_again(tmp_path: Path) -> None:
     log = open_log(tmp_path)
-    log.write(result(0))
+    log.write_batch([result(0)])
     (tmp_path / "gate").rename(tmp_path / "elsewhere")
-    log.write(result(1, wall_time=NOON + 3600))
+    log.write_batch([result(1, wall_time=NOON + 3600)])
     log.close()
     assert (tmp_path / "gate/2023-11-14-23.jsonl").exists()
+
+
+def numbers(*shape: int) -> st.SearchStrategy[Any]:
+    """Arrays of finite numbers, as models give them."""
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    return arrays.arrays(np.float32, shape, elements=finite)
+
+
+@given(data=st.data(), count=st.integers(0, 4), joints=st.none() | st.integers(0, 3))
+def test_detections_look_exactly_as_the_library_writes_them(
+    data: st.DataObject, count: int, joints: int | None
+) -> None:
+    keypoints = None if joints is None else data.draw(numbers(count, joints, 3))
+    labels = data.draw(st.lists(st.text(max_size=5), max_size=3))
+    class_id = data.draw(arrays.arrays(np.int64, count, elements=st.integers(0, 5)))
+    found = Detections(data.draw(numbers(count, 4)), data.draw(numbers(count)), class_id, keypoints)
+
+    def rounded(values: Any, decimals: int) -> float:
+        return float(np.float64(values).round(decimals))
+
+    expected = []
+    for row, number in enumerate(class_id.tolist()):
+        item: dict[str, Any] = {
+            "box": [rounded(side, 2) for side in found.xyxy[row]],
+            "score": rounded(found.confidence[row], 4),
+            "class_id": number,
+            "label": labels[number] if number < len(labels) else str(number),
+        }
+        if keypoints is not None:
+            item["keypoints"] = [
+                [rounded(x, 2), rounded(y, 2), rounded(score, 4)] for x, y, score in keypoints[row]
+            ]
+        expected.append(item)
+    assert to_json(found, labels) == json.dumps(expected)

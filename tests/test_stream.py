@@ -12,6 +12,7 @@ from centernetd.config import SourceUri, StreamConfig
 from centernetd.flow import Arrivals, Backpressure, Lane, StageName, Worker
 from centernetd.inference.filter import StreamFilter
 from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream
+from centernetd.sink.pool import WriterPool
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
 from tests.fakes import WAIT_TIMEOUT, wait_until
@@ -56,6 +57,7 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
         {"default": StreamFilter(0.4, None, ())},
         cast(CaptureStage, capture),
         {name: cast(SinkStage, sink) for name, sink in sinks.items()},
+        WriterPool(EVENTS, make_worker),
         threading.Event(),
         make_worker,
     )

@@ -106,7 +106,7 @@ class Rig:
 
     def threads(self) -> list[threading.Thread]:
         """The daemon's threads that began since this rig was made: others' may hang."""
-        kinds = ("feed", "harvest", "capture:", "record:", "events:", "storage")
+        kinds = ("feed", "harvest", "capture:", "record:", "events", "storage")
         began = set(threading.enumerate()) - self._before
         return [thread for thread in began if thread.name.startswith(kinds)]
 
@@ -295,7 +295,7 @@ def test_a_start_that_fails_starts_nothing(
 
 
 @pytest.mark.parametrize(
-    "name", ["storage", "feed", "harvest", "record:cam", "events:cam", "capture:cam"]
+    "name", ["storage", "feed", "harvest", "record:cam", "events", "capture:cam"]
 )
 def test_a_start_without_enough_threads_starts_nothing(rig: Rig, name: str) -> None:
     without_threads(rig.patch, name)
@@ -324,7 +324,7 @@ def break_muxer(rig: Rig) -> None:
 
 
 def break_events(rig: Rig) -> None:
-    rig.patch.setattr(events, "event", fail)
+    rig.patch.setattr(events, "to_json", fail)
 
 
 def loop_of_links(rig: Rig) -> None:
@@ -401,12 +401,12 @@ def test_a_reload_that_finds_too_few_threads_changes_nothing(
         kept.extend(rig.supervisor.lanes)
         changed = {**CAMERA, "stall_timeout": "7s"}
         rig.configure(cam=changed, new=CAMERA, last=CAMERA)
-        without_threads(rig.patch, "events:last")
+        without_threads(rig.patch, "record:last")
         rig.supervisor.reload()
 
     def on_tick() -> None:
         running()
-        if "nothing has changed: no thread for events:last" in caplog.text:
+        if "nothing has changed: no thread for record:last" in caplog.text:
             rig.supervisor.stop()
 
     running = rig.when_running(reload)

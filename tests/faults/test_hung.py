@@ -62,11 +62,16 @@ def test_a_capture_and_a_sink_hang(
     rounds: int,
     measure: Measure,
 ) -> None:
-    """One camera's name lookup takes minutes; the file system of another's recordings hangs"""
+    """One camera's name lookup takes minutes; the disk of one's recording and one's events hangs"""
     mount = tmp_path / "state" / "mount"
     streams: dict[str, Stream] = {
         "capture": {"source": "rtsp://camera.example/play", **UNRECORDED},
         "sink": {"source": camera.url("play"), "record": {"path": "mount/cam.mp4"}},
+        "log": {
+            "source": camera.url("play"),
+            "record": {"when": "never"},
+            "events": {"when": "always", "path": "mount/cam.jsonl"},
+        },
     }
     streams |= {name: neighbour.stream for name, neighbour in neighbours.items()}
     config = configure(tmp_path, squares, streams)
@@ -77,12 +82,14 @@ def test_a_capture_and_a_sink_hang(
     ):
         daemon.wait_for_log("runs on")
         since = {"capture": time.monotonic()}
-        daemon.wait_for_frames("sink", RECORDED)
+        for name in ("sink", "log"):
+            daemon.wait_for_frames(name, RECORDED)
         for _ in range(rounds):
             disk.send_signal(signal.SIGCONT)
-            daemon.wait_for_status("sink", lambda status: status["state"] == "running")
+            for name in ("sink", "log"):
+                daemon.wait_for_status(name, lambda status: status["state"] == "running")
             disk.send_signal(signal.SIGSTOP)
-            since["sink"] = time.monotonic()
+            since |= dict.fromkeys(("sink", "log"), time.monotonic())
             for name, began in since.items():
                 daemon.wait_for_status(name, lambda status: status["state"] == "stuck")
                 measure("stuck", time.monotonic() - began)

@@ -17,13 +17,14 @@ from centernetd.sink.events import EventLog
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import EVENTS, RECORD
-from centernetd.sink.stage import RETRY_INTERVAL, SinkStage
+from centernetd.sink.stage import RETRY_INTERVAL, BatchStage, SinkStage
 from centernetd.sink.storage import Storage
 from tests.faults.conftest import Measure
 from tests.faults.evidence import damaged
-from tests.sinks import NOON, decode, detections, open_lane, picture, result, send, sink_context
+from tests.sinks import NOON, decode, deliver, detections, open_lane, picture, result, sink_context
 
 FRAMES = 45
+BATCH = 3  # frames whose events are written together
 RESULTS = [
     (number, picture(seed=number), detections((8, 8, 30, 30))) for number in range(FRAMES)
 ]  # drawn on in place: a copy for each run
@@ -114,14 +115,18 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
     context = replace(sink_context(root, record=record), storage=storage)
     recorder, events = Recorder(context), EventLog(context)
-    send(
-        lane,
-        [result(n, image.copy(), found, wall_time=NOON + n * 0.04) for n, image, found in RESULTS],
-    )
+    results = [
+        result(n, image.copy(), found, wall_time=NOON + n / 25) for n, image, found in RESULTS
+    ]
     with monkeypatch.context() as patch:
         system = FakeSystem(patch, fault)
-        for name, sink in ((RECORD, recorder), (EVENTS, events)):
-            SinkStage(lane, name, sink, lambda: 10 * RETRY_INTERVAL).run()
+        writer = BatchStage(lane, EVENTS, events, lambda: 10 * RETRY_INTERVAL)
+        for start in range(0, FRAMES, BATCH):
+            deliver(lane, results[start : start + BATCH])
+            writer.turn()
+        lane.close()
+        writer.turn()
+        SinkStage(lane, RECORD, recorder, lambda: 10 * RETRY_INTERVAL).run()
     keeper.tick()  # the disk works again
     storage.release()
     if fault.then:
@@ -157,7 +162,7 @@ def test_every_call_fails_once(
 ) -> None:
     """The Nth system call fails, for every N of a short run, then files are checked"""
     usual, _ = run(tmp_path / "usual", monkeypatch, Fault())
-    assert usual.made["write"] > FRAMES
+    assert usual.made["write"] > FRAMES // BATCH
     assert all(usual.made[call] for call in CALLS)
     for call in CALLS:
         for number in range(1, usual.made[call] + 1):

@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_only_what_differs_begins_anew(
     assert supervisor.run(on_tick) == 0
     kept, changed, removed = began_with
     assert before == after
-    assert len(before) == 3, "a capture and two sinks"
+    assert len(before) == 2, "a capture and a recording"
     assert names(supervisor) == ["kept", "added", "changed"]
     assert supervisor.lanes[0] is kept
     book = kept.ledger.read()
@@ -102,13 +102,13 @@ def test_only_what_differs_begins_anew(
 
 def hold_events(monkeypatch: pytest.MonkeyPatch, stream: str) -> threading.Event:
     """Let a stream write no event until what is returned is set: a lossless one waits with it."""
-    write, let_go = EventLog.write, threading.Event()
+    write, let_go = EventLog.write_batch, threading.Event()
 
-    def held(log: EventLog, result: Result) -> Outcome:
+    def held(log: EventLog, results: Sequence[Result]) -> Outcome:
         assert log._stream != stream or let_go.wait(60)
-        return write(log, result)
+        return write(log, results)
 
-    monkeypatch.setattr(EventLog, "write", held)
+    monkeypatch.setattr(EventLog, "write_batch", held)
     return let_go
 
 

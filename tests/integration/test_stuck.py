@@ -1,16 +1,18 @@
-"""A recording that hangs in a write costs its own frames and nobody else's, and ends with it."""
+"""A sink that hangs in a write costs its own frames and nobody else's, and ends with it."""
 
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from centernetd.config import load
-from centernetd.flow import Result, StorageStatus
+from centernetd.flow import Result, StageName, StorageStatus
 from centernetd.run import stream as stream_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import service
 from centernetd.service.health import Heartbeats, StreamView, health
+from centernetd.sink.events import EventLog
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import Outcome
@@ -36,8 +38,8 @@ def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -
     return Supervisor(load(write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)))
 
 
-def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, let_go = Recorder.write, threading.Event()
+def hang_recording(monkeypatch: pytest.MonkeyPatch, let_go: threading.Event) -> None:
+    write = Recorder.write
 
     def hang(recorder: Recorder, result: Result) -> Outcome:
         if recorder._stream == "hanging" and result.frame.frame_id == 10:
@@ -45,6 +47,32 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
         return write(recorder, result)
 
     monkeypatch.setattr(Recorder, "write", hang)
+
+
+def hang_events(monkeypatch: pytest.MonkeyPatch, let_go: threading.Event) -> None:
+    write = EventLog.write_batch
+
+    def hang(log: EventLog, results: Sequence[Result]) -> Outcome:
+        if log._stream == "hanging" and results[-1].frame.frame_id >= 10:
+            assert let_go.wait(WAIT_TIMEOUT)
+        return write(log, results)
+
+    monkeypatch.setattr(EventLog, "write_batch", hang)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "hanging_sink", "other"),
+    [(hang_recording, RECORD, EVENTS), (hang_events, EVENTS, RECORD)],
+)
+def test_a_sink_that_hangs(
+    supervisor: Supervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    arrange: Callable[[pytest.MonkeyPatch, threading.Event], None],
+    hanging_sink: StageName,
+    other: StageName,
+) -> None:
+    let_go = threading.Event()
+    arrange(monkeypatch, let_go)
     heartbeats = Heartbeats()
     monkeypatch.setattr(service, "Heartbeats", lambda: heartbeats)
     states: list[str] = []
@@ -64,8 +92,8 @@ def test_a_recording_that_hangs(supervisor: Supervisor, monkeypatch: pytest.Monk
     assert states[-1] != "stuck"
     book = hanging.ledger.read()
     assert book.balanced
-    lost = book.dropped_at(RECORD)
+    lost = book.dropped_at(hanging_sink)
     assert 0 < lost < book.inferred
-    assert book.written[RECORD] == book.inferred - lost
-    assert book.written[EVENTS] == book.inferred, "the events must not wait for it"
+    assert book.written[hanging_sink] == book.inferred - lost
+    assert book.written[other] == book.inferred, "the other must not wait for it"
     assert set(well.ledger.read().written.values()) == {FRAMES}

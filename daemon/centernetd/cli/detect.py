@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,7 +24,7 @@ from centernetd.commands.detect import Pixels, Still, find_images, open_detector
 from centernetd.errors import SinkError
 from centernetd.flow import Detections
 from centernetd.sink.annotate import draw_boxes, label_of
-from centernetd.sink.events import event_detections
+from centernetd.sink.events import to_json
 
 
 class BackendName(str, Enum):
@@ -90,17 +90,18 @@ def _show(still: Still, labels: Sequence[str], as_json: bool) -> None:
         if as_json:
             print(json.dumps({"image": str(still.path), "error": still.error}))
     elif as_json:
-        print(json.dumps(_record(still.path, still.image, still.detections, labels)))
+        print(_record(still.path, still.image, still.detections, labels))
     else:
         counts = Counter(label_of(int(number), labels) for number in still.detections.class_id)
         found = ", ".join(f"{count} {label}" for label, count in counts.items())
         print(f"{still.path}: {found or 'nothing found'}")
 
 
-def _record(
-    path: Path, image: Pixels, detections: Detections, labels: Sequence[str]
-) -> dict[str, Any]:
+def _record(path: Path, image: Pixels, detections: Detections, labels: Sequence[str]) -> str:
     """Return the --json output for an image, with detections as in the event log."""
     height, width = image.shape[:2]
-    found = event_detections(detections, labels)
-    return {"image": str(path), "width": width, "height": height, "detections": found}
+    found = to_json(detections, labels)
+    return (
+        f'{{"image": {json.dumps(str(path))}, "width": {width}, "height": {height}, '
+        f'"detections": {found}}}'
+    )

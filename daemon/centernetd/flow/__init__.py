@@ -20,7 +20,7 @@ from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Lane
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import Meters, StorageStatus, StreamState, StreamStatus
-from centernetd.flow.worker import WakeUp, Worker
+from centernetd.flow.worker import Runner, WakeUp, Worker
 
 __all__ = [
     "CAPTURE",
@@ -48,6 +48,7 @@ __all__ = [
     "Packet",
     "Reason",
     "Result",
+    "Runner",
     "StageName",
     "StorageStatus",
     "StreamState",

@@ -19,7 +19,7 @@ class Channel(Generic[T]):
     Putting an item into a full channel returns the oldest one; whether to wait for room is
     decided where waiting is acceptable, in `Lane.offer`. Several channels may share the
     condition ``arrived``, so that one reader can wait for any of them. ``taken`` is called
-    after each item taken, with the condition's lock held.
+    after each taking, with the condition's lock held.
     """
 
     def __init__(
@@ -76,6 +76,15 @@ class Channel(Generic[T]):
             item = self._items.popleft()
             self._taken()
             return item
+
+    def take_all(self) -> list[T]:
+        """Return everything that waits, oldest first."""
+        with self._arrived:
+            items = list(self._items)
+            self._items.clear()
+            if items:
+                self._taken()
+            return items
 
     def peek(self) -> T | None:
         """Return the oldest item without removing it."""

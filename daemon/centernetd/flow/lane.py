@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from math import inf
@@ -55,6 +55,10 @@ class Lane:
     ``depth`` for each sink, fewer if pictures are very large. Source packets bypass inference, in
     ``packets``, to the sink ``packets_to``, which so records frames that inference skips too. The
     sinks in ``without_pixels`` get no pixels, so that pictures are freed as soon as possible.
+
+    ``announce`` is called when results were put into outlets and when these close, for sinks that
+    no thread waits for: with True if they are to be read immediately, since capture may wait for
+    room or an outlet is half full. It must not wait for anything.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Lane:
         max_frame_age: float | None = None,
         packets_to: StageName | None = None,
         budget: Budget | None = None,
+        announce: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.backpressure = backpressure
@@ -77,6 +82,7 @@ class Lane:
         self.depth = depth
         self.max_frame_age = max_frame_age
         self._pixelless = without_pixels
+        self._announce = announce
         self.status = StreamStatus()
         self._arrivals = arrivals
         self._inbox: deque[Frame] = deque()
@@ -180,12 +186,15 @@ class Lane:
                 Result(result.frame.without_pixels(), result.detections)
                 for result in (results if self._pixelless else ())
             ]
+            urgent = self._blocks
             for sink, outlet in self._outlets.items():
                 passed = without_pixels if sink in self._pixelless else results
                 evicted = outlet.put_all(passed, self._outlet_limit(passed))
                 if evicted:
                     self.ledger.drop(sink, Reason.OVERFLOW, evicted)
+                urgent |= 2 * len(outlet) >= self.depth
             self._notify_of_room()  # without sinks, this frees room
+            self._announce(urgent)
             self._finish_if_drained()
 
     def drop(self, stage: StageName, reason: Reason) -> None:
@@ -265,3 +274,4 @@ class Lane:
         if self.closed and self.ledger.waiting == 0:
             for outlet in self._outlets.values():
                 outlet.close()
+            self._announce(True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from centernetd.errors import StartupError
 
@@ -21,7 +22,29 @@ def starting(name: str) -> Iterator[None]:
         ) from None
 
 
-class Worker:
+class Runner(Protocol):
+    """Runs one stage: in a thread of its own (`Worker`), or in one that others use too."""
+
+    name: str
+
+    def prepare(self) -> None:
+        """Allocate the thread, so that `start` can't fail; raises StartupError."""
+
+    def start(self) -> None:
+        """Start the work; raises as `prepare` does if that was not called."""
+
+    def cancel(self) -> None:
+        """Prevent the work unless it has started."""
+
+    def join(self, deadline: float) -> bool:
+        """Wait until the monotonic time ``deadline``; return whether the work has ended."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the work has begun and not ended."""
+
+
+class Worker(Runner):
     """Runs one stage in its own thread.
 
     ``run`` returns when its work is done, or raises. Either way ``on_exit`` is called in that

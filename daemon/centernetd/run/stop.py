@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from centernetd.flow import Worker
+from centernetd.flow import Runner
 from centernetd.run.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ ORDERLY = Deadlines(drain=2.0, capture=2.0, write=2.8, stop=4.2)  # 5 s are prom
 WITHOUT_ENGINE = Deadlines(drain=0.1, capture=0.5, write=0.5, stop=0.7)  # 1 s is promised
 
 
-def stop_in_order(inference: Sequence[Worker], streams: Streams, deadlines: Deadlines) -> list[str]:
+def stop_in_order(inference: Sequence[Runner], streams: Streams, deadlines: Deadlines) -> list[str]:
     """Stop capture, drain inference and let the sinks finish their files, all by a deadline.
 
     Returns the names of the threads that did not end in time. Closes the ledgers of all lanes.
@@ -60,7 +60,7 @@ def stop_in_order(inference: Sequence[Worker], streams: Streams, deadlines: Dead
     return left_behind
 
 
-def _join(workers: Iterable[Worker], deadline: float) -> bool:
+def _join(workers: Iterable[Runner], deadline: float) -> bool:
     """Wait for ``workers`` until monotonic ``deadline``; return whether all have ended."""
     ended = [worker.join(deadline) for worker in workers]
     return all(ended)

@@ -15,6 +15,7 @@ from centernetd.flow import (
     Incident,
     Lane,
     Meters,
+    Runner,
     StageName,
     StreamState,
     Worker,
@@ -23,8 +24,9 @@ from centernetd.inference.filter import StreamFilter, filters_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import Sizes
 from centernetd.service.health import StreamView
+from centernetd.sink.pool import PoolTask, WriterPool
 from centernetd.sink.registry import RECORD, SINKS
-from centernetd.sink.stage import SinkContext, SinkStage
+from centernetd.sink.stage import BatchSink, BatchStage, SinkContext, SinkStage
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class StreamContext:
     models: Mapping[str, Manifest]
     storage: Storage
     meters: Meters
+    writers: WriterPool
     surfaces: bool = False
 
 
@@ -68,31 +71,35 @@ class Stream:
         lane: Lane,
         filters: Mapping[str, StreamFilter],
         capture: CaptureStage,
-        sinks: Mapping[StageName, SinkStage],
+        sinks: Mapping[StageName, SinkStage | BatchStage],
+        writers: WriterPool,
         stopping: threading.Event,
         make_worker: MakeWorker,
     ) -> None:
-        """Take the stages; setting ``stopping`` ends ``capture``."""
+        """Take the stages, of which ``writers`` run some; setting ``stopping`` ends ``capture``."""
         self.name = config.name
         self.lane = lane
         self.filters = filters
         self.view = StreamView(lane, config.stall_timeout)
-        self.captures: list[Worker] = []
+        self.captures: list[Runner] = []
         """Capture threads, including lost ones."""
         self._capture = capture
         self._sinks = sinks
         self._stopping = stopping
         self._make_worker = make_worker
-        self._writers = [
-            make_worker(f"{name}:{self.name}", stage.run) for name, stage in sinks.items()
+        self._writers: list[Runner] = [
+            PoolTask(f"{name}:{self.name}", stage, writers)
+            if isinstance(stage, BatchStage)
+            else make_worker(f"{name}:{self.name}", stage.run)
+            for name, stage in sinks.items()
         ]
         self._vacant = True  # no thread reads the source
         self._next: Worker | None = None  # prepared, to become the capture
         self._shortage = Incident()  # of threads
 
     @property
-    def threads(self) -> list[Worker]:
-        """All threads of the stream."""
+    def threads(self) -> list[Runner]:
+        """All threads of the stream, and its shares of those that all streams have."""
         return [*self.captures, *self._writers]
 
     @property
@@ -100,9 +107,9 @@ class Stream:
         """Whether any thread is still running."""
         return any(thread.alive for thread in self.threads)
 
-    def adopt(self, lost: Iterable[Worker]) -> list[Worker]:
+    def adopt(self, lost: Iterable[Runner]) -> list[Runner]:
         """Take over the lost captures of an earlier stream of this name; return the others."""
-        others: list[Worker] = []
+        others: list[Runner] = []
         for thread in lost:
             (self.captures if thread.name == self._capture_name else others).append(thread)
         return others
@@ -185,8 +192,10 @@ class Stream:
             log.warning("%s has returned from a write", sink, extra={"stream": self.name})
 
 
-def make_lane(stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Budget) -> Lane:
-    """Return the lane of ``stream``; it announces its frames in ``arrivals``."""
+def make_lane(
+    stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Budget, writers: WriterPool
+) -> Lane:
+    """Return the lane of ``stream``, whose results ``writers`` may write."""
     live = stream.policy == "live"
     sinks = {name: sink for name, sink in SINKS.items() if sink.enabled(stream)}
     return Lane(
@@ -200,6 +209,7 @@ def make_lane(stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Bu
         max_frame_age=stream.max_frame_age if live else None,
         packets_to=RECORD if stream.copies else None,
         budget=budget,
+        announce=writers.announce,
     )
 
 
@@ -227,10 +237,16 @@ def make_stream(
             meters=context.meters,
             hurried=lambda: lane.hurried,
         )
-        sinks = {
-            name: SinkStage(lane, name, SINKS[name].make(sink_context)) for name in lane.outlets
-        }
-        return Stream(config, lane, filters.by_model, capture, sinks, stopping, make_worker)
+        sinks = {name: _stage(lane, name, sink_context) for name in lane.outlets}
+        by_model, writers = filters.by_model, context.writers
+        return Stream(config, lane, by_model, capture, sinks, writers, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget
         raise
+
+
+def _stage(lane: Lane, name: StageName, context: SinkContext) -> SinkStage | BatchStage:
+    sink = SINKS[name].make(context)
+    if isinstance(sink, BatchSink):
+        return BatchStage(lane, name, sink)
+    return SinkStage(lane, name, sink)

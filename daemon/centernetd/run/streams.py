@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from centernetd.config import StreamConfig
 from centernetd.config.config import Difference
-from centernetd.flow import Lane, Worker
+from centernetd.flow import Lane, Runner
 from centernetd.inference.stage import InferenceStage
 from centernetd.run.stream import Stream
 from centernetd.service.service import Service
@@ -31,7 +31,7 @@ class Streams:
         self._running = {stream.name: stream for stream in streams}
         self._ending: dict[Stream, Stream | None] = {}  # each with the one that replaces it, if any
         self._end_by = 0.0
-        self._left_behind: list[Worker] = []  # threads of removed streams that did not end
+        self._left_behind: list[Runner] = []  # threads of removed streams that did not end
         self._make = make
         self._inference = inference
         self._service = service
@@ -42,12 +42,12 @@ class Streams:
         return [stream.lane for stream in self._all]
 
     @property
-    def threads(self) -> list[Worker]:
+    def threads(self) -> list[Runner]:
         """All threads, including those left behind by removed streams."""
         return [*self._left_behind, *(thread for stream in self._all for thread in stream.threads)]
 
     @property
-    def captures(self) -> list[Worker]:
+    def captures(self) -> list[Runner]:
         """The capture threads of all streams."""
         return [thread for stream in self._all for thread in stream.captures]
 

@@ -24,6 +24,8 @@ from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.service.status import EngineStatus
 from centernetd.sink.housekeeping import Housekeeping
+from centernetd.sink.pool import WriterPool
+from centernetd.sink.registry import EVENTS
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -136,7 +138,9 @@ class Supervisor:
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
         arrivals, budget = Arrivals(), Budget(LOSSLESS_BYTES)
-        lanes = [make_lane(stream, sizes, arrivals, budget) for stream in configs.values()]
+        writers = WriterPool(EVENTS, self._worker)
+        stack.callback(writers.close)
+        lanes = [make_lane(stream, sizes, arrivals, budget, writers) for stream in configs.values()]
         self._lanes = lambda: lanes
         storage = Storage(config.storage_root)
         service = stack.enter_context(Service(config, lanes, storage.status))
@@ -147,10 +151,10 @@ class Supervisor:
         detector = self._load(stack, service, backend, sizes)
         meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
         (model,) = config.used_models
-        context = StreamContext({model: detector.manifest}, storage, meters, surfaces)
+        context = StreamContext({model: detector.manifest}, storage, meters, writers, surfaces)
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
-            lane = lane or make_lane(stream, sizes, arrivals, budget)
+            lane = lane or make_lane(stream, sizes, arrivals, budget, writers)
             return make_stream(stream, lane, context, self._worker)
 
         made = [make(configs[lane.name], lane) for lane in lanes]

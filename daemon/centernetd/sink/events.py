@@ -4,8 +4,9 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +17,7 @@ from centernetd.config.regular import open_regular
 from centernetd.flow import Detections, Result
 from centernetd.sink.annotate import label_of
 from centernetd.sink.file import MAX_FILE_SIZE, OutputFile, as_sink_error, unused
-from centernetd.sink.stage import Outcome, Sink, SinkContext
+from centernetd.sink.stage import BatchSink, Outcome, SinkContext
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +25,17 @@ _BLOCK = 65536
 
 
 _BEGINNING = b'{"stream": "'  # of each line
-_FROM_FILE = {"from": "file"}  # part of a line about a file, but not of one about a camera
+_FROM_FILE = '"from": "file", '  # part of a line about a file, but not of one about a camera
 
 
 def made_from_file(head: bytes) -> bool | None:
     """Return whether an events file with this ``head`` is about a file; None for other files."""
     if not head.startswith(_BEGINNING):
         return None
-    return json.dumps(_FROM_FILE)[1:-1].encode() in head.partition(b'"frame"')[0]
+    return _FROM_FILE.encode() in head.partition(b'"frame"')[0]
 
 
-class EventLog(Sink):
+class EventLog(BatchSink):
     """Writes one line of JSON per frame.
 
     If the path template contains the time, an existing file is continued (for the rest of an
@@ -45,7 +46,7 @@ class EventLog(Sink):
         stream = context.stream
         self._stream = stream.name
         self._config = stream.events
-        self._from_file = stream.from_file
+        self._beginning = f'{{"stream": "{stream.name}", {_FROM_FILE if stream.from_file else ""}'
         self._shows = context.shows
         self._labels = context.labels
         self._storage = context.storage
@@ -58,21 +59,19 @@ class EventLog(Sink):
         """Return whether the frame has detections, or all frames are configured."""
         return self._config.when == "always" or len(self._shows(result.detections)) > 0
 
-    def write(self, result: Result) -> Outcome:
-        """Append the frame's line; see `stage.Sink`."""
-        shown = replace(result, detections=self._shows(result.detections))
-        fields = event(self._stream, shown, self._labels, from_file=self._from_file)
-        line = json.dumps(fields, separators=(", ", ": "))
+    def write_batch(self, results: Sequence[Result]) -> Outcome:
+        """Append the frames' lines; see `stage.BatchSink`."""
         try:
             self._storage.require_writable()
-            file = self._file_at(result.frame.wall_time)
-            file.write(line.encode() + b"\n")
-            file.mark_whole()
-            file.sync()
+            for second, of_second in groupby(results, lambda result: int(result.frame.wall_time)):
+                file = self._file_at(second)
+                file.write("".join(map(self._line, of_second)).encode())
+                file.mark_whole()
+                file.sync()
         except Exception:
             self._abandon()
             raise
-        return Outcome(written=1)
+        return Outcome(written=len(results))
 
     def close(self) -> Outcome:
         """Close the file; see `stage.Sink`."""
@@ -84,15 +83,28 @@ class EventLog(Sink):
                 self._storage.end(file.path, file.path)
         return Outcome()
 
-    def _file_at(self, wall_time: float) -> OutputFile:
+    def _line(self, result: Result) -> str:
+        """Return a frame's event: times in seconds, boxes and keypoints in source pixels.
+
+        It is exactly what `json.dumps` returns, in a third of the time.
+        """
+        frame = result.frame
+        seconds, milliseconds = divmod(int(frame.wall_time * 1000), 1000)
+        return (
+            f'{self._beginning}"frame": {frame.frame_id}, "pts": {round(frame.time, 6)!r}, '
+            f'"time": "{_utc(seconds)}.{milliseconds:03}Z", '
+            f'"detections": {to_json(self._shows(result.detections), self._labels)}}}\n'
+        )
+
+    def _file_at(self, second: int) -> OutputFile:
         """Return the file for a time; whether it is the right one is checked every second."""
-        if self._file is None or int(wall_time) != self._second:
-            place = self._storage.place(self._config.path, self._stream, wall_time)
+        if self._file is None or second != self._second:
+            place = self._storage.place(self._config.path, self._stream, second)
             full = self._file is not None and self._file.size >= MAX_FILE_SIZE
             if self._file is None or place != self._place or full or not self._file.is_intact:
                 self.close()
                 self._file = self._open(place, full=full)
-            self._second = int(wall_time)
+            self._second = second
         return self._file
 
     def _open(self, place: Path, *, full: bool) -> OutputFile:
@@ -149,37 +161,37 @@ def _last_line_end(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def event(stream: str, result: Result, labels: Sequence[str], *, from_file: bool) -> dict[str, Any]:
-    """Return a frame's event: times in seconds, boxes and keypoints in source pixels."""
-    frame = result.frame
-    time = datetime.fromtimestamp(frame.wall_time, timezone.utc)
-    return {
-        "stream": stream,
-        **(_FROM_FILE if from_file else {}),
-        "frame": frame.frame_id,
-        "pts": round(frame.time, 6),
-        "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "detections": event_detections(result.detections, labels),
-    }
-
-
-def event_detections(detections: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return detections in the form used in events."""
-    found = [
-        {"box": box, "score": score, "class_id": class_id, "label": label_of(class_id, labels)}
-        for box, score, class_id in zip(
-            _rounded(detections.xyxy, 2),
-            _rounded(detections.confidence, 4),
-            detections.class_id.tolist(),
-            strict=True,
-        )
-    ]
+def to_json(detections: Detections, labels: Sequence[str]) -> str:
+    """Return detections in the form used in events, as JSON."""
+    if not len(detections):
+        return "[]"
+    boxes, scores = _rounded(detections.xyxy, 2), _rounded(detections.confidence, 4)
+    keypoints = [""] * len(detections)
     if detections.keypoints is not None:
         places = _rounded(detections.keypoints[:, :, :2], 2)
-        scores = _rounded(detections.keypoints[:, :, 2], 4)
-        for item, points, weights in zip(found, places, scores, strict=True):
-            item["keypoints"] = [[*point, w] for point, w in zip(points, weights, strict=True)]
-    return found
+        weights = _rounded(detections.keypoints[:, :, 2], 4)
+        keypoints = [
+            f', "keypoints": {[[*place, weight] for place, weight in zip(*joints, strict=True)]}'
+            for joints in zip(places, weights, strict=True)
+        ]
+    # A list of finite numbers looks in Python as in JSON; those of detections are finite.
+    found = [
+        f'{{"box": {box}, "score": {score}, "class_id": {class_id}, '
+        f'"label": {_quoted(label_of(class_id, labels))}{points}}}'
+        for box, score, class_id, points in zip(
+            boxes, scores, detections.class_id.tolist(), keypoints, strict=True
+        )
+    ]
+    return f"[{', '.join(found)}]"
+
+
+_quoted = lru_cache(maxsize=1024)(json.dumps)
+
+
+@lru_cache(maxsize=64)
+def _utc(seconds: int) -> str:
+    """Return Unix time as in RFC 3339, without fractions and zone."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()[:19]
 
 
 def _rounded(values: NDArray[np.float32], decimals: int) -> list[Any]:

@@ -7,7 +7,7 @@ from centernetd.config import StreamConfig
 from centernetd.flow import StageName
 from centernetd.sink.events import EventLog
 from centernetd.sink.recorder import PacketRecorder, Recorder
-from centernetd.sink.stage import Sink, SinkContext
+from centernetd.sink.stage import BatchSink, Sink, SinkContext
 
 RECORD, EVENTS = StageName("record"), StageName("events")
 
@@ -17,7 +17,7 @@ class Registration(NamedTuple):
 
     enabled: Callable[[StreamConfig], bool]
     needs_pixels: Callable[[StreamConfig], bool]
-    make: Callable[[SinkContext], Sink]
+    make: Callable[[SinkContext], Sink | BatchSink]
 
 
 def _recorder(context: SinkContext) -> Sink:

@@ -62,7 +62,7 @@ class SinkContext:
         return [each.label for each in self.classes]
 
 
-class Sink(Protocol):
+class Output(Protocol):
     """A destination for results.
 
     Frames count as written once they are safe, even if the process is killed at that moment.
@@ -70,6 +70,13 @@ class Sink(Protocol):
 
     def wants(self, result: Result) -> bool:
         """Return whether the configuration includes this frame."""
+
+    def close(self) -> Outcome:
+        """Finish the output; returns as a write does, and may raise SinkError."""
+
+
+class Sink(Output, Protocol):
+    """A destination that takes one frame at a time, in a thread of its own."""
 
     def write(self, result: Result) -> Outcome:
         """Write a frame; return how many frames, this and earlier ones, are settled by it.
@@ -81,9 +88,6 @@ class Sink(Protocol):
             `write` starts again. The same applies to any other exception.
         """
 
-    def close(self) -> Outcome:
-        """Finish the output; returns as `write` does, and may raise SinkError."""
-
 
 @runtime_checkable
 class PacketSink(Sink, Protocol):
@@ -93,23 +97,34 @@ class PacketSink(Sink, Protocol):
         """Write a packet; returns and raises as `write` does."""
 
 
-class SinkStage:
-    """Writes the results of one outlet, with a copying lane's packets, and posts every frame once.
+@runtime_checkable
+class BatchSink(Output, Protocol):
+    """A destination that takes several frames in little more time than one.
+
+    It needs no thread of its own: a `WriterPool` serves those of all streams.
+    """
+
+    def write_batch(self, results: Sequence[Result]) -> Outcome:
+        """Write frames; returns and raises as `Sink.write` does."""
+
+
+class Stage:
+    """Posts every frame of one outlet once, whatever becomes of it.
 
     It never waits to retry: while an output is broken, its frames are dropped. Any exception of
-    a sink breaks only that output.
+    an output breaks only that output.
     """
 
     def __init__(
         self,
         lane: Lane,
         name: StageName,
-        sink: Sink,
+        output: Output,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lane = lane
         self._name = name
-        self._sink = sink
+        self._output = output
         self._clock = clock
         self._pending = 0
         self._failure = Incident()
@@ -121,36 +136,6 @@ class SinkStage:
         """Seconds that the current write has taken so far; 0 without one."""
         since = self._busy_since
         return 0.0 if since is None else self._clock() - since
-
-    def run(self) -> None:
-        """Write until the outlet is closed and empty, then finish the output."""
-        try:
-            self._read()
-        finally:
-            self._finish()
-
-    def _read(self) -> None:
-        outlet, packets = self._lane.outlets[self._name], self._lane.packets
-        if packets is None or not isinstance(self._sink, PacketSink):
-            for result in outlet:
-                self._take(result)
-                del result  # its picture is not held while waiting for the next
-            return
-        write_packet = self._sink.write_packet
-        for item in packets.before(outlet):
-            if isinstance(item, Result):
-                self._take(item)
-            elif not self._resting:  # the recorder detects a missing packet by its number
-                self._attempt(partial(write_packet, item))
-
-    def _take(self, result: Result) -> None:
-        self._pending += 1
-        self._attempt(partial(self._write, result))
-
-    def _write(self, result: Result) -> Outcome:
-        if not self._sink.wants(result):
-            return Outcome(unwanted=1)
-        return Outcome(failed=1) if self._resting else self._sink.write(result)
 
     @property
     def _resting(self) -> bool:
@@ -170,7 +155,7 @@ class SinkStage:
     def _finish(self) -> None:
         self._busy_since = self._clock()
         try:
-            self._post(self._sink.close())
+            self._post(self._output.close())
         except Exception as error:
             self._fail(error)
         finally:
@@ -204,3 +189,86 @@ class SinkStage:
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level, message, *args, extra={"stream": self._lane.name})
+
+
+class SinkStage(Stage):
+    """Writes one outlet, and a copying lane's packets, in a thread of its own."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: StageName,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(lane, name, sink, clock)
+        self._sink = sink
+
+    def run(self) -> None:
+        """Write until the outlet is closed and empty, then finish the output."""
+        try:
+            self._read()
+        finally:
+            self._finish()
+
+    def _read(self) -> None:
+        outlet, packets = self._lane.outlets[self._name], self._lane.packets
+        if packets is None or not isinstance(self._sink, PacketSink):
+            for result in outlet:
+                self._take(result)
+                del result  # its picture is not held while waiting for the next
+            return
+        write_packet = self._sink.write_packet
+        for item in packets.before(outlet):
+            if isinstance(item, Result):
+                self._take(item)
+            elif not self._resting:  # the recorder detects a missing packet by its number
+                self._attempt(partial(write_packet, item))
+
+    def _take(self, result: Result) -> None:
+        self._pending += 1
+        self._attempt(partial(self._write, result))
+
+    def _write(self, result: Result) -> Outcome:
+        if not self._sink.wants(result):
+            return Outcome(unwanted=1)
+        return Outcome(failed=1) if self._resting else self._sink.write(result)
+
+
+class BatchStage(Stage):
+    """Writes one outlet whenever it is given a turn; one thread at a time may give it one."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: StageName,
+        sink: BatchSink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(lane, name, sink, clock)
+        self._sink = sink
+        self._outlet = lane.outlets[name]
+        self.ended = False
+        """Whether the last turn has begun."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a turn has something to do."""
+        return not self.ended and (len(self._outlet) > 0 or self._outlet.closed)
+
+    def turn(self) -> None:
+        """Write everything that waits; finish the output if the outlet is closed."""
+        closed = self._outlet.closed  # asked first: after it, nothing more comes
+        if results := self._outlet.take_all():
+            self._pending += len(results)
+            self._attempt(partial(self._write, results))
+        if closed:
+            self.ended = True
+            self._finish()
+
+    def _write(self, results: Sequence[Result]) -> Outcome:
+        wanted = [result for result in results if self._sink.wants(result)]
+        self._drop(len(results) - len(wanted), Reason.UNWANTED)
+        if not wanted or self._resting:
+            return Outcome(failed=len(wanted))
+        return self._sink.write_batch(wanted)
