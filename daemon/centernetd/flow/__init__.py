@@ -5,6 +5,7 @@ from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import (
     EVERYTHING,
     UPRIGHT,
+    Box,
     Coding,
     DetectionClass,
     Detections,
@@ -13,8 +14,11 @@ from centernetd.flow.frame import (
     Orientation,
     Packet,
     Result,
+    Scene,
     Thresholds,
+    TrackEvent,
 )
+from centernetd.flow.ids import uuid7
 from centernetd.flow.image import HostImage, Image, NoPixels
 from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Lane
@@ -29,6 +33,7 @@ __all__ = [
     "UPRIGHT",
     "Arrivals",
     "Backpressure",
+    "Box",
     "Budget",
     "Channel",
     "ChannelClosedError",
@@ -49,11 +54,14 @@ __all__ = [
     "Reason",
     "Result",
     "Runner",
+    "Scene",
     "StageName",
     "StorageStatus",
     "StreamState",
     "StreamStatus",
     "Thresholds",
+    "TrackEvent",
     "WakeUp",
     "Worker",
+    "uuid7",
 ]

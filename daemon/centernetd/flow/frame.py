@@ -1,9 +1,9 @@
 """What a lane carries: frames with their detections, and a source's packets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,12 +152,65 @@ class Thresholds:
         return found if taken.all() else found[taken]
 
 
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in source pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackEvent:
+    """Something that happened to a confirmed track.
+
+    ``time`` is on the stream's timeline and ``wall_time`` Unix time, both in seconds, ``box`` where
+    the object then was, in a picture of ``size`` (height, width). ``score`` is the highest so far.
+    ``direction`` is in or out; ``dwell`` is in seconds. An ``end`` also has the times ``first``
+    (Unix time) and ``duration``, the ``crossings`` of lines, and the dwell in each zone visited.
+    """
+
+    type: Literal["start", "update", "enter", "leave", "cross", "end"]
+    track_id: str
+    tracker_id: int
+    label: str
+    score: float
+    time: float
+    wall_time: float
+    box: Box
+    size: tuple[int, int]
+    zone: str | None = None
+    line: str | None = None
+    direction: Literal["in", "out"] | None = None
+    dwell: float | None = None
+    first: float | None = None
+    duration: float | None = None
+    crossings: tuple[tuple[str, str], ...] = ()
+    zones: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What tracking knows at the moment of a frame.
+
+    ``track_ids`` names the confirmed tracks by their tracker_id. ``predicted`` are the boxes of
+    tracks that were not detected in the frame. ``inside`` counts the objects in each zone, and
+    ``crossed`` those that crossed each line, in and out, since the stream began.
+    """
+
+    track_ids: Mapping[int, str]
+    predicted: Detections
+    inside: Mapping[str, int]
+    crossed: Mapping[str, tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A frame for the sinks, with every detection that any of them may use."""
+    """A frame for the sinks, with every detection that any of them may use.
+
+    A tracked stream also has a ``scene``, and ``events``: what happened since the frame before.
+    """
 
     frame: Frame
     detections: Detections
+    events: tuple[TrackEvent, ...] = ()
+    scene: Scene | None = None
 
 
 Orientation = tuple[int, int, int, int]
