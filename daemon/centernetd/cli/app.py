@@ -18,6 +18,7 @@ from centernetd.cli.doctor import doctor
 from centernetd.cli.models import build, export, fetch, prepare
 from centernetd.cli.options import Invocation
 from centernetd.cli.output import StandardError, StandardOutput, discard_unwritten, leave
+from centernetd.cli.purge import purge
 from centernetd.cli.run import run
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.service import logs
@@ -116,6 +117,7 @@ for command in (
     status,
     reload,
     check,
+    purge,
     detect,
     export,
     prepare,

@@ -53,7 +53,7 @@ def reload(storage_root: Path) -> str:
 
 def _reloaded(storage_root: Path) -> ReloadStatus:
     """Request a reload, and return the daemon's status once it has finished."""
-    before = _find(storage_root)
+    before = find_daemon(storage_root)
     if before is None:
         raise StartupError(
             f"no centernetd writes to {storage_root}: start it first; one that systemd runs is "
@@ -65,7 +65,7 @@ def _reloaded(storage_root: Path) -> ReloadStatus:
             "from its command line: it has no configuration to reload"
         )
     _ask(before.pid, storage_root / LOCK_NAME)
-    while now := _find(storage_root):
+    while now := find_daemon(storage_root):
         if now.ended > before.begun:
             return now
         time.sleep(_INTERVAL)
@@ -95,8 +95,16 @@ def _ask(pid: int, lock: Path) -> None:
         ) from None
 
 
-def _find(storage_root: Path) -> ReloadStatus | None:
-    """Return the daemon's status, None without a daemon; retry while it is only partly written."""
+def find_daemon(storage_root: Path) -> ReloadStatus | None:
+    """Return the status of the daemon that writes to ``storage_root``, None without a daemon.
+
+    Raises
+    ------
+    StartupError
+        Its lock file can't be read.
+    CenternetdError
+        It publishes no valid status, although that was waited for.
+    """
     path = storage_root / LOCK_NAME
     deadline = time.monotonic() + _TIMEOUT / 2
     while time.monotonic() < deadline:

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from centernetd.config.regular import NotRegularError, open_descriptor
@@ -107,6 +109,33 @@ def published_in(path: Path) -> str | None:
         os.close(descriptor)
 
 
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold an existing lock file, so that no daemon starts; yield False if another process does.
+
+    Raises
+    ------
+    OSError
+        When it can't be opened.
+    """
+    try:
+        descriptor = open_descriptor(path, os.O_RDWR)
+    except FileNotFoundError:  # no daemon has ever run here
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
+            free = False
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def is_held_by(path: Path, process: int) -> bool:
     """Return whether the kernel, whatever the text, lists ``process`` as the holder of ``path``.
 
@@ -115,11 +144,12 @@ def is_held_by(path: Path, process: int) -> bool:
     OSError
         When this user may not read that.
     """
-    lock, folder = path.lstat(), Path(f"/proc/{process}")
-    for descriptor in (folder / "fd").iterdir():
+    lock = path.lstat()
+    for descriptor, file in _files_of(process):
+        if not os.path.samestat(file, lock):
+            continue
         try:
-            same = os.path.samestat(descriptor.stat(), lock)
-            info = (folder / "fdinfo" / descriptor.name).read_text() if same else ""
+            info = Path(f"/proc/{process}/fdinfo/{descriptor}").read_text()
         except FileNotFoundError:  # closed meanwhile
             continue
         # As in "lock: 1: FLOCK ADVISORY WRITE 1234 08:02:1835 0 EOF": see proc(5).
@@ -127,3 +157,14 @@ def is_held_by(path: Path, process: int) -> bool:
         if any(str(process) in lock for lock in locks):
             return True
     return False
+
+
+def is_open_in(process: int, file: os.stat_result) -> bool:
+    """Return whether ``process`` has ``file`` open; raises as `is_held_by`."""
+    return any(os.path.samestat(each, file) for _, each in _files_of(process))
+
+
+def _files_of(process: int) -> Iterator[tuple[str, os.stat_result]]:
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield descriptor.name, descriptor.stat()

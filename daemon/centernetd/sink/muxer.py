@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -35,7 +36,8 @@ class FragmentedMp4:
     def __init__(self, path: Path, first: Packet, mark: str = "") -> None:
         """Create the file for ``first`` (which is not written yet) and the packets after it.
 
-        If the name exists, another is chosen. ``mark`` is stored in the file as a comment.
+        If the name exists, another is chosen. The file stores the Unix time of ``first``, to the
+        second, as its creation time, and ``mark`` as a comment.
 
         Raises
         ------
@@ -56,6 +58,8 @@ class FragmentedMp4:
         self._hides = False
         try:
             self._container = av.open(self._file, "w", format="mp4", options=_options(first))
+            began_at = datetime.fromtimestamp(first.wall_time, timezone.utc)
+            self._container.metadata["creation_time"] = began_at.strftime("%Y-%m-%dT%H:%M:%SZ")
             self._container.metadata["comment"] = mark
             self._stream = _add_stream(self._container, first.coding)
             self._stream.time_base = first.time_base
