@@ -41,7 +41,7 @@ def render() -> str:
 
 def _add_defaults(schema: dict[str, Any], section: type[Section]) -> None:
     for key, value in section.model_construct().model_dump(mode="json").items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not value:
             schema["properties"][key]["default"] = value
 
 

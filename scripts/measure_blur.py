@@ -255,7 +255,7 @@ def encode(path: Path, clip: Clip, images: Iterable[Image]) -> None:
 def record(source: Path, folder: Path, blur: Mapping[str, Any]) -> Path:
     """Make the daemon record a clip with ``blur``; return the recording."""
     folder.mkdir()
-    stream = {"source": str(source), "blur": dict(blur), "record": {"draw": "none"}}
+    stream = {"source": str(source), "privacy": {"blur": dict(blur)}, "record": {"draw": "none"}}
     settings = {"version": 1, "streams": {"clip": stream}, "metrics": {"listen": None}}
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings))

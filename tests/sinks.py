@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.config import StreamConfig
+from centernetd.config import BlurConfig, PrivacyConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.flow import (
     Arrivals,
@@ -69,12 +69,13 @@ def result(
     return Result(frame, detections() if found is None else found)
 
 
-def sink_context(root: Path, *, from_file: bool = False, **stream: Any) -> SinkContext:
+def sink_context(
+    root: Path, *, from_file: bool = False, blur: BlurConfig | None = None, **stream: Any
+) -> SinkContext:
     """What the sinks of "gate" are built from; `stream` are fields of its configuration."""
     source = SourceUri("/gate.mp4" if from_file else "rtsp://192.0.2.1/")
-    return SinkContext(
-        StreamConfig("gate", source, **stream), Storage(root), [DetectionClass("faces", 0, "face")]
-    )
+    config = StreamConfig("gate", source, privacy=PrivacyConfig(blur=blur), **stream)
+    return SinkContext(config, Storage(root), [DetectionClass("faces", 0, "face")])
 
 
 def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:

@@ -436,10 +436,10 @@ def test_gathered_log_lines_are_written_at_every_tick(
 
 @pytest.mark.usefixtures("supervisor")
 def test_notices_are_logged(cli: CommandLine, tmp_path: Path) -> None:
-    gate = {"source": "gate.mp4", "blur": {"confidence": 0.5}}
+    gate = {"source": "gate.mp4", "privacy": {"blur": {"confidence": 0.5}}}
     path = configuration(tmp_path, "centerface", gate=gate)
     outcome = cli("run", "-c", path)
-    assert "WARNING streams.gate.blur.confidence is 0.5: above" in outcome.err
+    assert "WARNING streams.gate.privacy.blur.confidence is 0.5: above" in outcome.err
 
 
 def test_prepare_prints_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:

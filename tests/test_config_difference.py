@@ -27,10 +27,10 @@ def read(folder: Path, text: str) -> Config:
         (TWO.replace("one", "two"), Difference((), (), ("gate",))),
         (f"{TWO}defaults: {{detect: {{confidence: 0.7}}}}", Difference((), (), ("gate", "yard"))),
         (f"{TWO}defaults: {{detect: {{confidence: null}}}}", Difference((), (), ())),
-        (TWO.replace("h/y'", "h/y', record: {draw: blur}"), Difference((), (), ("yard",))),
-        (TWO.replace("h/y'", "h/y', blur: {hold: 0s}"), Difference((), (), ("yard",))),
-        (f"{TWO}defaults: {{blur: {{}}}}", Difference((), (), ("gate", "yard"))),
-        (f"{TWO}defaults: {{blur: null}}", Difference((), (), ())),
+        (TWO.replace("h/y'", "h/y', record: {draw: none}"), Difference((), (), ("yard",))),
+        (TWO.replace("h/y'", "h/y', privacy: {blur: {hold: 0s}}"), Difference((), (), ("yard",))),
+        (f"{TWO}defaults: {{privacy: {{blur: {{}}}}}}", Difference((), (), ("gate", "yard"))),
+        (f"{TWO}defaults: {{privacy: {{blur: null}}}}", Difference((), (), ())),
     ],
 )
 def test_the_difference_of_streams(text: str, found: Difference, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -8,8 +9,6 @@ from centernetd.config import (
     Address,
     BlurConfig,
     Config,
-    RecordConfig,
-    SourceUri,
     StreamConfig,
     cache_dir,
     from_sources,
@@ -54,7 +53,7 @@ def test_a_stream_overrides_the_defaults_key_by_key(read: Loader) -> None:
 defaults:
   max_frame_age: 250ms
   detect: {confidence: 0.5, labels: [person, face]}
-  record: {draw: blur}
+  record: {draw: none}
 streams:
   a: {source: 'rtsp://h/a', detect: {confidence: 0.7}, record: {segment: 1h}}
   b: {source: 'rtsp://h/b', detect: {labels: []}}
@@ -63,28 +62,98 @@ streams:
     assert a.max_frame_age == b.max_frame_age == 0.25
     assert (a.detect.confidence, a.detect.labels) == (0.7, ("person", "face"))
     assert (b.detect.confidence, b.detect.labels) == (0.5, ())
-    assert (a.record.draw, a.record.segment) == ("blur", 3600.0)
-    assert (b.record.draw, b.record.segment) == ("blur", 300.0)
+    assert (a.record.draw, a.record.segment) == ("none", 3600.0)
+    assert (b.record.draw, b.record.segment) == ("none", 300.0)
 
 
 def test_what_is_blurred(read: Loader) -> None:
     config = read("""
+defaults: {privacy: {blur: {labels: [face], hold: 0s}}}
+streams:
+  a: {source: a.mp4}
+  b: {source: b.mp4, privacy: {blur: {confidence: 0.1, hold: 40ms, model: default}}}
+  c: {source: c.mp4, privacy: {blur: null}}
+  d: {source: d.mp4, privacy: {blur: {model: faces}}}
+models: {default: {}, faces: {}}
+""")
+    assert {name: stream.privacy.blur for name, stream in config.streams.items()} == {
+        "a": BlurConfig(labels=("face",), hold=0.0),
+        "b": BlurConfig(confidence=0.1, labels=("face",), hold=0.04, model="default"),
+        "c": None,
+        "d": BlurConfig(labels=("face",), hold=0.0, model="faces"),
+    }
+    models = {name: (stream.models, stream.blur_only) for name, stream in config.streams.items()}
+    assert models["b"] == (("default",), None)
+    assert models["d"] == (("default", "faces"), "faces"), "it runs there too"
+    assert config.notices() == ()
+
+
+def test_blur_in_the_keys_of_before(read: Loader) -> None:
+    config = read("""
 defaults: {blur: {labels: [face], hold: 0s}}
 streams:
   a: {source: a.mp4}
-  b: {source: a.mp4, record: {path: b.mp4, draw: none}, blur: {confidence: 0.1, hold: 40ms}}
-  c: {source: a.mp4, record: {path: c.mp4}, blur: null}
-  d: {source: a.mp4, record: {path: d.mp4, draw: blur}, blur: null}
+  b: {source: b.mp4, record: {draw: none}, blur: {confidence: 0.1, hold: 40ms}}
+  c: {source: c.mp4, blur: null}
+  d: {source: d.mp4, record: {draw: blur}, blur: null}
+  e: {source: e.mp4, record: {draw: blur}}
 """)
-    found = {name: stream.blur for name, stream in config.streams.items()}
-    assert found == {
-        "a": BlurConfig(labels=("face",), hold=0.0),
-        "b": BlurConfig(confidence=0.1, labels=("face",), hold=0.04),
-        "c": None,
-        "d": BlurConfig(),
+    assert {
+        name: (stream.privacy.blur, stream.record.draw) for name, stream in config.streams.items()
+    } == {
+        "a": (BlurConfig(labels=("face",), hold=0.0), "boxes"),
+        "b": (BlurConfig(confidence=0.1, labels=("face",), hold=0.04), "none"),
+        "c": (None, "boxes"),
+        "d": (BlurConfig(), "none"),
+        "e": (BlurConfig(labels=("face",), hold=0.0), "none"),
     }
-    made = StreamConfig("x", SourceUri("x.mp4"), record=RecordConfig(draw="blur"))
-    assert made.blur == BlurConfig(), "however it was made"
+    assert all(stream.privacy.shows_keypoints for stream in config.streams.values()), "as before"
+    later = "; a later version will refuse its old name"
+    blur = "blur is now `privacy: {blur: ...}`"
+    draw = "draw: blur is now `privacy: {blur: {}}` with `record: {draw: none}`"
+    assert [re.sub(r"^.*/", "", notice) for notice in config.notices()] == [
+        f"config.yaml:3: {blur}{later}",
+        f"config.yaml:6: {blur}{later}",
+        f"config.yaml:7: {blur}{later}",
+        f"config.yaml:8: {blur}{later}",
+        f"config.yaml:8: {draw}{later}",
+        f"config.yaml:9: {draw}{later}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("privacy", "shown"),
+    [
+        ("", True),
+        ("privacy: {}", True),
+        ("privacy: {keypoints: false}", False),
+        ("privacy: {blur: {}}", False),
+        ("privacy: {masks: {a: [[0, 0], [1, 0], [0, 1]]}}", False),
+        ("privacy: {blur: {}, keypoints: true}", True),
+        ("blur: {}", True),
+        ("blur: {}, privacy: {keypoints: false}", False),
+        ("blur: {}, privacy: {}", False),
+    ],
+)
+def test_which_landmarks_are_given_out(read: Loader, privacy: str, shown: bool) -> None:
+    (stream,) = read(f"streams: {{a: {{source: x, {privacy}}}}}").streams.values()
+    assert stream.privacy.shows_keypoints == shown
+
+
+def test_masks(read: Loader) -> None:
+    config = read("""
+defaults: {privacy: {masks: {clock: [[0, 0], [0.2, 0], [0, 0.1]]}}}
+streams:
+  a: {source: a.mp4, privacy: {masks: {neighbour: [[0.7, 0.0], [1, 0.0], [1, 0.3]]}}}
+  b: {source: b.mp4, privacy: {masks: {clock: [[0, 0], [1, 0], [1, 0.1]]}}}
+""")
+    assert {name: stream.privacy.masks for name, stream in config.streams.items()} == {
+        "a": {
+            "clock": ((0, 0), (0.2, 0), (0, 0.1)),
+            "neighbour": ((0.7, 0), (1, 0), (1, 0.3)),
+        },
+        "b": {"clock": ((0, 0), (1, 0), (1, 0.1))},
+    }
 
 
 @pytest.mark.parametrize(
@@ -297,14 +366,14 @@ def test_several_sources_record_into_a_folder_under_their_names(tmp_path: Path) 
 def test_what_is_set_besides_holds_for_each_source() -> None:
     defaults = {
         "detect": {"confidence": 0.7, "labels": ("face",)},
-        "record": {"draw": "blur"},
+        "record": {"draw": "none"},
         "events": {"when": "detections"},
     }
     config = from_sources(["a.mp4", "b.mp4"], Path("out"), "net.onnx", defaults)
     assert config.models["net"].path == str(Path.cwd() / "net.onnx")
     for stream in config.streams.values():
         assert (stream.detect.confidence, stream.detect.labels) == (0.7, ("face",))
-        assert (stream.record.draw, stream.record.when) == ("blur", "always")
+        assert (stream.record.draw, stream.record.when) == ("none", "always")
         assert (stream.events.when, stream.events.path) == ("detections", "{stream}.jsonl")
 
 

@@ -80,8 +80,14 @@ def test_what_is_too_large(path: Path) -> None:
         ("version: 1\n", "config.yaml:1: streams: no streams: give at least one"),
         ("version: 1\nstreams:\n", "config.yaml:2: streams: no streams: give at least one"),
         ("version: 1\nmetrics:" + STREAM, EMPTY.format("2: metrics")),
-        ("version: 1\nstreams:\n  a:\n    source: x\n    blur:", EMPTY.format("5: streams.a.blur")),
-        ("version: 1\ndefaults:\n  blur: # {hold: 1s}" + STREAM, EMPTY.format("3: defaults.blur")),
+        (
+            "version: 1\nstreams:\n  a:\n    source: x\n    record:",
+            EMPTY.format("5: streams.a.record"),
+        ),
+        (
+            "version: 1\ndefaults:\n  privacy: {blur: }" + STREAM,
+            EMPTY.format("3: defaults.privacy.blur"),
+        ),
         ("version: 1\nstorage: {keep_for: }" + STREAM, "config.yaml:2: storage.keep_for: "),
         ("version: 1\nmetrics: {listen: }" + STREAM, "config.yaml:2: metrics.listen: "),
         ("version: 1\nstreams: []", "config.yaml:2: streams: must be a mapping of names, not a li"),
@@ -146,16 +152,81 @@ def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> Non
             "3: streams.a.record.video: source is a copy, which can't be blurred",
         ),
         (
-            "defaults:\n  blur: {}\n  record: {video: source}",
+            "defaults:\n  privacy: {blur: {}}\n  record: {video: source}",
             "4: streams.a.record.video: source is a copy, which can't be blurred",
         ),
         (
-            "defaults:\n  blur: {confidance: 0.1}",
-            "3: defaults.blur.confidance: no such key; did you mean 'confidence'?",
+            "defaults:\n  privacy: {masks: {a: [[0, 0], [1, 0], [1, 1]]}}\n"
+            "  record: {when: never, video: source}",
+            "4: streams.a.record.video: source is a copy, which can't be masked",
         ),
-        ("defaults: {blur: {hold: 2s}}", "2: defaults.blur.hold: must be less than or equal to 1"),
-        ("defaults: {blur: {style: pixels}}", "2: defaults.blur.style: 'pixels' is not one of"),
-        ("defaults: {blur: true}", "2: defaults.blur: must be a mapping of keys"),
+        (
+            "defaults:\n  privacy: {blur: {confidance: 0.1}}",
+            "3: defaults.privacy.blur.confidance: no such key; did you mean 'confidence'?",
+        ),
+        (
+            "defaults: {privacy: {blur: {hold: 2s}}}",
+            "2: defaults.privacy.blur.hold: must be less than or equal to 1",
+        ),
+        (
+            "defaults: {privacy: {blur: {style: pixels}}}",
+            "2: defaults.privacy.blur.style: 'pixels' is not one of",
+        ),
+        ("defaults: {privacy: {blur: true}}", "2: defaults.privacy.blur: must be a mapping of k"),
+        ("defaults: {privacy: null}", "2: defaults.privacy: must be a mapping of keys"),
+        (
+            "defaults: {privacy: {blur: {model: faces}}}",
+            "2: streams.a.privacy.blur.model: no model 'faces' under models; there are default",
+        ),
+        (
+            "defaults:\n  privacy: {blur: null}\n  blur: {}",
+            "4: streams.a.blur: is the old name of privacy.blur, which is set too: keep that one",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, 0], [0.9, 1.2]]}}}",
+            "2: defaults.privacy.masks.a[2][1]: must be less than or equal to 1, is 1.2",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, -0.1], [1, 1]]}}}",
+            "2: defaults.privacy.masks.a[1][1]: must be greater than or equal to 0, is -0.1",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, 1]]}}}",
+            "2: defaults.privacy.masks.a: has 2 points: a polygon has 3 to 100",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, 1], [1, 0], [0, 1]]}}}",
+            "2: defaults.privacy.masks.a: crosses itself: the side from [0.0, 0.0] to [1.0, 1.0]",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [0.5, 0.5], [1, 1]]}}}",
+            "2: defaults.privacy.masks.a: turns back on itself at ",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, 0], [1, 0], [1, 1]]}}}",
+            "2: defaults.privacy.masks.a: repeats the point [1.0, 0.0]",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1], [1, 1]]}}}",
+            "2: defaults.privacy.masks.a[1]: has too few entries",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: null}}}",
+            "2: defaults.privacy.masks.a: must be a list, as in [a, b], not nothing",
+        ),
+        (
+            "defaults: {privacy: {masks: {A: [[0, 0], [1, 0], [1, 1]]}}}",
+            "2: defaults.privacy.masks.A: a mask's name is 1 to 63 of a-z, 0-9, _ and -",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, 0], [1, 1], [0, 1]]}}}",
+            "2: streams.a.privacy.masks: cover the whole picture, which leaves nothing to detect",
+        ),
+        (
+            "defaults: {privacy: {masks: {a: [[0, 0], [1, 0], [1, 1]],\n"
+            " b: [[0, 0], [0, 1], [1, 1]]}}}",
+            "2: streams.a.privacy.masks: cover the whole picture, which leaves nothing to detect",
+        ),
         (
             "batching: {max_size: 65}",
             "2: batching.max_size: must be auto or a whole number from 1 ",

@@ -1,13 +1,14 @@
 """What a stream keeps of each of its models, and what its sinks see of that."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.config import BlurConfig, DetectConfig, SourceUri, StreamConfig
+from centernetd.config import BlurConfig, DetectConfig, PrivacyConfig, SourceUri, StreamConfig
 from centernetd.errors import ConfigError
 from centernetd.flow import DetectionClass, Detections
 from centernetd.inference.filter import StreamFilters, filters_of
@@ -23,6 +24,10 @@ def filters(models: tuple[str, ...] = BOTH, **stream: object) -> StreamFilters:
     source = SourceUri("rtsp://192.0.2.1/")
     config = StreamConfig("gate", source, models=models, **stream)  # type: ignore[arg-type]
     return filters_of(config, MODELS)
+
+
+def covering(**blur: Any) -> PrivacyConfig:
+    return PrivacyConfig(blur=BlurConfig(**blur))
 
 
 def found(*of: tuple[float, int]) -> Detections:
@@ -43,6 +48,15 @@ def test_the_classes_of_a_stream_are_those_of_its_models_in_its_order() -> None:
     assert [each.model for each in filters(("zoo", "faces")).classes] == ["zoo"] * 3 + ["faces"]
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_landmarks_are_shown_as_configured(shown: bool) -> None:
+    points = np.zeros((2, 5, 3), np.float32)
+    both = replace(found((0.9, 0), (0.1, 0)), keypoints=points)
+    seen = filters(privacy=PrivacyConfig(keypoints=shown)).shows(both)
+    assert len(seen) == 1
+    assert (seen.keypoints is not None) == shown
+
+
 def test_each_model_has_its_own_threshold_unless_the_stream_sets_one() -> None:
     mixed = found((0.39, 0), (0.4, 0), (0.29, 1), (0.3, 3))
     assert filters().shows(mixed).class_id.tolist() == [0, 3]
@@ -54,7 +68,7 @@ def test_a_label_selects_its_class_in_every_model_that_has_it() -> None:
     mixed = found((0.9, 0), (0.9, 1), (0.9, 2), (0.9, 3))
     of_both = filters(detect=DetectConfig(labels=("face",)))
     assert of_both.shows(mixed).class_id.tolist() == [0, 2]
-    dogs = filters(detect=DetectConfig(labels=("dog",)), blur=BlurConfig(labels=("face",)))
+    dogs = filters(detect=DetectConfig(labels=("dog",)), privacy=covering(labels=("face",)))
     assert dogs.shows(mixed).class_id.tolist() == [3]
     assert dogs.covers(mixed).class_id.tolist() == [0, 2]
     assert list(dogs.counted) == [("zoo", "other"), ("zoo", "other"), ("zoo", "dog")]
@@ -64,8 +78,37 @@ def test_a_label_selects_its_class_in_every_model_that_has_it() -> None:
 def test_a_label_that_no_model_of_the_stream_has_is_refused_by_key(models: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"streams\.gate\.detect\.labels.*'cow'.*cat, face, dog"):
         filters(models, detect=DetectConfig(labels=("cow",)))
-    with pytest.raises(ConfigError, match=r"streams\.gate\.blur\.labels.*'cow'.*cat, face, dog"):
-        filters(models, blur=BlurConfig(labels=("cow",)))
+    key = r"streams\.gate\.privacy\.blur\.labels"
+    with pytest.raises(ConfigError, match=key + r".*'cow'.*cat, face, dog"):
+        filters(models, privacy=covering(labels=("cow",)))
+
+
+def test_blur_covers_what_its_own_model_finds_whatever_the_stream_shows() -> None:
+    mixed = found((0.25, 0), (0.9, 1), (0.25, 2), (0.9, 3))
+    both = filters(privacy=covering(model="faces"))
+    assert both.covers(mixed).class_id.tolist() == [0]
+    assert both.shows(mixed).class_id.tolist() == [1, 3]
+    hidden = filters(("zoo", "faces"), blur_only="faces", privacy=covering(model="faces"))
+    mixed = found((0.9, 0), (0.25, 3), (0.9, 3))
+    assert hidden.covers(mixed).class_id.tolist() == [3, 3]
+    assert hidden.shows(mixed).class_id.tolist() == [0]
+    assert {model for model, _ in hidden.counted} == {"zoo"}
+    floor = hidden.by_model["faces"].floor
+    assert len(floor(found((0.25, 0)))) == 1, "inference keeps it"
+
+
+@pytest.mark.parametrize("labels", [{"privacy": ("dog",)}, {"detect": ("face",)}])
+def test_a_label_of_the_other_model_is_not_the_blurs_nor_its_label_the_streams(
+    labels: dict[str, tuple[str, ...]],
+) -> None:
+    """The stream shows what `other` finds, and `faces` only finds what is covered."""
+    with pytest.raises(ConfigError, match="has no label"):
+        filters(
+            ("unused", "faces"),
+            blur_only="faces",
+            detect=DetectConfig(labels=labels.get("detect", ())),
+            privacy=covering(model="faces", labels=labels.get("privacy", ())),
+        )
 
 
 SCORES = st.floats(0, 1, width=32)

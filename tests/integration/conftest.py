@@ -30,7 +30,8 @@ def blurred(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finis
     stream = {
         "source": str(DEMO),
         "detect": {"confidence": 0.5},
-        "record": {"draw": "blur"},
+        "privacy": {"blur": {}, "keypoints": True},
+        "record": {"draw": "none"},
         "events": {"when": "always"},
     }
     return run(write_config(tmp_path_factory.mktemp("blurred"), {"demo": stream}))

@@ -71,7 +71,7 @@ def test_only_what_differs_begins_anew(
         began_with[:] = began_with or supervisor.lanes
         if not before and all(lane.ledger.read().inferred for lane in supervisor.lanes):
             before.update(threads("kept"))
-            blurred = {**PACED, "record": {"draw": "blur"}}
+            blurred = {**PACED, "privacy": {"blur": {}}}
             write(tmp_path, squares, {"kept": LOSSLESS, "changed": blurred, "added": PACED})
             supervisor.reload()
         elif names(supervisor) == ["kept", "added", "changed"] and not let_go.is_set():

@@ -76,7 +76,7 @@ class DecoderChoice:
     def __init__(self, stream: StreamConfig, *, surfaces: bool = False) -> None:
         """Select the decoder of ``stream``; with ``surfaces``, its pictures may stay on the GPU."""
         self.device = stream.device
-        self.surfaces = surfaces
+        self.surfaces = surfaces and not stream.privacy.masks  # which are drawn in host memory
         self._stream = stream
         self._gave_up = stream.decode == "cpu"
 

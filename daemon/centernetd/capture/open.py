@@ -7,6 +7,7 @@ from pathlib import Path
 
 from centernetd.capture.camera import CameraSource
 from centernetd.capture.decoding import DecoderChoice, GpuDecoderError
+from centernetd.capture.masks import MaskedSource
 from centernetd.capture.source import Picture, Source, SourceInfo
 from centernetd.capture.video import VideoSource, open_video
 from centernetd.config import StreamConfig
@@ -14,6 +15,8 @@ from centernetd.config import StreamConfig
 
 def open_stream(stream: StreamConfig, choice: DecoderChoice | None = None) -> Source:
     """Open the source of ``stream``; its pictures carry their packets if these are recorded.
+
+    They are masked as ``privacy.masks`` requires, so nothing else ever sees them otherwise.
 
     ``choice`` selects the decoder. A stream that is reopened passes the same one each time, so
     that a GPU decoder that failed is not tried again.
@@ -23,6 +26,12 @@ def open_stream(stream: StreamConfig, choice: DecoderChoice | None = None) -> So
     SourceError
         When it can't be opened.
     """
+    source = _open(stream, choice)
+    masks = stream.privacy.masks.values()
+    return MaskedSource(source, masks) if masks else source
+
+
+def _open(stream: StreamConfig, choice: DecoderChoice | None) -> Source:
     if stream.source.scheme == "v4l2":
         return CameraSource(stream.source, stream.stall_timeout)
     opener = partial(open_video, stream, choice or DecoderChoice(stream))

@@ -64,13 +64,14 @@ def summarize(config: Config) -> list[StreamSummary]:
 
 def _summary(stream: StreamConfig) -> StreamSummary:
     record, events = stream.record, stream.events
-    drawn = {"boxes": "blur, boxes", "blur": "blur", "none": "blur"}
+    drawn = ["blur"] if stream.privacy.blur else []
+    drawn += ["boxes"] if record.draw == "boxes" else []
     return StreamSummary(
         name=stream.name,
         source=str(stream.source),
         policy=stream.policy,
         record=None if record.when == "never" else _named(record.path, stream.name),
-        draw=drawn[record.draw] if stream.blur else record.draw,
+        draw=", ".join(drawn) or "none",
         events=None if events.when == "never" else _named(events.path, stream.name),
     )
 

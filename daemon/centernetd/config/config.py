@@ -8,7 +8,6 @@ from types import MappingProxyType
 from centernetd.config.secret import SourceUri
 from centernetd.config.sections import (
     BatchingConfig,
-    BlurConfig,
     Decode,
     DetectConfig,
     EngineConfig,
@@ -18,6 +17,7 @@ from centernetd.config.sections import (
     MetricsConfig,
     ModelConfig,
     Policy,
+    PrivacyConfig,
     RecordConfig,
     Section,
     StorageConfig,
@@ -40,15 +40,16 @@ class StreamConfig:
     """A fully resolved stream: ``policy`` is no longer auto, and paths are final.
 
     Durations are seconds. A file's ``source`` is absolute; ``record.segment`` is None for one
-    unsegmented file; ``blur`` is set if ``record.draw`` is blur. ``never_ends`` means that
-    `policy: live` was set explicitly: a complete playlist then does not end the stream.
-    ``models`` names at least one, and each frame runs through each. ``device`` is the index of the
-    GPU that decodes it, if any.
+    unsegmented file. ``never_ends`` means that `policy: live` was set explicitly: a complete
+    playlist then does not end the stream. ``models`` names at least one, and each frame runs
+    through each; what ``blur_only`` finds is only covered. ``device`` is the index of the GPU that
+    decodes it, if any.
     """
 
     name: str
     source: SourceUri
     models: tuple[str, ...] = ("default",)
+    blur_only: str | None = None
     policy: Policy = "live"
     max_frame_age: float = _DEFAULT.max_frame_age
     stall_timeout: float = _DEFAULT.stall_timeout
@@ -59,16 +60,12 @@ class StreamConfig:
     decode: Decode = _DEFAULT.decode
     device: int = 0
     detect: DetectConfig = field(default_factory=DetectConfig)
-    blur: BlurConfig | None = None
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
     zones: Mapping[str, ZoneConfig] = field(default_factory=dict)
     lines: Mapping[str, LineConfig] = field(default_factory=dict)
     record: RecordConfig = field(default_factory=RecordConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
-
-    def __post_init__(self) -> None:
-        if self.blur is None and self.record.draw == "blur":
-            object.__setattr__(self, "blur", BlurConfig())
 
     @property
     def from_file(self) -> bool:
@@ -127,11 +124,12 @@ class Config:
 
     def notices(self) -> tuple[str, ...]:
         """Return a sentence for each outdated key, and for each blur that may miss much."""
+        blurs = {name: stream.privacy.blur for name, stream in self.streams.items()}
         return self.outdated + tuple(
-            f"streams.{name}.blur.confidence is {stream.blur.confidence:g}: above {CAUTIOUS:g}, "
+            f"streams.{name}.privacy.blur.confidence is {blur.confidence:g}: above {CAUTIOUS:g}, "
             "more of what should be covered stays open"
-            for name, stream in self.streams.items()
-            if stream.blur and stream.blur.confidence > CAUTIOUS
+            for name, blur in blurs.items()
+            if blur and blur.confidence > CAUTIOUS
         )
 
 

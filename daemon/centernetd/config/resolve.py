@@ -9,10 +9,13 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from centernetd.config.config import Config, StreamConfig
+from centernetd.config.polygon import NOTHING, area
 from centernetd.config.problems import Location, Origins, show, suggestion
 from centernetd.config.sections import (
+    BlurConfig,
     FileConfig,
     ModelConfig,
+    PrivacyConfig,
     Section,
     StreamEntry,
 )
@@ -51,9 +54,15 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> 
     if policy == "auto":
         policy = "lossless" if entry.source.is_recording else "live"
     settings = {**dict(entry), "source": entry.source.under(base_dir), "policy": policy}
-
+    settings["privacy"] = privacy = _privacy(entry)
+    del settings["blur"]
     former = settings.pop("model")
-    settings["models"] = entry.models or (former or next(iter(file.models)),)
+    models = entry.models or (former or next(iter(file.models)),)
+    covering = privacy.blur.model if privacy.blur else None
+    if covering is not None and covering not in models:
+        settings["blur_only"] = covering
+        models += (covering,)
+    settings["models"] = models
     device = file.engine.devices[0]
     stream = StreamConfig(name, never_ends=entry.policy == "live", device=device, **settings)
     keep_for = None if stream.from_file else file.storage.keep_for
@@ -62,17 +71,29 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> 
     if stream.from_file:
         record |= {"path": "{stream}.mp4", "segment": None}
         events |= {"path": "{stream}.jsonl"}
-    return replace(
-        stream,
-        record=_completed(entry.record, record),
-        events=_completed(entry.events, events),
-    )
+    completed = _completed(entry.record, record)
+    if completed.draw == "blur":
+        completed = completed.model_copy(update={"draw": "none"})
+    return replace(stream, record=completed, events=_completed(entry.events, events))
 
 
 def _completed(section: _Section, defaults: dict[str, object]) -> _Section:
     """Return ``section`` with ``defaults`` for the keys that the configuration does not set."""
     unset = {key: value for key, value in defaults.items() if key not in section.model_fields_set}
     return section.model_copy(update=unset)
+
+
+def _privacy(entry: StreamEntry) -> PrivacyConfig:
+    """Return the privacy of a stream, also where it is written in the old keys."""
+    privacy, blur = entry.privacy, entry.blur
+    if blur is None and privacy.blur is None and entry.record.draw == "blur":
+        blur = BlurConfig()
+    if blur is None:
+        return privacy
+    wanted: dict[str, object] = {"blur": blur}
+    if "privacy" not in entry.model_fields_set:  # blur alone never kept landmarks out of events
+        wanted["keypoints"] = True
+    return privacy.model_copy(update=wanted)
 
 
 def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
@@ -85,10 +106,11 @@ def _model(model: ModelConfig, base_dir: Path) -> ModelConfig:
 
 
 def _conflicts_with_source(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
-    """Yield the settings that the stream's source, or its blur, rules out."""
+    """Yield the settings that the stream's source, or its privacy, rules out."""
     scheme, name = stream.source.scheme, stream.name
-    if stream.blur and stream.record.video == "source":
-        why = "source is a copy, which can't be blurred: set it to annotated, or don't blur"
+    if stream.record.video == "source" and (stream.privacy.blur or stream.privacy.masks):
+        done = "blurred" if stream.privacy.blur else "masked"
+        why = f"source is a copy, which can't be {done}: set it to annotated, or don't ask for that"
         yield ("streams", name, "record", "video"), why
     if stream.copies and scheme == "v4l2":
         why = "source needs a camera that sends H.264 or H.265, unlike v4l2: set it to annotated"
@@ -110,6 +132,20 @@ def _uncounted(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
                     yield ("streams", stream.name, kind, place, "labels"), sentence
 
 
+def _wrong_privacy(file: FileConfig, stream: StreamConfig) -> Iterator[tuple[Location, str]]:
+    location = ("streams", stream.name, "privacy")
+    entry, blur = file.streams[stream.name], stream.privacy.blur
+    if entry.blur is not None and "blur" in entry.privacy.model_fields_set:
+        why = "is the old name of privacy.blur, which is set too: keep that one"
+        yield ("streams", stream.name, "blur"), why
+    if blur and blur.model is not None and blur.model not in file.models:
+        why = f"no model {show(blur.model)} under models; {suggestion(blur.model, file.models)}"
+        yield (*location, "blur", "model"), why
+    if stream.privacy.masks and area(stream.privacy.masks.values()) > 1 - NOTHING:
+        why = "cover the whole picture, which leaves nothing to detect: remove one, or the stream"
+        yield (*location, "masks"), why
+
+
 def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
     """Yield each setting that is reserved for a later version."""
     if len(file.engine.devices) > 1:
@@ -118,16 +154,17 @@ def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
 
 def _outdated(file: FileConfig, origins: Origins) -> Iterator[str]:
     """Yield a sentence for each place in the file that has a key of before."""
-    renamed = [
-        ("streams", name, "model")
-        for name, entry in file.streams.items()
-        if entry.model is not None
-    ]
-    for where, location in {origins.find(location): location for location in renamed}.items():
-        yield (
-            f"{where[0]}:{where[1]}: {location[-1]} is now called models; a later version will "
-            "refuse its old name"
-        )
+    renamed: list[tuple[Location, str]] = []
+    for name, entry in file.streams.items():
+        if entry.model is not None:
+            renamed.append((("streams", name, "model"), "model is now called models"))
+        if "blur" in entry.model_fields_set:
+            renamed.append((("streams", name, "blur"), "blur is now `privacy: {blur: ...}`"))
+        if entry.record.draw == "blur":
+            new = "draw: blur is now `privacy: {blur: {}}` with `record: {draw: none}`"
+            renamed.append((("streams", name, "record", "draw"), new))
+    for place in dict.fromkeys((*origins.find(location), new) for location, new in renamed):
+        yield "{}:{}: {}; a later version will refuse its old name".format(*place)
 
 
 def _wrong_models(name: str, file: FileConfig) -> Iterator[tuple[Location, str]]:
@@ -155,6 +192,7 @@ def _contradictions(
         yield from _wrong_models(name, file)
         yield from _conflicts_with_source(stream)
         yield from _uncounted(stream)
+        yield from _wrong_privacy(file, stream)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = (
                 "is less than twice batching.max_delay: frames would become too old while waiting"

@@ -30,7 +30,7 @@ Timestamps = Literal["auto", "arrival"]
 Anchor = Literal["bottom", "centre"]
 
 
-MAX_PLACES = 32  # zones, and lines, per stream
+MAX_PLACES = 32  # zones, lines and masks, of each, per stream
 
 
 class Section(BaseModel):
@@ -66,8 +66,10 @@ class DetectConfig(Section):
 
 
 class BlurConfig(Section):
-    """What to cover in every stored image, as far as the detector finds it."""
+    """What to cover in every picture, as far as the detector finds it."""
 
+    model: str | None = None
+    """The entry of models that finds what to cover; null: each of the stream's."""
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.2
     """The minimum score to cover, 0 to 1; independent of detect.confidence."""
     hold: Annotated[Duration, Field(ge=0, le=1)] = 0.2
@@ -76,6 +78,22 @@ class BlurConfig(Section):
     """The labels to cover; an empty list covers all."""
     style: Literal["fill", "mosaic"] = "fill"
     """fill (one colour, nothing remains) or mosaic (at most 4 by 4 mean colours)."""
+
+
+class PrivacyConfig(Section):
+    """What is taken out of a stream before anything of it is stored or given out."""
+
+    blur: BlurConfig | None = None
+    """Covers detections in every picture; null for no blur."""
+    masks: Annotated[dict[Name, Polygon], Field(max_length=MAX_PLACES)] = {}
+    """Regions that are covered in every picture before it is looked at, by name."""
+    keypoints: bool | None = None
+    """Whether landmarks are logged and drawn; null: unless there is blur or a mask."""
+
+    @property
+    def shows_keypoints(self) -> bool:
+        """Whether landmarks are given out."""
+        return not (self.blur or self.masks) if self.keypoints is None else self.keypoints
 
 
 class RecordConfig(Section):
@@ -90,7 +108,7 @@ class RecordConfig(Section):
     video: Literal["annotated", "source"] = "annotated"
     """annotated, or source: a copy of the camera's own packets, with nothing drawn."""
     draw: Literal["boxes", "blur", "none"] = "boxes"
-    """boxes, none, or blur: short for `blur: {}` of the stream, without boxes."""
+    """boxes or none; blur is the old name of privacy.blur, without boxes."""
     path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
     """Where, under storage.root: strftime (UTC) and {stream}."""
     segment: Annotated[Duration, Field(ge=1)] | None = 300.0
@@ -178,8 +196,9 @@ class StreamDefaults(Section):
     decode: Decode = "auto"
     """auto (the GPU if it can, otherwise the CPU), cuda (only the GPU) or cpu."""
     detect: DetectConfig = DetectConfig()
-    blur: BlurConfig | None = None
-    """Covers detections in every stored image; null for no blur."""
+    privacy: PrivacyConfig = PrivacyConfig()
+    blur: Annotated[BlurConfig | None, Field(json_schema_extra={"deprecated": True})] = None
+    """The old name of privacy.blur."""
     track: TrackConfig = TrackConfig()
     record: RecordConfig = RecordConfig()
     events: EventsConfig = EventsConfig()

@@ -1,7 +1,7 @@
 """What a lane carries: frames with their detections, and a source's packets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -142,14 +142,17 @@ class Thresholds:
     """What a consumer accepts of all of a stream's models.
 
     ``least`` is the minimum score by class id, float32 [C]; infinity accepts none of a class.
+    Without ``keypoints``, it gets none.
     """
 
     least: NDArray[np.float32]
+    keypoints: bool = True
 
     def __call__(self, found: Detections) -> Detections:
         """Return the detections in ``found`` that pass."""
         taken = found.confidence >= self.least[found.class_id]
-        return found if taken.all() else found[taken]
+        passed = found if taken.all() else found[taken]
+        return passed if self.keypoints else replace(passed, keypoints=None)
 
 
 Box = tuple[float, float, float, float]

@@ -1,7 +1,7 @@
 """Selecting the detections a stream keeps, and the label under which each is counted."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,15 +46,19 @@ class StreamFilter(Filter):
 
 @dataclass(frozen=True)
 class StreamFilters:
-    """What one stream keeps, by model, and the classes of its detections."""
+    """What one stream keeps, by model, and the classes of its detections.
+
+    ``keypoints`` is whether landmarks are recorded and logged.
+    """
 
     by_model: Mapping[str, StreamFilter]
     classes: tuple[DetectionClass, ...]
+    keypoints: bool = True
 
     @property
     def shows(self) -> Thresholds:
         """What is counted, recorded and logged of the stream."""
-        return self._thresholds(self.by_model)
+        return replace(self._thresholds(self.by_model), keypoints=self.keypoints)
 
     @property
     def covers(self) -> Thresholds:
@@ -87,27 +91,31 @@ def filters_of(stream: StreamConfig, models: Mapping[str, Manifest]) -> StreamFi
     ConfigError
         When none of the models has a label that is named.
     """
-    named = {name: models[name] for name in stream.models}
-    labels = [label for model in named.values() for label in model.labels]
-    asked = {"detect": stream.detect.labels, "blur": stream.blur.labels if stream.blur else ()}
+    blur = stream.privacy.blur
+    shown = [name for name in stream.models if name != stream.blur_only]
+    covered = [name for name in stream.models if blur and blur.model in (None, name)]
+    asked = {"detect": (shown, stream.detect.labels)}
+    asked["privacy.blur"] = (covered, blur.labels if blur else ())
     for kind, places in (("zones", stream.zones), ("lines", stream.lines)):
-        asked |= {f"{kind}.{name}": place.labels for name, place in places.items()}
-    for key, only in asked.items():
-        _require_known(f"streams.{stream.name}.{key}.labels", labels, only)
+        asked |= {f"{kind}.{name}": (shown, place.labels) for name, place in places.items()}
+    for key, (names, only) in asked.items():
+        known = [label for name in names for label in models[name].labels]
+        _require_known(f"streams.{stream.name}.{key}.labels", known, only)
     by_model: dict[str, StreamFilter] = {}
     classes: list[DetectionClass] = []
-    for name, model in named.items():
-        least = stream.detect.confidence
-        by_model[name] = make_filter(
+    for name in stream.models:
+        model, least = models[name], stream.detect.confidence
+        made = make_filter(
             name,
             model.labels,
             model.confidence if least is None else least,
             stream.detect.labels,
-            stream.blur,
+            blur if name in covered else None,
             len(classes),
         )
+        by_model[name] = made if name in shown else replace(made, class_ids=frozenset())
         classes += [DetectionClass(name, *each) for each in enumerate(model.labels)]
-    return StreamFilters(by_model, tuple(classes))
+    return StreamFilters(by_model, tuple(classes), stream.privacy.shows_keypoints)
 
 
 def make_filter(

@@ -53,7 +53,7 @@ class Privacy:
     """
 
     def __init__(self, context: SinkContext) -> None:
-        blur = context.stream.blur
+        blur = context.stream.privacy.blur
         self._stream = context.stream.name
         self._style = STYLES[blur.style] if blur else None
         self._hold = round(1000 * blur.hold) if blur else 0  # milliseconds
@@ -80,7 +80,7 @@ class Privacy:
         size = sum(result.frame.image.nbytes for result in self._waiting)
         full = len(self._waiting) > MAX_HELD_FRAMES or size > MAX_HELD_BYTES
         if full:
-            message = "blur.hold is cut short: %d frames wait for it, and no more may"
+            message = "privacy.blur.hold is cut short: %d frames wait for it, and no more may"
             log.warning(message, len(self._waiting), extra={"stream": self._stream})
         return full
 

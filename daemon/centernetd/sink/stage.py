@@ -43,7 +43,7 @@ class SinkContext:
     """What the sinks of one stream are built from.
 
     ``shows`` selects the detections that are recorded and logged, ``covers`` those that
-    ``stream.blur`` covers; ``classes`` are those of its models. Once ``hurried`` returns True, a
+    ``privacy.blur`` covers; ``classes`` are those of its models. Once ``hurried`` returns True, a
     sink that holds back frames drops them instead of writing them.
     """
 
