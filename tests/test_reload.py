@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from centernetd.config import Config
+from centernetd.config import BlurConfig, Config, PrivacyConfig, SourceUri, StreamConfig
 from centernetd.config.config import Difference
 from centernetd.errors import ConfigError
 from centernetd.run import reload as reloading
@@ -18,24 +18,34 @@ from centernetd.sink.lockfile import LockFile, published_in
 
 
 class FakeConfig:
-    """A configuration of no streams."""
+    """A configuration of these streams."""
 
     sha256 = "c0ffee"
-    streams: dict[str, object] = {}  # noqa: RUF012
+
+    def __init__(self, *streams: StreamConfig) -> None:
+        self.streams = {stream.name: stream for stream in streams}
+
+
+NOTHING = FakeConfig()
 
 
 class FakeRun:
     """Streams, housekeeping and service around a reloader, and what it does to them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        before: FakeConfig = NOTHING,
+        after: FakeConfig = NOTHING,
+    ) -> None:
         self.now, self.asked, self.settled = 0.0, False, True
         self.changes: list[Difference | ConfigError] = []
         self.published = ""
         monkeypatch.setattr(reloading, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(reloading, "difference", self._difference)
         self.reloader = Reloader(
-            cast(Config, FakeConfig()),
-            lambda: cast(Config, FakeConfig()),
+            cast(Config, before),
+            lambda: cast(Config, after),
             self._take,
             cast(Streams, self),
             cast(Housekeeping, self),
@@ -95,6 +105,46 @@ def test_requests_that_come_before_a_reload_begins_are_one(monkeypatch: pytest.M
         run.now += 10
         run.reloader.check()
     assert (run.status.begun, run.status.ended, run.status.outcome) == (1, 1, "added door")
+
+
+LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+TOP = ((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5))
+MOST = ((0.0, 0.0), (0.9, 0.0), (0.9, 1.0), (0.0, 1.0))
+LESS = "its masks are smaller: {} % of the picture was masked and no longer is"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentences"),
+    [
+        (PrivacyConfig(masks={"a": LEFT}), PrivacyConfig(), [LESS.format("50.0")]),
+        (PrivacyConfig(masks={"a": LEFT}), PrivacyConfig(masks={"a": TOP}), [LESS.format("25.0")]),
+        (PrivacyConfig(masks={"a": MOST}), PrivacyConfig(masks={"b": LEFT}), [LESS.format("40.0")]),
+        (
+            PrivacyConfig(masks={"a": LEFT, "b": TOP}),
+            PrivacyConfig(masks={"a": LEFT}),
+            [LESS.format("25.0")],
+        ),
+        (PrivacyConfig(masks={"a": LEFT}), PrivacyConfig(masks={"b": MOST}), []),
+        (PrivacyConfig(), PrivacyConfig(masks={"a": LEFT}), []),
+        (PrivacyConfig(blur=BlurConfig()), PrivacyConfig(), ["it is no longer blurred"]),
+        (PrivacyConfig(), PrivacyConfig(blur=BlurConfig()), []),
+    ],
+)
+def test_less_privacy_is_logged(
+    before: PrivacyConfig,
+    after: PrivacyConfig,
+    sentences: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old, new = (
+        FakeConfig(StreamConfig("gate", SourceUri("x.mp4"), privacy=privacy))
+        for privacy in (before, after)
+    )
+    run = FakeRun(monkeypatch, old, new)
+    run.changes, run.asked, run.now = [Difference((), (), ("gate",))], True, 10
+    run.reloader.check()
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == sentences
 
 
 def test_what_a_daemon_publishes_is_read_back() -> None:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 
-from centernetd.config import Config
+from centernetd.config import Config, StreamConfig
 from centernetd.config.config import difference
+from centernetd.config.polygon import NOTHING, area
 from centernetd.errors import CenternetdError
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
@@ -120,6 +121,8 @@ class Reloader:
             log.error("the new configuration is refused, nothing has changed: %s", error)  # noqa: TRY400
             self._end(None, str(error))
             return
+        for name in change.changed:
+            _report_less_privacy(self._config.streams[name], config.streams[name])
         self._config = config
         self._housekeeping.manage(config.streams.values())
         log.info("reloading the configuration: %s", change)
@@ -133,6 +136,18 @@ class Reloader:
     def _publish(self, status: ReloadStatus) -> None:
         self._status = status
         self._housekeeping.publish(status.to_text())
+
+
+def _report_less_privacy(before: StreamConfig, after: StreamConfig) -> None:
+    old, new = before.privacy, after.privacy
+    about = {"stream": after.name}
+    masks = new.masks.values()
+    open_now = area([*old.masks.values(), *masks]) - area(masks)
+    if open_now > NOTHING:
+        message = "its masks are smaller: %.1f %% of the picture was masked and no longer is"
+        log.warning(message, 100 * open_now, extra=about)
+    if old.blur and not new.blur:
+        log.warning("it is no longer blurred", extra=about)
 
 
 def _shortened(sentence: str) -> str:
