@@ -120,7 +120,8 @@ class PerfectTracker:
                 started.append(track)
         confirmed: NDArray[np.bool_] = np.isin(detections.tracker_id, [*self.confirmed])
         nobody = np.zeros(len(ids), bool)
-        return Tracked(detections, nobody, confirmed, detections.xyxy, tuple(started), ended)
+        shown = detections, detections.tracker_id, nobody, confirmed, detections.xyxy
+        return Tracked(*shown, tuple(started), ended)
 
     def expire(self, now: float) -> tuple[Track, ...]:
         over = [number for number, t in self.live.items() if now - t.last > self.max_gap]

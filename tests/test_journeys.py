@@ -11,13 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from centernetd.config import LineConfig, ZoneConfig
-from centernetd.flow import TrackEvent
+from centernetd.flow import Thresholds, TrackEvent
 from centernetd.track import Tracker, TrackSettings
 from centernetd.track.counts import TrackBook, TrackLedger
 from centernetd.track.journeys import Journeys, Moment
 from tests.scenes import SIZE, PerfectTracker, Point, Walker, found, times
 
-SETTINGS = TrackSettings(confidence=0.5)
+SETTINGS = TrackSettings(Thresholds(np.full(2, 0.5, np.float32)))
 LABELS = ("person", "car")
 DOOR = ZoneConfig(polygon=((0.3, 0.3), (0.7, 0.3), (0.7, 0.8), (0.3, 0.8)))
 WALL_TIME = 1_700_000_000.0

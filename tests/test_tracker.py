@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from centernetd.flow import Detections
+from centernetd.flow import Detections, Thresholds
 from centernetd.track import Tracker, TrackSettings
 
-SETTINGS = TrackSettings(confidence=0.4)
+SETTINGS = TrackSettings(Thresholds(np.full(2, 0.4, np.float32)))
 
 
 def boxes(*xyxy: Sequence[float], confidence: float = 0.9, class_id: int = 0) -> Detections:
@@ -28,12 +28,7 @@ def test_a_walker_keeps_its_id() -> None:
     tracker = Tracker()
     tracker.add("gate", SETTINGS)
     seen = [tracker.update([("gate", n / 25, boxes(walker(n / 25)))])[0] for n in range(50)]
-    ids = {
-        int(n)
-        for frame in seen
-        if frame.detections.tracker_id is not None
-        for n in frame.detections.tracker_id
-    }
+    ids = {int(number) for frame in seen for number in frame.tracker_id}
     assert len(ids) == 1
     assert sum(len(frame.started) for frame in seen) == 1
     (track,) = tracker.remove("gate")
@@ -47,8 +42,7 @@ def test_a_frame_without_boxes_and_tracks_is_empty() -> None:
     (frame,) = tracker.update([("gate", 0.0, boxes())])
     assert len(frame.detections) == 0
     (frame,) = tracker.update([("gate", 0.1, boxes((0, 0, 9, 9), confidence=0.1))])
-    assert frame.detections.tracker_id is not None
-    assert frame.detections.tracker_id.tolist() == [-1]
+    assert frame.tracker_id.tolist() == [-1]
 
 
 def test_a_missed_box_is_predicted() -> None:

@@ -3,8 +3,9 @@
 Centre, width and height are four independent coordinates, each with a velocity, so the
 covariance is three numbers per coordinate and nothing is inverted. SORT (Bewley et al., 2016,
 arXiv:1602.00763) filters boxes in this way, but per frame. Here the acceleration is white noise in
-continuous time (Bar-Shalom, Li and Kirubarajan, 2001, section 6.2), so that the frame rate may
-change from one frame to the next.
+continuous time (Bar-Shalom, Li and Kirubarajan, 2001, section 6.2), so the frame rate may
+change from one frame to the next. Errors grow with the box, as in DeepSORT (Wojke et al., 2017,
+arXiv:1703.07402), so the resolution does not matter.
 
 All arrays are float64 [4, N]: x and y of the centre, width and height, in pixels.
 """
@@ -16,14 +17,15 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float64]
 
-_MEASURED = 0.05  # error of a detected side or centre, as a share of the box's side
-_VELOCITY = 1.0  # unknown velocity of a new box, in box sizes per second
-_ACCELERATION = 1.0  # box sizes per second, per square root of a second
-_SHAPE = 0.3  # how much less the sides change than the centre moves
+_MEASURED = 0.07  # error of a detected centre or side, as a share of the side on that axis
+_ACCELERATION = 0.3  # box sizes per second, gained in one second
+# of a new box, in box sizes per second: how fast its centre may move and its sides change
+_VELOCITY = np.array([[1.0], [1.0], [0.2], [0.2]])
+_CHANGE = _ACCELERATION * _VELOCITY
 
 
 class Belief(NamedTuple):
-    """Means and covariances: of positions, of velocities, and of both."""
+    """What is known of boxes: means, and the variances and covariance of their errors."""
 
     position: Boxes
     velocity: Boxes
@@ -33,22 +35,24 @@ class Belief(NamedTuple):
 
 
 def begin(measured: Boxes) -> Belief:
-    """Return what is known of boxes after their first measurement."""
-    zero = np.zeros_like(measured)
-    scale = _scale(measured)
-    return Belief(measured, zero, _noise(measured), zero, np.square(_VELOCITY * scale))
+    """Return what is known of boxes after one measurement."""
+    unknown = np.zeros_like(measured)
+    return Belief(
+        measured, unknown, _noise(measured), unknown, np.square(_VELOCITY * _size(measured))
+    )
 
 
 def predict(belief: Belief, seconds: NDArray[np.float64]) -> Belief:
     """Move boxes ``seconds`` [N] ahead."""
     position, velocity, variance, covariance, velocity_variance = belief
-    noise = np.square(_ACCELERATION * _scale(position)) * seconds
+    noise = np.square(_CHANGE * _size(position)) * seconds
     moved = covariance + seconds * velocity_variance
+    noise_moved = noise * seconds
     return Belief(
         position + seconds * velocity,
         velocity,
-        variance + seconds * (covariance + moved) + noise * np.square(seconds) / 3,
-        moved + noise * seconds / 2,
+        variance + seconds * (covariance + moved + noise_moved / 3),
+        moved + noise_moved / 2,
         velocity_variance + noise,
     )
 
@@ -69,12 +73,12 @@ def correct(belief: Belief, measured: Boxes) -> Belief:
 
 
 def _noise(measured: Boxes) -> Boxes:
-    """Return the variance of measured boxes: centre and side err with the side on their axis."""
-    sides = np.maximum(measured[2:], 1.0)
-    return np.square(_MEASURED * np.concatenate((sides, sides)))
+    """Return the variance of measured boxes; a side is at least one pixel."""
+    variance = np.square(_MEASURED * np.maximum(measured[2:], 1.0))
+    return np.concatenate((variance, variance))
 
 
-def _scale(boxes: Boxes) -> Boxes:
-    """Return the size by which a box's movement is measured, per coordinate."""
-    size = np.maximum(boxes[2] + boxes[3], 2.0) / 2
-    return np.stack((size, size, _SHAPE * size, _SHAPE * size))
+def _size(boxes: Boxes) -> NDArray[np.float64]:
+    """Return the mean of both sides [N], the unit of movement; at least one pixel."""
+    size: NDArray[np.float64] = np.maximum(boxes[2] + boxes[3], 2.0) / 2
+    return size

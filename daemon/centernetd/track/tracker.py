@@ -1,65 +1,70 @@
 """Tracking by detection: arrays of boxes in, the same boxes with ids out.
 
 Tracks are predicted by a Kalman filter and continued by the detections that overlap them: SORT
-(Bewley et al., 2016, arXiv:1602.00763). Confident detections choose first, the others may only
+(Bewley et al., 2016, arXiv:1602.00763). Confident detections choose first, and the others may only
 continue what is left: ByteTrack (Zhang et al., 2022, arXiv:2110.06864). Boxes are buffered before
 their overlap is measured: C-BIoU (Yang et al., 2023, arXiv:2211.14317).
 
-Nothing counts frames: what a box may do depends on the seconds between two frames.
+Nothing counts frames: what happens to a track depends on the seconds between two frames.
 """
 
 import itertools
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.flow import Detections
+from centernetd.flow import Detections, Thresholds
 from centernetd.track import kalman
-from centernetd.track.association import buffered_iou, match, pairs
+from centernetd.track.association import match, pairs, similarity
 
 StreamId = Hashable
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 _LOW = 0.5  # the low stage's threshold, as a share of the high stage's
-_BRIDGED = 0.25  # the part of `max_gap` for which a box that isn't detected is predicted
-_BUFFERS = (0.3, 0.5)  # by which boxes grow for the two stages (C-BIoU, table 5)
-_MIN_OVERLAP = 0.1
-_OTHER_CLASS = 0.5  # what the overlap with a detection of another class is reduced by
+_BUFFER = 0.3  # the share of its sides by which a box grows before its overlap is measured
+_SIMILAR = 0.3  # how alike a track and its detection are at least
+_OTHER_CLASS = 0.5  # how much more alike they must be if their classes differ
+_PREDICTED = 0.3  # seconds for which the box of a track that is not detected is predicted
+_TICK = 1e-5  # seconds by which times may differ and be equal: a stream's clock counts 1/90000 s
 
-# A track is a column of float64, and a stream's tracks are one array [_ROWS, N].
-_BELIEF = [slice(4 * part, 4 * part + 4) for part in range(5)]
-_ID, _CLASS, _VOTES, _SCORE, _FIRST, _LAST, _HITS, _CONFIRMED = range(20, 28)
+# A track is a column of numbers, in rows named below: a stream's tracks are one array [_ROWS, N].
+_BELIEF = [slice(start, start + 4) for start in range(0, 20, 4)]
+_ID, _CLASS, _VOTES, _SCORE, _FIRST, _LAST, _TIME, _CONFIRMED = range(20, 28)
 _ROWS = 28
+_NO_TRACK = np.zeros((_ROWS, 1))
+_NO_TRACK[_ID] = -1
 
 _ids = itertools.count(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrackSettings:
     """How one stream is tracked.
 
-    Only detections of at least ``confidence`` start a track. It ends ``max_gap`` seconds after its
-    last detection, and is confirmed when it has been detected for ``confirm_after`` seconds.
+    Only detections accepted by ``confidence`` start a track. It ends ``max_gap`` seconds after its
+    last detection, and is confirmed by the first at least ``confirm_after`` seconds after it began.
     """
 
-    confidence: float
+    confidence: Thresholds
     max_gap: float = 2.0
     confirm_after: float = 0.3
 
     @property
-    def floor(self) -> float:
-        """The lowest confidence of a detection that may continue a track."""
-        return self.confidence * _LOW
+    def floor(self) -> Thresholds:
+        """The detections that may continue a track: inference has to keep them."""
+        return Thresholds(self.confidence.least * np.float32(_LOW))
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A confirmed track: ``class_id`` by vote, the highest confidence, and when it was detected.
+    """A confirmed track: its class, highest confidence, and first and last detection.
 
-    ``first`` and ``last`` are seconds on the stream's timeline. The class is voted on until the
-    track is confirmed and then kept, so that counts by class add up.
+    ``first`` and ``last`` are seconds on the stream's timeline. The detections vote on the class
+    until the track is confirmed. Then it is kept, so that counts by class add up.
     """
 
     tracker_id: int
@@ -74,16 +79,18 @@ class Tracked:
     """What one frame shows of the tracks of its stream.
 
     ``detections`` are those of the frame in their order, followed by the predicted boxes of tracks
-    that were not detected in it. ``tracker_id`` is -1 where a detection belongs to no track.
-    A predicted row has its track's class and highest confidence; its keypoints are 0. For each row,
-    ``predicted`` and ``confirmed`` are bool [N], and ``smooth`` float32 [N, 4] is the box freed of
-    the detector's jitter. ``started`` are the tracks confirmed by this frame, ``ended`` the
-    confirmed ones that ended since the frame before; a track is in each exactly once.
+    that were not detected in it. A predicted row has its track's class and highest confidence; its
+    keypoints are NaN. For each row, ``tracker_id`` (int64 [N], also in ``detections``) is its
+    track, -1 if it belongs to none, ``predicted`` and ``confirmed`` are bool [N], and ``smooth``,
+    float32 [N, 4], is the box without the detector's jitter. ``started`` are the tracks confirmed
+    by this frame, ``ended`` the confirmed ones that ended since the frame before; a track is in
+    each exactly once.
     """
 
     detections: Detections
-    predicted: NDArray[np.bool_]
-    confirmed: NDArray[np.bool_]
+    tracker_id: NDArray[np.int64]
+    predicted: Mask
+    confirmed: Mask
     smooth: NDArray[np.float32]
     started: tuple[Track, ...] = ()
     ended: tuple[Track, ...] = ()
@@ -92,12 +99,29 @@ class Tracked:
 @dataclass(slots=True)
 class _Stream:
     settings: TrackSettings
-    time: float = 0.0
-    tracks: Floats = field(default_factory=lambda: np.empty((_ROWS, 0)))
+    tracks: Floats
+
+
+@dataclass(slots=True)
+class _Boxes:
+    """The detections of a round [M], grouped by ``stream``, of which each has ``count`` [S].
+
+    ``measured`` is float64 [4, M]: centre, width and height. Only those that are ``usable`` may
+    continue a track; ``confident`` ones choose first, and start tracks.
+    """
+
+    count: Rows
+    stream: Rows
+    xyxy: NDArray[np.float32]
+    measured: Floats
+    score: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+    confident: Mask
+    usable: Mask
 
 
 class Tracker:
-    """Tracks the objects in any number of streams; the caller's threads must take turns.
+    """Tracks the objects in any number of streams. One thread at a time may use it.
 
     Ids are unique within the process: a number is never used for two tracks, in no stream and by
     no tracker, whether they were confirmed or not.
@@ -108,10 +132,9 @@ class Tracker:
 
     def add(self, stream: StreamId, settings: TrackSettings) -> None:
         """Begin to track ``stream``, or change how; its tracks continue."""
-        if stream in self._streams:
-            self._streams[stream].settings = settings
-        else:
-            self._streams[stream] = _Stream(settings)
+        known = self._streams.get(stream)
+        tracks = np.empty((_ROWS, 0)) if known is None else known.tracks
+        self._streams[stream] = _Stream(settings, tracks)
 
     def remove(self, stream: StreamId) -> tuple[Track, ...]:
         """Forget ``stream``; return its confirmed tracks, which end."""
@@ -122,9 +145,9 @@ class Tracker:
         return int(self._streams[stream].tracks[_CONFIRMED].sum())
 
     def expire(self, stream: StreamId, now: float) -> tuple[Track, ...]:
-        """End and return the confirmed tracks of a stream that shows no frames.
+        """End the tracks of a stream that shows no frames; return the confirmed ones.
 
-        ``now`` is on the stream's timeline, where the next frame would be.
+        ``now`` is on the stream's timeline: the time that a frame captured now would have.
         """
         state = self._streams[stream]
         over = now - state.tracks[_LAST] > state.settings.max_gap
@@ -136,179 +159,211 @@ class Tracker:
         """Track the detections of frames, given with stream and seconds on its timeline.
 
         The frames of a stream are in order, and their times increase. Every stream was added.
-        How frames are distributed over batches changes nothing but the ids.
+        How frames are distributed over batches changes nothing but which ids are used.
         """
-        rounds: list[list[int]] = []
-        seen: dict[StreamId, int] = {}
-        for row, (stream, _, _) in enumerate(batch):
-            turn = seen[stream] = seen.get(stream, -1) + 1
-            if turn == len(rounds):
-                rounds.append([])
-            rounds[turn].append(row)
         results: dict[int, Tracked] = {}
-        for rows in rounds:
+        for rows in _rounds([stream for stream, _, _ in batch]):
             streams = [self._streams[batch[row][0]] for row in rows]
-            times = np.array([batch[row][1] for row in rows], float)
-            found = [batch[row][2] for row in rows]
-            results.update(zip(rows, _step(streams, times, found), strict=True))
+            times = [batch[row][1] for row in rows]
+            tracked = _step(streams, times, [batch[row][2] for row in rows])
+            results.update(zip(rows, tracked, strict=True))
         return [results[row] for row in range(len(batch))]
 
 
-def _step(streams: Sequence[_Stream], times: Floats, found: Sequence[Detections]) -> list[Tracked]:
-    """Track one frame of each stream."""
-    settings = [stream.settings for stream in streams]
-    ended = _expire(streams, times.tolist())
-    held = np.array([stream.tracks.shape[1] for stream in streams])
-    count = np.array([len(detections) for detections in found])
-    tracks = np.concatenate([stream.tracks for stream in streams], axis=1)
-    of_track = np.repeat(np.arange(len(streams)), held)
-    of_detection = np.repeat(np.arange(len(streams)), count)
-    now = times[of_track]
-    seconds = now - np.array([stream.time for stream in streams])[of_track]
-    belief = kalman.predict(kalman.Belief(*(tracks[part] for part in _BELIEF)), seconds)
-
-    xyxy = np.concatenate([detections.xyxy for detections in found]).astype(float).T
-    measured = np.concatenate(((xyxy[:2] + xyxy[2:]) / 2, xyxy[2:] - xyxy[:2]))
-    score = np.concatenate([detections.confidence for detections in found]).astype(float)
-    class_id = np.concatenate([detections.class_id for detections in found])
-    high = score >= np.array([s.confidence for s in settings])[of_detection]
-    low = ~high & (score >= np.array([s.floor for s in settings])[of_detection])
-    owner = _associate(belief.position, tracks[_CLASS], held, measured, class_id, count, high, low)
-
-    taken = np.flatnonzero(owner >= 0)
-    hit = owner[taken]
-    corrected = kalman.correct(
-        kalman.Belief(*(part[:, hit] for part in belief)), measured[:, taken]
-    )
-    for part, mean, update in zip(_BELIEF, belief, corrected, strict=True):
-        tracks[part] = mean
-        tracks[part, hit] = update
-    tracks[_LAST, hit] = now[hit]
-    tracks[_HITS, hit] += 1
-    tracks[_SCORE, hit] = np.maximum(tracks[_SCORE, hit], score[taken])
-    _vote(tracks, hit, class_id[taken], score[taken])
-    confirm_after = np.array([s.confirm_after for s in settings])[of_track]
-    fresh = (tracks[_CONFIRMED] == 0) & (tracks[_HITS] > 1)
-    fresh &= tracks[_LAST] - tracks[_FIRST] >= confirm_after
-    tracks[_CONFIRMED, fresh] = 1
-
-    born = np.flatnonzero((owner < 0) & high)
-    begun = _begin(measured[:, born], score[born], class_id[born], times[of_detection[born]])
-    owner[born] = np.arange(len(born)) + tracks.shape[1]
-    bridged = _BRIDGED * np.array([s.max_gap for s in settings])[of_track]
-    missed = now - tracks[_LAST]
-    predicted = (missed > 0) & (missed <= bridged)
-    results = []
-    none = np.zeros((_ROWS, 1))  # read where `owner` is -1
-    none[_ID] = -1
-    everything = np.concatenate((tracks, begun, none), axis=1)
-    smooth = _xyxy(everything[_BELIEF[0]])
-    of_all = np.concatenate((of_track, of_detection[born], [-1]))
-    later = np.zeros(len(born) + 1, bool)
-    fresh, predicted = np.concatenate((fresh, later)), np.concatenate((predicted, later))
+def _rounds(streams: Sequence[StreamId]) -> list[list[int]]:
+    """Group the rows of a batch so that no group has a stream twice, and later frames follow."""
+    rounds: list[list[int]] = []
+    seen: dict[StreamId, int] = {}
     for row, stream in enumerate(streams):
-        stream.time = float(times[row])
-        mine = of_all == row
-        stream.tracks = everything[:, mine]
-        of_frame = owner[of_detection == row]
-        extra = np.flatnonzero(mine & predicted)
-        rows = np.concatenate((of_frame, extra))
-        guessed = np.arange(len(rows)) >= len(of_frame)
-        ids = everything[_ID, rows].astype(np.int64)
-        boxes = smooth[rows]
-        boxes[rows < 0] = found[row].xyxy[of_frame < 0]
+        turn = seen[stream] = seen.get(stream, -1) + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(row)
+    return rounds
+
+
+def _step(
+    streams: Sequence[_Stream], times: Sequence[float], found: Sequence[Detections]
+) -> list[Tracked]:
+    """Track one frame of each stream."""
+    clock = np.array(times, float)
+    limits = np.array([(s.settings.max_gap, s.settings.confirm_after) for s in streams]).T
+    of_track = np.repeat(np.arange(len(streams)), [s.tracks.shape[1] for s in streams])
+    tracks = np.concatenate([stream.tracks for stream in streams], axis=1)
+    now = clock[of_track]
+    gone = now - tracks[_LAST] > limits[0, of_track]
+    ended = _by_stream(tracks, of_track, gone & (tracks[_CONFIRMED] > 0))
+    if gone.any():
+        tracks, of_track, now = tracks[:, ~gone], of_track[~gone], now[~gone]
+
+    boxes = _gather(streams, found)
+    for part, mean in zip(
+        _BELIEF, kalman.predict(_belief(tracks), now - tracks[_TIME]), strict=True
+    ):
+        tracks[part] = mean
+    tracks[_TIME] = now
+    owner = _associate(tracks, of_track, boxes)
+    seen = np.flatnonzero(owner >= 0)
+    _continue(tracks, owner[seen], boxes, seen)
+    born = np.flatnonzero(boxes.confident & (owner < 0))
+    if len(born):
+        owner[born] = np.arange(len(born)) + len(of_track)
+        of_track = np.concatenate((of_track, boxes.stream[born]))
+        tracks = np.concatenate((tracks, _begin(boxes, born, clock)), axis=1)
+
+    waits = tracks[_CONFIRMED] == 0
+    missed = tracks[_TIME] - tracks[_LAST]
+    age = tracks[_LAST] - tracks[_FIRST]
+    confirm_after = limits[1, of_track]
+    fresh = waits & (missed == 0) & (age >= confirm_after - _TICK)
+    tracks[_CONFIRMED, fresh] = 1
+    started = _by_stream(tracks, of_track, fresh)
+    kept = ~waits | (missed <= confirm_after + _TICK)
+    predicted = np.flatnonzero(kept & (missed > 0) & (missed <= _PREDICTED + _TICK))
+    _keep(streams, tracks, of_track, np.flatnonzero(kept))
+    return _results(found, boxes, tracks, of_track, owner, predicted, started, ended)
+
+
+def _gather(streams: Sequence[_Stream], found: Sequence[Detections]) -> _Boxes:
+    """Concatenate the detections of all streams."""
+    count = np.array([len(detections) for detections in found])
+    stream = np.repeat(np.arange(len(found)), count)
+    xyxy = np.concatenate([detections.xyxy for detections in found])
+    score = np.concatenate([detections.confidence for detections in found])
+    class_id = np.concatenate([detections.class_id for detections in found])
+    least = [s.settings.confidence.least for s in streams]
+    first = np.cumsum([0, *(len(classes) for classes in least[:-1])])
+    asked = np.concatenate(least)[first[stream] + class_id]
+    edges = xyxy.T.astype(float)
+    measured = np.concatenate(((edges[:2] + edges[2:]) / 2, edges[2:] - edges[:2]))
+    usable = score >= asked * np.float32(_LOW)
+    return _Boxes(count, stream, xyxy, measured, score, class_id, score >= asked, usable)
+
+
+def _associate(tracks: Floats, of_track: Rows, boxes: _Boxes) -> Rows:
+    """Return the track that each detection continues, -1 for none."""
+    track, box = pairs(np.bincount(of_track, minlength=len(boxes.count)), boxes.count)
+    alike = similarity(tracks[_BELIEF[0]][:, track], boxes.measured[:, box], _BUFFER)
+    alike -= _OTHER_CLASS * (tracks[_CLASS][track] != boxes.class_id[box])
+    near = np.flatnonzero((alike >= _SIMILAR) & boxes.usable[box])
+    track, box = track[near], box[near]
+    # 1 is more than any similarity, so that all confident detections choose first.
+    chosen, taken = match(alike[near] + boxes.confident[box], track, box)
+    owner = np.full(len(boxes.stream), -1)
+    owner[taken] = chosen
+    return owner
+
+
+def _continue(tracks: Floats, hit: Rows, boxes: _Boxes, seen: Rows) -> None:
+    """Let the detections ``seen`` continue the tracks ``hit``."""
+    some = tracks[:, hit]
+    score, class_id = boxes.score[seen], boxes.class_id[seen]
+    corrected = kalman.correct(_belief(some), boxes.measured[:, seen])
+    for part, mean in zip(_BELIEF, corrected, strict=True):
+        some[part] = mean
+    some[_LAST] = some[_TIME]
+    some[_SCORE] = np.maximum(some[_SCORE], score)
+    # A majority by Boyer and Moore (1981), with scores for votes; the confirmed vote no more.
+    votes = some[_VOTES] + np.where(some[_CLASS] == class_id, score, -score) * (
+        1 - some[_CONFIRMED]
+    )
+    some[_CLASS] = np.where(votes < 0, class_id, some[_CLASS])
+    some[_VOTES] = np.abs(votes)
+    tracks[:, hit] = some
+
+
+def _begin(boxes: _Boxes, born: Rows, clock: Floats) -> Floats:
+    """Return a new track for each of the detections ``born``."""
+    tracks = np.zeros((_ROWS, len(born)))
+    for part, mean in zip(_BELIEF, kalman.begin(boxes.measured[:, born]), strict=True):
+        tracks[part] = mean
+    tracks[_ID] = list(itertools.islice(_ids, len(born)))
+    tracks[_CLASS] = boxes.class_id[born]
+    tracks[_VOTES] = tracks[_SCORE] = boxes.score[born]
+    tracks[_FIRST] = tracks[_LAST] = tracks[_TIME] = clock[boxes.stream[born]]
+    return tracks
+
+
+def _results(
+    found: Sequence[Detections],
+    boxes: _Boxes,
+    tracks: Floats,
+    of_track: Rows,
+    owner: Rows,
+    predicted: Rows,
+    started: dict[int, list[Track]],
+    ended: dict[int, list[Track]],
+) -> list[Tracked]:
+    """Put together what each frame shows: its detections, then the ``predicted`` tracks."""
+    stream = np.concatenate((boxes.stream, of_track[predicted]))
+    order = np.argsort(stream, kind="stable")
+    known = np.concatenate((tracks, _NO_TRACK), axis=1)  # whose last column is that of `owner` -1
+    guess = known[:, predicted]
+    shown = known[:, np.concatenate((owner, predicted))[order]]
+    guessed = order >= len(owner)
+    tracker_id = shown[_ID].astype(np.int64)
+    detections = Detections(
+        np.concatenate((boxes.xyxy, _xyxy(guess)))[order],
+        np.concatenate((boxes.score, guess[_SCORE].astype(np.float32)))[order],
+        np.concatenate((boxes.class_id, guess[_CLASS].astype(np.int64)))[order],
+        None,
+        tracker_id,
+    )
+    confirmed = shown[_CONFIRMED] > 0
+    smooth = np.where(tracker_id < 0, detections.xyxy.T, _xyxy(shown).T).T
+    ends = np.cumsum(np.bincount(stream, minlength=len(found))).tolist()
+    results = []
+    for row, (original, start, end) in enumerate(zip(found, [0, *ends], ends, strict=False)):
+        mine = slice(start, end)
+        part = detections[mine]
+        if original.keypoints is not None:
+            part = replace(part, keypoints=_padded(original.keypoints, len(part)))
         results.append(
             Tracked(
-                _extended(found[row], ids, smooth[extra], everything[:, extra]),
-                guessed,
-                everything[_CONFIRMED, rows] > 0,
-                boxes,
-                _records(everything[:, mine & fresh]),
-                ended[row],
+                part,
+                tracker_id[mine],
+                guessed[mine],
+                confirmed[mine],
+                smooth[mine],
+                tuple(started.get(row, ())),
+                tuple(ended.get(row, ())),
             )
         )
     return results
 
 
-def _expire(streams: Sequence[_Stream], times: Sequence[float]) -> list[tuple[Track, ...]]:
-    ended: list[tuple[Track, ...]] = []
-    for stream, now in zip(streams, times, strict=True):
-        over = now - stream.tracks[_LAST] > stream.settings.max_gap
-        if over.any():
-            ended.append(_confirmed(stream.tracks[:, over]))
-            stream.tracks = stream.tracks[:, ~over]
-        else:
-            ended.append(())
-    return ended
+def _keep(streams: Sequence[_Stream], tracks: Floats, of_track: Rows, rows: Rows) -> None:
+    """Give each stream the tracks ``rows`` that are its own."""
+    order = rows[np.argsort(of_track[rows], kind="stable")]
+    kept = tracks[:, order]
+    ends = np.cumsum(np.bincount(of_track[order], minlength=len(streams))).tolist()
+    for stream, start, end in zip(streams, [0, *ends], ends, strict=False):
+        stream.tracks = kept[:, start:end]
 
 
-def _associate(
-    position: Floats,
-    track_class: Floats,
-    held: NDArray[np.intp],
-    measured: Floats,
-    class_id: NDArray[np.int64],
-    count: NDArray[np.intp],
-    high: NDArray[np.bool_],
-    low: NDArray[np.bool_],
-) -> NDArray[np.intp]:
-    """Return each detection's track, -1 for none."""
-    owner = np.full(len(high), -1, np.intp)
-    free = np.ones(position.shape[1], bool)
-    track, detection = pairs(held, count)
-    for eligible, buffer in ((high, _BUFFERS[0]), (high | low, _BUFFERS[1])):
-        open_pairs = free[track] & (eligible & (owner < 0))[detection]
-        ts, ds = track[open_pairs], detection[open_pairs]
-        overlap = buffered_iou(position[:, ts], measured[:, ds], np.full(len(ts), buffer))
-        overlap = overlap - _OTHER_CLASS * (track_class[ts] != class_id[ds])
-        near = np.flatnonzero(overlap >= _MIN_OVERLAP)
-        chosen = near[match(overlap[near], ts[near], ds[near])]
-        owner[ds[chosen]] = ts[chosen]
-        free[ts[chosen]] = False
-    return owner
+def _belief(tracks: Floats) -> kalman.Belief:
+    return kalman.Belief(*(tracks[part] for part in _BELIEF))
 
 
-def _vote(
-    tracks: Floats, hit: NDArray[np.intp], class_id: NDArray[np.int64], score: Floats
-) -> None:
-    """Count votes for the class of tracks that are not yet confirmed (Boyer and Moore, 1981)."""
-    vote = np.where(tracks[_CLASS, hit] == class_id, score, -score)
-    vote = np.where(tracks[_CONFIRMED, hit] > 0, 0, vote) + tracks[_VOTES, hit]
-    tracks[_CLASS, hit] = np.where(vote < 0, class_id, tracks[_CLASS, hit])
-    tracks[_VOTES, hit] = np.abs(vote)
+def _xyxy(tracks: Floats) -> NDArray[np.float32]:
+    """Return the boxes of ``tracks``, float32 [N, 4]."""
+    centre, half = tracks[:2], np.maximum(tracks[2:4], 0) / 2
+    return np.concatenate((centre - half, centre + half)).T.astype(np.float32)
 
 
-def _begin(measured: Floats, score: Floats, class_id: NDArray[np.int64], times: Floats) -> Floats:
-    tracks = np.zeros((_ROWS, len(score)))
-    for part, value in zip(_BELIEF, kalman.begin(measured), strict=True):
-        tracks[part] = value
-    tracks[_ID] = [next(_ids) for _ in range(len(score))]
-    tracks[_CLASS], tracks[_VOTES], tracks[_SCORE] = class_id, score, score
-    tracks[_FIRST] = tracks[_LAST] = times
-    tracks[_HITS] = 1
-    return tracks
+def _padded(keypoints: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    padded = np.full((rows, *keypoints.shape[1:]), np.nan, np.float32)
+    padded[: len(keypoints)] = keypoints
+    return padded
 
 
-def _xyxy(position: Floats) -> NDArray[np.float32]:
-    half = np.maximum(position[2:], 0) / 2
-    return np.concatenate((position[:2] - half, position[:2] + half)).T.astype(np.float32)
-
-
-def _extended(
-    found: Detections, ids: NDArray[np.int64], boxes: NDArray[np.float32], tracks: Floats
-) -> Detections:
-    """Return ``found`` with ids, and with the predicted ``boxes`` of ``tracks`` after it."""
-    keypoints = found.keypoints
-    if keypoints is not None:
-        empty = np.zeros((len(boxes), *keypoints.shape[1:]), np.float32)
-        keypoints = np.concatenate((keypoints, empty))
-    return Detections(
-        np.concatenate((found.xyxy, boxes)),
-        np.concatenate((found.confidence, tracks[_SCORE].astype(np.float32))),
-        np.concatenate((found.class_id, tracks[_CLASS].astype(np.int64))),
-        keypoints,
-        ids,
-    )
+def _by_stream(tracks: Floats, of_track: Rows, chosen: Mask) -> dict[int, list[Track]]:
+    """Return the records of the ``chosen`` tracks by stream."""
+    records: dict[int, list[Track]] = {}
+    if chosen.any():
+        for row, track in zip(of_track[chosen].tolist(), _records(tracks[:, chosen]), strict=True):
+            records.setdefault(row, []).append(track)
+    return records
 
 
 def _confirmed(tracks: Floats) -> tuple[Track, ...]:
