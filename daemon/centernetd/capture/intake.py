@@ -21,6 +21,7 @@ _DISAGREES = 10.0  # seconds of lag at which timestamps are doubted
 _IDLE = 0.1  # minimum share of time spent waiting for a source that sets the pace
 _MEMORY = 10.0  # seconds over which that share is averaged
 _LATEST = 0.5  # seconds a frame may be late before the pace is reset
+_CHECKED = 0.1  # seconds between looks at what changes slowly
 _ROUNDING = 1e-3  # pts are rounded to their time base
 FROZEN_AFTER = 30.0
 """Seconds without any change after which a picture is considered frozen."""
@@ -55,11 +56,13 @@ class Intake:
         self._by_arrival = stream.timestamps == "arrival"
         self._timeline = Timeline(by_arrival=self._by_arrival)
         self._idle = Idle()
+        self._check_at = 0.0  # monotonic time of the next look at what changes slowly
         self._packets = PacketTimeline()
         self._sound_noted = False
 
     def connected(self, info: SourceInfo) -> None:
         """Prepare for the pictures of a newly opened source."""
+        self._check_at = 0.0
         self._status.codec, self._status.decoder = info.codec, info.decoder
         self._status.total_frames = info.total_frames
         if info.has_sound and not self._sound_noted and self._stream.record.when != "never":
@@ -83,13 +86,15 @@ class Intake:
         timeline, decoded_at = self._timeline, time.monotonic()
         self._idle.end(decoded_at, picture.decode_seconds)
         pts = timeline.stamp(picture.pts, picture.time_base, decoded_at)
-        at = float(pts * timeline.time_base)
+        at = timeline.seconds(pts)
+        checks = self._live_source and decoded_at >= self._check_at
         if self._paced:
             self._pacer.wait(at)
         self._meters.stage_duration("decode", picture.decode_seconds)
         wall_time = time.time()
-        for packet in self._packets.place(picture, pts, timeline.time_base, wall_time):
-            self._lane.pass_packet(packet)
+        if picture.packets:
+            for packet in self._packets.place(picture, pts, timeline.time_base, wall_time):
+                self._lane.pass_packet(packet)
         frame = Frame(
             frame_id=self.count,
             image=picture.image,
@@ -102,21 +107,23 @@ class Intake:
         )
         self.count += 1
         self._status.last_frame_at = frame.captured_at
-        if self._live_source:  # checked before the offer: sinks draw on the image
+        if checks or (picture.is_key and self._live_source):  # before the offer: sinks draw on it
             self._check_frozen(picture, frame.captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
         else:
             self._lane.skip()
-        if self._live_source:
-            self._check_lag()
+        if checks:
+            self._check_at = decoded_at + _CHECKED
+            self._check_lag(decoded_at)
         self._idle.begin(time.monotonic())
 
-    def _check_lag(self) -> None:
+    def _check_lag(self, now: float) -> None:
         """Decide how to treat pictures that arrive later than their timestamps."""
         timeline, most = self._timeline, self._stream.stall_timeout
+        idle = self._idle.share(now)
         # Without waiting for the source, its rate can't be measured: the lag is our own.
-        if timeline.lag > min(most, _DISAGREES) and self._idle.share > _IDLE:
+        if timeline.lag > min(most, _DISAGREES) and idle > _IDLE:
             timeline.distrust()
         self._note_timing()
         self._status.source_lag = lag = timeline.lag
@@ -181,23 +188,30 @@ class Pacer:
 
 
 class Idle:
-    """Measures the ``share`` of the last seconds that was spent waiting for pictures."""
+    """Measures the share of the last seconds that was spent waiting for pictures."""
 
     def __init__(self) -> None:
-        self.share = 0.0
-        self._ended_at = self._began_at = time.monotonic()
-
-    def end(self, now: float, took: float) -> None:
-        """Record a picture that arrived at the monotonic ``now`` and took ``took`` s to decode."""
-        passed = now - self._ended_at
-        if passed > 0:
-            waited = max(0.0, now - self._began_at - took)
-            self.share += (waited / passed - self.share) * min(1.0, passed / _MEMORY)
-        self._ended_at = now
+        self._share = 0.0
+        self._measured_at = self._began_at = time.monotonic()
+        self._waited = 0.0  # seconds since the share was measured
 
     def begin(self, now: float) -> None:
         """Record the start of the wait for the next picture."""
         self._began_at = now
+
+    def end(self, now: float, took: float) -> None:
+        """Record a picture that arrived at the monotonic ``now`` and took ``took`` s to decode."""
+        waited = now - self._began_at - took
+        if waited > 0:
+            self._waited += waited
+
+    def share(self, now: float) -> float:
+        """Return the share up to the picture that arrived at ``now``."""
+        passed = now - self._measured_at
+        if passed > 0:
+            self._share += (self._waited / passed - self._share) * min(1.0, passed / _MEMORY)
+            self._measured_at, self._waited = now, 0.0
+        return self._share
 
 
 class FrozenPicture:

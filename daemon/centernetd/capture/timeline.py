@@ -39,7 +39,8 @@ class Timeline:
         """
         self.time_base = time_base or _LIVE_TIME_BASE
         self._tick = float(self.time_base)  # seconds; fractions cost too much for every picture
-        self._units = self.time_base, Fraction(1)  # of the source, and what it is in ours
+        self._source_base = self.time_base
+        self._ratio: Fraction | None = None  # of the source's units to ours, unless they are equal
         self.by_arrival = by_arrival
         self._always_by_arrival = by_arrival
         self._live = time_base is None
@@ -57,6 +58,10 @@ class Timeline:
         self._source_start = self._source_last = None
         self._anchor = None
         self._drift = self._largest_slip = 0.0
+
+    def seconds(self, pts: int) -> float:
+        """Return the time of ``pts``, in seconds of this timeline."""
+        return pts * self._tick
 
     @property
     def lag(self) -> float:
@@ -103,9 +108,10 @@ class Timeline:
 
     def _converted(self, pts: int, time_base: Fraction) -> int:
         """Return a source's ``pts`` in units of `time_base`."""
-        if time_base is not self._units[0] and time_base != self._units[0]:
-            self._units = time_base, time_base / self.time_base
-        return pts if self._units[1] == 1 else round(pts * self._units[1])
+        if time_base is not self._source_base:
+            self._source_base = time_base
+            self._ratio = None if time_base == self.time_base else time_base / self.time_base
+        return pts if self._ratio is None else round(pts * self._ratio)
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
         by_clock = 0

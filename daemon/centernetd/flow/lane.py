@@ -188,8 +188,10 @@ class Lane:
             ]
             urgent = self._blocks
             for sink, outlet in self._outlets.items():
-                passed = without_pixels if sink in self._pixelless else results
-                evicted = outlet.put_all(passed, self._outlet_limit(passed))
+                if sink in self._pixelless:
+                    evicted = outlet.put_all(without_pixels, self.depth)
+                else:
+                    evicted = outlet.put_all(results, self._outlet_limit(results))
                 if evicted:
                     self.ledger.drop(sink, Reason.OVERFLOW, evicted)
                 urgent |= 2 * len(outlet) >= self.depth

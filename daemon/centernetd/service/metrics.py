@@ -267,8 +267,9 @@ class PrometheusMeters(Meters):
         self._durations = STAGE_DURATION.make(registry)
         self._latencies = FRAME_LATENCY.make(registry)
         self._builds = PLAN_BUILD.make(registry)
-        for stage in STAGES:
-            self._durations.labels(stage)
+        # By stage; `labels` costs more than an observation. One that is specific to an engine comes
+        # later.
+        self._stages = {stage: self._durations.labels(stage) for stage in STAGES}
         self._streams: dict[str, Histogram] = {}
 
     def add_stream(self, name: str) -> None:
@@ -282,7 +283,9 @@ class PrometheusMeters(Meters):
 
     def stage_duration(self, stage: str, seconds: float) -> None:
         """Report how long a step took: one of `STAGES`, or one specific to an engine."""
-        self._durations.labels(stage).observe(seconds)
+        if stage not in self._stages:
+            self._stages[stage] = self._durations.labels(stage)
+        self._stages[stage].observe(seconds)
 
     def frame_latency(self, stream: str, seconds: float) -> None:
         """Report the time from decoding a frame to handing its detections to the sinks."""
