@@ -34,12 +34,12 @@ def on_call(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-@pytest.mark.parametrize("number", [0, 1, 30, 999])
+@pytest.mark.parametrize("number", [0, 1, 30, 119])
 def test_the_pipeline_with_nothing_to_do(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     threads = set(threading.enumerate())
     monkeypatch.setattr(Lane, "offer", on_call(number, Lane.offer))
     with pytest.raises(KeyboardInterrupt):
-        overhead(8)
+        overhead(2, 8)
     wait_until(lambda: set(threading.enumerate()) <= threads)
 
 
@@ -49,7 +49,7 @@ def test_a_thread_of_it_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Detector, "read", fail)
     with pytest.raises(ZeroDivisionError):
-        overhead(1)
+        overhead(1, 1)
 
 
 def test_the_engine_alone(monkeypatch: pytest.MonkeyPatch) -> None:

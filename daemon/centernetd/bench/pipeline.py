@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from centernetd.bench.clip import Clip, file_stream
-from centernetd.bench.overhead import overhead
+from centernetd.bench.overhead import LOADS, overhead
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
 from centernetd.capture.timeline import Timeline
@@ -42,8 +42,9 @@ _ROUNDS = 25  # in which the model alone is timed
 class Report:
     """Results of one `bench_pipeline`; ``costs`` are CPU seconds per frame of each stage alone.
 
-    ``overhead`` is the pipeline's own CPU seconds per frame, measured with idle stages, by batch
-    size. ``decode`` is the time of the model's decode as a share of its network's.
+    ``overhead`` is the daemon's own CPU seconds per frame, without decoding and network, by number
+    of streams and batch size. ``decode`` is the time of the model's decode as a share of its
+    network's.
     """
 
     frames: int
@@ -51,7 +52,7 @@ class Report:
     costs: Mapping[str, float]
     serial_fps: float
     pipeline_fps: float
-    overhead: Mapping[int, float]
+    overhead: Mapping[tuple[int, int], float]
     decode: float
 
     @property
@@ -80,8 +81,8 @@ def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
     """
     stream = file_stream(config.streams.values())
     stream = replace(stream, models=stream.models[:1])
-    report("the pipeline with nothing to do")
-    idle = {size: overhead(size) for size in (1, 8)}
+    report("the daemon itself, without decoding and network")
+    idle = {load: overhead(*load) for load in LOADS}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         report("each stage alone")
         costs, frames = _stage_costs(config, stream, Path(folder))

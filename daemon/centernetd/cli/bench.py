@@ -81,8 +81,9 @@ def _show(report: Report, title: str | None) -> None:
     table.add_row("serial loop", "", f"{report.serial_fps:.1f}")
     table.add_row("pipeline", "", f"{report.pipeline_fps:.1f}")
     table.add_section()
-    for size, seconds in report.overhead.items():
-        table.add_row(f"pipeline doing nothing, batch {size}", _cpu_ms(seconds), "")
+    for (streams, batch), seconds in report.overhead.items():
+        name = f"the daemon itself, {streams} streams, batch {batch}"
+        table.add_row(name, f"{seconds * 1e6:.0f} us CPU", "")
     console = Console()
     console.print(table)
     console.print(

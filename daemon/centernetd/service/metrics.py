@@ -262,7 +262,9 @@ class PipelineCollector(Collector):
 class PrometheusMeters(Meters):
     """Histograms in ``registry``; each report takes one lock and some microseconds."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Register the histograms; without a registry, nobody reads them."""
+        registry = registry or CollectorRegistry()
         self._batches = BATCH_SIZE.make(registry)
         self._durations = STAGE_DURATION.make(registry)
         self._latencies = FRAME_LATENCY.make(registry)
