@@ -116,7 +116,7 @@ def test_bench_fills_before_it_enqueues(monkeypatch: pytest.MonkeyPatch, tmp_pat
     config = load(configuration(tmp_path, "centerface", gate={"source": "gate.mp4"}))
     (stream,) = config.streams.values()
 
-    def detector(_config: object, pool: ThreadPoolExecutor) -> Detector:
+    def detector(_config: object, _stream: object, pool: ThreadPoolExecutor) -> Detector:
         return Detector(FakeEngine(), plain(), pool)
 
     monkeypatch.setattr(pipeline, "_detector", detector)

@@ -8,6 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture, SourcePacket
@@ -184,6 +186,29 @@ def placed(*pictures: tuple[int | None, int, list[tuple[int | None, int | None]]
         packets += timeline.place(picture, pts, Fraction(1, 90_000), 1.5)
     assert timeline.count == len(packets)
     return packets
+
+
+FRACTIONS = st.sampled_from([Fraction(1, 90_000), Fraction(1, 1000), Fraction(1001, 30_000)])
+
+
+@given(
+    own=st.integers(-(2**33), 2**33),
+    away=st.integers(-9000, 9000),
+    pts=st.integers(0, 2**33),
+    bases=st.tuples(FRACTIONS, FRACTIONS, FRACTIONS),
+)
+def test_a_packet_keeps_its_exact_distance_to_its_picture(
+    own: int, away: int, pts: int, bases: tuple[Fraction, Fraction, Fraction]
+) -> None:
+    unit, own_unit, base = bases
+    time = round(own * own_unit / unit) + away
+    sent = SourcePacket(b"x", time, time, away, unit, True, Coding("h264", 64, 48))
+    picture = Picture(HostImage(image()), own, own_unit, 0.0, packets=[sent])
+    (placed,) = PacketTimeline().place(picture, pts, base, 0.0)
+    distance = time * unit - own * own_unit
+    if abs(distance) <= 10:
+        assert placed.pts == pts + round(distance / base)
+    assert placed.duration == round(away * unit / base)
 
 
 def test_packets_move_with_their_picture() -> None:

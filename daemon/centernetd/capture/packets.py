@@ -193,15 +193,20 @@ class PacketTimeline:
         """Yield the packets of ``picture``, which has ``pts`` on the stream's timeline."""
         if not picture.packets:
             return
-        own = None if picture.pts is None else picture.pts * picture.time_base
+        own, own_unit = picture.pts, picture.time_base
 
         def moved(time: int | None, unit: Fraction) -> int | None:
             if own is None:
                 return pts
-            away = None if time is None else time * unit - own
-            if away is None or abs(away) > _FARTHEST:  # the source's clock was set in between
+            if time is None:
                 return None
-            return pts + round(away / time_base)
+            # As integers: arithmetic with fractions costs ten times as much, for every packet.
+            scale = unit.denominator * own_unit.denominator
+            away = time * unit.numerator * own_unit.denominator
+            away -= own * own_unit.numerator * unit.denominator
+            if abs(away) > _FARTHEST * scale:  # the source's clock was set in between
+                return None
+            return pts + _rounded(away * time_base.denominator, scale * time_base.numerator)
 
         for packet, dts in zip(picture.packets, _decoding(picture.packets, moved), strict=True):
             shown = moved(packet.pts, packet.time_base)
@@ -229,13 +234,22 @@ class PacketTimeline:
             data=packet.data,
             pts=dts if pts is None else max(pts, dts),
             dts=dts,
-            duration=round(packet.duration * packet.time_base / time_base),
+            duration=_rounded(
+                packet.duration * packet.time_base.numerator * time_base.denominator,
+                packet.time_base.denominator * time_base.numerator,
+            ),
             time_base=time_base,
             is_keyframe=packet.is_keyframe,
             wall_time=wall_time,
             coding=packet.coding,
             hidden=packet.hidden,
         )
+
+
+def _rounded(dividend: int, divisor: int) -> int:
+    """Return the quotient as `round` rounds it: halves to the even number."""
+    quotient, rest = divmod(dividend, divisor)
+    return quotient + (2 * rest > divisor or (2 * rest == divisor and quotient % 2))
 
 
 def _decoding(

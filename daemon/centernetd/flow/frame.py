@@ -270,4 +270,4 @@ class Packet:
     @property
     def time(self) -> float:
         """Seconds on the stream's timeline."""
-        return float(self.pts * self.time_base)
+        return self.pts * self.time_base.numerator / self.time_base.denominator
