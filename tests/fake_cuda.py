@@ -5,6 +5,7 @@ Misuse that the real runtime leaves undefined raises `AssertionError`.
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -18,6 +19,7 @@ from centernetd.cuda import calls, live
 from tests import fake_kernels
 from tests.simulated_gpu import (
     API,
+    CAPTURE_SPOILT,
     COPY_RATE,
     DEVICE_BASE,
     INVALID_HANDLE,
@@ -25,8 +27,11 @@ from tests.simulated_gpu import (
     INVALID_VALUE,
     LEGACY,
     NOT_READY,
+    OTHER_THREAD,
     OUT_OF_MEMORY,
     SUCCESS,
+    Capture,
+    CaptureMode,
     DeviceAttr,
     Event,
     MemcpyKind,
@@ -43,6 +48,7 @@ class FakeCuda(SimulatedGpu):
     """The module; what its functions do happens on the `SimulatedGpu`."""
 
     cudaMemcpyKind = MemcpyKind  # noqa: N815 - the real names
+    cudaStreamCaptureMode = CaptureMode  # noqa: N815
     cudaDeviceAttr = DeviceAttr  # noqa: N815
     cudaError_t = Status  # noqa: N815
     cudaDeviceScheduleBlockingSync = API["constants"]["cudaDeviceScheduleBlockingSync"]  # noqa: N815
@@ -233,6 +239,58 @@ class FakeCuda(SimulatedGpu):
         if begin is None or finish is None:
             return NOT_READY, None
         return SUCCESS, (finish - begin) * 1000
+
+    # Graphs
+
+    def cudaStreamBeginCapture(self, stream: int, mode: IntEnum) -> tuple[Any, ...]:
+        assert CaptureMode(mode).name.endswith("ThreadLocal"), "decoders could not allocate"
+        if failure := self._begin("cudaStreamBeginCapture"):
+            return failure[:1]
+        if self.is_capturing(stream):
+            return (INVALID_VALUE,)
+        self._streams[stream].capture = Capture(threading.get_ident())
+        return (SUCCESS,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
+        capture, self._streams[stream].capture = self._streams[stream].capture, None
+        if failure := self._begin("cudaStreamEndCapture"):
+            return failure
+        if capture is None:
+            return INVALID_VALUE, None
+        if capture.thread != threading.get_ident():
+            return OTHER_THREAD, None
+        if capture.spoilt:
+            return CAPTURE_SPOILT, None
+        return SUCCESS, self._keep_graph(capture.work)
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[Any, ...]:
+        assert flags == 0
+        if failure := self._begin("cudaGraphInstantiate"):
+            return failure
+        return SUCCESS, self._keep_graph(self._graphs[graph])
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[Any, ...]:
+        if failure := self._begin("cudaGraphDestroy"):
+            return failure[:1]
+        del self._graphs[graph]  # what was made from it lives on
+        return (SUCCESS,)
+
+    def cudaGraphExecDestroy(self, graph_exec: int) -> tuple[Any, ...]:
+        return self._give_back("cudaGraphExecDestroy", self._graphs, graph_exec)
+
+    def cudaGraphLaunch(self, graph_exec: int, stream: int) -> tuple[Any, ...]:
+        if failure := self._begin("cudaGraphLaunch"):
+            return failure[:1]
+        if status := self.spoil(stream):
+            return (status,)
+        for work in self._graphs[graph_exec]:
+            self.launch(stream, work.what, work.run, work.seconds)
+        return (SUCCESS,)
+
+    def _keep_graph(self, work: list[Work]) -> int:
+        number = next(self._numbers)
+        self._graphs[number] = work
+        return number
 
 
 class FakeDriver:

@@ -1,6 +1,6 @@
 """The CPU as the double's hardware: networks run by ONNX Runtime on the simulated GPU."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,16 @@ class SimulatedHardware:
         status, address = self._cuda.cudaMalloc(nbytes)
         return None if status else _Memory(self._cuda, address)
 
+    def is_capturing(self, cuda_stream: int) -> bool:
+        return self._cuda.is_capturing(cuda_stream)
+
     def execute(
-        self, program: str, batch: int, addresses: Mapping[str, int], cuda_stream: int
+        self,
+        program: str,
+        batch: int,
+        addresses: Mapping[str, int],
+        cuda_stream: int,
+        check: Callable[[], None] = lambda: None,
     ) -> bool:
         if self._cuda._begin("launch"):
             return False
@@ -40,6 +48,7 @@ class SimulatedHardware:
         self.batches.append(batch)
 
         def run() -> None:
+            check()
             (frames,) = session.get_inputs()
             shape = (batch, *frames.shape[1:])
             pixels = self._cuda.device_view(addresses[frames.name], int(np.prod(shape)))

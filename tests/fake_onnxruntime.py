@@ -3,9 +3,14 @@
 Like the real one it leaves pinned memory behind every run that it isn't let wait for. The next
 run that it is enqueues a callback that frees it, on the CUDA stream, for which it doesn't wait
 itself. Where a session goes before all of it is freed, the process is aborted.
+
+Its runs can be captured in a CUDA graph, which reads that memory whenever it is launched, but not
+if they are to be waited for, nor the first two of a shape: those plan and allocate. A session
+whose batches are not all of one size would plan for seconds, so that is refused.
 """
 
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +25,7 @@ from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware
 from tests.onnx_sessions import open_session
 
+_UNCAPTURABLE = 2  # runs of a new shape
 _DONT_WAIT = "disable_synchronize_execution_providers"
 
 
@@ -68,11 +74,12 @@ class IOBinding:
 
 @dataclass
 class FakeOnnxRuntime:
-    """The module; ``left`` counts the runs whose pinned memory is still to be freed."""
+    """The module; if it is not ``capturable``, the model has nodes that wait for the GPU."""
 
     cuda: FakeCuda
     hardware: SimulatedHardware
-    left: int = 0
+    capturable: bool = True
+    sessions: "list[weakref.ref[_Session]]" = field(default_factory=list)
     most_left: int = 0
     aborted: bool = False
     providers: Sequence[str] = (PROVIDER, "CPUExecutionProvider")
@@ -81,6 +88,20 @@ class FakeOnnxRuntime:
     SessionOptions: type = SessionOptions
     IOBinding: type = IOBinding
     settings: dict[str, str] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Do not blame anybody for what is left, as the process ends."""
+        for each in self.sessions:
+            if session := each():
+                session.left.clear()
+
+    def set_default_logger_severity(self, severity: int) -> None:
+        assert severity == 4
+
+    @property
+    def left(self) -> int:
+        """The runs whose pinned memory is still to be freed."""
+        return sum(len(session.left) for each in self.sessions if (session := each()))
 
     def preload_dlls(self) -> None:
         sys.stdout.write("Failed to load libnothing.so")
@@ -91,14 +112,28 @@ class FakeOnnxRuntime:
         (name, self.settings), _ = providers
         assert name == PROVIDER
         assert enable_fallback == 0
-        return _Session(self, path)
+        session = _Session(self, path)
+        self.sessions.append(weakref.ref(session))
+        return session
+
+
+@dataclass
+class _Pinned:
+    """What a run copies to the GPU."""
+
+    freed: bool = False
+
+    def read(self) -> None:
+        assert not self.freed, "a graph reads pinned memory that was freed"
 
 
 class _Session:
     def __init__(self, ort: FakeOnnxRuntime, path: str) -> None:
         self._ort = ort
+        self.left: list[_Pinned] = []
         self._path = path
         self._real: Any = open_session(Path(path))
+        self._batch, self._runs = 0, 0
 
     def get_providers(self) -> Sequence[str]:
         return self._ort.providers
@@ -118,16 +153,25 @@ class _Session:
         batch = self._check(binding)
         addresses = {name: address for name, (_, address) in binding._bound.items()}
         stream = int(self._ort.settings["user_compute_stream"])
+        cuda = self._ort.cuda
+        assert self._batch in (0, batch), "all convolutions would be planned again"
+        self._batch, self._runs = batch, self._runs + 1
+        capturable = self._ort.capturable and self._runs > _UNCAPTURABLE and not run_options._waits
+        if not capturable and cuda.spoil(stream):
+            raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
         if not self._ort.hardware.execute(self._path, batch, addresses, stream):
             raise RuntimeError("CUDA failure 719: unspecified launch failure\nmore of it")
-        self._ort.left += 1
-        self._ort.most_left = max(self._ort.most_left, self._ort.left)
+        pinned = _Pinned()
+        cuda.launch(stream, "small copies", pinned.read, 0.0)
+        self.left.append(pinned)
+        self._ort.most_left = max(self._ort.most_left, len(self.left))
         if run_options._waits:
-            tidy = partial(self._tidy, self._ort.left)
-            self._ort.cuda.launch(stream, "tidy", tidy, 0.0)
+            cuda.launch(stream, "tidy", partial(self._tidy, len(self.left)), 0.0)
 
     def _tidy(self, runs: int) -> None:
-        self._ort.left -= runs
+        for pinned in self.left[:runs]:
+            pinned.freed = True
+        del self.left[:runs]
 
     def _check(self, binding: IOBinding) -> int:
         tensors = [*self.get_inputs(), *self.get_outputs()]
@@ -140,5 +184,5 @@ class _Session:
         return binding._bound["frames"][0][0]
 
     def __del__(self) -> None:
-        if self._ort.left:
+        if self.left:
             self._ort.aborted = True

@@ -7,7 +7,7 @@ undefined: use by a second thread, the default stream. What runs is up to the `H
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +33,17 @@ class Hardware(Protocol):
         """Take device memory for a context; None if there is too little."""
 
     def execute(
-        self, program: str, batch: int, addresses: Mapping[str, int], cuda_stream: int
+        self,
+        program: str,
+        batch: int,
+        addresses: Mapping[str, int],
+        cuda_stream: int,
+        check: Callable[[], None],
     ) -> bool:
-        """Enqueue a run of ``program``; False if the GPU refuses."""
+        """Enqueue a run of ``program``; False if the GPU refuses. ``check`` is called with it."""
+
+    def is_capturing(self, cuda_stream: int) -> bool:
+        """Whether what is enqueued in ``cuda_stream`` becomes a graph instead."""
 
 
 class Severity(Enum):
@@ -44,6 +52,20 @@ class Severity(Enum):
     WARNING = 2
     INFO = 3
     VERBOSE = 4
+
+
+class ExecutionContextAllocationStrategy(Enum):
+    STATIC = 0
+    ON_PROFILE_CHANGE = 1
+    USER_MANAGED = 2
+
+
+class CudaGraphStrategy(Enum):
+    DISABLED = 0
+    WHOLE_GRAPH_CAPTURE = 1
+
+
+_STATIC = ExecutionContextAllocationStrategy.STATIC
 
 
 class ILogger:
@@ -117,14 +139,17 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
             return IRuntimeConfig()
 
         def create_execution_context(
-            self, runtime_config: "IRuntimeConfig | None" = None
+            self,
+            how: "IRuntimeConfig | ExecutionContextAllocationStrategy" = _STATIC,
         ) -> "IExecutionContext | None":
+            if how is ExecutionContextAllocationStrategy.USER_MANAGED:
+                return IExecutionContext(self._plan, self._logger, None)
             memory = hardware.reserve(self._plan.device_memory)
             if memory is None:
                 self._logger.log(Severity.ERROR, "[defaultAllocator.cpp] out of memory")
                 return None
-            if runtime_config is not None:
-                runtime_config._compile(self._plan)
+            if isinstance(how, IRuntimeConfig):
+                how._compile(self._plan)
             return IExecutionContext(self._plan, self._logger, memory)
 
     class IRuntimeCache:
@@ -143,6 +168,7 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
     class IRuntimeConfig:
         def __init__(self) -> None:
             self._cache: IRuntimeCache | None = None
+            self.cuda_graph_strategy = CudaGraphStrategy.DISABLED
 
         def create_runtime_cache(self) -> IRuntimeCache:
             return IRuntimeCache()
@@ -156,13 +182,19 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
                 self._cache._content = f"{flavour}: {plan.program}".encode()
 
     class IExecutionContext:
-        def __init__(self, plan: FakePlan, logger: ILogger, memory: object) -> None:
+        def __init__(self, plan: FakePlan, logger: ILogger, memory: object | None) -> None:
             self._plan = plan
             self._logger = logger
             self._memory = memory
             self._thread = threading.get_ident()
             self._batch = 0
+            self._ran = 0  # the last batch, which has brought the context up to date
+            self._captured = False
             self._addresses: dict[str, int] = {}
+
+        def set_device_memory(self, memory: int, size: int) -> None:
+            assert hardware.device_bytes_from(memory) >= size >= self._plan.device_memory
+            self._memory = memory
 
         def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
             self._check_thread()
@@ -172,6 +204,7 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
                 return self._refuse(f"{name} is no input of shape {shape}")
             if not smallest <= shape[0] <= largest:
                 return self._refuse(f"{name}: {shape} is outside the profile {self._plan.profile}")
+            assert shape[0] == self._batch or not self._captured, "its graphs would be invalid"
             self._batch = shape[0]
             return True
 
@@ -189,15 +222,27 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
             assert stream_handle, "the default stream would add synchronisation"
             if not self._batch:
                 return self._refuse("the input has no shape")
+            if self._memory is None:
+                return self._refuse("the context has no device memory")
+            if hardware.is_capturing(stream_handle):
+                if self._ran != self._batch:
+                    return self._refuse("the first run of a shape can't be captured")
+                self._captured = True
             for name in self._plan.tensors:
                 if name not in self._addresses:
                     return self._refuse(f"{name} has no address")
                 needed = self._plan.bytes_of(name, self._batch)
                 if hardware.device_bytes_from(self._addresses[name]) < needed:
                     return self._refuse(f"{name} has less than {needed} bytes")
-            if hardware.execute(self._plan.program, self._batch, self._addresses, stream_handle):
+            self._ran = self._batch
+            if hardware.execute(
+                self._plan.program, self._batch, self._addresses, stream_handle, self._check_memory
+            ):
                 return True
             return self._refuse("[executionContext.cpp] the GPU refuses")
+
+        def _check_memory(self) -> None:
+            assert not isinstance(self._memory, int) or hardware.device_bytes_from(self._memory)
 
         def _check_thread(self) -> None:
             assert threading.get_ident() == self._thread, "an execution context in two threads"
@@ -209,7 +254,8 @@ def make_tensorrt(flavour: str, hardware: Hardware) -> ModuleType:  # noqa: C901
     module = ModuleType(name)
     module.__version__ = version  # type: ignore[attr-defined]
     own = [Runtime, ICudaEngine, IExecutionContext, IRuntimeConfig, IRuntimeCache]
-    for thing in (*own, ILogger, TensorIOMode, TensorLocation, DataType):
+    enums = (ExecutionContextAllocationStrategy, CudaGraphStrategy)
+    for thing in (*own, *enums, ILogger, TensorIOMode, TensorLocation, DataType):
         if _has(thing.__name__, None, place):
             setattr(module, thing.__name__, thing)
     for thing in own:

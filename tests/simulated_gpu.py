@@ -27,6 +27,15 @@ ALLOCATIONS = (
     "cudaEventCreateWithFlags",
 )
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
+UNCAPTURABLE = (
+    *ALLOCATIONS[:2],
+    "cudaFree",
+    "cudaFreeHost",
+    "cudaMemcpy2D",
+    *WAITS,
+    "cudaStreamQuery",
+)
+"""What a thread can't do while it captures, in the mode that leaves other threads alone."""
 STICKY = (214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)
 
 COPY_RATE = 25e9  # bytes per second over the bus
@@ -42,11 +51,13 @@ def _constants(prefix: str) -> dict[str, int]:
 
 Status = IntEnum("Status", _constants("cudaError_t."))  # type: ignore[misc]
 MemcpyKind = IntEnum("MemcpyKind", _constants("cudaMemcpyKind."))  # type: ignore[misc]
+CaptureMode = IntEnum("CaptureMode", _constants("cudaStreamCaptureMode."))  # type: ignore[misc]
 DeviceAttr = IntEnum("DeviceAttr", _constants("cudaDeviceAttr."))  # type: ignore[misc]
 
 SUCCESS = Status(0)
 INVALID_VALUE, OUT_OF_MEMORY, INVALID_PITCH = Status(1), Status(2), Status(12)
 INVALID_HANDLE, NOT_READY, ILLEGAL_ADDRESS = Status(400), Status(600), Status(700)
+NOT_IN_CAPTURE, CAPTURE_SPOILT, OTHER_THREAD = Status(900), Status(901), Status(908)
 
 
 @dataclass(frozen=True)
@@ -82,11 +93,21 @@ class Moment:
 
 
 @dataclass
+class Capture:
+    """What a stream was to do since its capture began, by ``thread``; not if ``spoilt``."""
+
+    thread: int
+    work: list[Work] = field(default_factory=list)
+    spoilt: bool = False
+
+
+@dataclass
 class Stream:
     number: int
     device: int
     clock: float = 0.0
     work: deque[Work] = field(default_factory=deque)
+    capture: Capture | None = None
 
 
 @dataclass
@@ -123,6 +144,7 @@ class SimulatedGpu:
         self._legacy: dict[int, Stream] = {}  # by device
         self._events: dict[int, Event] = {}
         self._modules: dict[int, int] = {}
+        self._graphs: dict[int, list[Work]] = {}
 
     # What tests ask for
 
@@ -143,6 +165,7 @@ class SimulatedGpu:
             "streams": len(self._streams),
             "events": len(self._events),
             "modules": len(self._modules),
+            "graphs": len(self._graphs),
         }
 
     def device_bytes_from(self, address: int) -> int:
@@ -180,7 +203,20 @@ class SimulatedGpu:
         with self._lock:
             queue = self._streams[stream]
             assert queue.device == self._current, "launched on a stream of another device"
-            queue.work.append(Work(what, seconds, run, self.now))
+            work = Work(what, seconds, run, self.now)
+            (queue.work if queue.capture is None else queue.capture.work).append(work)
+
+    def is_capturing(self, stream: int) -> bool:
+        """Whether what is enqueued in ``stream`` is recorded instead."""
+        return self._streams[stream].capture is not None
+
+    def spoil(self, stream: int) -> Status:
+        """Do in ``stream`` what can't be captured; returns the status of that call."""
+        capture = self._streams[stream].capture
+        if capture is None:
+            return SUCCESS
+        capture.spoilt = True
+        return NOT_IN_CAPTURE
 
     @property
     def _current(self) -> int:
@@ -198,6 +234,11 @@ class SimulatedGpu:
                     if code in STICKY:
                         self.lost = code
                     return code, None
+            if not self.lost and name in UNCAPTURABLE:
+                for stream in self._streams.values():
+                    if stream.capture and stream.capture.thread == threading.get_ident():
+                        stream.capture.spoilt = True
+                        return NOT_IN_CAPTURE, None
             return (self.lost, None) if self.lost else ()
 
     def _give_back(self, name: str, owned: dict[int, Any], handle: int) -> tuple[Any, ...]:

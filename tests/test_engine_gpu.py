@@ -2,9 +2,13 @@
 
 import itertools
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from centernetd.cuda import live
@@ -244,15 +248,17 @@ def test_a_failure_in_any_call_is_an_engine_error_and_only_a_lost_gpu_is_not_wai
     assert bool(lost) == (code in STICKY), "TensorRT's objects were freed on a lost GPU"
 
 
-@pytest.mark.parametrize("flavour_shapes", [False, True])
-def test_batches_are_padded_to_a_power_of_two_or_all_alike(
-    box: GpuBox, monkeypatch: pytest.MonkeyPatch, flavour_shapes: bool
-) -> None:
+def test_batches_are_padded_to_a_power_of_two_or_the_largest(box: GpuBox) -> None:
     engine = box.open()
-    monkeypatch.setattr(type(engine.model), "one_shape", flavour_shapes)
-    buckets = [engine.bucket(size) for size in range(1, 6)]
-    assert buckets == ([5] * 5 if flavour_shapes else [1, 2, 4, 4, 5])
+    assert [engine.bucket(size) for size in range(1, 6)] == [1, 2, 4, 4, 5]
     engine.close()
+
+
+@given(st.integers(1, 300))
+def test_the_sizes_of_batches_are_those_to_which_some_are_padded(max_batch: int) -> None:
+    engine = cast("GpuEngine", SimpleNamespace(max_batch=max_batch))
+    padded = {GpuEngine.bucket(engine, size) for size in range(1, max_batch + 1)}
+    assert sorted(padded) == list(gpu.batch_sizes(max_batch))
 
 
 def test_an_engine_may_be_closed_twice(box: GpuBox) -> None:

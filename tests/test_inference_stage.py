@@ -276,7 +276,7 @@ def test_warming_up_runs_each_bucket_in_each_slot(houses: list[Rig]) -> None:
     rig = Rig(FakeEngine(), slots=2)
     houses.append(rig)
     rig.stage.warm_up()
-    assert rig.engine.sizes == [1, 2, 4, 1, 2, 4]
+    assert rig.engine.sizes == [4, 4, 2, 2, 1, 1], "first the one that needs the most memory"
     assert rig.engine.waited == 6
 
 

@@ -1,11 +1,11 @@
 """The GPU as the hardware of TensorRT's double: CUDA graphs of a PyTorch network."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from cuda.bindings import driver
+from cuda.bindings import driver, runtime
 
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.inference.engines.trt import open_tensorrt
@@ -67,9 +67,22 @@ class TorchHardware:
             return None
         return memory
 
+    def is_capturing(self, cuda_stream: int) -> bool:
+        status, state = runtime.cudaStreamIsCapturing(cuda_stream)
+        assert not status
+        return bool(state == runtime.cudaStreamCaptureStatus.cudaStreamCaptureStatusActive)
+
     def execute(
-        self, program: str, batch: int, addresses: Mapping[str, int], cuda_stream: int
+        self,
+        program: str,
+        batch: int,
+        addresses: Mapping[str, int],
+        cuda_stream: int,
+        check: Callable[[], None],
     ) -> bool:
+        """Enqueue a run; a graph can't be launched into a capture, so that is refused."""
+        if self.is_capturing(cuda_stream):
+            return False
         graph = self.graph(batch, addresses)
         with torch.cuda.stream(torch.cuda.ExternalStream(cuda_stream)):
             graph.replay()

@@ -111,6 +111,7 @@ def test_every_bucket_finds_what_the_cpu_finds(
     reference: Rows,
 ) -> None:
     found = detect(engine, pictures, batch)
+    assert engine.captures
     good, all_of_them = np.sum(
         [matched(*pair) for pair in zip(found, reference, strict=True)], axis=0
     )

@@ -6,6 +6,7 @@ this package needs no GPU, driver or cuda-python.
 
 from centernetd.cuda.calls import OUT_OF_MEMORY, CudaError
 from centernetd.cuda.device import Device, has_nvidia_device
+from centernetd.cuda.graph import Graph
 from centernetd.cuda.letterbox import JOB, Letterbox, describe
 from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
 from centernetd.cuda.owned import live
@@ -20,6 +21,7 @@ __all__ = [
     "Device",
     "DeviceBuffer",
     "Event",
+    "Graph",
     "Letterbox",
     "PinnedBuffer",
     "Plane",

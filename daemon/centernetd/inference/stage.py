@@ -118,9 +118,9 @@ class InferenceStage:
             When the engine fails; `harvest` then ends.
         """
         engine = self._detector.engine
-        sizes = sorted({engine.bucket(n + 1) for n in range(self._batching.max_size)})
+        sizes = {engine.bucket(n + 1) for n in range(self._batching.max_size)}
         try:
-            for slot, size in product(self._slots, sizes):
+            for size, slot in product(sorted(sizes, reverse=True), self._slots):
                 if self._all_closed:
                     return
                 began = self._clock.now()

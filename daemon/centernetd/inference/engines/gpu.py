@@ -18,6 +18,7 @@ from centernetd.cuda import (
     Device,
     DeviceBuffer,
     Event,
+    Graph,
     Letterbox,
     PinnedBuffer,
     Surface,
@@ -49,13 +50,18 @@ class Tensor:
         return prod(self.shape) * self.dtype.itemsize
 
 
+def batch_sizes(max_batch: int) -> Sequence[int]:
+    """Return the sizes to which batches are padded: few, as each takes time and memory."""
+    return sorted({min(1 << n, max_batch) for n in range(max_batch.bit_length() + 1)})
+
+
 class GpuModel(Protocol):
     """A model loaded on the GPU, which runs on the CUDA stream it was loaded with.
 
-    With ``one_shape``, changing the batch size is so expensive that all batches are padded alike.
+    It runs batches of the sizes of `batch_sizes`. If it is not ``capturable``, that is not tried.
     """
 
-    one_shape: bool
+    capturable: bool
     info: EngineInfo
     input: Tensor
     outputs: Sequence[Tensor]
@@ -71,8 +77,20 @@ class GpuModel(Protocol):
             When the GPU or the backend rejects the run.
         """
 
+    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph:
+        """Return a graph of what `launch` enqueues, which stays valid until `close` or `launch`.
+
+        It runs the model first, so that whatever is allocated or chosen once exists. Called by
+        the thread that calls `launch`.
+
+        Raises
+        ------
+        EngineError
+            When the model can't be captured, or as for `launch`.
+        """
+
     def close(self) -> None:
-        """Free everything; idempotent. The tensors' memory must still exist.
+        """Free everything; idempotent. The tensors' memory must still exist, graphs must not.
 
         Raises
         ------
@@ -115,6 +133,7 @@ class GpuSlot(Slot):
         self._enqueued: int | None = None  # number of rows on the GPU
         self._put: dict[int, tuple[Surface, Geometry]] = {}  # by row; other rows are on the host
         self._on_gpu: Sequence[Surface] = ()
+        self._graphs: dict[int, Graph | None] = {}  # by the size of the batch
         model, max_batch = engine.model, engine.max_batch
         tensors = [model.input, *model.outputs]
         sizes = {tensor.name: tensor.row_bytes * max_batch for tensor in tensors}
@@ -183,13 +202,24 @@ class GpuSlot(Slot):
             engine.compute.wait(self.copy_in.end)
             with self.execute.on(engine.compute):
                 self._letterbox()
-                model.launch(engine.bucket(size), self.addresses)
+                self._run(engine.bucket(size))
             engine.copy_out.wait(self.execute.end)
             with self.copy_out.on(engine.copy_out):
                 for tensor in model.outputs:
                     name, nbytes = tensor.name, size * tensor.row_bytes
                     copy_async(self._host[name], self._device[name], nbytes, engine.copy_out)
         self._enqueued = size
+
+    def _run(self, batch: int) -> None:
+        """Enqueue the model's run: as one graph, captured at the first run of each size."""
+        engine = self._engine
+        if batch not in self._graphs:
+            self._graphs[batch] = engine.capture(batch, self.addresses)
+        graph = self._graphs[batch] if engine.captures else None
+        if graph is None:
+            engine.model.launch(batch, self.addresses)
+        else:
+            graph.launch(engine.compute)
 
     def _letterbox(self) -> None:
         """Enqueue the letterboxing of the surfaces, after their decoding."""
@@ -264,7 +294,9 @@ class GpuEngine(Engine):
             self.letterbox = _letterbox(owned)
             self.takes_surfaces = self.letterbox is not None
             self.model = load(self.device, self.compute)
+            self.captures = self.model.capturable  # until it turns out not to be
             owned.callback(self._close_model)
+            self._graphs = owned.enter_context(ExitStack())
             self._owned = owned.pop_all()
         self.info = self.model.info
 
@@ -283,10 +315,30 @@ class GpuEngine(Engine):
         return slots
 
     def bucket(self, size: int) -> int:
-        """Return the next power of two, or the largest batch, so that few shapes are used."""
-        if self.model.one_shape:
-            return self.max_batch
+        """Return the next of `batch_sizes`."""
         return min(1 << (size - 1).bit_length(), self.max_batch)
+
+    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph | None:
+        """Return a graph of the model's run; None if its runs can't be captured.
+
+        Raises
+        ------
+        EngineError
+            When the GPU has failed.
+        """
+        if not self.captures:
+            return None
+        try:
+            return self._graphs.enter_context(self.model.capture(batch, addresses))
+        except EngineError as error:
+            if self.compute.is_lost():
+                raise
+            self.captures = False
+            log.warning(
+                "the model's kernels are launched one by one, which takes longer, since they "
+                "can't be captured in a CUDA graph: %s", str(error),
+            )  # fmt: skip
+            return None
 
     def close(self) -> None:
         """Let the GPU finish and free everything; idempotent.

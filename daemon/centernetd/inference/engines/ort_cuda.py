@@ -3,16 +3,18 @@
 import contextlib
 import io
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from centernetd.cuda import CudaStream, Device
+from centernetd.cuda import CudaStream, Device, Graph
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
-from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
+from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor, batch_sizes
 from centernetd.inference.engines.ort_cpu import ERRORS_ONLY
 from centernetd.model.files import first_line
 
@@ -20,6 +22,9 @@ PROVIDER = "CUDAExecutionProvider"
 TIDY_EVERY = 64
 """Number of runs per run that is waited for: only then does ONNX Runtime free the pinned memory
 used by small copies in each run."""
+RUNS_TO_PLAN = 2
+"""The first run plans the convolutions, the second allocates by the memory pattern of the first."""
+_FATAL_ONLY = 4
 _TYPES: dict[str, np.dtype[Any]] = {
     "tensor(uint8)": np.dtype(np.uint8),
     "tensor(float)": np.dtype(np.float32),
@@ -39,38 +44,36 @@ def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: in
     return GpuEngine(
         index,
         max_batch,
-        lambda device, cuda_stream: OrtCudaModel(model, device, cuda_stream, precision),
+        lambda device, cuda_stream: OrtCudaModel(model, device, cuda_stream, precision, max_batch),
     )
 
 
 class OrtCudaModel(GpuModel):
-    """An ONNX Runtime session that enqueues on a given CUDA stream and rarely waits for it.
+    """A session for each batch size, all on one CUDA stream.
 
-    Memory released by a run is freed by the next run that is waited for. A session that closes
-    with some left frees it in a callback on the CUDA stream, where CUDA forbids it, and the
-    process aborts. So one in `TIDY_EVERY` runs and the last one are waited for.
+    A session plans each convolution again whenever its input shape differs from the last, which
+    takes seconds for a whole network. So each only ever runs one shape, and all are planned
+    concurrently, at the first run.
 
-    Each convolution is planned again whenever its input shape differs from the last, which
-    takes seconds for a whole network. So only one batch size is ever run.
+    Their runs are captured here and not by ONNX Runtime itself (``enable_cuda_graph``), which
+    keeps all other threads from allocating GPU memory meanwhile, as decoders do, and whose older
+    releases wait for the GPU in each launch.
     """
 
-    one_shape = True
+    capturable = True
 
     def __init__(
-        self, model: Path, device: Device, cuda_stream: CudaStream, precision: str
+        self, model: Path, device: Device, cuda_stream: CudaStream, precision: str, max_batch: int
     ) -> None:
         """Load ``model``; raises as `open_onnxruntime_cuda` does."""
-        self._session: Any = _open_session(model, device, cuda_stream)
-        self._index = device.index
         self._cuda_stream = cuda_stream
-        (frames,) = self._session.get_inputs()
-        self.input = _tensor(frames)
-        self.outputs = [_tensor(output) for output in self._session.get_outputs()]
+        self._open = partial(SizedSession, model, device, cuda_stream)
+        self._max_batch = max_batch
+        self._sessions = {max_batch: self._open()}
+        self._planned = False
+        largest = self._sessions[max_batch]
+        self.input, self.outputs = largest.input, largest.outputs
         self.info = EngineInfo("onnxruntime-cuda", precision, device.name)
-        self._waiting = _run_options(wait=True)
-        self._passing = _run_options(wait=False)
-        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
-        self._untidied = 0  # runs since the last one that was waited for
 
     def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
         """Enqueue one run on ``batch`` rows.
@@ -80,25 +83,91 @@ class OrtCudaModel(GpuModel):
         EngineError
             When ONNX Runtime fails.
         """
-        key = (batch, addresses[self.input.name])
-        binding = self._bindings.get(key)
-        if binding is None:
-            binding = self._bindings[key] = self._bind(batch, addresses)
-        self._run(binding, wait=self._untidied + 1 == TIDY_EVERY)
+        self._plan(addresses)
+        self._sessions[batch].run(batch, addresses)
 
-    def close(self) -> None:
-        """Free the session; idempotent. The memory of its last run must still exist.
+    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph:
+        """Return a graph of a run on ``batch`` rows, valid until `launch` or `close`.
 
         Raises
         ------
         EngineError
-            When ONNX Runtime fails; the session is not freed then.
+            When ONNX Runtime fails, or its run can't be captured.
         """
+        self._plan(addresses)
+        session = self._sessions[batch]
+        return Graph.capture(self._cuda_stream, lambda: session.run(batch, addresses, keep=True))
+
+    def close(self) -> None:
+        """Free the sessions; idempotent. The memory of their last runs must still exist.
+
+        Raises
+        ------
+        EngineError
+            When ONNX Runtime fails; no session is freed then.
+        """
+        for session in self._sessions.values():
+            session.tidy()
+        if self._sessions:
+            self._cuda_stream.synchronize()  # the memory is freed by a callback on this stream
+        self._sessions = {}
+
+    def _plan(self, addresses: Mapping[str, int]) -> None:
+        """Open and plan the sessions that are missing, all concurrently."""
+        if self._planned:
+            return
+
+        def plan(batch: int) -> tuple[int, SizedSession]:
+            session = self._sessions.get(batch) or self._open()
+            for _ in range(RUNS_TO_PLAN):
+                session.run(batch, addresses, keep=True)
+            return batch, session
+
+        sizes = batch_sizes(self._max_batch)
+        with ThreadPoolExecutor(len(sizes), "plan") as pool:
+            self._sessions = dict(pool.map(plan, sizes))
+        self._planned = True
+
+
+class SizedSession:
+    """A session that runs batches of one size, and rarely waits for them.
+
+    Memory released by a run is freed by the next run that is waited for. A session that closes
+    with some left frees it in a callback on the CUDA stream, where CUDA forbids it, and the
+    process aborts. So one in `TIDY_EVERY` runs and the last one are waited for. Runs with
+    ``keep`` are not: graphs captured from them use that memory again.
+    """
+
+    def __init__(self, model: Path, device: Device, cuda_stream: CudaStream) -> None:
+        """Load ``model``; raises as `open_onnxruntime_cuda` does."""
+        self._session: Any = _open_session(model, device, cuda_stream)
+        self._place = ("cuda", device.index)
+        (frames,) = self._session.get_inputs()
+        self.input = _tensor(frames)
+        self.outputs = [_tensor(output) for output in self._session.get_outputs()]
+        self._waiting = _run_options(wait=True)
+        self._passing = _run_options(wait=False)
+        self._bindings: dict[int, ort.IOBinding] = {}  # by the address of the input
+        self._untidied = 0  # runs since the last one that was waited for
+
+    def run(self, batch: int, addresses: Mapping[str, int], *, keep: bool = False) -> None:
+        """Enqueue one run.
+
+        Raises
+        ------
+        EngineError
+            When ONNX Runtime fails.
+        """
+        address = addresses[self.input.name]
+        binding = self._bindings.get(address)
+        if binding is None:
+            binding = self._bindings[address] = self._bind(batch, addresses)
+        self._run(binding, wait=not keep and self._untidied + 1 >= TIDY_EVERY)
+
+    def tidy(self) -> None:
+        """Enqueue one more run if memory is left, to free it; raises as `run`."""
         if self._untidied:
             self._run(next(iter(self._bindings.values())), wait=True)
-            self._cuda_stream.synchronize()  # the memory is freed by a callback on this stream
-        self._bindings.clear()
-        self._session = None
 
     def _run(self, binding: ort.IOBinding, *, wait: bool) -> None:
         try:
@@ -109,13 +178,12 @@ class OrtCudaModel(GpuModel):
 
     def _bind(self, batch: int, addresses: Mapping[str, int]) -> ort.IOBinding:
         binding = self._session.io_binding()
-        place = ("cuda", self._index)
         for tensor, bind in [
             (self.input, binding.bind_input),
             *((output, binding.bind_output) for output in self.outputs),
         ]:
             shape = (batch, *tensor.shape)
-            bind(tensor.name, *place, tensor.dtype, shape, addresses[tensor.name])
+            bind(tensor.name, *self._place, tensor.dtype, shape, addresses[tensor.name])
         return binding
 
 
@@ -135,7 +203,10 @@ def _open_session(model: Path, device: Device, cuda_stream: CudaStream) -> ort.I
         "device_id": str(device.index),
         "user_compute_stream": str(cuda_stream.address),
         "use_tf32": "0",  # on by default, and changes float32 results by 4e-3
+        "cudnn_conv_algo_search": "HEURISTIC",  # quicker than to try all, and chooses no worse
+        "arena_extend_strategy": "kSameAsRequested",
     }
+    ort.set_default_logger_severity(_FATAL_ONLY)  # else each fusion that cuDNN lacks is an error
     with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries it does not find
         ort.preload_dlls()
     try:

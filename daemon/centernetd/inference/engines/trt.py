@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from centernetd.cuda import CudaStream, Device
+from centernetd.cuda import OUT_OF_MEMORY, CudaError, CudaStream, Device, DeviceBuffer, Graph
 from centernetd.errors import CenternetdError, EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
@@ -47,11 +47,11 @@ def open_tensorrt(plan: PlanFile, binding: Binding, index: int, max_batch: int) 
 class TensorRtModel(GpuModel):
     """A deserialised plan.
 
-    Its only execution context is created by the first thread to launch, and used by that
-    thread only, because a context is not thread-safe.
+    Its execution contexts are created by the first thread to launch, and used by that thread
+    only, because a context is not thread-safe. A graph captured from a context is valid as long
+    as the context's shape stays the same, so TensorRT has one for each size of batch, all in the
+    same scratch memory; TensorRT-RTX has one, with which it captures graphs itself.
     """
-
-    one_shape = False
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class TensorRtModel(GpuModel):
         self._plan = plan.path
         self._device = device
         self._cuda_stream = cuda_stream
+        self._strategies = binding.trt.ExecutionContextAllocationStrategy
         self._logger = shared_logger(binding.trt)
         self._runtime = binding.trt.Runtime(self._logger)
         self._engine = self._deserialise(binding, plan.content)
@@ -72,8 +73,10 @@ class TensorRtModel(GpuModel):
         _check_profile(self._engine, plan.path, max_batch)
         backend = binding.flavour.replace("_", "-")
         self.info = EngineInfo(backend, plan.manifest.precision, device.name)
+        self.capturable = binding.flavour == FULL
         self._cache = RuntimeCache(plan.path)
-        self._context: Any = None
+        self._scratch: DeviceBuffer | None = None
+        self._contexts: dict[int, Any] = {}
 
     def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
         """Enqueue one run on ``batch`` rows.
@@ -83,20 +86,35 @@ class TensorRtModel(GpuModel):
         EngineError
             When TensorRT rejects the run.
         """
-        if self._context is None:
-            self._context = self._make_context()
-        context = self._context
+        key = batch if self.capturable else 0
+        if key not in self._contexts:
+            self._contexts[key] = self._make_context()
+        context = self._contexts[key]
         shape = (batch, *self.input.shape)
         self._require(context.set_input_shape(self.input.name, shape), "set_input_shape")
         for name, address in addresses.items():
             self._require(context.set_tensor_address(name, address), "set_tensor_address")
         self._require(context.execute_async_v3(self._cuda_stream.address), "execute_async_v3")
 
+    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph:
+        """Return a graph of a run on ``batch`` rows.
+
+        Raises
+        ------
+        EngineError
+            As for `launch`, or when the plan has steps that can't be captured.
+        """
+        self.launch(batch, addresses)  # TensorRT updates its context with the first run of a shape
+        return Graph.capture(self._cuda_stream, lambda: self.launch(batch, addresses))
+
     def close(self) -> None:
-        """Free the context and the engine, and store the kernels compiled by TensorRT-RTX."""
-        if self._context is not None:
+        """Free the contexts and the engine, and store the kernels compiled by TensorRT-RTX."""
+        if self._contexts:
             self._cache.save()
-        self._context = self._engine = self._runtime = None
+        self._contexts = {}
+        self._engine = self._runtime = None
+        if self._scratch is not None:
+            self._scratch.close()
 
     def _deserialise(self, binding: Binding, content: bytes) -> Any:  # noqa: ANN401 - no types
         engine = self._runtime.deserialize_cuda_engine(content)
@@ -111,15 +129,30 @@ class TensorRtModel(GpuModel):
         return engine
 
     def _make_context(self) -> Any:  # noqa: ANN401 - TensorRT has no types
-        context = self._cache.create_context(self._engine)
+        context, size = None, self._engine.device_memory_size_v2
+        if not self.capturable:
+            context = self._cache.create_context(self._engine)
+        elif self._allocate(size):
+            context = self._engine.create_execution_context(self._strategies.USER_MANAGED)
         if context is None:
             free, _ = self._device.memory()
             raise EngineError(
                 f"GPU memory is short: {self._plan.name} needs "
-                f"{self._engine.device_memory_size_v2 / 1e6:,.1f} MB to run, {free / 1e6:,.1f} MB "
+                f"{size / 1e6:,.1f} MB to run, {free / 1e6:,.1f} MB "
                 f"are free{self._because()}; lower batching.max_size"
             )
+        if self._scratch is not None:
+            context.set_device_memory(self._scratch.address, self._scratch.nbytes)
         return context
+
+    def _allocate(self, size: int) -> bool:
+        """Allocate the contexts' scratch memory, once; return False when memory is short."""
+        try:
+            self._scratch = self._scratch or DeviceBuffer(max(size, 1))
+        except CudaError as error:
+            if error.code != OUT_OF_MEMORY:
+                raise
+        return self._scratch is not None
 
     def _because(self) -> str:
         error = self._logger.last_error()
@@ -133,8 +166,7 @@ class TensorRtModel(GpuModel):
 class RuntimeCache:
     """The kernels that TensorRT-RTX compiled for one plan, stored next to it.
 
-    Without the cache, the first run of each shape compiles again, which takes seconds. Full
-    TensorRT has none.
+    Without the cache, the first run of each shape compiles again, which takes seconds.
     """
 
     def __init__(self, plan: Path) -> None:
@@ -142,7 +174,10 @@ class RuntimeCache:
         self._cache: Any = None
 
     def create_context(self, engine: Any) -> Any:  # noqa: ANN401 - TensorRT has no types
-        """Return an execution context of ``engine`` with the cache; None if TensorRT fails."""
+        """Return a context of ``engine`` that uses the cache; None if TensorRT-RTX fails.
+
+        It captures and launches CUDA graphs by itself, from release 1.2.
+        """
         make_config = getattr(engine, "create_runtime_config", None)
         config: Any = make_config and make_config()
         if not hasattr(config, "create_runtime_cache"):
@@ -150,6 +185,9 @@ class RuntimeCache:
         self._cache = config.create_runtime_cache()
         self._load()
         config.set_runtime_cache(self._cache)
+        if hasattr(config, "cuda_graph_strategy"):
+            strategies = type(config.cuda_graph_strategy)
+            config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
         return engine.create_execution_context(config)
 
     def save(self) -> None:
