@@ -92,6 +92,11 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             OF_STREAM,
             rate("frames_damaged_total", "instance, stream"),
         ),
+        graph(
+            "Pictures withheld for privacy per second",
+            f"{OF_STREAM} {{{{reason}}}}",
+            rate("privacy_frames_withheld_total", "instance, stream, reason"),
+        ),
         graph("Lost threads", OF_STREAM, f"@capture_threads_lost{STREAM}"),
         graph("Lag of the source", OF_STREAM, f"@source_lag_seconds{STREAM}", "s"),
         graph(

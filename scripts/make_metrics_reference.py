@@ -28,7 +28,8 @@ STEPS = {
     "copy_in": "copying a batch to the GPU",
     "execute": "running the network on a batch",
     "copy_out": "copying its detections back",
-    "annotate": "blurring a frame and drawing on it",
+    "privacy": "fetching a frame from the GPU's memory, if it is there, and blurring it",
+    "annotate": "drawing on a frame",
     "encode": "encoding a frame and writing it",
 }
 DROPPED = {

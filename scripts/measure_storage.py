@@ -30,6 +30,7 @@ from centernetd.flow import Detections, Frame, HostImage, Result, StreamStatus
 from centernetd.sink import file as file_module
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.outputs import outputs_of
+from centernetd.sink.privacy import PrivateSink
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.retention import Retention
 from centernetd.sink.segments import FROM_CAMERA
@@ -86,7 +87,8 @@ def _decode(record: Callable[[Picture, int], None] | None) -> None:
 
 
 def _annotating(folder: Path) -> Callable[[Picture, int], None]:
-    recorder = Recorder(_context(folder))
+    context = _context(folder)
+    recorder = PrivateSink(context, Recorder(context))
     return lambda picture, number: _discard(recorder.write(_result(picture.image.pixels(), number)))
 
 
@@ -157,7 +159,8 @@ def _record_all(folder: Path, images: Sequence[NDArray[np.uint8]]) -> list[Strea
     statuses = [StreamStatus() for _ in range(STREAMS)]
 
     def record(number: int) -> None:
-        recorder = Recorder(replace(_context(folder, f"s{number}"), status=statuses[number]))
+        context = replace(_context(folder, f"s{number}"), status=statuses[number])
+        recorder = PrivateSink(context, Recorder(context))
         started, pause = time.monotonic(), threading.Event()
         for count in range(RATE * SECONDS):
             pause.wait(max(0.0, started + count / RATE - time.monotonic()))

@@ -28,8 +28,10 @@ from centernetd.flow import (
 )
 from centernetd.sink.encoder import Encoder
 from centernetd.sink.muxer import FragmentedMp4
+from centernetd.sink.privacy import PrivateSink
+from centernetd.sink.registry import RECORD, SINKS
 from centernetd.sink.segments import FROM_CAMERA
-from centernetd.sink.stage import SinkContext
+from centernetd.sink.stage import Sink, SinkContext
 from centernetd.sink.storage import Storage
 
 MILLISECOND = Fraction(1, 1000)
@@ -76,6 +78,13 @@ def sink_context(
     source = SourceUri("/gate.mp4" if from_file else "rtsp://192.0.2.1/")
     config = StreamConfig("gate", source, privacy=PrivacyConfig(blur=blur), **stream)
     return SinkContext(config, Storage(root), [DetectionClass("faces", 0, "face")])
+
+
+def recorder_of(context: SinkContext) -> Sink:
+    """The recorder as a stream has it: behind what makes its pictures private."""
+    recorder = SINKS[RECORD].make(context)
+    assert isinstance(recorder, PrivateSink)
+    return recorder
 
 
 def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:

@@ -27,12 +27,11 @@ from centernetd.config.polygon import area
 from centernetd.config.values import Point
 from centernetd.cuda import Surface
 from centernetd.flow import HostImage
-from centernetd.sink.recorder import Recorder
 from tests import clips, fake_nvdec
 from tests.capture_rig import stream
 from tests.fake_nvdec import FakeNvdec
 from tests.fakes import FakeSource
-from tests.sinks import decode, detections, picture, result, sink_context
+from tests.sinks import decode, detections, picture, recorder_of, result, sink_context
 
 Polygon = Sequence[Point]
 Bits = NDArray[np.bool_]
@@ -147,7 +146,7 @@ def clip(path: Path, size: tuple[int, int], hidden: Bits, seed: int) -> Path:
 def recorded(config: StreamConfig, folder: Path) -> tuple[list[NDArray[np.uint8]], list[Any]]:
     """The pictures of a stream, and those of its recording, in which boxes are drawn."""
     context = sink_context(folder, record=RecordConfig(path="a.mp4", segment=None))
-    recorder, pictures = Recorder(context), []
+    recorder, pictures = recorder_of(context), []
     with closing(open_stream(config)) as source:
         for number, each in enumerate(source):
             pictures.append(each.image.pixels().copy())

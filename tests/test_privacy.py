@@ -1,5 +1,6 @@
 """Blurring: everywhere it must be, nowhere else, and for as long as it must be held."""
 
+import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,11 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from centernetd.config import BlurConfig
+from centernetd.config import BlurConfig, EventsConfig, RecordConfig
 from centernetd.errors import EngineError
 from centernetd.flow import EVERYTHING, Filter, HostImage, Result
 from centernetd.sink import privacy as privacy_module
-from centernetd.sink.privacy import CELLS, GREY, MAX_HELD_FRAMES, Privacy, cover, fill, mosaic
+from centernetd.sink.privacy import (
+    CELLS,
+    GREY,
+    MAX_HELD_FRAMES,
+    Privacy,
+    PrivateSink,
+    cover,
+    fill,
+    mosaic,
+)
+from centernetd.sink.registry import SINKS
+from centernetd.sink.stage import BatchSink, Outcome, PictureSink, Released
 from tests.sinks import detections, picture, result, sink_context
 
 Style = Callable[[NDArray[np.uint8]], None]
@@ -165,8 +177,90 @@ def test_without_a_configuration_pictures_and_keypoints_stay() -> None:
     privacy, sent = hold_back(), result(0, found=detections((0, 0, 9, 9)))
     privacy.add(sent)
     assert privacy.due()
-    assert privacy.take() is sent
-    assert np.array_equal(sent.frame.image.pixels(), picture())
+    taken = privacy.take()
+    assert taken.detections is sent.detections
+    assert np.array_equal(taken.frame.image.pixels(), picture())
+
+
+class SeesWhoAsks(HostImage):
+    """A picture of before, which remembers the modules that asked for its pixels."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        super().__init__(pixels)
+        self.asked: set[str] = set()
+
+    def pixels(self) -> NDArray[np.uint8]:
+        caller = inspect.stack()[1].frame.f_globals["__name__"]
+        self.asked.add(caller)
+        return super().pixels()
+
+
+@pytest.mark.parametrize("blur", [None, BlurConfig(hold=0.1)])
+def test_no_sink_can_get_at_the_picture_of_before(tmp_path: Path, blur: BlurConfig | None) -> None:
+    """Whatever sinks a stream may have: it is made private in one place."""
+    record = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264", draw="boxes")
+    context = sink_context(tmp_path, record=record, events=EventsConfig(when="always"), blur=blur)
+    images = [SeesWhoAsks(picture(seed=number)) for number in range(5)]
+    sent = [result(n, found=detections((8, 8, 30, 30))) for n in range(5)]
+    sent = [
+        replace(each, frame=replace(each.frame, image=image))
+        for each, image in zip(sent, images, strict=True)
+    ]
+    for sink in (SINKS[name].make(context) for name in SINKS):
+        if isinstance(sink, BatchSink):
+            sink.write_batch(sent)
+        else:
+            for each in sent:
+                sink.write(each)
+        sink.close()
+    assert [image.asked for image in images] == [{"centernetd.sink.privacy"}] * 5
+    assert len(list(tmp_path.rglob("*.*"))) == len(SINKS), "every sink has written"
+
+
+class Consumer(PictureSink):
+    """Keeps which frames' boxes are covered in each picture that it gets."""
+
+    def __init__(self) -> None:
+        self.got: list[set[int]] = []
+
+    def write(self, picture: Released) -> Outcome:
+        self.got.append(covered(picture.frame.image.pixels(), 3))
+        return Outcome(written=1)
+
+    def close(self) -> Outcome:
+        return Outcome(unwanted=7)
+
+
+def test_what_a_picture_sink_gets_is_private(tmp_path: Path) -> None:
+    context, consumer = sink_context(tmp_path, blur=BlurConfig(hold=0.04)), Consumer()
+    sink = PrivateSink(replace(context, covers=Filter(0.2)), consumer)
+    written = [
+        sink.write(result(number, np.zeros((8, 60, 3), np.uint8), detections(place(number))))
+        for number in range(3)
+    ]
+    assert (written, sink.close()) == ([Outcome(), Outcome(1), Outcome(1)], Outcome(1, 7))
+    assert consumer.got == [{0, 1}, {0, 1, 2}, {1, 2}]
+
+
+def test_what_is_withheld_is_counted(tmp_path: Path) -> None:
+    hurried: list[bool] = []
+    context = replace(
+        sink_context(tmp_path, blur=BlurConfig(hold=0.2)), hurried=lambda: bool(hurried)
+    )
+    sink, withheld = PrivateSink(context, Consumer()), context.status.withheld
+    assert withheld == {"failed": 0, "shutdown": 0}
+    broken = detections((np.nan, 0, 5, 5))
+    assert sink.write(result(0, found=broken)) == Outcome()
+    assert sink.write(result(20)) == Outcome(failed=1)
+    assert withheld == {"failed": 1, "shutdown": 0}
+    for number in (21, 22):
+        sink.write(result(number))
+    hurried.append(True)
+    assert sink.close() == Outcome(unwanted=7), "the stage writes off the others"
+    assert withheld == {"failed": 1, "shutdown": 3}
+    plain = sink_context(tmp_path)
+    PrivateSink(plain, Consumer()).write(result(0))
+    assert not plain.status.withheld
 
 
 @pytest.mark.parametrize("bound", ["MAX_HELD_FRAMES", "MAX_HELD_BYTES"])

@@ -14,8 +14,7 @@ from centernetd.config import RecordConfig
 from centernetd.sink import encoder as encoder_module
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.muxer import FragmentedMp4
-from centernetd.sink.recorder import Recorder
-from tests.sinks import MILLISECOND, decode, picture, result, sink_context
+from tests.sinks import MILLISECOND, decode, picture, recorder_of, result, sink_context
 
 
 def encode(
@@ -164,7 +163,7 @@ def test_the_gpu_that_is_configured_encodes(
 ) -> None:
     gpu = FakeNvenc(monkeypatch)
     config = RecordConfig(path="gate.mp4", segment=None)
-    recorder = Recorder(sink_context(tmp_path, record=config, device=3))
+    recorder = recorder_of(sink_context(tmp_path, record=config, device=3))
     recorder.write(result(0, picture(96, 160)))
     recorder.close()
     assert gpu.devices == [3, 3], "when it was tried, and for the recording"

@@ -13,11 +13,10 @@ from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Lane, Reason, Result
 from centernetd.sink.privacy import Privacy
-from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
 from tests.fakes import refuse_if
-from tests.sinks import decode, open_lane, result, send, sink_context
+from tests.sinks import decode, open_lane, recorder_of, result, send, sink_context
 
 ACTIONS = ["hold", "flush", "lose", "fail", "fault", "unwanted"]
 
@@ -191,7 +190,7 @@ def test_frames_that_wait_to_be_blurred_are_dropped_where_time_is_short(
     lane = open_lane(RECORD)
     config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264")
     context = sink_context(tmp_path, record=config, blur=BlurConfig(hold=1))
-    recorder = Recorder(replace(context, hurried=lambda: lane.hurried))
+    recorder = recorder_of(replace(context, hurried=lambda: lane.hurried))
     stage = SinkStage(lane, RECORD, recorder)
     take = Privacy.take
 
@@ -214,7 +213,7 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
 ) -> None:
     lane = open_lane(RECORD)
     config = RecordConfig(path="{stream}.mp4", segment=None, codec="libx264")
-    recorder = Recorder(sink_context(tmp_path, record=config, blur=BlurConfig()))
+    recorder = recorder_of(sink_context(tmp_path, record=config, blur=BlurConfig()))
     seen: list[tuple[int, int]] = []
     write = recorder.write
 

@@ -11,7 +11,7 @@ import pytest
 from centernetd.capture import open as opening
 from centernetd.config import Config, StreamConfig, load
 from centernetd.errors import CenternetdError, ConfigError, EngineError, ModelError, StartupError
-from centernetd.flow import Reason, Result
+from centernetd.flow import Reason
 from centernetd.inference.detector import Detector
 from centernetd.inference.stage import InferenceStage
 from centernetd.run import supervisor as supervising
@@ -25,7 +25,7 @@ from centernetd.sink import events, recorder
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import RECORD
-from centernetd.sink.stage import Outcome
+from centernetd.sink.stage import Outcome, Released
 from tests.fakes import WAIT_TIMEOUT, FakeEngine, FakeSource, picture, wait_until
 from tests.integration.process import write_config
 from tests.manifests import plain
@@ -193,7 +193,7 @@ def test_a_stop_drops_what_an_encoder_is_behind_with(rig: Rig) -> None:
     rig.patch.setattr(supervising, "ORDERLY", Deadlines(0.5, 0.5, 0.6, WAIT_TIMEOUT))
     write, stopped = Recorder.write, threading.Event()
 
-    def behind(recorder: Recorder, result: Result) -> Outcome:
+    def behind(recorder: Recorder, result: Released) -> Outcome:
         if stopped.is_set():
             (lane,) = rig.supervisor.lanes
             wait_until(lambda: lane.closed and not len(lane.outlets[RECORD]))

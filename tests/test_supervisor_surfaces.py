@@ -13,7 +13,7 @@ import pytest
 from centernetd.config import load
 from centernetd.cuda import live
 from centernetd.errors import EngineError
-from centernetd.flow import CAPTURE, INFERENCE, Lane, Reason, Result
+from centernetd.flow import CAPTURE, INFERENCE, Lane, Reason
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Backend
 from centernetd.inference.engines import gpu as gpu_engine
@@ -24,7 +24,7 @@ from centernetd.run.stream import LIVE_DEPTH
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import RECORD
-from centernetd.sink.stage import Outcome
+from centernetd.sink.stage import Outcome, Released
 from tests import fake_nvdec, fake_tensorrt
 from tests.commandline import clip
 from tests.fake_hardware import SimulatedHardware, plan_of
@@ -198,7 +198,7 @@ def test_a_hung_sink_holds_a_bounded_number_of_surfaces(
     """A live stream goes on meanwhile, and what its sink loses is counted."""
     write, gate, most = Recorder.write, threading.Event(), [0]
 
-    def hang(recorder: Recorder, result: Result) -> Outcome:
+    def hang(recorder: Recorder, result: Released) -> Outcome:
         assert gate.wait(WAIT_TIMEOUT)
         return write(recorder, result)
 

@@ -15,13 +15,22 @@ from centernetd.config import RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.sink.events import EventLog
 from centernetd.sink.housekeeping import Housekeeping
-from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, BatchStage, SinkStage
 from centernetd.sink.storage import Storage
 from tests.faults.conftest import Measure
 from tests.faults.evidence import damaged
-from tests.sinks import NOON, decode, deliver, detections, open_lane, picture, result, sink_context
+from tests.sinks import (
+    NOON,
+    decode,
+    deliver,
+    detections,
+    open_lane,
+    picture,
+    recorder_of,
+    result,
+    sink_context,
+)
 
 FRAMES = 45
 BATCH = 3  # frames whose events are written together
@@ -114,7 +123,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> tuple[Fake
     lane = open_lane(RECORD, EVENTS)
     record = RecordConfig(path="{stream}/%Y-%m-%d/%H-%M-%S.mp4", segment=1.0)
     context = replace(sink_context(root, record=record), storage=storage)
-    recorder, events = Recorder(context), EventLog(context)
+    recorder, events = recorder_of(context), EventLog(context)
     results = [
         result(n, image.copy(), found, wall_time=NOON + n / 25) for n, image, found in RESULTS
     ]

@@ -15,7 +15,7 @@ from centernetd.service.health import Heartbeats, StreamView, health
 from centernetd.sink.events import EventLog
 from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import EVENTS, RECORD
-from centernetd.sink.stage import Outcome
+from centernetd.sink.stage import Outcome, Released
 from tests import clips
 from tests.conftest import CACHE
 from tests.fakes import WAIT_TIMEOUT
@@ -41,7 +41,7 @@ def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -
 def hang_recording(monkeypatch: pytest.MonkeyPatch, let_go: threading.Event) -> None:
     write = Recorder.write
 
-    def hang(recorder: Recorder, result: Result) -> Outcome:
+    def hang(recorder: Recorder, result: Released) -> Outcome:
         if recorder._stream == "hanging" and result.frame.frame_id == 10:
             assert let_go.wait(WAIT_TIMEOUT)
         return write(recorder, result)

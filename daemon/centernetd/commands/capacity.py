@@ -22,6 +22,7 @@ from centernetd.flow.lane import MAX_WAITING_BYTES
 from centernetd.inference.detector import Detector
 from centernetd.inference.filter import StreamFilter, filters_of, make_filter
 from centernetd.run.stream import LIVE_DEPTH, LOSSLESS_BYTES
+from centernetd.sink.privacy import PrivateSink
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.recording import MAX_PREROLL
 from centernetd.sink.stage import SinkContext
@@ -218,7 +219,7 @@ def _run_serially(
 def _recording(context: SinkContext) -> Iterator[Callable[[Picture, Result], object]]:
     """Yield a function that records a frame as the stream would, regardless of its detections."""
     if not context.stream.copies:
-        recorder = Recorder(context)
+        recorder = PrivateSink(context, Recorder(context))
         yield lambda _, result: recorder.write(result)
         recorder.close()
         return

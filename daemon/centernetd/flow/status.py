@@ -41,6 +41,7 @@ class StreamStatus:
     creation. ``total_frames`` is the source's own estimate, if any. ``damaged`` counts what was
     skipped before it could become a frame. ``reconnects`` counts every try by the reason of the
     preceding failure, ``lost_connections`` only connections that had delivered frames.
+    ``withheld`` counts frames whose picture was not given out, by reason.
     ``detections`` counts by model and label.
     """
 
@@ -64,6 +65,7 @@ class StreamStatus:
     reconnects: Counter[str] = field(
         default_factory=lambda: Counter(dict.fromkeys(RECONNECT_REASONS, 0))
     )
+    withheld: Counter[str] = field(default_factory=Counter)
     detections: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -96,7 +98,7 @@ class Meters:
     """
 
     def stage_duration(self, stage: str, seconds: float) -> None:
-        """Report the duration of one step: decode, preprocess, execute, annotate, encode."""
+        """Report the duration of a step: decode, preprocess, execute, privacy, annotate, encode."""
 
     def frame_latency(self, stream: str, seconds: float) -> None:
         """Report the time from decoding a frame to passing its detections to the sinks."""

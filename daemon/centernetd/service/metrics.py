@@ -122,6 +122,10 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Objects detected, by model and label: those in detect.labels, else the model's "
                "first 20; all others count as other.",
                _detected),
+    Definition("privacy_frames_withheld_total", ("stream", "reason"),
+               "Frames of a stream with privacy.blur whose picture was not given out: it could not "
+               "be covered (failed), or not in time (shutdown).",
+               lambda s: _counted(s.status.withheld)),
     Definition("reconnects_total", ("stream", "reason"),
                "Times the source had to be reconnected.",
                lambda s: _counted(s.status.reconnects)),
@@ -192,7 +196,10 @@ DAEMON_METRICS: tuple[Definition[DaemonStatus], ...] = (
 # fmt: on
 
 
-STAGES = ("decode", "preprocess", "copy_in", "execute", "copy_out", "annotate", "encode")
+STAGES = (
+    *("decode", "preprocess", "copy_in", "execute", "copy_out"),
+    *("privacy", "annotate", "encode"),
+)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0)
 LATENCIES = (0.0005, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BUILD_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)

@@ -1,6 +1,7 @@
-"""Covering detections in a stream's pictures, in one place, before they are stored."""
+"""Covering detections in a stream's pictures: the one place from which pictures reach the sinks."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centernetd.errors import EngineError
-from centernetd.flow import HostImage, Result
-from centernetd.sink.stage import SinkContext
+from centernetd.flow import HostImage, Reason, Result
+from centernetd.sink.stage import Outcome, PictureSink, Released, Sink, SinkContext
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,75 @@ class _Seen(NamedTuple):
     xyxy: Boxes
 
 
+class PrivateSink(Sink):
+    """Gives a picture sink the frames of one stream, each once its privacy has been applied.
+
+    Those that can't be made are withheld, and counted by the reason in ``StreamStatus.withheld``.
+    """
+
+    def __init__(self, context: SinkContext, sink: PictureSink) -> None:
+        self._stream = context.stream.name
+        self._privacy = Privacy(context)
+        self._sink = sink
+        self._hurried = context.hurried
+        self._meters = context.meters
+        self._withheld = context.status.withheld
+        if context.stream.privacy.blur:
+            self._withheld.update({Reason.FAILED.value: 0, Reason.SHUTDOWN.value: 0})
+
+    def wants(self, result: Result) -> bool:
+        """Return True: what is found in a frame may have to be covered in others too."""
+        return True
+
+    def write(self, result: Result) -> Outcome:
+        """Pass on the frames that are due after this one; see `stage.Sink`."""
+        self._privacy.add(result)
+        return self._release()
+
+    def close(self) -> Outcome:
+        """Pass on the remaining frames, unless hurried, and finish; see `stage.Sink`."""
+        return _sum(self._release(last=True), self._sink.close())
+
+    def _release(self, *, last: bool = False) -> Outcome:
+        settled = Outcome()
+        try:
+            while self._is_due(last=last):
+                picture = self._take()
+                outcome = Outcome(failed=1) if picture is None else self._sink.write(picture)
+                settled = _sum(settled, outcome)
+        except Exception:
+            self._privacy.forget()
+            raise
+        return settled
+
+    def _is_due(self, *, last: bool) -> bool:
+        if last and self._hurried():
+            self._withheld[Reason.SHUTDOWN.value] += self._privacy.forget()
+        return self._privacy.due(last=last)
+
+    def _take(self) -> Released | None:
+        """Return the oldest frame, or None if its picture can't be made."""
+        started = time.perf_counter()
+        try:
+            picture = self._privacy.take()
+        except Exception as error:
+            self._withheld[Reason.FAILED.value] += 1
+            message = "a frame is withheld because it could not be covered: %s"
+            log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
+            return None
+        self._meters.stage_duration("privacy", time.perf_counter() - started)
+        return picture
+
+
+def _sum(one: Outcome, other: Outcome) -> Outcome:
+    return Outcome(*(sum(counts) for counts in zip(one, other, strict=True)))
+
+
 class Privacy:
     """Holds back the frames of one stream until everything to cover in them is known.
 
     In each frame, the boxes of all frames up to ``blur.hold`` before and after it are covered,
-    rounded to milliseconds of stream time. Without ``blur``, frames pass unchanged.
+    rounded to milliseconds of stream time. Without ``blur``, pictures pass unchanged.
     """
 
     def __init__(self, context: SinkContext) -> None:
@@ -58,7 +123,6 @@ class Privacy:
         self._style = STYLES[blur.style] if blur else None
         self._hold = round(1000 * blur.hold) if blur else 0  # milliseconds
         self._covers = context.covers
-        self._hurried = context.hurried
         self._waiting: deque[Result] = deque()
         self._seen: deque[_Seen] = deque()
 
@@ -70,8 +134,6 @@ class Privacy:
 
     def due(self, *, last: bool = False) -> bool:
         """Return whether `take` may be called: the oldest frame waits for no other, or ``last``."""
-        if last and self._hurried():
-            self.forget()
         if not self._waiting or last:
             return bool(self._waiting)
         oldest, newest = self._waiting[0].frame, self._waiting[-1].frame
@@ -84,7 +146,7 @@ class Privacy:
             log.warning(message, len(self._waiting), extra={"stream": self._stream})
         return full
 
-    def take(self) -> Result:
+    def take(self) -> Released:
         """Return the oldest frame, covered and without keypoints; on failure it is dropped.
 
         Raises
@@ -96,16 +158,20 @@ class Privacy:
         time, image = result.frame.time, result.frame.image.pixels()
         while _milliseconds(self._seen[0].time, time) > self._hold:
             self._seen.popleft()
-        if self._style is None:
-            return result
-        near = (seen for seen in self._seen if _milliseconds(time, seen.time) <= self._hold)
-        boxes = np.concatenate([_scaled(seen, image.shape[:2]) for seen in near])
-        cover(image, boxes, self._style)
-        return replace(result, detections=replace(result.detections, keypoints=None))
+        detections = result.detections
+        if self._style is not None:
+            near = (seen for seen in self._seen if _milliseconds(time, seen.time) <= self._hold)
+            boxes = np.concatenate([_scaled(seen, image.shape[:2]) for seen in near])
+            cover(image, boxes, self._style)
+            detections = replace(detections, keypoints=None)
+        frame = replace(result.frame, image=HostImage(image))
+        return Released(frame, detections, result.events, result.scene)
 
-    def forget(self) -> None:
-        """Drop the waiting frames; their boxes remain in effect."""
+    def forget(self) -> int:
+        """Drop the waiting frames and return their number; their boxes remain in effect."""
+        count = len(self._waiting)
         self._waiting.clear()
+        return count
 
 
 def cover(image: Pixels, xyxy: Boxes, style: Callable[[Pixels], None]) -> None:

@@ -5,22 +5,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 from centernetd.flow import Frame, Packet, Result
 from centernetd.sink.annotate import draw_boxes
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
-from centernetd.sink.privacy import Privacy
 from centernetd.sink.recording import Recording
 from centernetd.sink.segments import TOO_OFTEN, RateLimit
-from centernetd.sink.stage import Outcome, PacketSink, Sink, SinkContext
+from centernetd.sink.stage import Outcome, PacketSink, PictureSink, Released, SinkContext
 
 log = logging.getLogger(__name__)
 
 
-class Recorder(Sink):
-    """Draws into the frames of one stream, encodes and stores them.
+class Recorder(PictureSink):
+    """Draws into the frames of one stream, in place, encodes and stores them.
 
-    `Privacy` returns each picture as soon as it may be stored. It is then drawn on in place.
     Every frame is encoded once, even if it is only kept in case of a detection soon after.
     """
 
@@ -33,59 +32,43 @@ class Recorder(Sink):
         self._labels = context.labels
         self._status = context.status
         self._meters = context.meters
-        self._privacy = Privacy(context)
         self._recording = Recording(context)
         self._encoder: Encoder | None = None
         self._limit = RateLimit(limited=not stream.from_file)  # for opening encoders
         self._shape: tuple[tuple[int, ...], Fraction] | None = None  # image shape, pixel aspect
         self._frames = 0  # encoded so far, which numbers the packets
 
-    def wants(self, result: Result) -> bool:
-        """Return True: every frame is encoded."""
-        return True
-
-    def write(self, result: Result) -> Outcome:
-        """Record the frames that are due after this one; see `stage.Sink`."""
-        self._privacy.add(result)
-        return self._outcome_of(self._record)
+    def write(self, picture: Released) -> Outcome:
+        """Record a frame; see `stage.PictureSink`."""
+        started = time.perf_counter()
+        try:
+            shown = self._draw(picture)
+        except Exception as error:
+            message = "a frame is dropped because it could not be drawn on: %s"
+            log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
+            return Outcome(failed=1)
+        self._meters.stage_duration("annotate", time.perf_counter() - started)
+        return self._outcome_of(partial(self._store, shown))
 
     def close(self) -> Outcome:
-        """Record the remaining frames and complete the file; see `stage.Sink`."""
+        """Complete the file; see `stage.PictureSink`."""
         return self._outcome_of(self._finish)
 
-    def _outcome_of(self, step: Callable[[], int]) -> Outcome:
-        """Run ``step``, which returns the number of frames that can't be stored."""
+    def _outcome_of(self, step: Callable[[], None]) -> Outcome:
         try:
-            lost = step()
+            step()
         except Exception as error:
             self._abandon(error)
             raise
-        outcome = self._recording.settle()
-        return outcome._replace(failed=outcome.failed + lost)
+        return self._recording.settle()
 
-    def _record(self, *, last: bool = False) -> int:
-        lost = 0
-        while self._privacy.due(last=last):
-            started = time.perf_counter()
-            try:
-                result = self._draw()
-            except Exception as error:  # in any case the frame must not be stored
-                lost += 1
-                message = "a frame is dropped because it could not be drawn on: %s"
-                log.error(message, error, extra={"stream": self._stream})  # noqa: TRY400
-                continue
-            self._meters.stage_duration("annotate", time.perf_counter() - started)
-            self._store(result)
-        return lost
-
-    def _draw(self) -> Result:
-        result = self._privacy.take()
-        shown = replace(result, detections=self._shows(result.detections))
+    def _draw(self, picture: Released) -> Released:
+        shown = replace(picture, detections=self._shows(picture.detections))
         if self._config.draw == "boxes":
-            draw_boxes(result.frame.image.pixels(), shown.detections, self._labels)
+            draw_boxes(picture.frame.image.pixels(), shown.detections, self._labels)
         return shown
 
-    def _store(self, result: Result) -> None:
+    def _store(self, result: Released) -> None:
         started = time.perf_counter()
         packets = self._encode(result.frame)
         found = len(result.detections) > 0
@@ -94,12 +77,10 @@ class Recorder(Sink):
             self._recording.add(packet)
         self._meters.stage_duration("encode", time.perf_counter() - started)
 
-    def _finish(self) -> int:
-        lost = self._record(last=True)
+    def _finish(self) -> None:
         for packet in self._flush():
             self._recording.add(packet)
         self._recording.close()
-        return lost
 
     def _encode(self, frame: Frame) -> list[Packet]:
         packets = self._flush() if (frame.image.size, frame.aspect) != self._shape else []
@@ -143,7 +124,6 @@ class Recorder(Sink):
         if isinstance(error, EncoderError):
             self._shape = None  # so that the encoder is chosen again
         self._encoder = None
-        self._privacy.forget()
         self._recording.abandon()
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from centernetd.config import StreamConfig
 from centernetd.flow import StageName
 from centernetd.sink.events import EventLog
+from centernetd.sink.privacy import PrivateSink
 from centernetd.sink.recorder import PacketRecorder, Recorder
 from centernetd.sink.stage import BatchSink, Sink, SinkContext
 
@@ -21,7 +22,9 @@ class Registration(NamedTuple):
 
 
 def _recorder(context: SinkContext) -> Sink:
-    return PacketRecorder(context) if context.stream.copies else Recorder(context)
+    if context.stream.copies:
+        return PacketRecorder(context)
+    return PrivateSink(context, Recorder(context))
 
 
 SINKS: Mapping[StageName, Registration] = {

@@ -89,6 +89,24 @@ class Sink(Output, Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Released(Result):
+    """A result whose picture may be given out, in host memory; only `privacy` makes one."""
+
+
+class PictureSink(Protocol):
+    """A destination for pictures. It never gets one whose privacy was not applied.
+
+    `privacy.PrivateSink` makes a `Sink` of it.
+    """
+
+    def write(self, picture: Released) -> Outcome:
+        """Write a picture; returns and raises as `Sink.write` does."""
+
+    def close(self) -> Outcome:
+        """Finish the output; returns and raises as `Sink.write` does."""
+
+
 @runtime_checkable
 class PacketSink(Sink, Protocol):
     """A sink that also takes a source's packets; if those fail, so do the frames."""
