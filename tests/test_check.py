@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "yard.mp4").touch()
     gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"when": "never"}}
-    yard = {"source": "yard.mp4", "privacy": {"blur": {}}, "record": {"draw": "none"}}
+    yard = {"source": "yard.mp4", "privacy": {"blur": {}}, "record": {"draw": []}}
     path = configuration(tmp_path, "centerface", gate=gate, yard=yard)
     outcome = cli("check", "-c", path)
     assert outcome.code == 0
@@ -47,14 +47,14 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
         "bold": {"source": "a.mp4", "privacy": {"blur": {"confidence": 0.26}}},
         "careful": {"source": "a.mp4", "privacy": {"blur": {"confidence": 0.25}}},
         "short": {"source": "a.mp4", "record": {"draw": "blur"}, "detect": {"confidence": 0.5}},
-        "bare": {"source": "a.mp4", "record": {"draw": "none"}, "privacy": {"blur": {}}},
+        "bare": {"source": "a.mp4", "record": {"draw": []}, "privacy": {"blur": {}}},
         "shown": {"source": "a.mp4", "detect": {"confidence": 0.9}},
     }
     (tmp_path / "a.mp4").touch()
     path = configuration(tmp_path, "centerface", **streams)
     outcome = cli("check", "-c", path)
     note, old, _ = [line for line in outcome.out.splitlines() if line.startswith("note:")]
-    assert "draw: blur is now `privacy" in note
+    assert "draw: blur is now `draw: []` with" in note
     assert old.startswith("note: streams.bold.privacy.blur.confidence is 0.26: above 0.25")
     assert outcome.code == 0
     draws = [stream["draw"] for stream in cli("check", "-c", path, "--json").json["streams"]]

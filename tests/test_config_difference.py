@@ -27,7 +27,7 @@ def read(folder: Path, text: str) -> Config:
         (TWO.replace("one", "two"), Difference((), (), ("gate",))),
         (f"{TWO}defaults: {{detect: {{confidence: 0.7}}}}", Difference((), (), ("gate", "yard"))),
         (f"{TWO}defaults: {{detect: {{confidence: null}}}}", Difference((), (), ())),
-        (TWO.replace("h/y'", "h/y', record: {draw: none}"), Difference((), (), ("yard",))),
+        (TWO.replace("h/y'", "h/y', record: {draw: []}"), Difference((), (), ("yard",))),
         (TWO.replace("h/y'", "h/y', privacy: {blur: {hold: 0s}}"), Difference((), (), ("yard",))),
         (f"{TWO}defaults: {{privacy: {{blur: {{}}}}}}", Difference((), (), ("gate", "yard"))),
         (f"{TWO}defaults: {{privacy: {{blur: null}}}}", Difference((), (), ())),

@@ -53,7 +53,7 @@ def test_a_stream_overrides_the_defaults_key_by_key(read: Loader) -> None:
 defaults:
   max_frame_age: 250ms
   detect: {confidence: 0.5, labels: [person, face]}
-  record: {draw: none}
+  record: {draw: []}
 streams:
   a: {source: 'rtsp://h/a', detect: {confidence: 0.7}, record: {segment: 1h}}
   b: {source: 'rtsp://h/b', detect: {labels: []}}
@@ -62,8 +62,8 @@ streams:
     assert a.max_frame_age == b.max_frame_age == 0.25
     assert (a.detect.confidence, a.detect.labels) == (0.7, ("person", "face"))
     assert (b.detect.confidence, b.detect.labels) == (0.5, ())
-    assert (a.record.draw, a.record.segment) == ("none", 3600.0)
-    assert (b.record.draw, b.record.segment) == ("none", 300.0)
+    assert (a.record.draw, a.record.segment) == ((), 3600.0)
+    assert (b.record.draw, b.record.segment) == ((), 300.0)
 
 
 def test_what_is_blurred(read: Loader) -> None:
@@ -94,31 +94,46 @@ defaults: {blur: {labels: [face], hold: 0s}}
 streams:
   a: {source: a.mp4}
   b: {source: b.mp4, record: {draw: none}, blur: {confidence: 0.1, hold: 40ms}}
-  c: {source: c.mp4, blur: null}
+  c: {source: c.mp4, record: {draw: boxes}, blur: null}
   d: {source: d.mp4, record: {draw: blur}, blur: null}
   e: {source: e.mp4, record: {draw: blur}}
 """)
     assert {
         name: (stream.privacy.blur, stream.record.draw) for name, stream in config.streams.items()
     } == {
-        "a": (BlurConfig(labels=("face",), hold=0.0), "boxes"),
-        "b": (BlurConfig(confidence=0.1, labels=("face",), hold=0.04), "none"),
-        "c": (None, "boxes"),
-        "d": (BlurConfig(), "none"),
-        "e": (BlurConfig(labels=("face",), hold=0.0), "none"),
+        "a": (BlurConfig(labels=("face",), hold=0.0), ("boxes", "ids", "zones")),
+        "b": (BlurConfig(confidence=0.1, labels=("face",), hold=0.04), ()),
+        "c": (None, ("boxes",)),
+        "d": (BlurConfig(), ()),
+        "e": (BlurConfig(labels=("face",), hold=0.0), ()),
     }
     assert all(stream.privacy.shows_keypoints for stream in config.streams.values()), "as before"
     later = "; a later version will refuse its old name"
     blur = "blur is now `privacy: {blur: ...}`"
-    draw = "draw: blur is now `privacy: {blur: {}}` with `record: {draw: none}`"
+    draw = "draw: blur is now `draw: []` with `privacy: {blur: {}}`"
     assert [re.sub(r"^.*/", "", notice) for notice in config.notices()] == [
         f"config.yaml:3: {blur}{later}",
         f"config.yaml:6: {blur}{later}",
+        f"config.yaml:6: draw: none is now `draw: []`{later}",
         f"config.yaml:7: {blur}{later}",
+        f"config.yaml:7: draw: boxes is now `draw: [boxes]`{later}",
         f"config.yaml:8: {blur}{later}",
         f"config.yaml:8: {draw}{later}",
         f"config.yaml:9: {draw}{later}",
     ]
+
+
+def test_what_is_drawn(read: Loader) -> None:
+    config = read("""
+timezone: Europe/Berlin
+streams:
+  a: {source: a.mp4, record: {draw: [clock, boxes]}}
+  b: {source: b.mp4}
+""")
+    a, b = config.streams["a"], config.streams["b"]
+    assert (a.record.draw, a.timezone) == (("clock", "boxes"), "Europe/Berlin")
+    assert b.record.draw == ("boxes", "ids", "zones")
+    assert config.notices() == ()
 
 
 @pytest.mark.parametrize(
@@ -366,14 +381,14 @@ def test_several_sources_record_into_a_folder_under_their_names(tmp_path: Path) 
 def test_what_is_set_besides_holds_for_each_source() -> None:
     defaults = {
         "detect": {"confidence": 0.7, "labels": ("face",)},
-        "record": {"draw": "none"},
+        "record": {"draw": ()},
         "events": {"when": "detections"},
     }
     config = from_sources(["a.mp4", "b.mp4"], Path("out"), "net.onnx", defaults)
     assert config.models["net"].path == str(Path.cwd() / "net.onnx")
     for stream in config.streams.values():
         assert (stream.detect.confidence, stream.detect.labels) == (0.7, ("face",))
-        assert (stream.record.draw, stream.record.when) == ("none", "always")
+        assert (stream.record.draw, stream.record.when) == ((), "always")
         assert (stream.events.when, stream.events.path) == ("detections", "{stream}.jsonl")
 
 

@@ -112,6 +112,8 @@ def test_lines_are_counted_without_events(tmp_path: Path) -> None:
             "zones.door.anchor: 'top' is not one of 'bottom' or 'centre'",
         ),
         ("track: {max_gap: 2}", "track.max_gap: '2' needs a unit, as in 500ms, 10s, 5min, 14d"),
+        ("record: {draw: [boxes, hats]}", "record.draw: 'hats' is not one of boxes, ids, zones"),
+        ("record: {draw: all}", "record.draw: must be a list of boxes, ids, zones, clock, not"),
         ("events: {tracks: sometimes}", "events.tracks: 'sometimes' is not one of 'auto', "),
     ],
 )

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from centernetd.config import LineConfig, ZoneConfig
+from centernetd.config import LineConfig, TrackConfig, ZoneConfig
 from centernetd.flow import Thresholds, TrackEvent
 from centernetd.track import Tracker, TrackSettings
 from centernetd.track.counts import TrackBook, TrackLedger
 from centernetd.track.journeys import Journeys, Moment
 from tests.scenes import SIZE, PerfectTracker, Point, Walker, found, times
 
+TRACK = TrackConfig()
 SETTINGS = TrackSettings(Thresholds(np.full(2, 0.5, np.float32)))
 LABELS = ("person", "car")
 DOOR = ZoneConfig(polygon=((0.3, 0.3), (0.7, 0.3), (0.7, 0.8), (0.3, 0.8)))
@@ -67,7 +68,7 @@ def watch(
     With ``exact`` ids are those of the walkers, otherwise `Tracker` finds them.
     """
     zones, lines = zones or {}, lines or {}
-    journeys = Journeys(zones, lines, SETTINGS, LABELS.__getitem__)
+    journeys = Journeys(zones, lines, TRACK, LABELS.__getitem__)
     ledger = TrackLedger(zones, lines, dict(zip(LABELS, LABELS, strict=True)))
     perfect, tracker = PerfectTracker(), Tracker()
     tracker.add("scene", SETTINGS)
@@ -83,7 +84,7 @@ def watch(
         ledger.post(events)
         assert ledger.read().balanced
         seen += events
-    later = end + 2 * SETTINGS.max_gap
+    later = end + 2 * TRACK.max_gap
     gone = perfect.expire(later) if exact else tracker.expire("scene", later)
     events = journeys.end(gone)
     ledger.post(events)
@@ -276,7 +277,7 @@ def test_the_end_sums_up() -> None:
 
 
 def test_a_zone_that_changes_is_left_and_entered_again() -> None:
-    journeys = Journeys({"door": DOOR, "same": DOOR}, {}, SETTINGS, LABELS.__getitem__)
+    journeys = Journeys({"door": DOOR, "same": DOOR}, {}, TRACK, LABELS.__getitem__)
     ledger = TrackLedger({"door": DOOR, "same": DOOR}, {}, {})
     perfect, walker = PerfectTracker(), Walker([(0.5, 0.5)], [], [9.0])
 
@@ -348,7 +349,7 @@ def crossings(draw: st.DrawFn) -> tuple[LineConfig, list[Walker], list[str]]:
         legs = draw(st.lists(st.floats(0.1, 1.5), min_size=len(ways) - 1, max_size=len(ways) - 1))
         walker = Walker(ways, legs, [0.8] * len(ways), size, begins)
         walkers.append(walker)
-        begins = walker.ends + 2 * SETTINGS.max_gap
+        begins = walker.ends + 2 * TRACK.max_gap
     return gate, walkers, expected
 
 
@@ -377,7 +378,7 @@ def test_every_crossing_of_a_found_track_counts_exactly_once(
     begins = 0.0
     for number, walker in enumerate(walkers):
         walkers[number] = slow = walker.slowed(1.0, begins)
-        begins = slow.ends + 2 * SETTINGS.max_gap
+        begins = slow.ends + 2 * TRACK.max_gap
 
     def hidden(time: float) -> Sequence[int]:
         return range(1, len(walkers) + 1) if round(time * fps) % 4 == 3 - dropped else ()

@@ -15,6 +15,7 @@ import pytest
 from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter, Meters, Result
+from centernetd.sink import annotate as annotate_module
 from centernetd.sink import privacy as privacy_module
 from centernetd.sink import recorder as recorder_module
 from centernetd.sink import segments as segments_module
@@ -191,13 +192,13 @@ def test_a_frame_that_can_not_be_drawn_on_is_never_written(
 ) -> None:
     """And only that one: those that become due with it are."""
     recorder = open_recorder(tmp_path, BlurConfig(hold=0.05))
-    module: Any = {"draw_boxes": recorder_module, "cover": privacy_module}[broken]
+    module: Any = {"draw_boxes": annotate_module, "cover": privacy_module}[broken]
     draw, calls = getattr(module, broken), count()
 
-    def fail_once(*arguments: object) -> None:
+    def fail_once(*arguments: object, **options: object) -> None:
         if next(calls) == 1:
             raise RuntimeError("out of memory")
-        draw(*arguments)
+        draw(*arguments, **options)
 
     monkeypatch.setattr(module, broken, fail_once)
     settled = [recorder.write(result(number)) for number in (0, 1, 2, 9)]

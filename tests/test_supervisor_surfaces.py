@@ -137,8 +137,8 @@ def house(squares_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 BLIND: dict[str, Any] = {"record": {"when": "never"}}
-DRAWN: dict[str, Any] = {"record": {"draw": "boxes"}}
-BLURRED: dict[str, Any] = {"privacy": {"blur": {}}, "record": {"draw": "none"}}
+DRAWN: dict[str, Any] = {"record": {"draw": ["boxes"]}}
+BLURRED: dict[str, Any] = {"privacy": {"blur": {}}, "record": {"draw": []}}
 
 
 def test_every_frame_of_every_stream_is_inferred_and_written(house: House) -> None:

@@ -26,7 +26,7 @@ def truth() -> list[list[Face]]:
 
 def test_faces_are_covered(centerface: Path, tmp_path: Path, measure: Measure) -> None:
     """The demo is recorded with `blur: {}`: faces of 25 to 220 pixels, some cut by the edge"""
-    stream = {"source": str(DEMO), "privacy": {"blur": {}}, "record": {"draw": "none"}}
+    stream = {"source": str(DEMO), "privacy": {"blur": {}}, "record": {"draw": []}}
     finished = run(write_config(tmp_path, {"demo": stream}))
     shares = [(face, share) for _, face, share in covered(finished.state / "demo.mp4", truth())]
     still_open = [face for face, share in shares if share < 0.5]

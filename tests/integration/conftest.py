@@ -31,7 +31,7 @@ def blurred(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finis
         "source": str(DEMO),
         "detect": {"confidence": 0.5},
         "privacy": {"blur": {}, "keypoints": True},
-        "record": {"draw": "none"},
+        "record": {"draw": []},
         "events": {"when": "always"},
     }
     return run(write_config(tmp_path_factory.mktemp("blurred"), {"demo": stream}))

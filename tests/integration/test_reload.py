@@ -149,7 +149,7 @@ def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
         (first,) = began_with
         if not asked and first.ledger.read().inferred:
             asked.append(True)
-            write(tmp_path, squares, {"gate": {**PACED, "record": {"draw": "none"}}})
+            write(tmp_path, squares, {"gate": {**PACED, "record": {"draw": []}}})
             supervisor.reload()
         elif supervisor.lanes[0] is not first and not let_go.is_set():
             let_go.set()

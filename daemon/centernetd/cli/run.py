@@ -109,11 +109,10 @@ def _stream_settings(
         chosen["detect"]["confidence"] = confidence
     if labels:
         chosen["detect"]["labels"] = tuple(label.strip() for label in labels.split(","))
+    if draw is not None:
+        chosen["record"]["draw"] = ("boxes",) if draw is Draw.BOXES else ()
     if draw is Draw.BLUR:
-        chosen["record"]["draw"] = "none"
         chosen["privacy"] = {"blur": {}}
-    elif draw is not None:
-        chosen["record"]["draw"] = draw.value
     if events:
         chosen["events"]["when"] = "detections"
     return chosen

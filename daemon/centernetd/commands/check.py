@@ -65,7 +65,7 @@ def summarize(config: Config) -> list[StreamSummary]:
 def _summary(stream: StreamConfig) -> StreamSummary:
     record, events = stream.record, stream.events
     drawn = ["blur"] if stream.privacy.blur else []
-    drawn += ["boxes"] if record.draw == "boxes" else []
+    drawn += [each for each in record.draw if stream.tracks or each in ("boxes", "clock")]
     return StreamSummary(
         name=stream.name,
         source=str(stream.source),

@@ -43,7 +43,7 @@ class StreamConfig:
     unsegmented file. ``never_ends`` means that `policy: live` was set explicitly: a complete
     playlist then does not end the stream. ``models`` names at least one, and each frame runs
     through each; what ``blur_only`` finds is only covered. ``device`` is the index of the GPU that
-    decodes it, if any.
+    decodes it, if any. ``timezone`` is that of a clock in the picture, None the system's.
     """
 
     name: str
@@ -59,6 +59,7 @@ class StreamConfig:
     never_ends: bool = False
     decode: Decode = _DEFAULT.decode
     device: int = 0
+    timezone: str | None = None
     detect: DetectConfig = field(default_factory=DetectConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     track: TrackConfig = field(default_factory=TrackConfig)

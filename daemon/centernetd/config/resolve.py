@@ -19,6 +19,7 @@ from centernetd.config.sections import (
     Section,
     StreamEntry,
 )
+from centernetd.config.values import FORMERLY_DRAWN
 from centernetd.errors import ConfigError
 
 _Section = TypeVar("_Section", bound=Section)
@@ -64,7 +65,13 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> 
         models += (covering,)
     settings["models"] = models
     device = file.engine.devices[0]
-    stream = StreamConfig(name, never_ends=entry.policy == "live", device=device, **settings)
+    stream = StreamConfig(
+        name,
+        never_ends=entry.policy == "live",
+        device=device,
+        timezone=file.timezone,
+        **settings,
+    )
     keep_for = None if stream.from_file else file.storage.keep_for
     record: dict[str, object] = {"keep_for": keep_for}
     events: dict[str, object] = {"keep_for": keep_for}
@@ -72,8 +79,8 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> 
         record |= {"path": "{stream}.mp4", "segment": None}
         events |= {"path": "{stream}.jsonl"}
     completed = _completed(entry.record, record)
-    if completed.draw == "blur":
-        completed = completed.model_copy(update={"draw": "none"})
+    if isinstance(completed.draw, str):
+        completed = completed.model_copy(update={"draw": FORMERLY_DRAWN[completed.draw]})
     return replace(stream, record=completed, events=_completed(entry.events, events))
 
 
@@ -160,8 +167,9 @@ def _outdated(file: FileConfig, origins: Origins) -> Iterator[str]:
             renamed.append((("streams", name, "model"), "model is now called models"))
         if "blur" in entry.model_fields_set:
             renamed.append((("streams", name, "blur"), "blur is now `privacy: {blur: ...}`"))
-        if entry.record.draw == "blur":
-            new = "draw: blur is now `privacy: {blur: {}}` with `record: {draw: none}`"
+        if isinstance(word := entry.record.draw, str):
+            new = f"draw: {word} is now `draw: [{', '.join(FORMERLY_DRAWN[word])}]`"
+            new += " with `privacy: {blur: {}}`" if word == "blur" else ""
             renamed.append((("streams", name, "record", "draw"), new))
     for place in dict.fromkeys((*origins.find(location), new) for location, new in renamed):
         yield "{}:{}: {}; a later version will refuse its old name".format(*place)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from centernetd.config.values import (
     Address,
     BatchSize,
+    Drawing,
     Duration,
     EventsPath,
     HostAndPort,
@@ -20,6 +21,7 @@ from centernetd.config.values import (
     Side,
     Size,
     SourceAddress,
+    TimeZone,
     Version,
 )
 
@@ -107,8 +109,8 @@ class RecordConfig(Section):
     """With when: detection, recording continues for at least this long, 0s to 1h."""
     video: Literal["annotated", "source"] = "annotated"
     """annotated, or source: a copy of the camera's own packets, with nothing drawn."""
-    draw: Literal["boxes", "blur", "none"] = "boxes"
-    """boxes or none; blur is the old name of privacy.blur, without boxes."""
+    draw: Drawing = ("boxes", "ids", "zones")
+    """What to draw: boxes, ids (of tracks, with trails), zones (and lines, counted), clock."""
     path: RecordingPath = "{stream}/%Y-%m-%d/%H-%M-%S.mp4"
     """Where, under storage.root: strftime (UTC) and {stream}."""
     segment: Annotated[Duration, Field(ge=1)] | None = 300.0
@@ -296,6 +298,8 @@ class FileConfig(Section):
     batching: BatchingConfig = BatchingConfig()
     defaults: StreamDefaults = StreamDefaults()
     storage: StorageConfig = StorageConfig()
+    timezone: TimeZone | None = None
+    """The time zone of what people read, as in Europe/Berlin; null for the system's."""
     streams: dict[Name, StreamEntry] = {}
     """Streams by name: lowercase letters, digits, _ and -."""
     metrics: MetricsConfig = MetricsConfig()

@@ -2,8 +2,10 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -234,6 +236,43 @@ Names = Annotated[
 Version = Annotated[int, PlainValidator(_version), WithJsonSchema({"const": 1})]
 PathText = Annotated[str, AfterValidator(_plain_text)]
 Side = Annotated[int, Field(ge=32, le=4096)]
+DRAWN = ("boxes", "ids", "zones", "clock")
+"""What can be drawn into a recording."""
+FORMERLY_DRAWN: Mapping[str, tuple[str, ...]] = {"boxes": ("boxes",), "none": (), "blur": ()}
+"""The words that a file may have in place of a list, from before it was one."""
+
+
+def _drawing(value: object) -> tuple[str, ...] | str:
+    if isinstance(value, str) and value in FORMERLY_DRAWN:
+        return value
+    if not isinstance(value, tuple):
+        raise ValueError(f"must be a list of {', '.join(DRAWN)}, not {show(value)}")  # noqa: TRY004
+    for item in value:
+        if item not in DRAWN:
+            raise ValueError(f"{show(item)} is not one of {', '.join(DRAWN)}")
+    return value
+
+
+Drawing = Annotated[
+    tuple[str, ...] | str,
+    PlainValidator(_drawing),
+    PlainSerializer(lambda value: value if isinstance(value, str) else list(value)),
+    WithJsonSchema({"type": "array", "items": {"enum": list(DRAWN)}, "uniqueItems": True}),
+]
+"""Some of `DRAWN`, or a word of `FORMERLY_DRAWN` until the configuration is resolved."""
+
+
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"{show(value)} is no time zone here: write it as in Europe/Berlin"
+        ) from None
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]

@@ -11,12 +11,14 @@ from centernetd.flow.frame import (
     Detections,
     Filter,
     Frame,
+    LineCount,
     Orientation,
     Packet,
     Result,
     Scene,
     Thresholds,
     TrackEvent,
+    ZoneCount,
 )
 from centernetd.flow.ids import uuid7
 from centernetd.flow.image import HostImage, Image, NoPixels
@@ -47,6 +49,7 @@ __all__ = [
     "Incident",
     "Lane",
     "Ledger",
+    "LineCount",
     "Meters",
     "NoPixels",
     "Orientation",
@@ -63,5 +66,6 @@ __all__ = [
     "TrackEvent",
     "WakeUp",
     "Worker",
+    "ZoneCount",
     "uuid7",
 ]

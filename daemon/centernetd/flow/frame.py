@@ -188,19 +188,36 @@ class TrackEvent:
     zones: Mapping[str, float] | None = None
 
 
+class ZoneCount(NamedTuple):
+    """A zone, its corners as shares of the picture, and the number of objects in it."""
+
+    name: str
+    corners: tuple[tuple[float, float], ...]
+    inside: int
+
+
+class LineCount(NamedTuple):
+    """A line, its ends as shares of the picture, and how often it was crossed in and out."""
+
+    name: str
+    start: tuple[float, float]
+    to: tuple[float, float]
+    crossed_in: int
+    crossed_out: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """What tracking knows at the moment of a frame.
 
     ``track_ids`` names the confirmed tracks by their tracker_id. ``predicted`` are the boxes of
-    tracks that were not detected in the frame. ``inside`` counts the objects in each zone, and
-    ``crossed`` those that crossed each line, in and out, since the stream began.
+    tracks that were not detected in the frame; their confidence is not a score.
     """
 
     track_ids: Mapping[int, str]
     predicted: Detections
-    inside: Mapping[str, int]
-    crossed: Mapping[str, tuple[int, int]]
+    zones: tuple[ZoneCount, ...] = ()
+    lines: tuple[LineCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from centernetd.flow import Frame, Packet, Result
-from centernetd.sink.annotate import draw_boxes
+from centernetd.sink.annotate import Annotator
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.recording import Recording
 from centernetd.sink.segments import TOO_OFTEN, RateLimit
@@ -29,7 +30,8 @@ class Recorder(PictureSink):
         self._device = stream.device
         self._config = stream.record
         self._shows = context.shows
-        self._labels = context.labels
+        timezone = None if stream.timezone is None else ZoneInfo(stream.timezone)
+        self._annotator = Annotator(stream.record.draw, context.labels, timezone)
         self._status = context.status
         self._meters = context.meters
         self._recording = Recording(context)
@@ -64,8 +66,8 @@ class Recorder(PictureSink):
 
     def _draw(self, picture: Released) -> Released:
         shown = replace(picture, detections=self._shows(picture.detections))
-        if self._config.draw == "boxes":
-            draw_boxes(picture.frame.image.pixels(), shown.detections, self._labels)
+        if self._config.draw:
+            self._annotator.draw(picture.frame.image.pixels(), shown)
         return shown
 
     def _store(self, result: Released) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.config import LineConfig, ZoneConfig
+from centernetd.config import LineConfig, TrackConfig, ZoneConfig
 from centernetd.flow import Box, TrackEvent, uuid7
 from centernetd.track.places import Line, Side, Step, Zone
-from centernetd.track.tracker import Track, Tracked, TrackSettings
+from centernetd.track.tracker import Track, Tracked
 
 UPDATE_INTERVAL = 1.0
 """Seconds between two updates about a track."""
@@ -100,11 +100,11 @@ class Journeys:
         self,
         zones: Mapping[str, ZoneConfig],
         lines: Mapping[str, LineConfig],
-        settings: TrackSettings,
+        track: TrackConfig,
         label_of: Callable[[int], str],
     ) -> None:
         """Watch these places; ``label_of`` names a class."""
-        self.settings = settings
+        self.track = track
         self._label_of = label_of
         self._places = [*_places(zones, lines)]
         self._journeys: dict[int, _Journey] = {}
@@ -214,11 +214,11 @@ class Journeys:
             was_right, is_right = before >= 0, depths[1] >= 0
             if side.settled and was_right != is_right and was_right == (side.settled > 0):
                 stay.across = place.is_met(step)
-            patience = PATIENCE if side.settled else self.settings.confirm_after
+            patience = PATIENCE if side.settled else self.track.confirm_after
             if side.see(depths, now, patience) and stay.across:
                 _cross(journey, place, stay)
             return
-        patience = PATIENCE if side.settled > 0 else self.settings.confirm_after
+        patience = PATIENCE if side.settled > 0 else self.track.confirm_after
         if side.see(depths, now, patience):
             if side.settled > 0:
                 stay.inside_since = side.since
@@ -233,7 +233,7 @@ class Journeys:
     def _is_beyond(self, side: Side, seen: float) -> bool:
         """Return whether a track was seen to its end on a side that it has not settled on."""
         settled = side.present in (0, side.settled) or not side.settled
-        return not settled and seen - side.since >= self.settings.confirm_after
+        return not settled and seen - side.since >= self.track.confirm_after
 
     def _confirm(self, track: Track) -> None:
         journey = self._journeys[track.tracker_id]
@@ -254,7 +254,7 @@ class Journeys:
     def _forget_unconfirmed(self, now: float) -> None:
         """Forget the tracks that ended before they were confirmed, which nobody reports."""
         for number, journey in [*self._journeys.items()]:
-            if journey.label is None and now - journey.seen.time > self.settings.max_gap:
+            if journey.label is None and now - journey.seen.time > self.track.max_gap:
                 del self._journeys[number]
 
     def _reported(self, journeys: Iterable[_Journey]) -> tuple[TrackEvent, ...]:
