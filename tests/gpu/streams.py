@@ -1,12 +1,14 @@
 """How many 1080p30 streams one GPU box takes: ``python -m tests.gpu.streams OUT [N,N...]``.
 
 Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFace on ONNX Runtime,
-else the double of TensorRT replays the PyTorch CenterNet: the pipeline around an engine. With
-``--cpu`` software decodes. If py-spy is installed, it reports for each run which share of the
-time somebody held Python's lock, and who. OUT/streams.json gets it all, OUT/gil-N.txt and
-OUT/all-N.txt the stacks.
+``--coco`` the other built-in model, else the double of TensorRT replays the PyTorch CenterNet: the
+pipeline around an engine. With ``--cpu`` software decodes, with ``--hevc`` the video is H.265,
+with ``--copies`` it is also recorded as received, ``--minutes=N`` is for how long. If py-spy is
+installed, it reports for each run which share of the time somebody held Python's lock, and who.
+OUT/streams.json gets it all, OUT/gil-N.txt and OUT/all-N.txt the stacks.
 """
 
+import argparse
 import ctypes
 import json
 import logging
@@ -14,27 +16,35 @@ import multiprocessing
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
+import threading
 import time
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+import pynvml
 import yaml
 
 from centernetd.bench import streams
-from centernetd.bench.clip import file_stream
+from centernetd.bench.clip import Clip, file_stream
 from centernetd.bench.streams import Load, Workload, make_clip, run
 from centernetd.cli.bench import show_streams
+from centernetd.config import Config
 from centernetd.config import load as load_config
+from centernetd.flow import Lane
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (8, 16, 32, 48)
-WORKLOAD = Workload(size=(1080, 1920), fps=30, seconds=16)
+SIZE, FPS = (1080, 1920), 30
+SECONDS, LOOP = 16, 4  # of a run, and of the video that is repeated
 MAX_BATCH = 32
 WARM = 3.0  # seconds
 WATCHED, RATE = 6, 100  # seconds, samples per second
@@ -66,6 +76,7 @@ def be_watched(sign: Path) -> None:
     Some systems allow the former to a process's parents only.
     """
     logging.disable(logging.WARNING)
+    Meter(_report_of(sign)).start()
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY)
     record = streams._Recorder.batch_size
 
@@ -74,6 +85,93 @@ def be_watched(sign: Path) -> None:
         record(recorder, size)
 
     setattr(streams._Recorder, "batch_size", batch_size)  # noqa: B010 - a method
+
+
+class Compact:
+    """A list of pairs of numbers in 16 bytes each, so that a long run's memory stays flat."""
+
+    def __init__(self) -> None:
+        self._numbers = array("d")
+
+    def append(self, pair: tuple[float, float]) -> None:
+        self._numbers.extend(pair)
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return iter(zip(self._numbers[::2], self._numbers[1::2], strict=True))
+
+
+class Meter:
+    """What `bench.streams` doesn't measure, of a run in this process; ``report`` gets it all."""
+
+    def __init__(self, report: Path) -> None:
+        self._report = report
+        self._samples: list[tuple[float, int, float]] = []  # seconds, bytes on the GPU, joules
+        self._seen: dict[str, float] = {}
+        self._gaps: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Sample the GPU once per second, and have the run's frames and summary pass by here."""
+        recorder, summarise, found = streams._Recorder, streams._summary, self
+        begin, latency = recorder.__init__, recorder.frame_latency
+
+        def init(self: streams._Recorder) -> None:
+            begin(self)
+            setattr(self, "latencies", Compact())  # noqa: B010 - another type
+            setattr(self, "steps", defaultdict(Compact))  # noqa: B010
+
+        def frame_latency(self: streams._Recorder, stream: str, seconds: float) -> None:
+            latency(self, stream, seconds)
+            now = time.monotonic()
+            gap = now - found._seen.get(stream, now)
+            found._seen[stream] = now
+            if gap > found._gaps.get(stream, 0.0):
+                found._gaps[stream] = gap
+
+        def summary(
+            config: Config,
+            asked: float,
+            recorder: streams._Recorder,
+            warm: Sequence[Any],
+            lanes: Sequence[Lane],
+        ) -> Load:
+            load = summarise(config, asked, recorder, warm, lanes)
+            self._write(load, recorder, warm)
+            return load
+
+        for name, value in (("__init__", init), ("frame_latency", frame_latency)):
+            setattr(recorder, name, value)
+        setattr(streams, "_summary", summary)  # noqa: B010 - a function
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def _sample(self) -> None:
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+        while True:
+            used = pynvml.nvmlDeviceGetMemoryInfo(gpu).used
+            joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000
+            self._samples.append((time.monotonic(), used, joules))
+            time.sleep(1)
+
+    def _write(self, load: Load, recorder: streams._Recorder, warm: Sequence[Any]) -> None:
+        begin, end = warm[0].at, warm[-1].at
+        late = sorted(seconds for at, seconds in recorder.latencies if begin <= at <= end)
+        samples = [each for each in self._samples if begin <= each[0] <= end]
+        before, after = samples[0], samples[-1]
+        frames = load.inferred_fps * (after[0] - before[0])
+        self._report.write_text(
+            json.dumps(
+                {
+                    "p999": late[int(0.999 * (len(late) - 1))],
+                    "worst": late[-1],
+                    "longest_gap": max(self._gaps.values()),
+                    "gpu_bytes_idle": self._samples[0][1],
+                    "gpu_bytes": [before[1], after[1]],
+                    "host_bytes": [warm[0].rss, warm[-1].rss],
+                    "joules_per_frame": (after[2] - before[2]) / frames,
+                    "watts": (after[2] - before[2]) / (after[0] - before[0]),
+                }
+            )
+        )
 
 
 def be_watched_with_the_double(sign: Path) -> None:
@@ -85,14 +183,19 @@ def be_watched_with_the_double(sign: Path) -> None:
 def run_each(
     config: Path,
     counts: Sequence[int],
+    workload: Workload,
+    codec: str,
     prepare: Callable[[Path], None],
     watch: Callable[[int, int], None],
-) -> Iterator[Load]:
+) -> Iterator[tuple[Load, dict[str, Any]]]:
     """Run each number of streams as `bench_streams` does, in processes prepared and watched."""
     stream = file_stream(load_config(config).streams.values())
     with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder) / "clip.mp4"
-        make_clip(stream, WORKLOAD, clip)
+        once, clip = Path(folder) / "once.mp4", Path(folder) / "clip.mp4"
+        make_clip(stream, replace(workload, seconds=LOOP), once)
+        if codec != "libx264":
+            once = encode(once, codec, workload)
+        repeat(once, clip, workload.seconds // LOOP)
         for count in counts:
             print(f"{count} streams")
             sign = Path(folder) / f"running-{count}"
@@ -100,20 +203,53 @@ def run_each(
                 1, multiprocessing.get_context("spawn"), initializer=prepare, initargs=(sign,)
             ) as pool:
                 pid = pool.submit(os.getpid).result()
-                running = pool.submit(run, config, stream.name, clip, count, WORKLOAD)
+                running = pool.submit(run, config, stream.name, clip, count, workload)
                 while not sign.exists() and not wait([running], 0.1).done:
                     pass
                 watch(count, pid)
-                yield running.result()
+                yield running.result(), json.loads(_report_of(sign).read_text())
 
 
-def in_real_time(load: Load) -> bool:
-    """Return whether every frame was decoded and inferred in time."""
-    return load.dropped == 0 and load.inferred_fps >= 0.99 * load.asked_fps
+def _report_of(sign: Path) -> Path:
+    return sign.with_suffix(".json")
 
 
-def _document(load: Load) -> dict[str, object]:
-    return asdict(load) | {"in_real_time": in_real_time(load), "fullest": load.fullest}
+def encode(video: Path, codec: str, workload: Workload) -> Path:
+    """Return ``video`` encoded by ``codec``."""
+    path = video.with_stem("encoded")
+    height, width = workload.size
+    with (
+        av.open(str(video)) as source,
+        Clip(path, codec, width, height, Fraction(1, workload.fps)) as clip,
+    ):
+        for pts, frame in enumerate(source.decode(video=0)):
+            clip.write(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), pts)
+    return path
+
+
+def repeat(video: Path, path: Path, times: int) -> None:
+    """Write ``video`` that often into one file, without encoding it again."""
+    with av.open(str(video)) as source:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        with av.open(str(path), "w") as target:
+            track = target.add_stream_from_template(source.streams.video[0])
+            step = sum(packet.duration or 0 for packet in packets)
+            starts = [(packet.pts or 0, packet.dts or 0) for packet in packets]
+            for number in range(times):
+                for packet, (pts, dts) in zip(packets, starts, strict=True):
+                    packet.stream = track
+                    packet.pts, packet.dts = pts + number * step, dts + number * step
+                    target.mux(packet)
+
+
+def in_real_time(load: Load, seconds: int) -> bool:
+    """Return whether 99.5 % of the frames of a run were inferred, and 0.1 % dropped at most."""
+    enough = load.inferred_fps >= 0.995 * load.asked_fps
+    return enough and load.dropped <= 0.001 * load.asked_fps * seconds
+
+
+def _document(load: Load, seconds: int) -> dict[str, object]:
+    return asdict(load) | {"in_real_time": in_real_time(load, seconds), "fullest": load.fullest}
 
 
 class Spy:
@@ -170,39 +306,61 @@ def _leaves(text: str) -> Counter[str]:
     return found
 
 
-def main(folder: Path, counts: list[int], options: set[str]) -> None:
+def main(folder: Path, counts: Sequence[int], options: argparse.Namespace) -> None:
     """Run each number of streams, print a table and write everything to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "streams.yaml"
+    real = options.onnxruntime or options.coco
     demo = {
         "source": str(ROOT / "assets" / "demo.mp4"),
-        "decode": "cpu" if "cpu" in options else "cuda",
-        "record": {"when": "never"},
+        "decode": "cpu" if options.cpu else "cuda",
+        "record": {"video": "source"} if options.copies else {"when": "never"},
         "events": {"when": "always"},
-        "detect": {"confidence": 0.4 if "onnxruntime" in options else 0.99},  # its classes are 20
+        "detect": {"confidence": 0.4 if real else 0.99},  # the double's classes are 20
     }
-    engine = {"backend": "onnxruntime-cuda"}
-    batching = {"max_size": MAX_BATCH}
-    settings = {"version": 1, "engine": engine, "batching": batching, "streams": {"demo": demo}}
+    settings = {
+        "version": 1,
+        "models": {"default": {"path": "coco" if options.coco else "centerface"}},
+        "engine": {"backend": "onnxruntime-cuda"},
+        "batching": {"max_size": MAX_BATCH},
+        "streams": {"demo": demo},
+    }
     config.write_text(yaml.safe_dump(settings))
+    workload = Workload(SIZE, FPS, int(options.minutes * 60) or SECONDS)
+    codec = "libx265" if options.hevc else "libx264"
     spy = Spy(folder)
     loads: list[Load] = []
-    prepare = be_watched if "onnxruntime" in options else be_watched_with_the_double
-    for load in run_each(config, counts, prepare, spy.watch):
+    found: list[dict[str, object]] = []
+    prepare = be_watched if real else be_watched_with_the_double
+    for load, more in run_each(config, counts, workload, codec, prepare, spy.watch):
         loads.append(load)
-        found = [_document(each) | spy.seen.get(each.streams, {}) for each in loads]
+        found.append(_document(load, workload.seconds) | more | spy.seen.get(load.streams, {}))
         (folder / "streams.json").write_text(json.dumps(found, indent=1))
         print(json.dumps(found[-1]), flush=True)
     show_streams(loads)
     for count, seen in spy.seen.items():
         held, running = seen["lock_held"], seen["threads_running"]
         print(f"{count} streams: lock held {held:.0%}, {running:.1f} threads running")
-    enough = max((load.streams for load in loads if in_real_time(load)), default=0)
+    enough = max(
+        (load.streams for load in loads if in_real_time(load, workload.seconds)), default=0
+    )
     print(f"in real time: {enough} streams of 1080p30")
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("counts", nargs="?", default=COUNTS, type=_counts)
+    for name in ("onnxruntime", "coco", "cpu", "hevc", "copies"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--minutes", type=float, default=0.0)
+    return parser.parse_args()
+
+
+def _counts(text: str) -> list[int]:
+    return [int(count) for count in text.split(",")]
+
+
 if __name__ == "__main__":
-    arguments = [each for each in sys.argv[1:] if not each.startswith("--")]
-    chosen = [int(n) for n in arguments[1].split(",")] if arguments[1:] else list(COUNTS)
-    asked = {each.removeprefix("--") for each in sys.argv[1:]}
-    main(Path(arguments[0]), chosen, asked & {"onnxruntime", "cpu"})
+    asked = _arguments()
+    main(asked.folder, asked.counts, asked)
