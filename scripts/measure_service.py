@@ -83,7 +83,7 @@ def busy_registry() -> CollectorRegistry:
             Backpressure.DROP_OLDEST,
             depth=8,
             inbox=2,
-            arrivals=Arrivals(),
+            arrivals={"coco": Arrivals()},
             sinks=(RECORD, EVENTS),
         )
         lane.status.detections.update(

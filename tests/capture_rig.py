@@ -14,7 +14,7 @@ from centernetd.config.secret import SourceUri
 from centernetd.config.sections import DetectConfig, Policy, Timestamps
 from centernetd.errors import SourceError
 from centernetd.flow import Arrivals, Backpressure, Lane, Result, StreamState
-from tests.fakes import FakeSource, RecordingMeters, detections
+from tests.fakes import MODEL, FakeSource, RecordingMeters, detections
 
 
 def stream(
@@ -78,7 +78,7 @@ class Rig:
             Backpressure.BLOCK if policy == "lossless" else Backpressure.DROP_OLDEST,
             depth=depth,
             inbox=2,
-            arrivals=Arrivals(),
+            arrivals={MODEL: Arrivals()},
             sinks=[],
         )
         config = stream(

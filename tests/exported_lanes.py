@@ -20,20 +20,27 @@ from centernetd.service.health import StreamView
 from centernetd.service.metrics import PREFIX, PipelineCollector, PrometheusMeters
 from centernetd.service.status import DaemonStatus, EngineStatus
 from centernetd.sink.registry import EVENTS, RECORD
+from tests.fakes import MODEL
 
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+class FakeModel:
+    """A model that runs nowhere."""
+
+    name = "faces"
+    engine = EngineStatus(
+        "onnxruntime-cpu", "float32", "CPU", "centerface", "there is no NVIDIA device"
+    )
+    inferred = 40
+    slots_busy = 1
 
 
 class ExportedLanes:
     """Lanes without stages, and the registry that exports them."""
 
     def __init__(self, storage: StorageStatus) -> None:
-        engine = EngineStatus(
-            "onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device"
-        )
-        self.status = DaemonStatus(
-            storage, "c0ffee", engine=engine, slots_busy=lambda: 1, version="1.2.3"
-        )
+        self.status = DaemonStatus(storage, "c0ffee", models=[FakeModel()], version="1.2.3")
         self.views: list[StreamView] = []
         self.status.streams = self.views
         self.registry = CollectorRegistry()
@@ -46,7 +53,7 @@ class ExportedLanes:
             Backpressure.DROP_OLDEST,
             depth=4,
             inbox=inbox,
-            arrivals=Arrivals(),
+            arrivals={MODEL: Arrivals()},
             sinks=(RECORD, EVENTS),
         )
         self.views.append(StreamView(lane, stall_timeout=10.0))

@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from centernetd.capture.source import Picture, SourceInfo
 from centernetd.errors import EngineError, SourceError
-from centernetd.flow import Detections, Frame, HostImage, Image, Meters
+from centernetd.flow import DetectionClass, Detections, Frame, HostImage, Image, Meters
 from centernetd.inference.collect import Clock
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
+from centernetd.inference.filter import StreamFilter, StreamFilters
 from centernetd.inference.letterbox import Geometry, fill_row
 
 TIME_BASE = Fraction(1, 1000)
 WAIT_TIMEOUT = 20.0  # seconds after which a test that waits has failed
+MODEL = "model"
+"""The name of a model where there is only one."""
 
 
 def image(height: int = 4, width: int = 6, value: int = 0) -> NDArray[np.uint8]:
@@ -35,6 +38,13 @@ def picture(pts: int | None, height: int = 4, width: int = 6) -> Picture:
 def detections(count: int = 0) -> Detections:
     zeros = np.zeros(count, np.float32)
     return Detections(np.zeros((count, 4), np.float32), zeros, np.zeros(count, np.int64))
+
+
+def only(stream_filter: StreamFilter) -> StreamFilters:
+    """The filters of a stream that runs one model."""
+    labels = enumerate(stream_filter.counted_as)
+    classes = tuple(DetectionClass(MODEL, number, label) for number, label in labels)
+    return StreamFilters({MODEL: stream_filter}, classes)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -33,6 +33,7 @@ from centernetd.sink.registry import RECORD, SINKS
 from centernetd.sink.segments import FROM_CAMERA
 from centernetd.sink.stage import Sink, SinkContext
 from centernetd.sink.storage import Storage
+from tests.fakes import MODEL
 
 MILLISECOND = Fraction(1, 1000)
 NOON = 1_700_000_000.0 // 3600 * 3600  # some full hour
@@ -89,7 +90,9 @@ def recorder_of(context: SinkContext) -> Sink:
 
 def open_lane(*sinks: StageName, depth: int = 1000) -> Lane:
     arrivals = Arrivals()
-    return Lane("gate", Backpressure.BLOCK, depth=depth, inbox=1, arrivals=arrivals, sinks=sinks)
+    return Lane(
+        "gate", Backpressure.BLOCK, depth=depth, inbox=1, arrivals={MODEL: arrivals}, sinks=sinks
+    )
 
 
 def deliver(lane: Lane, results: Sequence[Result]) -> None:

@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Lane, Result
+from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Detections, Lane, Result
 from centernetd.inference.collect import Batching, Forecast, Taken, collect
-from tests.fakes import FakeClock, detections, frame
+from tests.fakes import MODEL, FakeClock, detections, frame
 
 NUMBERS = st.integers(0, 4)  # of lanes
 STEP = 0.05  # seconds between two acts of others while the collector waits
@@ -41,7 +41,7 @@ class Lanes(RuleBasedStateMachine):
                 policy,
                 depth=4,
                 inbox=inbox,
-                arrivals=self.arrivals,
+                arrivals={MODEL: self.arrivals},
                 sinks=[],
                 max_frame_age=1.0,
             )
@@ -81,7 +81,9 @@ class Lanes(RuleBasedStateMachine):
     @rule()
     def deliver(self) -> None:
         for taken in self.running:
-            taken.lane.deliver(Result(taken.frame, detections()))
+            found = taken.inbox.finish(taken.ticket, detections())
+            if found is not None:
+                taken.lane.deliver(Result(taken.frame, Detections.joined(found)))
         self.running = []
 
     @rule(
@@ -97,7 +99,13 @@ class Lanes(RuleBasedStateMachine):
         clock = FakeClock()
         clock.time = self.now
         clock._script = [(0.0, lambda: self._others(clock, steps)) for _ in range(len(steps))]
-        batch = collect(self.lanes, self.arrivals, self.batching, self.forecast, clock)
+        batch = collect(
+            [lane.inboxes[MODEL] for lane in self.lanes],
+            self.arrivals,
+            self.batching,
+            self.forecast,
+            clock,
+        )
         self.now = clock.time
         assert len(batch) <= self.batching.max_size
         for lane in self.lanes:
@@ -144,9 +152,9 @@ class Lanes(RuleBasedStateMachine):
     def the_queue_is_of_the_lanes_with_frames(self) -> None:
         turns, announced = list(self.arrivals._turns), Counter(self.arrivals._announced)
         assert Counter(turns) == Counter(self.arrivals._queued), "a lane is in it twice"
-        assert {lane for lane in self.lanes if lane.waiting} <= {*turns, *announced}
+        assert {lane.inboxes[MODEL] for lane in self.lanes if lane.waiting} <= {*turns, *announced}
         for lane in self.lanes:
-            assert announced[lane] <= lane._capacity + self.ends[lane], "not bounded"
+            assert announced[lane.inboxes[MODEL]] <= lane._capacity + self.ends[lane], "not bounded"
 
     @invariant()
     def every_frame_is_in_one_place(self) -> None:

@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Lane, Reason
+from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Inbox, Lane, Reason
 from centernetd.inference.collect import (
     Batching,
     Forecast,
     SystemClock,
-    Taken,
     collect,
 )
-from tests.fakes import FakeClock, frame
+from tests.fakes import MODEL, FakeClock, frame
 
 MAX_AGE = 10.0  # seconds, of lanes that have a deadline
 
@@ -35,7 +34,7 @@ class Rig:
             Backpressure.DROP_OLDEST,
             depth=99,
             inbox=99,
-            arrivals=self.arrivals,
+            arrivals={MODEL: self.arrivals},
             sinks=[],
             max_frame_age=MAX_AGE if live else None,
         )
@@ -59,7 +58,7 @@ class Rig:
     ) -> list[str]:
         """Collect a batch, as lane and frame id of each frame: ["a0", "b0"]."""
         batch = collect(
-            list(self.lanes.values()),
+            [lane.inboxes[MODEL] for lane in self.lanes.values()],
             self.arrivals,
             Batching(max_size, max_delay),
             self.forecast,
@@ -231,9 +230,11 @@ def test_company_is_waited_for_only_while_it_could_join(
 def test_a_lane_that_blocks_has_no_deadline() -> None:
     arrivals, clock = Arrivals(), FakeClock()
     policy = Backpressure.BLOCK
-    lane = Lane("a", policy, depth=2, inbox=2, arrivals=arrivals, sinks=[], max_frame_age=MAX_AGE)
+    lane = Lane(
+        "a", policy, depth=2, inbox=2, arrivals={MODEL: arrivals}, sinks=[], max_frame_age=MAX_AGE
+    )
     lane.offer(frame(0, clock.now() - 99.0))
-    batch = collect([lane], arrivals, Batching(1, 0.0), Forecast(), clock)
+    batch = collect([lane.inboxes[MODEL]], arrivals, Batching(1, 0.0), Forecast(), clock)
     assert [(taken.frame.frame_id, taken.deadline) for taken in batch] == [(0, inf)]
 
 
@@ -251,14 +252,14 @@ class CountingForecast(Forecast):
 def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cost of collecting must not grow faster than a batch."""
     judged = 0
-    judge = Lane.drop_overdue
+    judge = Inbox.drop_overdue
 
-    def counting(lane: Lane, now: float) -> float | None:
+    def counting(inbox: Inbox, now: float) -> float | None:
         nonlocal judged
         judged += 1
-        return judge(lane, now)
+        return judge(inbox, now)
 
-    monkeypatch.setattr(Lane, "drop_overdue", counting)
+    monkeypatch.setattr(Inbox, "drop_overdue", counting)
     rig = Rig(*"abcd", live="abcd")
     rig.forecast = CountingForecast()
     rig.forecast.learn(1, 0.001)
@@ -271,14 +272,14 @@ def test_each_frame_is_judged_once(size: int, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_system_clock_waits_on_the_condition() -> None:
     arrivals, clock = Arrivals(), SystemClock()
-    lane = Lane("a", Backpressure.BLOCK, depth=2, inbox=2, arrivals=arrivals, sinks=[])
+    lane = Lane("a", Backpressure.BLOCK, depth=2, inbox=2, arrivals={MODEL: arrivals}, sinks=[])
     offered = frame(3)
     before = clock.now()
     writer = threading.Thread(target=lambda: lane.offer(offered), daemon=True)
     with lane._lock:  # it offers as soon as this thread waits or is done
         writer.start()
-    batch = collect([lane], arrivals, Batching(1, 0.0), Forecast(), clock)
-    assert batch == [Taken(lane, offered, inf)]
+    batch = collect([lane.inboxes[MODEL]], arrivals, Batching(1, 0.0), Forecast(), clock)
+    assert [(taken.lane, taken.frame, taken.deadline) for taken in batch] == [(lane, offered, inf)]
     assert clock.now() >= before
     writer.join()
 
@@ -309,7 +310,7 @@ def test_a_full_lane_is_collected_before_it_loses_a_frame() -> None:
     """In a burst, a camera's frames join the batch instead of replacing one another."""
     arrivals, wakings = Arrivals(), list[int]()
     policy = Backpressure.DROP_OLDEST
-    lane = Lane("a", policy, depth=8, inbox=2, arrivals=arrivals, sinks=[])
+    lane = Lane("a", policy, depth=8, inbox=2, arrivals={MODEL: arrivals}, sinks=[])
     arrivals.wake = lambda: wakings.append(lane.waiting)  # type: ignore[method-assign]
 
     def burst() -> None:
@@ -320,7 +321,7 @@ def test_a_full_lane_is_collected_before_it_loses_a_frame() -> None:
                 lane.offer(frame(lane.ledger.read().captured))
 
     clock = FakeClock((1.0, burst), (1.0, burst), (1.0, burst))
-    batch = collect([lane], arrivals, Batching(8, 0.5), Forecast(), clock)
+    batch = collect([lane.inboxes[MODEL]], arrivals, Batching(8, 0.5), Forecast(), clock)
     assert [taken.frame.frame_id for taken in batch] == [0, 1, 2, 3, 4]
     assert not lane.ledger.read().dropped_at(CAPTURE)
 

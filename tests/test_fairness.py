@@ -11,13 +11,23 @@ from hypothesis import strategies as st
 
 from centernetd.flow import CAPTURE, INFERENCE, Arrivals, Backpressure, Image, Lane, Reason, Worker
 from centernetd.inference.collect import Batching, Forecast, Taken, collect
+from centernetd.inference.delivery import Delivery
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
 from centernetd.inference.filter import StreamFilter, make_filter
 from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
 from centernetd.sink.registry import EVENTS
-from tests.fakes import FakeClock, FakeEngine, FakeSlot, RecordingMeters, frame, wait_until
+from tests.fakes import (
+    MODEL,
+    FakeClock,
+    FakeEngine,
+    FakeSlot,
+    RecordingMeters,
+    frame,
+    only,
+    wait_until,
+)
 from tests.test_inference_stage import MANIFEST
 
 NUMBERS = tuple(map(str, range(20)))
@@ -31,7 +41,7 @@ def make_lane(name: str, arrivals: Arrivals, inbox: int = 10_000) -> Lane:
         Backpressure.DROP_OLDEST,
         depth=inbox,
         inbox=inbox,
-        arrivals=arrivals,
+        arrivals={MODEL: arrivals},
         sinks=[EVENTS],
         max_frame_age=1.0,
     )
@@ -40,7 +50,13 @@ def make_lane(name: str, arrivals: Arrivals, inbox: int = 10_000) -> Lane:
 def take(lanes: Sequence[Lane], arrivals: Arrivals, max_size: int) -> list[Taken]:
     clock = FakeClock()
     clock.time = 0.0  # when the frames were captured
-    return collect(lanes, arrivals, Batching(max_size, 0.0), Forecast(), clock)
+    return collect(
+        [lane.inboxes[MODEL] for lane in lanes],
+        arrivals,
+        Batching(max_size, 0.0),
+        Forecast(),
+        clock,
+    )
 
 
 @given(
@@ -185,9 +201,13 @@ def run(engine: TimedEngine, lanes: list[Lane], arrivals: Arrivals, takes: list[
     with ThreadPoolExecutor(1) as pool:
         stage = InferenceStage(
             SlowDetector(engine, pool, takes),
-            {lane: make_filter(lane.name, NUMBERS, 0.4, NUMBERS) for lane in lanes},
+            {
+                lane.inboxes[MODEL]: only(make_filter(MODEL, NUMBERS, 0.4, NUMBERS))
+                for lane in lanes
+            },
             arrivals,
             Batching(4, 0.0),
+            Delivery(RecordingMeters()),
             RecordingMeters(),
             lambda _: None,
             slots=2,

@@ -22,9 +22,9 @@ def test_idle_inference_is_healthy() -> None:
     heartbeats = Heartbeats(clock)
     for _ in range(100):
         clock.now += 1
-        heartbeats.tick(waiting=0)
+        heartbeats.tick({"faces": 0})
     clock.now += 1
-    heartbeats.tick(waiting=1)  # the first frame in 100 s: inference had no reason to beat
+    heartbeats.tick({"faces": 1})  # the first frame in 100 s: inference had no reason to beat
     assert health(True, heartbeats, StorageStatus()) == Verdict(True)
 
 
@@ -33,8 +33,8 @@ def test_slow_inference_is_healthy() -> None:
     heartbeats = Heartbeats(clock)
     for _ in range(20):
         clock.now += 9
-        heartbeats.beat(0.0)
-        heartbeats.tick(waiting=1)
+        heartbeats.beat("faces", 0.0)
+        heartbeats.tick({"faces": 1})
     assert health(True, heartbeats, StorageStatus()) == Verdict(True)
 
 
@@ -42,18 +42,18 @@ def test_slow_inference_is_healthy() -> None:
 def test_a_batch_may_take_a_multiple_of_what_batches_took(took: float, limit: int) -> None:
     clock = FakeClock()
     heartbeats = Heartbeats(clock)
-    heartbeats.beat(took)
+    heartbeats.beat("faces", took)
     clock.now += limit
-    heartbeats.tick(waiting=3)
+    heartbeats.tick({"faces": 3})
     assert health(True, heartbeats, StorageStatus()) == Verdict(True)
     clock.now += 1
-    heartbeats.tick(waiting=3)
-    trouble = f"inference has made no progress for {limit + 1}.0 s while 3 frames wait"
+    heartbeats.tick({"faces": 3})
+    trouble = f"inference has made no progress for {limit + 1}.0 s while 3 frames wait for faces"
     assert health(True, heartbeats, StorageStatus()) == Verdict(False, (trouble,))
     for _ in range(16):  # a slow batch is forgotten
-        heartbeats.beat(0.05)
+        heartbeats.beat("faces", 0.05)
     clock.now += 9.5
-    heartbeats.tick(waiting=3)
+    heartbeats.tick({"faces": 3})
     assert not health(True, heartbeats, StorageStatus()).ok
 
 

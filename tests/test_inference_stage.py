@@ -12,6 +12,7 @@ import pytest
 from centernetd.errors import EngineError, StartupError
 from centernetd.flow import INFERENCE, Arrivals, Backpressure, Filter, Lane, Reason, Worker
 from centernetd.inference.collect import Batching, Taken
+from centernetd.inference.delivery import Delivery
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot, Tensors
 from centernetd.inference.filter import StreamFilter, make_filter
@@ -19,12 +20,14 @@ from centernetd.inference.postprocess import View
 from centernetd.inference.stage import InferenceStage
 from centernetd.sink.registry import EVENTS
 from tests.fakes import (
+    MODEL,
     WAIT_TIMEOUT,
     FakeClock,
     FakeEngine,
     FakeSlot,
     RecordingMeters,
     frame,
+    only,
     wait_until,
 )
 from tests.manifests import plain
@@ -55,7 +58,7 @@ class Rig:
                 self.backpressure,
                 depth=200,
                 inbox=200,
-                arrivals=arrivals,
+                arrivals={MODEL: arrivals},
                 sinks=[EVENTS],
                 max_frame_age=self.max_frame_age,
             )
@@ -65,11 +68,12 @@ class Rig:
         self.stage = InferenceStage(
             Detector(self.engine, MANIFEST, self.pool),
             {
-                lane: self.filters.get(name, make_filter(name, LABELS, 0.4, []))
+                lane.inboxes[MODEL]: only(self.filters.get(name, make_filter(MODEL, LABELS, 0.4)))
                 for name, lane in self.lanes.items()
             },
             arrivals,
             Batching(self.max_size, max_delay=0.0),
+            Delivery(self.meters),
             self.meters,
             self._beat,
             slots=self.slots,
@@ -185,9 +189,9 @@ def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[Ri
     assert rig.delivered("c") == [(0, [0]), (1, [1]), (2, [2]), (3, [])]
     counted = {name: dict(lane.status.detections) for name, lane in rig.lanes.items()}
     assert counted == {
-        "a": {("a", "dog"): 1},
+        "a": {(MODEL, "dog"): 1},
         "b": {},
-        "c": {("c", "cat"): 1, ("c", "dog"): 1, ("c", "cow"): 1},
+        "c": {(MODEL, "cat"): 1, (MODEL, "dog"): 1, (MODEL, "cow"): 1},
     }
 
 
@@ -357,7 +361,7 @@ class Seconds(RecordingMeters):
 def test_durations_and_latencies_are_reported_in_seconds(houses: list[Rig]) -> None:
     rig, clock = timed()
     houses.append(rig)
-    rig.stage._meters = meters = Seconds()
+    rig.stage._meters = rig.stage._delivery._meters = meters = Seconds()
     for n in range(2):
         rig.lanes["a"].offer(frame(n, captured_at=clock.now() - 5 - n))
     fill = rig.stage._detector.fill
@@ -438,20 +442,21 @@ def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: lis
     rig, late = Rig(FakeEngine()), Rig(FakeEngine(), ("late",))
     houses += [rig, late]
     rig.start()
-    lane, stream_filter = late.lanes["late"], make_filter("late", LABELS, 0.4, [])
-    lane._arrivals = rig.stage._arrivals
-    rig.stage.serve({lane: stream_filter})
+    lane, filters = late.lanes["late"], only(make_filter(MODEL, LABELS, 0.4))
+    inbox = lane.inboxes[MODEL]
+    inbox.arrivals = rig.stage._arrivals
+    rig.stage.serve({inbox: filters})
     lane.offer(frame(0, value=1))
     wait_until(lambda: len(lane.outlets[EVENTS]) == 1)
     late.close()
     assert late.delivered("late") == [(0, [1])]
-    rig.stage.forget(lane)
-    assert rig.stage._lanes == list(rig.lanes.values())
+    rig.stage.forget(inbox)
+    assert rig.stage._inboxes == [lane.inboxes[MODEL] for lane in rig.lanes.values()]
     rig.close()
     assert rig.join() == [None, None]
     rig.stage.serve({})
     with pytest.raises(StartupError, match="every stream has ended"):
-        rig.stage.serve({lane: stream_filter})
+        rig.stage.serve({inbox: filters})
 
 
 def test_idle_inference_holds_no_picture(houses: list[Rig]) -> None:

@@ -25,7 +25,7 @@ from centernetd.flow import (
     StreamState,
 )
 from centernetd.sink.registry import EVENTS, RECORD
-from tests.fakes import TIME_BASE, WAIT_TIMEOUT, detections, frame, wait_until
+from tests.fakes import MODEL, TIME_BASE, WAIT_TIMEOUT, detections, frame, wait_until
 
 BLOCK, DROP = Backpressure.BLOCK, Backpressure.DROP_OLDEST
 SINKS = (RECORD, EVENTS)
@@ -46,7 +46,7 @@ def a_lane(
         backpressure,
         depth=depth,
         inbox=inbox,
-        arrivals=arrivals or Arrivals(),
+        arrivals={MODEL: arrivals or Arrivals()},
         sinks=sinks,
         packets_to=packets_to,
         without_pixels=without_pixels,
@@ -135,7 +135,15 @@ def test_a_blocking_lane_never_drops_and_waits_for_its_slowest_sink(
 def lanes_on(budget: Budget, *names: str, depth: int = 8) -> list[Lane]:
     arrivals = Arrivals()
     return [
-        Lane(name, BLOCK, depth=depth, inbox=2, arrivals=arrivals, sinks=SINKS, budget=budget)
+        Lane(
+            name,
+            BLOCK,
+            depth=depth,
+            inbox=2,
+            arrivals={MODEL: arrivals},
+            sinks=SINKS,
+            budget=budget,
+        )
         for name in names
     ]
 
@@ -176,7 +184,7 @@ def test_a_picture_larger_than_a_share_comes_alone() -> None:
 def test_a_live_lane_takes_nothing_of_the_budget() -> None:
     budget = Budget(1000)
     arrivals = Arrivals()
-    Lane("cam", DROP, depth=8, inbox=2, arrivals=arrivals, sinks=SINKS, budget=budget)
+    Lane("cam", DROP, depth=8, inbox=2, arrivals={MODEL: arrivals}, sinks=SINKS, budget=budget)
     (lane,) = lanes_on(budget, "file")
     assert budget.share == 1000
     lane.close()
@@ -424,23 +432,27 @@ def test_a_lane_that_is_cut_short_drops_its_packets_and_hurries_its_sinks() -> N
 
 def test_a_lane_begins_open_with_nothing_in_it() -> None:
     arrivals = Arrivals()
-    lane = Lane("gate", DROP, depth=3, inbox=2, arrivals=arrivals, sinks=SINKS, max_frame_age=0.5)
+    lane = Lane(
+        "gate", DROP, depth=3, inbox=2, arrivals={MODEL: arrivals}, sinks=SINKS, max_frame_age=0.5
+    )
     assert (lane.name, lane.backpressure, lane.depth, lane.max_frame_age) == ("gate", DROP, 3, 0.5)
     assert (lane.closed, lane.hurried, lane.waiting) == (False, False, 0)
     assert lane.status.state is StreamState.CONNECTING
-    assert lane.drop_overdue(0.0) is None
+    assert lane.inboxes[MODEL].drop_overdue(0.0) is None
     lane.offer(frame(4, captured_at=7.0))
-    assert (lane.drop_overdue(7.5), lane.waiting) == (7.5, 1)
+    assert (lane.inboxes[MODEL].drop_overdue(7.5), lane.waiting) == (7.5, 1)
 
 
 def test_what_is_overdue_is_dropped_and_what_waits_behind_it_is_not() -> None:
-    lane = Lane("a", DROP, depth=9, inbox=9, arrivals=Arrivals(), sinks=(), max_frame_age=1.0)
+    lane = Lane(
+        "a", DROP, depth=9, inbox=9, arrivals={MODEL: Arrivals()}, sinks=(), max_frame_age=1.0
+    )
     for number, captured_at in enumerate([5.0, 6.0, 7.0]):
         lane.offer(frame(number, captured_at))
-    assert lane.drop_overdue(7.0) == 7.0
+    assert lane.inboxes[MODEL].drop_overdue(7.0) == 7.0
     assert lane.ledger.read().dropped[INFERENCE, Reason.TOO_OLD] == 1
     assert infer(lane) == 1
-    assert lane.drop_overdue(8.1) is None
+    assert lane.inboxes[MODEL].drop_overdue(8.1) is None
     book = lane.ledger.read()
     assert (book.dropped[INFERENCE, Reason.TOO_OLD], lane.waiting) == (2, 0)
     assert book.balanced

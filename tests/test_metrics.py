@@ -124,8 +124,9 @@ def test_infos(lanes: ExportedLanes) -> None:
     assert lanes.value("build_info", version="1.2.3") == 1
     assert lanes.value("config_info", sha256="c0ffee") == 1
     engine = {"backend": "onnxruntime-cpu", "precision": "float32", "device": "CPU"}
-    assert lanes.value("engine_info", **engine, model="faces") == 1
+    assert lanes.value("engine_info", **engine, model="faces", layout="centerface") == 1
     assert lanes.value("slots_busy") == 1
+    assert lanes.value("model_inferences_total", model="faces") == 40
 
 
 def test_the_disk(lanes: ExportedLanes) -> None:
@@ -136,7 +137,7 @@ def test_the_disk(lanes: ExportedLanes) -> None:
 
 def test_what_is_not_known_is_not_exported() -> None:
     lanes = ExportedLanes(StorageStatus())
-    lanes.status.engine = None
+    lanes.status.models = ()
     storage = {"storage_bytes", "storage_free_bytes", "oldest_segment_timestamp_seconds"}
     assert not lanes.names() & {"engine_info", *storage}
 

@@ -7,7 +7,7 @@ import pytest
 from centernetd.flow import INFERENCE, Arrivals, Backpressure, Lane, Reason, Result
 from centernetd.service.overload import CALM, PERIOD, REMINDER, Overload
 from centernetd.sink.registry import RECORD
-from tests.fakes import detections, frame
+from tests.fakes import MODEL, detections, frame
 
 
 class Rig:
@@ -23,7 +23,7 @@ class Rig:
             Backpressure.DROP_OLDEST,
             depth=2,
             inbox=2,
-            arrivals=Arrivals(),
+            arrivals={MODEL: Arrivals()},
             sinks=[RECORD],
         )
         self.hear(0)

@@ -17,7 +17,7 @@ from centernetd.flow import (
 )
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
-from tests.fakes import WAIT_TIMEOUT, detections, image, refuse_if, wait_until
+from tests.fakes import MODEL, WAIT_TIMEOUT, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
 PACKETS = list(coded(12))
@@ -57,7 +57,7 @@ def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
         backpressure,
         depth=depth,
         inbox=100,
-        arrivals=arrivals,
+        arrivals={MODEL: arrivals},
         sinks=[RECORD],
         packets_to=RECORD,
     )

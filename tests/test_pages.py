@@ -19,13 +19,13 @@ from centernetd.service.health import NOT_LOADED, Heartbeats, StreamView
 from centernetd.service.http import HttpServer
 from centernetd.service.metrics import PipelineCollector
 from centernetd.service.pages import FRESH, Pages, ScrapePage
-from centernetd.service.status import DaemonStatus, EngineStatus
+from centernetd.service.status import DaemonStatus
 from centernetd.sink.registry import RECORD
-from tests.exported_lanes import ExportedLanes, move_frames
+from tests.exported_lanes import ExportedLanes, FakeModel, move_frames
+from tests.fakes import MODEL
 from tests.integration.prometheus import check_metrics
 
 ANY_PORT = Address("127.0.0.1", 0)
-ENGINE = EngineStatus("onnxruntime-cpu", "float32", "CPU", "faces", "there is no NVIDIA device")
 
 
 class FakeClock:
@@ -44,7 +44,7 @@ def stream(name: str, age: float = 0.0, state: StreamState = StreamState.RUNNING
         Backpressure.DROP_OLDEST,
         depth=4,
         inbox=2,
-        arrivals=Arrivals(),
+        arrivals={MODEL: Arrivals()},
         sinks=[RECORD],
     )
     lane.status.state = state
@@ -62,7 +62,7 @@ class Site:
             storage,
             "c0ffee",
             streams=self.streams,
-            engine=ENGINE,
+            models=[FakeModel()],
             heartbeats=Heartbeats(self.clock),
             version="1.2.3",
             started_at=time.monotonic() - 60,
@@ -105,17 +105,19 @@ def test_metrics_in_both_formats(site: Site) -> None:
 
 def test_health_is_200_only_when_true(site: Site) -> None:
     assert site.ask("/healthz")[::2] == (200, "ok\n")
-    site.status.engine = None
+    site.status.models = ()
     assert site.ask("/healthz")[::2] == (503, f"not ok\n{NOT_LOADED}\n")
 
 
 def test_a_hung_inference_is_unhealthy(site: Site) -> None:
-    site.status.heartbeats.tick(waiting=3)
+    site.status.heartbeats.tick({"faces": 3})
     site.clock.now += 11
-    site.status.heartbeats.tick(waiting=3)
+    site.status.heartbeats.tick({"faces": 3})
     code, _, body = site.ask("/healthz")
     assert code == 503
-    assert body == "not ok\ninference has made no progress for 11.0 s while 3 frames wait\n"
+    assert body == (
+        "not ok\ninference has made no progress for 11.0 s while 3 frames wait for faces\n"
+    )
 
 
 def test_ready_when_any_stream_is_fresh(site: Site) -> None:
@@ -154,7 +156,7 @@ def test_status(site: Site) -> None:
     assert document["version"] == "1.2.3"
     assert document["uptime"] >= 60
     assert document["healthy"] is True
-    assert document["engine"]["backend"] == "onnxruntime-cpu"
+    assert document["models"]["faces"]["backend"] == "onnxruntime-cpu"
     known = {"size": 5, "free": 7, "oldest": None, "trouble": "is full", "hung": False}
     assert document["storage"] == known
     gate = document["streams"]["gate"]
@@ -175,9 +177,9 @@ def test_a_frame_that_never_was_has_no_age(site: Site) -> None:
 
 
 def test_status_before_the_engine_is_loaded(site: Site) -> None:
-    site.status.engine = None
+    site.status.models = ()
     document = json.loads(site.ask("/status")[2])
-    assert (document["engine"], document["healthy"]) == (None, False)
+    assert (document["models"], document["healthy"]) == ({}, False)
     assert document["troubles"] == [NOT_LOADED]
 
 
@@ -192,7 +194,7 @@ def test_other_paths_and_methods(site: Site) -> None:
 
 def test_no_page_waits_for_the_pipeline(site: Site) -> None:
     """All answer while a batch is collected. A lane's lock is held for its counts only."""
-    with site.streams[0].lane._arrivals._arrived:
+    with site.streams[0].lane.inboxes[MODEL].arrivals._arrived:
         for path in ("/metrics", "/healthz", "/readyz", "/status"):
             assert site.ask(path)[0] == 200
 

@@ -19,7 +19,7 @@ from centernetd.flow import (
 )
 from centernetd.sink.pool import PoolTask, WriterPool
 from centernetd.sink.stage import BatchStage, Outcome
-from tests.fakes import WAIT_TIMEOUT, detections, frame, refuse_if, wait_until
+from tests.fakes import MODEL, WAIT_TIMEOUT, detections, frame, refuse_if, wait_until
 
 EVENTS = StageName("events")
 
@@ -93,7 +93,7 @@ class Rig:
             backpressure,
             depth=depth,
             inbox=depth,
-            arrivals=Arrivals(),
+            arrivals={MODEL: Arrivals()},
             sinks=[EVENTS],
             announce=self.pool.announce,
         )

@@ -10,7 +10,7 @@ from centernetd.config import BlurConfig, Config, PrivacyConfig, SourceUri, Stre
 from centernetd.config.config import Difference
 from centernetd.errors import ConfigError
 from centernetd.run import reload as reloading
-from centernetd.run.reload import Reloader, ReloadStatus
+from centernetd.run.reload import ModelLoader, Reloader, ReloadStatus
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
@@ -27,6 +27,16 @@ class FakeConfig:
 
 
 NOTHING = FakeConfig()
+
+
+class FakeLoader:
+    """Has nothing to load."""
+
+    done = True
+
+    def begin(self, *_: object) -> None: ...
+    def accept(self) -> None: ...
+    def reject(self) -> None: ...
 
 
 class FakeRun:
@@ -48,6 +58,7 @@ class FakeRun:
             lambda: cast(Config, after),
             self._take,
             cast(Streams, self),
+            cast(ModelLoader, FakeLoader()),
             cast(Housekeeping, self),
             cast(Service, self),
         )

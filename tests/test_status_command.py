@@ -65,14 +65,14 @@ def test_a_table(cli: CommandLine, site: Site, tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_well(cli: CommandLine, site: Site) -> None:
-    site.status.heartbeats.tick(waiting=3)
+    site.status.heartbeats.tick({"faces": 3})
     site.clock.now += 11
-    site.status.heartbeats.tick(waiting=3)
+    site.status.heartbeats.tick({"faces": 3})
     for form in ([], ["--json"]):
         outcome = cli("status", *form, "--url", f"http://127.0.0.1:{site.server.port}")
         assert outcome.code == 1
         assert "inference has made no progress" in outcome.out
-    site.status.engine = None
+    site.status.models = ()
     printed = cli("status", "--url", f"http://127.0.0.1:{site.server.port}").out
     assert "NOT HEALTHY: the engine is not loaded yet" in printed
 

@@ -15,7 +15,7 @@ from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream
 from centernetd.sink.pool import WriterPool
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
-from tests.fakes import WAIT_TIMEOUT, wait_until
+from tests.fakes import MODEL, WAIT_TIMEOUT, only, wait_until
 
 
 class FakeCapture:
@@ -54,7 +54,7 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
     return Stream(
         StreamConfig(lane.name, SourceUri("rtsp://192.0.2.1/s")),
         lane,
-        {"default": StreamFilter(0.4, None, ())},
+        only(StreamFilter(0.4, None, ())),
         cast(CaptureStage, capture),
         {name: cast(SinkStage, sink) for name, sink in sinks.items()},
         WriterPool(EVENTS, make_worker),
@@ -74,7 +74,7 @@ class Rig:
             Backpressure.DROP_OLDEST,
             depth=4,
             inbox=2,
-            arrivals=Arrivals(),
+            arrivals={MODEL: Arrivals()},
             sinks=[RECORD, EVENTS],
         )
         sinks = {RECORD: self.record, EVENTS: self.events}

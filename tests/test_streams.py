@@ -1,26 +1,28 @@
 """The streams of a run: threads that a changed stream has lost stay in sight."""
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, cast
 
 import pytest
 
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.config.config import Difference
 from centernetd.flow import Arrivals, Backpressure, Lane, StreamState
-from centernetd.inference.stage import InferenceStage
 from centernetd.run import streams as streams_module
+from centernetd.run.models import Model, Models
 from centernetd.run.stream import MAX_LOST, Stream
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
-from tests.fakes import wait_until
+from tests.fakes import MODEL, wait_until
 from tests.test_stream import FakeCapture, make_stream
 
 GATE = StreamConfig("gate", SourceUri("rtsp://192.0.2.1/s"))
 
 
-class FakeInference:
+class FakeModels:
     """Serves and forgets lanes without looking at them."""
+
+    current: ClassVar[Mapping[str, Model]] = {}
 
     def serve(self, *_: object) -> None:
         """Take a lane."""
@@ -44,7 +46,7 @@ class Rig:
         self.streams = Streams(
             [self.make(GATE)],
             self.make,
-            cast(InferenceStage, FakeInference()),
+            cast(Models, FakeModels()),
             cast(Service, FakeService()),
         )
         self.streams.start()
@@ -52,7 +54,9 @@ class Rig:
     def make(self, _: StreamConfig) -> Stream:
         self.captures.append(FakeCapture())
         arrivals = Arrivals()
-        lane = Lane("gate", Backpressure.DROP_OLDEST, depth=4, inbox=2, arrivals=arrivals, sinks=[])
+        lane = Lane(
+            "gate", Backpressure.DROP_OLDEST, depth=4, inbox=2, arrivals={MODEL: arrivals}, sinks=[]
+        )
         return make_stream(lane, self.captures[-1], {})
 
     def reload(self, change: Difference) -> None:

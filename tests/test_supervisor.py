@@ -14,6 +14,7 @@ from centernetd.errors import CenternetdError, ConfigError, EngineError, ModelEr
 from centernetd.flow import Reason
 from centernetd.inference.detector import Detector
 from centernetd.inference.stage import InferenceStage
+from centernetd.run import models as loading_models
 from centernetd.run import supervisor as supervising
 from centernetd.run.reload import Reloader
 from centernetd.run.stop import Deadlines
@@ -60,7 +61,7 @@ class Rig:
         self.before_loading: Callable[[], None] = lambda: None
         self.sources: list[FakeSource] = []
         self._before = set(threading.enumerate())
-        monkeypatch.setattr(supervising, "load_detector", self._load)
+        monkeypatch.setattr(loading_models, "load_detector", self._load)
         monkeypatch.setattr(Notifier, "_send", lambda _, message: self._said.append(message))
         monkeypatch.setattr(opening, "open_video", self._open)
         self.supervise(cam=CAMERA)
@@ -295,7 +296,7 @@ def test_a_start_that_fails_starts_nothing(
 
 
 @pytest.mark.parametrize(
-    "name", ["storage", "feed", "harvest", "record:cam", "events", "capture:cam"]
+    "name", ["storage", "feed:default", "harvest:default", "record:cam", "events", "capture:cam"]
 )
 def test_a_start_without_enough_threads_starts_nothing(rig: Rig, name: str) -> None:
     without_threads(rig.patch, name)
@@ -416,10 +417,8 @@ def test_a_reload_that_finds_too_few_threads_changes_nothing(
     rig.assert_in_order()
 
 
-def test_a_reload_after_the_last_frame_is_refused(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Inference has ended, and a stream that is added would wait for it for ever."""
+def test_a_reload_after_the_last_frame_loads_the_model_again(rig: Rig) -> None:
+    """The model has ended with its last stream, of which a file is still being written."""
     rig.supervise(clip=FILE)
     let_go = threading.Event()
     close = Recorder.close
@@ -429,14 +428,19 @@ def test_a_reload_after_the_last_frame_is_refused(
         return close(recorder)
 
     rig.patch.setattr(Recorder, "close", hold)
+    engines = [rig.engine]
 
     def on_tick() -> None:
-        if not any(thread.name == "feed" for thread in rig.threads()):
+        if len(engines) == 1 and engines[0].closed:
+            rig.engine = FakeEngine(max_batch=1)
+            engines.append(rig.engine)
             rig.configure(clip=FILE, more=FILE)
             rig.supervisor.reload()
-        if "nothing has changed: every stream has ended" in caplog.text:
+        if len(rig.supervisor.lanes) == 2:
             let_go.set()
 
     assert rig.supervisor.run(on_tick) == 0
-    assert [lane.name for lane in rig.supervisor.lanes] == ["clip"]
+    assert [lane.name for lane in rig.supervisor.lanes] == ["clip", "more"]
+    assert all(lane.ledger.read().inferred == FRAMES for lane in rig.supervisor.lanes)
+    assert all(engine.closed for engine in engines)
     rig.assert_in_order()

@@ -19,6 +19,7 @@ from centernetd.inference.engines import Backend
 from centernetd.inference.engines import gpu as gpu_engine
 from centernetd.inference.engines.gpu import GpuSlot
 from centernetd.inference.engines.trt import open_tensorrt
+from centernetd.run import models as loading_models
 from centernetd.run import supervisor as supervising
 from centernetd.run.stream import LIVE_DEPTH
 from centernetd.run.supervisor import Supervisor
@@ -131,7 +132,7 @@ def house(squares_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setattr(GpuSlot, "_letterbox", count)
         monkeypatch.setattr(gpu_engine, "_lost", [])
-        monkeypatch.setattr(supervising, "load_detector", house.load)
+        monkeypatch.setattr(loading_models, "load_detector", house.load)
         monkeypatch.setattr(supervising, "choose_backend", lambda _: Backend("tensorrt", "a test"))
         yield house
 

@@ -17,9 +17,10 @@ from centernetd.config import RecordConfig, StreamConfig
 from centernetd.config.secret import SourceUri
 from centernetd.flow import Arrivals, Backpressure, DetectionClass, Image, Lane, Runner, Worker
 from centernetd.inference.collect import Batching
+from centernetd.inference.delivery import Delivery
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Engine, EngineInfo, Slot, Tensors
-from centernetd.inference.filter import StreamFilter
+from centernetd.inference.filter import StreamFilter, StreamFilters
 from centernetd.inference.letterbox import Geometry
 from centernetd.inference.stage import InferenceStage
 from centernetd.model.manifest import Manifest
@@ -37,6 +38,8 @@ _FRAMES = 60  # per stream and run
 _RUNS = 3
 _TIMEOUT = 60.0  # seconds
 _INPUT = (16, 16)
+_MODEL = "idle"
+_THING = DetectionClass(_MODEL, 0, "thing")
 _CLOCK = Fraction(1, 90_000)
 
 
@@ -127,13 +130,15 @@ class _Pipeline:
         self._intakes: list[Intake] = []
         self._sinks: list[PoolTask] = []
         arrivals = Arrivals()
+        filters = StreamFilters({_MODEL: StreamFilter(0.5, None, ("thing",))}, (_THING,))
         for number in range(streams):
             self._add(f"idle{number}", arrivals)
         inference = InferenceStage(
             Detector(_IdleEngine(batch), _manifest(), pool),
-            dict.fromkeys(self._lanes, StreamFilter(0.5, None, ("thing",))),
+            {lane.inboxes[_MODEL]: filters for lane in self._lanes},
             arrivals,
             Batching(batch, 0.01),
+            Delivery(self._meters),
             self._meters,
             lambda _: None,
             slots=3,
@@ -170,15 +175,15 @@ class _Pipeline:
             Backpressure.DROP_OLDEST,
             depth=8,
             inbox=2,
-            arrivals=arrivals,
+            arrivals={_MODEL: arrivals},
             sinks=[EVENTS],
             without_pixels=[EVENTS],
             max_frame_age=config.max_frame_age,
             announce=self._writers.announce,
         )
-        lane.status.detections["", "thing"] = 0
+        lane.status.detections[_MODEL, "thing"] = 0
         self._meters.add_stream(name)
-        context = SinkContext(config, self._storage, (DetectionClass("", 0, "thing"),))
+        context = SinkContext(config, self._storage, (_THING,))
         stage = BatchStage(lane, EVENTS, EventLog(context))
         self._lanes.append(lane)
         intake = Intake(config, lane, self._meters, Event())

@@ -113,10 +113,10 @@ def read(body: str) -> Document:
 
 def headline(document: Document) -> str:
     """Return a one-line summary of the daemon."""
-    engine = document["engine"]
-    runs = "the engine is not loaded yet"
-    if engine is not None:
-        runs = "{backend} in {precision} on {device}, because {reason}".format(**engine)
+    model_runs = "{backend} in {precision} on {device}, because {reason}".format
+    # Several models usually run on the same.
+    all_run = {model_runs(**model): None for model in document["models"].values()}
+    runs = "; ".join(all_run) or "the engine is not loaded yet"
     troubles = "; ".join(document["troubles"])
     condition = "healthy" if document["healthy"] else f"NOT HEALTHY: {troubles}"
     up = _span(document["uptime"])

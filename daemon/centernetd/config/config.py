@@ -1,6 +1,6 @@
 """The configuration as used by the program, frozen and resolved, and how two of them differ."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from centernetd.errors import ConfigError
 
 CAUTIOUS = 0.25  # a higher blur threshold produces a warning
 
-_NOT_COMPARED = {"streams", "sha256", "outdated"}
+_NOT_COMPARED = {"streams", "models", "sha256", "outdated"}
 _DEFAULT = StreamDefaults()
 
 
@@ -151,6 +151,8 @@ class Difference:
 def difference(old: Config, new: Config) -> Difference:
     """Compare the streams of two configurations, with the defaults merged in.
 
+    A stream is also changed if one of its models is.
+
     Raises
     ------
     ConfigError
@@ -158,15 +160,22 @@ def difference(old: Config, new: Config) -> Difference:
     """
     if keys := list(_other_keys(old, new)):
         raise ConfigError(
-            f"restart needed: {', '.join(keys)} can't change while the daemon runs, only streams "
-            "and defaults can"
+            f"restart needed: {', '.join(keys)} can't change while the daemon runs, only streams, "
+            "defaults and models can"
         )
-    before, after = old.streams, new.streams
+    before, after = _with_models(old), _with_models(new)
     return Difference(
         added=tuple(name for name in after if name not in before),
         removed=tuple(name for name in before if name not in after),
         changed=tuple(name for name in after if name in before and after[name] != before[name]),
     )
+
+
+def _with_models(config: Config) -> Mapping[str, tuple[StreamConfig, Sequence[ModelConfig]]]:
+    return {
+        name: (stream, [config.models[model] for model in stream.models])
+        for name, stream in config.streams.items()
+    }
 
 
 def _other_keys(old: Config, new: Config) -> Iterator[str]:

@@ -23,7 +23,7 @@ from centernetd.flow.frame import (
 from centernetd.flow.ids import uuid7
 from centernetd.flow.image import HostImage, Image, NoPixels
 from centernetd.flow.incident import Incident
-from centernetd.flow.lane import Backpressure, Budget, Lane
+from centernetd.flow.lane import Backpressure, Budget, Inbox, Lane, Ticket
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import Meters, StorageStatus, StreamState, StreamStatus
 from centernetd.flow.worker import Runner, WakeUp, Worker
@@ -46,6 +46,7 @@ __all__ = [
     "Frame",
     "HostImage",
     "Image",
+    "Inbox",
     "Incident",
     "Lane",
     "Ledger",
@@ -63,6 +64,7 @@ __all__ = [
     "StreamState",
     "StreamStatus",
     "Thresholds",
+    "Ticket",
     "TrackEvent",
     "WakeUp",
     "Worker",

@@ -9,7 +9,7 @@ from math import inf
 
 from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
-from centernetd.flow.frame import Frame, Packet, Result
+from centernetd.flow.frame import Detections, Frame, Packet, Result
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import StreamStatus
 
@@ -44,13 +44,136 @@ class Budget:
         return self._total // max(1, sum(not lane.closed for lane in self._lanes))
 
 
+class Ticket:
+    """A frame in inference, and what models have found in it so far.
+
+    It is ``settled`` once it has been dropped: what is still found in it is discarded.
+    """
+
+    __slots__ = ("found", "frame", "settled")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.found: dict[str, Detections] = {}
+        self.settled = False
+
+
+class Inbox:
+    """The frames of one lane that wait for one of its models, in order.
+
+    Until a model takes a frame, it waits for all of them in the lane, where a newer one may
+    replace it. Then it waits in the others' ``backlog``, and no more of them than may wait in the
+    lane: a fast model does not run ahead of a slow one, to find things in frames that the slow one
+    never gets to. If one model drops a frame, it is lost to all.
+    """
+
+    def __init__(self, lane: "Lane", model: str, arrivals: Arrivals) -> None:
+        self.lane = lane
+        self.model = model
+        self.arrivals = arrivals
+        self.backlog: deque[Ticket] = deque()
+        self.others: Sequence[Inbox] = ()
+        """The lane's inboxes for its other models."""
+        self._held = 0  # frames that the model is working on
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more frames come; those that wait can still be taken."""
+        return self.lane.closed
+
+    @property
+    def waiting(self) -> int:
+        """Number of frames that can be taken now."""
+        with self.lane._lock:
+            return len(self.backlog) + (self.lane.waiting if self._may_lead else 0)
+
+    @property
+    def pending(self) -> int:
+        """Number of frames that wait for this model or are in its hands."""
+        with self.lane._lock:
+            return 0 if self.lane._abandoned else self.waiting + self._held
+
+    def drop_overdue(self, now: float) -> float | None:
+        """Drop waiting frames whose deadline is over; return that of the oldest left, if any.
+
+        When it is taken, capture may have replaced it by a newer one.
+        """
+        with self.lane._lock:
+            while self.waiting:
+                oldest = self.backlog[0].frame if self.backlog else self.lane._inbox[0]
+                deadline = self.lane.deadline(oldest)
+                if deadline >= now:
+                    return deadline
+                ticket = self.take()
+                if ticket is not None:
+                    self.drop(ticket, Reason.TOO_OLD)
+            return None
+
+    def take(self) -> Ticket | None:
+        """Remove and return the oldest waiting frame; None if there is none."""
+        lane = self.lane
+        with lane._lock:
+            if self.backlog:
+                was_full = len(self.backlog) >= lane._capacity
+                ticket = self.backlog.popleft()
+            elif self._may_lead and (frame := lane.take()) is not None:
+                was_full = False
+                ticket = Ticket(frame)
+                for other in self.others:
+                    other.backlog.append(ticket)
+            else:
+                return None
+            self._held += 1
+        if was_full:
+            for other in self.others:
+                other.arrivals.announce(other)
+        return ticket
+
+    def drop(self, ticket: Ticket, reason: Reason) -> None:
+        """Count a frame that was taken as lost, for every model, unless it is already."""
+        with self.lane._lock:
+            self._held -= 1
+            self._settle(ticket, reason)
+
+    def finish(self, ticket: Ticket, found: Detections) -> Sequence[Detections] | None:
+        """Note what was found in a frame; return what all models found once all have run."""
+        with self.lane._lock:
+            self._held -= 1
+            ticket.found[self.model] = found
+            if ticket.settled or len(ticket.found) < len(self.lane.inboxes):
+                return None
+            return [ticket.found[model] for model in self.lane.inboxes]
+
+    def discard(self) -> None:
+        """Drop the frames that other models have taken and this one has not."""
+        with self.lane._lock:
+            for ticket in tuple(self.backlog):
+                self._settle(ticket, Reason.SHUTDOWN)
+
+    @property
+    def _may_lead(self) -> bool:
+        """Whether this model may take a frame before all others; at the end it always may."""
+        capacity = self.lane._capacity
+        return self.lane.closed or all(len(other.backlog) < capacity for other in self.others)
+
+    def _settle(self, ticket: Ticket, reason: Reason) -> None:
+        if ticket.settled:
+            return
+        ticket.settled = True
+        for inbox in self.lane.inboxes.values():
+            if ticket in inbox.backlog:
+                inbox.backlog.remove(ticket)
+        self.lane.drop(INFERENCE, reason)
+
+
 class Lane:
     """Carries the frames of one stream, in order, and counts them in its ledger.
 
     Capture offers frames, inference takes them and delivers detections, and each sink reads
-    its own outlet. Only `offer` ever waits for room. On a blocking lane it admits a frame when
-    fewer than ``depth`` are between capture and the slowest sink, and their pictures fit its
-    share of the ``budget``. So inference never waits for a sink, and no stream for another. On a
+    its own outlet. Each model of the stream has an inbox, which it announces in its ``arrivals``.
+    Only `offer` ever waits for room. On a blocking lane it admits a frame when fewer than
+    ``depth`` are between capture and the slowest sink, and their pictures fit its share of the
+    ``budget``. So inference never waits for a sink, and no stream for another. On a
     dropping lane, ``inbox`` frames may wait for inference (few, because waiting frames age) and
     ``depth`` for each sink, fewer if pictures are very large. Source packets bypass inference, in
     ``packets``, to the sink ``packets_to``, which so records frames that inference skips too. The
@@ -68,7 +191,7 @@ class Lane:
         *,
         depth: int,
         inbox: int,
-        arrivals: Arrivals,
+        arrivals: Mapping[str, Arrivals],
         sinks: Sequence[StageName],
         without_pixels: Collection[StageName] = (),
         max_frame_age: float | None = None,
@@ -84,8 +207,11 @@ class Lane:
         self._pixelless = without_pixels
         self._announce = announce
         self.status = StreamStatus()
-        self._arrivals = arrivals
-        self._inbox: deque[Frame] = deque()
+        self.inboxes = {model: Inbox(self, model, each) for model, each in arrivals.items()}
+        """What waits for each model, by name."""
+        for each in self.inboxes.values():
+            each.others = [other for other in self.inboxes.values() if other is not each]
+        self._inbox: deque[Frame] = deque()  # frames that no model has taken
         self._capacity = depth if self._blocks else inbox
         self.closed = False
         """Whether the lane admits no more frames."""
@@ -139,7 +265,7 @@ class Lane:
             self._inbox.append(frame)
             full = len(self._inbox) == self._capacity
         if not evicts:  # else the frames before it were announced, and it only replaces one
-            self._arrivals.announce(self, urgent=full)
+            self._announce_frame(urgent=full)
         return True
 
     def skip(self) -> None:
@@ -154,22 +280,8 @@ class Lane:
             return inf
         return frame.captured_at + self.max_frame_age
 
-    def drop_overdue(self, now: float) -> float | None:
-        """Drop waiting frames whose deadline is over; return that of the oldest left, if any.
-
-        When it is taken, capture may have replaced it by a newer one.
-        """
-        with self._lock:
-            while self._inbox:
-                deadline = self.deadline(self._inbox[0])
-                if deadline >= now:
-                    return deadline
-                self.take()
-                self.drop(INFERENCE, Reason.TOO_OLD)
-            return None
-
     def take(self) -> Frame | None:
-        """Remove and return the oldest waiting frame for inference; None if the inbox is empty."""
+        """Remove and return the oldest frame that no model has taken; None without one."""
         with self._lock:
             if not self._inbox:
                 return None
@@ -214,7 +326,7 @@ class Lane:
             if self._packets is not None:
                 self._packets.close()
             self._finish_if_drained()
-        self._arrivals.announce(self, urgent=True)  # so that who waits for a frame sees the end
+        self._announce_frame(urgent=True)  # so that who waits for a frame sees the end
 
     def discard(self) -> None:
         """Close, and drop the frames not taken by inference, for which no time is left."""
@@ -223,6 +335,8 @@ class Lane:
             while self._inbox:
                 self._inbox.popleft()
                 self.drop(CAPTURE, Reason.SHUTDOWN)
+            for inbox in self.inboxes.values():
+                inbox.discard()
 
     def abandon(self) -> None:
         """Close permanently after inference has ended: its frames are lost, sinks may finish."""
@@ -246,8 +360,12 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """Number of frames in the inbox."""
+        """Number of frames that no model has taken."""
         return len(self._inbox)
+
+    def _announce_frame(self, *, urgent: bool) -> None:
+        for inbox in self.inboxes.values():
+            inbox.arrivals.announce(inbox, urgent=urgent)
 
     def _outlet_limit(self, results: Sequence[Result]) -> int:
         """Return how many pictures of the size of these may wait for a sink."""

@@ -9,7 +9,7 @@ from math import inf
 from operator import mul
 from typing import NamedTuple, Protocol
 
-from centernetd.flow import Arrivals, Frame, Lane
+from centernetd.flow import Arrivals, Frame, Inbox, Lane, Ticket
 
 _WEIGHT = 0.2  # of the newest batch in the moving average: settles within about ten batches
 
@@ -23,11 +23,21 @@ class Batching:
 
 
 class Taken(NamedTuple):
-    """A frame in a batch, its lane, and the time after which it is of no use (or infinity)."""
+    """A frame in a batch, its inbox, and the time after which it is of no use (or infinity)."""
 
-    lane: Lane
-    frame: Frame
+    inbox: Inbox
+    ticket: Ticket
     deadline: float
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of the frame."""
+        return self.inbox.lane
+
+    @property
+    def frame(self) -> Frame:
+        """The frame itself."""
+        return self.ticket.frame
 
 
 class Clock(Protocol):
@@ -85,7 +95,7 @@ class Forecast:
 
 
 def collect(
-    lanes: Sequence[Lane],
+    inboxes: Sequence[Inbox],
     arrivals: Arrivals,
     batching: Batching,
     forecast: Forecast,
@@ -93,15 +103,15 @@ def collect(
 ) -> list[Taken]:
     """Take up to ``max_size`` frames, waiting at most ``max_delay`` seconds after the first.
 
-    ``lanes`` are those that may have frames in ``arrivals``; they are served in turns, one frame
+    ``inboxes`` are those that may be in ``arrivals``; they are served in turns, one frame
     per turn. Frames past their deadline are dropped as too old. A batch does not grow to a size
     that, by the ``forecast``, would be finished after the deadline of one of its frames, nor wait
-    until it can't grow. Return an empty list when every lane is closed and drained.
+    until it can't grow. Return an empty list when every inbox is closed and drained.
     """
     batch: list[Taken] = []
     wait_until = inf
     while True:
-        ending = all(lane.closed for lane in lanes)  # and so offers nothing after this
+        ending = all(inbox.closed for inbox in inboxes)  # and so offers nothing after this
         now = clock.now()
         if _fill(batch, arrivals, batching.max_size, forecast, now) or ending:
             return batch
@@ -123,21 +133,21 @@ def _fill(
     # When a batch with one more frame would be finished. A single frame is always tried.
     finished = now + forecast.predict(len(batch) + 1) if batch else -inf
     while len(batch) < max_size and finished <= due:
-        lane = arrivals.next()
-        if lane is None:
+        inbox = arrivals.next()
+        if inbox is None:
             return False
-        deadline = lane.drop_overdue(now)
+        deadline = inbox.drop_overdue(now)
         if deadline is None:
             continue
         if finished > deadline:
-            arrivals.requeue(lane, first=True)  # it would be late in this batch: it leads the next
+            arrivals.requeue(inbox, first=True)  # it would be late in this batch: it leads the next
             return True
-        frame = lane.take()
-        if frame is None:
+        ticket = inbox.take()
+        if ticket is None:
             continue  # discarded meanwhile
-        if lane.waiting:
-            arrivals.requeue(lane)
-        batch.append(Taken(lane, frame, lane.deadline(frame)))
+        if inbox.waiting:
+            arrivals.requeue(inbox)
+        batch.append(Taken(inbox, ticket, inbox.lane.deadline(ticket.frame)))
         due = min(due, deadline)
         finished = now + forecast.predict(len(batch) + 1)
     return True

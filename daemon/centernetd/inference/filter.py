@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -55,22 +56,25 @@ class StreamFilters:
     classes: tuple[DetectionClass, ...]
     keypoints: bool = True
 
-    @property
+    @cached_property
     def shows(self) -> Thresholds:
         """What is counted, recorded and logged of the stream."""
         return replace(self._thresholds(self.by_model), keypoints=self.keypoints)
 
-    @property
+    @cached_property
     def covers(self) -> Thresholds:
         """What is blurred in the stream."""
         return self._thresholds({name: f.blur for name, f in self.by_model.items() if f.blur})
 
+    @cached_property
+    def counted_as(self) -> Sequence[tuple[str, str]]:
+        """The model and label under which each class is counted."""
+        return [(model, self.by_model[model].counted_as[n]) for model, n, _ in self.classes]
+
     @property
     def counted(self) -> Iterator[tuple[str, str]]:
-        """The models and labels under which detections of the stream are counted."""
-        for model, part in self.by_model.items():
-            if part.class_ids is None or part.class_ids:
-                yield from ((model, label) for label in part.counted_as)
+        """The models and labels to count: not those of a model of which nothing is shown."""
+        return (each for each in self.counted_as if self.by_model[each[0]].class_ids != frozenset())
 
     def _thresholds(self, accepted: Mapping[str, Filter]) -> Thresholds:
         least = np.full(len(self.classes), np.inf, np.float32)

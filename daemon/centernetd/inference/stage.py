@@ -1,4 +1,4 @@
-"""The inference stage: takes frames from lanes, runs the engine, delivers detections."""
+"""The inference stage of one model: takes frames from lanes, runs the engine."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -7,16 +7,7 @@ from itertools import product
 from weakref import WeakKeyDictionary
 
 from centernetd.errors import StartupError
-from centernetd.flow import (
-    INFERENCE,
-    Arrivals,
-    Channel,
-    Detections,
-    Lane,
-    Meters,
-    Reason,
-    Result,
-)
+from centernetd.flow import Arrivals, Channel, Inbox, Meters, Reason
 from centernetd.inference.collect import (
     Batching,
     Clock,
@@ -25,9 +16,10 @@ from centernetd.inference.collect import (
     Taken,
     collect,
 )
+from centernetd.inference.delivery import Delivery
 from centernetd.inference.detector import Detector
 from centernetd.inference.engines import Slot
-from centernetd.inference.filter import StreamFilter
+from centernetd.inference.filter import StreamFilter, StreamFilters
 from centernetd.inference.postprocess import View
 
 
@@ -45,31 +37,34 @@ class InferenceStage:
     """Two threads around one engine and a ring of slots.
 
     `feed` collects a batch, letterboxes it into a free slot and enqueues it; `harvest` waits
-    for the oldest slot, delivers its detections and frees it. So the next batch is prepared
-    while the current one is computed, with any engine. Both end when every lane is closed and
-    drained, or raise.
+    for the oldest slot, passes on its detections and frees it. So the next batch is prepared
+    while the current one is computed, with any engine. Both end when every inbox is closed
+    and drained, or raise.
     """
 
     def __init__(
         self,
         detector: Detector,
-        filters: Mapping[Lane, StreamFilter],
+        filters: Mapping[Inbox, StreamFilters],
         arrivals: Arrivals,
         batching: Batching,
+        delivery: Delivery,
         meters: Meters,
         beat: Callable[[float], None],
         slots: int,
     ) -> None:
-        """Serve the lanes of ``filters``, which announce their frames in ``arrivals``.
+        """Serve the inboxes of ``filters``, which announce their frames in ``arrivals``.
 
+        What the model finds goes to ``delivery``, which all models share.
         ``beat`` is called per batch: with 0 when it is started, and with its duration in seconds
         when it is finished.
         """
         self._detector = detector
-        self._lanes = list(filters)
+        self._inboxes: list[Inbox] = []
         self._arrivals = arrivals
-        self._filters = WeakKeyDictionary(filters)
+        self._filters: WeakKeyDictionary[Inbox, StreamFilter] = WeakKeyDictionary()
         self._batching = batching
+        self._delivery = delivery
         self._meters = meters
         self._beat = beat
         self._clock: Clock = SystemClock()
@@ -81,36 +76,42 @@ class InferenceStage:
             self._free.put(slot)
         self._serving = threading.Lock()
         self._fed = self._harvested = 0  # batches; each is counted by one thread
-        self._ended = False
+        self.inferred = 0
+        """Frames that the model ran on."""
+        self.ended = False
+        """Whether every inbox was closed and drained, so that no other can be served."""
+        self.serve(filters)
 
     @property
     def slots_busy(self) -> int:
         """Slots that hold a batch: being filled, computed or harvested."""
         return self._fed - self._harvested
 
-    def serve(self, filters: Mapping[Lane, StreamFilter]) -> None:
-        """Serve these lanes too; callable from any thread.
+    def serve(self, filters: Mapping[Inbox, StreamFilters]) -> None:
+        """Serve these inboxes too; callable from any thread.
 
         Raises
         ------
         StartupError
-            When every lane has been closed and drained, which ends inference.
+            When every inbox has been closed and drained, which ends the stage.
         """
         with self._serving:
-            if self._ended and filters:
+            if self.ended and filters:
                 raise StartupError("every stream has ended, and so does the daemon: start it again")
-            self._filters.update(filters)
-            self._lanes.extend(filters)
+            for inbox, of_stream in filters.items():
+                self._filters[inbox] = of_stream.by_model[inbox.model]
+                self._delivery.serve(inbox.lane, of_stream)
+            self._inboxes.extend(filters)
 
-    def forget(self, lane: Lane) -> None:
-        """Stop serving ``lane``, which is closed; callable from any thread."""
+    def forget(self, inbox: Inbox) -> None:
+        """Stop serving ``inbox``, which is closed; callable from any thread."""
         with self._serving:
-            self._lanes.remove(lane)
+            self._inboxes.remove(inbox)
 
     def warm_up(self) -> None:
         """Run an empty batch of each size in each slot, so that all memory is allocated.
 
-        Call it before `feed`, in the same thread. It ends early when every lane is closed.
+        Call it before `feed`, in the same thread. It ends early when every inbox is closed.
 
         Raises
         ------
@@ -121,7 +122,7 @@ class InferenceStage:
         sizes = {engine.bucket(n + 1) for n in range(self._batching.max_size)}
         try:
             for size, slot in product(sorted(sizes, reverse=True), self._slots):
-                if self._all_closed:
+                if self._inboxes and self._all_closed:
                     return
                 began = self._clock.now()
                 slot.enqueue(size)
@@ -132,7 +133,7 @@ class InferenceStage:
             raise
 
     def feed(self) -> None:
-        """Keep the engine fed until every lane is closed and drained."""
+        """Keep the engine fed until every inbox is closed and drained."""
         try:
             for slot in self._free:
                 while not self._feed(slot):
@@ -142,7 +143,7 @@ class InferenceStage:
             self._running.close()
 
     def harvest(self) -> None:
-        """Deliver the detections of each batch enqueued by `feed`, in order."""
+        """Pass on the detections of each batch enqueued by `feed`, in order."""
         try:
             for batch in self._running:
                 self._deliver(batch)
@@ -154,18 +155,18 @@ class InferenceStage:
 
     @property
     def _all_closed(self) -> bool:
-        return all(lane.closed for lane in tuple(self._lanes))
+        return all(inbox.closed for inbox in tuple(self._inboxes))
 
     def _end(self) -> bool:
-        """End unless a lane has been added meanwhile; return whether it ended."""
+        """End unless an inbox has been added meanwhile; return whether it ended."""
         with self._serving:
-            self._ended = self._all_closed and not any(lane.waiting for lane in self._lanes)
-        return self._ended
+            self.ended = self._all_closed and not any(each.waiting for each in self._inboxes)
+        return self.ended
 
     def _feed(self, slot: Slot) -> bool:
-        """Enqueue a batch in ``slot``; return False when every lane is closed and drained."""
+        """Enqueue a batch in ``slot``; return False when every inbox is closed and drained."""
         while frames := collect(
-            self._lanes, self._arrivals, self._batching, self._forecast, self._clock
+            self._inboxes, self._arrivals, self._batching, self._forecast, self._clock
         ):
             self._fed += 1
             enqueued = self._enqueue(slot, frames)
@@ -180,7 +181,7 @@ class InferenceStage:
         """Letterbox and enqueue ``frames``; return False if all of them became too old."""
         collected_at = self._clock.now()
         images = [taken.frame.image for taken in frames]
-        views = self._detector.fill(slot, images, [self._filters[taken.lane] for taken in frames])
+        views = self._detector.fill(slot, images, [self._filters[taken.inbox] for taken in frames])
         self._meters.stage_duration("preprocess", self._clock.now() - collected_at)
         kept = self._drop_late(slot, frames)
         if not kept:
@@ -200,7 +201,7 @@ class InferenceStage:
         now = self._clock.now()
         for number, taken in enumerate(frames):
             if taken.deadline < now:
-                taken.lane.drop(INFERENCE, Reason.TOO_OLD)
+                taken.inbox.drop(taken.ticket, Reason.TOO_OLD)
                 continue
             if number > len(kept):
                 slot.move(number, len(kept))
@@ -209,31 +210,11 @@ class InferenceStage:
 
     def _deliver(self, batch: _Batch) -> None:
         found = self._detector.read(batch.slot, batch.views)
-        self._report(batch, found)
-        for lane, results in _results(batch.frames, found).items():
-            lane.deliver(*results)
-
-    def _report(self, batch: _Batch, found: Sequence[Detections]) -> None:
         now, meters = self._clock.now(), self._meters
         for step, seconds in batch.slot.durations().items():
             meters.stage_duration(step, seconds)
         meters.batch_size(len(batch.frames))
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         self._beat(now - batch.collected_at)
-        for (lane, frame, _), view, detections in zip(
-            batch.frames, batch.views, found, strict=True
-        ):
-            meters.frame_latency(lane.name, now - frame.captured_at)
-            counts, model = lane.status.detections, view.filter.model
-            for class_id in view.filter.shown(detections).class_id.tolist():
-                counts[model, view.filter.counted_as[class_id]] += 1
-
-
-def _results(
-    frames: Sequence[Taken], found: Sequence[Detections]
-) -> Mapping[Lane, Sequence[Result]]:
-    """Return the results of a batch by lane: so a lane's sinks are woken once, not per frame."""
-    results: dict[Lane, list[Result]] = {}
-    for (lane, frame, _), detections in zip(frames, found, strict=True):
-        results.setdefault(lane, []).append(Result(frame, detections))
-    return results
+        self.inferred += len(batch.frames)
+        self._delivery.add(batch.frames, found, now)

@@ -9,13 +9,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from centernetd.config import Config, StreamConfig
-from centernetd.config.config import difference
+from centernetd.config.config import Difference, difference
 from centernetd.config.polygon import NOTHING, area
 from centernetd.errors import CenternetdError
+from centernetd.flow import Worker
+from centernetd.run.models import MakeWorker, Model, Models
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
@@ -66,6 +68,58 @@ class ReloadStatus:
         return status
 
 
+class ModelLoader:
+    """Loads the models that a new configuration needs, in a thread of its own."""
+
+    def __init__(
+        self, models: Models, load: Callable[[Model], None], make_worker: MakeWorker
+    ) -> None:
+        """Load with ``load``, which may raise CenternetdError, and start what is loaded."""
+        self._models = models
+        self._load = load
+        self._make_worker = make_worker
+        self._loading: Sequence[Model] = ()
+        self._worker: Worker | None = None
+        self._error: CenternetdError | None = None
+
+    def begin(self, config: Config) -> None:
+        """Begin to load what ``config`` lacks; raises CenternetdError if that is impossible."""
+        self._error = None
+        self._loading = self._models.lacking(config)
+        self._worker = self._make_worker("load", self._run) if self._loading else None
+        if self._worker is not None:
+            self._worker.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether all are loaded and warm, or one of them failed."""
+        if self._worker is not None and self._worker.alive:
+            return False
+        return self._error is not None or all(model.warm.is_set() for model in self._loading)
+
+    def accept(self) -> None:
+        """Make what was loaded current; raises CenternetdError if a model failed."""
+        failures = [model.failure for model in self._loading if model.failure is not None]
+        for error in (self._error, *failures):
+            if error is not None:
+                raise error
+        self._models.accept(self._loading)
+
+    def reject(self) -> None:
+        """Let go of what was loaded."""
+        self._models.reject(self._loading)
+
+    def _run(self) -> None:
+        try:
+            for model in self._loading:
+                self._load(model)
+                model.prepare()
+            for model in self._loading:
+                model.start()
+        except CenternetdError as error:
+            self._error = error
+
+
 class Reloader:
     """Rereads the configuration on request and applies it to the streams, one reload at a time.
 
@@ -80,6 +134,7 @@ class Reloader:
         reread: Callable[[], Config] | None,
         take_request: Callable[[], bool],
         streams: Streams,
+        loader: ModelLoader,
         housekeeping: Housekeeping,
         service: Service,
     ) -> None:
@@ -88,6 +143,9 @@ class Reloader:
         self._reread = reread
         self._take_request = take_request
         self._streams = streams
+        self._loader = loader
+        # Applied once its models are loaded.
+        self._next: tuple[Config, Difference] | None = None
         self._housekeeping = housekeeping
         self._service = service
         self._status = ReloadStatus.of_this_process(follows=reread is not None)
@@ -96,11 +154,18 @@ class Reloader:
 
     def check(self) -> None:
         """Begin a requested reload, or finish a completed one; called about twice per second."""
-        if self._under_way:
+        if self._next is not None:
+            if self._loader.done:
+                self._apply(*self._next)
+        elif self._under_way:
             if self._streams.settled:
                 self._end(self._config.sha256)
         elif self._reread is not None and self._was_readable and self._take_request():
             self._begin(self._reread)
+
+    def stop(self) -> None:
+        """Let go of models that are being loaded."""
+        self._loader.reject()
 
     @property
     def _under_way(self) -> bool:
@@ -116,10 +181,21 @@ class Reloader:
         try:
             config = reread()
             change = difference(self._config, config)
+            self._loader.begin(config)
+        except CenternetdError as error:
+            self._refuse(error)
+            return
+        self._next = config, change
+        self.check()
+
+    def _apply(self, config: Config, change: Difference) -> None:
+        self._next = None
+        try:
+            self._loader.accept()
             self._streams.apply(change, config.streams)
         except CenternetdError as error:
-            log.error("the new configuration is refused, nothing has changed: %s", error)  # noqa: TRY400
-            self._end(None, str(error))
+            self._loader.reject()
+            self._refuse(error)
             return
         for name in change.changed:
             _report_less_privacy(self._config.streams[name], config.streams[name])
@@ -127,6 +203,10 @@ class Reloader:
         self._housekeeping.manage(config.streams.values())
         log.info("reloading the configuration: %s", change)
         self._publish(replace(self._status, outcome=str(change)))
+
+    def _refuse(self, error: CenternetdError) -> None:
+        log.error("the new configuration is refused, nothing has changed: %s", error)
+        self._end(None, str(error))
 
     def _end(self, sha256: str | None, refusal: str = "") -> None:
         self._service.reloaded(sha256)

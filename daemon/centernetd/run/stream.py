@@ -20,8 +20,8 @@ from centernetd.flow import (
     StreamState,
     Worker,
 )
-from centernetd.inference.filter import StreamFilter, filters_of
-from centernetd.model.manifest import Manifest
+from centernetd.inference.detector import Detector
+from centernetd.inference.filter import StreamFilters, filters_of
 from centernetd.run.loading import Sizes
 from centernetd.service.health import StreamView
 from centernetd.sink.pool import PoolTask, WriterPool
@@ -46,22 +46,18 @@ MakeWorker = Callable[[str, Callable[[], None]], Worker]
 
 @dataclass(frozen=True)
 class StreamContext:
-    """What the stages of all streams share: the ``models`` by name, storage and measurements.
+    """What the stages of all streams share; ``models`` are loaded, and by name."""
 
-    With ``surfaces``, pictures may stay on the GPU.
-    """
-
-    models: Mapping[str, Manifest]
+    models: Mapping[str, Detector]
     storage: Storage
     meters: Meters
     writers: WriterPool
-    surfaces: bool = False
 
 
 class Stream:
     """One stream: its configuration, its lane, its stages and their threads.
 
-    ``filters`` select the detections that inference keeps, by model. `check` replaces lost capture
+    ``filters`` select the detections that inference keeps. `check` replaces lost capture
     threads and reports hung sinks. All methods are called from one thread.
     """
 
@@ -69,7 +65,7 @@ class Stream:
         self,
         config: StreamConfig,
         lane: Lane,
-        filters: Mapping[str, StreamFilter],
+        filters: StreamFilters,
         capture: CaptureStage,
         sinks: Mapping[StageName, SinkStage | BatchStage],
         writers: WriterPool,
@@ -193,9 +189,16 @@ class Stream:
 
 
 def make_lane(
-    stream: StreamConfig, sizes: Sizes, arrivals: Arrivals, budget: Budget, writers: WriterPool
+    stream: StreamConfig,
+    sizes: Sizes,
+    arrivals: Mapping[str, Arrivals],
+    budget: Budget,
+    writers: WriterPool,
 ) -> Lane:
-    """Return the lane of ``stream``, whose results ``writers`` may write."""
+    """Return the lane of ``stream``, whose results ``writers`` may write.
+
+    It announces its frames in the ``arrivals`` of its models.
+    """
     live = stream.policy == "live"
     sinks = {name: sink for name, sink in SINKS.items() if sink.enabled(stream)}
     return Lane(
@@ -224,9 +227,13 @@ def make_stream(
         If it names a label that none of its models has.
     """
     try:
-        filters, stopping = filters_of(config, context.models), threading.Event()
+        models = {name: context.models[name] for name in config.models}
+        filters = filters_of(config, {name: each.manifest for name, each in models.items()})
+        stopping = threading.Event()
+        # Pictures may stay on the GPU.
+        surfaces = all(each.engine.takes_surfaces for each in models.values())
         lane.status.detections.update(dict.fromkeys(filters.counted, 0))
-        capture = CaptureStage(config, lane, context.meters, stopping, surfaces=context.surfaces)
+        capture = CaptureStage(config, lane, context.meters, stopping, surfaces=surfaces)
         sink_context = SinkContext(
             config,
             context.storage,
@@ -238,8 +245,8 @@ def make_stream(
             hurried=lambda: lane.hurried,
         )
         sinks = {name: _stage(lane, name, sink_context) for name in lane.outlets}
-        by_model, writers = filters.by_model, context.writers
-        return Stream(config, lane, by_model, capture, sinks, writers, stopping, make_worker)
+        writers = context.writers
+        return Stream(config, lane, filters, capture, sinks, writers, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget
         raise

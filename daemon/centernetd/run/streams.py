@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from centernetd.config import StreamConfig
 from centernetd.config.config import Difference
 from centernetd.flow import Lane, Runner
-from centernetd.inference.stage import InferenceStage
+from centernetd.run.models import Models
 from centernetd.run.stream import Stream
 from centernetd.service.service import Service
 
@@ -24,16 +24,16 @@ class Streams:
         self,
         streams: Iterable[Stream],
         make: Callable[[StreamConfig], Stream],
-        inference: InferenceStage,
+        models: Models,
         service: Service,
     ) -> None:
-        """Begin with ``streams``, which ``inference`` already serves and ``service`` publishes."""
+        """Begin with ``streams``, which ``models`` already serve and ``service`` publishes."""
         self._running = {stream.name: stream for stream in streams}
         self._ending: dict[Stream, Stream | None] = {}  # each with the one that replaces it, if any
         self._end_by = 0.0
         self._left_behind: list[Runner] = []  # threads of removed streams that did not end
         self._make = make
-        self._inference = inference
+        self._models = models
         self._service = service
 
     @property
@@ -90,15 +90,15 @@ class Streams:
         ConfigError
             If a stream can't be built.
         StartupError
-            If there are not enough threads, or inference has ended.
+            If there are not enough threads, or a model has ended.
         """
         made: dict[str, Stream] = {}
         try:
             for name in (*change.added, *change.changed):
                 made[name] = self._make(configs[name])
                 made[name].prepare()
-            # Before closing others: inference ends when all its lanes are closed.
-            self._inference.serve({s.lane: f for s in made.values() for f in s.filters.values()})
+            # Before closing others: a model ends when all its lanes are closed.
+            self._models.serve({stream.lane: stream.filters for stream in made.values()})
         except Exception:
             for stream in made.values():
                 stream.stop()
@@ -123,7 +123,7 @@ class Streams:
         """Start a stream; threads lost by earlier streams of its name count as its own."""
         self._left_behind = stream.adopt(self._left_behind)
         self._running[stream.name] = stream
-        self._publish()
+        self.publish()
         stream.start()
 
     def _release(self, stream: Stream) -> None:
@@ -135,15 +135,16 @@ class Streams:
             self._left_behind += [thread for thread in stream.threads if thread.alive]
             log.warning("didn't end in time and is left behind", extra={"stream": stream.name})
         lane.ledger.close()
-        self._inference.forget(lane)
+        self._models.forget(lane)
         receipt = lane.ledger.read().receipt(stream.name)
         log.info("ended: %s", receipt, extra={"stream": stream.name})
         successor = self._ending.pop(stream)
         if successor is None:
-            self._publish()
+            self.publish()
         else:
             self._begin(successor)
 
-    def _publish(self) -> None:
-        """Publish the current streams."""
-        self._service.publish([stream.view for stream in self._all])
+    def publish(self) -> None:
+        """Publish the current streams and models."""
+        models = list(self._models.current.values())
+        self._service.publish([stream.view for stream in self._all], models)

@@ -1,28 +1,27 @@
 """One run of the daemon, from startup until the last file is closed."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
-from centernetd.errors import CenternetdError, ConfigError, EngineError, StoppedError
-from centernetd.flow import Arrivals, Budget, Lane, Meters, Reason, WakeUp, Worker
+from centernetd.errors import CenternetdError, EngineError, StoppedError
+from centernetd.flow import Budget, Lane, Meters, Reason, WakeUp, Worker
 from centernetd.inference.collect import Batching
-from centernetd.inference.detector import SHARES, Detector
-from centernetd.inference.engines import Backend, Engine, choose_backend
-from centernetd.inference.stage import InferenceStage
+from centernetd.inference.delivery import Delivery
+from centernetd.inference.detector import SHARES
+from centernetd.inference.engines import choose_backend
 from centernetd.model.progress import LoggedProgress
-from centernetd.run.loading import ConfiguredModel, Sizes, load_detector, sizes_for
-from centernetd.run.reload import Reloader
+from centernetd.run.loading import sizes_for
+from centernetd.run.models import Model, ModelContext, Models
+from centernetd.run.reload import ModelLoader, Reloader
 from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, stop_in_order
 from centernetd.run.stream import LOSSLESS_BYTES, Stream, StreamContext, make_lane, make_stream
 from centernetd.run.streams import Streams
 from centernetd.service.service import Service
-from centernetd.service.status import EngineStatus
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.pool import WriterPool
 from centernetd.sink.registry import EVENTS
@@ -31,7 +30,6 @@ from centernetd.sink.storage import Storage
 log = logging.getLogger(__name__)
 
 _TICK = 0.5
-_FEED, _HARVEST = "feed", "harvest"  # the two threads around the engine
 
 
 @dataclass(frozen=True)
@@ -40,16 +38,14 @@ class _Parts:
 
     service: Service
     housekeeping: Housekeeping
-    engine: EngineStatus
-    inference: InferenceStage
-    workers: Sequence[Worker]
+    models: Models
     streams: Streams
     reloader: Reloader
 
     @property
     def alive(self) -> bool:
         """Whether any thread is still running."""
-        return any(worker.alive for worker in (*self.workers, *self.streams.threads))
+        return any(worker.alive for worker in (*self.models.workers, *self.streams.threads))
 
 
 class Supervisor:
@@ -77,7 +73,6 @@ class Supervisor:
         # Set in signal handlers, which must not wait for any lock, not even an Event's.
         self._stop_requested = self._reload_requested = False
         self._wake_up = WakeUp()
-        self._warm = threading.Event()
         self._lanes: Callable[[], list[Lane]] = list
         self._failed: Worker | None = None
         self.started_at = 0.0
@@ -105,6 +100,8 @@ class Supervisor:
                 self._start(parts)
             while parts.alive and not self._must_stop():
                 parts.streams.check()
+                if parts.models.check() and parts.models.current:
+                    parts.streams.publish()
                 parts.reloader.check()
                 parts.housekeeping.check_for_hang()
                 parts.service.tick()
@@ -137,10 +134,17 @@ class Supervisor:
         config, configs = self._config, self._config.streams
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
-        arrivals, budget = Arrivals(), Budget(LOSSLESS_BYTES)
+        budget = Budget(LOSSLESS_BYTES)
         writers = WriterPool(EVENTS, self._worker)
         stack.callback(writers.close)
-        lanes = [make_lane(stream, sizes, arrivals, budget, writers) for stream in configs.values()]
+        models = Models()
+        stack.callback(lambda: models.close(self.left_behind))
+        models.accept(used := models.lacking(config))
+
+        def lane_of(stream: StreamConfig) -> Lane:
+            return make_lane(stream, sizes, models.arrivals(stream), budget, writers)
+
+        lanes = [lane_of(stream) for stream in configs.values()]
         self._lanes = lambda: lanes
         storage = Storage(config.storage_root)
         service = stack.enter_context(Service(config, lanes, storage.status))
@@ -148,75 +152,62 @@ class Supervisor:
         housekeeping = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
         if self._reread is not None or any(lane.outlets for lane in lanes):
             stack.enter_context(housekeeping)
-        detector = self._load(stack, service, backend, sizes)
-        meters, surfaces = self._meters or service.meters, detector.engine.takes_surfaces
-        (model,) = config.used_models
-        context = StreamContext({model: detector.manifest}, storage, meters, writers, surfaces)
-
-        def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
-            lane = lane or make_lane(stream, sizes, arrivals, budget, writers)
-            return make_stream(stream, lane, context, self._worker)
-
-        made = [make(configs[lane.name], lane) for lane in lanes]
-        inference = InferenceStage(
-            detector,
-            {stream.lane: stream.filters[model] for stream in made},
-            arrivals,
-            Batching(sizes.max_batch, config.batching.max_delay),
-            context.meters,
-            service.heartbeats.beat,
-            sizes.slots,
-        )
-        feed = self._worker(_FEED, lambda: self._feed(inference))
-        workers = [feed, self._worker(_HARVEST, inference.harvest)]
-        streams = Streams(made, make, inference, service)
-        self._lanes = lambda: streams.lanes
-        take_request, reread = self._take_reload_request, self._reread
-        reloader = Reloader(config, reread, take_request, streams, housekeeping, service)
-        engine = _engine_status(detector, backend)
-        return _Parts(service, housekeeping, engine, inference, workers, streams, reloader)
-
-    def _load(self, stack: ExitStack, service: Service, backend: Backend, sizes: Sizes) -> Detector:
+        meters = self._meters or service.meters
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         stack.callback(pool.shutdown, wait=False)
-        progress = LoggedProgress(service.starting, self._must_stop)
-        if len(used := list(self._config.used_models)) > 1:
-            raise ConfigError("more than one model is not supported yet")
-        model = ConfiguredModel.of(self._config, used[0])
-        detector = load_detector(model, backend, sizes, pool, progress, service.meters)
-        stack.callback(self._close, detector.engine)
-        return detector
+        given = ModelContext(
+            backend,
+            sizes,
+            Batching(sizes.max_batch, config.batching.max_delay),
+            pool,
+            Delivery(meters),
+            meters,
+            service.heartbeats.beat,
+            self._worker,
+            self._wake_up.set,
+        )
 
-    def _close(self, engine: Engine) -> None:
-        """Close ``engine``, unless a thread hangs in it: freeing what it uses would crash."""
-        if not {_FEED, _HARVEST} & set(self.left_behind):
-            engine.close()
+        def load_model(model: Model) -> None:
+            model.load(given, LoggedProgress(service.starting, self._must_stop))
+
+        for model in used:
+            load_model(model)
+
+        def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
+            detectors = {name: model.detector for name, model in models.current.items()}
+            context = StreamContext(detectors, storage, meters, writers)
+            return make_stream(stream, lane or lane_of(stream), context, self._worker)
+
+        made = [make(configs[lane.name], lane) for lane in lanes]
+        models.serve({stream.lane: stream.filters for stream in made})
+        streams = Streams(made, make, models, service)
+        self._lanes = lambda: streams.lanes
+        loader = ModelLoader(models, load_model, self._worker)
+        take_request, reread = self._take_reload_request, self._reread
+        reloader = Reloader(config, reread, take_request, streams, loader, housekeeping, service)
+        return _Parts(service, housekeeping, models, streams, reloader)
 
     def _warm_up(self, parts: _Parts) -> None:
         """Allocate every thread, and warm inference up unless the run must stop."""
-        for worker in parts.workers:
-            worker.prepare()
+        models = parts.models.current.values()
+        for model in models:
+            model.prepare()
         parts.streams.prepare()
-        for worker in parts.workers:
-            worker.start()
-        while not self._warm.is_set() and not self._must_stop():
+        for model in models:
+            model.start()
+        while not all(model.warm.is_set() for model in models) and not self._must_stop():
             self._wake_up.wait()
-
-    def _feed(self, inference: InferenceStage) -> None:
-        inference.warm_up()
-        self._warm.set()
-        self._wake_up.set()
-        inference.feed()
 
     def _start(self, parts: _Parts) -> None:
         parts.streams.start()
         self.started_at = time.monotonic()
-        parts.service.running(parts.engine, lambda: parts.inference.slots_busy)
+        parts.service.running(list(parts.models.current.values()))
 
     def _end(self, parts: _Parts) -> None:
         parts.service.stopping()
+        parts.reloader.stop()
         deadlines = WITHOUT_ENGINE if self.engine_failed else ORDERLY
-        self.left_behind = stop_in_order(parts.workers, parts.streams, deadlines)
+        self.left_behind = stop_in_order(parts.models.workers, parts.streams, deadlines)
 
     def _must_stop(self) -> bool:
         return self._stop_requested or self._failed is not None
@@ -247,12 +238,6 @@ class Supervisor:
         if self._stop_requested:
             return 0
         return int(any(_went_wrong(lane) for lane in self.lanes))
-
-
-def _engine_status(detector: Detector, backend: Backend) -> EngineStatus:
-    ran = detector.engine.info
-    layout = detector.manifest.layout
-    return EngineStatus(ran.backend, ran.precision, ran.device, layout, backend.reason)
 
 
 def _went_wrong(lane: Lane) -> bool:

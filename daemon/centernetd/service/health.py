@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from centernetd.config import redact
@@ -21,45 +21,61 @@ _BATCH_FACTOR = 3  # a batch may take this many times as long as the slowest rec
 _RECENT = 16  # batches
 
 
-class Heartbeats:
-    """Two heartbeats: inference beats per batch, the supervisor ticks about twice per second.
+class _Pulse:
+    """The heartbeats of one model since ``now``."""
 
-    Inference may sleep while no frame waits, so its silence is measured from the last tick at
-    which none did. If batches take seconds, it may be silent for a multiple of the recent batch
+    def __init__(self, now: float) -> None:
+        self.beat_at = self.idle_at = now
+        self.waiting = 0
+        self.took = deque([0.0], _RECENT)
+
+
+class Heartbeats:
+    """Inference beats per batch of each model, the supervisor ticks about twice per second.
+
+    A model may sleep while no frame waits for it, so its silence is measured from the last tick
+    at which none did. If batches take seconds, it may be silent for a multiple of the recent batch
     durations. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._beat_at = self._idle_at = self._tick_at = clock()
-        self._waiting = 0
-        self._took = deque([0.0], _RECENT)
+        self._tick_at = clock()
+        self._pulses: dict[str, _Pulse] = {}
 
-    def beat(self, took: float) -> None:
-        """Note that inference began a batch, or finished one that took ``took`` seconds."""
-        self._beat_at = self._clock()
+    def beat(self, model: str, took: float) -> None:
+        """Note that ``model`` began a batch, or finished one that took ``took`` seconds."""
+        now = self._clock()
+        pulse = self._pulses.setdefault(model, _Pulse(now))
+        pulse.beat_at = now
         if took:
-            self._took.append(took)
+            pulse.took.append(took)
 
-    def tick(self, waiting: int) -> None:
-        """Note that the supervisor is alive, and how many frames are waiting or in inference."""
-        self._tick_at = self._clock()
-        self._waiting = waiting
-        if not waiting:
-            self._idle_at = self._tick_at
+    def tick(self, waiting: Mapping[str, int]) -> None:
+        """Note that the supervisor is alive, and how many frames wait for or are in each model."""
+        self._tick_at = now = self._clock()
+        for model in waiting:
+            self._pulses.setdefault(model, _Pulse(now))
+        for model, pulse in tuple(self._pulses.items()):
+            pulse.waiting = waiting.get(model, 0)
+            if not pulse.waiting:
+                pulse.idle_at = now
 
     def troubles(self) -> list[str]:
         """Return a sentence for each thread that hangs; empty if all progress or have no work."""
         now = self._clock()
-        silent, late = now - max(self._beat_at, self._idle_at), now - self._tick_at
+        late = now - self._tick_at
         troubles = []
         if late > STALL_LIMIT:
             troubles.append(f"the supervisor has made no progress for {late:.1f} s")
-        if self._waiting and silent > max(STALL_LIMIT, _BATCH_FACTOR * max(self._took.copy())):
-            troubles.append(
-                f"inference has made no progress for {silent:.1f} s while "
-                f"{self._waiting} frames wait"
-            )
+        for model, pulse in tuple(self._pulses.items()):
+            silent = now - max(pulse.beat_at, pulse.idle_at)
+            limit = max(STALL_LIMIT, _BATCH_FACTOR * max(pulse.took.copy()))
+            if pulse.waiting and silent > limit:
+                troubles.append(
+                    f"inference has made no progress for {silent:.1f} s while "
+                    f"{pulse.waiting} frames wait for {model}"
+                )
         return troubles
 
 

@@ -92,10 +92,9 @@ def _known(value: float | None) -> Samples:
 
 
 def _engine_info(daemon: DaemonStatus) -> Samples:
-    engine = daemon.engine
-    if engine is None:
-        return ()
-    return (((engine.backend, engine.precision, engine.device, engine.model), 1),)
+    for model in daemon.models:
+        ran = model.engine
+        yield (ran.backend, ran.precision, ran.device, model.name, ran.layout), 1
 
 
 # fmt: off
@@ -165,8 +164,12 @@ DAEMON_METRICS: tuple[Definition[DaemonStatus], ...] = (
                "STREAM/events before the sinks.",
                _queues),
     Definition("slots_busy", (),
-               "Slots of the inference ring that hold a batch.",
-               lambda d: _one(d.slots_busy())),
+               "Slots of the models' rings that hold a batch.",
+               lambda d: _one(sum(model.slots_busy for model in d.models))),
+    Definition("model_inferences_total", ("model",),
+               "Frames that a model ran on. A stream's frame counts as inferred once all of the "
+               "stream's models have run.",
+               lambda d: (((model.name,), model.inferred) for model in d.models)),
     Definition("storage_bytes", (),
                "Size of the recordings and events to which the limits under storage apply: those "
                "of cameras, including open files. Absent until they have been counted.",
@@ -183,8 +186,8 @@ DAEMON_METRICS: tuple[Definition[DaemonStatus], ...] = (
     Definition("build_info", ("version",),
                "Always 1: the running version.",
                lambda d: (((d.version,), 1),)),
-    Definition("engine_info", ("backend", "precision", "device", "model"),
-               "Always 1: what the network runs on. Absent until the engine is loaded.",
+    Definition("engine_info", ("backend", "precision", "device", "model", "layout"),
+               "Always 1: what a model runs on. Absent until it is loaded.",
                _engine_info),
     Definition("config_info", ("sha256",),
                "Always 1: the configuration in force.",

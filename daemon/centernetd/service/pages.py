@@ -79,7 +79,7 @@ class Pages:
             streams = [view for view in streams if view.name == name]
             if not streams:
                 return HTTPStatus.NOT_FOUND, PLAIN, f"there is no stream {name!r}\n"
-        loaded = self._daemon.engine is not None
+        loaded = bool(self._daemon.models)
         return _answer_to(readiness(loaded, streams, time.monotonic()))
 
     def _status(self, _query: str) -> _Answer:

@@ -3,7 +3,7 @@
 import faulthandler
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -15,7 +15,7 @@ from centernetd.service.metrics import PipelineCollector, PrometheusMeters
 from centernetd.service.notify import Notifier
 from centernetd.service.overload import Overload
 from centernetd.service.pages import Pages
-from centernetd.service.status import DaemonStatus, EngineStatus
+from centernetd.service.status import DaemonStatus, ModelView
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +68,16 @@ class Service:
         self._notifier.status(doing)
         self._notifier.extend_timeout(_MAX_SILENCE)
 
-    def running(self, engine: EngineStatus, slots_busy: Callable[[], int]) -> None:
-        """Report that the engine is loaded and every stage is running."""
-        self.heartbeats.tick(waiting=0)  # a start of minutes does not count as a stall
-        self._status.engine, self._status.slots_busy = engine, slots_busy
+    def running(self, models: Sequence[ModelView]) -> None:
+        """Report that ``models`` are loaded and every stage is running."""
+        # A start of minutes does not count as a stall.
+        self.heartbeats.tick({model.name: 0 for model in models})
+        self._status.models = models
         self._notifier.ready()
 
-    def publish(self, streams: Sequence[StreamView]) -> None:
-        """Publish these streams from now on."""
+    def publish(self, streams: Sequence[StreamView], models: Sequence[ModelView]) -> None:
+        """Publish these streams and models from now on."""
+        self._status.models = models
         before, after = ({view.name for view in some} for some in (self._status.streams, streams))
         for name in after - before:
             self.meters.add_stream(name)
@@ -97,7 +99,10 @@ class Service:
         """Note the progress made; systemd is pinged only while all is well."""
         now = time.monotonic()
         lanes = [view.lane for view in self._status.streams]
-        self.heartbeats.tick(sum(lane.ledger.waiting for lane in lanes))
+        waiting = {model.name: 0 for model in self._status.models}
+        for inbox in (inbox for lane in lanes for inbox in lane.inboxes.values()):
+            waiting[inbox.model] = waiting.get(inbox.model, 0) + inbox.pending
+        self.heartbeats.tick(waiting)
         self._status.rates.tick(lanes, now)
         self._overload.tick(lanes, now)
         self._judge()

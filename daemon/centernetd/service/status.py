@@ -1,10 +1,10 @@
 """The state of the running daemon, and the document that /status returns."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from centernetd.flow import Lane, StorageStatus
 from centernetd.service.health import Heartbeats, StreamView, Verdict, health
@@ -53,30 +53,46 @@ class Rates:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What the network runs on; ``reason`` is why this backend was chosen."""
+    """What a model runs on; ``reason`` is why this backend was chosen."""
 
     backend: str
     precision: str
     device: str
-    model: str
+    layout: str
     reason: str
+
+
+class ModelView(Protocol):
+    """A model as it is published; reading it never blocks."""
+
+    name: str
+
+    @property
+    def engine(self) -> EngineStatus:
+        """What it runs on."""
+
+    @property
+    def inferred(self) -> int:
+        """Frames that it ran on."""
+
+    @property
+    def slots_busy(self) -> int:
+        """Its slots that hold a batch."""
 
 
 @dataclass
 class DaemonStatus:
     """The running daemon, as metrics and pages publish it.
 
-    The main thread writes and any thread reads: fields are replaced whole. ``engine`` is None
-    until it is loaded. ``slots_busy`` returns how many slots hold a batch; it never blocks.
-    ``started_at`` is monotonic.
+    The main thread writes and any thread reads: fields are replaced whole. There are no
+    ``models`` until they are loaded. ``started_at`` is monotonic.
     """
 
     storage: StorageStatus
     config_sha256: str
     last_reload_succeeded: bool = True
     streams: Sequence[StreamView] = ()
-    engine: EngineStatus | None = None
-    slots_busy: Callable[[], int] = lambda: 0
+    models: Sequence[ModelView] = ()
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     rates: Rates = field(default_factory=Rates)
     version: str = field(default_factory=lambda: version("centernetd"))
@@ -85,7 +101,7 @@ class DaemonStatus:
     @property
     def health(self) -> Verdict:
         """The present verdict of `health`."""
-        return health(self.engine is not None, self.heartbeats, self.storage)
+        return health(bool(self.models), self.heartbeats, self.storage)
 
     def document(self) -> Document:
         """Describe the daemon and each stream, ready for JSON; times are seconds."""
@@ -96,7 +112,7 @@ class DaemonStatus:
             "uptime": round(now - self.started_at, 1),
             "healthy": verdict.ok,
             "troubles": verdict.reasons,
-            "engine": None if self.engine is None else asdict(self.engine),
+            "models": {model.name: asdict(model.engine) for model in self.models},
             "storage": asdict(self.storage),
             "streams": {
                 view.name: _stream(view, self.rates.fps(view.name), now) for view in self.streams
