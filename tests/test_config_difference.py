@@ -37,6 +37,28 @@ def test_the_difference_of_streams(text: str, found: Difference, tmp_path: Path)
     assert difference(read(tmp_path, TWO), read(tmp_path, text)) == found
 
 
+MODELS = (
+    "models: {faces: {}, coco: {path: coco}}\n"
+    "streams: {a: {source: x}, b: {source: x, models: [faces, coco]}, c: {source: x, models: coco}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("models", "changed"),
+    [
+        ("{faces: {}, coco: {path: coco}, more: {path: coco}}", ()),
+        ("{faces: {path: other.onnx}, coco: {path: coco}}", ("a", "b")),
+        ("{faces: {}, coco: {path: coco, input_size: [256, 256]}}", ("b", "c")),
+        ("{coco: {path: coco}, faces: {}}", ("a",)),
+    ],
+)
+def test_a_stream_changes_with_its_models(
+    models: str, changed: tuple[str, ...], tmp_path: Path
+) -> None:
+    text = MODELS.replace("{faces: {}, coco: {path: coco}}", models)
+    assert difference(read(tmp_path, MODELS), read(tmp_path, text)) == Difference((), (), changed)
+
+
 def test_a_difference_in_words() -> None:
     assert str(Difference(("a", "b"), (), ("c",))) == "added a, b; changed c"
     assert str(Difference((), (), ())) == "nothing has changed"
@@ -46,7 +68,6 @@ def test_a_difference_in_words() -> None:
     ("text", "keys"),
     [
         ("engine: {precision: float32}", "engine.precision"),
-        ("models: {default: {input_size: [256, 256]}}", "models.default.input_size"),
         ("storage: {root: elsewhere}\nbatching: {max_size: 4}", "batching.max_size, storage.root"),
         ("metrics: {listen: 127.0.0.1:9000}", "metrics.listen"),
         ("logging: {level: debug}", "logging.level"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from centernetd.config import BlurConfig, StreamConfig
 from centernetd.errors import ConfigError
-from centernetd.flow import DetectionClass, Detections, Filter, Thresholds
+from centernetd.flow import DetectionClass, Filter, Thresholds
 from centernetd.model.manifest import Manifest
 
 OTHER = "other"
@@ -39,10 +39,6 @@ class StreamFilter(Filter):
             min(self.confidence, self.blur.confidence),
             None if mine is None or blurred is None else mine | blurred,
         )
-
-    def shown(self, kept: Detections) -> Detections:
-        """Return those of the detections ``kept`` by inference that this filter accepts."""
-        return kept if self.floor is self else self(kept)
 
 
 @dataclass(frozen=True)
