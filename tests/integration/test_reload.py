@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from centernetd.capture.masks import GREY
 from centernetd.config import load
 from centernetd.flow import Lane, Result
 from centernetd.run import streams as streams_module
@@ -28,6 +30,7 @@ from tests.integration.process import (
     started,
     write_config,
 )
+from tests.sinks import decode
 
 FRAMES = 100  # four seconds of a paced stream
 LOSSLESS = {"source": "clip.mp4", "events": {"when": "always"}}
@@ -120,6 +123,33 @@ def threads(stream: str) -> set[int]:
     return {
         thread.ident or 0 for thread in threading.enumerate() if thread.name.endswith(f":{stream}")
     }
+
+
+def test_every_picture_is_masked_as_it_was_configured_when_it_came(
+    supervise: Callable[[dict[str, Any]], Supervisor], squares: Path, tmp_path: Path
+) -> None:
+    left, right = ([[x, 0], [x + 0.5, 0], [x + 0.5, 1], [x, 1]] for x in (0, 0.5))
+    masked = {**PACED, "privacy": {"masks": {"half": left}}}
+    supervisor = supervise({"gate": masked})
+    clips.write(tmp_path / "clip.mp4", [np.full((48, 64, 3), 255, np.uint8)] * FRAMES)
+    reloaded: list[Lane] = []
+
+    def on_tick() -> None:
+        (lane,) = supervisor.lanes
+        if not reloaded and lane.ledger.read().written[RECORD]:
+            reloaded.append(lane)
+            write(tmp_path, squares, {"gate": {**masked, "privacy": {"masks": {"half": right}}}})
+            supervisor.reload()
+
+    assert supervisor.run(on_tick) == 0
+    middles = (slice(8, 24), slice(40, 56))  # of the left and the right half
+    for name, (hidden, seen) in (("gate.mp4", middles), ("gate-1.mp4", middles[::-1])):
+        frames = decode(tmp_path / "state" / name)
+        assert frames
+        for frame in frames:
+            image = frame.to_ndarray(format="bgr24")
+            assert abs(float(image[:, hidden].mean()) - GREY) < 5
+            assert image[:, seen].mean() > 240
 
 
 def test_a_stream_that_does_not_end_costs_its_successor_some_seconds(
