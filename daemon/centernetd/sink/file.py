@@ -24,9 +24,11 @@ def as_sink_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkError(
-            f"{path} can't be written: {reason(error.errno, error.strerror)}"
-        ) from error
+        raise _sink_error(path, error) from error
+
+
+def _sink_error(path: Path, error: OSError) -> SinkError:
+    return SinkError(f"{path} can't be written: {reason(error.errno, error.strerror)}")
 
 
 def reason(number: int | None, text: str | None) -> str | None:
@@ -109,12 +111,14 @@ class OutputFile:
         SinkError
             When the disk is full, broken or missing.
         """
-        rest = memoryview(data)
-        with as_sink_error(self.path):
+        rest = data
+        try:
             while rest:
                 count = self._file.write(rest)
                 self.size += count
                 rest = rest[count:]
+        except OSError as error:  # not `as_sink_error`: events are written very often
+            raise _sink_error(self.path, error) from error
         return len(data)
 
     def amend(self, mark: bytes, at: int, data: bytes) -> None:

@@ -68,15 +68,15 @@ class Output(Protocol):
     Frames count as written once they are safe, even if the process is killed at that moment.
     """
 
-    def wants(self, result: Result) -> bool:
-        """Return whether the configuration includes this frame."""
-
     def close(self) -> Outcome:
         """Finish the output; returns as a write does, and may raise SinkError."""
 
 
 class Sink(Output, Protocol):
     """A destination that takes one frame at a time, in a thread of its own."""
+
+    def wants(self, result: Result) -> bool:
+        """Return whether the configuration includes this frame."""
 
     def write(self, result: Result) -> Outcome:
         """Write a frame; return how many frames, this and earlier ones, are settled by it.
@@ -122,8 +122,11 @@ class BatchSink(Output, Protocol):
     It needs no thread of its own: a `WriterPool` serves those of all streams.
     """
 
+    def select(self, result: Result) -> Result | None:
+        """Return what is to be written of a frame; None if the configuration excludes it."""
+
     def write_batch(self, results: Sequence[Result]) -> Outcome:
-        """Write frames; returns and raises as `Sink.write` does."""
+        """Write selected frames; returns and raises as `Sink.write` does."""
 
 
 class Stage:
@@ -285,8 +288,8 @@ class BatchStage(Stage):
             self._finish()
 
     def _write(self, results: Sequence[Result]) -> Outcome:
-        wanted = [result for result in results if self._sink.wants(result)]
-        self._drop(len(results) - len(wanted), Reason.UNWANTED)
-        if not wanted or self._resting:
-            return Outcome(failed=len(wanted))
-        return self._sink.write_batch(wanted)
+        selected = [wanted for result in results if (wanted := self._sink.select(result))]
+        self._drop(len(results) - len(selected), Reason.UNWANTED)
+        if not selected or self._resting:
+            return Outcome(failed=len(selected))
+        return self._sink.write_batch(selected)
