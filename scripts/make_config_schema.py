@@ -32,6 +32,7 @@ def render() -> str:
         if section.__name__ in schema["$defs"]:
             _add_defaults(schema["$defs"][section.__name__], section)
     _add_defaults(schema["$defs"][StreamEntry.__name__], StreamDefaults)
+    schema["properties"]["node"]["default"] = None
     for part in (schema, *schema["$defs"].values()):
         part["patternProperties"] = {"^x-": {}}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -35,7 +35,7 @@ STEPS = {
 DROPPED = {
     "overflow": "a newer frame of a live stream replaced it",
     "too_old": "it was older than `max_frame_age` when it was due for inference",
-    "unwanted": "excluded by the configuration: `detect.max_fps`, `events.when`, `record.when`",
+    "unwanted": "excluded by the configuration: `detect.max_fps`, `events.frames`, `record.when`",
     "failed": "it could not be written",
     "shutdown": "the daemon stopped before it was processed",
 }

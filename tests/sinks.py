@@ -78,7 +78,7 @@ def sink_context(
     """What the sinks of "gate" are built from; `stream` are fields of its configuration."""
     source = SourceUri("/gate.mp4" if from_file else "rtsp://192.0.2.1/")
     config = StreamConfig("gate", source, privacy=PrivacyConfig(blur=blur), **stream)
-    return SinkContext(config, Storage(root), [DetectionClass("faces", 0, "face")])
+    return SinkContext(config, Storage(root), [DetectionClass("faces", 0, "face")], node="box-7")
 
 
 def recorder_of(context: SinkContext) -> Sink:

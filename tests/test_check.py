@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "yard.mp4").touch()
-    gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"when": "never"}}
+    gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"frames": "never"}}
     yard = {"source": "yard.mp4", "privacy": {"blur": {}}, "record": {"draw": []}}
     path = configuration(tmp_path, "centerface", gate=gate, yard=yard)
     outcome = cli("check", "-c", path)
@@ -377,7 +377,7 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
         ({"record": {"when": "never"}}, (1920, 1080), 40 * 1920 * 1080),
         ({"record": {"video": "source"}}, (1920, 1080), 40 * 1920 * 1080),
         (
-            {"record": {"when": "never"}, "events": {"when": "never"}},
+            {"record": {"when": "never"}, "events": {"frames": "never"}},
             (1920, 1080),
             16 * 1920 * 1080,
         ),

@@ -15,6 +15,7 @@ from centernetd.config import (
     load,
     state_dir,
 )
+from centernetd.config.config import difference
 from centernetd.errors import ConfigError
 
 Loader = Callable[[str], Config]
@@ -256,6 +257,45 @@ def test_the_old_name_of_models_is_read_with_a_warning(read: Loader) -> None:
     assert lines == [f"3: {sentence}", f"4: {sentence}"]
 
 
+def test_the_old_name_of_frames_is_read_with_a_warning(read: Loader) -> None:
+    old = read(
+        "defaults: {events: {when: never}}\n"
+        "streams: {a: {source: x}, b: {source: x, events: {when: always}}}"
+    )
+    new = read(
+        "streams:\n  a: {source: x, events: {frames: never}}\n"
+        "  b: {source: x, events: {frames: always}}"
+    )
+    assert {name: stream.events.frames for name, stream in old.streams.items()} == {
+        "a": "never",
+        "b": "always",
+    }
+    assert str(difference(old, new)) == "nothing has changed"
+    lines = [notice.partition("config.yaml:")[2] for notice in old.notices()]
+    sentence = "when is now called frames; a later version will refuse its old name"
+    assert lines == [f"2: {sentence}", f"3: {sentence}"]
+    assert new.notices() == ()
+
+
+def test_a_node_is_named_or_gets_a_name_that_says_nothing(
+    read: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = "streams: {a: {source: x}}"
+    assert read(f"node: box-7\n{streams}").node == "box-7"
+    machine = tmp_path / "machine-id"
+    monkeypatch.setattr("centernetd.config.resolve._MACHINE_ID", machine)
+    assert read(streams).node == "unnamed"
+    nodes = set()
+    for text in ("0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n"):
+        machine.write_text(text)
+        node = read(streams).node
+        assert node == read(streams).node
+        assert re.fullmatch("[0-9a-f]{12}", node)
+        assert node not in text
+        nodes.add(node)
+    assert len(nodes) == 2
+
+
 def test_a_bare_word_is_a_built_in_model(read: Loader) -> None:
     assert read("streams: {a: {source: x}}").models["default"].is_builtin
 
@@ -349,7 +389,7 @@ def test_one_source_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GATE_PW", "hunter2")
     config = from_sources(["rtsp://u:${GATE_PW}@h/x"], Path("out/Gate 100%.mp4"))
     stream = config.streams["gate-100-"]
-    assert (stream.policy, stream.events.when) == ("live", "never")
+    assert (stream.policy, stream.events.frames) == ("live", "never")
     assert (stream.record.path, stream.record.segment) == ("Gate 100%%.mp4", None)
     assert config.storage_root == tmp_path / "out"
     assert config.metrics.listen is None
@@ -361,7 +401,7 @@ def test_one_source_without_output_only_counts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     stream = from_sources(["x.mp4"]).streams["x"]
-    assert (stream.record.when, stream.events.when) == ("never", "never")
+    assert (stream.record.when, stream.events.frames) == ("never", "never")
     assert stream.source.reveal() == str(tmp_path / "x.mp4")
 
 
@@ -382,14 +422,14 @@ def test_what_is_set_besides_holds_for_each_source() -> None:
     defaults = {
         "detect": {"confidence": 0.7, "labels": ("face",)},
         "record": {"draw": ()},
-        "events": {"when": "detections"},
+        "events": {"frames": "detections"},
     }
     config = from_sources(["a.mp4", "b.mp4"], Path("out"), "net.onnx", defaults)
     assert config.models["net"].path == str(Path.cwd() / "net.onnx")
     for stream in config.streams.values():
         assert (stream.detect.confidence, stream.detect.labels) == (0.7, ("face",))
         assert (stream.record.draw, stream.record.when) == ((), "always")
-        assert (stream.events.when, stream.events.path) == ("detections", "{stream}.jsonl")
+        assert (stream.events.frames, stream.events.path) == ("detections", "{stream}.jsonl")
 
 
 @pytest.mark.parametrize(

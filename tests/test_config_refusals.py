@@ -273,6 +273,20 @@ def test_a_model_name_that_is_no_name(path: Path) -> None:
     assert sentence.startswith("config.yaml:3: models.Faces: a model's name is 1 to 63 of a-z")
 
 
+def test_a_node_that_is_no_name(path: Path) -> None:
+    sentence = refusal(path, f"version: 1\nnode: Box 7{STREAM}")
+    assert sentence.startswith("config.yaml:2: node: 'Box 7' is not a name of 1 to 63 of a-z")
+
+
+def test_both_names_of_frames(path: Path) -> None:
+    events = "{frames: always, when: always}"
+    sentence = refusal(path, f"version: 1\nstreams:\n  x:\n    source: x.mp4\n    events: {events}")
+    assert sentence == (
+        "config.yaml:5: streams.x.events.when: is the old name of frames, which is set too: keep "
+        "that one"
+    )
+
+
 def test_both_names_of_one_key(path: Path) -> None:
     sentence = refusal(
         path,

@@ -14,19 +14,20 @@ from hypothesis.extra import numpy as arrays
 
 from centernetd.config import EventsConfig
 from centernetd.errors import SinkError
-from centernetd.flow import Detections, Filter
-from centernetd.sink.events import EventLog, made_from_file, to_json
+from centernetd.flow import DetectionClass, Detections, Filter, Scene
+from centernetd.sink.events import EventLog, made_from_file, members, to_json
 from centernetd.sink.file import OutputFile
 from centernetd.sink.stage import Outcome
 from tests.sinks import NOON, detections, file_size_limit, result, sink_context
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
+GOLDEN = Path(__file__).parent / "contract/events.jsonl"
 
 
 def open_log(
-    root: Path, path: str = HOURLY, when: str = "detections", *, from_file: bool = False
+    root: Path, path: str = HOURLY, frames: str = "detections", *, from_file: bool = False
 ) -> EventLog:
-    config = EventsConfig.model_validate({"when": when, "path": path})
+    config = EventsConfig.model_validate({"frames": frames, "path": path})
     return EventLog(sink_context(root, events=config, from_file=from_file))
 
 
@@ -38,38 +39,55 @@ def test_only_what_counts_is_written(tmp_path: Path) -> None:
     config = EventsConfig(path="{stream}.jsonl")
     log = EventLog(replace(sink_context(tmp_path, events=config), shows=Filter(0.4)))
     weak, strong = (detections((0, 0, 9, 9), score=score) for score in (0.39, 0.4))
-    assert [log.wants(result(0, found=found)) for found in (weak, strong)] == [False, True]
     every = Detections(
         np.concatenate([strong.xyxy, weak.xyxy]),
         np.concatenate([strong.confidence, weak.confidence]),
         np.concatenate([strong.class_id, weak.class_id]),
     )
-    log.write_batch([result(0, found=every)])
+    assert log.select(result(0, found=weak)) is None
+    selected = log.select(result(0, found=every))
+    assert selected is not None
+    log.write_batch([selected])
     log.close()
     (line,) = (tmp_path / "gate.jsonl").read_text().splitlines()
     assert [seen["score"] for seen in json.loads(line)["detections"]] == [pytest.approx(0.4)]
 
 
-def test_a_line_has_the_frame_and_its_detections(tmp_path: Path) -> None:
-    log = open_log(tmp_path)
+def test_a_line_is_what_it_was_promised_to_be(tmp_path: Path) -> None:
+    """The golden file: a frame with everything, then one with nothing, of a file."""
+    classes = [DetectionClass("faces", 0, "face"), DetectionClass("coco", 16, "d\xf6g")]
     found = Detections(
-        xyxy=np.array([[1.23456, 2, 3.999, 40.1], [0, 0, 1, 1]], np.float32),
-        confidence=np.array([0.912345, 0.4], np.float32),
-        class_id=np.array([0, 7]),
-        keypoints=np.array([[[1.005, 2.3333, 0.98766]], [[1, 2, 1]]], np.float32),
+        xyxy=np.array([[1.23456, 2, 3.999, 40.1], [0, 0, 1, 1], [5, 6, 7, 8]], np.float32),
+        confidence=np.array([0.912345, 0.5, 0.4], np.float32),
+        class_id=np.array([0, 1, 0]),
+        keypoints=np.array(
+            [
+                [[1.005, 2.3333, 0.98766], [1, 2, 1]],
+                [[np.nan] * 3] * 2,
+                [[9, 9, 0.5], [np.nan] * 3],
+            ],
+            np.float32,
+        ),
+        tracker_id=np.array([3, -1, 4]),
     )
-    assert log.write_batch([result(12, found=found, pts=480, wall_time=NOON + 1.0426)]) == Outcome(
-        1
-    )
-    log.close()
-    (line,) = (tmp_path / "gate/2023-11-14-22.jsonl").read_text().splitlines()
-    assert line == (
-        '{"stream": "gate", "frame": 12, "pts": 0.48, '
-        '"time": "2023-11-14T22:00:01.042Z", "detections": ['
-        '{"box": [1.23, 2.0, 4.0, 40.1], "score": 0.9123, "class_id": 0, '
-        '"label": "face", "keypoints": [[1.0, 2.33, 0.9877]]}, {"box": [0.0, 0.0, 1.0, 1.0], '
-        '"score": 0.4, "class_id": 7, "label": "7", "keypoints": [[1.0, 2.0, 1.0]]}]}'
-    )
+    track = "018bcfe5-6800-7def-9abc-def012345678"
+    scene = Scene({3: track}, detections(), (), ())
+    everything = result(12, found=found, pts=480, wall_time=NOON + 1.0426)
+    written = []
+    for from_file, item in ((False, replace(everything, scene=scene)), (True, result(0))):
+        context = sink_context(tmp_path, from_file=from_file, events=EventsConfig(path="%%.jsonl"))
+        log = EventLog(replace(context, classes=classes))
+        assert log.write_batch([item]) == Outcome(1)
+        log.close()
+        (path,) = tmp_path.glob("*.jsonl")
+        written.append(path.read_text())
+        path.unlink()
+    made = [json.loads(line)["id"] for line in written]
+    assert made == sorted({*made})
+    text = "".join(written)
+    for number, name in enumerate(made):
+        text = text.replace(name, f"018bcfe5-6800-7000-8000-00000000000{number}")
+    assert text == GOLDEN.read_text()
 
 
 @pytest.mark.parametrize("from_file", [True, False])
@@ -79,24 +97,43 @@ def test_events_show_whether_they_were_made_from_a_file(tmp_path: Path, from_fil
     log.close()
     (path,) = tmp_path.glob("gate/*")
     assert made_from_file(path.read_bytes()) is from_file
-    assert lines(path)[0].get("from") == ("file" if from_file else None)
+    assert lines(path)[0]["time_source"] == ("file" if from_file else "arrival")
     assert made_from_file(b'{"frame": 1}') is None
+
+
+@pytest.mark.parametrize(("mark", "from_file"), [('"from": "file", ', True), ("", False)])
+def test_events_of_the_first_schema_are_still_ours(
+    tmp_path: Path, mark: str, from_file: bool
+) -> None:
+    old = f'{{"stream": "gate", {mark}"frame": 12, "pts": 0.48, "time": "2023-11-14T22:00:01.042Z"'
+    whole = f'{old}, "detections": [{{"label": "\\"from\\": \\"file\\""}}]}}\n'.encode()
+    assert made_from_file(whole) is from_file
+    path = tmp_path / "gate/2023-11-14-22.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(whole + old.encode())
+    log = open_log(tmp_path)
+    log.write_batch([result(13)])
+    log.close()
+    assert [line["frame"] for line in lines(path)] == [12, 13]
 
 
 def test_without_keypoints_there_is_no_such_key(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.write_batch([result(found=detections((1, 2, 3, 4)))])
-    assert '"label": "face"}]}' in (tmp_path / "gate/2023-11-14-22.jsonl").read_text()
     log.close()
+    (line,) = lines(tmp_path / "gate/2023-11-14-22.jsonl")
+    assert line["detections"] == [
+        {"model": "faces", "label": "face", "class_id": 0, "score": 0.9, "box": [1, 2, 3, 4]}
+    ]
 
 
 @pytest.mark.parametrize(
-    ("when", "wanted"), [("detections", [False, True]), ("always", [True, True])]
+    ("which", "wanted"), [("detections", [False, True]), ("always", [True, True])]
 )
-def test_which_frames_are_wanted(tmp_path: Path, when: str, wanted: list[bool]) -> None:
-    log = open_log(tmp_path, when=when)
+def test_which_frames_are_wanted(tmp_path: Path, which: str, wanted: list[bool]) -> None:
+    log = open_log(tmp_path, frames=which)
     frames = [result(), result(found=detections((1, 2, 3, 4)))]
-    assert [log.wants(frame) for frame in frames] == wanted
+    assert [log.select(frame) is not None for frame in frames] == wanted
 
 
 def test_each_line_is_in_the_file_when_it_is_counted(tmp_path: Path) -> None:
@@ -162,7 +199,7 @@ def test_a_line_that_a_failing_disk_did_not_let_cut_off_is_cut_off_later(
     log.write_batch([result(0)])
     with monkeypatch.context() as patch:
         patch.setattr(OutputFile, "abandon", lambda file: file.close())
-        with file_size_limit(120), pytest.raises(SinkError):
+        with file_size_limit(400), pytest.raises(SinkError):
             log.write_batch([result(1)])
     (path,) = tmp_path.glob("gate/*")
     assert not path.read_bytes().endswith(b"\n")
@@ -228,7 +265,7 @@ def test_a_link_or_a_pipe_in_its_place_is_not_written_to(tmp_path: Path) -> None
 def test_a_file_is_never_too_large_for_a_file_system(
     tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("centernetd.sink.events.MAX_FILE_SIZE", 150)
+    monkeypatch.setattr("centernetd.sink.events.MAX_FILE_SIZE", 400)
     log = open_log(tmp_path, path=template)
     for number in range(5):
         log.write_batch([result(number, wall_time=NOON + number)])
@@ -256,28 +293,28 @@ def numbers(*shape: int) -> st.SearchStrategy[Any]:
 
 
 @given(data=st.data(), count=st.integers(0, 4), joints=st.none() | st.integers(0, 3))
-def test_detections_look_exactly_as_the_library_writes_them(
+def test_detections_mean_what_the_library_would_have_written(
     data: st.DataObject, count: int, joints: int | None
 ) -> None:
     keypoints = None if joints is None else data.draw(numbers(count, joints, 3))
-    labels = data.draw(st.lists(st.text(max_size=5), max_size=3))
-    class_id = data.draw(arrays.arrays(np.int64, count, elements=st.integers(0, 5)))
+    labels = data.draw(st.lists(st.text(max_size=5), min_size=1, max_size=3))
+    class_id = data.draw(arrays.arrays(np.int64, count, elements=st.integers(0, len(labels) - 1)))
     found = Detections(data.draw(numbers(count, 4)), data.draw(numbers(count)), class_id, keypoints)
-
-    def rounded(values: Any, decimals: int) -> float:
-        return float(np.float64(values).round(decimals))
-
     expected = []
     for row, number in enumerate(class_id.tolist()):
         item: dict[str, Any] = {
-            "box": [rounded(side, 2) for side in found.xyxy[row]],
-            "score": rounded(found.confidence[row], 4),
+            "label": labels[number],
             "class_id": number,
-            "label": labels[number] if number < len(labels) else str(number),
+            "score": round(float(found.confidence[row]), 4),
+            "box": [round(side, 2) for side in found.xyxy[row].tolist()],
         }
-        if keypoints is not None:
+        if joints and keypoints is not None:
             item["keypoints"] = [
-                [rounded(x, 2), rounded(y, 2), rounded(score, 4)] for x, y, score in keypoints[row]
+                [round(x, 2), round(y, 2), round(score, 4)]
+                for x, y, score in keypoints[row].tolist()
             ]
         expected.append(item)
-    assert to_json(found, labels) == json.dumps(expected)
+    classes = [members(label=label, class_id=number) for number, label in enumerate(labels)]
+    text = to_json(found, classes)
+    assert text.isascii()
+    assert json.loads(text) == json.loads(json.dumps(expected))

@@ -39,8 +39,8 @@ class FakeSink:
         self.hangs = threading.Event()
         self._busy = threading.Lock()
 
-    def wants(self, result: Result) -> bool:
-        return result.frame.frame_id % 10 != 9
+    def select(self, result: Result) -> Result | None:
+        return None if result.frame.frame_id % 10 == 9 else result
 
     def write_batch(self, results: Sequence[Result]) -> Outcome:
         refuse_if(self.closed)

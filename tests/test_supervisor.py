@@ -31,8 +31,8 @@ from tests.fakes import WAIT_TIMEOUT, FakeEngine, FakeSource, picture, wait_unti
 from tests.integration.process import write_config
 from tests.manifests import plain
 
-CAMERA = {"source": "rtsp://127.0.0.1:1/cam", "events": {"when": "always"}}
-FILE = {"source": "clip.mp4", "events": {"when": "always"}}
+CAMERA = {"source": "rtsp://127.0.0.1:1/cam", "events": {"frames": "always"}}
+FILE = {"source": "clip.mp4", "events": {"frames": "always"}}
 FRAMES = 5  # of a file
 
 
@@ -140,7 +140,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 @pytest.mark.parametrize("follows", [True, False])
 def test_a_run_that_writes_nothing_claims_no_folder(rig: Rig, *, follows: bool) -> None:
     """A daemon that follows a configuration publishes there how its reloads went."""
-    rig.configure(cam={**FILE, "record": {"when": "never"}, "events": {"when": "never"}})
+    rig.configure(cam={**FILE, "record": {"when": "never"}, "events": {"frames": "never"}})
     config = load(rig.folder / "config.yaml")
     rig.supervisor = Supervisor(config, reread=rig.reread if follows else None)
     assert rig.supervisor.run(lambda: None) == 0
@@ -337,10 +337,10 @@ def loop_of_links(rig: Rig) -> None:
     ("arrange", "stream"),
     [
         (break_muxer, {}),
-        (break_encoder, {"events": {"when": "never"}}),
+        (break_encoder, {"events": {"frames": "never"}}),
         (break_events, {"record": {"when": "never"}}),
         (loop_of_links, {"record": {"path": "loop/{stream}.mp4"}}),
-        (loop_of_links, {"events": {"when": "always", "path": "loop/{stream}.jsonl"}}),
+        (loop_of_links, {"events": {"frames": "always", "path": "loop/{stream}.jsonl"}}),
     ],
 )
 def test_a_fault_in_a_sink_stays_in_its_stream(
@@ -350,7 +350,7 @@ def test_a_fault_in_a_sink_stays_in_its_stream(
     stream: dict[str, Any],
 ) -> None:
     arrange(rig)
-    neither = {"record": {"when": "never"}, "events": {"when": "never"}}
+    neither = {"record": {"when": "never"}, "events": {"frames": "never"}}
     other = FILE if arrange in (break_muxer, loop_of_links) else {**FILE, **neither}
     rig.supervise(bad={**FILE, **stream}, other=other)
     assert rig.supervisor.run(lambda: None) == 1

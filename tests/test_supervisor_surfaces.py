@@ -58,7 +58,7 @@ class House:
         self.lanes = dict[int, Lane]()
 
     def configure(self, **streams: dict[str, Any]) -> Path:
-        common = {"source": str(self.clip), "events": {"when": "always"}}
+        common = {"source": str(self.clip), "events": {"frames": "always"}}
         return write_config(self.folder, {name: common | own for name, own in streams.items()})
 
     def load(

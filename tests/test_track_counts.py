@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from centernetd.config import LineConfig, ZoneConfig
-from centernetd.flow import TrackEvent, uuid7
+from centernetd.flow import TrackEvent
 from centernetd.track.counts import DWELLS, Dwells, TrackLedger
 
 DOOR = ZoneConfig(polygon=((0, 0), (1, 0), (1, 1)))
@@ -85,11 +85,3 @@ def test_stays_are_counted_up_to_and_including_each_bound() -> None:
         dwells = dwells.with_stay(seconds)
     assert dwells.buckets == (2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1)
     assert dwells.seconds == pytest.approx(7203.1)
-
-
-def test_names_sort_by_time_and_say_what_they_are() -> None:
-    names = [uuid7(time) for time in (1.0, 1.5, 2e9)]
-    assert names == sorted(names)
-    assert names[0].startswith("00000000-03e8-7")
-    assert all(name[19] in "89ab" for name in names)
-    assert uuid7(1.0) != uuid7(1.0)

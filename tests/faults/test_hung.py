@@ -70,7 +70,7 @@ def test_a_capture_and_a_sink_hang(
         "log": {
             "source": camera.url("play"),
             "record": {"when": "never"},
-            "events": {"when": "always", "path": "mount/cam.jsonl"},
+            "events": {"frames": "always", "path": "mount/cam.jsonl"},
         },
     }
     streams |= {name: neighbour.stream for name, neighbour in neighbours.items()}

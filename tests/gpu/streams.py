@@ -315,7 +315,7 @@ def main(folder: Path, counts: Sequence[int], options: argparse.Namespace) -> No
         "source": str(ROOT / "assets" / "demo.mp4"),
         "decode": "cpu" if options.cpu else "cuda",
         "record": {"video": "source"} if options.copies else {"when": "never"},
-        "events": {"when": "always"},
+        "events": {"frames": "always"},
         "detect": {"confidence": 0.4 if real else 0.99},  # the double's classes are 20
     }
     settings = {

@@ -25,7 +25,7 @@ engine: {backend: onnxruntime-cuda, precision: %s}
 storage: {root: %s}
 metrics: {listen: null}
 streams:
-  demo: {source: %s, events: {when: always}}
+  demo: {source: %s, events: {frames: always}}
 """
 
 

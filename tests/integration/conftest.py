@@ -20,7 +20,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def boxes(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A run over the demo that draws boxes and writes an event for every frame."""
-    stream = {"source": str(DEMO), "events": {"when": "always"}}
+    stream = {"source": str(DEMO), "events": {"frames": "always"}}
     return run(write_config(tmp_path_factory.mktemp("boxes"), {"demo": stream}))
 
 
@@ -32,7 +32,7 @@ def blurred(centerface: Path, tmp_path_factory: pytest.TempPathFactory) -> Finis
         "detect": {"confidence": 0.5},
         "privacy": {"blur": {}, "keypoints": True},
         "record": {"draw": []},
-        "events": {"when": "always"},
+        "events": {"frames": "always"},
     }
     return run(write_config(tmp_path_factory.mktemp("blurred"), {"demo": stream}))
 
@@ -43,6 +43,6 @@ def seen_again(blurred: Finished, tmp_path_factory: pytest.TempPathFactory) -> F
     stream = {
         "source": str(blurred.state / "demo.mp4"),
         "record": {"when": "never"},
-        "events": {"when": "always"},
+        "events": {"frames": "always"},
     }
     return run(write_config(tmp_path_factory.mktemp("seen_again"), {"demo": stream}))

@@ -27,7 +27,7 @@ SQUARES_SIZE = (128, 128)  # the input of the network that marks coloured square
 
 _OUTPUTS = {
     "record": {"path": "{stream}.mp4", "segment": None},
-    "events": {"when": "always", "path": "{stream}.jsonl"},
+    "events": {"frames": "always", "path": "{stream}.jsonl"},
 }
 
 Stream = Mapping[str, Any]

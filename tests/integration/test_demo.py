@@ -15,6 +15,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from numpy.typing import NDArray
 
 from centernetd.sink.privacy import GREY
+from tests.event_lines import read_events
 from tests.integration.conftest import DEMO
 from tests.integration.process import Finished, Receipt
 
@@ -52,7 +53,7 @@ def recording(finished: Finished) -> Path:
 
 
 def events(finished: Finished) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (finished.state / "demo.jsonl").read_text().splitlines()]
+    return read_events(finished.state / "demo.jsonl")
 
 
 def found(finished: Finished) -> list[list[Box]]:

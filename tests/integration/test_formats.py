@@ -1,6 +1,5 @@
 """Videos of every awkward kind through the real command, with a network that costs nothing."""
 
-import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import clips, models
+from tests.event_lines import read_events
 from tests.integration.process import SQUARES_SIZE, Finished, Receipt, run, write_config
 
 FRAMES = 20
@@ -92,8 +92,7 @@ def good(folder: Path, squares: Path) -> Finished:
 
 
 def events(finished: Finished, name: str) -> list[dict[str, Any]]:
-    lines = (finished.state / f"{name}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return read_events(finished.state / f"{name}.jsonl")
 
 
 def recordings(finished: Finished, name: str) -> list[Path]:

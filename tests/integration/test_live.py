@@ -1,6 +1,5 @@
 """A live stream under a detector too slow for it, and the books of a run at every moment."""
 
-import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from centernetd.run.supervisor import Supervisor
 from centernetd.service.metrics import PrometheusMeters
 from tests import clips
 from tests.conftest import CACHE
+from tests.event_lines import read_events
 from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.process import SQUARES_SIZE, write_config
 
@@ -68,7 +68,7 @@ def supervise(
 
     def make(**streams: dict[str, Any]) -> Supervisor:
         streams = {
-            name: {"source": "clip.mp4", "events": {"when": "always"}, **stream}
+            name: {"source": "clip.mp4", "events": {"frames": "always"}, **stream}
             for name, stream in streams.items()
         }
         return Supervisor(load(write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE)))
@@ -128,8 +128,7 @@ def test_a_slow_detector_drops_frames_and_keeps_up(
     assert len(latencies) == book.inferred
     assert max(latencies) < MAX_AGE + 2 * BATCH + SLACK
 
-    lines = (tmp_path / "state/cam.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
+    found = read_events(tmp_path / "state/cam.jsonl")
     assert len(found) == book.inferred
     for event in found:
         assert event["pts"] == pytest.approx(event["frame"] / RATE)
@@ -141,7 +140,7 @@ def test_the_books_balance_while_streams_of_both_policies_run(
     supervisor = supervise(
         file={"policy": "lossless", "detect": {"max_fps": 10}},
         cam={"policy": "live"},
-        bare={"policy": "live", "record": {"when": "never"}, "events": {"when": "never"}},
+        bare={"policy": "live", "record": {"when": "never"}, "events": {"frames": "never"}},
     )
     with sampled(supervisor) as books:
         assert supervisor.run(lambda: None) == 0

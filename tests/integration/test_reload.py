@@ -33,7 +33,7 @@ from tests.integration.process import (
 from tests.sinks import decode
 
 FRAMES = 100  # four seconds of a paced stream
-LOSSLESS = {"source": "clip.mp4", "events": {"when": "always"}}
+LOSSLESS = {"source": "clip.mp4", "events": {"frames": "always"}}
 PACED = {"source": "clip.mp4", "policy": "live", "max_frame_age": "100s"}
 
 

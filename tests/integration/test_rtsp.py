@@ -1,6 +1,5 @@
 """Network streams: they come, go, stay away and come back, and never trouble one another."""
 
-import json
 from collections.abc import Iterator
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -10,6 +9,7 @@ import cv2
 import pytest
 
 from tests import http_servers, models
+from tests.event_lines import read_events
 from tests.integration.conftest import DEMO
 from tests.integration.process import (
     STOP_PROMISE,
@@ -30,8 +30,7 @@ def video() -> Video:
 
 
 def events(finished: Finished, stream: str) -> list[dict[str, Any]]:
-    path = finished.state / f"{stream}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_events(finished.state / f"{stream}.jsonl")
 
 
 def test_a_camera_is_read_and_its_square_found(tmp_path: Path, squares: Path, video: Video) -> None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import clips, models
+from tests.event_lines import read_events
 from tests.integration.conftest import DEMO
 from tests.integration.process import (
     SQUARES_SIZE,
@@ -82,7 +83,7 @@ def test_a_real_prometheus_follows_a_run_to_its_end(tmp_path: Path, squares: Pat
 
 def test_what_is_published_during_and_after_a_run(tmp_path: Path, squares: Path) -> None:
     streams = {
-        "demo": {"source": str(DEMO), "events": {"when": "always"}},
+        "demo": {"source": str(DEMO), "events": {"frames": "always"}},
         "cam": {"source": nobody()},
     }
     config = write_config(tmp_path, streams, model=squares, size=SQUARES_SIZE, port=free_port())
@@ -190,9 +191,9 @@ def test_one_missing_file_harms_no_other(several: Finished) -> None:
 def test_no_stream_is_given_what_was_found_in_another(
     several: Finished, class_id: int, name: str
 ) -> None:
-    lines = (several.state / f"{name}.jsonl").read_text().splitlines()
-    assert len(lines) == several.receipts[name].captured
-    for event in map(json.loads, lines):
+    found = read_events(several.state / f"{name}.jsonl")
+    assert len(found) == several.receipts[name].captured
+    for event in found:
         assert event["stream"] == name
         (seen,) = event["detections"]
         assert seen["class_id"] == class_id

@@ -41,7 +41,7 @@ def camera(video: Video) -> Iterator[RtspServer]:
 
 def config(folder: Path, squares: Path, stream: dict[str, Any], **sections: Any) -> Path:
     """Write a configuration of one stream, `cam`, that writes an event for every frame."""
-    stream = {"events": {"when": "always", "path": "{stream}.jsonl"}, **stream}
+    stream = {"events": {"frames": "always", "path": "{stream}.jsonl"}, **stream}
     return write_config(
         folder,
         {"cam": stream},

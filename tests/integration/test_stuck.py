@@ -30,7 +30,7 @@ def supervisor(tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CACHE_DIRECTORY", str(CACHE))
     monkeypatch.setattr(stream_module, "HUNG_AFTER", 0.5)
     clips.count(tmp_path / "clip.mp4", FRAMES)
-    stream = {"source": "clip.mp4", "events": {"when": "always"}}
+    stream = {"source": "clip.mp4", "events": {"frames": "always"}}
     streams = {
         "hanging": {**stream, "policy": "live", "max_frame_age": "100s"},
         "well": {**stream, "policy": "lossless"},

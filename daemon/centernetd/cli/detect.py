@@ -24,7 +24,7 @@ from centernetd.commands.detect import Pixels, Still, find_images, open_detector
 from centernetd.errors import SinkError
 from centernetd.flow import Detections
 from centernetd.sink.annotate import draw_boxes, label_of
-from centernetd.sink.events import to_json
+from centernetd.sink.events import members, to_json
 
 
 class BackendName(str, Enum):
@@ -100,7 +100,8 @@ def _show(still: Still, labels: Sequence[str], as_json: bool) -> None:
 def _record(path: Path, image: Pixels, detections: Detections, labels: Sequence[str]) -> str:
     """Return the --json output for an image, with detections as in the event log."""
     height, width = image.shape[:2]
-    found = to_json(detections, labels)
+    classes = [members(label=label, class_id=n) for n, label in enumerate(labels)]
+    found = to_json(detections, classes)
     return (
         f'{{"image": {json.dumps(str(path))}, "width": {width}, "height": {height}, '
         f'"detections": {found}}}'

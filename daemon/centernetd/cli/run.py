@@ -114,7 +114,7 @@ def _stream_settings(
     if draw is Draw.BLUR:
         chosen["privacy"] = {"blur": {}}
     if events:
-        chosen["events"]["when"] = "detections"
+        chosen["events"]["frames"] = "detections"
     return chosen
 
 

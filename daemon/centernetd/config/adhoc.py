@@ -42,7 +42,7 @@ def from_sources(
     folder, file = _folder_and_file(output, alone=len(uris) == 1)
     path = "{stream}.mp4" if file is None else file.replace("%", "%%")
     record = {"when": "never"} if output is None else {"path": path, "segment": None}
-    own = {"record": record, "events": {"when": "never", "path": "{stream}.jsonl"}}
+    own = {"record": record, "events": {"frames": "never", "path": "{stream}.jsonl"}}
     names = [_slug(Path(file).stem)] if file else _names(uris)
     streams = {
         name: merged(own, {**(defaults or {}), "source": uri})

@@ -89,14 +89,15 @@ class Config:
     """The complete configuration of the daemon.
 
     ``base_dir`` is the folder of the file, to which its input paths were relative; here they are
-    absolute. ``sha256`` covers the file and everything in ``streams.d``. ``outdated`` has a
-    sentence for each key that a later version will refuse.
+    absolute. ``node`` names this machine in events. ``sha256`` covers the file and everything in
+    ``streams.d``. ``outdated`` has a sentence for each key that a later version will refuse.
     """
 
     streams: Mapping[str, StreamConfig]
     base_dir: Path
     state_dir: Path
     cache_dir: Path
+    node: str = ""
     models: Mapping[str, ModelConfig] = field(
         default_factory=lambda: MappingProxyType({"default": ModelConfig()})
     )

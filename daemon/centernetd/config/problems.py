@@ -117,6 +117,8 @@ def describe(kind: str, details: ErrorDetails) -> str:
         return str(details["ctx"]["error"])
     if kind == "missing":
         return "is missing"
+    if kind == "string_pattern_mismatch":
+        return f"{show(details['input'])} is not a name of 1 to 63 of a-z, 0-9, _ and -"
     if kind == "literal_error":
         return f"{show(details['input'])} is not one of {details['ctx']['expected']}"
     if kind in ("too_short", "too_long"):

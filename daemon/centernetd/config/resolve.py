@@ -1,5 +1,6 @@
 """Decides what the file leaves open, and refuses contradictions."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from centernetd.config.values import FORMERLY_DRAWN
 from centernetd.errors import ConfigError
 
 _Section = TypeVar("_Section", bound=Section)
+_MACHINE_ID = Path("/etc/machine-id")
 
 
 def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> Config:
@@ -39,6 +41,7 @@ def resolve(file: FileConfig, origins: Origins, base_dir: Path, sha256: str) -> 
         base_dir=base_dir,
         state_dir=state_dir(),
         cache_dir=cache_dir(),
+        node=_node() if file.node is None else file.node,
         models=MappingProxyType({k: _model(model, base_dir) for k, model in file.models.items()}),
         engine=file.engine,
         batching=file.batching,
@@ -81,7 +84,10 @@ def _stream(name: str, entry: StreamEntry, base_dir: Path, file: FileConfig) -> 
     completed = _completed(entry.record, record)
     if isinstance(completed.draw, str):
         completed = completed.model_copy(update={"draw": FORMERLY_DRAWN[completed.draw]})
-    return replace(stream, record=completed, events=_completed(entry.events, events))
+    if entry.events.when is not None:
+        events["frames"] = entry.events.when
+    written = _completed(entry.events, events).model_copy(update={"when": None})
+    return replace(stream, record=completed, events=written)
 
 
 def _completed(section: _Section, defaults: dict[str, object]) -> _Section:
@@ -153,6 +159,12 @@ def _wrong_privacy(file: FileConfig, stream: StreamConfig) -> Iterator[tuple[Loc
         yield (*location, "masks"), why
 
 
+def _wrong_events(file: FileConfig, name: str) -> Iterator[tuple[Location, str]]:
+    if {"frames", "when"} <= file.streams[name].events.model_fields_set:
+        why = "is the old name of frames, which is set too: keep that one"
+        yield ("streams", name, "events", "when"), why
+
+
 def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
     """Yield each setting that is reserved for a later version."""
     if len(file.engine.devices) > 1:
@@ -167,6 +179,8 @@ def _outdated(file: FileConfig, origins: Origins) -> Iterator[str]:
             renamed.append((("streams", name, "model"), "model is now called models"))
         if "blur" in entry.model_fields_set:
             renamed.append((("streams", name, "blur"), "blur is now `privacy: {blur: ...}`"))
+        if entry.events.when is not None:
+            renamed.append((("streams", name, "events", "when"), "when is now called frames"))
         if isinstance(word := entry.record.draw, str):
             new = f"draw: {word} is now `draw: [{', '.join(FORMERLY_DRAWN[word])}]`"
             new += " with `privacy: {blur: {}}`" if word == "blur" else ""
@@ -201,18 +215,32 @@ def _contradictions(
         yield from _conflicts_with_source(stream)
         yield from _uncounted(stream)
         yield from _wrong_privacy(file, stream)
+        yield from _wrong_events(file, name)
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = (
                 "is less than twice batching.max_delay: frames would become too old while waiting"
             )
             yield ("streams", name, "max_frame_age"), sentence
+        written = {"record": stream.record.when, "events": stream.events.frames}
         for kind, output in (("record", stream.record), ("events", stream.events)):
-            if output.when == "never":
+            if written[kind] == "never":
                 continue
             path = output.path.replace("{stream}", name)
             other = outputs.setdefault(path, f"{name}.{kind}")
             if other != f"{name}.{kind}":
                 yield ("streams", name, kind, "path"), f"would write to the same file as {other}"
+
+
+def _node() -> str:
+    """Return a name that stays the same for this system, and says nothing about it.
+
+    It is a hash because a machine id should not leave its machine: see machine-id(5).
+    """
+    try:
+        machine = _MACHINE_ID.read_bytes().strip()
+    except OSError:  # some containers have none
+        return "unnamed"
+    return hashlib.sha256(b"centernetd " + machine).hexdigest()[:12]
 
 
 def state_dir() -> Path:

@@ -166,8 +166,13 @@ class LineConfig(Section):
 class EventsConfig(Section):
     """The detections, written as JSON Lines."""
 
-    when: Literal["detections", "always", "never"] = "detections"
-    """detections (a line for each frame that has one), always (each frame) or never."""
+    frames: Literal["detections", "always", "never"] = "detections"
+    """Lines about frames: detections (for each frame that has one), always or never."""
+    when: Annotated[
+        Literal["detections", "always", "never"] | None,
+        Field(json_schema_extra={"deprecated": True}),
+    ] = None
+    """The old name of frames."""
     tracks: Literal["auto", "always", "never"] = "auto"
     """Lines about tracks: always, never or auto (with zones or lines)."""
     path: EventsPath = "{stream}/%Y-%m-%d-%H.jsonl"
@@ -292,6 +297,8 @@ class FileConfig(Section):
 
     version: Version
     """The version of this format."""
+    node: Name | None = None
+    """The name of this machine in events; null for a hash of /etc/machine-id."""
     models: Annotated[dict[Name, ModelConfig], Field(min_length=1)] = {"default": ModelConfig()}
     """Models by name, as for streams; a stream that names none runs the first."""
     engine: EngineConfig = EngineConfig()

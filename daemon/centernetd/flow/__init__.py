@@ -20,7 +20,7 @@ from centernetd.flow.frame import (
     TrackEvent,
     ZoneCount,
 )
-from centernetd.flow.ids import uuid7
+from centernetd.flow.ids import Uuid7, uuid7
 from centernetd.flow.image import HostImage, Image, NoPixels
 from centernetd.flow.incident import Incident
 from centernetd.flow.lane import Backpressure, Budget, Inbox, Lane, Ticket
@@ -66,6 +66,7 @@ __all__ = [
     "Thresholds",
     "Ticket",
     "TrackEvent",
+    "Uuid7",
     "WakeUp",
     "Worker",
     "ZoneCount",

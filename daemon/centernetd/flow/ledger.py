@@ -16,7 +16,7 @@ class Reason(str, Enum):
 
     OVERFLOW = "overflow"  # a newer frame of a live stream replaced it
     TOO_OLD = "too_old"  # past max_frame_age before it was enqueued
-    UNWANTED = "unwanted"  # excluded by the configuration: max_fps, events.when
+    UNWANTED = "unwanted"  # excluded by the configuration: max_fps, events.frames
     FAILED = "failed"  # it could not be written
     SHUTDOWN = "shutdown"  # the daemon stopped before it was processed
 

@@ -46,12 +46,13 @@ MakeWorker = Callable[[str, Callable[[], None]], Worker]
 
 @dataclass(frozen=True)
 class StreamContext:
-    """What the stages of all streams share; ``models`` are loaded, and by name."""
+    """What the stages of all streams share; ``models`` are loaded, ``node`` names this machine."""
 
     models: Mapping[str, Detector]
     storage: Storage
     meters: Meters
     writers: WriterPool
+    node: str = ""
 
 
 class Stream:
@@ -243,6 +244,7 @@ def make_stream(
             status=lane.status,
             meters=context.meters,
             hurried=lambda: lane.hurried,
+            node=context.node,
         )
         sinks = {name: _stage(lane, name, sink_context) for name in lane.outlets}
         writers = context.writers

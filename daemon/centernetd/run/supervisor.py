@@ -175,7 +175,7 @@ class Supervisor:
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
             detectors = {name: model.detector for name, model in models.current.items()}
-            context = StreamContext(detectors, storage, meters, writers)
+            context = StreamContext(detectors, storage, meters, writers, config.node)
             return make_stream(stream, lane or lane_of(stream), context, self._worker)
 
         made = [make(configs[lane.name], lane) for lane in lanes]

@@ -42,9 +42,9 @@ class Outcome(NamedTuple):
 class SinkContext:
     """What the sinks of one stream are built from.
 
-    ``shows`` selects the detections that are recorded and logged, ``covers`` those that
-    ``privacy.blur`` covers; ``classes`` are those of its models. Once ``hurried`` returns True, a
-    sink that holds back frames drops them instead of writing them.
+    ``node`` names this machine. ``shows`` selects the detections that are recorded and logged,
+    ``covers`` those that ``privacy.blur`` covers; ``classes`` are those of its models. Once
+    ``hurried`` returns True, a sink that holds back frames drops them instead of writing them.
     """
 
     stream: StreamConfig
@@ -55,6 +55,7 @@ class SinkContext:
     status: StreamStatus = field(default_factory=StreamStatus)
     meters: Meters = field(default_factory=Meters)
     hurried: Callable[[], bool] = lambda: False
+    node: str = ""
 
     @property
     def labels(self) -> Sequence[str]:
