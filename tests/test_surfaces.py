@@ -122,6 +122,8 @@ def test_a_slot_remembers_no_surface_of_an_earlier_batch(gpu: FakeNvdec, engine:
 
 def test_only_host_rows_cross_the_bus(gpu: FakeNvdec, engine: GpuEngine) -> None:
     (slot,) = engine.make_slots(1)
+    slot.enqueue(2)
+    slot.wait()
     put(slot, *decoded(DEMO, 2))
     gpu.cuda.ran.clear()
     slot.enqueue(2)

@@ -72,6 +72,34 @@ def test_what_is_tagged_and_shaped_and_turned_stays_so(
         assert mine.aspect == theirs.aspect == (aspect if matrix[0] else 1 / aspect)
 
 
+def assert_like_software(path: Path, decoder: str) -> None:
+    """Have ``decoder`` on the GPU and software decode the same pictures from ``path``."""
+    sources = [open_stream(stream(path, decode=wanted)) for wanted in ("cuda", "cpu")]
+    own, software = map(list, sources)
+    assert len(own) == len(software) > 0
+    assert sources[0].info.decoder == f"{decoder} (cuda)"
+    for mine, theirs in zip(own, software, strict=True):
+        assert mine.image.size == theirs.image.size
+        away = mine.image.pixels().astype(np.int16) - theirs.image.pixels().astype(np.int16)
+        assert np.abs(away).max() <= FARTHEST
+
+
+@pytest.mark.parametrize(
+    ("codec", "decoder"), [("libvpx-vp9", "vp9"), ("libsvtav1", "av1"), ("libx265", "hevc")]
+)
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+def test_other_codecs_and_depths(codec: str, decoder: str, pix_fmt: str, tmp_path: Path) -> None:
+    path = clips.count(tmp_path / "clip.mp4", 20, (256, 320), codec=codec, pix_fmt=pix_fmt)
+    assert_like_software(path, decoder)
+
+
+@pytest.mark.parametrize("crop", ["left=32", "top=16", "left=16:crop_top=32:crop_right=16"])
+def test_a_cropped_picture_is_cropped_on_every_side(crop: str, tmp_path: Path) -> None:
+    whole = clips.write(tmp_path / "whole.mp4", [clips.corners((256, 320))] * 5)
+    path = clips.remuxed(tmp_path / "cropped.h264", whole, filtered=f"h264_metadata=crop_{crop}")
+    assert_like_software(path, "h264")
+
+
 def test_a_video_that_the_gpu_does_not_know_is_left_to_software(tmp_path: Path) -> None:
     path = clips.count(tmp_path / "444.mp4", 20, (256, 320), pix_fmt="yuv444p")
     source = open_stream(stream(path, decode="auto"))
