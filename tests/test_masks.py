@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -105,6 +105,7 @@ def test_behind_a_mask_every_pixel_is_grey_whatever_the_size(
         assert np.array_equal(image[far], picture(*size, seed=number)[far]), "no more than that"
 
 
+@settings(max_examples=20)
 @given(mask=polygons(), other=polygons())
 def test_how_much_masks_cover(mask: Polygon, other: Polygon) -> None:
     size = (40, 40)
