@@ -27,7 +27,9 @@ EVENTS = StageName("events")
 class FakeSink:
     """Keeps the numbers of the frames it is given; strict about order and threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, idles: bool = False) -> None:
+        """With `idles`, it may be closed and written to again."""
+        self.idles = idles
         self.frames: list[int] = []
         self.batches = 0
         self.threads: set[int] = set()
@@ -43,7 +45,8 @@ class FakeSink:
         return None if result.frame.frame_id % 10 == 9 else result
 
     def write_batch(self, results: Sequence[Result]) -> Outcome:
-        refuse_if(self.closed)
+        refuse_if(self.closed and not self.idles)
+        self.closed = False
         refuse_if(not self._busy.acquire(blocking=False), "two threads at once")
         try:
             self._hang()
@@ -59,7 +62,7 @@ class FakeSink:
         return Outcome(len(results))
 
     def close(self) -> Outcome:
-        refuse_if(self.closed)
+        refuse_if(self.closed and not self.idles)
         self._hang()
         self.closed = True
         return Outcome()
@@ -87,7 +90,12 @@ class Rig:
         self.workers.append(worker)
         return worker
 
-    def add(self, backpressure: Backpressure = Backpressure.BLOCK, depth: int = 1000) -> FakeSink:
+    def add(
+        self,
+        backpressure: Backpressure = Backpressure.BLOCK,
+        depth: int = 1000,
+        sink: FakeSink | None = None,
+    ) -> FakeSink:
         lane = Lane(
             f"cam{len(self.lanes)}",
             backpressure,
@@ -97,7 +105,7 @@ class Rig:
             sinks=[EVENTS],
             announce=self.pool.announce,
         )
-        sink = FakeSink()
+        sink = sink or FakeSink()
         task = PoolTask(f"events:{lane.name}", BatchStage(lane, EVENTS, sink), self.pool)
         self.lanes.append(lane)
         self.sinks.append(sink)
@@ -186,6 +194,20 @@ def test_a_lossless_stream_is_never_kept_waiting(rig: Rig, monkeypatch: pytest.M
     sink = rig.add()
     rig.send(rig.lanes[0])
     wait_until(lambda: sink.frames == [0])
+
+
+def test_an_output_that_has_been_idle_is_completed_although_nothing_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("centernetd.sink.pool.IDLE", 0.01)
+    monkeypatch.setattr("centernetd.sink.stage.IDLE", 0.01)
+    rig = Rig()
+    sink = rig.add(sink=FakeSink(idles=True))
+    rig.send(rig.lanes[0])
+    wait_until(lambda: sink.closed)
+    rig.send(rig.lanes[0])
+    wait_until(lambda: sink.frames == [0, 1] and sink.closed)
+    rig.finish()
 
 
 def test_a_write_that_hangs_costs_only_its_stream(rig: Rig) -> None:

@@ -1,22 +1,33 @@
 """The sink stage: every frame is posted once, whatever the sink does."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.config import BlurConfig, RecordConfig
+from centernetd.config import BlurConfig, EventsConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Lane, Reason, Result
+from centernetd.sink.events import EventLog
 from centernetd.sink.privacy import Privacy
-from centernetd.sink.registry import RECORD
-from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
-from tests.fakes import refuse_if
-from tests.sinks import decode, open_lane, recorder_of, result, send, sink_context
+from centernetd.sink.registry import EVENTS, RECORD
+from centernetd.sink.stage import IDLE, RETRY_INTERVAL, BatchStage, Outcome, SinkStage
+from tests.fakes import refuse_if, wait_until
+from tests.sinks import (
+    decode,
+    detections,
+    open_lane,
+    recorder_of,
+    result,
+    send,
+    sink_context,
+)
 
 ACTIONS = ["hold", "flush", "lose", "fail", "fault", "unwanted"]
 
@@ -230,6 +241,59 @@ def test_frames_that_wait_to_be_blurred_are_pending_and_written_at_the_end(
     assert seen[-1][0] > 0
     book = lane.ledger.read()
     assert (book.written[RECORD], book.in_flight[RECORD], book.balanced) == (50, 0, True)
+
+
+def test_a_file_is_completed_while_its_camera_sends_nothing(tmp_path: Path) -> None:
+    lane = open_lane(RECORD)
+    context = sink_context(tmp_path, record=RecordConfig(path="{stream}.mp4"))
+    stage = SinkStage(lane, RECORD, recorder_of(context), patience=0.01)
+    writer = threading.Thread(target=stage.run, daemon=True)
+    writer.start()
+
+    def written(count: int) -> bool:
+        return lane.ledger.read().written[RECORD] == count
+
+    for number, name in ((0, "gate.mp4"), (1, "gate-1.mp4")):
+        item = result(number)
+        assert lane.offer(item.frame)
+        assert lane.take() is item.frame
+        lane.deliver(item)
+        wait_until(partial(written, number + 1))
+        assert (tmp_path / name).exists()
+    lane.close()
+    writer.join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate-1.mp4", "gate.mp4"]
+    assert all(len(decode(path)) == 1 for path in tmp_path.iterdir())
+
+
+def test_events_are_completed_when_nothing_is_to_be_written_for_a_minute(tmp_path: Path) -> None:
+    lane, now = open_lane(EVENTS), [0.0]
+    context = sink_context(tmp_path, events=EventsConfig(path="{stream}.jsonl"))
+    stage = BatchStage(lane, EVENTS, EventLog(context), lambda: now[-1])
+    path = tmp_path / "gate.jsonl"
+
+    def deliver(number: int, *boxes: Sequence[float]) -> None:
+        item = result(number, found=detections(*boxes))
+        assert lane.offer(item.frame)
+        assert lane.take() is item.frame
+        lane.deliver(item)
+        stage.turn()
+
+    deliver(0, (1, 2, 3, 4))
+    assert context.storage.writing == {path}
+    now.append(IDLE - 1)
+    deliver(1)  # a frame of which nothing is written
+    assert not stage.due
+    now.append(IDLE)
+    assert stage.due
+    stage.turn()
+    assert context.storage.writing == set()
+    assert not stage.due
+    deliver(2, (1, 2, 3, 4))
+    assert context.storage.writing == {path}
+    lane.close()
+    stage.turn()
+    assert path.read_bytes().count(b"\n") == 2
 
 
 @pytest.mark.parametrize("at_close", ["flush", "fail"])

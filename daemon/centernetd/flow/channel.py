@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -95,19 +95,27 @@ class Channel(Generic[T]):
         """Yield items as they arrive, until the channel is closed and empty."""
         return self.before(self)
 
-    def before(self, other: "Channel[S]") -> Iterator[T | S]:
+    @overload
+    def before(self, other: "Channel[S]", patience: None = None) -> Iterator[T | S]: ...
+
+    @overload
+    def before(self, other: "Channel[S]", patience: float | None) -> Iterator[T | S | None]: ...
+
+    def before(self, other: "Channel[S]", patience: float | None = None) -> Iterator[T | S | None]:
         """Yield items of both channels as they arrive, this one's first, until both are done.
 
-        Both must share one condition.
+        Both must share one condition. Whenever nothing has arrived for ``patience`` seconds, None
+        is yielded.
         """
         while True:
             with self._arrived:
-                self._arrived.wait_for(
-                    lambda: self._items or other._items or (self._closed and other._closed)
+                done = self._arrived.wait_for(
+                    lambda: self._items or other._items or (self._closed and other._closed),
+                    patience,
                 )
                 item = self.take()
                 found: T | S | None = other.take() if item is None else item
-            if found is None:
+            if found is None and done:
                 return
             yield found
             item = found = None  # while waiting, nothing is held: pictures are large

@@ -26,7 +26,7 @@ from centernetd.run.loading import Sizes
 from centernetd.service.health import StreamView
 from centernetd.sink.pool import PoolTask, WriterPool
 from centernetd.sink.registry import RECORD, SINKS
-from centernetd.sink.stage import BatchSink, BatchStage, SinkContext, SinkStage
+from centernetd.sink.stage import IDLE, BatchSink, BatchStage, SinkContext, SinkStage
 from centernetd.sink.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -258,4 +258,5 @@ def _stage(lane: Lane, name: StageName, context: SinkContext) -> SinkStage | Bat
     sink = SINKS[name].make(context)
     if isinstance(sink, BatchSink):
         return BatchStage(lane, name, sink)
-    return SinkStage(lane, name, sink)
+    # What is made from a file stays one file, however long the source pauses, as a pipe may.
+    return SinkStage(lane, name, sink, patience=None if context.stream.from_file else IDLE)

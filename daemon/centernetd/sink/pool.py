@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from centernetd.errors import StartupError
 from centernetd.flow import Incident, Runner, WakeUp, Worker
-from centernetd.sink.stage import BatchStage
+from centernetd.sink.stage import IDLE, BatchStage
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class WriterPool:
     def _wait(self) -> bool:
         """Wait until results have been announced and gathered; return False once closed."""
         # A thread that writes may hang, and what it had not come to is not announced again.
-        self._arrived.wait(_PATIENCE if self._writing else None)
+        # Without results, a stage may have been idle for long enough to complete its output.
+        self._arrived.wait(_PATIENCE if self._writing else IDLE)
         if self._announced and not self._urgent and not self._closed:
             self._arrived.wait(_WINDOW)
         self._announced = self._urgent = False  # before looking at the outlets

@@ -86,6 +86,7 @@ class Recording:
     def close(self) -> None:
         """Complete the file; raises as `judge` does."""
         self._finish()
+        self._ring.release()
         self._reject(self._last)
 
     def abandon(self) -> None:

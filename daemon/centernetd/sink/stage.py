@@ -1,6 +1,7 @@
 """The sink stage: writes results from a lane's outlet to recordings or events."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,11 @@ from centernetd.sink.storage import Storage
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL = 1.0  # seconds between attempts to write again
+IDLE = 60.0
+"""Seconds without a frame after which a camera's file is completed; the next begins another.
+
+It must not stay open while the camera is lost: then it could neither be deleted nor copied.
+"""
 
 
 class Outcome(NamedTuple):
@@ -70,7 +76,10 @@ class Output(Protocol):
     """
 
     def close(self) -> Outcome:
-        """Finish the output; returns as a write does, and may raise SinkError."""
+        """Finish the output; returns as a write does, and may raise SinkError.
+
+        A write after it begins another, or continues it.
+        """
 
 
 class Sink(Output, Protocol):
@@ -174,6 +183,10 @@ class Stage:
         finally:
             self._busy_since = None
 
+    def _complete(self) -> None:
+        """Complete the output, which has been idle."""
+        self._attempt(self._output.close)
+
     def _finish(self) -> None:
         self._busy_since = self._clock()
         try:
@@ -222,9 +235,12 @@ class SinkStage(Stage):
         name: StageName,
         sink: Sink,
         clock: Callable[[], float] = time.monotonic,
+        patience: float | None = IDLE,
     ) -> None:
+        """Complete the output whenever no frame has come for ``patience`` seconds, if given."""
         super().__init__(lane, name, sink, clock)
         self._sink = sink
+        self._patience = patience
 
     def run(self) -> None:
         """Write until the outlet is closed and empty, then finish the output."""
@@ -234,18 +250,18 @@ class SinkStage(Stage):
             self._finish()
 
     def _read(self) -> None:
-        outlet, packets = self._lane.outlets[self._name], self._lane.packets
-        if packets is None or not isinstance(self._sink, PacketSink):
-            for result in outlet:
-                self._take(result)
-                del result  # its picture is not held while waiting for the next
-            return
-        write_packet = self._sink.write_packet
-        for item in packets.before(outlet):
-            if isinstance(item, Result):
+        outlet = self._lane.outlets[self._name]
+        packets = self._lane.packets if isinstance(self._sink, PacketSink) else None
+        first = outlet if packets is None else packets
+        for item in first.before(outlet, self._patience):
+            if item is None:
+                self._complete()
+            elif isinstance(item, Result):
                 self._take(item)
-            elif not self._resting:  # the recorder detects a missing packet by its number
-                self._attempt(partial(write_packet, item))
+            elif isinstance(self._sink, PacketSink) and not self._resting:
+                # The recorder detects a missing packet by its number.
+                self._attempt(partial(self._sink.write_packet, item))
+            del item  # its picture is not held while waiting for the next
 
     def _take(self, result: Result) -> None:
         self._pending += 1
@@ -270,13 +286,18 @@ class BatchStage(Stage):
         super().__init__(lane, name, sink, clock)
         self._sink = sink
         self._outlet = lane.outlets[name]
+        self._idle_at = math.inf
         self.ended = False
         """Whether the last turn has begun."""
 
     @property
     def due(self) -> bool:
         """Whether a turn has something to do."""
-        return not self.ended and (len(self._outlet) > 0 or self._outlet.closed)
+        return not self.ended and (len(self._outlet) > 0 or self._outlet.closed or self._is_idle)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._clock() >= self._idle_at
 
     def turn(self) -> None:
         """Write everything that waits; finish the output if the outlet is closed."""
@@ -284,6 +305,9 @@ class BatchStage(Stage):
         if results := self._outlet.take_all():
             self._pending += len(results)
             self._attempt(partial(self._write, results))
+        if self._is_idle:
+            self._idle_at = math.inf
+            self._complete()
         if closed:
             self.ended = True
             self._finish()
@@ -293,4 +317,5 @@ class BatchStage(Stage):
         self._drop(len(results) - len(selected), Reason.UNWANTED)
         if not selected or self._resting:
             return Outcome(failed=len(selected))
+        self._idle_at = self._clock() + IDLE
         return self._sink.write_batch(selected)
