@@ -109,6 +109,48 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         ),
         graph("Frames in flight", f"{OF_STREAM} {{{{stage}}}}", f"@frames_in_flight{STREAM}"),
     ),
+    "Objects": (
+        graph("Objects followed", OF_STREAM, f"@tracks_live{STREAM}"),
+        graph(
+            "Objects that came per minute",
+            "{{stream}} {{label}}",
+            f"60 * {rate('tracks_started_total', 'stream, label')}",
+        ),
+        graph(
+            "Objects that went per minute",
+            "{{stream}} {{label}}",
+            f"60 * {rate('tracks_ended_total', 'stream, label')}",
+        ),
+        graph(
+            "Crossings per minute",
+            "{{stream}} {{line}} {{direction}} {{label}}",
+            f"60 * {rate('line_crossings_total', 'stream, line, direction, label')}",
+        ),
+        graph(
+            "Crossings in the time shown",
+            "{{stream}} {{line}} {{direction}} {{label}}",
+            "sum by (stream, line, direction, label) "
+            f"(increase(@line_crossings_total{STREAM}[$__range]))",
+        ),
+        graph("Objects in a zone", "{{stream}} {{zone}} {{label}}", f"@zone_objects{STREAM}"),
+        graph(
+            "Visits that began per minute",
+            "{{stream}} {{zone}} {{label}}",
+            f"60 * {rate('zone_entries_total', 'stream, zone, label')}",
+        ),
+        graph(
+            "Visits that ended per minute",
+            "{{stream}} {{zone}} {{label}}",
+            f"60 * {rate('zone_exits_total', 'stream, zone, label')}",
+        ),
+        graph(
+            "Mean length of a visit",
+            "{{stream}} {{zone}}",
+            f"{rate('zone_dwell_seconds_sum', 'stream, zone')} / "
+            f"{rate('zone_dwell_seconds_count', 'stream, zone')}",
+            "s",
+        ),
+    ),
     "Inference": (
         graph("Mean time of a step", "{{stage}}", mean("stage_duration_seconds", "stage"), "s"),
         graph("Mean batch", "{{instance}}", mean("batch_size", "instance")),

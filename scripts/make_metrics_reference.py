@@ -28,6 +28,7 @@ STEPS = {
     "copy_in": "copying a batch to the GPU",
     "execute": "running the network on a batch",
     "copy_out": "copying its detections back",
+    "track": "following objects through a batch",
     "privacy": "fetching a frame from the GPU's memory, if it is there, and blurring it",
     "annotate": "drawing on a frame",
     "encode": "encoding a frame and writing it",

@@ -20,6 +20,7 @@ from centernetd.service.health import StreamView
 from centernetd.service.metrics import PREFIX, PipelineCollector, PrometheusMeters
 from centernetd.service.status import DaemonStatus, EngineStatus
 from centernetd.sink.registry import EVENTS, RECORD
+from centernetd.track.counts import TrackLedger
 from tests.fakes import MODEL
 
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
@@ -47,7 +48,7 @@ class ExportedLanes:
         self.meters = PrometheusMeters(self.registry)
         self.registry.register(PipelineCollector(self.status))
 
-    def add(self, name: str, inbox: int = 4) -> Lane:
+    def add(self, name: str, inbox: int = 4, tracks: TrackLedger | None = None) -> Lane:
         lane = Lane(
             name,
             Backpressure.DROP_OLDEST,
@@ -56,7 +57,7 @@ class ExportedLanes:
             arrivals={MODEL: Arrivals()},
             sinks=(RECORD, EVENTS),
         )
-        self.views.append(StreamView(lane, stall_timeout=10.0))
+        self.views.append(StreamView(lane, stall_timeout=10.0, tracks=tracks))
         self.meters.add_stream(name)
         return lane
 

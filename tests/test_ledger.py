@@ -5,7 +5,8 @@ from threading import RLock
 
 import pytest
 
-from centernetd.flow import CAPTURE, INFERENCE, Ledger, Reason
+from centernetd.flow import CAPTURE, INFERENCE, Ledger, Reason, StageName
+from centernetd.flow.ledger import reasons_at
 from centernetd.sink.registry import EVENTS, RECORD
 
 SINKS = (RECORD, EVENTS)
@@ -50,7 +51,19 @@ def test_sinks_are_counted_apart() -> None:
 def test_every_drop_counter_exists_from_the_start() -> None:
     dropped = Ledger([EVENTS], RLock()).read().dropped
     stages = (CAPTURE, INFERENCE, EVENTS)
-    assert dropped == {(stage, reason): 0 for stage in stages for reason in Reason}
+    assert dropped == {(stage, reason): 0 for stage in stages for reason in reasons_at(stage)}
+    assert {reason for _, reason in dropped} == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason"),
+    [(CAPTURE, Reason.TOO_OLD), (INFERENCE, Reason.OVERFLOW), (RECORD, Reason.TOO_OLD)],
+)
+def test_a_drop_that_can_not_be_is_refused(stage: StageName, reason: Reason) -> None:
+    ledger = a_ledger(3, 2, 1)
+    with pytest.raises(KeyError):
+        ledger.drop(stage, reason)
+    assert ledger.read().balanced
 
 
 def test_writing_off_leaves_nothing_in_flight() -> None:
@@ -69,7 +82,7 @@ def test_writing_off_leaves_nothing_in_flight() -> None:
 def test_a_book_is_a_copy() -> None:
     ledger = a_ledger(1)
     book = ledger.read()
-    ledger.drop(CAPTURE, Reason.TOO_OLD)
+    ledger.drop(CAPTURE, Reason.OVERFLOW)
     assert book.in_flight[CAPTURE] == 1
     assert book.dropped_at(CAPTURE) == 0
 

@@ -1,15 +1,26 @@
 """What is exported: read back from real lanes through which frames were moved by hand."""
 
+import re
 import threading
 import time
 
 import pytest
 from prometheus_client import ProcessCollector, generate_latest
 
-from centernetd.flow import CAPTURE, INFERENCE, Reason, Result, StorageStatus, StreamState
+from centernetd.config import LineConfig, ZoneConfig
+from centernetd.flow import (
+    CAPTURE,
+    INFERENCE,
+    Result,
+    StorageStatus,
+    StreamState,
+    TrackEvent,
+)
+from centernetd.flow.ledger import reasons_at
 from centernetd.flow.status import RECONNECT_REASONS
 from centernetd.service.metrics import LATENCIES, PREFIX, SECONDS, SIZES, STAGES
 from centernetd.sink.registry import SINKS
+from centernetd.track.counts import TrackLedger
 from scripts.metrics_catalog import catalog
 from tests.exported_lanes import NOTHING, ExportedLanes, frame, move_frames
 from tests.integration.prometheus import check_metrics
@@ -42,7 +53,7 @@ def test_frames_are_counted_where_they_are(lanes: ExportedLanes) -> None:
 def test_every_counter_exists_at_zero_from_the_start(lanes: ExportedLanes) -> None:
     lanes.add("gate")
     for stage in PLACES:
-        for reason in Reason:
+        for reason in reasons_at(stage):
             labels = {"stream": "gate", "stage": stage, "reason": reason.value}
             assert lanes.value("frames_dropped_total", **labels) == 0
     for why in RECONNECT_REASONS:
@@ -120,6 +131,58 @@ def test_the_series_of_a_removed_stream_go(lanes: ExportedLanes) -> None:
     assert "yard" in text
 
 
+DOOR = ZoneConfig(polygon=((0, 0), (1, 0), (1, 1)), labels=("person", "dog"))
+GATE = LineConfig.model_validate({"from": (0.0, 0.5), "to": (1.0, 0.5)})
+
+
+def track_ledger() -> TrackLedger:
+    """Return a ledger of two tracks, of which one has ended, one is inside and both crossed."""
+    ledger = TrackLedger({"door": DOOR}, {"gate": GATE}, {"person": "person", "dog": "dog"})
+    box, size = (0.0, 0.0, 1.0, 1.0), (480, 640)
+    about = ("a", 1, "person", 0.9, 0.0, 0.0, box, size)
+    for kind in ("start", "start", "end"):
+        ledger.post([TrackEvent(kind, *about)])
+    ledger.post([TrackEvent("enter", *about, zone="door") for _ in range(2)])
+    ledger.post([TrackEvent("leave", *about, zone="door", dwell=7.0)])
+    ways = ("in", "in", "out")
+    ledger.post([TrackEvent("cross", *about, line="gate", direction=way) for way in ways])  # type: ignore[arg-type]
+    return ledger
+
+
+def test_tracks_are_counted(lanes: ExportedLanes) -> None:
+    lanes.add("gate", tracks=track_ledger())
+    one = {"stream": "gate", "label": "person"}
+    assert lanes.value("tracks_started_total", **one) == 2
+    assert lanes.value("tracks_ended_total", **one) == 1
+    assert lanes.value("tracks_live", stream="gate") == 1
+    assert lanes.value("tracks_started_total", stream="gate", label="dog") == 0
+    inside = {**one, "zone": "door"}
+    names = ("zone_entries_total", "zone_exits_total", "zone_objects")
+    assert [lanes.value(name, **inside) for name in names] == [2, 1, 1]
+    assert lanes.value("zone_objects", stream="gate", zone="door", label="dog") == 0
+    line = {"stream": "gate", "line": "gate", "label": "all"}
+    ways = [lanes.value("line_crossings_total", direction=way, **line) for way in ("in", "out")]
+    assert ways == [2, 1]
+    dwell = {"stream": "gate", "zone": "door"}
+    buckets = [lanes.value("zone_dwell_seconds_bucket", le=le, **dwell) for le in ("5.0", "10.0")]
+    assert buckets == [0, 1]
+    assert lanes.value("zone_dwell_seconds_count", **dwell) == 1
+    assert lanes.value("zone_dwell_seconds_sum", **dwell) == 7
+
+
+def test_a_stream_that_is_not_tracked_has_no_series_about_tracks(lanes: ExportedLanes) -> None:
+    lanes.add("gate")
+    about_tracks = re.compile("tracks_|line_|zone_")
+    assert not {name for name in lanes.names() if about_tracks.match(name)}
+
+
+def test_a_stream_has_at_most_60_series(lanes: ExportedLanes) -> None:
+    status = lanes.add("gate").status
+    status.detections["faces", "face"] = 0
+    text = generate_latest(lanes.registry).decode()
+    assert 50 < len(re.findall(r'^centernetd_\w+{.*"gate[/"]', text, re.M)) <= 60
+
+
 def test_infos(lanes: ExportedLanes) -> None:
     assert lanes.value("build_info", version="1.2.3") == 1
     assert lanes.value("config_info", sha256="c0ffee") == 1
@@ -154,8 +217,8 @@ def test_histograms(lanes: ExportedLanes) -> None:
     assert lanes.value("stage_duration_seconds_bucket", stage="execute", le="0.0025") == 1
     assert lanes.value("frame_latency_seconds_sum", stream="gate") == 0.3
     assert lanes.value("frame_latency_seconds_sum", stream="never-added") is None
-    for bounds in (SECONDS, LATENCIES):
-        assert (len(bounds), bounds[0], bounds[-1]) == (12, 0.0005, 10.0)
+    assert (len(SECONDS), SECONDS[0], SECONDS[-1]) == (12, 0.0005, 10.0)
+    assert (len(LATENCIES), LATENCIES[0], LATENCIES[-1]) == (8, 0.01, 5.0)
     assert SIZES == (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -204,7 +267,7 @@ def test_promtool_complains_about_bad_metrics() -> None:
 
 
 def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> None:
-    lane = lanes.add("gate")
+    lane = lanes.add("gate", tracks=track_ledger())
     lane.status.detections["faces", "face"] = lane.status.withheld["failed"] = 1
     ProcessCollector(registry=lanes.registry)
     exported = {s.name for family in lanes.registry.collect() for s in family.samples}
@@ -216,7 +279,7 @@ def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> Non
 
 
 def test_the_catalog_gives_the_labels_of_each_metric(lanes: ExportedLanes) -> None:
-    lane = lanes.add("gate")
+    lane = lanes.add("gate", tracks=track_ledger())
     lane.status.detections["faces", "face"] = lane.status.withheld["failed"] = 1
     ProcessCollector(registry=lanes.registry)
     labels = {

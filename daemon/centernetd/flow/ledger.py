@@ -21,6 +21,15 @@ class Reason(str, Enum):
     SHUTDOWN = "shutdown"  # the daemon stopped before it was processed
 
 
+def reasons_at(stage: StageName) -> tuple[Reason, ...]:
+    """Return why frames can be lost at ``stage``."""
+    if stage == CAPTURE:
+        return Reason.OVERFLOW, Reason.UNWANTED, Reason.SHUTDOWN
+    if stage == INFERENCE:
+        return Reason.TOO_OLD, Reason.SHUTDOWN
+    return Reason.OVERFLOW, Reason.UNWANTED, Reason.FAILED, Reason.SHUTDOWN
+
+
 @dataclass(frozen=True)
 class Book:
     """A consistent snapshot of a ledger."""
@@ -83,7 +92,9 @@ class Ledger:
         self._inferred = 0
         self._written = dict.fromkeys(self._sinks, 0)
         self._in_flight = dict.fromkeys((CAPTURE, INFERENCE, *self._sinks), 0)
-        self._dropped = {(stage, reason): 0 for stage in self._in_flight for reason in Reason}
+        self._dropped = {
+            (stage, reason): 0 for stage in self._in_flight for reason in reasons_at(stage)
+        }
 
     def capture(self) -> None:
         """Post a decoded frame, which now waits for inference."""
@@ -120,8 +131,9 @@ class Ledger:
         """Post ``count`` frames lost at ``stage``."""
         with self._lock:
             if stage not in self._closed:
+                lost = self._dropped[stage, reason] + count
                 self._leave(stage, count)
-                self._dropped[stage, reason] += count
+                self._dropped[stage, reason] = lost
 
     def write_off(self, *stages: StageName) -> None:
         """Post all frames at ``stages`` as dropped by the shutdown, and close these stages."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from centernetd.config import redact
 from centernetd.flow import Lane, StorageStatus, StreamState
+from centernetd.track.counts import TrackLedger
 
 STALL_LIMIT = 9.0
 """Seconds without progress after which a thread counts as hung, on a machine of usual speed.
@@ -81,10 +82,14 @@ class Heartbeats:
 
 @dataclass(frozen=True)
 class StreamView:
-    """One stream as it is published; ``stall_timeout`` is in seconds."""
+    """One stream as it is published; ``stall_timeout`` is in seconds.
+
+    ``tracks`` counts its objects, if they are followed.
+    """
 
     lane: Lane
     stall_timeout: float
+    tracks: TrackLedger | None = None
 
     @property
     def name(self) -> str:

@@ -1,16 +1,20 @@
 """Every metric: those read from the lanes on each scrape, and the histograms that stages fill."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Histogram, Metric, disable_created_metrics
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from centernetd.flow import Meters, StreamState
 from centernetd.service.health import StreamView
 from centernetd.service.status import DaemonStatus
+from centernetd.track.counts import DWELLS, TrackLedger
 
 PREFIX = "centernetd_"
 
@@ -22,6 +26,9 @@ Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values, in the order of a metric's labels, each with the sample's value."""
 
 
+NO_TRACKS = TrackLedger({}, {}, {}).read()
+
+
 class StreamReading:
     """One stream at the moment of a scrape: one consistent copy of its ledger, one time."""
 
@@ -31,6 +38,7 @@ class StreamReading:
         self.lane = view.lane
         self.status = view.lane.status
         self.book = view.lane.ledger.read()
+        self.tracks = NO_TRACKS if view.tracks is None else view.tracks.read()
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,29 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                "Frames of a stream with privacy.blur whose picture was not given out: it could not "
                "be covered (failed), or not in time (shutdown).",
                lambda s: _counted(s.status.withheld)),
+    Definition("tracks_started_total", ("stream", "label"),
+               "Objects followed from frame to frame, once each is confirmed; labels as in "
+               "detections_total. This and what follows exist for streams that are tracked.",
+               lambda s: _counted(s.tracks.started)),
+    Definition("tracks_ended_total", ("stream", "label"),
+               "Objects that have not been seen for track.max_gap. Started = ended + live.",
+               lambda s: _counted(s.tracks.ended)),
+    Definition("tracks_live", ("stream",),
+               "Objects followed now.",
+               lambda s: _one(sum(s.tracks.live.values())) if s.view.tracks else ()),
+    Definition("line_crossings_total", ("stream", "line", "direction", "label"),
+               "Times an object crossed a line, in (to the right, looking from its beginning to "
+               "its end) or out; label is all where the line names none.",
+               lambda s: s.tracks.crossings.items()),
+    Definition("zone_entries_total", ("stream", "zone", "label"),
+               "Visits to a zone of at least min_dwell; label is all where the zone names none.",
+               lambda s: s.tracks.entries.items()),
+    Definition("zone_exits_total", ("stream", "zone", "label"),
+               "Visits that have ended. Entries = exits + zone_objects.",
+               lambda s: s.tracks.exits.items()),
+    Definition("zone_objects", ("stream", "zone", "label"),
+               "Objects in a zone now.",
+               lambda s: s.tracks.inside.items()),
     Definition("reconnects_total", ("stream", "reason"),
                "Times the source had to be reconnected.",
                lambda s: _counted(s.status.reconnects)),
@@ -201,10 +232,10 @@ DAEMON_METRICS: tuple[Definition[DaemonStatus], ...] = (
 
 STAGES = (
     *("decode", "preprocess", "copy_in", "execute", "copy_out"),
-    *("privacy", "annotate", "encode"),
+    *("track", "privacy", "annotate", "encode"),
 )
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0)
-LATENCIES = (0.0005, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 BUILD_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -241,7 +272,24 @@ FRAME_LATENCY = HistogramDefinition(
 PLAN_BUILD = HistogramDefinition(
     "plan_build_seconds", (), "Time the building of a TensorRT plan took.", BUILD_SECONDS
 )
-HISTOGRAMS = (STAGE_DURATION, FRAME_LATENCY, BATCH_SIZE, PLAN_BUILD)
+ZONE_DWELL = HistogramDefinition(
+    "zone_dwell_seconds", ("stream", "zone"), "How long each visit to a zone lasted.", DWELLS
+)
+HISTOGRAMS = (STAGE_DURATION, FRAME_LATENCY, BATCH_SIZE, PLAN_BUILD, ZONE_DWELL)
+
+
+def zone_dwells(readings: Iterable[StreamReading] = ()) -> Metric:
+    """Return the histogram of dwells, which the ledgers of tracks hold."""
+    metric = HistogramMetricFamily(
+        PREFIX + ZONE_DWELL.name, ZONE_DWELL.help, labels=ZONE_DWELL.labels
+    )
+    bounds = [*map(floatToGoString, ZONE_DWELL.buckets), "+Inf"]
+    for reading in readings:
+        for zone, dwells in reading.tracks.dwells.items():
+            counts = itertools.accumulate(dwells.buckets)
+            buckets = [(bound, float(n)) for bound, n in zip(bounds, counts, strict=True)]
+            metric.add_metric([reading.view.name, zone], buckets, dwells.seconds)
+    return metric
 
 
 class PipelineCollector(Collector):
@@ -257,7 +305,7 @@ class PipelineCollector(Collector):
     def describe(self) -> Iterable[Metric]:
         """Return every metric without samples; the registry checks for duplicate names."""
         of_streams = [metric.family() for metric in STREAM_METRICS]
-        return of_streams + [metric.family() for metric in DAEMON_METRICS]
+        return [*of_streams, zone_dwells(), *(metric.family() for metric in DAEMON_METRICS)]
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its current samples."""
@@ -265,6 +313,7 @@ class PipelineCollector(Collector):
         readings = [((view.name,), StreamReading(view, now)) for view in self._status.streams]
         for of_streams in STREAM_METRICS:
             yield of_streams.collect(readings)
+        yield zone_dwells(reading for _, reading in readings)
         for of_daemon in DAEMON_METRICS:
             yield of_daemon.collect([((), self._status)])
 
