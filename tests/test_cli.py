@@ -20,6 +20,7 @@ from centernetd.flow import Lane
 from centernetd.model import manifest
 from centernetd.service.logs import LogHandler
 from centernetd.sink.registry import RECORD
+from centernetd.track.counts import TrackLedger
 from tests import exports, models
 from tests.commandline import SIZE, CommandLine, clip, command_line, configuration, squares_model
 from tests.sinks import open_lane
@@ -282,6 +283,7 @@ class FakeSupervisor:
         assert (reread is None) == (config.metrics.listen is None)  # as for one source
         self.lanes: list[Lane] = [open_lane(RECORD), open_lane()]
         self.lanes[1].name = "yard"
+        self.tracks = {self.lanes[1]: TrackLedger({}, {}, {})}
 
     def stop(self) -> None:
         raise AssertionError("no signal came")
@@ -315,6 +317,7 @@ def test_receipts_come_last(cli: CommandLine, supervisor: type[FakeSupervisor]) 
         "gate: recorded in /out/gate.mp4",
         "yard: recorded in /out/yard.mp4",
         "gate: 1 captured = 0 written + 1 dropped",
+        "yard: 0 tracks = 0 ended + 0 live",
         "yard: 0 captured = 0 inferred + 0 dropped",
     ]
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,7 +12,7 @@ from centernetd.capture.stage import CaptureStage
 from centernetd.config import SourceUri, StreamConfig
 from centernetd.flow import Arrivals, Backpressure, Lane, StageName, Worker
 from centernetd.inference.filter import StreamFilter
-from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream
+from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream, StreamContext
 from centernetd.sink.pool import WriterPool
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
@@ -57,7 +58,8 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
         only(StreamFilter(0.4, None, ())),
         cast(CaptureStage, capture),
         {name: cast(SinkStage, sink) for name, sink in sinks.items()},
-        WriterPool(EVENTS, make_worker),
+        None,
+        cast(StreamContext, SimpleNamespace(writers=WriterPool(EVENTS, make_worker))),
         threading.Event(),
         make_worker,
     )

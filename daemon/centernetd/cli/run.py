@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -33,6 +33,7 @@ from centernetd.run.supervisor import Supervisor
 from centernetd.service import logs
 from centernetd.service.logs import LogHandler
 from centernetd.sink.muxer import to_matroska
+from centernetd.track.counts import TrackLedger
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def run(
         code = _run(supervisor, settings, handler, context.obj, ad_hoc=bool(sources))
     if output is not None and output.suffix == ".mkv":
         _convert(supervisor.lanes)
-    _print_results(supervisor.lanes)
+    _print_results(supervisor.lanes, supervisor.tracks)
     if supervisor.left_behind:
         leave(code)
     raise typer.Exit(code)
@@ -175,7 +176,8 @@ def _run(
     except Exception:
         invocation.engine_failed = supervisor.engine_failed or bool(supervisor.left_behind)
         with suppress(StartupError):  # the original error matters more than failing to print
-            _print_results(lane for lane in supervisor.lanes if lane.ledger.read().captured)
+            captured = [lane for lane in supervisor.lanes if lane.ledger.read().captured]
+            _print_results(captured, supervisor.tracks)
         raise
 
 
@@ -194,16 +196,17 @@ def _refuse_wrong_source(lanes: Sequence[Lane]) -> None:
             raise SourceError(f"{lane.name}: {lane.status.last_error}", reason)
 
 
-def _print_results(lanes: Iterable[Lane]) -> None:
-    """Print each stream's recording or detections, then each stream's receipt."""
-    lanes = list(lanes)
+def _print_results(lanes: Sequence[Lane], tracks: Mapping[Lane, TrackLedger]) -> None:
+    """Print each stream's recording or detections, then its receipts: of objects and frames."""
     for lane in lanes:
         if lane.status.output is not None:
             print(f"{lane.name}: recorded in {lane.status.output}")
         elif not lane.ledger.read().written:
             print(f"{lane.name}: found {_counts(lane) or 'nothing'}")
     for lane in lanes:
-        print(lane.ledger.read().receipt(lane.name), flush=True)
+        for ledger in (tracks.get(lane), lane.ledger):
+            if ledger is not None:
+                print(ledger.read().receipt(lane.name), flush=True)
 
 
 def _counts(lane: Lane) -> str:

@@ -9,7 +9,7 @@ from math import inf
 
 from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
-from centernetd.flow.frame import Detections, Frame, Packet, Result
+from centernetd.flow.frame import Detections, Frame, Packet, Result, TrackEvent
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import StreamStatus
 
@@ -17,6 +17,7 @@ _MAX_PACKETS = 1024  # packets that may wait for the recorder: half a minute of 
 MAX_WAITING_BYTES = 256 << 20
 """Bytes of a live stream's pictures that may wait per sink: eight at 4K."""
 _MIN_WAITING = 2  # pictures of any size that may wait
+_MAX_REPORTED = 10_000  # events about tracks that may wait without a frame
 _BURST_SHARE = 8  # a waiting capture is woken when an eighth of the lane is free
 
 
@@ -182,6 +183,8 @@ class Lane:
     ``announce`` is called when results were put into outlets and when these close, for sinks that
     no thread waits for: with True if they are to be read immediately, since capture may wait for
     room or an outlet is half full. It must not wait for anything.
+
+    What happens to tracks comes with results, or is reported while there are none.
     """
 
     def __init__(
@@ -229,6 +232,9 @@ class Lane:
             if packets_to is None
             else Channel[Packet](_MAX_PACKETS, arrived[packets_to], self._notify_of_room)
         )
+        self.epilogue: Callable[[], Sequence[TrackEvent]] = tuple
+        """Returns what happens to the stream's tracks at its end."""
+        self._reported: deque[TrackEvent] = deque(maxlen=_MAX_REPORTED)
         self._budget = budget if self._blocks else None
         if self._budget is not None:
             self._budget.join(self)
@@ -295,7 +301,9 @@ class Lane:
                 return  # they have been written off
             self.ledger.infer(len(results))
             without_pixels = [
-                Result(result.frame.without_pixels(), result.detections)
+                Result(
+                    result.frame.without_pixels(), result.detections, result.events, result.scene
+                )
                 for result in (results if self._pixelless else ())
             ]
             urgent = self._blocks
@@ -310,6 +318,21 @@ class Lane:
             self._notify_of_room()  # without sinks, this frees room
             self._announce(urgent)
             self._finish_if_drained()
+
+    def report(self, events: Sequence[TrackEvent]) -> None:
+        """Pass on what happened to tracks while no frame came."""
+        if events:
+            self._reported.extend(events)
+            self._announce(False)
+
+    def take_reported(self) -> list[TrackEvent]:
+        """Remove and return what `report` has passed on."""
+        return [self._reported.popleft() for _ in range(len(self._reported))]
+
+    @property
+    def reported(self) -> bool:
+        """Whether `take_reported` has something to return."""
+        return bool(self._reported)
 
     def drop(self, stage: StageName, reason: Reason) -> None:
         """Count a frame lost before the sinks."""
@@ -392,6 +415,7 @@ class Lane:
 
     def _finish_if_drained(self) -> None:
         if self.closed and self.ledger.waiting == 0:
+            self._reported.extend(self.epilogue())
             for outlet in self._outlets.values():
                 outlet.close()
             self._announce(True)

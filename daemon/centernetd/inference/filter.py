@@ -21,22 +21,25 @@ class StreamFilter(Filter):
 
     Class ids here are the model's own; in the stream, its classes begin at ``first_class``.
     ``counted_as`` maps each class id to its label in the metric ``detections_total``, whose
-    number of series must stay bounded for models with any number of classes.
+    number of series must stay bounded for models with any number of classes. ``low_stage`` is the
+    share of ``confidence`` from which on the stream's tracker takes detections.
     """
 
     counted_as: tuple[str, ...] = ()
     blur: Filter | None = None
     model: str = ""
     first_class: int = 0
+    low_stage: float = 1.0
 
     @property
     def floor(self) -> Filter:
         """What inference keeps: the union for all consumers, each of which filters again."""
+        tracked = Filter(self.confidence * self.low_stage, self.class_ids)
         if self.blur is None:
-            return self
+            return tracked
         mine, blurred = self.class_ids, self.blur.class_ids
         return Filter(
-            min(self.confidence, self.blur.confidence),
+            min(tracked.confidence, self.blur.confidence),
             None if mine is None or blurred is None else mine | blurred,
         )
 
@@ -81,10 +84,13 @@ class StreamFilters:
         return Thresholds(least)
 
 
-def filters_of(stream: StreamConfig, models: Mapping[str, Manifest]) -> StreamFilters:
+def filters_of(
+    stream: StreamConfig, models: Mapping[str, Manifest], low_stage: float = 1.0
+) -> StreamFilters:
     """Return the filters of ``stream`` for its models, which are in ``models`` by name.
 
     Labels select the classes of that label in every model; the default threshold is each model's.
+    ``low_stage`` is the share of it that suffices for the stream's tracker.
 
     Raises
     ------
@@ -113,6 +119,7 @@ def filters_of(stream: StreamConfig, models: Mapping[str, Manifest]) -> StreamFi
             blur if name in covered else None,
             len(classes),
         )
+        made = replace(made, low_stage=low_stage)
         by_model[name] = made if name in shown else replace(made, class_ids=frozenset())
         classes += [DetectionClass(name, *each) for each in enumerate(model.labels)]
     return StreamFilters(by_model, tuple(classes), stream.privacy.shows_keypoints)

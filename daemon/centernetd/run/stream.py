@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from centernetd.capture.stage import CaptureStage
 from centernetd.config import StreamConfig
@@ -23,11 +23,14 @@ from centernetd.flow import (
 from centernetd.inference.detector import Detector
 from centernetd.inference.filter import StreamFilters, filters_of
 from centernetd.run.loading import Sizes
+from centernetd.run.tracking import StreamTracks, Tracking
 from centernetd.service.health import StreamView
 from centernetd.sink.pool import PoolTask, WriterPool
 from centernetd.sink.registry import RECORD, SINKS
 from centernetd.sink.stage import IDLE, BatchSink, BatchStage, SinkContext, SinkStage
 from centernetd.sink.storage import Storage
+from centernetd.track import LOW
+from centernetd.track.counts import TrackLedger
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class StreamContext:
     storage: Storage
     meters: Meters
     writers: WriterPool
+    tracking: Tracking
     node: str = ""
 
 
@@ -69,23 +73,29 @@ class Stream:
         filters: StreamFilters,
         capture: CaptureStage,
         sinks: Mapping[StageName, SinkStage | BatchStage],
-        writers: WriterPool,
+        tracks: TrackLedger | None,
+        context: StreamContext,
         stopping: threading.Event,
         make_worker: MakeWorker,
     ) -> None:
-        """Take the stages, of which ``writers`` run some; setting ``stopping`` ends ``capture``."""
+        """Take the stages; setting ``stopping`` ends ``capture``.
+
+        ``tracks`` counts the stream's objects, if they are followed.
+        """
         self.name = config.name
         self.lane = lane
         self.filters = filters
-        self.view = StreamView(lane, config.stall_timeout)
+        self.view = StreamView(lane, config.stall_timeout, tracks)
         self.captures: list[Runner] = []
         """Capture threads, including lost ones."""
+        self._config = config
+        self._context = context
         self._capture = capture
         self._sinks = sinks
         self._stopping = stopping
         self._make_worker = make_worker
         self._writers: list[Runner] = [
-            PoolTask(f"{name}:{self.name}", stage, writers)
+            PoolTask(f"{name}:{self.name}", stage, context.writers)
             if isinstance(stage, BatchStage)
             else make_worker(f"{name}:{self.name}", stage.run)
             for name, stage in sinks.items()
@@ -110,6 +120,25 @@ class Stream:
         for thread in lost:
             (self.captures if thread.name == self._capture_name else others).append(thread)
         return others
+
+    def may_adapt(self, config: StreamConfig) -> bool:
+        """Return whether `adapt` suffices: only zones, lines and how objects are followed differ.
+
+        Raises
+        ------
+        ConfigError
+            If a zone or line names a label that none of the models has.
+        """
+        ours = replace(self._config, zones=config.zones, lines=config.lines, track=config.track)
+        if ours != config or not (self._config.tracks and config.tracks):
+            return False
+        _filters(config, self._context.models)
+        return True
+
+    def adapt(self, config: StreamConfig) -> None:
+        """Take other zones and lines while frames, recordings and tracks continue."""
+        self._config = config
+        self._context.tracking.adapt(self.lane, config)
 
     def prepare(self) -> None:
         """Allocate every thread that `start` needs.
@@ -228,11 +257,11 @@ def make_stream(
         If it names a label that none of its models has.
     """
     try:
-        models = {name: context.models[name] for name in config.models}
-        filters = filters_of(config, {name: each.manifest for name, each in models.items()})
-        stopping = threading.Event()
+        filters, stopping = _filters(config, context.models), threading.Event()
+        tracks = StreamTracks(config, filters) if config.tracks else None
+        models = [context.models[name] for name in config.models]
         # Pictures may stay on the GPU.
-        surfaces = all(each.engine.takes_surfaces for each in models.values())
+        surfaces = all(each.engine.takes_surfaces for each in models)
         lane.status.detections.update(dict.fromkeys(filters.counted, 0))
         capture = CaptureStage(config, lane, context.meters, stopping, surfaces=surfaces)
         sink_context = SinkContext(
@@ -247,11 +276,18 @@ def make_stream(
             node=context.node,
         )
         sinks = {name: _stage(lane, name, sink_context) for name in lane.outlets}
-        writers = context.writers
-        return Stream(config, lane, filters, capture, sinks, writers, stopping, make_worker)
+        if tracks is not None:
+            context.tracking.serve(lane, tracks)
+        ledger = tracks.ledger if tracks else None
+        return Stream(config, lane, filters, capture, sinks, ledger, context, stopping, make_worker)
     except Exception:
         lane.close()  # returns its share of the budget
         raise
+
+
+def _filters(config: StreamConfig, models: Mapping[str, Detector]) -> StreamFilters:
+    manifests = {name: models[name].manifest for name in config.models}
+    return filters_of(config, manifests, LOW if config.tracks else 1.0)
 
 
 def _stage(lane: Lane, name: StageName, context: SinkContext) -> SinkStage | BatchStage:

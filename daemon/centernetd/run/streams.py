@@ -10,6 +10,7 @@ from centernetd.flow import Lane, Runner
 from centernetd.run.models import Models
 from centernetd.run.stream import Stream
 from centernetd.service.service import Service
+from centernetd.track.counts import TrackLedger
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,11 @@ class Streams:
     def lanes(self) -> list[Lane]:
         """The lanes of all running and ending streams."""
         return [stream.lane for stream in self._all]
+
+    @property
+    def tracks(self) -> Mapping[Lane, TrackLedger]:
+        """What counts the objects of each stream in which they are followed."""
+        return {s.lane: s.view.tracks for s in self._all if s.view.tracks is not None}
 
     @property
     def threads(self) -> list[Runner]:
@@ -83,7 +89,8 @@ class Streams:
     def apply(self, change: Difference, configs: Mapping[str, StreamConfig]) -> None:
         """Begin the change to ``configs``; streams that do not differ continue undisturbed.
 
-        A changed stream restarts once its files are finished. If this raises, nothing has changed.
+        A changed stream restarts once its files are finished, unless it can adapt. If this raises,
+        nothing has changed.
 
         Raises
         ------
@@ -93,8 +100,11 @@ class Streams:
             If there are not enough threads, or a model has ended.
         """
         made: dict[str, Stream] = {}
+        running = self._running
+        adapting = [name for name in change.changed if running[name].may_adapt(configs[name])]
+        restarting = [name for name in change.changed if name not in adapting]
         try:
-            for name in (*change.added, *change.changed):
+            for name in (*change.added, *restarting):
                 made[name] = self._make(configs[name])
                 made[name].prepare()
             # Before closing others: a model ends when all its lanes are closed.
@@ -103,8 +113,10 @@ class Streams:
             for stream in made.values():
                 stream.stop()
             raise
+        for name in adapting:
+            running[name].adapt(configs[name])
         self._end_by = time.monotonic() + END_TIMEOUT
-        for name in (*change.removed, *change.changed):
+        for name in (*change.removed, *restarting):
             former = self._running.pop(name)
             former.stop()
             self._ending[former] = made.get(name)
@@ -136,8 +148,10 @@ class Streams:
             log.warning("didn't end in time and is left behind", extra={"stream": stream.name})
         lane.ledger.close()
         self._models.forget(lane)
-        receipt = lane.ledger.read().receipt(stream.name)
-        log.info("ended: %s", receipt, extra={"stream": stream.name})
+        for ledger in (lane.ledger, stream.view.tracks):
+            if ledger is not None:
+                receipt = ledger.read().receipt(stream.name)
+                log.info("ended: %s", receipt, extra={"stream": stream.name})
         successor = self._ending.pop(stream)
         if successor is None:
             self.publish()

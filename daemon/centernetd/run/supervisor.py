@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,11 +21,13 @@ from centernetd.run.reload import ModelLoader, Reloader
 from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, stop_in_order
 from centernetd.run.stream import LOSSLESS_BYTES, Stream, StreamContext, make_lane, make_stream
 from centernetd.run.streams import Streams
+from centernetd.run.tracking import Tracking
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.pool import WriterPool
 from centernetd.sink.registry import EVENTS
 from centernetd.sink.storage import Storage
+from centernetd.track.counts import TrackLedger
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class _Parts:
     housekeeping: Housekeeping
     models: Models
     streams: Streams
+    tracking: Tracking
     reloader: Reloader
 
     @property
@@ -74,6 +77,7 @@ class Supervisor:
         self._stop_requested = self._reload_requested = False
         self._wake_up = WakeUp()
         self._lanes: Callable[[], list[Lane]] = list
+        self._tracks: Callable[[], Mapping[Lane, TrackLedger]] = dict
         self._failed: Worker | None = None
         self.started_at = 0.0
         self.left_behind: list[str] = []
@@ -100,6 +104,7 @@ class Supervisor:
                 self._start(parts)
             while parts.alive and not self._must_stop():
                 parts.streams.check()
+                parts.tracking.expire()
                 if parts.models.check() and parts.models.current:
                     parts.streams.publish()
                 parts.reloader.check()
@@ -123,6 +128,11 @@ class Supervisor:
     def lanes(self) -> list[Lane]:
         """The lanes of the running and ending streams."""
         return self._lanes()
+
+    @property
+    def tracks(self) -> Mapping[Lane, TrackLedger]:
+        """What counts the objects of each stream in which they are followed."""
+        return self._tracks()
 
     @property
     def engine_failed(self) -> bool:
@@ -153,6 +163,7 @@ class Supervisor:
         if self._reread is not None or any(lane.outlets for lane in lanes):
             stack.enter_context(housekeeping)
         meters = self._meters or service.meters
+        tracking = Tracking(meters)
         pool = ThreadPoolExecutor(SHARES, "letterbox")
         stack.callback(pool.shutdown, wait=False)
         given = ModelContext(
@@ -160,7 +171,7 @@ class Supervisor:
             sizes,
             Batching(sizes.max_batch, config.batching.max_delay),
             pool,
-            Delivery(meters),
+            Delivery(meters, tracking.results),
             meters,
             service.heartbeats.beat,
             self._worker,
@@ -175,17 +186,17 @@ class Supervisor:
 
         def make(stream: StreamConfig, lane: Lane | None = None) -> Stream:
             detectors = {name: model.detector for name, model in models.current.items()}
-            context = StreamContext(detectors, storage, meters, writers, config.node)
+            context = StreamContext(detectors, storage, meters, writers, tracking, config.node)
             return make_stream(stream, lane or lane_of(stream), context, self._worker)
 
         made = [make(configs[lane.name], lane) for lane in lanes]
         models.serve({stream.lane: stream.filters for stream in made})
         streams = Streams(made, make, models, service)
-        self._lanes = lambda: streams.lanes
+        self._lanes, self._tracks = lambda: streams.lanes, lambda: streams.tracks
         loader = ModelLoader(models, load_model, self._worker)
         take_request, reread = self._take_reload_request, self._reread
         reloader = Reloader(config, reread, take_request, streams, loader, housekeeping, service)
-        return _Parts(service, housekeeping, models, streams, reloader)
+        return _Parts(service, housekeeping, models, streams, tracking, reloader)
 
     def _warm_up(self, parts: _Parts) -> None:
         """Allocate every thread, and warm inference up unless the run must stop."""

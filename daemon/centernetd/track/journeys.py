@@ -129,7 +129,7 @@ class Journeys:
     def see(self, moment: Moment, tracked: Tracked) -> tuple[TrackEvent, ...]:
         """Take the tracks of a frame; return what has happened since the frame before."""
         ended = self.end(tracked.ended)
-        found, numbers = tracked.detections, _ids(tracked)
+        found, numbers = tracked.detections, ids_of(tracked)
         seen = (numbers >= 0) & ~tracked.predicted
         ids = numbers[seen].tolist()
         boxes, scores = found.xyxy[seen], found.confidence[seen].tolist()
@@ -165,7 +165,7 @@ class Journeys:
 
     def track_ids(self, tracked: Tracked) -> dict[int, str]:
         """Return the names of the confirmed tracks in a frame, which `see` has taken."""
-        numbers = _ids(tracked)[tracked.confirmed].tolist()
+        numbers = ids_of(tracked)[tracked.confirmed].tolist()
         return {number: self._journeys[number].track_id for number in numbers}
 
     def _meet(self, tracker_id: int, moment: Moment, box: Box, score: float) -> None:
@@ -274,7 +274,7 @@ def _places(
     yield from (Line(name, config) for name, config in lines.items())
 
 
-def _ids(tracked: Tracked) -> NDArray[np.int64]:
+def ids_of(tracked: Tracked) -> NDArray[np.int64]:
     """Return the id of the track of each row, -1 for none."""
     ids = tracked.detections.tracker_id
     return np.full(len(tracked.detections), -1) if ids is None else ids

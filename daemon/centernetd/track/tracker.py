@@ -24,7 +24,8 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-_LOW = 0.5  # the low stage's threshold, as a share of the high stage's
+LOW = 0.5
+"""The threshold of a detection that continues a track, as a share of one that starts it."""
 _BUFFER = 0.3  # the share of its sides by which a box grows before its overlap is measured
 _SIMILAR = 0.3  # how alike a track and its detection are at least
 _OTHER_CLASS = 0.5  # how much more alike they must be if their classes differ
@@ -56,7 +57,7 @@ class TrackSettings:
     @property
     def floor(self) -> Thresholds:
         """The detections that may continue a track: inference has to keep them."""
-        return Thresholds(self.confidence.least * np.float32(_LOW))
+        return Thresholds(self.confidence.least * np.float32(LOW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def _gather(streams: Sequence[_Stream], found: Sequence[Detections]) -> _Boxes:
     asked = np.concatenate(least)[first[stream] + class_id]
     edges = xyxy.T.astype(float)
     measured = np.concatenate(((edges[:2] + edges[2:]) / 2, edges[2:] - edges[:2]))
-    usable = score >= asked * np.float32(_LOW)
+    usable = score >= asked * np.float32(LOW)
     return _Boxes(count, stream, xyxy, measured, score, class_id, score >= asked, usable)
 
 
