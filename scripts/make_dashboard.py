@@ -153,6 +153,11 @@ ROWS: Mapping[str, Sequence[Panel]] = {
     ),
     "Inference": (
         graph("Mean time of a step", "{{stage}}", mean("stage_duration_seconds", "stage"), "s"),
+        graph(
+            "Inferences per second",
+            "{{instance}} {{model}}",
+            rate("model_inferences_total", "instance, model", DAEMON),
+        ),
         graph("Mean batch", "{{instance}}", mean("batch_size", "instance")),
         graph("Mean time of building a plan", "", mean("plan_build_seconds", "instance"), "s"),
         graph("Busy slots", "{{instance}}", f"@slots_busy{DAEMON}"),
