@@ -165,6 +165,8 @@ class Inbox:
             if ticket in inbox.backlog:
                 inbox.backlog.remove(ticket)
         self.lane.drop(INFERENCE, reason)
+        if self.others:  # one of them may lead again
+            self.lane._announce_frame(urgent=False)
 
 
 class Lane:
