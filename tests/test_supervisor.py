@@ -57,7 +57,9 @@ class Rig:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.patch = folder, monkeypatch
         self._said: list[str] = []
-        self.engine = FakeEngine(max_batch=1)
+        self.engine = FakeEngine(max_batch=1)  # the first that is loaded
+        self.loaded: list[FakeEngine] = []
+        self.fail_at: int | None = None  # at which batch others fail
         self.before_loading: Callable[[], None] = lambda: None
         self.sources: list[FakeSource] = []
         self._before = set(threading.enumerate())
@@ -66,19 +68,23 @@ class Rig:
         monkeypatch.setattr(opening, "open_video", self._open)
         self.supervise(cam=CAMERA)
 
-    def supervise(self, **streams: dict[str, Any]) -> None:
-        self.configure(**streams)
+    def supervise(self, models: dict[str, Any] | None = None, **streams: dict[str, Any]) -> None:
+        self.configure(models, **streams)
         path = self.folder / "config.yaml"
         self.reread: Callable[[], Config] = lambda: load(path)
         self.supervisor = Supervisor(load(path), reread=lambda: self.reread())
 
-    def configure(self, **streams: dict[str, Any]) -> None:
-        write_config(self.folder, streams)
+    def configure(self, models: dict[str, Any] | None = None, **streams: dict[str, Any]) -> None:
+        sections: dict[str, Any] = {} if models is None else {"models": models}
+        write_config(self.folder, streams, **sections)
 
     def _load(
         self, _model: object, _choice: object, _sizes: object, pool: Executor, *_: object
     ) -> Detector:
         self.before_loading()
+        if self.loaded:
+            self.engine = FakeEngine(max_batch=1, fail_at=self.fail_at)
+        self.loaded.append(self.engine)
         return Detector(self.engine, plain(), pool)
 
     def _open(self, stream: StreamConfig, _decoding: object) -> FakeSource:
@@ -428,12 +434,9 @@ def test_a_reload_after_the_last_frame_loads_the_model_again(rig: Rig) -> None:
         return close(recorder)
 
     rig.patch.setattr(Recorder, "close", hold)
-    engines = [rig.engine]
 
     def on_tick() -> None:
-        if len(engines) == 1 and engines[0].closed:
-            rig.engine = FakeEngine(max_batch=1)
-            engines.append(rig.engine)
+        if rig.engine.closed and len(rig.loaded) == 1:
             rig.configure(clip=FILE, more=FILE)
             rig.supervisor.reload()
         if len(rig.supervisor.lanes) == 2:
@@ -442,5 +445,65 @@ def test_a_reload_after_the_last_frame_loads_the_model_again(rig: Rig) -> None:
     assert rig.supervisor.run(on_tick) == 0
     assert [lane.name for lane in rig.supervisor.lanes] == ["clip", "more"]
     assert all(lane.ledger.read().inferred == FRAMES for lane in rig.supervisor.lanes)
-    assert all(engine.closed for engine in engines)
+    assert [engine.closed for engine in rig.loaded] == [True, True]
+    rig.assert_in_order()
+
+
+MODELS = {"first": {"path": "first.onnx"}, "other": {"path": "other.onnx"}}
+FIRST, BOTH = {**CAMERA, "models": "first"}, {**CAMERA, "models": ["first", "other"]}
+
+
+def test_a_reload_loads_a_model_and_another_releases_it(rig: Rig) -> None:
+    """The stream that has nothing to do with either continues undisturbed."""
+    rig.supervise(MODELS, cam=FIRST)
+    steps = ["add", "remove", "stop"]
+
+    def on_tick() -> None:
+        lanes = rig.supervisor.lanes
+        if not all(lane.ledger.read().inferred for lane in lanes):
+            return
+        if steps[0] == "add":
+            rig.configure(MODELS, cam=FIRST, new=BOTH)
+        elif steps[0] == "remove" and len(lanes) == 2:
+            rig.configure(MODELS, cam=FIRST)
+        elif steps[0] == "stop" and len(lanes) == 1 and rig.loaded[1].closed:
+            rig.supervisor.stop()
+            return
+        else:
+            return
+        steps.pop(0)
+        rig.supervisor.reload()
+
+    assert rig.supervisor.run(on_tick) == 0
+    assert steps == ["stop"]
+    assert [engine.closed for engine in rig.loaded] == [True, True]
+    assert len(rig.sources) == 2, "a stream was restarted"
+    rig.assert_in_order()
+
+
+@pytest.mark.parametrize("fails", ["loading", "warming up"])
+def test_a_model_that_fails_at_a_reload_refuses_it(
+    rig: Rig, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    rig.supervise(MODELS, cam=FIRST)
+
+    def reload() -> None:
+        rig.configure(MODELS, cam=BOTH)
+        if fails == "loading":
+            rig.before_loading = fail_to_load
+        rig.fail_at = 0
+        rig.supervisor.reload()
+
+    def fail_to_load() -> None:
+        raise EngineError("GPU memory is short")
+
+    def on_tick() -> None:
+        running()
+        if "nothing has changed: model other: " in caplog.text:
+            rig.supervisor.stop()
+
+    running = rig.when_running(reload)
+    assert rig.supervisor.run(on_tick) == 0
+    assert len(rig.sources) == 1, "the stream was restarted"
+    assert all(engine.closed for engine in rig.loaded)
     rig.assert_in_order()

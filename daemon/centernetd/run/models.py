@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from centernetd.config import Config, ModelConfig, StreamConfig
-from centernetd.errors import CenternetdError, EngineError
+from centernetd.errors import EngineError
 from centernetd.flow import Arrivals, Lane, Meters, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.delivery import Delivery
@@ -59,7 +59,7 @@ class Model:
         self.workers: Sequence[Worker] = ()
         self.warm = threading.Event()
         self.begun = threading.Event()
-        self.failure: CenternetdError | None = None
+        self.failure: EngineError | None = None
         self._configured = ConfiguredModel.of(config, name)
 
     def load(self, context: ModelContext, progress: Progress) -> None:
@@ -137,10 +137,10 @@ class Model:
     def _feed(self, wake_up: Callable[[], None]) -> None:
         try:
             self.stage.warm_up()
-        except CenternetdError as error:
+        except EngineError as error:
+            self.failure = EngineError(f"model {self.name}: {error}")
             if self.begun.is_set():
-                raise
-            self.failure = error
+                raise self.failure from error
         self.warm.set()
         wake_up()
         self.begun.wait()
