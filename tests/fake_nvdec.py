@@ -2,8 +2,7 @@
 
 As FFmpeg's, it leaves its frames in the memory of the (simulated) GPU, with interleaved chroma
 planes, names its pixel format ``cuda`` for as long as it decodes itself, and takes software for
-what it doesn't know. Decoders that are libraries know no GPU. A picture's memory is overwritten
-when nobody holds the picture any more.
+what it doesn't know. A picture's memory is overwritten when nobody holds the picture any more.
 """
 
 import functools
@@ -60,15 +59,8 @@ def installed(gpu: FakeNvdec) -> Iterator[FakeNvdec]:
         hwaccel.create(av.Codec("h264", "r"))
         return _Container(gpu, container)
 
-    def create(name: str, mode: str, hwaccel: "_Accel") -> _Context:
-        """Return FFmpeg's own decoder of AV1, which decodes nothing without a GPU."""
-        assert (name, mode) == ("av1", "r")
-        hwaccel.create(av.Codec(name, "r"))
-        return _Context(gpu, av.CodecContext.create("libdav1d", "r"), needs_gpu=True)
-
     with fake_cuda.installed(gpu.cuda), pytest.MonkeyPatch.context() as patch:
         patch.setattr(av, "open", open_)
-        patch.setattr(decoding, "CodecContext", SimpleNamespace(create=create))
         patch.setattr(decoding, "HWAccel", lambda *args, **kw: _Accel(gpu, *args, **kw))
         patch.setattr(decoding, "hwdevices_available", lambda: ["vaapi", "cuda"])
         patch.setattr(platform, "machine", lambda: "x86_64")
@@ -112,64 +104,37 @@ class _Proxy:
 
 
 class _Context(_Proxy):
-    def __init__(self, gpu: FakeNvdec, real: Any, *, needs_gpu: bool = False) -> None:
-        super().__init__(real)
-        self._gpu, self._needs_gpu = gpu, needs_gpu
-        self._on_gpu = self._knows_gpus = needs_gpu or real.codec.name != "libdav1d"
-
-    @property
-    def extradata(self) -> bytes | None:
-        found: bytes | None = self._real.extradata
-        return found
-
-    @extradata.setter
-    def extradata(self, content: bytes | None) -> None:
-        self._real.extradata = content
-
-    @property
-    def codec(self) -> Any:
-        return av.Codec("av1", "r") if self._needs_gpu else self._real.codec
+    on_gpu = True
 
     @property
     def pix_fmt(self) -> str:
-        return "cuda" if self._on_gpu else str(self._real.pix_fmt)
+        return "cuda" if self.on_gpu else str(self._real.pix_fmt)
 
     @property
     def sw_format(self) -> SimpleNamespace | None:
         raise AssertionError("the format of the next picture, which may not be that of the last")
 
-    def decode(self, packet: "_Packet") -> "list[VideoFrame] | list[_Frame]":
-        frames: list[VideoFrame] = self._real.decode(packet._real)
-        number, self._gpu.packets = self._gpu.packets, self._gpu.packets + 1
-        if number == self._gpu.fail_at or self._gpu.cuda.lost:
-            raise av.error.ExternalError(542398533, "Generic error in an external library")
-        self._on_gpu = self._gpu.decodes and self._knows_gpus
-        if self._needs_gpu and not self._on_gpu:
-            raise av.error.OSError(38, "Function not implemented")
-        if not self._on_gpu:
-            return frames
-        return [_Frame(self._gpu.cuda, frame) for frame in frames]
-
 
 class _Stream(_Proxy):
-    def __init__(self, gpu: FakeNvdec, real: Any) -> None:
+    def __init__(self, real: Any) -> None:
         super().__init__(real)
-        self.codec_context = _Context(gpu, real.codec_context)
+        self.codec_context = _Context(real.codec_context)
 
 
 class _Container(_Proxy):
     def __init__(self, gpu: FakeNvdec, real: Any) -> None:
         super().__init__(real)
+        self._gpu = gpu
         self.closed = False
         self.streams = SimpleNamespace(
-            video=[_Stream(gpu, each) for each in real.streams.video], audio=real.streams.audio
+            video=[_Stream(each) for each in real.streams.video], audio=real.streams.audio
         )
 
     def demux(self) -> "Iterator[_Packet]":
         for packet in self._real.demux():
             assert not self.closed, "read after close"
             stream = next(each for each in self.streams.video if each._real is packet.stream)
-            yield _Packet(stream, packet)
+            yield _Packet(self._gpu, stream, packet)
 
     def close(self) -> None:
         self.closed = True
@@ -177,9 +142,19 @@ class _Container(_Proxy):
 
 
 class _Packet(_Proxy):
-    def __init__(self, stream: _Stream, real: Any) -> None:
+    def __init__(self, gpu: FakeNvdec, stream: _Stream, real: Any) -> None:
         super().__init__(real)
-        self.stream = stream
+        self._gpu, self._context, self.stream = gpu, stream.codec_context, stream
+
+    def decode(self) -> "list[VideoFrame] | list[_Frame]":
+        frames: list[VideoFrame] = self._real.decode()
+        number, self._gpu.packets = self._gpu.packets, self._gpu.packets + 1
+        if number == self._gpu.fail_at or self._gpu.cuda.lost:
+            raise av.error.ExternalError(542398533, "Generic error in an external library")
+        self._context.on_gpu = self._gpu.decodes
+        if not self._gpu.decodes:
+            return frames
+        return [_Frame(self._gpu.cuda, frame) for frame in frames]
 
 
 class _Frame(_Proxy):

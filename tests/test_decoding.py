@@ -22,7 +22,6 @@ from tests.fake_nvdec import FakeNvdec, installed
 from tests.integration.conftest import DEMO
 
 FRAMES = 20
-AV1_ENCODER = "libsvtav1"
 
 
 @pytest.fixture
@@ -55,25 +54,6 @@ def test_pictures_of_the_gpu_equal_those_of_the_cpu(gpu: FakeNvdec) -> None:
     assert [source.info.codec for source in sources] == ["h264", "h264"]
     for source in sources:
         source.close()
-
-
-@pytest.mark.parametrize("decodes", [True, False])
-def test_av1_is_decoded_by_a_gpu_that_can(gpu: FakeNvdec, tmp_path: Path, decodes: bool) -> None:
-    """Though FFmpeg's first choice is a library that knows no GPU."""
-    gpu.decodes = decodes
-    path = clips.count(tmp_path / "clip.mp4", FRAMES, (64, 96), codec=AV1_ENCODER)
-    wanted = stream(path, decode="auto")
-    choice = DecoderChoice(wanted)
-    source = open_video(wanted, choice)
-    if decodes:
-        assert numbers(source) == list(range(FRAMES))
-        assert source.info.decoder == "av1 (cuda)"
-        return
-    with pytest.raises(GpuDecoderError):
-        numbers(source)
-    software = open_video(wanted, choice)
-    assert numbers(software) == list(range(FRAMES))
-    assert software.info.decoder == "libdav1d"
 
 
 def test_a_gpu_that_is_not_wanted_is_not_opened(gpu: FakeNvdec, clip: Path) -> None:

@@ -3,10 +3,8 @@
 import functools
 import logging
 import platform
-from typing import cast
 
 import av
-from av import CodecContext
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -22,7 +20,6 @@ from centernetd.flow import Image, Orientation
 
 log = logging.getLogger(__name__)
 
-_AV1 = "av1"
 _MIN_PYAV = (18, 0)  # earlier PyAV loses colour tags and rotation of pictures decoded on a GPU
 
 
@@ -133,28 +130,17 @@ class DecoderChoice:
             )
 
 
-def _named(name: str, context: VideoCodecContext, accelerator: HWAccel | None) -> VideoCodecContext:
-    """Return FFmpeg's decoder called ``name`` for what ``context`` decodes."""
-    named = cast("VideoCodecContext", CodecContext.create(name, "r", accelerator))
-    named.extradata = context.extradata
-    return named
-
-
 class Decoder:
     """The decoder of one open source.
 
-    With an accelerator it is the GPU's, but FFmpeg decides again at each change of size or codec.
+    An ``accelerated`` one is the GPU's, but FFmpeg decides again at each change of size or codec.
     """
 
     def __init__(
-        self, context: VideoCodecContext, choice: DecoderChoice, accelerator: HWAccel | None
+        self, context: VideoCodecContext, choice: DecoderChoice, *, accelerated: bool
     ) -> None:
-        """Decode what ``context`` was made for, with ``accelerator`` if it supports that."""
-        self._choice = choice
-        self._accelerated = self._awaits_gpu = accelerator is not None
-        # FFmpeg's first choice for AV1 is libdav1d, which knows no GPU. Its own decoder needs one.
-        self._needs_gpu = accelerator is not None and context.codec.canonical_name == _AV1
-        self._context = _named(_AV1, context, accelerator) if self._needs_gpu else context
+        self._context, self._choice = context, choice
+        self._accelerated = self._awaits_gpu = accelerated
         self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
 
     @property
@@ -174,11 +160,11 @@ class Decoder:
             When the GPU fails.
         """
         try:
-            return self._context.decode(packet)
+            return packet.decode()
         except av.error.InvalidDataError:
             raise
         except av.FFmpegError as error:
-            if not (self._on_gpu or self._needs_gpu):
+            if not self._on_gpu:
                 raise
             raise self._failed(reason_of(error)) from None
 

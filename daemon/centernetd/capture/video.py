@@ -9,7 +9,6 @@ from typing import cast
 
 import av
 from av.codec.context import Flags2
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -63,11 +62,11 @@ def open_video(stream: StreamConfig, choice: DecoderChoice) -> "VideoSource":
         if stream.source.is_web:
             http_file = open_http_file(stream, allowance)
             opened.callback(http_file.close)
-        container, accelerator = _open_container(stream, choice, http_file)
+        container, accelerated = _open_container(stream, choice, http_file)
         opened.callback(container.close)
         try:
             video = video_of(container)
-            decoder = Decoder(video.codec_context, choice, accelerator)
+            decoder = Decoder(video.codec_context, choice, accelerated=accelerated)
             source = VideoSource(stream, container, video, decoder, allowance, http_file)
         except SourceError:
             if http_file is not None:
@@ -79,11 +78,11 @@ def open_video(stream: StreamConfig, choice: DecoderChoice) -> "VideoSource":
 
 def _open_container(
     stream: StreamConfig, choice: DecoderChoice, http_file: HttpFile | None
-) -> tuple[InputContainer, HWAccel | None]:
-    """Return the container, and the accelerator that is to decode its video."""
+) -> tuple[InputContainer, bool]:
+    """Return the container, and whether the GPU is to decode its video."""
     accelerator = choice.accelerator()
     try:
-        return open_container(stream, accelerator, http_file), accelerator
+        return open_container(stream, accelerator, http_file), accelerator is not None
     except SourceError:
         if accelerator is not None and choice.open_failed():
             raise GpuDecoderError("the GPU's decoder can't be opened", "open_failed") from None
