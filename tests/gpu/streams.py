@@ -1,7 +1,8 @@
 """How many 1080p30 streams one GPU box takes: ``python -m tests.gpu.streams OUT [N,N...]``.
 
 Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFace on ONNX Runtime,
-``--coco`` the other built-in model, else the double of TensorRT replays the PyTorch CenterNet: the
+``--coco`` the other built-in model, ``--models=faces,coco`` both on each stream,
+else the double of TensorRT replays the PyTorch CenterNet: the
 pipeline around an engine. With ``--cpu`` software decodes, with ``--hevc`` the video is H.265,
 with ``--copies`` it is also recorded as received, ``--minutes=N`` is for how long. If py-spy is
 installed, it reports for each run which share of the time somebody held Python's lock, and who.
@@ -46,6 +47,7 @@ COUNTS = (8, 16, 32, 48)
 SIZE, FPS = (1080, 1920), 30
 SECONDS, LOOP = 16, 4  # of a run, and of the video that is repeated
 MAX_BATCH = 32
+MODELS = {"faces": {"path": "centerface"}, "coco": {"path": "coco"}}
 WARM = 3.0  # seconds
 WATCHED, RATE = 6, 100  # seconds, samples per second
 
@@ -310,17 +312,19 @@ def main(folder: Path, counts: Sequence[int], options: argparse.Namespace) -> No
     """Run each number of streams, print a table and write everything to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "streams.yaml"
-    real = options.onnxruntime or options.coco
+    models = options.models or ["coco" if options.coco else "faces"]
+    real = bool(options.onnxruntime or options.coco or options.models)
     demo = {
         "source": str(ROOT / "assets" / "demo.mp4"),
         "decode": "cpu" if options.cpu else "cuda",
         "record": {"video": "source"} if options.copies else {"when": "never"},
         "events": {"frames": "always"},
         "detect": {"confidence": 0.4 if real else 0.99},  # the double's classes are 20
+        "models": models,
     }
     settings = {
         "version": 1,
-        "models": {"default": {"path": "coco" if options.coco else "centerface"}},
+        "models": MODELS,
         "engine": {"backend": "onnxruntime-cuda"},
         "batching": {"max_size": MAX_BATCH},
         "streams": {"demo": demo},
@@ -354,6 +358,7 @@ def _arguments() -> argparse.Namespace:
     for name in ("onnxruntime", "coco", "cpu", "hevc", "copies"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--models", type=lambda text: text.split(","))
     return parser.parse_args()
 
 
