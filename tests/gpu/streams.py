@@ -1,11 +1,11 @@
 """How many 1080p30 streams one GPU box takes: ``python -m tests.gpu.streams OUT [N,N...]``.
 
 Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFace on ONNX Runtime,
-``--coco`` the other built-in model, ``--models=faces,coco`` both on each stream,
-else the double of TensorRT replays the PyTorch CenterNet: the
-pipeline around an engine. With ``--cpu`` software decodes, with ``--hevc`` the video is H.265,
-with ``--copies`` it is also recorded as received, ``--minutes=N`` is for how long. If py-spy is
-installed, it reports for each run which share of the time somebody held Python's lock, and who.
+``--coco`` the other built-in model, ``--models=faces,coco`` both on each stream, else the double
+of TensorRT replays the PyTorch CenterNet: the pipeline around an engine. With ``--cpu`` software
+decodes, with ``--hevc`` the video is H.265, with ``--copies`` it is also recorded as received,
+``--minutes=N`` is for how long. If py-spy is installed, it reports for each run which share of
+the time somebody held Python's lock, and who.
 OUT/streams.json gets it all, OUT/gil-N.txt and OUT/all-N.txt the stacks.
 """
 
