@@ -1,7 +1,8 @@
-"""Which detection continues which track, for all streams of a batch together.
+"""Which box continues which track, for all streams of a batch together.
 
-Pairs of a track and a detection are two arrays of row numbers [P]. Only pairs of the same stream
-are listed, so one call of each function serves all streams, however many boxes each has.
+Boxes are centre, width and height, in pixels. A pair is a track and a box of the same stream, and
+pairs are two arrays of row numbers [P]. So one call of each function serves all streams, however
+many boxes each has.
 """
 
 import numpy as np
@@ -10,48 +11,60 @@ from numpy.typing import NDArray
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
+_GROWN = 1.2  # of a buffered side to the side itself
+_APART = 2.0**24  # pixels from one stream's picture to the next: wider than any
 
-def pairs(tracks: Rows, detections: Rows) -> tuple[Rows, Rows]:
-    """Return every pair of a track and a detection in the same stream.
 
-    ``tracks`` and ``detections`` [S] count the rows of each stream, which follow one another.
+def pairs(
+    tracks: Floats, error: Floats, of_track: Rows, boxes: Floats, of_box: Rows
+) -> tuple[Rows, Rows]:
+    """Return the pairs of a track [4, N] and a box [4, M] that may be similar, by their x alone.
+
+    ``error`` [2, N] is as in `similarity`, ``of_track`` [N] and ``of_box`` [M] are their streams.
     """
-    partners = np.repeat(detections, tracks)
-    track = np.repeat(np.arange(len(partners)), partners)
-    skipped = np.cumsum(detections) - detections  # detections of the streams before
-    start = np.cumsum(partners) - partners - np.repeat(skipped, tracks)
-    return track, np.arange(len(track)) - np.repeat(start, partners)
+    if not len(of_box):
+        return of_box, of_box
+    # The pictures of all streams side by side, so that boxes of one are near one another
+    x, box_x = tracks[0] + of_track * _APART, boxes[0] + of_box * _APART
+    reach = (tracks[2] + boxes[2].max()) * (_GROWN / 2) + error[0]
+    order = box_x.argsort(kind="stable")
+    first = box_x.searchsorted(x - reach, "left", order)
+    count = box_x.searchsorted(x + reach, "right", order) - first
+    track = np.arange(len(count)).repeat(count)
+    skipped = first + count - count.cumsum()
+    return track, order[np.arange(len(track)) + skipped[track]]
 
 
-def similarity(one: Floats, other: Floats, buffer: float) -> Floats:
-    """Return how alike boxes [4, P] (centre, width, height) are: 0 to 1 [P].
+def similarity(tracks: Floats, error: Floats, boxes: Floats) -> Floats:
+    """Return how alike boxes [4, P] are: 0 to 1 [P].
 
-    The intersection over union of both boxes, each grown by the share ``buffer`` of its sides
-    (C-BIoU, Yang et al., 2023, arXiv:2211.14317), times the ratio of their heights, because
-    neighbours in a picture often differ in distance and so in height (Hybrid-SORT, Yang et al.,
-    2024, arXiv:2308.00783, compares heights too).
+    The intersection over union of both boxes, times the ratio of their heights. Both boxes are
+    grown before (C-BIoU, Yang et al., 2023, arXiv:2211.14317): by a share of their sides, and by
+    the standard ``error`` [2, P] of the track's centre, so that the less is known of a track, the
+    farther it may be from its prediction. Heights count (as in Hybrid-SORT, Yang et al., 2024,
+    arXiv:2308.00783) because neighbours in a picture often differ in distance and so in height.
     """
-    sides, other_sides = np.maximum(one[2:], 1.0), np.maximum(other[2:], 1.0)
-    smaller, larger = np.minimum(sides, other_sides), np.maximum(sides, other_sides)
-    grown = 1.0 + buffer
-    reach = (sides + other_sides) * (grown / 2) - np.abs(one[:2] - other[:2])
-    shared = np.maximum(np.minimum(reach, smaller * grown), 0.0)
+    grown, box_grown = tracks[2:] * _GROWN + error, boxes[2:] * _GROWN + error
+    reach = (grown + box_grown) / 2 - np.abs(tracks[:2] - boxes[:2])
+    shared = np.maximum(np.minimum(reach, np.minimum(grown, box_grown)), 0.0)
     overlap = shared[0] * shared[1]
-    areas = (sides[0] * sides[1] + other_sides[0] * other_sides[1]) * grown**2
-    ratio: Floats = overlap / (areas - overlap) * (smaller[1] / larger[1])
-    return ratio
+    union = grown[0] * grown[1] + box_grown[0] * box_grown[1] - overlap
+    height, box_height = tracks[3], boxes[3]
+    ratio = np.minimum(height, box_height) / np.maximum(height, box_height)
+    alike: Floats = overlap / union * ratio
+    return alike
 
 
-def match(preference: Floats, track: Rows, detection: Rows) -> tuple[list[int], list[int]]:
-    """Return the tracks and detections that belong together.
+def match(preference: Floats, track: Rows, box: Rows) -> tuple[list[int], list[int]]:
+    """Return the tracks and boxes that belong together.
 
     The most preferred pair is taken first, then the most preferred of what is left, and so on;
     equals are taken in the order of the pairs.
     """
-    order = np.argsort(-preference, kind="stable")
+    order = (-preference).argsort(kind="stable")
     found: dict[int, int] = {}
     tracks: set[int] = set()
-    for one, other in zip(track[order].tolist(), detection[order].tolist(), strict=True):
+    for one, other in zip(track[order].tolist(), box[order].tolist(), strict=True):
         if one not in tracks and other not in found:
             found[other] = one
             tracks.add(one)

@@ -26,16 +26,17 @@ Mask = NDArray[np.bool_]
 
 LOW = 0.5
 """The threshold of a detection that continues a track, as a share of one that starts it."""
-_BUFFER = 0.3  # the share of its sides by which a box grows before its overlap is measured
 _SIMILAR = 0.3  # how alike a track and its detection are at least
 _OTHER_CLASS = 0.5  # how much more alike they must be if their classes differ
-_PREDICTED = 0.3  # seconds for which the box of a track that is not detected is predicted
+_PREDICTED = 0.2  # seconds for which the box of a track that is not detected is predicted
 _TICK = 1e-5  # seconds by which times may differ and be equal: a stream's clock counts 1/90000 s
 
-# A track is a column of numbers, in rows named below: a stream's tracks are one array [_ROWS, N].
-_BELIEF = [slice(start, start + 4) for start in range(0, 20, 4)]
-_ID, _CLASS, _VOTES, _SCORE, _FIRST, _LAST, _TIME, _CONFIRMED = range(20, 28)
-_ROWS = 28
+# A track is a column of numbers: 20 of the filter's, of which the first four are its box (centre,
+# width, height), and then those named below. The tracks of a stream are one array [_ROWS, N].
+_ID, _CLASS, _VOTES, _SCORE, _FIRST, _LAST, _TIME, _CONFIRMED = range(kalman.ROWS, kalman.ROWS + 8)
+_ROWS = kalman.ROWS + 8
+_BELIEF = slice(kalman.ROWS)
+_BOX = slice(4)
 _NO_TRACK = np.zeros((_ROWS, 1))
 _NO_TRACK[_ID] = -1
 
@@ -105,13 +106,12 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Boxes:
-    """The detections of a round [M], grouped by ``stream``, of which each has ``count`` [S].
+    """The detections of a round [M], grouped by ``stream``.
 
     ``measured`` is float64 [4, M]: centre, width and height. Only those that are ``usable`` may
     continue a track; ``confident`` ones choose first, and start tracks.
     """
 
-    count: Rows
     stream: Rows
     xyxy: NDArray[np.float32]
     measured: Floats
@@ -189,95 +189,103 @@ def _step(
     """Track one frame of each stream."""
     clock = np.array(times, float)
     limits = np.array([(s.settings.max_gap, s.settings.confirm_after) for s in streams]).T
-    of_track = np.repeat(np.arange(len(streams)), [s.tracks.shape[1] for s in streams])
+    numbers = np.arange(len(streams))
+    of_track = numbers.repeat([stream.tracks.shape[1] for stream in streams])
     tracks = np.concatenate([stream.tracks for stream in streams], axis=1)
     now = clock[of_track]
     gone = now - tracks[_LAST] > limits[0, of_track]
-    ended = _by_stream(tracks, of_track, gone & (tracks[_CONFIRMED] > 0))
-    if gone.any():
+    ended: dict[int, list[Track]] = {}
+    if np.count_nonzero(gone):
+        ended = _by_stream(tracks, of_track, gone & (tracks[_CONFIRMED] > 0))
         tracks, of_track, now = tracks[:, ~gone], of_track[~gone], now[~gone]
 
-    boxes = _gather(streams, found)
-    for part, mean in zip(
-        _BELIEF, kalman.predict(_belief(tracks), now - tracks[_TIME]), strict=True
-    ):
-        tracks[part] = mean
+    boxes = _gather(streams, found, numbers)
+    kalman.predict(tracks[_BELIEF], now - tracks[_TIME])
     tracks[_TIME] = now
     owner = _associate(tracks, of_track, boxes)
-    seen = np.flatnonzero(owner >= 0)
+    seen = (owner >= 0).nonzero()[0]
     _continue(tracks, owner[seen], boxes, seen)
-    born = np.flatnonzero(boxes.confident & (owner < 0))
+    born = (boxes.confident & (owner < 0)).nonzero()[0]
     if len(born):
         owner[born] = np.arange(len(born)) + len(of_track)
         of_track = np.concatenate((of_track, boxes.stream[born]))
         tracks = np.concatenate((tracks, _begin(boxes, born, clock)), axis=1)
 
-    waits = tracks[_CONFIRMED] == 0
     missed = tracks[_TIME] - tracks[_LAST]
-    age = tracks[_LAST] - tracks[_FIRST]
-    confirm_after = limits[1, of_track]
-    fresh = waits & (missed == 0) & (age >= confirm_after - _TICK)
-    tracks[_CONFIRMED, fresh] = 1
-    started = _by_stream(tracks, of_track, fresh)
-    kept = ~waits | (missed <= confirm_after + _TICK)
-    predicted = np.flatnonzero(kept & (missed > 0) & (missed <= _PREDICTED + _TICK))
-    _keep(streams, tracks, of_track, np.flatnonzero(kept))
-    return _results(found, boxes, tracks, of_track, owner, predicted, started, ended)
+    predicted = (missed > 0) & (missed <= _PREDICTED + _TICK)
+    kept = np.ones(len(missed), bool)
+    started: dict[int, list[Track]] = {}
+    waits = tracks[_CONFIRMED] == 0
+    if np.count_nonzero(waits):
+        confirm_after = limits[1, of_track]
+        fresh = waits & (missed == 0)
+        fresh &= tracks[_LAST] - tracks[_FIRST] >= confirm_after - _TICK
+        tracks[_CONFIRMED, fresh] = 1
+        started = _by_stream(tracks, of_track, fresh)
+        kept = ~waits | (missed <= confirm_after + _TICK)
+    _keep(streams, tracks, of_track, kept)
+    guesses = (predicted & kept).nonzero()[0]
+    return _results(found, boxes, tracks, of_track, owner, guesses, started, ended)
 
 
-def _gather(streams: Sequence[_Stream], found: Sequence[Detections]) -> _Boxes:
+def _gather(streams: Sequence[_Stream], found: Sequence[Detections], numbers: Rows) -> _Boxes:
     """Concatenate the detections of all streams."""
-    count = np.array([len(detections) for detections in found])
-    stream = np.repeat(np.arange(len(found)), count)
     xyxy = np.concatenate([detections.xyxy for detections in found])
     score = np.concatenate([detections.confidence for detections in found])
-    class_id = np.concatenate([detections.class_id for detections in found])
-    least = [s.settings.confidence.least for s in streams]
-    first = np.cumsum([0, *(len(classes) for classes in least[:-1])])
-    asked = np.concatenate(least)[first[stream] + class_id]
+    asked = np.concatenate(
+        [s.settings.confidence.least[d.class_id] for s, d in zip(streams, found, strict=True)]
+    )
     edges = xyxy.T.astype(float)
-    measured = np.concatenate(((edges[:2] + edges[2:]) / 2, edges[2:] - edges[:2]))
-    usable = score >= asked * np.float32(LOW)
-    return _Boxes(count, stream, xyxy, measured, score, class_id, score >= asked, usable)
+    low, high = edges[:2], edges[2:]
+    measured = np.concatenate(((low + high) / 2, np.maximum(high - low, 1.0)))
+    return _Boxes(
+        numbers.repeat([len(detections) for detections in found]),
+        xyxy,
+        measured,
+        score,
+        np.concatenate([detections.class_id for detections in found]),
+        score >= asked,
+        score >= asked * np.float32(LOW),
+    )
 
 
 def _associate(tracks: Floats, of_track: Rows, boxes: _Boxes) -> Rows:
     """Return the track that each detection continues, -1 for none."""
-    track, box = pairs(np.bincount(of_track, minlength=len(boxes.count)), boxes.count)
-    alike = similarity(tracks[_BELIEF[0]][:, track], boxes.measured[:, box], _BUFFER)
+    place, measured = tracks[_BOX], boxes.measured
+    error = kalman.centre_error(tracks[_BELIEF])
+    track, box = pairs(place, error, of_track, measured, boxes.stream)
+    alike = similarity(place.take(track, 1), error.take(track, 1), measured.take(box, 1))
     alike -= _OTHER_CLASS * (tracks[_CLASS][track] != boxes.class_id[box])
-    near = np.flatnonzero((alike >= _SIMILAR) & boxes.usable[box])
+    near = ((alike >= _SIMILAR) & boxes.usable[box]).nonzero()[0]
     track, box = track[near], box[near]
-    # 1 is more than any similarity, so that all confident detections choose first.
+    # 1 is more than any similarity, so all confident detections choose first.
     chosen, taken = match(alike[near] + boxes.confident[box], track, box)
-    owner = np.full(len(boxes.stream), -1)
+    owner = np.empty(len(boxes.stream), np.intp)
+    owner.fill(-1)
     owner[taken] = chosen
     return owner
 
 
 def _continue(tracks: Floats, hit: Rows, boxes: _Boxes, seen: Rows) -> None:
     """Let the detections ``seen`` continue the tracks ``hit``."""
-    some = tracks[:, hit]
+    some = tracks.take(hit, 1)
     score, class_id = boxes.score[seen], boxes.class_id[seen]
-    corrected = kalman.correct(_belief(some), boxes.measured[:, seen])
-    for part, mean in zip(_BELIEF, corrected, strict=True):
-        some[part] = mean
+    kalman.correct(some[_BELIEF], boxes.measured.take(seen, 1))
     some[_LAST] = some[_TIME]
-    some[_SCORE] = np.maximum(some[_SCORE], score)
-    # A majority by Boyer and Moore (1981), with scores for votes; the confirmed vote no more.
-    votes = some[_VOTES] + np.where(some[_CLASS] == class_id, score, -score) * (
-        1 - some[_CONFIRMED]
-    )
-    some[_CLASS] = np.where(votes < 0, class_id, some[_CLASS])
-    some[_VOTES] = np.abs(votes)
+    np.maximum(some[_SCORE], score, out=some[_SCORE])
+    if np.count_nonzero(some[_CONFIRMED]) < len(hit):
+        # The majority vote of Boyer and Moore (1981), weighted by score, until confirmation
+        votes = np.where(some[_CLASS] == class_id, score, -score) * (some[_CONFIRMED] == 0)
+        votes += some[_VOTES]
+        some[_CLASS] = np.where(votes < 0, class_id, some[_CLASS])
+        some[_VOTES] = np.abs(votes)
     tracks[:, hit] = some
 
 
 def _begin(boxes: _Boxes, born: Rows, clock: Floats) -> Floats:
     """Return a new track for each of the detections ``born``."""
     tracks = np.zeros((_ROWS, len(born)))
-    for part, mean in zip(_BELIEF, kalman.begin(boxes.measured[:, born]), strict=True):
-        tracks[part] = mean
+    tracks[_BELIEF] = kalman.begin(boxes.measured[:, born])
     tracks[_ID] = list(itertools.islice(_ids, len(born)))
     tracks[_CLASS] = boxes.class_id[born]
     tracks[_VOTES] = tracks[_SCORE] = boxes.score[born]
@@ -297,22 +305,22 @@ def _results(
 ) -> list[Tracked]:
     """Put together what each frame shows: its detections, then the ``predicted`` tracks."""
     stream = np.concatenate((boxes.stream, of_track[predicted]))
-    order = np.argsort(stream, kind="stable")
-    known = np.concatenate((tracks, _NO_TRACK), axis=1)  # whose last column is that of `owner` -1
-    guess = known[:, predicted]
-    shown = known[:, np.concatenate((owner, predicted))[order]]
+    order = stream.argsort(kind="stable")
     guessed = order >= len(owner)
+    real = ~guessed
+    known = np.concatenate((tracks, _NO_TRACK), axis=1)  # whose last column is that of `owner` -1
+    shown = known.take(np.concatenate((owner, predicted))[order], 1, mode="wrap")
+    centre, half = shown[:2], shown[2:4] / 2
+    smooth = np.concatenate((centre - half, centre + half)).T.astype(np.float32)
     tracker_id = shown[_ID].astype(np.int64)
-    detections = Detections(
-        np.concatenate((boxes.xyxy, _xyxy(guess)))[order],
-        np.concatenate((boxes.score, guess[_SCORE].astype(np.float32)))[order],
-        np.concatenate((boxes.class_id, guess[_CLASS].astype(np.int64)))[order],
-        None,
-        tracker_id,
-    )
+    xyxy, confidence = smooth.copy(), shown[_SCORE].astype(np.float32)
+    class_id = shown[_CLASS].astype(np.int64)
+    xyxy[real], confidence[real], class_id[real] = boxes.xyxy, boxes.score, boxes.class_id
+    lone = tracker_id < 0
+    smooth[lone] = xyxy[lone]
+    detections = Detections(xyxy, confidence, class_id, None, tracker_id)
     confirmed = shown[_CONFIRMED] > 0
-    smooth = np.where(tracker_id < 0, detections.xyxy.T, _xyxy(shown).T).T
-    ends = np.cumsum(np.bincount(stream, minlength=len(found))).tolist()
+    ends = stream[order].searchsorted(np.arange(len(found)), "right").tolist()
     results = []
     for row, (original, start, end) in enumerate(zip(found, [0, *ends], ends, strict=False)):
         mine = slice(start, end)
@@ -333,23 +341,14 @@ def _results(
     return results
 
 
-def _keep(streams: Sequence[_Stream], tracks: Floats, of_track: Rows, rows: Rows) -> None:
-    """Give each stream the tracks ``rows`` that are its own."""
-    order = rows[np.argsort(of_track[rows], kind="stable")]
-    kept = tracks[:, order]
-    ends = np.cumsum(np.bincount(of_track[order], minlength=len(streams))).tolist()
+def _keep(streams: Sequence[_Stream], tracks: Floats, of_track: Rows, kept: Mask) -> None:
+    """Give each stream those of its tracks that are ``kept``."""
+    rows = kept.nonzero()[0]
+    rows = rows[of_track[rows].argsort(kind="stable")]
+    tracks = tracks.take(rows, 1)
+    ends = of_track[rows].searchsorted(np.arange(len(streams)), "right").tolist()
     for stream, start, end in zip(streams, [0, *ends], ends, strict=False):
-        stream.tracks = kept[:, start:end]
-
-
-def _belief(tracks: Floats) -> kalman.Belief:
-    return kalman.Belief(*(tracks[part] for part in _BELIEF))
-
-
-def _xyxy(tracks: Floats) -> NDArray[np.float32]:
-    """Return the boxes of ``tracks``, float32 [N, 4]."""
-    centre, half = tracks[:2], np.maximum(tracks[2:4], 0) / 2
-    return np.concatenate((centre - half, centre + half)).T.astype(np.float32)
+        stream.tracks = tracks[:, start:end]
 
 
 def _padded(keypoints: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
@@ -361,7 +360,7 @@ def _padded(keypoints: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
 def _by_stream(tracks: Floats, of_track: Rows, chosen: Mask) -> dict[int, list[Track]]:
     """Return the records of the ``chosen`` tracks by stream."""
     records: dict[int, list[Track]] = {}
-    if chosen.any():
+    if np.count_nonzero(chosen):
         for row, track in zip(of_track[chosen].tolist(), _records(tracks[:, chosen]), strict=True):
             records.setdefault(row, []).append(track)
     return records
