@@ -14,10 +14,11 @@ from hypothesis.extra import numpy as arrays
 
 from centernetd.config import EventsConfig
 from centernetd.errors import SinkError
-from centernetd.flow import DetectionClass, Detections, Filter, Scene
+from centernetd.flow import DetectionClass, Detections, Filter, Scene, TrackEvent
 from centernetd.sink.events import EventLog, made_from_file, members, to_json
 from centernetd.sink.file import OutputFile
 from centernetd.sink.stage import Outcome
+from tests.event_lines import read_events
 from tests.sinks import NOON, detections, file_size_limit, result, sink_context
 
 HOURLY = "{stream}/%Y-%m-%d-%H.jsonl"
@@ -88,6 +89,90 @@ def test_a_line_is_what_it_was_promised_to_be(tmp_path: Path) -> None:
     for number, name in enumerate(made):
         text = text.replace(name, f"018bcfe5-6800-7000-8000-00000000000{number}")
     assert text == GOLDEN.read_text()
+
+
+TRACK_ID = "018bcfe5-6800-7def-9abc-def012345678"
+TRACK = TrackEvent(
+    "start", TRACK_ID, 3, "face", 0.98766, 0.48, NOON + 1.0426, (1.0, 2.5, 3.337, 4.0), (48, 64)
+)
+ENDED = replace(
+    TRACK,
+    type="end",
+    first=NOON - 2.5,
+    crossings=(("gate", "in"),),
+    zones={"door": 1.23456},
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "more"),
+    [
+        (TRACK, {}),
+        (replace(TRACK, type="update"), {}),
+        (replace(TRACK, type="enter", zone="door"), {"zone": "door"}),
+        (
+            replace(TRACK, type="leave", zone="door", dwell=0.0),
+            {"zone": "door", "dwell": 0.0},
+        ),
+        (
+            replace(TRACK, type="cross", line="gate", direction="out"),
+            {"line": "gate", "direction": "out"},
+        ),
+        (
+            ENDED,
+            {
+                "first": "2023-11-14T21:59:57.500Z",
+                "last": "2023-11-14T22:00:01.042Z",
+                "crossings": [{"line": "gate", "direction": "in"}],
+                "zones": {"door": 1.235},
+                "recording": "gate/1.mp4",
+            },
+        ),
+    ],
+    ids=lambda value: value.type if isinstance(value, TrackEvent) else "",
+)
+def test_a_line_about_a_track(tmp_path: Path, event: TrackEvent, more: dict[str, object]) -> None:
+    config = EventsConfig(path="{stream}.jsonl", frames="never", tracks="always")
+    context = sink_context(tmp_path, events=config)
+    context.status.output = str(tmp_path / "gate/1.mp4")
+    log = EventLog(context)
+    assert log.select(result(0, found=detections((1, 2, 3, 4)))) is None
+    assert log.write_batch([], [event]) == Outcome()
+    log.close()
+    (line,) = read_events(tmp_path / "gate.jsonl")
+    header = ("schema", "id", "node", "stream", "time_source")
+    assert {key: value for key, value in line.items() if key not in header} == {
+        "type": event.type,
+        "time": "2023-11-14T22:00:01.042Z",
+        "pts": 0.48,
+        "size": [64, 48],
+        "track_id": TRACK_ID,
+        "label": "face",
+        "score": 0.9877,
+        "box": [1.0, 2.5, 3.34, 4.0],
+        **more,
+    }
+
+
+@pytest.mark.parametrize("tracks", ["auto", "never"])
+def test_lines_about_tracks_are_only_written_where_they_are_asked_for(
+    tmp_path: Path, tracks: str
+) -> None:
+    config = EventsConfig.model_validate({"path": "{stream}.jsonl", "tracks": tracks})
+    log = EventLog(sink_context(tmp_path, events=config))
+    log.write_batch([result(0)], [TRACK])
+    log.close()
+    assert [event["type"] for event in read_events(tmp_path / "gate.jsonl")] == ["frame"]
+
+
+def test_the_end_of_a_track_is_not_written_into_the_hour_before(tmp_path: Path) -> None:
+    config = EventsConfig(path=HOURLY, tracks="always")
+    log = EventLog(sink_context(tmp_path, events=config))
+    log.write_batch([result(0, wall_time=NOON + 3600)])
+    log.write_batch([], [ENDED])
+    log.close()
+    (path,) = tmp_path.glob("gate/*")
+    assert [event["type"] for event in read_events(path)] == ["frame", "end"]
 
 
 @pytest.mark.parametrize("from_file", [True, False])

@@ -15,6 +15,7 @@ from centernetd.flow import (
     Reason,
     Result,
     StageName,
+    TrackEvent,
     Worker,
 )
 from centernetd.sink.pool import PoolTask, WriterPool
@@ -31,6 +32,7 @@ class FakeSink:
         """With `idles`, it may be closed and written to again."""
         self.idles = idles
         self.frames: list[int] = []
+        self.events: list[TrackEvent] = []
         self.batches = 0
         self.threads: set[int] = set()
         self.closed = False
@@ -44,7 +46,7 @@ class FakeSink:
     def select(self, result: Result) -> Result | None:
         return None if result.frame.frame_id % 10 == 9 else result
 
-    def write_batch(self, results: Sequence[Result]) -> Outcome:
+    def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
         refuse_if(self.closed and not self.idles)
         self.closed = False
         refuse_if(not self._busy.acquire(blocking=False), "two threads at once")
@@ -54,6 +56,7 @@ class FakeSink:
                 raise SinkError("the disk is full")
             self.batches += 1
             self.threads.add(threading.get_ident())
+            self.events += events
             for result in results:
                 refuse_if(bool(self.frames) and result.frame.frame_id <= self.frames[-1])
                 self.frames.append(result.frame.frame_id)
@@ -333,3 +336,33 @@ def test_a_task_that_is_cancelled_never_begins(rig: Rig) -> None:
     assert task.join(time.monotonic())
     rig.send_all()
     wait_until(lambda: sink.frames == [0])
+
+
+def happened(track_id: str) -> TrackEvent:
+    return TrackEvent("start", track_id, 1, "face", 0.9, 0.0, 0.0, (0.0, 0.0, 1.0, 1.0), (4, 4))
+
+
+def test_what_happened_to_tracks_is_written_even_of_frames_that_are_not_wanted(
+    rig: Rig,
+) -> None:
+    sink = rig.add()
+    (lane,) = rig.lanes
+    first, last = happened("a"), happened("b")
+    item = frame(9)
+    assert lane.offer(item)
+    assert lane.take() is item
+    lane.deliver(Result(item, detections(), (first,)))
+    lane.report([last])
+    wait_until(lambda: len(sink.events) == 2)
+    assert sink.events == [first, last]
+    assert sink.frames == []
+
+
+def test_what_happens_at_the_end_of_a_stream_is_written_before_it_is_closed(rig: Rig) -> None:
+    sink = rig.add()
+    (lane,) = rig.lanes
+    lane.epilogue = lambda: [happened("a")] if not sink.events else []
+    rig.send(lane)
+    lane.close()
+    wait_until(lambda: sink.closed)
+    assert [event.track_id for event in sink.events] == ["a"]

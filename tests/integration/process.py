@@ -37,6 +37,11 @@ _RECEIPT = re.compile(
     r"(?: \+ (\d+) not asked for)?"
 )
 
+_COUNTS = re.compile(
+    r"(\S+): (\d+) tracks = (\d+) ended \+ (\d+) live"
+    r"(?:; (\d+) entries = (\d+) exits \+ (\d+) inside)?(?:; (\d+) in, (\d+) out)?"
+)
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -53,6 +58,25 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What the objects of a stream were counted as; 0 where it has no zones or lines."""
+
+    tracks: int
+    ended: int
+    live: int
+    entries: int
+    exits: int
+    inside: int
+    crossed_in: int
+    crossed_out: int
+
+    @property
+    def balanced(self) -> bool:
+        visits = self.entries == self.exits + self.inside
+        return visits and self.tracks == self.ended + self.live
+
+
+@dataclass(frozen=True)
 class Finished:
     """The result of a run: its exit code and its output."""
 
@@ -65,6 +89,11 @@ class Finished:
     def receipts(self) -> dict[str, Receipt]:
         found = (_RECEIPT.fullmatch(line) for line in self.stdout.splitlines())
         return {m[1]: Receipt(*(int(count or 0) for count in m.groups()[1:])) for m in found if m}
+
+    @property
+    def counts(self) -> dict[str, Counts]:
+        found = (_COUNTS.fullmatch(line) for line in self.stdout.splitlines())
+        return {m[1]: Counts(*(int(count or 0) for count in m.groups()[1:])) for m in found if m}
 
     @property
     def log(self) -> list[dict[str, str]]:
@@ -177,7 +206,9 @@ class Daemon:
             self._leaks += sentinel.found_in(name, text)
         self._leaks += sentinel.found_in_files(self.state)
         assert not self._leaks, "\n".join(self._leaks)
-        return Finished(code, output["stdout"], output["stderr"], self.state)
+        finished = Finished(code, output["stdout"], output["stderr"], self.state)
+        assert all(counts.balanced for counts in finished.counts.values()), finished.stdout
+        return finished
 
     def join(self) -> None:
         """Read what is left to read of a command that has ended."""

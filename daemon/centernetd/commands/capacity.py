@@ -263,7 +263,7 @@ def most_memory(
 
 
 def _waiting_live(stream: StreamConfig, pixels: int) -> int:
-    if stream.policy == "lossless" or stream.record.when == stream.events.frames == "never":
+    if stream.policy == "lossless" or (stream.record.when == "never" and not stream.logs):
         return 0
     return min(LIVE_DEPTH * _PICTURE * pixels, MAX_WAITING_BYTES)
 

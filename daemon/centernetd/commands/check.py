@@ -72,7 +72,7 @@ def _summary(stream: StreamConfig) -> StreamSummary:
         policy=stream.policy,
         record=None if record.when == "never" else _named(record.path, stream.name),
         draw=", ".join(drawn) or "none",
-        events=None if events.frames == "never" else _named(events.path, stream.name),
+        events=_named(events.path, stream.name) if stream.logs else None,
     )
 
 

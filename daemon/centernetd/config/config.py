@@ -83,6 +83,16 @@ class StreamConfig:
         """Whether objects are followed: for zones, for lines, or for events about tracks."""
         return bool(self.zones or self.lines) or self.events.tracks == "always"
 
+    @property
+    def logs_tracks(self) -> bool:
+        """Whether events have lines about tracks."""
+        return self.tracks and self.events.tracks != "never"
+
+    @property
+    def logs(self) -> bool:
+        """Whether events are written."""
+        return self.events.frames != "never" or self.logs_tracks
+
 
 @dataclass(frozen=True)
 class Config:

@@ -221,9 +221,9 @@ def _contradictions(
                 "is less than twice batching.max_delay: frames would become too old while waiting"
             )
             yield ("streams", name, "max_frame_age"), sentence
-        written = {"record": stream.record.when, "events": stream.events.frames}
+        written = {"record": stream.record.when != "never", "events": stream.logs}
         for kind, output in (("record", stream.record), ("events", stream.events)):
-            if written[kind] == "never":
+            if not written[kind]:
                 continue
             path = output.path.replace("{stream}", name)
             other = outputs.setdefault(path, f"{name}.{kind}")

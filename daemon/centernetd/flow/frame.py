@@ -1,7 +1,7 @@
 """What a lane carries: frames with their detections, and a source's packets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -165,8 +165,9 @@ class TrackEvent:
 
     ``time`` is on the stream's timeline and ``wall_time`` Unix time, both in seconds, ``box`` where
     the object then was, in a picture of ``size`` (height, width). ``score`` is the highest so far.
-    ``direction`` is in or out; ``dwell`` is in seconds. An ``end`` also has the times ``first``
-    (Unix time) and ``duration``, the ``crossings`` of lines, and the dwell in each zone visited.
+    ``direction`` is in or out; ``dwell`` is in seconds. An ``end`` is at the moment at which the
+    track was last seen, and also has the Unix time at which it was ``first`` seen, its
+    ``crossings`` of lines (line and direction), and the seconds in each of ``zones``.
     """
 
     type: Literal["start", "update", "enter", "leave", "cross", "end"]
@@ -183,9 +184,8 @@ class TrackEvent:
     direction: Literal["in", "out"] | None = None
     dwell: float | None = None
     first: float | None = None
-    duration: float | None = None
     crossings: tuple[tuple[str, str], ...] = ()
-    zones: Mapping[str, float] | None = None
+    zones: Mapping[str, float] = field(default_factory=dict)
 
 
 class ZoneCount(NamedTuple):

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
 from centernetd.config.regular import open_regular
-from centernetd.flow import Detections, Result, uuid7
+from centernetd.flow import Detections, Result, TrackEvent, uuid7
 from centernetd.sink.file import MAX_FILE_SIZE, OutputFile, as_sink_error, unused
 from centernetd.sink.stage import BatchSink, Outcome, SinkContext
 
@@ -39,7 +40,7 @@ def made_from_file(head: bytes) -> bool | None:
 
 
 class EventLog(BatchSink):
-    """Writes one line of JSON per frame.
+    """Writes one line of JSON per frame, and one for each thing that happens to a track.
 
     If the path template contains the time, an existing file is continued (for the rest of an
     hour after a restart); otherwise a new name is chosen, like for a recording.
@@ -49,6 +50,7 @@ class EventLog(BatchSink):
         stream = context.stream
         self._stream = stream.name
         self._config = stream.events
+        self._logs_tracks = stream.logs_tracks
         self._header = (
             '{"schema": 2, "type": "%s", "id": "%s", '
             f'"node": "{context.node}", "stream": "{stream.name}", "time": "%s.%03dZ", '
@@ -61,6 +63,7 @@ class EventLog(BatchSink):
             for each in context.classes
         ]
         self._storage = context.storage
+        self._status = context.status
         self._second = -1
         self._template_has_time = "%" in self._config.path.replace("%%", "")
         self._place = self._path = Path()
@@ -69,17 +72,22 @@ class EventLog(BatchSink):
     def select(self, result: Result) -> Result | None:
         """Return the frame with the detections that count; None if it has no line."""
         shown = self._shows(result.detections)
-        if not len(shown) and self._config.frames != "always":
+        frames = self._config.frames
+        if frames == "never" or (frames == "detections" and not len(shown)):
             return None
         return Result(result.frame, shown, result.events, result.scene)
 
-    def write_batch(self, results: Sequence[Result]) -> Outcome:
-        """Append the frames' lines; see `stage.BatchSink`."""
+    def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
+        """Append lines about tracks, then those about frames; see `stage.BatchSink`."""
+        asked = events if self._logs_tracks else ()
+        # Not into the file of an earlier hour: a track ends when it was last seen.
+        tracks = [(max(self._second, int(e.wall_time)), self._track_line(e)) for e in asked]
+        frames = ((int(result.frame.wall_time), self._line(result)) for result in results)
         try:
             self._storage.require_writable()
-            for second, of_second in groupby(results, lambda result: int(result.frame.wall_time)):
+            for second, lines in groupby(chain(tracks, frames), itemgetter(0)):
                 file = self._file_at(second)
-                file.write("".join(map(self._line, of_second)).encode())
+                file.write("".join(line for _, line in lines).encode())
                 file.mark_whole()
                 file.sync()
         except Exception:
@@ -100,20 +108,40 @@ class EventLog(BatchSink):
     def _line(self, result: Result) -> str:
         """Return a frame's line: times in seconds, boxes and keypoints in source pixels."""
         frame = result.frame
-        seconds, milliseconds = divmod(int(frame.wall_time * 1000), 1000)
-        height, width = frame.image.size
-        header = self._header % (
-            "frame",
-            uuid7(frame.wall_time),
-            _utc(seconds),
-            milliseconds,
-            round(frame.time, 6),
-            width,
-            height,
-        )
+        header = self._beginning("frame", frame.wall_time, frame.time, frame.image.size)
         track_ids = None if result.scene is None else result.scene.track_ids
         found = to_json(result.detections, self._classes, track_ids)
         return f'{header}"frame": {frame.frame_id}, "detections": {found}}}\n'
+
+    def _track_line(self, event: TrackEvent) -> str:
+        header = self._beginning(event.type, event.wall_time, event.time, event.size)
+        details: dict[str, object] = {
+            "track_id": event.track_id,
+            "label": event.label,
+            "score": round(event.score, 4),
+            "box": [round(edge, 2) for edge in event.box],
+        }
+        optional = {"zone": event.zone, "line": event.line, "direction": event.direction}
+        details |= {key: value for key, value in optional.items() if value is not None}
+        if event.dwell is not None:
+            details["dwell"] = round(event.dwell, 3)
+        if event.first is not None:
+            crossings = [{"line": line, "direction": way} for line, way in event.crossings]
+            details |= {"first": rfc3339(event.first), "last": rfc3339(event.wall_time)}
+            details |= {"crossings": crossings}
+            details |= {"zones": {zone: round(dwell, 3) for zone, dwell in event.zones.items()}}
+            if self._status.output is not None:
+                recording = os.path.relpath(self._status.output, self._storage.root)
+                details["recording"] = recording
+        return f"{header}{json.dumps(details)[1:]}\n"
+
+    def _beginning(self, kind: str, wall_time: float, time: float, size: tuple[int, int]) -> str:
+        """Return the fields that every line has, up to where its own begin."""
+        seconds, milliseconds = divmod(int(wall_time * 1000), 1000)
+        height, width = size
+        name = uuid7(wall_time)
+        clock = _utc(seconds), milliseconds, round(time, 6)
+        return self._header % (kind, name, *clock, width, height)
 
     def _file_at(self, second: int) -> OutputFile:
         """Return the file for a time; whether it is the right one is checked every second."""
@@ -220,6 +248,12 @@ def _keypoints(points: list[list[float]]) -> str:
     """Return the member for a detection's keypoints, if it has any; they may end with NaN."""
     known = [f"[{x:.2f}, {y:.2f}, {score:.4f}]" for x, y, score in points if not math.isnan(x)]
     return f', "keypoints": [{", ".join(known)}]' if known else ""
+
+
+def rfc3339(wall_time: float) -> str:
+    """Return Unix time as in RFC 3339, in UTC with milliseconds."""
+    seconds, milliseconds = divmod(int(wall_time * 1000), 1000)
+    return f"{_utc(seconds)}.{milliseconds:03}Z"
 
 
 @lru_cache(maxsize=64)

@@ -34,7 +34,7 @@ SINKS: Mapping[StageName, Registration] = {
         make=_recorder,
     ),
     EVENTS: Registration(
-        enabled=lambda stream: stream.events.frames != "never",
+        enabled=lambda stream: stream.logs,
         needs_pixels=lambda _: False,
         make=EventLog,
     ),

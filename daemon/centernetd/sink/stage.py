@@ -23,6 +23,7 @@ from centernetd.flow import (
     StageName,
     StreamStatus,
     Thresholds,
+    TrackEvent,
 )
 from centernetd.sink.storage import Storage
 
@@ -135,8 +136,11 @@ class BatchSink(Output, Protocol):
     def select(self, result: Result) -> Result | None:
         """Return what is to be written of a frame; None if the configuration excludes it."""
 
-    def write_batch(self, results: Sequence[Result]) -> Outcome:
-        """Write selected frames; returns and raises as `Sink.write` does."""
+    def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
+        """Write selected frames, and what happened to tracks in these and others.
+
+        Returns and raises as `Sink.write` does.
+        """
 
 
 class Stage:
@@ -293,7 +297,8 @@ class BatchStage(Stage):
     @property
     def due(self) -> bool:
         """Whether a turn has something to do."""
-        return not self.ended and (len(self._outlet) > 0 or self._outlet.closed or self._is_idle)
+        waiting = len(self._outlet) > 0 or self._lane.reported
+        return not self.ended and (waiting or self._outlet.closed or self._is_idle)
 
     @property
     def _is_idle(self) -> bool:
@@ -302,9 +307,10 @@ class BatchStage(Stage):
     def turn(self) -> None:
         """Write everything that waits; finish the output if the outlet is closed."""
         closed = self._outlet.closed  # asked first: after it, nothing more comes
-        if results := self._outlet.take_all():
+        results, reported = self._outlet.take_all(), self._lane.take_reported()
+        if results or reported:
             self._pending += len(results)
-            self._attempt(partial(self._write, results))
+            self._attempt(partial(self._write, results, reported))
         if self._is_idle:
             self._idle_at = math.inf
             self._complete()
@@ -312,10 +318,11 @@ class BatchStage(Stage):
             self.ended = True
             self._finish()
 
-    def _write(self, results: Sequence[Result]) -> Outcome:
+    def _write(self, results: Sequence[Result], reported: Sequence[TrackEvent]) -> Outcome:
         selected = [wanted for result in results if (wanted := self._sink.select(result))]
         self._drop(len(results) - len(selected), Reason.UNWANTED)
-        if not selected or self._resting:
+        events = [*(event for result in results for event in result.events), *reported]
+        if self._resting or not (selected or events):
             return Outcome(failed=len(selected))
         self._idle_at = self._clock() + IDLE
-        return self._sink.write_batch(selected)
+        return self._sink.write_batch(selected, events)

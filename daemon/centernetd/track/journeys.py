@@ -156,7 +156,6 @@ class Journeys:
             journey.report(
                 "end",
                 first=journey.began.wall_time,
-                duration=journey.seen.time - journey.began.time,
                 crossings=tuple(journey.crossings),
                 zones=journey.zones,
             )
