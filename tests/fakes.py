@@ -16,7 +16,7 @@ from centernetd.inference.filter import StreamFilter, StreamFilters
 from centernetd.inference.letterbox import Geometry, fill_row
 
 TIME_BASE = Fraction(1, 1000)
-WAIT_TIMEOUT = 20.0  # seconds after which a test that waits has failed
+WAIT_TIMEOUT = 60.0  # seconds after which a test that waits has failed
 MODEL = "model"
 """The name of a model where there is only one."""
 

@@ -99,7 +99,7 @@ def refreshed(images: Iterable[Image], rate: Rate) -> Iterator[tuple[Image, bool
     """Encode pictures without key frames but the first, and decode them again."""
     decoder = av.CodecContext.create("h264", "r")
     assert isinstance(decoder, av.VideoCodecContext)
-    parameters = "intra-refresh=1"
+    parameters = "intra-refresh=1:threads=1:sync-lookahead=0"  # the same result at every run
     coded = encoded(images, RATE, key_interval=RATE, keeps=rate, parameters=parameters)
     for packet in [*coded, None]:
         for frame in decoder.decode(packet):

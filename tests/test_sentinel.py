@@ -8,7 +8,10 @@ from tests.commandline import CommandLine
 from tests.integration.process import free_port
 from tests.integration.sentinel import ENCODED, PASSWORD, USER, VARIABLE, found_in
 
-STREAM = "version: 1\nstreams: {{cam: {{source: '{}', stall_timeout: 1s}}}}\n"
+STREAM = (
+    "version: 1\nmetrics: {{listen: 127.0.0.1:0}}\n"  # no port that another process can have taken
+    "streams: {{cam: {{source: '{}', stall_timeout: 1s}}}}\n"
+)
 BAD = [
     STREAM + "colour: red\n",
     STREAM.replace("1s", "soon"),
@@ -38,7 +41,15 @@ def leaks(cli: CommandLine, *arguments: str | Path) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize("option", [(), ("--json",), ("--probe",), ("--probe", "--json")])
-def test_check(cli: CommandLine, url: str, tmp_path: Path, option: tuple[str, ...]) -> None:
+def test_check(
+    cli: CommandLine,
+    url: str,
+    tmp_path: Path,
+    option: tuple[str, ...],
+    centerface: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(centerface.parents[1]))
     config = tmp_path / "config.yaml"
     config.write_text(STREAM.format(url))
     code, found = leaks(cli, "check", "-c", config, *option)
