@@ -128,7 +128,15 @@ def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> Non
             "3: defaults.max_frame_age: '500' needs a unit, as in 500ms, 10s, 5min, 14d",
         ),
         ("defaults:\n  stall_timeout: 5m", "3: defaults.stall_timeout: 'm' is not a known unit"),
-        ("defaults:\n  stall_timeout: 0s", "3: defaults.stall_timeout: must be greater than or"),
+        (
+            "defaults:\n  stall_timeout: 0s",
+            "3: defaults.stall_timeout: must be greater than or equal to 0.1s, is '0s'",
+        ),
+        (
+            "defaults: {privacy: {blur: {hold: 2s}}}",
+            "2: defaults.privacy.blur.hold: must be less than or equal to 1s, is '2s'",
+        ),
+        ("defaults: {record: {keep_for: 0s}}", "2: defaults.record.keep_for: must be greater than"),
         ("storage: {min_free: 2}", "2: storage.min_free: '2' needs a unit, as in 500MB, 2GB, 1GiB"),
         ("storage: {max_bytes: 2Gb}", "2: storage.max_bytes: 'Gb' is not a known unit"),
         ("storage: {require_mount: yes}", "2: storage.require_mount: must be true or false, not '"),

@@ -16,6 +16,7 @@ from centernetd.errors import ConfigError
 Location = tuple[str | int, ...]
 MAX_SHOWN = 60
 
+_LIMITS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _EXPECTED = {
     "string_type": "text; put it in quotes",
     "float_type": "a number",
@@ -127,7 +128,9 @@ def describe(kind: str, details: ErrorDetails) -> str:
         return f"must be {_EXPECTED[kind]}, not {_kind_of(details['input'])}"
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}, not {show(details['input'])}"
-    return f"{details['msg'].replace('Input should', 'must')}, is {show(details['input'])}"
+    # Of the values with a limit, only durations are text: the limit is in seconds.
+    unit = "s" if kind in _LIMITS and isinstance(details["input"], str) else ""
+    return f"{details['msg'].replace('Input should', 'must')}{unit}, is {show(details['input'])}"
 
 
 def _kind_of(value: object) -> str:
