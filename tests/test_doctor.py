@@ -235,3 +235,10 @@ def test_what_is_needed_and_missing_fails(
     assert missing["onnxruntime"] == "pip install --force-reinstall onnxruntime"
     assert "storage.root" in missing["state folder"]
     assert "tensorrt" not in missing
+
+
+def test_a_bundle_has_the_name_of_its_format(cli: CommandLine, tmp_path: Path) -> None:
+    outcome = cli("doctor", "--bundle", tmp_path / "bundle.zip")
+    assert outcome.code == 2
+    assert "bundle.zip: must end in .tar.gz" in " ".join(outcome.err.split())
+    assert not list(tmp_path.glob("bundle*"))

@@ -29,6 +29,8 @@ def doctor(
 ) -> None:
     """Report what this machine has, and what is missing."""
     if file is not None:
+        if not file.name.endswith((".tar.gz", ".tgz")):
+            raise typer.BadParameter(f"--bundle {file}: must end in .tar.gz, which is its format")
         _pack(file, config, url)
     findings = list(examine())
     if as_json:
