@@ -80,9 +80,122 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
             "record": "yard.mp4",
             "draw": "blur, boxes",
             "events": "yard.jsonl",
+            "leaves": {
+                "video": "stored all the time, in one file",
+                "video_kept": None,
+                "events": "for each frame with a detection, when it was, and what was detected "
+                "where",
+                "events_kept": None,
+                "for_good": True,
+                "blur": "all that is detected",
+                "masks": [],
+            },
         }
     ]
+    assert outcome.json["pages"] == "pages: none, nobody can connect"
     assert f"note: {notice}" in cli("check", "-c", path).out
+
+
+MASK = {"neighbour": [[0.7, 0.0], [1.0, 0.0], [1.0, 0.3]]}
+FRAME = "for each frame with a detection, when it was, and what was detected where"
+KEPT = "each file is deleted {} after its end, or sooner to make room"
+
+
+@pytest.mark.parametrize(
+    ("keys", "lines"),
+    [
+        (
+            {},
+            [
+                f"video: stored all the time, in files of 5min; {KEPT.format('14d')}",
+                f"events: {FRAME}, with landmarks; {KEPT.format('14d')}",
+                "privacy: nothing is covered: people can be recognised",
+            ],
+        ),
+        (
+            {
+                "record": {"when": "detection", "video": "source", "after": "1min"},
+                "events": {"frames": "never", "tracks": "always", "keep_for": "90d"},
+            },
+            [
+                "video: stored from 5s before to 1min after each detection, as the camera sends "
+                f"it, in files of 5min; {KEPT.format('14d')}",
+                "events: for each object that is followed, when it came and went; "
+                f"{KEPT.format('90d')}",
+                "privacy: nothing is covered: people can be recognised",
+            ],
+        ),
+        (
+            {
+                "record": {"keep_for": None},
+                "events": {"frames": "always", "keep_for": "36h"},
+                "privacy": {"blur": {"labels": ["face"]}, "masks": MASK},
+                "zones": {"door": {"polygon": MASK["neighbour"]}},
+            },
+            [
+                "video: stored all the time, in files of 5min; kept until there is no room for "
+                "more",
+                "events: for every frame, when it was, and what was detected where; for each "
+                "object that is followed, when it came and went and which zones and lines it "
+                f"passed; {KEPT.format('36h')}",
+                "privacy: in every picture, masks cover neighbour; face: covered as far as the "
+                "detector finds it, what it misses is visible",
+            ],
+        ),
+        (
+            {"record": {"when": "never"}},
+            [
+                "video: not stored",
+                f"events: {FRAME}, with landmarks; {KEPT.format('14d')}",
+                "privacy: no picture is stored",
+            ],
+        ),
+        (
+            {"record": {"when": "never"}, "events": {"frames": "never"}, "privacy": {"blur": {}}},
+            ["it only counts: neither video nor events are stored"],
+        ),
+        (
+            {"source": "a.mp4", "events": {"keep_for": "1h"}, "privacy": {"keypoints": False}},
+            [
+                "video: stored all the time, in one file; kept forever",
+                f"events: {FRAME}; each file is deleted 1h after its end",
+                "privacy: nothing is covered: people can be recognised",
+            ],
+        ),
+    ],
+)
+def test_what_leaves_a_stream_is_said_in_plain_words(
+    cli: CommandLine, tmp_path: Path, keys: dict[str, Any], lines: list[str]
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    path = configuration(tmp_path, "centerface", gate={"source": "rtsp://192.0.2.1/s", **keys})
+    shown = cli("check", "-c", path).out.splitlines()
+    begin = shown.index("what leaves this machine's memory:")
+    assert shown[begin + 1] == "- gate"
+    assert [line.strip() for line in shown[begin + 2 : begin + 2 + len(lines)]] == lines
+    assert shown[begin + 2 + len(lines)] == "- pages: none, nobody can connect"
+
+
+def test_streams_of_which_the_same_is_true_are_shown_together(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    streams: dict[str, Any] = {f"cam{n}": {"source": f"rtsp://192.0.2.{n}/s"} for n in range(64)}
+    streams["cam7"]["record"] = {"keep_for": "1h"}
+    path = configuration(tmp_path, "centerface", **streams)
+    shown = cli("check", "-c", path).out.splitlines()
+    groups = [line for line in shown if line.startswith("- cam")]
+    others = ", ".join(name for name in streams if name != "cam7")
+    assert groups == [f"- {others}", "- cam7"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "who"), [("127.0.0.1:1", "this machine only"), ("0.0.0.0:1", "whoever can reach it")]
+)
+def test_who_may_see_the_pages(cli: CommandLine, tmp_path: Path, listen: str, who: str) -> None:
+    path = configuration(tmp_path, "centerface", gate={"source": "rtsp://192.0.2.1/s"})
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "metrics": {"listen": listen}}))
+    assert f"- pages: at {listen}, for {who}, without a password" in cli("check", "-c", path).out
 
 
 def test_an_invalid_file(cli: CommandLine, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 from centernetd.cli.options import ConfigFile, Json, read_config
 from centernetd.cli.output import print_table
 from centernetd.commands.check import Probe, StreamSummary, probe_all, summarize, survey
+from centernetd.commands.disclosure import served
 from centernetd.commands.probe import SourceProbe
 from centernetd.errors import ConfigError
 from centernetd.service import logs
@@ -38,7 +39,8 @@ def check(
             sentences = [logs.redactor()(sentence) for sentence in (str(error), *error.others)]
             print(json.dumps({"valid": False, "error": sentences[0], "errors": sentences}))
         raise
-    streams, notices, found = summarize(settings), settings.notices(), None
+    streams, pages = summarize(settings), served(settings)
+    notices, found = settings.notices(), None
     if probe:
         found, problems = probe_all(settings)
     else:
@@ -46,14 +48,15 @@ def check(
         notices = (*notices, *unsure)
     sentences = [logs.redactor()(str(problem)) for problem in problems]
     if as_json:
-        print(json.dumps(_document(streams, notices, found, sentences), indent=2))
+        print(json.dumps(_document(streams, pages, notices, found, sentences), indent=2))
     else:
-        _print_report(streams, notices, found, sentences)
+        _print_report(streams, pages, notices, found, sentences)
     raise typer.Exit(max((problem.exit_code for problem in problems), default=0))
 
 
 def _document(
     streams: Sequence[StreamSummary],
+    pages: str,
     notices: Sequence[str],
     found: Probe | None,
     problems: Sequence[str],
@@ -61,6 +64,7 @@ def _document(
     document: dict[str, Any] = {
         "valid": True,
         "streams": [dataclasses.asdict(stream) for stream in streams],
+        "pages": pages,
         "notices": notices,
         "problems": problems,
     }
@@ -72,11 +76,13 @@ def _document(
 
 def _print_report(
     streams: Sequence[StreamSummary],
+    pages: str,
     notices: Sequence[str],
     found: Probe | None,
     problems: Sequence[str],
 ) -> None:
     _print_streams(streams)
+    _print_disclosures(streams, pages)
     for notice in notices:
         print(f"note: {notice}")
     if found is not None:
@@ -101,6 +107,19 @@ def _print_streams(streams: Sequence[StreamSummary]) -> None:
             for stream in streams
         ),
     )
+
+
+def _print_disclosures(streams: Sequence[StreamSummary], pages: str) -> None:
+    """Print what leaves the streams; those of which the same is true together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for stream in streams:
+        groups.setdefault(tuple(stream.leaves.sentences()), []).append(stream.name)
+    print("what leaves this machine's memory:")
+    for sentences, names in groups.items():
+        print(f"- {', '.join(names)}")
+        for sentence in sentences:
+            print(f"    {sentence}")
+    print(f"- {pages}")
 
 
 def _print_probe(found: Probe) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from centernetd.commands.capacity import Capacity, measure, most_memory
+from centernetd.commands.disclosure import Disclosure, disclosure_of
 from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
@@ -29,6 +30,7 @@ class StreamSummary:
     record: str | None
     draw: str
     events: str | None
+    leaves: Disclosure
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def _summary(stream: StreamConfig) -> StreamSummary:
         record=None if record.when == "never" else _named(record.path, stream.name),
         draw=", ".join(drawn) or "none",
         events=_named(events.path, stream.name) if stream.logs else None,
+        leaves=disclosure_of(stream),
     )
 
 
