@@ -82,7 +82,7 @@ def put(path: Path, written_at: float, content: bytes) -> Path:
     return path
 
 
-def event(at: float, stream: str = "gate", **more: str) -> bytes:
+def event(at: float, stream: str = "gate", **more: Any) -> bytes:
     line = {"stream": stream, "frame": 1, "time": clock(at), **more}
     return json.dumps(line).encode() + b"\n"
 
@@ -186,12 +186,15 @@ def test_a_file_of_events_that_are_all_in_the_range_goes(
         ({"first": clock(4)}, False),
         ({"first": clock(2)}, True),
         ({"first": clock(0)}, True),
+        ({"dwell": 1.9}, False),
+        ({"dwell": 2.1}, True),
+        ({"dwell": 60}, True),
     ],
 )
 def test_an_event_that_tells_of_the_range_goes_although_it_was_written_later(
-    purged: Callable[..., Outcome], root: Path, more: dict[str, str], goes: bool
+    purged: Callable[..., Outcome], root: Path, more: dict[str, Any], goes: bool
 ) -> None:
-    """The end of a track names its beginning."""
+    """The end of a track names its beginning, and who leaves a zone for how long it was there."""
     line = event(5, **more)
     path = put(root / "gate/2023-11-14-22.jsonl", NOON + 5, event(0) + line)
     purged(1, 3)

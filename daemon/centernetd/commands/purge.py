@@ -24,6 +24,7 @@ from centernetd.sink.outputs import Output, outputs_of, owners, walk
 _HEADER = 4096  # bytes that contain a recording's `mvhd`
 _EPOCH = 2_082_844_800  # seconds from 1904, in MP4, to 1970
 _TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?)Z"')
+_DWELL = re.compile(rb'"dwell": (\d+(?:\.\d+)?)[,}]')
 _BEING_WRITTEN = "is being written: purge again once it is complete, or stop the daemon first"
 
 
@@ -304,12 +305,16 @@ def _owner(descriptor: int) -> tuple[int, int]:
 
 
 def _span(line: bytes) -> tuple[float, float] | tuple[()]:
-    """Return the first and the last time in an event; the end of a track also has its beginning."""
+    """Return what time an event covers: from the beginning of its track or stay, if given."""
     try:
         times = [datetime.fromisoformat(f"{each.decode()}+00:00") for each in _TIME.findall(line)]
     except ValueError:
         return ()
-    return (min(times).timestamp(), max(times).timestamp()) if times else ()
+    if not times:
+        return ()
+    dwell = _DWELL.search(line)
+    begin = max(times).timestamp() - float(dwell[1] if dwell else 0)
+    return min(begin, min(times).timestamp()), max(times).timestamp()
 
 
 def _is_in(span: tuple[float, float] | tuple[()], period: Range) -> bool:
