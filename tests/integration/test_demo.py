@@ -14,10 +14,11 @@ import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
+from centernetd.config import load
 from centernetd.sink.privacy import GREY
 from tests.event_lines import read_events
 from tests.integration.conftest import DEMO
-from tests.integration.process import Finished, Receipt
+from tests.integration.process import Finished, Receipt, run, write_config
 
 FRAMES = 250
 MEAN_CHANGE = 4  # of 255: swscale rounds down, there and back, and x264 adds its own
@@ -179,6 +180,38 @@ def test_little_else_is_found(boxes: Finished) -> None:
 def test_no_face_is_found_again_once_blurred(seen_again: Finished, truth: list[list[Box]]) -> None:
     assert seen_again.receipts == {"demo": Receipt(FRAMES, FRAMES, 0, 0)}
     assert recall(truth, found(seen_again)) < 0.05
+
+
+def test_the_counts_of_the_shipped_configuration_are_those_of_the_known_faces(
+    centerface: Path, tmp_path: Path
+) -> None:
+    demo = load(DEMO.parents[1] / "config.yaml").streams["demo"]
+    ((name, gate),), (corner,) = demo.lines.items(), demo.zones.values()
+    places = {
+        "lines": {name: {"from": gate.start, "to": gate.to}},
+        "zones": {"corner": {"polygon": corner.polygon}},
+    }
+    stream = {"source": str(DEMO), "record": {"when": "never"}, **places}
+    finished = run(write_config(tmp_path, {"demo": stream}))
+    feet: dict[int, list[tuple[float, float]]] = {}
+    for faces in json.loads(DEMO.with_suffix(".json").read_text())["frames"]:
+        for face in faces:
+            x1, _, x2, y2 = face["box"]
+            feet.setdefault(face["id"], []).append(((x1 + x2) / 2 / 1280, y2 / 720))
+    (left, height), (right, _) = gate.start, gate.to
+    crossed = [
+        "in" if after > height else "out"
+        for way in feet.values()
+        for (x, before), (_, after) in pairwise(way)
+        if left < x < right and (before > height) != (after > height)
+    ]
+    (west, _), _, (_, south), _ = corner.polygon
+    inside = [[x > west and y < south for x, y in way] for way in feet.values()]
+    entries = sum(way[0] + sum(b > a for a, b in pairwise(way)) for way in inside)
+    counts = finished.counts["demo"]
+    assert (counts.crossed_in, counts.crossed_out) == (crossed.count("in"), crossed.count("out"))
+    assert counts.entries == entries == 2
+    assert sorted(crossed) == ["in", "out"]
 
 
 def edges(size: tuple[int, int], boxes: list[Box], reach: float) -> NDArray[np.bool_]:

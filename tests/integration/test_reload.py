@@ -12,13 +12,13 @@ import pytest
 
 from centernetd.capture.masks import GREY
 from centernetd.config import load
-from centernetd.flow import Lane, Result
+from centernetd.flow import Lane, Result, TrackEvent
 from centernetd.run import streams as streams_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.events import EventLog
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import Outcome, SinkStage
-from tests import clips
+from tests import clips, models
 from tests.conftest import CACHE
 from tests.integration import sentinel
 from tests.integration.process import (
@@ -107,9 +107,9 @@ def hold_events(monkeypatch: pytest.MonkeyPatch, stream: str) -> threading.Event
     """Let a stream write no event until what is returned is set: a lossless one waits with it."""
     write, let_go = EventLog.write_batch, threading.Event()
 
-    def held(log: EventLog, results: Sequence[Result]) -> Outcome:
+    def held(log: EventLog, results: Sequence[Result], events: Sequence[TrackEvent]) -> Outcome:
         assert log._stream != stream or let_go.wait(60)
-        return write(log, results)
+        return write(log, results, events)
 
     monkeypatch.setattr(EventLog, "write_batch", held)
     return let_go
@@ -123,6 +123,64 @@ def threads(stream: str) -> set[int]:
     return {
         thread.ident or 0 for thread in threading.enumerate() if thread.name.endswith(f":{stream}")
     }
+
+
+def test_zones_and_lines_change_while_a_stream_runs(
+    supervise: Callable[[dict[str, Any]], Supervisor], squares: Path, tmp_path: Path
+) -> None:
+    """A square waits in the zone and is counted there, again and again."""
+    zone = {"polygon": [[0, 0], [0.9, 0], [0.9, 0.9], [0, 0.9]]}
+    larger = {"polygon": [[0, 0], [0.9, 0], [0.9, 0.9], [0.1, 0.9]]}
+    line = {"from": [0.1, 0.1], "to": [0.9, 0.1]}
+    tracked = {**PACED, "zones": {"kept": zone, "changed": zone}, "lines": {"removed": line}}
+    changed = {**PACED, "zones": {"kept": zone, "changed": larger}, "lines": {"added": line}}
+    supervisor = supervise({"gate": tracked})
+    image = models.draw(SQUARES_SIZE, (0, (50, 40, 70, 60)))
+    clips.write(tmp_path / "clip.mp4", [image] * FRAMES)
+    ran: set[Lane] = set()
+    seen = set[int]()
+
+    def on_tick() -> None:
+        ran.update(supervisor.lanes)
+        (ledger,) = supervisor.tracks.values()
+        if not seen and sum(ledger.read().inside.values()) == 2:
+            seen.update(threads("gate"))
+            write(tmp_path, squares, {"gate": changed})
+            supervisor.reload()
+
+    assert supervisor.run(on_tick) == 0
+    (lane,), (ledger,) = ran, supervisor.tracks.values()
+    assert lane.ledger.read().written[RECORD] == FRAMES
+    assert [path.name for path in (tmp_path / "state").glob("*.mp4")] == ["gate.mp4"]
+    book = ledger.read()
+    assert book.balanced
+    assert book.entries == book.exits == {("kept", "all"): 1, ("changed", "all"): 2}
+    assert {line for line, _, _ in book.crossings} == {"added"}
+    assert sum(book.started.values()) == sum(book.ended.values()) == 1
+
+
+def test_a_zone_with_an_unknown_label_is_refused_and_nothing_changes(
+    supervise: Callable[[dict[str, Any]], Supervisor],
+    squares: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = {"from": [0.1, 0.1], "to": [0.9, 0.1]}
+    supervisor = supervise({"gate": {**PACED, "lines": {"kept": line}}})
+    asked: list[bool] = []
+
+    def on_tick() -> None:
+        (lane,) = supervisor.lanes
+        if not asked and lane.ledger.read().inferred:
+            asked.append(True)
+            unknown = {"kept": line, "new": {**line, "labels": ["unicorn"]}}
+            write(tmp_path, squares, {"gate": {**PACED, "lines": unknown}})
+            supervisor.reload()
+
+    assert supervisor.run(on_tick) == 0
+    assert "streams.gate.lines.new.labels: the model has no label 'unicorn'" in caplog.text
+    (ledger,) = supervisor.tracks.values()
+    assert {line for line, _, _ in ledger.read().crossings} == {"kept"}
 
 
 def test_every_picture_is_masked_as_it_was_configured_when_it_came(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from centernetd.config import load
-from centernetd.flow import Result, StageName, StorageStatus
+from centernetd.flow import Result, StageName, StorageStatus, TrackEvent
 from centernetd.run import stream as stream_module
 from centernetd.run.supervisor import Supervisor
 from centernetd.service import service
@@ -52,10 +52,10 @@ def hang_recording(monkeypatch: pytest.MonkeyPatch, let_go: threading.Event) -> 
 def hang_events(monkeypatch: pytest.MonkeyPatch, let_go: threading.Event) -> None:
     write = EventLog.write_batch
 
-    def hang(log: EventLog, results: Sequence[Result]) -> Outcome:
+    def hang(log: EventLog, results: Sequence[Result], events: Sequence[TrackEvent]) -> Outcome:
         if log._stream == "hanging" and results[-1].frame.frame_id >= 10:
             assert let_go.wait(WAIT_TIMEOUT)
-        return write(log, results)
+        return write(log, results, events)
 
     monkeypatch.setattr(EventLog, "write_batch", hang)
 

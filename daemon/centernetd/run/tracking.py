@@ -67,10 +67,10 @@ class StreamTracks:
 
     def adapt(self, config: StreamConfig) -> tuple[TrackEvent, ...]:
         """Take other zones, lines and times; return what happens thereby."""
-        self._config = config
-        self._journeys.track = config.track
-        events = self._post(self._journeys.replace_places(config.zones, config.lines))
+        events = self._journeys.replace_places(config.zones, config.lines)
+        self.ledger.post(events)
         self.ledger.replace_places(config.zones, config.lines)
+        self._config, self._journeys.track = config, config.track
         self._sum_up()
         return events
 

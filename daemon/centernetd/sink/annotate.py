@@ -188,11 +188,11 @@ def _draw_counts(image: Pixels, scene: Scene) -> None:
     for zone in scene.zones:
         corners = [_pixel(image, corner) for corner in zone.corners]
         x, y = min(corners, key=lambda corner: (corner[1], corner[0]))
-        _draw_text(image, f"{zone.name}: {zone.inside}", x, y, YELLOW, pen)
+        _draw_text(image, f"{zone.name}: {zone.inside}", x, y - pen.line - 1, YELLOW, pen)
     for line in scene.lines:
         (x1, y1), (x2, y2) = _pixel(image, line.start), _pixel(image, line.to)
         text = f"{line.name}: {line.crossed_in} in, {line.crossed_out} out"
-        _draw_text(image, text, (x1 + x2) // 2, (y1 + y2) // 2, YELLOW, pen)
+        _draw_text(image, text, (x1 + x2) // 2, (y1 + y2) // 2 - pen.line - 1, YELLOW, pen)
 
 
 def _draw_trail(image: Pixels, trail: Sequence[_Footprint], now: float, colour: Colour) -> None:
@@ -253,7 +253,7 @@ def _draw_text(image: Pixels, text: str, x: int, y: int, colour: Colour, pen: _P
     (width, height), baseline = cv2.getTextSize(text, FONT, pen.font_scale, pen.font_line)
     strip = height + baseline + pen.padding
     left = max(0, min(x, image.shape[1] - width - 2 * pen.padding))
-    top = y - strip if y >= strip else y
+    top = y - strip if y >= strip else max(0, y)
     right, bottom = left + width + 2 * pen.padding, top + strip
     cv2.rectangle(image, (left, top), (right, bottom), colour, cv2.FILLED)
     blue, green, red = colour
