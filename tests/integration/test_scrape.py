@@ -97,7 +97,7 @@ def test_what_is_published_during_and_after_a_run(tmp_path: Path, squares: Path)
         assert daemon.get("/readyz?stream=cam")[0] == 503
         assert daemon.get("/readyz?stream=hall")[0] == 404
         status = json.loads(daemon.get("/status")[1])
-        assert status["engine"]["backend"] == "onnxruntime-cpu"
+        assert status["models"]["default"]["backend"] == "onnxruntime-cpu"
         assert status["streams"]["demo"]["total_frames"] == FRAMES
         code, text = daemon.get("/metrics")
         assert code == 200
