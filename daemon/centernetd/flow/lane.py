@@ -75,7 +75,7 @@ class Inbox:
         self.backlog: deque[Ticket] = deque()
         self.others: Sequence[Inbox] = ()
         """The lane's inboxes for its other models."""
-        self._held = 0  # frames that the model is working on
+        self._taken = self._left = 0  # frames, up to now
 
     @property
     def closed(self) -> bool:
@@ -84,15 +84,14 @@ class Inbox:
 
     @property
     def waiting(self) -> int:
-        """Number of frames that can be taken now."""
-        with self.lane._lock:
-            return len(self.backlog) + (self.lane.waiting if self._may_lead else 0)
+        """Number of frames that can be taken now, if nobody else acts meanwhile."""
+        return len(self.backlog) + (self.lane.waiting if self._may_lead else 0)
 
     @property
     def pending(self) -> int:
         """Number of frames that wait for this model or are in its hands."""
         with self.lane._lock:
-            return 0 if self.lane._abandoned else self.waiting + self._held
+            return 0 if self.lane._abandoned else self.waiting + self._taken - self._left
 
     def drop_overdue(self, now: float) -> float | None:
         """Drop waiting frames whose deadline is over; return that of the oldest left, if any.
@@ -100,8 +99,7 @@ class Inbox:
         When it is taken, capture may have replaced it by a newer one.
         """
         with self.lane._lock:
-            while self.waiting:
-                oldest = self.backlog[0].frame if self.backlog else self.lane._inbox[0]
+            while (oldest := self._oldest) is not None:
                 deadline = self.lane.deadline(oldest)
                 if deadline >= now:
                     return deadline
@@ -124,7 +122,7 @@ class Inbox:
                     other.backlog.append(ticket)
             else:
                 return None
-            self._held += 1
+            self._taken += 1
         if was_full:
             for other in self.others:
                 other.arrivals.announce(other)
@@ -133,13 +131,15 @@ class Inbox:
     def drop(self, ticket: Ticket, reason: Reason) -> None:
         """Count a frame that was taken as lost, for every model, unless it is already."""
         with self.lane._lock:
-            self._held -= 1
+            self._left += 1
             self._settle(ticket, reason)
 
     def finish(self, ticket: Ticket, found: Detections) -> Sequence[Detections] | None:
         """Note what was found in a frame; return what all models found once all have run."""
         with self.lane._lock:
-            self._held -= 1
+            self._left += 1
+            if not self.others:
+                return (found,)
             ticket.found[self.model] = found
             if ticket.settled or len(ticket.found) < len(self.lane.inboxes):
                 return None
@@ -152,10 +152,19 @@ class Inbox:
                 self._settle(ticket, Reason.SHUTDOWN)
 
     @property
+    def _oldest(self) -> Frame | None:
+        """The frame that is taken next, if any."""
+        if self.backlog:
+            return self.backlog[0].frame
+        return self.lane._inbox[0] if self.lane._inbox and self._may_lead else None
+
+    @property
     def _may_lead(self) -> bool:
         """Whether this model may take a frame before all others; at the end it always may."""
+        if not self.others or self.lane.closed:
+            return True
         capacity = self.lane._capacity
-        return self.lane.closed or all(len(other.backlog) < capacity for other in self.others)
+        return all(len(other.backlog) < capacity for other in self.others)
 
     def _settle(self, ticket: Ticket, reason: Reason) -> None:
         if ticket.settled:

@@ -49,9 +49,10 @@ class Delivery:
                 if (parts := taken.inbox.finish(taken.ticket, detections)) is not None
             ]
             for lane, frame, detections in inferred:
-                filters = self._filters[lane]
-                for class_id in filters.shows(detections).class_id.tolist():
-                    lane.status.detections[filters.counted_as[class_id]] += 1
+                filters, counts = self._filters[lane], lane.status.detections
+                shown = detections if filters.shows_all else filters.shows(detections)
+                for class_id in shown.class_id.tolist():
+                    counts[filters.counted_as[class_id]] += 1
                 self._meters.frame_latency(lane.name, now - frame.captured_at)
             # Together, so that a lane's sinks are woken once, not per frame.
             results: dict[Lane, list[Result]] = {}

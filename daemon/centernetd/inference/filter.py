@@ -31,9 +31,11 @@ class StreamFilter(Filter):
     first_class: int = 0
     low_stage: float = 1.0
 
-    @property
+    @cached_property
     def floor(self) -> Filter:
         """What inference keeps: the union for all consumers, each of which filters again."""
+        if self.blur is None and self.low_stage == 1.0:
+            return self
         tracked = Filter(self.confidence * self.low_stage, self.class_ids)
         if self.blur is None:
             return tracked
@@ -59,6 +61,11 @@ class StreamFilters:
     def shows(self) -> Thresholds:
         """What is counted, recorded and logged of the stream."""
         return replace(self._thresholds(self.by_model), keypoints=self.keypoints)
+
+    @cached_property
+    def shows_all(self) -> bool:
+        """Whether what inference keeps is what is shown."""
+        return all(each.floor is each for each in self.by_model.values())
 
     @cached_property
     def covers(self) -> Thresholds:
