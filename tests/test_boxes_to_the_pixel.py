@@ -16,7 +16,7 @@ from tests import exports
 from tests.models import LABELS, Box, draw, squares
 
 INPUT = (128, 192)
-WANTED = make_filter("any", LABELS, 0.4, [])
+WANTED = make_filter(LABELS, 0.4, [])
 
 
 @pytest.fixture(scope="module", params=["letterbox", "stretch"])

@@ -33,7 +33,7 @@ def detect(
     with ThreadPoolExecutor(2) as pool:
         detector = Detector(engine, manifest, pool)
         (slot,) = engine.make_slots(1)
-        stream_filter = make_filter("any", manifest.labels, 0.0, [])
+        stream_filter = make_filter(manifest.labels, 0.0, [])
         views = detector.fill(slot, [HostImage(np.zeros((*source, 3), np.uint8))], [stream_filter])
         slot.enqueue(1)
         (found,) = detector.read(slot, views)

@@ -201,10 +201,7 @@ def run(engine: TimedEngine, lanes: list[Lane], arrivals: Arrivals, takes: list[
     with ThreadPoolExecutor(1) as pool:
         stage = InferenceStage(
             SlowDetector(engine, pool, takes),
-            {
-                lane.inboxes[MODEL]: only(make_filter(MODEL, NUMBERS, 0.4, NUMBERS))
-                for lane in lanes
-            },
+            {lane.inboxes[MODEL]: only(make_filter(NUMBERS, 0.4, NUMBERS)) for lane in lanes},
             arrivals,
             Batching(4, 0.0),
             Delivery(RecordingMeters()),

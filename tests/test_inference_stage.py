@@ -68,7 +68,7 @@ class Rig:
         self.stage = InferenceStage(
             Detector(self.engine, MANIFEST, self.pool),
             {
-                lane.inboxes[MODEL]: only(self.filters.get(name, make_filter(MODEL, LABELS, 0.4)))
+                lane.inboxes[MODEL]: only(self.filters.get(name, make_filter(LABELS, 0.4)))
                 for name, lane in self.lanes.items()
             },
             arrivals,
@@ -174,7 +174,7 @@ def test_what_it_does_is_reported(houses: list[Rig]) -> None:
 
 
 def test_detections_are_filtered_and_counted_as_each_stream_asks(houses: list[Rig]) -> None:
-    filters = {"a": make_filter("a", LABELS, 0.4, ["dog"]), "b": StreamFilter(0.95, None, LABELS)}
+    filters = {"a": make_filter(LABELS, 0.4, ["dog"]), "b": StreamFilter(0.95, None, LABELS)}
     rig = Rig(FakeEngine(), ("a", "b", "c"), filters)
     houses.append(rig)
     for lane in rig.lanes.values():
@@ -442,7 +442,7 @@ def test_a_lane_that_comes_later_is_served_until_inference_has_ended(houses: lis
     rig, late = Rig(FakeEngine()), Rig(FakeEngine(), ("late",))
     houses += [rig, late]
     rig.start()
-    lane, filters = late.lanes["late"], only(make_filter(MODEL, LABELS, 0.4))
+    lane, filters = late.lanes["late"], only(make_filter(LABELS, 0.4))
     inbox = lane.inboxes[MODEL]
     inbox.arrivals = rig.stage._arrivals
     rig.stage.serve({inbox: filters})

@@ -157,15 +157,13 @@ def test_the_results_own_their_memory() -> None:
 
 
 def test_a_streams_labels_become_class_ids_and_bounded_counters() -> None:
-    stream_filter = make_filter("animals", ["cat", "dog", "cow"], 0.3, ["cow", "cat"])
-    assert stream_filter == StreamFilter(
-        0.3, frozenset({0, 2}), ("cat", OTHER, "cow"), model="animals"
-    )
+    stream_filter = make_filter(["cat", "dog", "cow"], 0.3, ["cow", "cat"])
+    assert stream_filter == StreamFilter(0.3, frozenset({0, 2}), ("cat", OTHER, "cow"))
 
 
 def test_without_labels_every_class_is_kept_and_20_of_them_counted_by_name() -> None:
     labels = [f"class_{n}" for n in range(80)]
-    stream_filter = make_filter("gate", labels, 0.3, [])
+    stream_filter = make_filter(labels, 0.3, [])
     assert stream_filter.class_ids is None
     assert stream_filter.counted_as == (*labels[:20], *[OTHER] * 60)
 
@@ -191,10 +189,10 @@ def test_what_is_kept_for_one_consumer_changes_nothing_for_another(
     """Each gets what it would get if it were the only one."""
     scores.sort(reverse=True)
     found = rows(*((n, n, n + 9, n + 9, *score) for n, score in enumerate(scores)))
-    both = make_filter("x", ["cat", "dog"], *detect, BlurConfig(confidence=blur[0], labels=blur[1]))
+    both = make_filter(["cat", "dog"], *detect, BlurConfig(confidence=blur[0], labels=blur[1]))
     assert both.blur is not None
     for filtered, (confidence, labels) in ((both, detect), (both.blur, blur)):
-        alone = make_filter("x", ["cat", "dog"], confidence, labels)
+        alone = make_filter(["cat", "dog"], confidence, labels)
         kept, together = (
             postprocess(
                 found[None], None, [View((50, 50), SAME, stream_filter)], 0.5 if suppress else None

@@ -248,7 +248,7 @@ def _model(config: Config, stream: StreamConfig) -> Path:
 
 
 def _filter(detector: Detector) -> StreamFilter:
-    return make_filter("bench", detector.manifest.labels, detector.manifest.confidence)
+    return make_filter(detector.manifest.labels, detector.manifest.confidence)
 
 
 def _cores() -> int:

@@ -227,7 +227,7 @@ class _Trial:
     def __init__(self, model: Path, manifest: Manifest) -> None:
         self._engine = OrtCpuEngine(model, manifest.precision, max_batch=1, concurrency=1)
         (self._slot,) = self._engine.make_slots(1)
-        stream_filter = make_filter("calibrate", manifest.labels, manifest.confidence, ())
+        stream_filter = make_filter(manifest.labels, manifest.confidence, ())
         self._view = View(manifest.input_size, Geometry(1.0, 1.0, 0.0, 0.0), stream_filter)
         self._nms_iou = manifest.nms_iou
         self.seconds: list[float] = []

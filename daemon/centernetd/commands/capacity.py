@@ -182,9 +182,7 @@ def _run_serially(
         status=status,
     )
     infer = {
-        name: _inference(
-            each, filters.by_model.get(name) or make_filter(name, each.manifest.labels, 0.5)
-        )
+        name: _inference(each, filters.by_model.get(name) or make_filter(each.manifest.labels, 0.5))
         for name, each in detectors.items()
     }
     ends_at = time.monotonic() + _SECONDS

@@ -163,7 +163,7 @@ class StillDetector:
         manifest = detector.manifest
         self.labels = manifest.labels
         least = manifest.confidence if confidence is None else confidence
-        self._filter = make_filter("images", manifest.labels, least, ())
+        self._filter = make_filter(manifest.labels, least, ())
         self._detector = detector
         self._max_batch = max_batch
         self._slots = detector.engine.make_slots(slots)

@@ -27,7 +27,6 @@ class StreamFilter(Filter):
 
     counted_as: tuple[str, ...] = ()
     blur: Filter | None = None
-    model: str = ""
     first_class: int = 0
     low_stage: float = 1.0
 
@@ -119,7 +118,6 @@ def filters_of(
     for name in stream.models:
         model, least = models[name], stream.detect.confidence
         made = make_filter(
-            name,
             model.labels,
             model.confidence if least is None else least,
             stream.detect.labels,
@@ -133,14 +131,13 @@ def filters_of(
 
 
 def make_filter(
-    model: str,
     model_labels: Sequence[str],
     confidence: float,
     only: Sequence[str] = (),
     blur: BlurConfig | None = None,
     first_class: int = 0,
 ) -> StreamFilter:
-    """Return the filter for ``model``, given ``detect.labels`` in ``only`` and ``blur``.
+    """Return the filter for a model, given ``detect.labels`` in ``only`` and ``blur``.
 
     No labels select every class. Labels that the model does not have are ignored.
     """
@@ -152,7 +149,6 @@ def make_filter(
         blur=None
         if blur is None
         else Filter(blur.confidence, _class_ids(model_labels, blur.labels)),
-        model=model,
         first_class=first_class,
     )
 
