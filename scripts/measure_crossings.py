@@ -10,10 +10,9 @@ sign do not cancel out.
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import supervision
@@ -92,12 +91,14 @@ def scene(seed: int, fps: float) -> tuple[Truth, Counts]:
                 shown[number] = (left, top, right - left, person.height)
         truth[frame] = (list(shown), np.array(list(shown.values()), float).reshape(-1, 4))
     middle = SIZE[1] / 2
-    crossed = [p.speed > 0 for p in people if (p.centre(last / fps) > middle) == (p.speed > 0)]
+    crossed = [
+        bool(p.speed > 0) for p in people if (p.centre(last / fps) > middle) == (p.speed > 0)
+    ]
     return truth, (sum(crossed), len(crossed) - sum(crossed))
 
 
 def _visible(
-    left: float, right: float, top: float, bottom: float, before: Sequence[Any]
+    left: float, right: float, top: float, bottom: float, before: Iterable[tuple[float, ...]]
 ) -> float:
     """Return the share of a box that is not hidden, on a grid of 8 by 8 points."""
     xs = left + (right - left) * (np.arange(8) + 0.5) / 8
@@ -131,18 +132,20 @@ def count_ours(scenes: Sequence[Mapping[int, Detections]], fps: float) -> list[C
 
 
 def count_theirs(
-    settings: Mapping[str, float], anchors: Sequence[Any]
+    settings: Mapping[str, float],
 ) -> Callable[[Sequence[Mapping[int, Detections]], float], list[Counts]]:
-    """Return how the LineZone of supervision counts on the best peer."""
+    """Return how the LineZone of supervision counts feet on the best peer.
+
+    With the corners of boxes, which are its default, it counts fewer of the crossings.
+    """
 
     def count(scenes: Sequence[Mapping[int, Detections]], fps: float) -> list[Counts]:
         height, width = SIZE
+        ends = supervision.Point(width / 2, 0), supervision.Point(width / 2, height)
         counts = []
         for found in scenes:
             tracker = peer(BEST_PEER, fps, settings)
-            zone = supervision.LineZone(
-                supervision.Point(width / 2, 0), supervision.Point(width / 2, height), anchors
-            )
+            zone = supervision.LineZone(*ends, [supervision.Position.BOTTOM_CENTER])
             for detections in found.values():
                 zone.trigger(tracker.update(as_supervision(detections)))
             counts.append((zone.in_count, zone.out_count))
@@ -152,37 +155,30 @@ def count_theirs(
 
 
 def main() -> None:
-    """Print a row for each way to count."""
+    """Print the error of each way to count at each frame rate."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crossings", type=int, default=10_000, help="at least so many")
+    parser.add_argument("--ours", type=int, default=10_000, help="at least so many crossings")
+    parser.add_argument("--theirs", type=int, default=10_000, help="a peer takes 5 times as long")
     args = parser.parse_args()
-    position = supervision.Position
-    corners = [
-        position.TOP_LEFT,
-        position.TOP_RIGHT,
-        position.BOTTOM_LEFT,
-        position.BOTTOM_RIGHT,
-    ]
     ways = {
-        "ours": count_ours,
-        f"LineZone, {BEST_PEER}": count_theirs({}, corners),
-        f"LineZone at the feet, {BEST_PEER}": count_theirs({}, [position.BOTTOM_CENTER]),
-        f"LineZone at the feet, {BEST_PEER}, tuned": count_theirs(
-            TUNED[BEST_PEER], [position.BOTTOM_CENTER]
-        ),
+        "ours": (count_ours, args.ours),
+        f"LineZone, {BEST_PEER}": (count_theirs({}), args.theirs),
+        f"LineZone, {BEST_PEER}, tuned": (count_theirs(TUNED[BEST_PEER]), args.theirs),
     }
     for fps in RATES:
-        wrong: Counter[str] = Counter()
-        crossed, seeds = 0, iter(range(10**9))
-        while crossed < args.crossings:
+        wrong, crossed = Counter[str](), Counter[str]()
+        seeds = iter(range(10**9))
+        while todo := {name: way for name, (way, least) in ways.items() if crossed[name] < least}:
             scenes = [(seed, *scene(seed, fps)) for seed in islice(seeds, TOGETHER)]
             found = [noisy(truth, seed, SIZE[::-1]) for seed, truth, _ in scenes]
-            crossed += sum(sum(true) for _, _, true in scenes)
-            for name, count in ways.items():
+            for name, count in todo.items():
                 for counted, (_, _, true) in zip(count(found, fps), scenes, strict=True):
                     wrong[name] += sum(abs(a - b) for a, b in zip(counted, true, strict=True))
+                    crossed[name] += sum(true)
         for name in ways:
-            print(f"{fps:g} fps, {name}: {wrong[name] / crossed:.2%} of {crossed}", flush=True)
+            if crossed[name]:
+                error = wrong[name] / crossed[name]
+                print(f"{fps:g} fps, {name}: {error:.2%} of {crossed[name]}", flush=True)
 
 
 if __name__ == "__main__":

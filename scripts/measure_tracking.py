@@ -55,9 +55,7 @@ TUNED: Mapping[str, Mapping[str, float]] = {}
 """The best of 60 settings each, found by `tune`."""
 
 
-def noisy(
-    truth: Truth, seed: int, area: tuple[int, int] = (600, 400)
-) -> dict[int, Detections]:
+def noisy(truth: Truth, seed: int, area: tuple[int, int] = (600, 400)) -> dict[int, Detections]:
     """Return detections by frame; false ones have their corners in ``area``."""
     random = np.random.default_rng(seed)
     found = {}
@@ -122,11 +120,19 @@ def score(truth: Truth, tracks: Tracks) -> tuple[float, float]:
     book = motmetrics.MOTAccumulator()
     for frame, (numbers, boxes) in truth.items():
         ids, shown = tracks.get(frame, ([], np.empty((0, 4))))
-        distances = motmetrics.distances.iou_matrix(boxes, shown, max_iou=0.5)
-        book.update(numbers, ids, distances, frameid=frame)
+        book.update(numbers, ids, distances(boxes, shown), frameid=frame)
     names = ["idf1", "num_switches"]
     row = motmetrics.metrics.create().compute(book, metrics=names, name="").iloc[0]
     return float(row["idf1"]), float(row["num_switches"])
+
+
+def distances(true: Boxes, shown: Boxes) -> Boxes:
+    """Return 1 - intersection over union of all pairs; NaN where the overlap is below one half."""
+    one, other = true[:, None], shown[None]
+    ends = np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:])
+    shared = np.maximum(ends - np.maximum(one[..., :2], other[..., :2]), 0).prod(axis=2)
+    union = one[..., 2:].prod(axis=2) + other[..., 2:].prod(axis=2) - shared
+    return np.where(shared >= union / 2, 1 - shared / union, np.nan)
 
 
 def campus() -> Truth:
@@ -181,11 +187,13 @@ def tune(count: int) -> None:
     for name in PEERS:
         random = np.random.default_rng(0)
         asked = inspect.signature(getattr(trackers, name)).parameters
-        best = (0.0, {})
+        best: tuple[float, dict[str, float]] = (0.0, {})
         for _ in range(count):
             tried = {key: random.choice(v).item() for key, v in CHOICES.items() if key in asked}
             rows = measure(theirs(name, tried), TUNING_SEEDS, scaled=True)
-            best = max(best, (float(np.mean([idf1 for idf1, _ in rows])), tried), key=lambda b: b[0])
+            best = max(
+                best, (float(np.mean([idf1 for idf1, _ in rows])), tried), key=lambda b: b[0]
+            )
         print(f"    {name!r}: {best[1]},  # {best[0]:.3f}", flush=True)
 
 

@@ -11,8 +11,12 @@ from centernetd.track import Tracker, TrackSettings
 
 _FPS = 25
 _FRAMES = 200  # of each stream
+_RUNS = 5
 _WARM_UP = 20  # frames that are not measured
 _SIZE = (1920, 1080)
+
+
+Batch = Sequence[tuple[int, float, Detections]]
 
 
 class Crowd(NamedTuple):
@@ -28,22 +32,28 @@ CROWDS = (Crowd(1, 5), Crowd(32, 5), Crowd(32, 40))
 def track_crowd(crowd: Crowd) -> float:
     """Return the CPU seconds per frame of tracking ``crowd``, a frame of each stream per batch.
 
-    It is the median of all batches. Objects cross the picture at 0 to 200 pixels per second. 15 %
+    Returns the minimum of a few runs, since other programs' use of the caches can only add to it,
+    and of each run the median. Objects cross the picture at 0 to 200 pixels per second. 15 %
     of them are missed in each frame, the others are found with an error of 6 % of their sides.
     """
+    batches = _batches(crowd)
+    return min(_run(crowd, batches) for _ in range(_RUNS)) / crowd.streams
+
+
+def _run(crowd: Crowd, batches: Sequence[Batch]) -> float:
     tracker = Tracker()
     settings = TrackSettings(Thresholds(np.array([0.4], np.float32)))
     for stream in range(crowd.streams):
         tracker.add(stream, settings)
     taken = []
-    for batch in _batches(crowd):
+    for batch in batches:
         started = time.thread_time()
         tracker.update(batch)
         taken.append(time.thread_time() - started)
-    return float(np.median(taken[_WARM_UP:])) / crowd.streams
+    return float(np.median(taken[_WARM_UP:]))
 
 
-def _batches(crowd: Crowd) -> Sequence[Sequence[tuple[int, float, Detections]]]:
+def _batches(crowd: Crowd) -> Sequence[Batch]:
     random = np.random.default_rng(0)
     start = random.uniform(0, _SIZE, (*crowd, 2))
     speed = random.normal(0, 80, (*crowd, 2))

@@ -55,17 +55,17 @@ def similarity(tracks: Floats, error: Floats, boxes: Floats) -> Floats:
     return alike
 
 
-def match(preference: Floats, track: Rows, box: Rows) -> tuple[list[int], list[int]]:
-    """Return the tracks and boxes that belong together.
+def match(preference: Floats, track: Rows, box: Rows, count: int) -> list[int]:
+    """Return the track of each of ``count`` boxes, -1 for none.
 
     The most preferred pair is taken first, then the most preferred of what is left, and so on;
     equals are taken in the order of the pairs.
     """
     order = (-preference).argsort(kind="stable")
-    found: dict[int, int] = {}
-    tracks: set[int] = set()
+    owner = [-1] * count
+    taken: set[int] = set()
     for one, other in zip(track[order].tolist(), box[order].tolist(), strict=True):
-        if one not in tracks and other not in found:
-            found[other] = one
-            tracks.add(one)
-    return list(found.values()), list(found)
+        if owner[other] < 0 and one not in taken:
+            owner[other] = one
+            taken.add(one)
+    return owner

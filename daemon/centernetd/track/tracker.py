@@ -259,11 +259,7 @@ def _associate(tracks: Floats, of_track: Rows, boxes: _Boxes) -> Rows:
     near = ((alike >= _SIMILAR) & boxes.usable[box]).nonzero()[0]
     track, box = track[near], box[near]
     # 1 is more than any similarity, so all confident detections choose first.
-    chosen, taken = match(alike[near] + boxes.confident[box], track, box)
-    owner = np.empty(len(boxes.stream), np.intp)
-    owner.fill(-1)
-    owner[taken] = chosen
-    return owner
+    return np.array(match(alike[near] + boxes.confident[box], track, box, len(boxes.score)), int)
 
 
 def _continue(tracks: Floats, hit: Rows, boxes: _Boxes, seen: Rows) -> None:
