@@ -78,8 +78,15 @@ class StreamFilters:
 
     @property
     def counted(self) -> Iterator[tuple[str, str]]:
-        """The models and labels to count: not those of a model of which nothing is shown."""
-        return (each for each in self.counted_as if self.by_model[each[0]].class_ids != frozenset())
+        """The models and labels that are counted from 0: those asked for, or a model's only one.
+
+        All others are counted from their first detection, so that a model with many labels has no
+        more series than it needs.
+        """
+        for each, (model, number, _) in zip(self.counted_as, self.classes, strict=True):
+            part = self.by_model[model]
+            if len(part.counted_as) == 1 if part.class_ids is None else number in part.class_ids:
+                yield each
 
     def _thresholds(self, accepted: Mapping[str, Filter]) -> Thresholds:
         least = np.full(len(self.classes), np.inf, np.float32)

@@ -29,6 +29,7 @@ from centernetd.track.journeys import Journeys, Moment, ids_of
 
 log = logging.getLogger(__name__)
 
+_NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 _GRACE = 1.0  # seconds within which a captured frame has come through inference
 
 
@@ -57,7 +58,8 @@ class StreamTracks:
         moment = Moment(frame.time, frame.wall_time, frame.image.size)
         events = self._post(self._journeys.see(moment, tracked))
         ids = np.where(tracked.confirmed, ids_of(tracked), -1)[: len(found)]
-        predicted = tracked.detections[tracked.predicted]
+        more = len(tracked.detections) > len(found)
+        predicted = tracked.detections[tracked.predicted] if more else _NOTHING
         scene = Scene(self._journeys.track_ids(tracked), predicted, self._zones, self._lines)
         return Result(frame, replace(found, tracker_id=ids), events, scene)
 

@@ -127,7 +127,8 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
                lambda s: _one(s.status.damaged)),
     Definition("detections_total", ("stream", "model", "label"),
                "Objects detected, by model and label: those in detect.labels, else the model's "
-               "first 20; all others count as other.",
+               "first 20; all others count as other. A label that is not in detect.labels exists "
+               "from its first detection on, if the model has others.",
                _detected),
     Definition("privacy_frames_withheld_total", ("stream", "reason"),
                "Frames of a stream with privacy.blur whose picture was not given out: it could not "

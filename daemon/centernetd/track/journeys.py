@@ -1,5 +1,6 @@
 """What happens to the tracks of one stream: they start, enter, leave, cross and end."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from centernetd.config import LineConfig, TrackConfig, ZoneConfig
 from centernetd.flow import Box, TrackEvent, uuid7
-from centernetd.track.places import Line, Side, Step, Zone
+from centernetd.track.places import Line, Point, Side, Step, Zone
 from centernetd.track.tracker import Track, Tracked
 
 UPDATE_INTERVAL = 1.0
@@ -18,8 +19,6 @@ PATIENCE = 5.0
 """Seconds after which a track has changed sides, however near to the edge it stays."""
 _MIN_SIZE = 1e-6  # of a box, as a share of the picture
 _VISIBLE = (1e-9, 1 - 1e-9)  # positions, within the picture and not on its border
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,10 @@ class Moment:
 class _Stay:
     """A track at one place.
 
-    ``depth`` is the smoothed one in the frame in which it was last seen. In a zone,
-    ``inside_since`` is set while it is inside, ``inside_until`` is when it was last seen there, and
-    ``counted`` whether its entry was. At a line, ``across`` is whether it left its settled side
-    across the line and not past its ends.
+    ``depth`` is the smoothed one when it was last looked at. In a zone, ``inside_since`` is set
+    while it is inside, ``inside_until`` is when it was last known to be, and ``counted`` whether
+    its entry was. At a line, ``across`` is whether it left its settled side across the line and
+    not past its ends.
     """
 
     side: Side = field(default_factory=Side)
@@ -51,10 +50,20 @@ class _Stay:
     counted: bool = False
     across: bool = False
 
+    @property
+    def clearance(self) -> float:
+        """How many box sizes it may move before anything can change; 0 if time alone changes it."""
+        waits = self.inside_since is not None and not self.counted
+        return 0.0 if waits or self.side.present != self.side.settled else abs(self.depth)
+
 
 @dataclass(slots=True)
 class _Journey:
-    """A track so far. Its ``events`` wait until it is confirmed, which gives it a ``label``."""
+    """A track so far. Its ``events`` wait until it is confirmed, which gives it a ``label``.
+
+    ``smooth`` is its smoothed box in the frame in which it was last seen, at ``moved_at``. It is
+    not looked at before it has moved by ``clearance`` box sizes from where it was, ``reference``.
+    """
 
     track_id: str
     tracker_id: int
@@ -65,8 +74,10 @@ class _Journey:
     label: str | None = None
     updated: float = 0.0
     events: list[TrackEvent] = field(default_factory=list)
-    points: Mapping[str, Point] = field(default_factory=dict)  # by anchor
+    smooth: Sequence[float] | None = None
     moved_at: float = 0.0
+    reference: Sequence[float] = (0.0, 0.0, 0.0, 0.0)
+    clearance: float = 0.0
     stays: dict[Zone | Line, _Stay] = field(default_factory=dict)
     crossings: list[tuple[str, str]] = field(default_factory=list)
     zones: dict[str, float] = field(default_factory=dict)
@@ -122,7 +133,9 @@ class Journeys:
             for journey in self._journeys.values():
                 stay = journey.stays.pop(place, None)
                 if stay is not None and isinstance(place, Zone):
-                    _leave(journey, place, stay)
+                    _leave_last(journey, place, stay)
+        for journey in self._journeys.values():
+            journey.clearance = 0.0
         self._places = after
         return self._reported(self._journeys.values())
 
@@ -135,8 +148,10 @@ class Journeys:
         boxes, scores = found.xyxy[seen], found.confidence[seen].tolist()
         for tracker_id, box, score in zip(ids, boxes.tolist(), scores, strict=True):
             self._meet(tracker_id, moment, tuple(box), score)
-        if self._places and ids:
-            self._move(ids, np.concatenate((boxes, tracked.smooth[seen])), moment)
+        if self._places:
+            smooth = tracked.smooth[seen].tolist()
+            for number, box, smoothed in zip(ids, boxes.tolist(), smooth, strict=True):
+                self._move(self._journeys[number], box, smoothed, moment)
         for track in tracked.started:
             self._confirm(track)
         self._forget_unconfirmed(moment.time)
@@ -150,7 +165,7 @@ class Journeys:
             journey = self._journeys.pop(track.tracker_id)
             for place, stay in journey.stays.items():
                 if isinstance(place, Zone):
-                    _leave(journey, place, stay)
+                    _leave_last(journey, place, stay)
                 elif stay.across and self._is_beyond(stay.side, journey.seen.time):
                     _cross(journey, place, stay)
             journey.report(
@@ -179,36 +194,40 @@ class Journeys:
             journey.updated = moment.time
             journey.report("update")
 
-    def _move(self, ids: Sequence[int], boxes: NDArray[np.float32], moment: Moment) -> None:
-        """Follow objects to ``boxes``: as detected, and after all of them as smoothed."""
-        height, width = moment.size
-        shares = boxes.astype(float) / (width, height, width, height)
-        sizes = np.maximum(shares[:, 2:] - shares[:, :2], _MIN_SIZE)
-        anchors = _anchors(shares)
-        depths = [
-            (place, place.depths(anchors[place.config.anchor], sizes).tolist())
-            for place in self._places
-        ]
-        count = len(ids)
-        smooth = {anchor: points[count:].tolist() for anchor, points in anchors.items()}
-        for row, (number, size) in enumerate(zip(ids, sizes[count:].tolist(), strict=True)):
-            journey = self._journeys[number]
-            before, last = journey.points, journey.moved_at
-            journey.points = {anchor: tuple(points[row]) for anchor, points in smooth.items()}
-            journey.moved_at = moment.time
-            for place, of_place in depths:
-                if journey.label is None or _counts(place, journey.label):
-                    end = journey.points[place.config.anchor]
-                    start = before.get(place.config.anchor, end)
-                    step = Step(start, end, tuple(size), moment.time - last)
-                    self._visit(journey, place, (of_place[row], of_place[count + row]), step)
+    def _move(
+        self, journey: _Journey, box: Sequence[float], smooth: Sequence[float], moment: Moment
+    ) -> None:
+        """Follow an object to where its box was detected, and where that is smoothed."""
+        before, last = journey.smooth or smooth, journey.moved_at
+        journey.smooth, journey.moved_at = smooth, moment.time
+        if journey.clearance and _is_near(journey, box, smooth):
+            return
+        picture = moment.size
+        sizes, seconds = (_size(box, picture), _size(smooth, picture)), moment.time - last
+        clearance = math.inf
+        for place in self._places:
+            if journey.label is None or _counts(place, journey.label):
+                anchor = place.config.anchor
+                detected, end = _point(box, anchor, picture), _point(smooth, anchor, picture)
+                depths = place.depth(detected, sizes[0]), place.depth(end, sizes[1])
+                step = Step(_point(before, anchor, picture), end, sizes[1], seconds)
+                stay = journey.stays.setdefault(place, _Stay())
+                self._visit(journey, place, stay, depths, step)
+                clearance = min(clearance, stay.clearance)
+        journey.reference, journey.clearance = smooth, clearance
 
     def _visit(
-        self, journey: _Journey, place: Zone | Line, depths: tuple[float, float], step: Step
+        self,
+        journey: _Journey,
+        place: Zone | Line,
+        stay: _Stay,
+        depths: tuple[float, float],
+        step: Step,
     ) -> None:
-        stay = journey.stays.setdefault(place, _Stay())
         side, now = stay.side, journey.seen.time
         before, stay.depth = stay.depth, depths[1]
+        if side.present > 0:
+            stay.inside_until = now - step.seconds
         if isinstance(place, Line):
             was_right, is_right = before >= 0, depths[1] >= 0
             if side.settled and was_right != is_right and was_right == (side.settled > 0):
@@ -223,7 +242,7 @@ class Journeys:
                 stay.inside_since = side.since
             else:
                 _leave(journey, place, stay)
-        elif side.settled < 0 and step.length > abs(depths[1]) - min(before, 0):
+        elif side.settled < 0 and step.length > abs(depths[1]):
             _pass(journey, place, stay, step)
         if stay.inside_since is not None and side.present > 0:
             stay.inside_until = now
@@ -243,6 +262,7 @@ class Journeys:
         journey.stays = {
             place: stay for place, stay in journey.stays.items() if _counts(place, label)
         }
+        journey.clearance = 0.0
         waiting, journey.events = journey.events, []
         journey.report("start")
         for event in waiting:
@@ -279,11 +299,31 @@ def ids_of(tracked: Tracked) -> NDArray[np.int64]:
     return np.full(len(tracked.detections), -1) if ids is None else ids
 
 
-def _anchors(boxes: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return the points [N, 2] of boxes by anchor, within the picture."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    bottom = np.stack((centre[:, 0], boxes[:, 3]), axis=1)
-    return {"centre": np.clip(centre, *_VISIBLE), "bottom": np.clip(bottom, *_VISIBLE)}
+def _size(box: Sequence[float], size: tuple[int, int]) -> Point:
+    height, width = size
+    return max(_MIN_SIZE, (box[2] - box[0]) / width), max(_MIN_SIZE, (box[3] - box[1]) / height)
+
+
+def _point(box: Sequence[float], anchor: str, size: tuple[int, int]) -> Point:
+    """Return the anchor of a box, as shares of the picture and within it."""
+    height, width = size
+    y = box[3] if anchor == "bottom" else (box[1] + box[3]) / 2
+    low, high = _VISIBLE
+    x = (box[0] + box[2]) / 2 / width
+    return min(high, max(low, x)), min(high, max(low, y / height))
+
+
+def _is_near(journey: _Journey, box: Sequence[float], smooth: Sequence[float]) -> bool:
+    """Return whether a track is nearer to its reference than any edge was.
+
+    No point of a box moves farther than its sides, so this holds for any anchor.
+    """
+    (left, top, right, bottom), (x1, y1, x2, y2) = journey.reference, smooth
+    width, height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
+    x = max(abs(x1 - left), abs(x2 - right), abs(box[0] - left), abs(box[2] - right)) / width
+    y = max(abs(y1 - top), abs(y2 - bottom), abs(box[1] - top), abs(box[3] - bottom)) / height
+    grown = max(width / max(right - left, 1.0), height / max(bottom - top, 1.0), 1.0)
+    return math.hypot(x, y) * grown < journey.clearance
 
 
 def _counts(place: Zone | Line, label: str) -> bool:
@@ -311,6 +351,13 @@ def _leave(journey: _Journey, zone: Zone, stay: _Stay) -> None:
         journey.zones[zone.name] = journey.zones.get(zone.name, 0.0) + dwell
         journey.report("leave", zone=zone.name, dwell=dwell)
     stay.inside_since, stay.counted = None, False
+
+
+def _leave_last(journey: _Journey, zone: Zone, stay: _Stay) -> None:
+    """Count the exit of a track that is not going to be seen any more."""
+    if stay.side.present > 0:
+        stay.inside_until = journey.seen.time
+    _leave(journey, zone, stay)
 
 
 def _pass(journey: _Journey, zone: Zone, stay: _Stay, step: Step) -> None:

@@ -15,37 +15,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from centernetd.config import LineConfig, ZoneConfig
 
 BAND = 0.2
 """Box sizes beyond an edge at which an object has certainly passed it."""
 
-Points = NDArray[np.float64]
-Depths = NDArray[np.float64]
+Point = tuple[float, float]
+"""x and y, or width and height, as shares of the picture's."""
 
 
 class Step(NamedTuple):
     """An object's way between the frames that show it: positions, the size of its box, seconds."""
 
-    start: tuple[float, float]
-    end: tuple[float, float]
-    size: tuple[float, float]
+    start: Point
+    end: Point
+    size: Point
     seconds: float
 
     @property
-    def vector(self) -> tuple[float, float]:
+    def vector(self) -> Point:
         """The distance in x and in y."""
         return self.end[0] - self.start[0], self.end[1] - self.start[1]
 
     @property
     def length(self) -> float:
         """The length in box sizes."""
-        return math.hypot(self.vector[0] / self.size[0], self.vector[1] / self.size[1])
+        x, y = self.vector
+        return math.hypot(x / self.size[0], y / self.size[1])
 
-    def at(self, share: float) -> tuple[float, float]:
+    def at(self, share: float) -> Point:
         """Return the position after a share of the way."""
         x, y = self.vector
         return self.start[0] + share * x, self.start[1] + share * y
@@ -57,16 +55,14 @@ class Line:
     def __init__(self, name: str, config: LineConfig) -> None:
         self.name = name
         self.config = config
-        self._start = np.array(config.start, float)
-        self._vector = np.array(config.to, float) - self._start
+        self._start = config.start
+        self._vector = config.to[0] - config.start[0], config.to[1] - config.start[1]
 
-    def depths(self, points: Points, sizes: Points) -> Depths:
-        """Return the depth of each of ``points`` [N, 2] of boxes of ``sizes`` [N, 2]."""
+    def depth(self, point: Point, size: Point) -> float:
+        """Return the depth of a point of a box of this size."""
         dx, dy = self._vector
-        x, y = (points - self._start).T
-        width, height = sizes.T
-        distance: Depths = (dx * y - dy * x) / np.hypot(dx * height, dy * width)
-        return distance
+        across = dx * (point[1] - self._start[1]) - dy * (point[0] - self._start[0])
+        return across / math.hypot(dx * size[1], dy * size[0])
 
     def is_met(self, step: Step) -> bool:
         """Return whether a step from one side to the other leads across the line, not past it."""
@@ -80,44 +76,45 @@ class Zone:
     def __init__(self, name: str, config: ZoneConfig) -> None:
         self.name = name
         self.config = config
-        self._corners = np.array(config.polygon, float)
-        self._sides = np.roll(self._corners, -1, axis=0) - self._corners
-        on_border = (self._sides == 0) & ((self._corners == 0) | (self._corners == 1))
-        self._edges = ~on_border.any(axis=1)
+        corners = config.polygon
+        self._sides = [
+            (one, (two[0] - one[0], two[1] - one[1]))
+            for one, two in itertools.pairwise((*corners, corners[0]))
+        ]
+        self._edges = [side for side in self._sides if not _on_border(*side)]
 
-    def depths(self, points: Points, sizes: Points) -> Depths:
-        """Return the depth of each of ``points`` [N, 2] of boxes of ``sizes`` [N, 2]."""
-        start = (self._corners[self._edges] - points[:, None]) / sizes[:, None]
-        side = self._sides[self._edges] / sizes[:, None]
-        along = np.clip(-(start * side).sum(axis=2) / np.square(side).sum(axis=2), 0, 1)
-        nearest = start + along[:, :, None] * side
-        distance = np.hypot(nearest[..., 0], nearest[..., 1]).min(axis=1, initial=math.inf)
-        depths: Depths = np.where(self._contains(points), distance, -distance)
-        return depths
+    def depth(self, point: Point, size: Point) -> float:
+        """Return the depth of a point of a box of this size; infinite in a zone without edges."""
+        nearest = math.inf
+        for corner, side in self._edges:
+            x, y = (corner[0] - point[0]) / size[0], (corner[1] - point[1]) / size[1]
+            dx, dy = side[0] / size[0], side[1] / size[1]
+            along = min(1.0, max(0.0, -(x * dx + y * dy) / (dx * dx + dy * dy)))
+            nearest = min(nearest, math.hypot(x + along * dx, y + along * dy))
+        return nearest if self._contains(point) else -nearest
 
     def passage(self, step: Step) -> tuple[float, float] | None:
         """Return from where to where a step leads clearly through the zone, as shares; or None."""
         meetings = sorted({0.0, *self._meetings(step), 1.0})
         for begin, end in itertools.pairwise(meetings):
-            middle = np.array([step.at((begin + end) / 2)])
-            if self.depths(middle, np.array([step.size]))[0] >= BAND:
+            if self.depth(step.at((begin + end) / 2), step.size) >= BAND:
                 return begin, end
         return None
 
-    def _contains(self, points: Points) -> NDArray[np.bool_]:
-        """Count the sides to the right of each point: around a point inside, their number is odd.
+    def _contains(self, point: Point) -> bool:
+        """Count the sides to the right of a point: if it is inside, their number is odd.
 
         See W. R. Franklin, PNPOLY (1970).
         """
-        x, y = points.T[:, :, None]
-        (left, top), (width, height) = self._corners.T, self._sides.T
-        spanning = (top > y) != (top + height > y)
-        slope = np.divide(width, height, out=np.zeros_like(width), where=height != 0)
-        odd: NDArray[np.bool_] = (spanning & (x < left + (y - top) * slope)).sum(axis=1) % 2 == 1
+        x, y = point
+        odd = False
+        for (left, top), (width, height) in self._sides:
+            if (top > y) != (top + height > y) and x < left + (y - top) * width / height:
+                odd = not odd
         return odd
 
     def _meetings(self, step: Step) -> Iterator[float]:
-        for corner, side in zip(self._corners, self._sides, strict=True):
+        for corner, side in self._sides:
             share, along = _meeting(step, corner, side)
             if 0 <= along <= 1 and 0 < share < 1:
                 yield share
@@ -152,9 +149,13 @@ class Side:
         return True
 
 
-def _meeting(step: Step, start: Points, vector: Points) -> tuple[float, float]:
+def _on_border(corner: Point, side: Point) -> bool:
+    return any(at in (0, 1) and not way for at, way in zip(corner, side, strict=True))
+
+
+def _meeting(step: Step, start: Point, vector: Point) -> tuple[float, float]:
     """Return how far along the step, and along the other line, the two meet; nan if parallel."""
-    (x, y), (dx, dy) = step.vector, vector.tolist()
+    (x, y), (dx, dy) = step.vector, vector
     gap_x, gap_y = start[0] - step.start[0], start[1] - step.start[1]
     area = x * dy - y * dx
     if area == 0:
