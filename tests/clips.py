@@ -136,6 +136,56 @@ def count(path: Path, frames: int, size: tuple[int, int] = (48, 64), **options: 
     return write(path, (numbered(n, size) for n in range(frames)), **options)  # type: ignore[arg-type]
 
 
+def blocks(path: Path, size: tuple[int, int], *, pix_fmt: str = "yuv420p") -> Path:
+    """Write some pictures of random blocks as a bare stream, reordered: the suffix is the codec."""
+    random = np.random.default_rng(0)
+    height, width = size
+    images = [
+        random.integers(0, 256, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        for _ in range(8)
+    ]
+    codec = {".h264": "libx264", ".hevc": "libx265"}[path.suffix]
+    encoding = {"bf": "3"} if path.suffix == ".h264" else {"x265-params": "log-level=none"}
+    return write(path, images, codec=codec, pix_fmt=pix_fmt, encoding=encoding)
+
+
+def changing(path: Path) -> Path:
+    """Write `corners` as a bare H.265 stream whose size, depth, matrix and range change."""
+    parts = [
+        write(
+            path.with_name(f"part-{number}.hevc"),
+            [corners(size)] * 5,
+            codec="libx265",
+            pix_fmt=pix_fmt,
+            matrix=matrix,
+            tagged=True,
+            full_range=full_range,
+            encoding={"x265-params": "log-level=none"},
+        )
+        for number, (size, pix_fmt, matrix, full_range) in enumerate(
+            [
+                ((256, 320), "yuv420p", Colorspace.ITU601, False),
+                ((256, 320), "yuv420p", Colorspace.ITU709, True),
+                ((256, 320), "yuv420p10le", BT2020, False),
+                ((320, 256), "yuv420p", BT2020, True),
+                ((192, 256), "yuv420p10le", Colorspace.ITU709, False),
+            ]
+        )
+    ]
+    return joined(path, *parts)
+
+
+Crop = tuple[int, int, int, int]
+"""Rows at the top, columns at the left, rows at the bottom, columns at the right."""
+
+
+def cropped(path: Path, source: Path, crop: Crop) -> Path:
+    """Write the bare stream ``source`` with parameter sets that crop it."""
+    sides = zip(("top", "left", "bottom", "right"), crop, strict=True)
+    options = ":".join(f"crop_{side}={pixels}" for side, pixels in sides)
+    return remuxed(path, source, filtered=f"{path.suffix[1:]}_metadata={options}")
+
+
 def noise(path: Path, frames: int = 50, **options: object) -> Path:
     """Write a video that doesn't compress, so that every cut goes through a picture."""
     random = np.random.default_rng(0)

@@ -1,8 +1,9 @@
 """A strict double of decoding on an NVIDIA GPU through PyAV, over PyAV's software decoders.
 
 As FFmpeg's, it leaves its frames in the memory of the (simulated) GPU, with interleaved chroma
-planes, names its pixel format ``cuda`` for as long as it decodes itself, and takes software for
-what it doesn't know. A picture's memory is overwritten when nobody holds the picture any more.
+planes and without cropping their left and top, names its pixel format ``cuda`` for as long as it
+decodes itself, and takes software for what it doesn't know. A picture's memory is overwritten when
+nobody holds the picture any more.
 """
 
 import functools
@@ -16,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.codec.context import Flags
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
@@ -32,7 +34,8 @@ class FakeNvdec:
     """The GPU; ``cuda`` is its memory, ``sources`` are those opened to use it.
 
     ``opens`` is whether FFmpeg can open it, ``decodes`` whether it knows the video, and with
-    ``fail_at`` the packet of that number (from 0, all sources counted) breaks it.
+    ``fail_at`` the packet of that number (from 0, all sources counted) breaks it. ``cropped`` has
+    the rows and columns that pictures of a height and width are without at their top and left.
     """
 
     def __init__(self, *, opens: bool = True, decodes: bool = True) -> None:
@@ -43,6 +46,7 @@ class FakeNvdec:
         self.opened = 0
         self.sources: list[bool] = []
         self.packets = 0
+        self.cropped: dict[tuple[int, int], tuple[int, int]] = {}
 
 
 @contextmanager
@@ -106,6 +110,12 @@ class _Proxy:
 class _Context(_Proxy):
     on_gpu = True
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in {"_real", "on_gpu"}:
+            super().__setattr__(name, value)
+        else:
+            setattr(self._real, name, value)
+
     @property
     def pix_fmt(self) -> str:
         return "cuda" if self.on_gpu else str(self._real.pix_fmt)
@@ -146,6 +156,18 @@ class _Packet(_Proxy):
         super().__init__(real)
         self._gpu, self._context, self.stream = gpu, stream.codec_context, stream
 
+    def __bytes__(self) -> bytes:
+        return bytes(self._real)
+
+    @property
+    def opaque(self) -> Any:
+        return self._real.opaque
+
+    @opaque.setter
+    def opaque(self, value: Any) -> None:
+        assert self._context.flags & Flags.copy_opaque, "it would not reach the picture"
+        self._real.opaque = value
+
     def decode(self) -> "list[VideoFrame] | list[_Frame]":
         frames: list[VideoFrame] = self._real.decode()
         number, self._gpu.packets = self._gpu.packets, self._gpu.packets + 1
@@ -154,32 +176,44 @@ class _Packet(_Proxy):
         self._context.on_gpu = self._gpu.decodes
         if not self._gpu.decodes:
             return frames
-        return [_Frame(self._gpu.cuda, frame) for frame in frames]
+        return [_Frame(self._gpu, frame) for frame in frames]
 
 
 class _Frame(_Proxy):
     """What is known of ``frame``, and its pixels on the GPU, which nobody can look at here."""
 
     format = SimpleNamespace(name="cuda")
-    sw_format = SimpleNamespace(name="nv12")
 
-    def __init__(self, cuda: FakeCuda, frame: VideoFrame) -> None:
+    def __init__(self, gpu: FakeNvdec, frame: VideoFrame) -> None:
         super().__init__(frame)
-        interleaved = VideoReformatter().reformat(frame, format="nv12")
-        self.planes = [_Plane(cuda, plane) for plane in interleaved.planes]
+        wide = frame.format.name == "yuv420p10le"
+        self.sw_format = SimpleNamespace(name="p010le" if wide else "nv12")
+        top, left = gpu.cropped.get((frame.height, frame.width), (0, 0))
+        self.height, self.width = frame.height + top, frame.width + left
+        interleaved = VideoReformatter().reformat(frame, format=self.sw_format.name)
+        luma, chroma = interleaved.planes
+        across = left * (1 + wide)
+        self.planes = [
+            _Plane(gpu.cuda, luma, top, across),
+            _Plane(gpu.cuda, chroma, top // 2, across),
+        ]
 
 
 class _Plane:
-    def __init__(self, cuda: FakeCuda, plane: VideoPlane) -> None:
+    """A plane after ``top`` lines and ``across`` bytes that are not of the picture."""
+
+    def __init__(self, cuda: FakeCuda, plane: VideoPlane, top: int, across: int) -> None:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        self.line_size = -(-plane.line_size // PITCH) * PITCH
-        status, self.buffer_ptr = cuda.cudaMalloc(plane.height * self.line_size)
+        height = top + plane.height
+        self.line_size = -(-(across + plane.line_size) // PITCH) * PITCH
+        status, self.buffer_ptr = cuda.cudaMalloc(height * self.line_size)
         assert status == SUCCESS
-        there = cuda.device_view(self.buffer_ptr, plane.height * self.line_size)
-        lines, rows = there.reshape(plane.height, self.line_size), rows.copy()
+        there = cuda.device_view(self.buffer_ptr, height * self.line_size)
+        lines, rows = there.reshape(height, self.line_size), rows.copy()
 
         def copy() -> None:
-            lines[:, : rows.shape[1]] = rows
+            lines[:] = 0xEB
+            lines[top:, across : across + rows.shape[1]] = rows
 
         cuda.decode(copy, 1e-5)
         weakref.finalize(self, cuda.reclaim, self.buffer_ptr).atexit = False

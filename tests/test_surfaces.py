@@ -179,6 +179,35 @@ def test_a_surface_is_turned_as_its_pixels_are(
     assert clips.quarters(row[top : 64 - top, left : 64 - left]) == seen
 
 
+def test_colours_depth_and_size_may_change_midway(
+    gpu: FakeNvdec, engine: GpuEngine, tmp_path: Path
+) -> None:
+    images = decoded(clips.changing(tmp_path / "changing.hevc"), 25)
+    kinds = [
+        (image.size, image.wide, image.matrix, image.full_range)
+        for image in images
+        if isinstance(image, Surface)
+    ]
+    assert len(kinds) == len(images) == 25
+    assert list(dict.fromkeys(kinds)) == [
+        ((256, 320), False, 5, False),
+        ((256, 320), False, 1, True),
+        ((256, 320), True, 9, False),
+        ((320, 256), False, 9, True),
+        ((192, 256), True, 1, False),
+    ]
+    (slot,) = engine.make_slots(1)
+    for image in images:
+        assert clips.quarters(image.pixels()) == "RG BW"
+        put(slot, image)
+        slot.enqueue(1)
+        slot.wait()
+        row = input_of(gpu, slot, 1)[0].astype(np.uint8)
+        g = letterbox_geometry(image.size, SIZE)
+        top, left = round(g.ty), round(g.tx)
+        assert clips.quarters(row[top : 64 - top, left : 64 - left]) == "RG BW"
+
+
 def test_pixels_are_fetched_once(gpu: FakeNvdec) -> None:
     (image,) = decoded(DEMO, 1)
     before = gpu.cuda.count()["cudaMemcpy2D"]

@@ -75,3 +75,50 @@ def test_a_surface_is_turned_as_its_pixels_are(orientation: str, tmp_path: Path)
     top, left = round(g.ty), round(g.tx)
     assert clips.quarters(row[top : 512 - top, left : 512 - left]) == seen
     source.close()
+
+
+def test_colours_depth_and_size_may_change_midway(tmp_path: Path) -> None:
+    images = surfaces_of(clips.changing(tmp_path / "changing.hevc"))
+    assert len(images) == 25
+    assert {image.wide for image in images} == {False, True}
+    for image in images:
+        assert clips.quarters(image.pixels()) == "RG BW"
+        (row,) = run([image], [0], 1, TARGET)
+        g = letterbox_geometry(image.size, TARGET)
+        top, left = round(g.ty), round(g.tx)
+        assert clips.quarters(row[top : 512 - top, left : 512 - left]) == "RG BW"
+
+
+@pytest.mark.parametrize("crop", [(4, 10, 6, 8), (16, 66, 0, 0)])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_what_is_cropped_at_the_left_and_top_is_cropped(
+    codec: str, crop: clips.Crop, tmp_path: Path
+) -> None:
+    whole = clips.blocks(tmp_path / f"whole.{codec}", (256, 320))
+    cropped = clips.cropped(tmp_path / f"cropped.{codec}", whole, crop)
+    assert_like_software(clips.joined(tmp_path / f"joined.{codec}", cropped, whole, cropped))
+
+
+def assert_like_software(path: Path) -> None:
+    software = open_stream(stream(path, decode="cpu"))
+    compared = 0
+    for image, theirs in zip(surfaces_of(path), software, strict=True):
+        assert image.size == theirs.image.size
+        away = image.pixels().astype(np.int16) - theirs.image.pixels()
+        assert np.abs(away).max() <= 2
+        (row,) = run([image], [0], 1, image.size)
+        assert np.abs(row.astype(np.int16) - theirs.image.pixels()).mean() <= 1.5
+        compared += 1
+    assert compared > 20
+
+
+def surfaces_of(path: Path) -> list[Surface]:
+    config = stream(path, decode="cuda")
+    source = open_stream(config, DecoderChoice(config, surfaces=True))
+    try:
+        images = [picture.image for picture in source]
+    finally:
+        source.close()
+    surfaces = [image for image in images if isinstance(image, Surface)]
+    assert len(surfaces) == len(images)
+    return surfaces

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import av
+from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
@@ -161,6 +162,8 @@ def video_of(container: InputContainer) -> VideoStream:
         raise SourceError(f"is {read.width}x{read.height}, and {TOO_LARGE}", "open_failed")
     read.codec_context.thread_count = 1
     read.codec_context.options = SIZE_LIMIT
+    # Without this, FFmpeg crops the left side of pictures by multiples of 64 pixels only.
+    read.codec_context.flags |= Flags.unaligned
     return read
 
 

@@ -5,6 +5,7 @@ import logging
 import platform
 
 import av
+from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -21,6 +22,7 @@ from centernetd.flow import Image, Orientation
 log = logging.getLogger(__name__)
 
 _MIN_PYAV = (18, 0)  # earlier PyAV loses colour tags and rotation of pictures decoded on a GPU
+_CROPPING = frozenset({"h264", "hevc"})  # codecs that may crop the left and top of pictures
 
 
 class GpuDecoderError(SourceError):
@@ -142,6 +144,10 @@ class Decoder:
         self._context, self._choice = context, choice
         self._accelerated = self._awaits_gpu = accelerated
         self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
+        self._crops = accelerated and context.codec.canonical_name in _CROPPING
+        self._shown: tuple[int, int] | None = None  # height and width after cropping
+        if self._crops:
+            context.flags |= Flags.copy_opaque
 
     @property
     def name(self) -> str:
@@ -159,6 +165,11 @@ class Decoder:
         GpuDecoderError
             When the GPU fails.
         """
+        # When the last pictures before a change of size come, the context already has the next
+        # size. So each key frame, where sizes change, carries the one it had then.
+        shown: list[tuple[int, int]] | None = [] if self._crops and packet.is_keyframe else None
+        if shown is not None:
+            packet.opaque = shown
         try:
             return packet.decode()
         except av.error.InvalidDataError:
@@ -167,6 +178,9 @@ class Decoder:
             if not self._on_gpu:
                 raise
             raise self._failed(reason_of(error)) from None
+        finally:
+            if shown is not None:
+                shown.append((self._context.height, self._context.width))
 
     def check(self, frame: VideoFrame) -> None:
         """Raise SourceError if the GPU is required and did not decode ``frame``."""
@@ -183,9 +197,18 @@ class Decoder:
         # Not the context's: that is already another when the last pictures before a change come.
         held = frame.sw_format if on_gpu else None
         try:
-            return self._to_image(frame, orientation, None if held is None else held.name)
+            if held is None:
+                return self._to_image(frame, orientation, None)
+            return self._to_image(frame, orientation, held.name, self._corner(frame))
         except EngineError as error:
             raise self._failed(str(error)) from None
+
+    def _corner(self, frame: VideoFrame) -> tuple[int, int]:
+        """Return the rows and columns to crop: FFmpeg crops right and bottom only on a GPU."""
+        if isinstance(frame.opaque, list):
+            (self._shown,) = frame.opaque
+        height, width = self._shown or (frame.height, frame.width)
+        return max(0, frame.height - height), max(0, frame.width - width)
 
     @property
     def _on_gpu(self) -> bool:

@@ -55,11 +55,16 @@ class ToImage:
         self._lock = threading.Lock()
 
     def __call__(
-        self, frame: VideoFrame, orientation: Orientation, gpu_format: str | None
+        self,
+        frame: VideoFrame,
+        orientation: Orientation,
+        gpu_format: str | None,
+        corner: tuple[int, int] = (0, 0),
     ) -> Image:
         """Return the picture of ``frame``, to be displayed as ``orientation``.
 
         ``gpu_format`` is FFmpeg's name of its format on the GPU, None for a frame in host memory.
+        There, the picture begins at ``corner``: that many rows and columns are to be cropped.
 
         Raises
         ------
@@ -70,29 +75,42 @@ class ToImage:
             return HostImage(upright(self._to_bgr(frame), orientation))
         if self._download is None:
             self._download = Download(self._device)
-        fetch = partial(self._fetch, self._download, orientation, gpu_format)
+        (top, left), size = corner, (frame.height - corner[0], frame.width - corner[1])
+        frame.colorspace = _matrix_of(frame, size[0])
+        fetch = partial(self._fetch, self._download, orientation, gpu_format, corner)
         wide = _SURFACES.get(gpu_format)
         # Chroma lines of interlaced pictures belong to fields, which the kernel knows nothing of.
         if wide is None or not self._surfaces or frame.interlaced_frame:
             return HostImage(fetch(frame))
-        luma, chroma = (Plane(plane.buffer_ptr, plane.line_size) for plane in frame.planes)
+        luma, chroma = frame.planes
+        # Rows and columns are cropped in pairs, which share their chroma.
+        across = left * 2 if wide else left
         return Surface(
             frame,
-            (luma, chroma),
-            (frame.height, frame.width),
+            (
+                Plane(luma.buffer_ptr + top * luma.line_size + across, luma.line_size),
+                Plane(chroma.buffer_ptr + top // 2 * chroma.line_size + across, chroma.line_size),
+            ),
+            size,
             device=self._download.device,
             wide=wide,
-            matrix=_matrix_of(frame),
+            matrix=frame.colorspace,
             full_range=frame.color_range == _FULL_RANGE,
             orientation=orientation,
             fetch=fetch,
         )
 
     def _fetch(
-        self, download: "Download", orientation: Orientation, gpu_format: str, frame: VideoFrame
+        self,
+        download: "Download",
+        orientation: Orientation,
+        gpu_format: str,
+        corner: tuple[int, int],
+        frame: VideoFrame,
     ) -> NDArray[np.uint8]:
         with self._lock:
-            return upright(self._fetched_to_bgr(download(frame, gpu_format)), orientation)
+            whole = self._fetched_to_bgr(download(frame, gpu_format))
+        return upright(whole[corner[0] :, corner[1] :], orientation)
 
 
 class ToBgr:
@@ -110,7 +128,7 @@ class ToBgr:
 
         The caller owns the memory. ``frame`` is tagged with the matrix that was used.
         """
-        frame.colorspace = _matrix_of(frame)
+        frame.colorspace = _matrix_of(frame, frame.height)
         via = _VIA.get(frame.format.name)
         if via is not None:
             frame = self._first.reformat(frame, format=via, threads=1)
@@ -120,13 +138,13 @@ class ToBgr:
         return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
-def _matrix_of(frame: VideoFrame) -> int:
+def _matrix_of(frame: VideoFrame, height: int) -> int:
     if frame.colorspace in _CONVERTIBLE:
         return frame.colorspace
     if frame.colorspace == _BT2020_CONSTANT:
         return _BT2020
     # Untagged high-definition video is BT.709; FFmpeg would assume BT.601.
-    return _BT709 if frame.height >= 720 else _BT601
+    return _BT709 if height >= 720 else _BT601
 
 
 def orientation_of(frame: VideoFrame) -> Orientation | None:
@@ -136,7 +154,7 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
     """
     # PyAV's frames and their side data form a reference cycle, collected late: pictures would
     # pile up. Reading the side data of a tiny copy avoids that.
-    frame.colorspace = _matrix_of(frame)
+    frame.colorspace = _matrix_of(frame, frame.height)
     tiny = frame.reformat(16, 16, "gray", interpolation=Interpolation.POINT, threads=1)
     matrix: Any = tiny.side_data.get("DISPLAYMATRIX")
     if matrix is None:
