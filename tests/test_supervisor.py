@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -28,7 +29,7 @@ from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import RECORD
 from centernetd.sink.stage import Outcome, Released
 from tests.fakes import WAIT_TIMEOUT, FakeEngine, FakeSource, picture, wait_until
-from tests.integration.process import write_config
+from tests.integration.process import free_port, write_config
 from tests.manifests import plain
 
 CAMERA = {"source": "rtsp://127.0.0.1:1/cam", "events": {"frames": "always"}}
@@ -186,6 +187,23 @@ def test_a_stop_while_it_runs(rig: Rig) -> None:
     (lane,) = rig.supervisor.lanes
     assert all(lane.ledger.read().written.values())
     rig.assert_in_order()
+
+
+def test_tracks_are_published_from_the_start(rig: Rig) -> None:
+    port = free_port()
+    lines = {"door": {"from": [0.5, 0.0], "to": [0.5, 1.0]}}
+    write_config(rig.folder, {"cam": {**CAMERA, "lines": lines}}, port=port)
+    rig.supervisor = Supervisor(load(rig.folder / "config.yaml"))
+    seen: list[str] = []
+
+    def scrape() -> None:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_TIMEOUT) as page:
+            seen.append(page.read().decode())
+        rig.supervisor.stop()
+
+    assert rig.supervisor.run(rig.when_running(scrape)) == 0
+    assert 'centernetd_tracks_live{stream="cam"}' in seen[0]
+    assert 'centernetd_line_crossings_total{direction="in",label="all",line="door"' in seen[0]
 
 
 def test_nothing_is_made_before_the_run(rig: Rig) -> None:

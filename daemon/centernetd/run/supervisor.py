@@ -213,6 +213,7 @@ class Supervisor:
         parts.streams.start()
         self.started_at = time.monotonic()
         parts.service.running(list(parts.models.current.values()))
+        parts.streams.publish()
 
     def _end(self, parts: _Parts) -> None:
         parts.service.stopping()

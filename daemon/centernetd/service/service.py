@@ -34,7 +34,7 @@ class Service:
     """
 
     def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
-        """Publish the streams of ``config``, each with its lane, until `publish` is called."""
+        """Publish each stream of ``config``, so far only its lane, until `publish` is called."""
         self._notifier = Notifier()
         self._overload = Overload()
         self._hang = Incident()
