@@ -1,6 +1,7 @@
 """Track detections in the text format of the MOTChallenge: ``python scripts/track_mot.py IN OUT``.
 
 IN has a line ``frame,-1,x,y,w,h,score`` per detection, in any order; further columns are ignored.
+Frame numbers are integers, and no number is beyond ±2^24, up to which float32 has all integers.
 OUT gets a line ``frame,id,x,y,w,h,score,-1,-1,-1`` per box and frame, predicted boxes included. An
 id is written from its second detection on, because one alone may be an error. Nothing is changed
 afterwards: each frame is written before the next is read.
@@ -22,20 +23,25 @@ from centernetd.flow import Detections, Thresholds
 from centernetd.track import Tracker, TrackSettings
 
 _COLUMNS = 7
+_LARGEST = 2**24
 
 
 def read(path: Path) -> dict[int, Detections]:
     """Return the detections by frame; raises ValueError with a sentence naming the line."""
     frames: dict[int, list[list[float]]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         try:
             row = [float(text) for text in line.split(",")[:_COLUMNS]]
         except ValueError:
             row = []
-        if len(row) < _COLUMNS or not all(map(math.isfinite, row)):
-            raise ValueError(f"{path}:{number}: is not frame,-1,x,y,w,h,score in numbers")
+        if len(row) < _COLUMNS or not all(abs(value) <= _LARGEST for value in row):
+            raise ValueError(
+                f"{path}:{number}: is not frame,-1,x,y,w,h,score in numbers up to {_LARGEST}"
+            )
+        if not row[0].is_integer():
+            raise ValueError(f"{path}:{number}: frame {row[0]:g} is not an integer")
         frames.setdefault(int(row[0]), []).append(row[2:])
     return {frame: _detections(np.array(rows)) for frame, rows in frames.items()}
 
@@ -85,11 +91,11 @@ def main() -> None:
         sys.exit(f"--fps {args.fps}: must be more than 0")
     try:
         found = read(args.detections)
+        settings = TrackSettings(Thresholds(np.array([args.confidence], np.float32)))
+        lines = track(found, args.fps, settings) if found else []
+        args.tracks.write_text("".join(f"{line}\n" for line in lines))
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    settings = TrackSettings(Thresholds(np.array([args.confidence], np.float32)))
-    lines = track(found, args.fps, settings) if found else []
-    args.tracks.write_text("".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

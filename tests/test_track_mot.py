@@ -57,9 +57,22 @@ def test_an_empty_file_has_no_detections(tmp_path: Path) -> None:
     assert read(tmp_path / "in.txt") == {}
 
 
-@pytest.mark.parametrize("bad", ["1,-1,2,3", "1,-1,a,3,4,5,0.9", "1,-1,nan,3,4,5,0.9"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("1,-1,2,3", "1,-1,a,3,4,5,0.9", "1,-1,nan,3,4,5,0.9", "\xff"),
+        *("1,-1,1e39,3,4,5,0.9", "1000000000000,-1,2,3,4,5,0.9"),
+    ],
+)
 def test_a_line_that_is_no_detection_is_named(tmp_path: Path, bad: str) -> None:
     path = tmp_path / "in.txt"
-    path.write_text(line(1, 100) + bad)
+    path.write_text(line(1, 100) + bad, encoding="latin-1")
     with pytest.raises(ValueError, match=r"in\.txt:2: is not frame,-1,x,y,w,h,score in numbers"):
+        read(path)
+
+
+def test_half_a_frame_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("1.5,-1,2,3,4,5,0.9")
+    with pytest.raises(ValueError, match=r"in\.txt:1: frame 1\.5 is not an integer"):
         read(path)
