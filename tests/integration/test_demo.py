@@ -194,20 +194,26 @@ def test_the_counts_of_the_shipped_configuration_are_those_of_the_known_faces(
     fewer = {"detect": {"max_fps": 10}, "record": {"when": "never"}}
     stream = {"source": str(DEMO), **fewer, **places}
     finished = run(write_config(tmp_path, {"demo": stream}))
-    feet: dict[int, list[tuple[float, float]]] = {}
-    for faces in json.loads(DEMO.with_suffix(".json").read_text())["frames"]:
-        for face in faces:
-            x1, _, x2, y2 = face["box"]
-            feet.setdefault(face["id"], []).append(((x1 + x2) / 2 / 1280, y2 / 720))
+    frames = json.loads(DEMO.with_suffix(".json").read_text())["frames"]
+    numbers = {face["id"] for faces in frames for face in faces}
+    ways: dict[int, list[tuple[float, float] | None]] = {number: [] for number in numbers}
+    for faces in frames:
+        boxes = {face["id"]: face["box"] for face in faces}
+        for number, way in ways.items():
+            x1, _, x2, y2 = boxes.get(number, (0, 0, 0, 0))
+            way.append(((x1 + x2) / 2 / 1280, y2 / 720) if number in boxes else None)
     (left, height), (right, _) = gate.start, gate.to
     crossed = [
-        "in" if after > height else "out"
-        for way in feet.values()
-        for (x, before), (_, after) in pairwise(way)
-        if left < x < right and (before > height) != (after > height)
+        "in" if after[1] > height else "out"
+        for way in ways.values()
+        for before, after in pairwise(way)
+        if before is not None and after is not None and left < before[0] < right
+        if (before[1] > height) != (after[1] > height)
     ]
     (west, _), _, (_, south), _ = corner.polygon
-    inside = [[x > west and y < south for x, y in way] for way in feet.values()]
+    inside = [
+        [at is not None and at[0] > west and at[1] < south for at in way] for way in ways.values()
+    ]
     entries = sum(way[0] + sum(b > a for a, b in pairwise(way)) for way in inside)
     counts = finished.counts["demo"]
     assert (counts.crossed_in, counts.crossed_out) == (crossed.count("in"), crossed.count("out"))
