@@ -51,7 +51,21 @@ CHOICES: Mapping[str, Sequence[float]] = {
     "buffer_ratio_second": (0.1, 0.3, 0.5, 0.7),
 }
 """What `tune` tries for the parameters that a peer has."""
-TUNED: Mapping[str, Mapping[str, float]] = {}
+TUNED: Mapping[str, Mapping[str, float]] = {
+    "SORTTracker": {
+        "lost_track_buffer": 10,
+        "track_activation_threshold": 0.25,
+        "minimum_consecutive_frames": 1,
+        "minimum_iou_threshold": 0.05,
+    },
+    "ByteTrackTracker": {
+        "lost_track_buffer": 15,
+        "track_activation_threshold": 0.25,
+        "minimum_consecutive_frames": 1,
+        "minimum_iou_threshold": 0.05,
+        "high_conf_det_threshold": 0.3,
+    },
+}
 """The best of 60 settings each, found by `tune`."""
 
 
