@@ -172,6 +172,19 @@ def test_an_unconfirmed_track_ends_unmentioned() -> None:
     assert gate.remove("gate") == ()
 
 
+def test_a_track_lost_long_ago_takes_no_detection_from_one_that_is_seen() -> None:
+    """Where the lost one is now, nobody knows: its box has grown over the whole picture."""
+    gate = tracker(settings=TrackSettings(SETTINGS.confidence, max_gap=30.0))
+    (lost,) = watch(gate, 25, *[boxes(walker(0))] * 25)[-1].tracker_id.tolist()
+    random = np.random.default_rng(0)
+    there = np.array(walker(0, left=60))
+    jittered = [there + random.normal(0, 0.06, 4) * (30, 80, 30, 80) for _ in range(250)]
+    seen = watch(gate, 10, *[boxes(box.tolist()) for box in jittered], start=1.0)
+    ids = {int(number) for frame in seen for number in frame.tracker_id[~frame.predicted]}
+    assert len(ids) == 1
+    assert lost not in ids
+
+
 def test_two_that_cross_keep_their_ids() -> None:
     def pair(seconds: float) -> Detections:
         return boxes(walker(seconds), walker(seconds, left=210, top=30, speed=-60))

@@ -258,8 +258,11 @@ def _associate(tracks: Floats, of_track: Rows, boxes: _Boxes) -> Rows:
     alike -= _OTHER_CLASS * (tracks[_CLASS][track] != boxes.class_id[box])
     near = ((alike >= _SIMILAR) & boxes.usable[box]).nonzero()[0]
     track, box = track[near], box[near]
-    # 1 is more than any similarity, so all confident detections choose first.
-    return np.array(match(alike[near] + boxes.confident[box], track, box, len(boxes.score)), int)
+    # A box that grew much by its error is like many, so certain tracks are preferred. 1 is more
+    # than any similarity: all confident detections choose first.
+    certain = place[2] / (place[2] + error[0])
+    preference = alike[near] * certain[track] + boxes.confident[box]
+    return np.array(match(preference, track, box, len(boxes.score)), int)
 
 
 def _continue(tracks: Floats, hit: Rows, boxes: _Boxes, seen: Rows) -> None:
