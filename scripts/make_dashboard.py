@@ -98,6 +98,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             rate("privacy_frames_withheld_total", "instance, stream, reason"),
         ),
         graph("Lost threads", OF_STREAM, f"@capture_threads_lost{STREAM}"),
+        graph("Pictures held on the GPU", OF_STREAM, f"@gpu_surfaces_held{STREAM}"),
         graph("Lag of the source", OF_STREAM, f"@source_lag_seconds{STREAM}", "s"),
         graph(
             "Reconnections in 5 minutes",

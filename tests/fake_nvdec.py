@@ -2,8 +2,8 @@
 
 As FFmpeg's, it leaves its frames in the memory of the (simulated) GPU, with interleaved chroma
 planes and without cropping their left and top, names its pixel format ``cuda`` for as long as it
-decodes itself, and takes software for what it doesn't know. A picture's memory is overwritten when
-nobody holds the picture any more.
+decodes itself, and takes software for what it doesn't know or has no memory for. A picture's memory
+is overwritten when nobody holds the picture any more.
 """
 
 import functools
@@ -25,8 +25,9 @@ from av.video.reformatter import VideoReformatter
 from centernetd.capture import decoding
 from tests import fake_cuda
 from tests.fake_cuda import FakeCuda
-from tests.simulated_gpu import SUCCESS
+from tests.simulated_gpu import OUT_OF_MEMORY, SUCCESS
 
+OWN_PICTURES = 20  # for which a decoder has memory
 PITCH = 256  # rows on a GPU begin at multiples of it, or of a multiple of it
 
 
@@ -109,9 +110,10 @@ class _Proxy:
 
 class _Context(_Proxy):
     on_gpu = True
+    fits: bool | None = None  # there was memory for the decoder; None: it is not yet made
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in {"_real", "on_gpu"}:
+        if name in {"_real", "on_gpu", "fits"}:
             super().__setattr__(name, value)
         else:
             setattr(self._real, name, value)
@@ -173,8 +175,12 @@ class _Packet(_Proxy):
         number, self._gpu.packets = self._gpu.packets, self._gpu.packets + 1
         if number == self._gpu.fail_at or self._gpu.cuda.lost:
             raise av.error.ExternalError(542398533, "Generic error in an external library")
-        self._context.on_gpu = self._gpu.decodes
-        if not self._gpu.decodes:
+        if self._context.fits is None:
+            _, free, _ = self._gpu.cuda.cudaMemGetInfo()
+            needed = self._context.height * self._context.width * 3 // 2 * OWN_PICTURES
+            self._context.fits = free >= needed
+        self._context.on_gpu = self._gpu.decodes and self._context.fits
+        if not self._context.on_gpu:
             return frames
         return [_Frame(self._gpu, frame) for frame in frames]
 
@@ -207,7 +213,9 @@ class _Plane:
         height = top + plane.height
         self.line_size = -(-(across + plane.line_size) // PITCH) * PITCH
         status, self.buffer_ptr = cuda.cudaMalloc(height * self.line_size)
-        assert status == SUCCESS
+        if status != SUCCESS:
+            assert status == OUT_OF_MEMORY
+            raise av.error.MemoryError(12, "Cannot allocate memory")
         there = cuda.device_view(self.buffer_ptr, height * self.line_size)
         lines, rows = there.reshape(height, self.line_size), rows.copy()
 

@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,7 +16,9 @@ from centernetd.capture.open import open_stream
 from centernetd.capture.source import Source
 from centernetd.capture.video import open_video
 from centernetd.config.sections import Decode
+from centernetd.cuda import Surface
 from centernetd.errors import SourceError
+from centernetd.flow import HostImage, Image
 from tests import clips
 from tests.capture_rig import stream
 from tests.fake_nvdec import FakeNvdec, installed
@@ -202,3 +205,51 @@ def test_a_source_that_is_missing_is_not_the_fault_of_the_gpu(
             open_stream(stream(tmp_path / "missing.mp4"), chosen)
     assert numbers(open_stream(stream(clip), chosen)) == list(range(FRAMES))
     assert gpu.sources[-1]
+
+
+SURFACE = 256 * 48 + 256 * 24  # bytes of a picture of the clip
+
+
+def kept(source: Source) -> list[Image]:
+    try:
+        return [picture.image for picture in source]
+    finally:
+        source.close()
+
+
+def test_a_gpu_without_memory_for_another_decoder(
+    gpu: FakeNvdec, clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = DecoderChoice(stream(clip, decode="cuda"), surfaces=True)
+    opened = open_stream(stream(clip), first)
+    held = [picture.image for picture, _ in zip(opened, range(10), strict=False)]
+    gpu.cuda.memory = 11 * SURFACE
+    config = replace(stream(clip, decode="auto"), name="yard")
+    images = kept(open_stream(config, DecoderChoice(config, surfaces=True)))
+    assert [clips.number_of(image.pixels()) for image in images] == list(range(FRAMES))
+    assert {type(image) for image in images} == {HostImage}
+    (record,) = caplog.records
+    assert getattr(record, "stream", None) == "yard"
+    assert record.getMessage() == (
+        "decoded on the CPU from now on: GPU 0 is short of memory (0 of 0 MB are free); other "
+        "streams that it decodes: 1"
+    )
+    with pytest.raises(SourceError, match="that it decodes: 1; set decode: auto"):
+        kept(open_stream(stream(clip, decode="cuda")))
+    assert {type(image) for image in held} == {Surface}
+    opened.close()
+    with pytest.raises(SourceError, match="that it decodes: 0;"):
+        kept(open_stream(stream(clip, decode="cuda")))
+
+
+def test_a_gpu_whose_memory_runs_out_midway(
+    gpu: FakeNvdec, clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.cuda.memory = 8 * SURFACE
+    config = stream(clip, decode="auto")
+    images = kept(open_stream(config, DecoderChoice(config, surfaces=True)))
+    assert [clips.number_of(image.pixels()) for image in images] == list(range(FRAMES))
+    assert [type(image) for image in images] == [Surface] * 8 + [HostImage] * (FRAMES - 8)
+    assert "from now on: GPU 0 is short of memory (0 of 0 MB are free)" in caplog.text
+    with pytest.raises(SourceError, match="GPU 0 is short of memory"):
+        kept(open_stream(stream(clip), DecoderChoice(stream(clip, decode="cuda"), surfaces=True)))

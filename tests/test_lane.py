@@ -150,7 +150,7 @@ def lanes_on(budget: Budget, *names: str, depth: int = 8) -> list[Lane]:
 
 def test_blocking_lanes_share_a_budget_of_bytes() -> None:
     size = frame(0).image.nbytes
-    first, second = lanes_on(Budget(6 * size), "first", "second")
+    first, second = lanes_on(Budget(6 * size, 0), "first", "second")
     for lane in (first, second):
         for n in range(3):
             assert lane.offer(frame(n))
@@ -171,7 +171,7 @@ def test_blocking_lanes_share_a_budget_of_bytes() -> None:
 
 
 def test_a_picture_larger_than_a_share_comes_alone() -> None:
-    first, _ = lanes_on(Budget(1), "first", "second")
+    first, _ = lanes_on(Budget(1, 1), "first", "second")
     assert first.offer(frame(0))
     thread, answers = offered_in_a_thread(first, frame(1))
     infer(first)
@@ -182,13 +182,36 @@ def test_a_picture_larger_than_a_share_comes_alone() -> None:
 
 
 def test_a_live_lane_takes_nothing_of_the_budget() -> None:
-    budget = Budget(1000)
+    budget = Budget(1000, 100)
     arrivals = Arrivals()
     Lane("cam", DROP, depth=8, inbox=2, arrivals={MODEL: arrivals}, sinks=SINKS, budget=budget)
     (lane,) = lanes_on(budget, "file")
-    assert budget.share == 1000
+    image = frame(0).image
+    assert budget.share(image) == 1000
     lane.close()
-    assert budget.share == 1000
+    assert budget.share(image) == 1000
+
+
+def test_pictures_on_a_gpu_have_a_budget_of_their_own() -> None:
+    class OnGpu(HostImage):
+        on_gpu = True
+
+    def on_gpu(number: int) -> Frame:
+        return replace(frame(number), image=OnGpu(frame(number).image.pixels()))
+
+    size = frame(0).image.nbytes
+    first, second = lanes_on(Budget(100 * size, 4 * size), "first", "second")
+    for n in range(2):
+        assert first.offer(on_gpu(n))
+    for n in range(8):
+        assert second.offer(frame(n))
+    thread, answers = offered_in_a_thread(first, on_gpu(2))
+    assert answers == []
+    infer(first)
+    read(first, RECORD)
+    read(first, EVENTS)
+    thread.join(WAIT_TIMEOUT)
+    assert answers == [True]
 
 
 def test_a_frame_dropped_before_the_sinks_makes_room() -> None:

@@ -1,8 +1,10 @@
 """What is exported: read back from real lanes through which frames were moved by hand."""
 
+import gc
 import re
 import threading
 import time
+from weakref import ref
 
 import pytest
 from prometheus_client import ProcessCollector, generate_latest
@@ -183,6 +185,20 @@ def test_a_stream_has_at_most_60_series(lanes: ExportedLanes) -> None:
     assert 50 < len(re.findall(r'^centernetd_\w+{.*"gate[/"]', text, re.M)) <= 60
 
 
+def test_pictures_on_a_gpu_are_counted_while_somebody_holds_them(lanes: ExportedLanes) -> None:
+    status = lanes.add("gate").status
+    assert "gpu_surfaces_held" not in lanes.names()
+    status.decoder = "h264 (cuda)"
+    assert lanes.value("gpu_surfaces_held", stream="gate") == 0
+    held = [frame(number).image for number in range(3)]
+    for image in held:
+        status.surfaces.add(ref(image, status.surfaces.discard))
+    assert lanes.value("gpu_surfaces_held", stream="gate") == 3
+    del image, held
+    gc.collect()
+    assert lanes.value("gpu_surfaces_held", stream="gate") == 0
+
+
 def test_infos(lanes: ExportedLanes) -> None:
     assert lanes.value("build_info", version="1.2.3") == 1
     assert lanes.value("config_info", sha256="c0ffee") == 1
@@ -269,6 +285,7 @@ def test_promtool_complains_about_bad_metrics() -> None:
 def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> None:
     lane = lanes.add("gate", tracks=track_ledger())
     lane.status.detections["faces", "face"] = lane.status.withheld["failed"] = 1
+    lane.status.decoder = "h264 (cuda)"
     ProcessCollector(registry=lanes.registry)
     exported = {s.name for family in lanes.registry.collect() for s in family.samples}
     assert exported == {name for entry in catalog() for name in entry.series}
@@ -281,6 +298,7 @@ def test_the_catalog_lists_exactly_what_is_exported(lanes: ExportedLanes) -> Non
 def test_the_catalog_gives_the_labels_of_each_metric(lanes: ExportedLanes) -> None:
     lane = lanes.add("gate", tracks=track_ledger())
     lane.status.detections["faces", "face"] = lane.status.withheld["failed"] = 1
+    lane.status.decoder = "h264 (cuda)"
     ProcessCollector(registry=lanes.registry)
     labels = {
         sample.name: set(sample.labels) - {"le"}

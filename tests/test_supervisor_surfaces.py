@@ -28,7 +28,7 @@ from centernetd.sink.recorder import Recorder
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import Outcome, Released
 from tests import fake_nvdec, fake_tensorrt
-from tests.commandline import clip
+from tests.commandline import SIZE, clip
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_nvdec import FakeNvdec
 from tests.fake_tensorrt import plan_file
@@ -208,10 +208,13 @@ def test_a_hung_sink_holds_a_bounded_number_of_surfaces(
         assert gate.wait(WAIT_TIMEOUT)
         return write(recorder, result)
 
+    held: list[float] = []
+
     def on_tick() -> None:
         most.append(house.gpu.cuda.live()["device"])
-        (book,) = house.books()
-        if book.inferred > FRAMES // 2:
+        (lane,) = house.supervisor.lanes
+        held.append(len(lane.status.surfaces))
+        if lane.ledger.read().inferred > FRAMES // 2:
             gate.set()
 
     monkeypatch.setattr(Recorder, "write", hang)
@@ -221,4 +224,34 @@ def test_a_hung_sink_holds_a_bounded_number_of_surfaces(
     assert book.dropped[RECORD, Reason.OVERFLOW] > 0
     planes = 2 * (LIVE_DEPTH + 1 + 2 + 3 + 1)  # of waiting, written, inferred, decoded pictures
     assert max(most) <= planes + ENGINE_BUFFERS
+    assert LIVE_DEPTH <= max(held) <= planes // 2, "what the metric gpu_surfaces_held says"
+    house.assert_in_order()
+
+
+def test_lossless_streams_hold_a_bounded_number_of_surfaces(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sinks that hang would otherwise let as many wait as four batches have."""
+    write, gate, shares = Recorder.write, threading.Event(), 3
+    surface = 256 * SIZE[0] * 3 // 2  # bytes
+    held: list[int] = []
+
+    def hang(recorder: Recorder, result: Released) -> Outcome:
+        assert gate.wait(WAIT_TIMEOUT)
+        return write(recorder, result)
+
+    def on_tick() -> None:
+        lanes = house.supervisor.lanes
+        held.append(max(len(lane.status.surfaces) for lane in lanes))
+        full = all(lane.ledger.read().captured > 1 for lane in lanes)
+        if full and held[-5:] == [held[-1]] * 5:
+            gate.set()
+
+    monkeypatch.setattr(Recorder, "write", hang)
+    monkeypatch.setattr(supervising, "LOSSLESS_GPU_BYTES", 2 * shares * surface)
+    house.supervise(one=DRAWN, other=DRAWN)
+    assert house.run(on_tick) == 0
+    # One more is in the hands of the sink, one in those of capture, and one may be on its way.
+    assert shares <= max(held) <= shares + 3
+    assert all(set(book.written.values()) == {FRAMES} for book in house.books())
     house.assert_in_order()

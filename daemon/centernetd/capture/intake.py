@@ -5,6 +5,7 @@ import threading
 import time
 import zlib
 from collections import deque
+from weakref import ref
 
 import numpy as np
 
@@ -106,6 +107,9 @@ class Intake:
             aspect=picture.aspect,
         )
         self.count += 1
+        if frame.image.on_gpu:
+            held = self._status.surfaces
+            held.add(ref(frame.image, held.discard))
         self._status.last_frame_at = frame.captured_at
         if checks or (picture.is_key and self._live_source):  # before the offer: sinks draw on it
             self._check_frozen(picture, frame.captured_at)

@@ -148,6 +148,7 @@ class VideoSource(Source):
     def close(self) -> None:
         """Close the connection or file; leaving it to the collector leaks threads and memory."""
         self._container.close()
+        self._decoder.close()
         if self._http_file is not None:
             self._http_file.close()
 

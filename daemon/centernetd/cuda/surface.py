@@ -28,6 +28,8 @@ class Surface(Image):
     how the picture is to be turned; ``size`` is that of the turned picture.
     """
 
+    on_gpu = True
+
     def __init__(
         self,
         owner: object,

@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 
 
 class Image(Protocol):
-    """An upright picture of ``size`` (height, width) that takes ``nbytes`` of some memory."""
+    """An upright picture of ``size`` (height, width) that takes ``nbytes`` of some memory.
+
+    ``on_gpu`` is whether that is a GPU's.
+    """
+
+    on_gpu: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from math import inf
 from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
 from centernetd.flow.frame import Detections, Frame, Packet, Result, TrackEvent
+from centernetd.flow.image import Image
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import StreamStatus
 
@@ -29,20 +30,26 @@ class Backpressure(str, Enum):
 
 
 class Budget:
-    """The bytes of pictures that all blocking lanes may hold, divided equally among them."""
+    """The bytes of pictures that all blocking lanes may hold, divided equally among them.
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    Those of pictures in GPU memory are limited to ``on_gpu``.
+    """
+
+    def __init__(self, total: int, on_gpu: int) -> None:
+        self._total, self._on_gpu = total, on_gpu
         self._lanes: list[Lane] = []
 
     def join(self, lane: "Lane") -> None:
         """Give ``lane`` a share until it closes."""
         self._lanes = [other for other in self._lanes if not other.closed] + [lane]
 
-    @property
-    def share(self) -> int:
-        """Bytes each lane may hold now; an empty lane accepts one picture of any size."""
-        return self._total // max(1, sum(not lane.closed for lane in self._lanes))
+    def share(self, image: Image) -> int:
+        """Return the bytes of pictures like ``image`` that each lane may hold now.
+
+        An empty lane accepts one picture of any size.
+        """
+        total = self._on_gpu if image.on_gpu else self._total
+        return total // max(1, sum(not lane.closed for lane in self._lanes))
 
 
 class Ticket:
@@ -270,8 +277,7 @@ class Lane:
         """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""
         with self._lock:
             if self._blocks:
-                size = frame.image.nbytes
-                self._room.wait_for(lambda: self.closed or self._has_room(size))
+                self._room.wait_for(lambda: self.closed or self._has_room(frame.image))
             if self.closed:
                 return False
             self.ledger.capture()
@@ -408,9 +414,10 @@ class Lane:
         size = max((result.frame.image.nbytes for result in results), default=0)
         return min(self.depth, max(_MIN_WAITING, MAX_WAITING_BYTES // max(1, size)))
 
-    def _has_room(self, size: int) -> bool:
+    def _has_room(self, image: Image) -> bool:
         frames = self._frames()
-        affordable = not frames or not self._budget or (frames + 1) * size <= self._budget.share
+        needed = (frames + 1) * image.nbytes
+        affordable = not frames or not self._budget or needed <= self._budget.share(image)
         return affordable and self._held() < self.depth
 
     def _notify_of_room(self) -> None:

@@ -4,6 +4,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from weakref import ref
+
+from centernetd.flow.image import Image
 
 
 class StreamState(str, Enum):
@@ -42,7 +45,8 @@ class StreamStatus:
     skipped before it could become a frame. ``reconnects`` counts every try by the reason of the
     preceding failure, ``lost_connections`` only connections that had delivered frames.
     ``withheld`` counts frames whose picture was not given out, by reason.
-    ``detections`` counts by model and label.
+    ``detections`` counts by model and label. ``surfaces`` refer to the stream's pictures that GPU
+    memory holds now, whoever uses them; each leaves when its picture is freed.
     """
 
     state: StreamState = StreamState.CONNECTING
@@ -67,6 +71,7 @@ class StreamStatus:
     )
     withheld: Counter[str] = field(default_factory=Counter)
     detections: Counter[tuple[str, str]] = field(default_factory=Counter)
+    surfaces: set[ref[Image]] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,14 @@ from centernetd.run.loading import sizes_for
 from centernetd.run.models import Model, ModelContext, Models
 from centernetd.run.reload import ModelLoader, Reloader
 from centernetd.run.stop import ORDERLY, WITHOUT_ENGINE, stop_in_order
-from centernetd.run.stream import LOSSLESS_BYTES, Stream, StreamContext, make_lane, make_stream
+from centernetd.run.stream import (
+    LOSSLESS_BYTES,
+    LOSSLESS_GPU_BYTES,
+    Stream,
+    StreamContext,
+    make_lane,
+    make_stream,
+)
 from centernetd.run.streams import Streams
 from centernetd.run.tracking import Tracking
 from centernetd.service.service import Service
@@ -144,7 +151,7 @@ class Supervisor:
         config, configs = self._config, self._config.streams
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
-        budget = Budget(LOSSLESS_BYTES)
+        budget = Budget(LOSSLESS_BYTES, LOSSLESS_GPU_BYTES)
         writers = WriterPool(EVENTS, self._worker)
         stack.callback(writers.close)
         models = Models()

@@ -88,6 +88,11 @@ def _dropped(stream: StreamReading) -> Samples:
     return (((stage, reason.value), count) for (stage, reason), count in dropped)
 
 
+def _surfaces(stream: StreamReading) -> Samples:
+    held = len(stream.status.surfaces)
+    return _one(held) if held or stream.status.decoder.endswith("(cuda)") else ()
+
+
 def _queues(daemon: DaemonStatus) -> Samples:
     for view in daemon.streams:
         yield (f"{view.name}/inbox",), view.lane.waiting
@@ -183,6 +188,10 @@ STREAM_METRICS: tuple[Definition[StreamReading], ...] = (
     Definition("capture_threads_lost", ("stream",),
                "Capture threads that have not returned from a library call.",
                lambda s: _one(s.status.lost_threads)),
+    Definition("gpu_surfaces_held", ("stream",),
+               "Decoded pictures that GPU memory holds: those waiting, in inference, and in use by "
+               "sinks. Absent where the CPU decodes.",
+               _surfaces),
     Definition("source_lag_seconds", ("stream",),
                "How far a live source's timeline lags behind the clock.",
                lambda s: _one(s.status.source_lag)),
