@@ -83,35 +83,43 @@ def test_the_time_a_try_took_counts_as_waited() -> None:
     assert 0.75 * 0.5 <= backoff.after(10.0) <= 0.5
 
 
-class Stop(threading.Event):
-    """An event that keeps what it was asked to wait, and doesn't."""
+class Clock(threading.Event):
+    """A clock, and an event that is never set; waiting for either takes no time."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        self.waits: list[float] = []
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
 
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout is not None
-        self.waits.append(timeout)
+        self.sleep(timeout)
         return False
 
 
-def test_frames_are_held_back_until_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = Stop()
-    pacer = Pacer(stop)
-    for now, at in [(50.0, 3.0), (50.01, 3.04), (50.2, 3.1), (50.2, 4.0)]:
-        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+def waits(clock: Clock, frames: list[tuple[float, float]]) -> list[float]:
+    """Return how long a pacer waits with frames that come at these times, by the clock and ours."""
+    pacer, found = Pacer(clock), []
+    for now, at in frames:
+        clock.now = now
         pacer.wait(at)
-    assert stop.waits == pytest.approx([0.0, 0.03, 0.0, 0.8])
+        found.append(clock.now - now)
+    return found
+
+
+def test_frames_are_held_back_until_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [(50.0, 3.0), (50.01, 3.04), (50.2, 3.1), (50.2, 4.0)]
+    assert waits(Clock(monkeypatch), frames) == pytest.approx([0.0, 0.03, 0.0, 0.8])
 
 
 def test_after_a_delay_the_pace_goes_on_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = Stop()
-    pacer = Pacer(stop)
-    for now, at in [(50.0, 0.0), (53.0, 1.0), (53.0, 2.0), (54.0, 3.0)]:
-        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
-        pacer.wait(at)
-    assert stop.waits == pytest.approx([0.0, 0.0, 1.0, 1.0])
+    frames = [(50.0, 0.0), (53.0, 1.0), (53.0, 2.0), (54.0, 3.0)]
+    assert waits(Clock(monkeypatch), frames) == pytest.approx([0.0, 0.0, 1.0, 1.0])
 
 
 def test_a_stop_ends_the_waiting() -> None:

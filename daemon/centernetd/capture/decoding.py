@@ -153,12 +153,12 @@ class Decoder:
         self._shown: tuple[int, int] | None = None  # height and width after cropping
         if self._crops:
             context.flags |= Flags.copy_opaque
+        self._software_name = context.codec.name
 
     @property
     def name(self) -> str:
         """FFmpeg's name of the decoder, and whether it is the GPU's."""
-        name = self._context.codec.name
-        return f"{name} (cuda)" if self._on_gpu else name
+        return f"{self._software_name} (cuda)" if self._on_gpu else self._software_name
 
     def decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         """Return the frames that ``packet`` completes.

@@ -22,6 +22,7 @@ _DISAGREES = 10.0  # seconds of lag at which timestamps are doubted
 _IDLE = 0.1  # minimum share of time spent waiting for a source that sets the pace
 _MEMORY = 10.0  # seconds over which that share is averaged
 _LATEST = 0.5  # seconds a frame may be late before the pace is reset
+_BRIEF = 0.1  # seconds for which a stop may wait
 _CHECKED = 0.1  # seconds between looks at what changes slowly
 _ROUNDING = 1e-3  # pts are rounded to their time base
 FROZEN_AFTER = 30.0
@@ -96,23 +97,24 @@ class Intake:
         if picture.packets:
             for packet in self._packets.place(picture, pts, timeline.time_base, wall_time):
                 self._lane.pass_packet(packet)
+        captured_at = time.monotonic() if self._paced else decoded_at
         frame = Frame(
-            frame_id=self.count,
-            image=picture.image,
-            pts=pts,
-            time_base=timeline.time_base,
-            captured_at=time.monotonic() if self._paced else decoded_at,
-            wall_time=wall_time,
-            packet=self._packets.count,
-            aspect=picture.aspect,
+            self.count,
+            picture.image,
+            pts,
+            timeline.time_base,
+            captured_at,
+            wall_time,
+            self._packets.count,
+            picture.aspect,
         )
         self.count += 1
         if frame.image.on_gpu:
             held = self._status.surfaces
             held.add(ref(frame.image, held.discard))
-        self._status.last_frame_at = frame.captured_at
+        self._status.last_frame_at = captured_at
         if checks or (picture.is_key and self._live_source):  # before the offer: sinks draw on it
-            self._check_frozen(picture, frame.captured_at)
+            self._check_frozen(picture, captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
         else:
@@ -188,7 +190,11 @@ class Pacer:
         now = time.monotonic()
         if self._offset is None or now - at > self._offset + _LATEST:
             self._offset = now - at
-        self._stop.wait(max(0.0, self._offset + at - now))
+        wait = self._offset + at - now
+        if wait > _BRIEF:
+            self._stop.wait(wait)
+        elif wait > 0:  # between two frames: an event's wait would hold Python's lock for longer
+            time.sleep(wait)
 
 
 class Idle:

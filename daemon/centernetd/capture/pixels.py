@@ -173,6 +173,7 @@ class Display:
         # The pixel aspect of the container takes precedence over that of the video.
         own, aspect = self._context.sample_aspect_ratio, stream.sample_aspect_ratio
         self._container_aspect = None if aspect == own else aspect
+        self._aspect: Fraction | None = None
         self._orientation: Orientation | None = None
         self._angle = 0  # at the last read of the orientation
 
@@ -190,10 +191,15 @@ class Display:
             self._orientation = known = orientation_of(frame) or present
         return known
 
-    @property
-    def aspect(self) -> Fraction:
-        """Pixel width over height of the last decoded picture."""
-        return self._container_aspect or self._context.sample_aspect_ratio or Fraction(1)
+    def aspect(self, frame: VideoFrame) -> Fraction:
+        """Return pixel width over height of ``frame``, the last decoded.
+
+        It is read of key frames only, with which alone it changes.
+        """
+        if self._aspect is None or frame.key_frame:
+            own = self._context.sample_aspect_ratio
+            self._aspect = self._container_aspect or own or Fraction(1)
+        return self._aspect
 
 
 def upright(image: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ class SourcePacket:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, as a Frame
 class Picture:
     """A decoded picture with the source's own timestamp.
 

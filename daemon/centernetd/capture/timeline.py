@@ -40,7 +40,7 @@ class Timeline:
         self.time_base = time_base or _LIVE_TIME_BASE
         self._tick = float(self.time_base)  # seconds; fractions cost too much for every picture
         self._source_base = self.time_base
-        self._ratio: Fraction | None = None  # of the source's units to ours, unless they are equal
+        self._ratio: tuple[int, int] | None = None  # of the source's units to ours, unless equal
         self.by_arrival = by_arrival
         self._always_by_arrival = by_arrival
         self._live = time_base is None
@@ -110,8 +110,12 @@ class Timeline:
         """Return a source's ``pts`` in units of `time_base`."""
         if time_base is not self._source_base:
             self._source_base = time_base
-            self._ratio = None if time_base == self.time_base else time_base / self.time_base
-        return pts if self._ratio is None else round(pts * self._ratio)
+            ratio = time_base / self.time_base
+            self._ratio = None if ratio == 1 else (ratio.numerator, ratio.denominator)
+        if self._ratio is None:
+            return pts
+        numerator, denominator = self._ratio
+        return round(pts * numerator / denominator)
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
         by_clock = 0
@@ -231,6 +235,8 @@ class Splice:
         return self._shift
 
     def _is_cut(self, gap: int) -> bool:
+        if 0 <= gap <= self._longest_hole:
+            return False
         if not self._gaps:
             return -gap > self._most_back
         unlike = _UNLIKE * max(self._gaps)

@@ -41,6 +41,7 @@ _UNTIMED = frozenset({"mpjpeg", "mjpeg"})
 _STRICT = frozenset({"h264", "hevc"})
 # The H.265 decoder waits forever if none is announced, as by x265 and others.
 _STRICTEST = "hevc"
+_INTRA = int(PictureType.I)  # comparing with the member itself takes four times as long
 _REFRESHED = 2  # recovery points: between two of them, an encoder refreshes the whole picture
 
 
@@ -258,12 +259,12 @@ class VideoSource(Source):
         self._decoder.check(frame)
         if self._decoder.name != self._info.decoder:
             self._info = replace(self._info, decoder=self._decoder.name)
-        orientation, aspect = self._display.orientation(frame), self._display.aspect
+        orientation, aspect = self._display.orientation(frame), self._display.aspect(frame)
         turned = orientation[0] == 0
         return Picture(
             image=self._decoder.image(frame, orientation),
             pts=self._pts(frame),
-            time_base=frame.time_base or self._info.time_base,
+            time_base=self._info.time_base,
             decode_seconds=time.monotonic() - started,
             packets=() if self._copier is None else self._copier.take(orientation, aspect),
             is_key=is_key(frame),
@@ -281,7 +282,7 @@ class VideoSource(Source):
 
 def is_key(frame: VideoFrame) -> bool:
     """Return whether ``frame`` was coded without reference to others."""
-    return bool(frame.key_frame or frame.pict_type == PictureType.I)
+    return bool(frame.key_frame or frame.pict_type == _INTRA)
 
 
 class DamageGate:
@@ -325,10 +326,11 @@ class DamageGate:
             self.shut(now)
             return False
         self._decoder_gives |= not frame.is_corrupt
-        self._open |= (
-            is_key(frame)
+        self._open = (
+            self._open
             or self._recovery_points >= _REFRESHED
             or now - self._damaged_at >= self._patience
+            or is_key(frame)
         )
         self.held_back += not self._open
         return self._open

@@ -1,4 +1,8 @@
-"""What a lane carries: frames with their detections, and a source's packets."""
+"""What a lane carries: frames with their detections, and a source's packets.
+
+Nothing modifies any of it. The types of which each frame makes several are not frozen dataclasses
+all the same: one of those takes six times as long to make.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +15,7 @@ from numpy.typing import NDArray
 from centernetd.flow.image import Image, no_pixels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Frame:
     """One decoded picture of one stream.
 
@@ -50,7 +54,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Detections:
     """The detections in one frame, best first, in source pixels.
 
@@ -220,7 +224,7 @@ class Scene:
     lines: tuple[LineCount, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Result:
     """A frame for the sinks, with every detection that any of them may use.
 

@@ -100,7 +100,7 @@ class Sink(Output, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Released(Result):
     """A result whose picture may be given out, in host memory; only `privacy` makes one."""
 
