@@ -229,7 +229,8 @@ def to_json(
         names = [track_ids.get(number) for number in found.tracker_id.tolist()]
         more = ["" if name is None else f', "track_id": "{name}"' for name in names]
     if found.keypoints is not None:
-        more = [f"{a}{_keypoints(b)}" for a, b in zip(more, found.keypoints.tolist(), strict=True)]
+        numbers = found.keypoints.reshape(count, -1).tolist()
+        more = [a + _keypoints(b) for a, b in zip(more, numbers, strict=True)]
     # Formatted, and not given to `json`: this is done for every frame.
     rows = [
         _DETECTION % (classes[class_id], score, *box, after)
@@ -244,10 +245,20 @@ def to_json(
     return f"[{', '.join(rows)}]"
 
 
-def _keypoints(points: list[list[float]]) -> str:
-    """Return the member for a detection's keypoints, if it has any; they may end with NaN."""
-    known = [f"[{x:.2f}, {y:.2f}, {score:.4f}]" for x, y, score in points if not math.isnan(x)]
-    return f', "keypoints": [{", ".join(known)}]' if known else ""
+def _keypoints(numbers: list[float]) -> str:
+    """Return the member for a detection's keypoints, if it has any.
+
+    ``numbers`` are x, y and score of each, and NaN after the last.
+    """
+    while numbers and math.isnan(numbers[-1]):
+        del numbers[-3:]
+    return _keypoints_format(len(numbers) // 3) % tuple(numbers)
+
+
+@lru_cache
+def _keypoints_format(count: int) -> str:
+    points = ", ".join(["[%.2f, %.2f, %.4f]"] * count)
+    return f', "keypoints": [{points}]' if count else ""
 
 
 def rfc3339(wall_time: float) -> str:
