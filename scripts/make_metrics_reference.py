@@ -25,7 +25,7 @@ PLACES = {
 STEPS = {
     "decode": "decoding a frame and converting it to BGR",
     "preprocess": "letterboxing a batch",
-    "copy_in": "copying a batch to the GPU",
+    "copy_in": "copying a batch to the GPU, unless all of its pictures were decoded there",
     "execute": "running the network on a batch",
     "copy_out": "copying its detections back",
     "track": "following objects through a batch",

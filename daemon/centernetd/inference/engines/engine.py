@@ -70,7 +70,8 @@ class Slot(Protocol):
     def durations(self) -> Mapping[str, float]:
         """Return the seconds of each step of the batch last waited for.
 
-        The steps are ``execute`` and, if memory is not shared, ``copy_in`` and ``copy_out``.
+        The steps are ``execute`` and, if memory is not shared, ``copy_out`` and, unless all of its
+        pictures were on the GPU, ``copy_in``.
         """
 
 

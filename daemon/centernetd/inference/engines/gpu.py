@@ -156,9 +156,12 @@ class GpuSlot(Slot):
         )
         self._table = self._jobs.view(JOB, (max_batch, 1))
         self._decoded = owned.enter_context(Event())
-        self.copy_in, self.execute, self.copy_out = (
-            Span(owned.enter_context(Event()), owned.enter_context(Event())) for _ in range(3)
+        began, copied, executing, executed, finished = (
+            owned.enter_context(Event()) for _ in range(5)
         )
+        self.copy_in, self.execute = Span(began, copied), Span(executing, executed)
+        self.copy_out = Span(executed, finished)
+        self._steps: Mapping[str, Span] = {}  # of the last batch
 
     def put(self, row: int, image: Image, geometry: Geometry) -> None:
         """Letterbox ``image`` into ``row``: now on the host, or a surface in `enqueue`."""
@@ -193,22 +196,30 @@ class GpuSlot(Slot):
             raise ValueError("the slot is still on the GPU")
         engine, model = self._engine, self._engine.model
         self._put = {row: put for row, put in self._put.items() if row < size}
+        self._steps = {"execute": self.execute, "copy_out": self.copy_out}
+        # As few calls as possible: each releases Python's lock and may wait for it afterwards.
         with engine.noticing_loss():
             engine.device.use()
-            with self.copy_in.on(engine.copy_in):
-                name, nbytes = model.input.name, size * model.input.row_bytes
-                if len(self._put) < size:
-                    copy_async(self._device[name], self._host[name], nbytes, engine.copy_in)
-            engine.compute.wait(self.copy_in.end)
+            if len(self._put) < size:
+                self._copy_in(size)
             with self.execute.on(engine.compute):
                 self._letterbox()
                 self._run(engine.bucket(size))
             engine.copy_out.wait(self.execute.end)
-            with self.copy_out.on(engine.copy_out):
-                for tensor in model.outputs:
-                    name, nbytes = tensor.name, size * tensor.row_bytes
-                    copy_async(self._host[name], self._device[name], nbytes, engine.copy_out)
+            for tensor in model.outputs:
+                name, nbytes = tensor.name, size * tensor.row_bytes
+                copy_async(self._host[name], self._device[name], nbytes, engine.copy_out)
+            engine.copy_out.record(self.copy_out.end)
         self._enqueued = size
+
+    def _copy_in(self, size: int) -> None:
+        """Enqueue the copying of rows on the host, before all else."""
+        engine, frames = self._engine, self._engine.model.input
+        self._steps = {"copy_in": self.copy_in, **self._steps}
+        with self.copy_in.on(engine.copy_in):
+            nbytes = size * frames.row_bytes
+            copy_async(self._device[frames.name], self._host[frames.name], nbytes, engine.copy_in)
+        engine.compute.wait(self.copy_in.end)
 
     def _run(self, batch: int) -> None:
         """Enqueue the model's run: as one graph, captured at the first run of each size."""
@@ -260,9 +271,12 @@ class GpuSlot(Slot):
         return {name: result[:size] for name, result in self.results.items()}
 
     def durations(self) -> Mapping[str, float]:
-        """Return the GPU seconds of each step of the batch last waited for."""
-        spans = {"copy_in": self.copy_in, "execute": self.execute, "copy_out": self.copy_out}
-        return {step: span.end.seconds_since(span.begin) for step, span in spans.items()}
+        """Return the GPU seconds of each step of the batch last waited for.
+
+        Only a batch with rows on the host has a ``copy_in``. A ``copy_out`` includes waiting for
+        that of the batch before.
+        """
+        return {step: span.end.seconds_since(span.begin) for step, span in self._steps.items()}
 
 
 class GpuEngine(Engine):
