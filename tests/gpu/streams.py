@@ -4,7 +4,8 @@ Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFa
 ``--coco`` the other built-in model, ``--models=faces,coco`` both on each stream, else the double
 of TensorRT replays the PyTorch CenterNet: the pipeline around an engine. With ``--cpu`` software
 decodes, with ``--hevc`` the video is H.265, with ``--copies`` it is also recorded as received,
-``--minutes=N`` is for how long. If py-spy is installed, it reports for each run which share of
+``--minutes=N`` is for how long. With ``--apart`` each stream begins at a time of its own, as
+cameras do, else almost all at once. If py-spy is installed, it reports for each run which share of
 the time somebody held Python's lock, and who.
 OUT/streams.json gets it all, OUT/gil-N.txt and OUT/all-N.txt the stacks.
 """
@@ -15,6 +16,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ import yaml
 from centernetd.bench import streams
 from centernetd.bench.clip import Clip, file_stream
 from centernetd.bench.streams import Load, Workload, make_clip, run
+from centernetd.capture.intake import Pacer
 from centernetd.cli.bench import show_streams
 from centernetd.config import Config
 from centernetd.config import load as load_config
@@ -180,6 +184,19 @@ def be_watched_with_the_double(sign: Path) -> None:
     """Do both."""
     be_watched(sign)
     use_the_double()
+
+
+def be_apart(prepare: Callable[[Path], None], sign: Path) -> None:
+    """Have each stream begin at a random moment between two frames, and ``prepare``."""
+    wait = Pacer.wait
+
+    def wait_first(pacer: Pacer, at: float) -> None:
+        if pacer._offset is None:
+            time.sleep(random.uniform(0, 1 / FPS))
+        wait(pacer, at)
+
+    setattr(Pacer, "wait", wait_first)  # noqa: B010 - a method
+    prepare(sign)
 
 
 def run_each(
@@ -335,7 +352,9 @@ def main(folder: Path, counts: Sequence[int], options: argparse.Namespace) -> No
     spy = Spy(folder)
     loads: list[Load] = []
     found: list[dict[str, object]] = []
-    prepare = be_watched if real else be_watched_with_the_double
+    prepare: Callable[[Path], None] = be_watched if real else be_watched_with_the_double
+    if options.apart:
+        prepare = partial(be_apart, prepare)
     for load, more in run_each(config, counts, workload, codec, prepare, spy.watch):
         loads.append(load)
         found.append(_document(load, workload.seconds) | more | spy.seen.get(load.streams, {}))
@@ -355,7 +374,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("counts", nargs="?", default=COUNTS, type=_counts)
-    for name in ("onnxruntime", "coco", "cpu", "hevc", "copies"):
+    for name in ("onnxruntime", "coco", "cpu", "hevc", "copies", "apart"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--models", type=lambda text: text.split(","))
