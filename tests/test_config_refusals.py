@@ -219,6 +219,10 @@ def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> Non
             "2: defaults.privacy.masks.a[1]: has too few entries",
         ),
         (
+            "defaults: {privacy: {masks: {a: [[0, 0, 0], [1, 0, 0], [1, 1, 0]]}}}",
+            "2: defaults.privacy.masks.a[0]: has too many entries: at most 2",
+        ),
+        (
             "defaults: {privacy: {masks: {a: null}}}",
             "2: defaults.privacy.masks.a: must be a list, as in [a, b], not nothing",
         ),
@@ -245,7 +249,7 @@ def test_what_is_missing_or_unknown(path: Path, text: str, sentence: str) -> Non
         ("models: {default: {input_size: [512]}}", "2: models.default.input_size: has too few en"),
         (
             "models: {default: {input_size: [512, 512, 3]}}",
-            "2: models.default.input_size: has too ",
+            "2: models.default.input_size: has too many entries: at most 2",
         ),
         (
             "models: {default: {input_size: [8, 512]}}",

@@ -107,7 +107,7 @@ def _translate(model: type[BaseModel], details: ErrorDetails) -> tuple[Location,
     if location and location[-1] == "[key]":
         kind = str(location[-3]).removesuffix("s")
         return location[:-1], f"a {kind}'s name is 1 to 63 of a-z, 0-9, _ and -"
-    if kind in ("missing", "too_short", "too_long") and isinstance(location[-1], int):
+    if kind == "missing" and isinstance(location[-1], int):
         location, kind = location[:-1], "too_short"
     return location, describe(kind, details)
 
@@ -122,8 +122,10 @@ def describe(kind: str, details: ErrorDetails) -> str:
         return f"{show(details['input'])} is not a name of 1 to 63 of a-z, 0-9, _ and -"
     if kind == "literal_error":
         return f"{show(details['input'])} is not one of {details['ctx']['expected']}"
-    if kind in ("too_short", "too_long"):
-        return f"has too {'few' if kind == 'too_short' else 'many'} entries"
+    if kind == "too_short":
+        return "has too few entries"
+    if kind == "too_long":
+        return f"has too many entries: at most {details['ctx']['max_length']}"
     if kind in ("model_type", "dict_type"):
         return f"must be {_EXPECTED[kind]}, not {_kind_of(details['input'])}"
     if kind in _EXPECTED:
