@@ -42,7 +42,8 @@ def reload(storage_root: Path) -> str:
     if not outcome:
         raise CenternetdError(
             f"the daemon that writes to {storage_root} has not reloaded within {_TIMEOUT:.0f} s: "
-            "see its log, /healthz and `centernetd status`; its disk may hang"
+            "see its log, /healthz and `centernetd status`; it may be loading a model, or its disk "
+            "may hang"
         )
     if isinstance(outcome[0], CenternetdError):
         raise outcome[0]
