@@ -70,6 +70,16 @@ def test_a_loss_is_logged_once_and_its_end_after_a_while(rig: Rig) -> None:
     assert rig.hear_for(2 * REMINDER) == []
 
 
+def test_frames_that_were_waiting_count_as_frames_that_could_be_lost(rig: Rig) -> None:
+    rig.infer(1)
+    rig.lose(0)  # two wait
+    rig.hear()
+    for _ in range(2):
+        assert rig.lane.take() is not None
+        rig.lane.drop(INFERENCE, Reason.TOO_OLD)
+    assert rig.hear()[0].startswith("WARNING detection can't keep up: 2 of 2 frames dropped")
+
+
 def test_losses_that_come_and_go_are_logged_once_an_hour_and_none_is_left_out(
     rig: Rig,
 ) -> None:

@@ -85,7 +85,7 @@ class _Stage:
             "%s can't keep up: %d of %d frames dropped in %s; %s",
             self._where,
             _lost(now.book, self._where) - _lost(since.book, self._where),
-            now.book.captured - since.book.captured,
+            now.book.captured - since.book.captured + _waiting(since.book, self._where),
             _span(now.time - since.time),
             _REMEDIES[self._where],
             extra=self._about,
@@ -94,6 +94,11 @@ class _Stage:
 
 def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _waiting(book: Book, where: str) -> int:
+    """Return the number of frames that ``where`` can still drop although they were captured."""
+    return sum(book.in_flight.get(stage, 0) for stage in (CAPTURE, INFERENCE, StageName(where)))
 
 
 def _lost(book: Book, where: str) -> int:
