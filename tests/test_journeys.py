@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from centernetd.config import LineConfig, TrackConfig, ZoneConfig
@@ -303,6 +303,9 @@ def test_a_zone_that_changes_is_left_and_entered_again() -> None:
 
 # Laws: scenes whose counts are known from the way they were made.
 
+FILTERED = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+"""Of paths drawn at random, most come too near to a line's end to say whether they cross it."""
+
 coordinates = st.floats(0.1, 0.9)
 points = st.tuples(coordinates, coordinates)
 
@@ -353,7 +356,7 @@ def crossings(draw: st.DrawFn) -> tuple[LineConfig, list[Walker], list[str]]:
 
 
 @given(crossings(), st.sampled_from([5.0, 8.3, 25.0, 60.0]), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(FILTERED, max_examples=40)
 def test_every_crossing_counts_exactly_once(
     scene: tuple[LineConfig, list[Walker], list[str]], fps: float, dropped: bool
 ) -> None:
@@ -368,7 +371,7 @@ def test_every_crossing_counts_exactly_once(
 
 
 @given(crossings(), st.sampled_from([5.0, 8.3, 25.0]), st.integers(0, 3))
-@settings(deadline=None, max_examples=20)
+@settings(FILTERED, max_examples=20)
 def test_every_crossing_of_a_found_track_counts_exactly_once(
     scene: tuple[LineConfig, list[Walker], list[str]], fps: float, dropped: int
 ) -> None:
