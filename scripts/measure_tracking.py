@@ -65,6 +65,34 @@ TUNED: Mapping[str, Mapping[str, float]] = {
         "minimum_iou_threshold": 0.05,
         "high_conf_det_threshold": 0.3,
     },
+    "BoTSORTTracker": {
+        "lost_track_buffer": 60,
+        "track_activation_threshold": 0.6,
+        "minimum_consecutive_frames": 1,
+        "minimum_iou_threshold_first_assoc": 0.05,
+        "minimum_iou_threshold_second_assoc": 0.1,
+        "minimum_iou_threshold_unconfirmed_assoc": 0.3,
+        "high_conf_det_threshold": 0.3,
+    },
+    "CBIoUTracker": {
+        "lost_track_buffer": 10,
+        "track_activation_threshold": 0.6,
+        "minimum_consecutive_frames": 1,
+        "minimum_iou_threshold_first_assoc": 0.2,
+        "minimum_iou_threshold_second_assoc": 0.2,
+        "minimum_iou_threshold_unconfirmed_assoc": 0.3,
+        "high_conf_det_threshold": 0.3,
+        "buffer_ratio_first": 0.5,
+        "buffer_ratio_second": 0.1,
+    },
+    "OCSORTTracker": {
+        "lost_track_buffer": 5,
+        "minimum_consecutive_frames": 1,
+        "minimum_iou_threshold": 0.05,
+        "high_conf_det_threshold": 0.4,
+        "direction_consistency_weight": 0.0,
+        "delta_t": 1,
+    },
 }
 """The best of 60 settings each, found by `tune`."""
 
