@@ -31,8 +31,9 @@ _OTHER_CLASS = 0.5  # how much more alike they must be if their classes differ
 _PREDICTED = 0.2  # seconds for which the box of a track that is not detected is predicted
 _TICK = 1e-5  # seconds by which times may differ and be equal: a stream's clock counts 1/90000 s
 
-# A track is a column of numbers: 20 of the filter's, of which the first four are its box (centre,
-# width, height), and then those named below. The tracks of a stream are one array [_ROWS, N].
+# A track is 20 numbers of the filter's, of which the first four are its box (centre, width and
+# height), and then those named below. Tracks are computed with as columns [_ROWS, N]. A stream
+# holds them as rows [N, _ROWS], because those of many streams are joined and parted faster.
 _ID, _CLASS, _VOTES, _SCORE, _FIRST, _LAST, _TIME, _CONFIRMED = range(kalman.ROWS, kalman.ROWS + 8)
 _ROWS = kalman.ROWS + 8
 _BELIEF = slice(kalman.ROWS)
@@ -76,7 +77,7 @@ class Track:
     last: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Tracked:
     """What one frame shows of the tracks of its stream.
 
@@ -134,16 +135,16 @@ class Tracker:
     def add(self, stream: StreamId, settings: TrackSettings) -> None:
         """Begin to track ``stream``, or change how; its tracks continue."""
         known = self._streams.get(stream)
-        tracks = np.empty((_ROWS, 0)) if known is None else known.tracks
+        tracks = np.empty((0, _ROWS)) if known is None else known.tracks
         self._streams[stream] = _Stream(settings, tracks)
 
     def remove(self, stream: StreamId) -> tuple[Track, ...]:
         """Forget ``stream``; return its confirmed tracks, which end."""
-        return _confirmed(self._streams.pop(stream).tracks)
+        return _confirmed(self._streams.pop(stream).tracks.T)
 
     def live(self, stream: StreamId) -> int:
         """Return how many confirmed tracks of ``stream`` have not ended."""
-        return int(self._streams[stream].tracks[_CONFIRMED].sum())
+        return int(self._streams[stream].tracks[:, _CONFIRMED].sum())
 
     def expire(self, stream: StreamId, now: float) -> tuple[Track, ...]:
         """End the tracks of a stream that shows no frames; return the confirmed ones.
@@ -151,9 +152,9 @@ class Tracker:
         ``now`` is on the stream's timeline: the time that a frame captured now would have.
         """
         state = self._streams[stream]
-        over = now - state.tracks[_LAST] > state.settings.max_gap
-        ended = _confirmed(state.tracks[:, over])
-        state.tracks = state.tracks[:, ~over]
+        over = now - state.tracks[:, _LAST] > state.settings.max_gap
+        ended = _confirmed(state.tracks[over].T)
+        state.tracks = state.tracks[~over]
         return ended
 
     def update(self, batch: Sequence[tuple[StreamId, float, Detections]]) -> list[Tracked]:
@@ -190,8 +191,8 @@ def _step(
     clock = np.array(times, float)
     limits = np.array([(s.settings.max_gap, s.settings.confirm_after) for s in streams]).T
     numbers = np.arange(len(streams))
-    of_track = numbers.repeat([stream.tracks.shape[1] for stream in streams])
-    tracks = np.concatenate([stream.tracks for stream in streams], axis=1)
+    of_track = numbers.repeat([len(stream.tracks) for stream in streams])
+    tracks = np.concatenate([stream.tracks for stream in streams]).T.copy()
     now = clock[of_track]
     gone = now - tracks[_LAST] > limits[0, of_track]
     ended: dict[int, list[Track]] = {}
@@ -213,7 +214,7 @@ def _step(
 
     missed = tracks[_TIME] - tracks[_LAST]
     predicted = (missed > 0) & (missed <= _PREDICTED + _TICK)
-    kept = np.ones(len(missed), bool)
+    kept = np.arange(len(missed))
     started: dict[int, list[Track]] = {}
     waits = tracks[_CONFIRMED] == 0
     if np.count_nonzero(waits):
@@ -222,9 +223,16 @@ def _step(
         fresh &= tracks[_LAST] - tracks[_FIRST] >= confirm_after - _TICK
         tracks[_CONFIRMED, fresh] = 1
         started = _by_stream(tracks, of_track, fresh)
-        kept = ~waits | (missed <= confirm_after + _TICK)
-    _keep(streams, tracks, of_track, kept)
-    guesses = (predicted & kept).nonzero()[0]
+        lives = ~waits | (missed <= confirm_after + _TICK)
+        predicted &= lives
+        kept = lives.nonzero()[0]
+    if len(born):
+        kept = kept[of_track[kept].argsort(kind="stable")]
+    ends = of_track[kept].searchsorted(numbers, "right").tolist()
+    parted = tracks.T.take(kept, 0)
+    for stream, start, end in zip(streams, [0, *ends], ends, strict=False):
+        stream.tracks = parted[start:end]
+    guesses = predicted.nonzero()[0]
     return _results(found, boxes, tracks, of_track, owner, guesses, started, ended)
 
 
@@ -235,7 +243,7 @@ def _gather(streams: Sequence[_Stream], found: Sequence[Detections], numbers: Ro
     asked = np.concatenate(
         [s.settings.confidence.least[d.class_id] for s, d in zip(streams, found, strict=True)]
     )
-    edges = xyxy.T.astype(float)
+    edges = xyxy.T.astype(float, order="C")
     low, high = edges[:2], edges[2:]
     measured = np.concatenate(((low + high) / 2, np.maximum(high - low, 1.0)))
     return _Boxes(
@@ -306,16 +314,16 @@ def _results(
     stream = np.concatenate((boxes.stream, of_track[predicted]))
     order = stream.argsort(kind="stable")
     guessed = order >= len(owner)
-    real = ~guessed
+    real = (~guessed).nonzero()[0]
     known = np.concatenate((tracks, _NO_TRACK), axis=1)  # whose last column is that of `owner` -1
     shown = known.take(np.concatenate((owner, predicted))[order], 1, mode="wrap")
     centre, half = shown[:2], shown[2:4] / 2
-    smooth = np.concatenate((centre - half, centre + half)).T.astype(np.float32)
+    smooth = np.concatenate((centre - half, centre + half)).T.astype(np.float32, order="C")
     tracker_id = shown[_ID].astype(np.int64)
     xyxy, confidence = smooth.copy(), shown[_SCORE].astype(np.float32)
     class_id = shown[_CLASS].astype(np.int64)
     xyxy[real], confidence[real], class_id[real] = boxes.xyxy, boxes.score, boxes.class_id
-    lone = tracker_id < 0
+    lone = (tracker_id < 0).nonzero()[0]
     smooth[lone] = xyxy[lone]
     detections = Detections(xyxy, confidence, class_id, None, tracker_id)
     confirmed = shown[_CONFIRMED] > 0
@@ -338,16 +346,6 @@ def _results(
             )
         )
     return results
-
-
-def _keep(streams: Sequence[_Stream], tracks: Floats, of_track: Rows, kept: Mask) -> None:
-    """Give each stream those of its tracks that are ``kept``."""
-    rows = kept.nonzero()[0]
-    rows = rows[of_track[rows].argsort(kind="stable")]
-    tracks = tracks.take(rows, 1)
-    ends = of_track[rows].searchsorted(np.arange(len(streams)), "right").tolist()
-    for stream, start, end in zip(streams, [0, *ends], ends, strict=False):
-        stream.tracks = tracks[:, start:end]
 
 
 def _padded(keypoints: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
