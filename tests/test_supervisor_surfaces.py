@@ -3,6 +3,7 @@
 import gc
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -119,9 +120,6 @@ class House:
         gc.collect()
 
 
-LOST: list[Any] = []  # models of a lost GPU, which must never be freed
-
-
 @pytest.fixture
 def house(squares_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
@@ -138,10 +136,14 @@ def house(squares_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             letterbox(slot)
 
         monkeypatch.setattr(GpuSlot, "_letterbox", count)
-        monkeypatch.setattr(gpu_engine, "_lost", LOST)
+        monkeypatch.setattr(gpu_engine, "_lost", [])
         monkeypatch.setattr(loading_models, "load_detector", house.load)
         monkeypatch.setattr(supervising, "choose_backend", lambda _: Backend("tensorrt", "a test"))
         yield house
+        with warnings.catch_warnings():  # what belongs to a lost GPU is never closed
+            warnings.simplefilter("ignore", ResourceWarning)
+            gpu_engine._lost.clear()
+            gc.collect()
 
 
 BLIND: dict[str, Any] = {"record": {"when": "never"}}

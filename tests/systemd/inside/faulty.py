@@ -12,7 +12,7 @@ from typing import Any
 
 from centernetd.__main__ import main
 from centernetd.inference.engines.ort_cpu import CpuSlot
-from centernetd.run import supervisor
+from centernetd.run import models
 from centernetd.run.loading import load_detector
 
 
@@ -37,7 +37,7 @@ def load_slowly() -> None:
         time.sleep(16)
         return load_detector(*arguments)
 
-    setattr(supervisor, "load_detector", slowly)  # noqa: B010 - a name that it imports
+    setattr(models, "load_detector", slowly)  # noqa: B010 - a name that it imports
 
 
 if __name__ == "__main__":
