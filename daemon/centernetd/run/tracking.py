@@ -25,7 +25,7 @@ from centernetd.inference.delivery import Inferred, plain_results
 from centernetd.inference.filter import StreamFilters
 from centernetd.track import Track, Tracked, Tracker, TrackSettings
 from centernetd.track.counts import TrackLedger
-from centernetd.track.journeys import Journeys, Moment, ids_of
+from centernetd.track.journeys import Journeys, Moment
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class StreamTracks:
         self._latest = frame
         moment = Moment(frame.time, frame.wall_time, frame.image.size)
         events = self._post(self._journeys.see(moment, tracked))
-        ids = np.where(tracked.confirmed, ids_of(tracked), -1)[: len(found)]
+        ids = np.where(tracked.confirmed, tracked.tracker_id, -1)[: len(found)]
         more = len(tracked.detections) > len(found)
         predicted = tracked.detections[tracked.predicted] if more else _NOTHING
         scene = Scene(self._journeys.track_ids(tracked), predicted, self._zones, self._lines)
@@ -111,9 +111,7 @@ class Tracking:
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
-        self._lock = (
-            threading.Lock()
-        )  # for what follows; only those of ledgers are acquired under it
+        self._lock = threading.Lock()  # for what follows; under it only ledgers' are acquired
         self._tracker = Tracker()
         self._streams: dict[Lane, StreamTracks] = {}
 

@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from centernetd.config import LineConfig, TrackConfig, ZoneConfig
 from centernetd.flow import Box, TrackEvent, uuid7
 from centernetd.track.places import Line, Point, Side, Step, Zone
@@ -142,7 +139,7 @@ class Journeys:
     def see(self, moment: Moment, tracked: Tracked) -> tuple[TrackEvent, ...]:
         """Take the tracks of a frame; return what has happened since the frame before."""
         ended = self.end(tracked.ended)
-        found, numbers = tracked.detections, ids_of(tracked)
+        found, numbers = tracked.detections, tracked.tracker_id
         seen = (numbers >= 0) & ~tracked.predicted
         ids = numbers[seen].tolist()
         boxes, scores = found.xyxy[seen], found.confidence[seen].tolist()
@@ -179,7 +176,7 @@ class Journeys:
 
     def track_ids(self, tracked: Tracked) -> dict[int, str]:
         """Return the names of the confirmed tracks in a frame, which `see` has taken."""
-        numbers = ids_of(tracked)[tracked.confirmed].tolist()
+        numbers = tracked.tracker_id[tracked.confirmed].tolist()
         return {number: self._journeys[number].track_id for number in numbers}
 
     def _meet(self, tracker_id: int, moment: Moment, box: Box, score: float) -> None:
@@ -291,12 +288,6 @@ def _places(
 ) -> Iterator[Zone | Line]:
     yield from (Zone(name, config) for name, config in zones.items())
     yield from (Line(name, config) for name, config in lines.items())
-
-
-def ids_of(tracked: Tracked) -> NDArray[np.int64]:
-    """Return the id of the track of each row, -1 for none."""
-    ids = tracked.detections.tracker_id
-    return np.full(len(tracked.detections), -1) if ids is None else ids
 
 
 def _size(box: Sequence[float], size: tuple[int, int]) -> Point:
