@@ -17,6 +17,7 @@ from centernetd.commands.reload import find_daemon
 from centernetd.config import Config
 from centernetd.config.regular import open_regular
 from centernetd.errors import ConfigError, StartupError
+from centernetd.model.durable import sync
 from centernetd.sink.file import PART, unused
 from centernetd.sink.lockfile import LOCK_NAME, held, is_held_by, is_open_in
 from centernetd.sink.outputs import Output, outputs_of, owners, walk
@@ -215,7 +216,7 @@ def _purge_recording(folder: Path, name: Path, output: Output, asked: _Purge) ->
         return
     if not asked.dry:
         path.unlink()
-        _sync(folder)
+        sync(folder)
     yield result
 
 
@@ -256,7 +257,7 @@ def _purge_events(folder: Path, name: Path, asked: _Purge) -> Iterator[Purged]:
         if not asked.dry:
             file.seek(0)
             _cut(path, file, status, asked.range)
-            _sync(folder)
+            sync(folder)
     yield result
 
 
@@ -320,11 +321,3 @@ def _span(line: bytes) -> tuple[float, float] | tuple[()]:
 def _is_in(span: tuple[float, float] | tuple[()], period: Range) -> bool:
     """Return whether an event is in the range; one without a time, such as a torn one, is."""
     return not span or period.meets(*span)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

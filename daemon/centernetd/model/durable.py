@@ -29,10 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with scratch(path.parent) as folder:
             part = folder / path.name
             yield part
-            _sync(part)
+            sync(part)
             part.replace(path)
         for changed in (path.parent, *(folder.parent for folder in missing)):
-            _sync(changed)
+            sync(changed)
 
 
 @contextmanager
@@ -44,7 +44,8 @@ def writing(path: Path) -> Iterator[None]:
         raise StartupError(f"{path}: can't be written: {error.strerror}") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or which files are in a folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
