@@ -76,13 +76,13 @@ def events(finished: Finished, stream: str) -> list[Event]:
     """Return every frame of a stream."""
     path = finished.state / f"{stream}.jsonl"
     lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
-    return [Event(event["frame"], event["pts"], _seconds(event["time"])) for event in lines]
+    return [Event(event["frame"], event["pts"], timestamp(event["time"])) for event in lines]
 
 
 def log(finished: Finished, stream: str) -> list[LogLine]:
     """Return the log of a stream."""
     return [
-        LogLine(_seconds(record["time"]), record["level"], record["message"])
+        LogLine(timestamp(record["time"]), record["level"], record["message"])
         for record in finished.log
         if record.get("stream") == stream
     ]
@@ -161,5 +161,6 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _seconds(time: str) -> float:
+def timestamp(time: str) -> float:
+    """Return the seconds since 1970 of a time in a log or an event."""
     return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()

@@ -24,11 +24,11 @@ from tests.faults.disks import (
     wait_for_more,
 )
 from tests.faults.evidence import damaged
+from tests.faults.set_clock import WallClock, started_by, wait_until_stamped_by
 from tests.faults.test_recordings import frames_in
 from tests.integration.process import Finished, configure, started, stop
 from tests.rtsp import RtspServer
 from tests.sinks import tear
-from tests.tools import tool
 
 TORN = 16  # recordings, as of this many streams
 OTHERS = 10_000  # files that are well
@@ -164,25 +164,15 @@ def test_a_clock_that_leaps_deletes_nothing(
     tmp_path: Path, squares: Path, camera: RtspServer, measure: Measure
 ) -> None:
     """The machine's clock is moved by a day and back while recordings are kept for an hour"""
-    clock = tmp_path / "clock"
-    clock.write_text("+0")
-    (library,) = (
-        Path(tool("faketime")).resolve().parents[1].glob("lib/*/faketime/libfaketimeMT.so.1")
-    )
-    faked = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    clock = WallClock(tmp_path / "clock")
     stream = {"source": camera.url("play"), "record": SHORT}
     storage = {"keep_for": "1h", "min_free": "0B"}
     config = configure(tmp_path, squares, {"cam": stream}, storage=storage)
-    with started(config, environ=faked) as daemon:
+    with started_by(clock, config) as daemon:
         for offset in ("+1d", "-1d", "+0"):
             wait_for_more(daemon, "record", 3 * RATE)
-            clock.write_text(offset)
+            clock.set(offset)
+            wait_until_stamped_by(clock, daemon.state / "cam.jsonl")
         wait_for_more(daemon, "record", 3 * RATE)
         finished = stop(daemon)
     measure("leap", len(deleted(finished)))
