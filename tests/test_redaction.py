@@ -136,7 +136,14 @@ def test_in_the_words_of_libraries(text: str, seen: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["rtsp://u:pa ss@h/x", "rtsp:/u:hunter2@h", "u:hun@ter2@h/x", "rtsp://u:a\nb@h"]
+    "value",
+    [
+        "rtsp://u:pa ss@h/x",
+        "rtsp:/u:hunter2@h",
+        "//u:hunter2@h",
+        "u:hun@ter2@h/x",
+        "rtsp://u:a\nb@h",
+    ],
 )
 def test_what_was_meant_to_be_a_source_is_hidden_too(value: str) -> None:
     assert shown(value).endswith(f"{MASK}@{value.rpartition('@')[2]}")
@@ -157,6 +164,9 @@ SOURCES = {
     "rtsp://u:Top:Secret9%40%2f%é@[::1]:1/x": ["Secret9", "é"],
     "rtsp://dom\\TopSecret9:pw@127.0.0.1:1/x": ["TopSecret9"],
     "rtsp://u:Top Secret9@127.0.0.1:1/x": ["Secret9"],
+    "rtsp://TopSecret9%40127.0.0.1:1/x": ["TopSecret9"],
+    "http://u%3ATopSecret9%40127.0.0.1/x": ["TopSecret9"],
+    "//u:TopSecret9@127.0.0.1:1/x": ["TopSecret9"],
     "http://127.0.0.1:1/x?loginpas=TopSecret9&channel=1": ["TopSecret9"],
     "http://127.0.0.1:1/x?jwt=Top.Secret9&channel=1": ["Secret9"],
     "ftp://u:TopSecret9@127.0.0.1/x": ["TopSecret9"],

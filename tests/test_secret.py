@@ -198,6 +198,10 @@ def test_gives_user_and_password_apart_from_the_url(
         ("rtsp://h:port/x", "has a host or port that can't be read"),
         ("rtsp://h:65536/x", "has a host or port that can't be read"),
         ("http://[::1/x", "has a host or port that can't be read"),
+        ("http://TOKEN%40h/x", "has a host or port that can't be read"),
+        ("http://u%3Ahunter2%40h/x", "has a host or port that can't be read"),
+        ("http://h;key=hunter2/x", "has a host or port that can't be read"),
+        ("//u:hunter2@h/x", "is not a complete URL"),
     ],
 )
 def test_it_explains_why_it_is_refused(text: str, reason: str) -> None:

@@ -30,7 +30,7 @@ _SCHEME_OF_URL = re.compile(rf"{_SCHEME.pattern}//")
 _URL = re.compile(
     rf":/{{1,2}}(?:(\S{{0,{MAX_LENGTH}}})@)?([^\s/?#]{{0,{MAX_LENGTH}}})(\S{{0,{MAX_LENGTH}}})"
 )
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:@\[\]\\]+)(?::([0-9]{0,5}))?")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[\w.-]+)(?::([0-9]{0,5}))?")
 _HOST_IN_TEXT = re.compile(rf"(?:{_HOST.pattern})?\W*")
 _LOGIN = re.compile(rf"://\S{{0,{MAX_LENGTH}}}@")
 _BEHIND_PATH = re.compile(r"[?#]")
@@ -265,6 +265,8 @@ def _scheme_of(text: str) -> str:
         raise ValueError(f"is longer than {MAX_LENGTH} characters")
     match = _SCHEME.match(text)
     if match is None:
+        if text.startswith("//") and "@" in text:
+            raise ValueError("is not a complete URL: write rtsp: or http: before it")
         if text.startswith("/dev/video"):
             raise ValueError("is a camera: write v4l2: before it")
         return "file"
@@ -296,5 +298,5 @@ def _check_url(url: re.Match[str] | None) -> None:
     if host is None or int(host[1] or 0) > 65535:
         raise ValueError(
             "has a host or port that can't be read; in a user name or password percent-encode "
-            "/ ? # @ and :"
+            "/ ? # @ and :, but not the @ before the host"
         )
