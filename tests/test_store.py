@@ -110,6 +110,16 @@ def test_what_is_no_model(path: str, folder: Path) -> None:
         resolve(folder, path)
 
 
+def test_a_word_that_is_neither_built_in_nor_a_file_gets_those_that_are(folder: Path) -> None:
+    with pytest.raises(ModelError) as refused:
+        resolve(folder, "yolo")
+    assert str(refused.value) == (
+        f"{folder}/yolo: no such model file; built in are centerface, coco"
+    )
+    (folder / "squares").hardlink_to(folder / "prepared.onnx")
+    assert resolve(folder, "squares") == folder / "squares"
+
+
 def test_a_built_in_model_must_have_been_fetched(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"centerface: .*run `centernetd fetch centerface`"):
         resolve(folder, "centerface")

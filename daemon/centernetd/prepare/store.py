@@ -126,13 +126,16 @@ def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
     Raises
     ------
     ModelError
-        The built-in model has not been fetched.
+        The built-in model has not been fetched, or a bare word names neither a model nor a file.
     StartupError
         The built-in model is damaged.
     """
     if path in zoo.BUILTINS:
         return zoo.fetched(path, cache_dir)
-    return base_dir / Path(path).expanduser()
+    found = base_dir / Path(path).expanduser()
+    if path == found.stem and not os.path.lexists(found):
+        raise ModelError(f"{found}: no such model file; built in are {', '.join(zoo.BUILTINS)}")
+    return found
 
 
 def _is_wanted(manifest: Manifest, options: PrepareOptions) -> bool:
