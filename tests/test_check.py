@@ -55,7 +55,7 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
     outcome = cli("check", "-c", path)
     note, old, _ = [line for line in outcome.out.splitlines() if line.startswith("note:")]
     assert "draw: blur is now `draw: []` with" in note
-    assert old.startswith("note: streams.bold.privacy.blur.confidence is 0.26: above 0.25")
+    assert old.startswith("note: streams.bold.privacy.blur.confidence is 0.26; above 0.25")
     assert outcome.code == 0
     draws = [stream["draw"] for stream in cli("check", "-c", path, "--json").json["streams"]]
     assert draws == ["blur, boxes", "blur, boxes", "blur", "blur", "boxes"]
@@ -70,7 +70,7 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     assert outcome.json["valid"] is True
     notice, unsure = outcome.json["notices"]
     assert notice.startswith("streams.yard.privacy.blur.confidence is 0.5")
-    assert unsure.startswith("model default and its labels are not checked: it is not in")
+    assert unsure.startswith("model default and its labels are not checked, because it is")
     assert outcome.json["problems"] == []
     assert outcome.json["streams"] == [
         {
@@ -83,11 +83,11 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
             "leaves": {
                 "video": "stored all the time, in one file",
                 "video_kept": None,
-                "events": "for each frame with a detection, when it was, and what was detected "
-                "where",
+                "events": "for each frame with a detection, when it was, and what model default "
+                "detected where",
                 "events_kept": None,
                 "for_good": True,
-                "blur": "all that is detected",
+                "blur": "detections of model default",
                 "masks": [],
             },
         }
@@ -97,7 +97,7 @@ def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
 
 
 MASK = {"neighbour": [[0.7, 0.0], [1.0, 0.0], [1.0, 0.3]]}
-FRAME = "for each frame with a detection, when it was, and what was detected where"
+FRAME = "for each frame with a detection, when it was, and what model default detected where"
 KEPT = "each file is deleted {} after its end, or sooner to make room"
 
 
@@ -109,7 +109,7 @@ KEPT = "each file is deleted {} after its end, or sooner to make room"
             [
                 f"video: stored all the time, in files of 5min; {KEPT.format('14d')}",
                 f"events: {FRAME}, with landmarks; {KEPT.format('14d')}",
-                "privacy: nothing is covered: people can be recognised",
+                "privacy: nothing is covered, so people can be recognised",
             ],
         ),
         (
@@ -122,7 +122,7 @@ KEPT = "each file is deleted {} after its end, or sooner to make room"
                 f"it, in files of 5min; {KEPT.format('14d')}",
                 "events: for each object that is followed, when it came and went; "
                 f"{KEPT.format('90d')}",
-                "privacy: nothing is covered: people can be recognised",
+                "privacy: nothing is covered, so people can be recognised",
             ],
         ),
         (
@@ -135,11 +135,11 @@ KEPT = "each file is deleted {} after its end, or sooner to make room"
             [
                 "video: stored all the time, in files of 5min; kept until there is no room for "
                 "more",
-                "events: for every frame, when it was, and what was detected where; for each "
-                "object that is followed, when it came and went and which zones and lines it "
+                "events: for every frame, when it was, and what model default detected where; for "
+                "each object that is followed, when it came and went and which zones and lines it "
                 f"passed; {KEPT.format('36h')}",
-                "privacy: in every picture, masks cover neighbour; face: covered as far as the "
-                "detector finds it, what it misses is visible",
+                "privacy: in every picture, masks cover neighbour; detections of model default "
+                "labelled face are covered, and what is missed is visible",
             ],
         ),
         (
@@ -159,7 +159,7 @@ KEPT = "each file is deleted {} after its end, or sooner to make room"
             [
                 "video: stored all the time, in one file; kept forever",
                 f"events: {FRAME}; each file is deleted 1h after its end",
-                "privacy: nothing is covered: people can be recognised",
+                "privacy: nothing is covered, so people can be recognised",
             ],
         ),
     ],
@@ -196,6 +196,40 @@ def test_who_may_see_the_pages(cli: CommandLine, tmp_path: Path, listen: str, wh
     settings = json.loads(path.read_text())
     path.write_text(json.dumps({**settings, "metrics": {"listen": listen}}))
     assert f"- pages: at {listen}, for {who}, without a password" in cli("check", "-c", path).out
+
+
+def test_what_leaves_a_stream_names_the_models(cli: CommandLine, tmp_path: Path) -> None:
+    models = {name: {"path": "centerface"} for name in ("coco", "plates", "faces")}
+    blur = {"model": "faces", "labels": ["face", "mask"]}
+    streams = {
+        "gate": {"models": ["coco", "plates"], "privacy": {"blur": blur}},
+        "yard": {"models": ["faces", "plates"], "privacy": {"blur": {}}},
+    }
+    path = configuration(tmp_path, "centerface", **streams)
+    settings = json.loads(path.read_text()) | {"models": models}
+    for stream in settings["streams"].values():
+        stream["source"] = "rtsp://192.0.2.1/s"
+    path.write_text(json.dumps(settings))
+    gate, yard = cli("check", "-c", path, "--json").json["streams"]
+    detected = "for each frame with a detection, when it was, and what models {} detected where"
+    assert gate["leaves"]["events"] == detected.format("coco, plates")
+    assert gate["leaves"]["blur"] == "detections of model faces labelled face, mask"
+    assert yard["leaves"]["events"] == detected.format("faces, plates")
+    assert yard["leaves"]["blur"] == "detections of models faces, plates"
+
+
+def test_no_sentence_has_two_colons(cli: CommandLine, tmp_path: Path) -> None:
+    every = [
+        {},
+        {"record": {"when": "never"}, "events": {"frames": "never"}},
+        {"privacy": {"blur": {"confidence": 0.5, "labels": ["face"]}, "masks": MASK}},
+        {"record": {"when": "detection"}, "events": {"tracks": "always"}},
+    ]
+    named = {f"cam{n}": {"source": "rtsp://192.0.2.1/s", **keys} for n, keys in enumerate(every)}
+    shown = cli("check", "-c", configuration(tmp_path, "centerface", **named)).out
+    told = shown.partition("what leaves this machine's memory:\n")[2].splitlines()
+    assert any(line.startswith("- logs: names of streams") for line in told)
+    assert [line for line in told if line.count(": ") > 1] == []
 
 
 def test_an_invalid_file(cli: CommandLine, tmp_path: Path) -> None:

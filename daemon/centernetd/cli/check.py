@@ -11,7 +11,7 @@ import typer
 from centernetd.cli.options import ConfigFile, Json, read_config
 from centernetd.cli.output import print_table
 from centernetd.commands.check import Probe, StreamSummary, probe_all, summarize, survey
-from centernetd.commands.disclosure import served
+from centernetd.commands.disclosure import LOGS, served
 from centernetd.commands.probe import SourceProbe
 from centernetd.errors import ConfigError
 from centernetd.service import logs
@@ -65,6 +65,7 @@ def _document(
         "valid": True,
         "streams": [dataclasses.asdict(stream) for stream in streams],
         "pages": pages,
+        "logs": LOGS,
         "notices": notices,
         "problems": problems,
     }
@@ -120,6 +121,7 @@ def _print_disclosures(streams: Sequence[StreamSummary], pages: str) -> None:
         for sentence in sentences:
             print(f"    {sentence}")
     print(f"- {pages}")
+    print(f"- {LOGS}")
 
 
 def _print_probe(found: Probe) -> None:
@@ -138,7 +140,8 @@ def _seen(probe: SourceProbe) -> str:
 def _sentences(found: Probe) -> Iterator[str]:
     for name, model in found.models.items():
         height, width = model.input_size
-        network = f"{model.layout}, input {height}x{width}, labels: {model.labels}"
+        labels = f"{model.labels} label{'' if model.labels == 1 else 's'}"
+        network = f"{model.layout}, input {height}x{width}, {labels}"
         yield f"model {name}: {network}; runs on {model.backend}, because {model.reason}"
         if model.unbuilt:
             yield f"its plan is built at the next start, which can take minutes: {model.unbuilt}"

@@ -152,7 +152,7 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
             described = model.manifest_if_prepared(backend)
             if described is None:
                 unsure.append(
-                    f"model {name} and its labels are not checked: it is not in "
+                    f"model {name} and its labels are not checked, because it is not in "
                     f"{config.cache_dir} yet; --probe prepares it"
                 )
             else:

@@ -1,6 +1,6 @@
 """What leaves a stream, for how long, and what is covered, in words for who is not an engineer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
@@ -51,10 +51,8 @@ class Disclosure:
         if self.masks:
             covered.append(f"in every picture, masks cover {', '.join(self.masks)}")
         if self.blur:
-            covered.append(
-                f"{self.blur}: covered as far as the detector finds it, what it misses is visible"
-            )
-        return "; ".join(covered) or "nothing is covered: people can be recognised"
+            covered.append(f"{self.blur} are covered, and what is missed is visible")
+        return "; ".join(covered) or "nothing is covered, so people can be recognised"
 
 
 def disclosure_of(stream: StreamConfig) -> Disclosure:
@@ -66,7 +64,7 @@ def disclosure_of(stream: StreamConfig) -> Disclosure:
         events="; ".join(_events(stream)) or None,
         events_kept=stream.events.keep_for,
         for_good=stream.from_file,
-        blur=(", ".join(privacy.blur.labels) or "all that is detected") if privacy.blur else None,
+        blur=_blur(stream),
         masks=tuple(privacy.masks),
     )
 
@@ -87,10 +85,23 @@ def _events(stream: StreamConfig) -> Iterator[str]:
     events, points = stream.events, ", with landmarks" if stream.privacy.shows_keypoints else ""
     if events.frames != "never":
         which = "every frame" if events.frames == "always" else "each frame with a detection"
-        yield f"for {which}, when it was, and what was detected where{points}"
+        detecting = [model for model in stream.models if model != stream.blur_only]
+        yield f"for {which}, when it was, and what {_named(detecting)} detected where{points}"
     if stream.logs_tracks:
         places = " and which zones and lines it passed" if stream.zones or stream.lines else ""
         yield f"for each object that is followed, when it came and went{places}"
+
+
+def _blur(stream: StreamConfig) -> str | None:
+    if (blur := stream.privacy.blur) is None:
+        return None
+    finding = _named(stream.models if blur.model is None else [blur.model])
+    labelled = f" labelled {', '.join(blur.labels)}" if blur.labels else ""
+    return f"detections of {finding}{labelled}"
+
+
+def _named(models: Sequence[str]) -> str:
+    return f"model{'s' if len(models) > 1 else ''} {', '.join(models)}"
 
 
 def served(config: Config) -> str:
@@ -99,6 +110,13 @@ def served(config: Config) -> str:
         return "pages: none, nobody can connect"
     who = "this machine only" if listen.is_loopback else "whoever can reach it"
     return (
-        f"pages: at {listen}, for {who}, without a password: counts, states, names of streams and "
-        "files, and why a stream failed; no pictures"
+        f"pages: at {listen}, for {who}, without a password; they show counts, states, names of "
+        "streams and files, and why a stream failed, but no pictures"
     )
+
+
+LOGS = (
+    "logs: names of streams and files, addresses of sources without their passwords, and what "
+    "failed when, but no pictures and no detections; kept by the system's journal, or by whoever "
+    "collects them"
+)

@@ -138,7 +138,7 @@ class Config:
         """Return a sentence for each outdated key, and for each blur that may miss much."""
         blurs = {name: stream.privacy.blur for name, stream in self.streams.items()}
         return self.outdated + tuple(
-            f"streams.{name}.privacy.blur.confidence is {blur.confidence:g}: above {CAUTIOUS:g}, "
+            f"streams.{name}.privacy.blur.confidence is {blur.confidence:g}; above {CAUTIOUS:g}, "
             "more of what should be covered stays open"
             for name, blur in blurs.items()
             if blur and blur.confidence > CAUTIOUS
