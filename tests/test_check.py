@@ -61,6 +61,29 @@ def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: P
     assert draws == ["blur, boxes", "blur, boxes", "blur", "blur", "boxes"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "warned"),
+    [
+        ({"detect": {"max_fps": 0.4}, "track": {"max_gap": "2400ms"}}, True),
+        ({"detect": {"max_fps": 0.4}, "track": {"max_gap": "2500ms"}}, False),
+        ({"detect": {"max_fps": 0.4}, "events": {"tracks": "auto"}}, False),
+        ({"track": {"max_gap": "1ms"}}, False),
+    ],
+)
+def test_a_gap_that_ends_between_two_frames_is_warned_of(
+    cli: CommandLine, tmp_path: Path, keys: dict[str, Any], warned: bool
+) -> None:
+    gate = {"source": "rtsp://192.0.2.1/s", "events": {"tracks": "always"}, **keys}
+    path = configuration(tmp_path, "centerface", gate=gate)
+    notices = cli("check", "-c", path, "--json").json["notices"]
+    sentence = (
+        "streams.gate.track.max_gap is 2400ms, less than the time between two frames at a "
+        "detect.max_fps of 0.4, so nobody is followed from one frame to the next"
+    )
+    assert (sentence in notices) is warned
+    assert any("max_gap" in notice for notice in notices) is warned
+
+
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "yard.mp4").touch()
     yard = {"source": "yard.mp4", "privacy": {"blur": {"confidence": 0.5}}}

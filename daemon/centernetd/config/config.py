@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,6 +28,7 @@ from centernetd.config.sections import (
     Transport,
     ZoneConfig,
 )
+from centernetd.config.values import format_duration
 from centernetd.errors import ConfigError
 
 CAUTIOUS = 0.25  # a higher blur threshold produces a warning
@@ -135,13 +137,22 @@ class Config:
         return frozenset().union(*(stream.source.secrets() for stream in self.streams.values()))
 
     def notices(self) -> tuple[str, ...]:
-        """Return a sentence for each outdated key, and for each blur that may miss much."""
-        blurs = {name: stream.privacy.blur for name, stream in self.streams.items()}
-        return self.outdated + tuple(
-            f"streams.{name}.privacy.blur.confidence is {blur.confidence:g}; above {CAUTIOUS:g}, "
-            "more of what should be covered stays open"
-            for name, blur in blurs.items()
-            if blur and blur.confidence > CAUTIOUS
+        """Return a sentence for each outdated key, and for each that hardly does what is wanted."""
+        return self.outdated + tuple(chain.from_iterable(map(_notices, self.streams.values())))
+
+
+def _notices(stream: StreamConfig) -> Iterator[str]:
+    blur, max_fps, max_gap = stream.privacy.blur, stream.detect.max_fps, stream.track.max_gap
+    if blur and blur.confidence > CAUTIOUS:
+        yield (
+            f"streams.{stream.name}.privacy.blur.confidence is {blur.confidence:g}; above "
+            f"{CAUTIOUS:g}, more of what should be covered stays open"
+        )
+    if stream.tracks and max_fps is not None and max_gap < 1 / max_fps:
+        yield (
+            f"streams.{stream.name}.track.max_gap is {format_duration(max_gap)}, less than the "
+            f"time between two frames at a detect.max_fps of {max_fps:g}, so nobody is followed "
+            "from one frame to the next"
         )
 
 
