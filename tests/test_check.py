@@ -242,7 +242,7 @@ def test_what_leaves_a_stream_names_the_models(cli: CommandLine, tmp_path: Path)
 
 
 def test_no_sentence_has_two_colons(cli: CommandLine, tmp_path: Path) -> None:
-    every = [
+    every: list[dict[str, Any]] = [
         {},
         {"record": {"when": "never"}, "events": {"frames": "never"}},
         {"privacy": {"blur": {"confidence": 0.5, "labels": ["face"]}, "masks": MASK}},

@@ -110,7 +110,7 @@ streams:
     }
     assert all(stream.privacy.shows_keypoints for stream in config.streams.values()), "as before"
     later = "; a later version will refuse its old name"
-    blur = "blur is now `privacy: {blur: ...}`"
+    blur = "blur is now called privacy.blur"
     draw = "draw: blur is now `draw: []` with `privacy: {blur: {}}`"
     assert [re.sub(r"^.*/", "", notice) for notice in config.notices()] == [
         f"config.yaml:3: {blur}{later}",
@@ -272,9 +272,41 @@ def test_the_old_name_of_frames_is_read_with_a_warning(read: Loader) -> None:
     }
     assert str(difference(old, new)) == "nothing has changed"
     lines = [notice.partition("config.yaml:")[2] for notice in old.notices()]
-    sentence = "when is now called frames; a later version will refuse its old name"
+    sentence = "events.when is now called events.frames; a later version will refuse its old name"
     assert lines == [f"2: {sentence}", f"3: {sentence}"]
     assert new.notices() == ()
+
+
+def test_a_stream_s_new_name_wins_over_the_old_one_in_the_defaults(read: Loader) -> None:
+    config = read("""
+models: {faces: {}, coco: {path: coco}}
+defaults: {model: coco, blur: {hold: 0s}, events: {when: never}}
+streams:
+  old: {source: a}
+  models: {source: b, models: faces}
+  first: {source: c, models: []}
+  blur: {source: d, privacy: {blur: null}}
+  frames: {source: e, events: {frames: always}}
+""")
+    blur = BlurConfig(hold=0.0)
+    assert {
+        name: (stream.models, stream.privacy.blur, stream.events.frames)
+        for name, stream in config.streams.items()
+    } == {
+        "old": (("coco",), blur, "never"),
+        "models": (("faces",), blur, "never"),
+        "first": (("faces",), blur, "never"),
+        "blur": (("coco",), None, "never"),
+        "frames": (("coco",), blur, "always"),
+    }
+    assert len(config.notices()) == 3
+
+
+def test_an_old_name_in_the_defaults_is_warned_of_even_where_no_stream_takes_it(
+    read: Loader,
+) -> None:
+    (notice,) = read("defaults: {model: x}\nstreams: {a: {source: x, models: default}}").notices()
+    assert "config.yaml:2: model is now called models;" in notice
 
 
 def test_a_node_is_named_or_gets_a_name_that_says_nothing(

@@ -294,8 +294,8 @@ def test_both_names_of_frames(path: Path) -> None:
     events = "{frames: always, when: always}"
     sentence = refusal(path, f"version: 1\nstreams:\n  x:\n    source: x.mp4\n    events: {events}")
     assert sentence == (
-        "config.yaml:5: streams.x.events.when: is the old name of frames, which is set too: keep "
-        "that one"
+        "config.yaml:5: streams.x.events.when: is the old name of events.frames, which is set too: "
+        "keep that one"
     )
 
 
@@ -305,8 +305,25 @@ def test_both_names_of_one_key(path: Path) -> None:
         "version: 1\nmodels: {a: {}, b: {}}\nstreams:\n  x: {source: x.mp4, models: a, model: b}",
     )
     assert sentence == (
-        "config.yaml:4: streams.x.model: is the old name of models, which is set too: remove it"
+        "config.yaml:4: streams.x.model: is the old name of models, which is set too: keep that one"
     )
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "old", "new"),
+    [
+        ("privacy: {blur: {}}", "blur: null", "blur", "privacy.blur"),
+        ("privacy: {blur: {}}", "blur: {hold: 0s}", "blur", "privacy.blur"),
+        ("models: default", "model: null", "model", "models"),
+        ("events: {frames: never}", "events: {when: null}", "events.when", "events.frames"),
+    ],
+)
+def test_an_old_name_in_a_stream_under_the_new_one_in_the_defaults(
+    path: Path, defaults: str, own: str, old: str, new: str
+) -> None:
+    text = f"version: 1\ndefaults: {{{defaults}}}\nstreams:\n  x: {{source: x.mp4, {own}}}"
+    sentence = f"is the old name of {new}, which is set too: keep that one"
+    assert refusal(path, text) == f"config.yaml:4: streams.x.{old}: {sentence}"
 
 
 @pytest.mark.parametrize("name", ["../up", "Gate", "a b", "", "a/b", "é", "a" * 64, "a.b"])

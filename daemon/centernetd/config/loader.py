@@ -11,7 +11,7 @@ from centernetd.config import document, regular
 from centernetd.config.config import Config
 from centernetd.config.problems import Origins, validation_errors
 from centernetd.config.resolve import resolve
-from centernetd.config.sections import FileConfig
+from centernetd.config.sections import OUTDATED, FileConfig
 from centernetd.errors import ConfigError
 
 CAMERA_FOLDER = "streams.d"
@@ -97,9 +97,32 @@ def _merge_defaults(data: dict[str, Any]) -> None:
     defaults, streams = data.get("defaults"), data["streams"]
     if isinstance(defaults, dict) and isinstance(streams, dict):
         data["streams"] = {
-            name: merged(defaults, own) if isinstance(own, dict) else own
+            name: merged(_not_renamed(defaults, own), own) if isinstance(own, dict) else own
             for name, own in streams.items()
         }
+
+
+def _not_renamed(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return ``defaults`` without the old names of keys that a stream sets by their new ones."""
+    for old, new in OUTDATED.items():
+        if _has(own, new):
+            defaults = _without(defaults, old)
+    return defaults
+
+
+def _has(data: object, keys: tuple[str, ...]) -> bool:
+    if not keys:
+        return True
+    return isinstance(data, dict) and keys[0] in data and _has(data[keys[0]], keys[1:])
+
+
+def _without(data: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    if not _has(data, keys):
+        return data
+    first, *below = keys
+    if below:
+        return {**data, first: _without(data[first], tuple(below))}
+    return {key: value for key, value in data.items() if key != first}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from typing import TypeVar
 
 from centernetd.config.config import Config, StreamConfig
 from centernetd.config.polygon import NOTHING, area
-from centernetd.config.problems import Location, Origins, show, suggestion
+from centernetd.config.problems import Location, Origins, dotted, show, suggestion
 from centernetd.config.sections import (
+    OUTDATED,
     BlurConfig,
     FileConfig,
     ModelConfig,
     PrivacyConfig,
     Section,
+    StreamDefaults,
     StreamEntry,
 )
 from centernetd.config.values import FORMERLY_DRAWN
@@ -147,10 +149,7 @@ def _uncounted(stream: StreamConfig) -> Iterator[tuple[Location, str]]:
 
 def _wrong_privacy(file: FileConfig, stream: StreamConfig) -> Iterator[tuple[Location, str]]:
     location = ("streams", stream.name, "privacy")
-    entry, blur = file.streams[stream.name], stream.privacy.blur
-    if entry.blur is not None and "blur" in entry.privacy.model_fields_set:
-        why = "is the old name of privacy.blur, which is set too: keep that one"
-        yield ("streams", stream.name, "blur"), why
+    blur = stream.privacy.blur
     if blur and blur.model is not None and blur.model not in file.models:
         why = f"no model {show(blur.model)} under models; {suggestion(blur.model, file.models)}"
         yield (*location, "blur", "model"), why
@@ -159,10 +158,18 @@ def _wrong_privacy(file: FileConfig, stream: StreamConfig) -> Iterator[tuple[Loc
         yield (*location, "masks"), why
 
 
-def _wrong_events(file: FileConfig, name: str) -> Iterator[tuple[Location, str]]:
-    if {"frames", "when"} <= file.streams[name].events.model_fields_set:
-        why = "is the old name of frames, which is set too: keep that one"
-        yield ("streams", name, "events", "when"), why
+def _set_twice(name: str, entry: StreamEntry) -> Iterator[tuple[Location, str]]:
+    for old, new in OUTDATED.items():
+        if _is_set(entry, old) and _is_set(entry, new):
+            why = f"is the old name of {dotted(new)}, which is set too: keep that one"
+            yield ("streams", name, *old), why
+
+
+def _is_set(section: Section, keys: tuple[str, ...]) -> bool:
+    *above, last = keys
+    for key in above:
+        section = getattr(section, key)
+    return last in section.model_fields_set
 
 
 def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
@@ -174,17 +181,16 @@ def _unsupported(file: FileConfig) -> Iterator[tuple[Location, str]]:
 def _outdated(file: FileConfig, origins: Origins) -> Iterator[str]:
     """Yield a sentence for each place in the file that has a key of before."""
     renamed: list[tuple[Location, str]] = []
-    for name, entry in file.streams.items():
-        if entry.model is not None:
-            renamed.append((("streams", name, "model"), "model is now called models"))
-        if "blur" in entry.model_fields_set:
-            renamed.append((("streams", name, "blur"), "blur is now `privacy: {blur: ...}`"))
-        if entry.events.when is not None:
-            renamed.append((("streams", name, "events", "when"), "when is now called frames"))
+    places: list[tuple[Location, StreamDefaults]] = [(("defaults",), file.defaults)]
+    places += [(("streams", name), entry) for name, entry in file.streams.items()]
+    for location, entry in places:
+        for old, new in OUTDATED.items():
+            if _is_set(entry, old):
+                renamed.append(((*location, *old), f"{dotted(old)} is now called {dotted(new)}"))
         if isinstance(word := entry.record.draw, str):
-            new = f"draw: {word} is now `draw: [{', '.join(FORMERLY_DRAWN[word])}]`"
-            new += " with `privacy: {blur: {}}`" if word == "blur" else ""
-            renamed.append((("streams", name, "record", "draw"), new))
+            sentence = f"draw: {word} is now `draw: [{', '.join(FORMERLY_DRAWN[word])}]`"
+            sentence += " with `privacy: {blur: {}}`" if word == "blur" else ""
+            renamed.append(((*location, "record", "draw"), sentence))
     for place in dict.fromkeys((*origins.find(location), new) for location, new in renamed):
         yield "{}:{}: {}; a later version will refuse its old name".format(*place)
 
@@ -192,8 +198,6 @@ def _outdated(file: FileConfig, origins: Origins) -> Iterator[str]:
 def _wrong_models(name: str, file: FileConfig) -> Iterator[tuple[Location, str]]:
     """Yield what is wrong with the models that a stream names."""
     entry = file.streams[name]
-    if entry.models and entry.model is not None:
-        yield ("streams", name, "model"), "is the old name of models, which is set too: remove it"
     named = {"models": entry.models, "model": () if entry.model is None else (entry.model,)}
     for key, names in named.items():
         location = ("streams", name, key)
@@ -215,7 +219,7 @@ def _contradictions(
         yield from _conflicts_with_source(stream)
         yield from _uncounted(stream)
         yield from _wrong_privacy(file, stream)
-        yield from _wrong_events(file, name)
+        yield from _set_twice(name, file.streams[name])
         if stream.policy == "live" and file.batching.max_delay > stream.max_frame_age / 2:
             sentence = (
                 "is less than twice batching.max_delay: frames would become too old while waiting"

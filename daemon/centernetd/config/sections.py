@@ -211,6 +211,14 @@ class StreamDefaults(Section):
     events: EventsConfig = EventsConfig()
 
 
+OUTDATED = {
+    ("model",): ("models",),
+    ("blur",): ("privacy", "blur"),
+    ("events", "when"): ("events", "frames"),
+}
+"""The old names of keys of a stream, and what they are now called."""
+
+
 class StreamEntry(StreamDefaults):
     """A stream as in the file, with the defaults merged in."""
 
