@@ -30,9 +30,11 @@ NOTHING = FakeConfig()
 
 
 class FakeLoader:
-    """Has nothing to load."""
+    """Loads nothing, or what it is given."""
 
-    done = True
+    def __init__(self) -> None:
+        self.done = True
+        self.loading: list[str] = []
 
     def begin(self, *_: object) -> None: ...
     def accept(self) -> None: ...
@@ -51,6 +53,7 @@ class FakeRun:
         self.now, self.asked, self.settled = 0.0, False, True
         self.changes: list[Difference | ConfigError] = []
         self.published = ""
+        self.loader = FakeLoader()
         monkeypatch.setattr(reloading, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(reloading, "difference", self._difference)
         self.reloader = Reloader(
@@ -58,7 +61,7 @@ class FakeRun:
             lambda: cast(Config, after),
             self._take,
             cast(Streams, self),
-            cast(ModelLoader, FakeLoader()),
+            cast(ModelLoader, self.loader),
             cast(Housekeeping, self),
             cast(Service, self),
         )
@@ -116,6 +119,22 @@ def test_requests_that_come_before_a_reload_begins_are_one(monkeypatch: pytest.M
         run.now += 10
         run.reloader.check()
     assert (run.status.begun, run.status.ended, run.status.outcome) == (1, 1, "added door")
+
+
+def test_what_is_loading_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FakeRun(monkeypatch)
+    run.changes, run.asked = [change("door")], True
+    run.loader.done, run.loader.loading = False, ["faces", "coco"]
+    for _ in range(3):
+        run.reloader.check()
+        assert (run.status.begun, run.status.ended) == (1, 0)
+        assert run.status.loading == "faces, coco"
+    run.loader.done, run.settled = True, False
+    run.reloader.check()
+    assert (run.status.ended, run.status.loading) == (0, "")
+    run.settled = True
+    run.reloader.check()
+    assert (run.status.ended, run.status.outcome) == (1, "added door")
 
 
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))

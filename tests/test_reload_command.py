@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -66,6 +67,30 @@ def test_the_holder_is_signalled_and_its_answer_returned(tmp_path: Path) -> None
             assert reload(tmp_path) == "added gate"
         finally:
             signal.signal(signal.SIGHUP, before)
+
+
+def test_models_are_waited_for_however_long_they_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = ReloadStatus.of_this_process(follows=True)
+    loading = replace(status, begun=1, loading="faces, coco")
+    statuses = iter([status] + 50 * [loading] + [replace(status, begun=1, ended=1, outcome="x")])
+    monkeypatch.setattr(reload_module, "find_daemon", lambda _: next(statuses))
+    monkeypatch.setattr(reload_module, "_ask", lambda *_: None)
+    monkeypatch.setattr(reload_module, "_INTERVAL", 0.0)
+    waits, reported = [], list[str]()
+
+    class FakeQueue(Queue[object]):
+        """Knows how long each answer may take."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            waits.append(timeout)
+            return super().get(block, WAIT_TIMEOUT)
+
+    monkeypatch.setattr(reload_module, "Queue", FakeQueue)
+    assert reload(tmp_path, reported.append) == "x"
+    assert waits == 51 * [reload_module._TIMEOUT], "each answer has all of the time"
+    assert reported == ["the daemon is loading faces, coco"]
 
 
 def test_a_holder_that_ends_is_not_reported_as_missing(tmp_path: Path) -> None:

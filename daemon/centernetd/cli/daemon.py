@@ -1,5 +1,7 @@
 """``centernetd status`` and ``centernetd reload``: requests to a running daemon."""
 
+import sys
+
 import typer
 
 from centernetd.cli.options import ConfigFile, Json, Url, config_path
@@ -27,7 +29,8 @@ def status(config: ConfigFile = None, url: Url = None, as_json: Json = False) ->
 def reload(config: ConfigFile = None) -> None:
     """Make a running daemon reload its configuration.
 
-    Waits for the outcome. Changes of streams and defaults are applied stream by stream; others
-    need a restart.
+    Waits for the outcome, also while models are loaded. Changes of streams and defaults are applied
+    stream by stream; others need a restart.
     """
-    print(ask_to_reload(storage_root_of(config_path(config))))
+    root = storage_root_of(config_path(config))
+    print(ask_to_reload(root, lambda sentence: print(sentence, file=sys.stderr)))

@@ -4,20 +4,23 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Empty, Queue
 
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.run.reload import ReloadStatus
 from centernetd.sink.lockfile import LOCK_NAME, is_held_by, published_in
 
-_TIMEOUT = 30.0  # seconds; closing a changed stream may take 5
+_TIMEOUT = 30.0  # seconds without an answer; closing a changed stream may take 5
 _INTERVAL = 0.05  # seconds between polls
 
 
-def reload(storage_root: Path) -> str:
+def reload(storage_root: Path, report: Callable[[str], None] = lambda _: None) -> str:
     """Make the daemon that writes to ``storage_root`` reload; return what changed.
 
-    The disk may hang, so the work is done in a thread, which is abandoned at the deadline.
+    However long the daemon loads models, this waits; a sentence about that goes to ``report``. The
+    disk may hang, so the work is done in a thread, which is abandoned if it answers nothing.
 
     Raises
     ------
@@ -28,32 +31,42 @@ def reload(storage_root: Path) -> str:
     CenternetdError
         The daemon or the disk doesn't answer.
     """
-    outcome: list[ReloadStatus | CenternetdError] = []
+    answers: Queue[ReloadStatus | CenternetdError] = Queue()
 
-    def wait() -> None:
+    def ask() -> None:
         try:
-            outcome.append(_reloaded(storage_root))
+            for status in _reloading(storage_root):
+                answers.put(status)
         except CenternetdError as error:
-            outcome.append(error)
+            answers.put(error)
 
-    waiting = threading.Thread(target=wait, daemon=True)
-    waiting.start()
-    waiting.join(_TIMEOUT)
-    if not outcome:
+    threading.Thread(target=ask, daemon=True).start()
+    reported = ""
+    while isinstance(answer := _next(answers, storage_root), ReloadStatus) and answer.loading:
+        if answer.loading != reported:
+            reported = answer.loading
+            report(f"the daemon is loading {reported}")
+    if isinstance(answer, CenternetdError):
+        raise answer
+    if answer.refusal:
+        raise ConfigError(answer.refusal)
+    return answer.outcome
+
+
+def _next(
+    answers: "Queue[ReloadStatus | CenternetdError]", storage_root: Path
+) -> ReloadStatus | CenternetdError:
+    try:
+        return answers.get(timeout=_TIMEOUT)
+    except Empty:
         raise CenternetdError(
             f"the daemon that writes to {storage_root} has not reloaded within {_TIMEOUT:.0f} s: "
-            "see its log, /healthz and `centernetd status`; it may be loading a model, or its disk "
-            "may hang"
-        )
-    if isinstance(outcome[0], CenternetdError):
-        raise outcome[0]
-    if outcome[0].refusal:
-        raise ConfigError(outcome[0].refusal)
-    return outcome[0].outcome
+            "see its log, /healthz and `centernetd status`; its disk may hang"
+        ) from None
 
 
-def _reloaded(storage_root: Path) -> ReloadStatus:
-    """Request a reload, and return the daemon's status once it has finished."""
+def _reloading(storage_root: Path) -> Iterator[ReloadStatus]:
+    """Request a reload; yield the daemon's status while it loads models, and at the end."""
     before = find_daemon(storage_root)
     if before is None:
         raise StartupError(
@@ -67,8 +80,11 @@ def _reloaded(storage_root: Path) -> ReloadStatus:
         )
     _ask(before.pid, storage_root / LOCK_NAME)
     while now := find_daemon(storage_root):
-        if now.ended > before.begun:
-            return now
+        finished = now.ended > before.begun
+        if finished or now.loading:
+            yield now
+        if finished:
+            return
         time.sleep(_INTERVAL)
     raise StartupError(
         f"the centernetd that writes to {storage_root} exited before its answer was read: "

@@ -26,21 +26,24 @@ log = logging.getLogger(__name__)
 
 READABLE_FOR = 0.5
 """Seconds that a result stays published before another reload begins; clients poll more often."""
-_MAX_SENTENCE = 600  # characters of up to six bytes; only one of the two sentences is set
+_SENTENCES = ("loading", "outcome", "refusal")
+_MAX_SENTENCE = 600  # characters of up to six bytes; only one of the sentences is set
 
 
 @dataclass(frozen=True)
 class ReloadStatus:
     """What a daemon publishes: its process, its reloads begun and ended, and the last result.
 
-    ``follows`` is False if there is no configuration file to reload. ``refusal`` explains why
-    nothing was changed; ``outcome`` lists the changes.
+    ``follows`` is False if there is no configuration file to reload. ``loading`` names the models
+    that the reload is waiting for. ``refusal`` explains why nothing was changed; ``outcome`` lists
+    the changes.
     """
 
     pid: int
     follows: bool = True
     begun: int = 0
     ended: int = 0
+    loading: str = ""
     outcome: str = ""
     refusal: str = ""
 
@@ -51,8 +54,8 @@ class ReloadStatus:
 
     def to_text(self) -> str:
         """Serialize to one line of less than 4,000 bytes, readable by `from_text`."""
-        short = replace(self, outcome=_shortened(self.outcome), refusal=_shortened(self.refusal))
-        return json.dumps(asdict(short), ensure_ascii=False)
+        sentences = {key: _shortened(getattr(self, key)) for key in _SENTENCES}
+        return json.dumps(asdict(self) | sentences, ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str) -> "ReloadStatus":
@@ -89,6 +92,11 @@ class ModelLoader:
         self._worker = self._make_worker("load", self._run) if self._loading else None
         if self._worker is not None:
             self._worker.start()
+
+    @property
+    def loading(self) -> Sequence[str]:
+        """The names of the models that were begun with."""
+        return [model.name for model in self._loading]
 
     @property
     def done(self) -> bool:
@@ -186,10 +194,12 @@ class Reloader:
             self._refuse(error)
             return
         self._next = config, change
+        self._publish(replace(self._status, loading=", ".join(self._loader.loading)))
         self.check()
 
     def _apply(self, config: Config, change: Difference) -> None:
         self._next = None
+        self._publish(replace(self._status, loading=""))
         try:
             self._loader.accept()
             self._streams.apply(change, config.streams)
