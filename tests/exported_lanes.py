@@ -33,7 +33,6 @@ class FakeModel:
     engine = EngineStatus(
         "onnxruntime-cpu", "float32", "CPU", "centerface", "there is no NVIDIA device"
     )
-    inferred = 40
     slots_busy = 1
 
 
@@ -41,7 +40,13 @@ class ExportedLanes:
     """Lanes without stages, and the registry that exports them."""
 
     def __init__(self, storage: StorageStatus) -> None:
-        self.status = DaemonStatus(storage, "c0ffee", models=[FakeModel()], version="1.2.3")
+        self.status = DaemonStatus(
+            storage,
+            "c0ffee",
+            models=[FakeModel()],
+            version="1.2.3",
+            inferences=lambda: {"faces": 40},
+        )
         self.views: list[StreamView] = []
         self.status.streams = self.views
         self.registry = CollectorRegistry()

@@ -121,8 +121,8 @@ class Model:
 
     @property
     def inferred(self) -> int:
-        """Frames that it ran on."""
-        return self.stage.inferred
+        """Frames that it ran on; 0 until it is loaded."""
+        return self.stage.inferred if self.workers else 0
 
     @property
     def slots_busy(self) -> int:
@@ -150,11 +150,13 @@ class Model:
 class Models:
     """The models of the run, which come and go with the streams that name them.
 
-    All methods are called by one thread, but for `current`.
+    All methods are called by one thread, but for `current` and `inferences`.
     """
 
     def __init__(self) -> None:
         self._all: list[Model] = []
+        # Frames that ended models ran on, and the others; replaced whole.
+        self._counted: tuple[Mapping[str, int], Sequence[Model]] = {}, ()
         self._former: Mapping[str, Model] = {}
         self._current: Mapping[str, Model] = {}
 
@@ -162,6 +164,14 @@ class Models:
     def current(self) -> Mapping[str, Model]:
         """The models that new streams run, by name."""
         return self._current
+
+    def inferences(self) -> Mapping[str, int]:
+        """Return how many frames ran on each model there ever was, by name."""
+        ended, models = self._counted
+        counts = dict(ended)
+        for model in models:
+            counts[model.name] = counts.get(model.name, 0) + model.inferred
+        return counts
 
     @property
     def workers(self) -> list[Worker]:
@@ -187,6 +197,9 @@ class Models:
 
     def accept(self, models: Iterable[Model]) -> None:
         """Make these current, in place of others of their names."""
+        models = tuple(models)
+        ended, others = self._counted
+        self._counted = ended, (*others, *models)
         self._former = self._current
         self._current = {**self._current, **{model.name: model for model in models}}
 
@@ -229,9 +242,17 @@ class Models:
         ended = [model for model in self._all if model.ended]
         for model in ended:
             self._all.remove(model)
+            self._count_for_good(model)
             self._current = {n: each for n, each in self._current.items() if each is not model}
             model.close()
         return bool(ended)
+
+    def _count_for_good(self, model: Model) -> None:
+        ended, models = self._counted
+        if model in models:
+            count = ended.get(model.name, 0) + model.inferred
+            others = [each for each in models if each is not model]
+            self._counted = {**ended, model.name: count}, others
 
     def close(self, left_behind: Collection[str]) -> None:
         """Close the engines, except those in which one of the threads ``left_behind`` hangs."""

@@ -164,7 +164,7 @@ class Supervisor:
         lanes = [lane_of(stream) for stream in configs.values()]
         self._lanes = lambda: lanes
         storage = Storage(config.storage_root)
-        service = stack.enter_context(Service(config, lanes, storage.status))
+        service = stack.enter_context(Service(config, lanes, storage.status, models.inferences))
         service.starting("loading the model")
         housekeeping = Housekeeping(storage, config.storage, configs.values(), self._must_stop)
         if self._reread is not None or any(lane.outlets for lane in lanes):

@@ -208,9 +208,9 @@ DAEMON_METRICS: tuple[Definition[DaemonStatus], ...] = (
                "Slots of the models' rings that hold a batch.",
                lambda d: _one(sum(model.slots_busy for model in d.models))),
     Definition("model_inferences_total", ("model",),
-               "Frames that a model ran on. A stream's frame counts as inferred once all of the "
-               "stream's models have run.",
-               lambda d: (((model.name,), model.inferred) for model in d.models)),
+               "Frames that a model ran on, also before it was released or loaded again. A "
+               "stream's frame counts as inferred once all of the stream's models have run.",
+               lambda d: _counted(d.inferences())),
     Definition("storage_bytes", (),
                "Size of the recordings and events to which the limits under storage apply: those "
                "of cameras, including open files. Absent until they have been counted.",

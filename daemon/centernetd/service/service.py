@@ -3,7 +3,7 @@
 import faulthandler
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -33,8 +33,17 @@ class Service:
         From the constructor, if ``metrics.listen`` can't be bound.
     """
 
-    def __init__(self, config: Config, lanes: Sequence[Lane], storage: StorageStatus) -> None:
-        """Publish each stream of ``config``, so far only its lane, until `publish` is called."""
+    def __init__(
+        self,
+        config: Config,
+        lanes: Sequence[Lane],
+        storage: StorageStatus,
+        inferences: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """Publish each stream of ``config``, so far only its lane, until `publish` is called.
+
+        ``inferences`` returns how many frames each model ran on.
+        """
         self._notifier = Notifier()
         self._overload = Overload()
         self._hang = Incident()
@@ -43,6 +52,7 @@ class Service:
             storage,
             config.sha256,
             streams=[StreamView(lane, config.streams[lane.name].stall_timeout) for lane in lanes],
+            inferences=inferences,
             heartbeats=self.heartbeats,
         )
         registry = CollectorRegistry()

@@ -1,7 +1,7 @@
 """The state of the running daemon, and the document that /status returns."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import NamedTuple, Protocol
@@ -72,10 +72,6 @@ class ModelView(Protocol):
         """What it runs on."""
 
     @property
-    def inferred(self) -> int:
-        """Frames that it ran on."""
-
-    @property
     def slots_busy(self) -> int:
         """Its slots that hold a batch."""
 
@@ -85,7 +81,8 @@ class DaemonStatus:
     """The running daemon, as metrics and pages publish it.
 
     The main thread writes and any thread reads: fields are replaced whole. There are no
-    ``models`` until they are loaded. ``started_at`` is monotonic.
+    ``models`` until they are loaded. ``inferences`` returns how many frames each model ran on,
+    also of those that have ended. ``started_at`` is monotonic.
     """
 
     storage: StorageStatus
@@ -93,6 +90,7 @@ class DaemonStatus:
     last_reload_succeeded: bool = True
     streams: Sequence[StreamView] = ()
     models: Sequence[ModelView] = ()
+    inferences: Callable[[], Mapping[str, int]] = dict
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     rates: Rates = field(default_factory=Rates)
     version: str = field(default_factory=lambda: version("centernetd"))
