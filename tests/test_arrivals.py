@@ -127,7 +127,7 @@ class Lanes(RuleBasedStateMachine):
         taken = sum(book.in_flight[INFERENCE] for book in books) - self.held
         enough = self.batching.max_size - taken if taken else 1
         waiting = sum(lane.waiting for lane in self.lanes)
-        full = any(lane.waiting == lane._capacity for lane in self.lanes)
+        full = any(lane.waiting == lane.capacity for lane in self.lanes)
         over = all(lane.closed for lane in self.lanes)
         if waiting >= enough or full or over:
             assert self.woken
@@ -154,7 +154,7 @@ class Lanes(RuleBasedStateMachine):
         assert Counter(turns) == Counter(self.arrivals._queued), "a lane is in it twice"
         assert {lane.inboxes[MODEL] for lane in self.lanes if lane.waiting} <= {*turns, *announced}
         for lane in self.lanes:
-            assert announced[lane.inboxes[MODEL]] <= lane._capacity + self.ends[lane], "not bounded"
+            assert announced[lane.inboxes[MODEL]] <= lane.capacity + self.ends[lane], "not bounded"
 
     @invariant()
     def every_frame_is_in_one_place(self) -> None:

@@ -276,7 +276,7 @@ def test_the_system_clock_waits_on_the_condition() -> None:
     offered = frame(3)
     before = clock.now()
     writer = threading.Thread(target=lambda: lane.offer(offered), daemon=True)
-    with lane._lock:  # it offers as soon as this thread waits or is done
+    with lane.lock:  # it offers as soon as this thread waits or is done
         writer.start()
     batch = collect([lane.inboxes[MODEL]], arrivals, Batching(1, 0.0), Forecast(), clock)
     assert [(taken.lane, taken.frame, taken.deadline) for taken in batch] == [(lane, offered, inf)]

@@ -491,7 +491,7 @@ def test_a_frame_that_is_offered_while_the_lane_closes_is_not_let_in() -> None:
         answers.append(lane.offer(frame(0)))
 
     thread = threading.Thread(target=offer, daemon=True)
-    with lane._lock:
+    with lane.lock:
         thread.start()
         assert begun.wait(WAIT_TIMEOUT)
         lane.close()
@@ -506,7 +506,7 @@ def test_no_stream_waits_for_the_lock_of_another() -> None:
     done = threading.Event()
 
     def hold() -> None:
-        with one._lock:
+        with one.lock:
             locked.set()
             assert done.wait(WAIT_TIMEOUT)
 

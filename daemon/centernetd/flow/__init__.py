@@ -22,8 +22,9 @@ from centernetd.flow.frame import (
 )
 from centernetd.flow.ids import Uuid7, uuid7
 from centernetd.flow.image import HostImage, Image, NoPixels
+from centernetd.flow.inbox import Inbox, Ticket
 from centernetd.flow.incident import Incident
-from centernetd.flow.lane import Backpressure, Budget, Inbox, Lane, Ticket
+from centernetd.flow.lane import Backpressure, Budget, Lane
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import Meters, StorageStatus, StreamState, StreamStatus
 from centernetd.flow.worker import Runner, WakeUp, Worker

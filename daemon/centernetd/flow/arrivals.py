@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from centernetd.flow.lane import Inbox
+    from centernetd.flow.inbox import Inbox
 
 
 class Arrivals:

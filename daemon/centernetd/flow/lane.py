@@ -9,8 +9,9 @@ from math import inf
 
 from centernetd.flow.arrivals import Arrivals
 from centernetd.flow.channel import Channel, ChannelClosedError
-from centernetd.flow.frame import Detections, Frame, Packet, Result, TrackEvent
+from centernetd.flow.frame import Frame, Packet, Result, TrackEvent
 from centernetd.flow.image import Image
+from centernetd.flow.inbox import Inbox
 from centernetd.flow.ledger import CAPTURE, INFERENCE, Ledger, Reason, StageName
 from centernetd.flow.status import StreamStatus
 
@@ -50,139 +51,6 @@ class Budget:
         """
         total = self._on_gpu if image.on_gpu else self._total
         return total // max(1, sum(not lane.closed for lane in self._lanes))
-
-
-class Ticket:
-    """A frame in inference, and what models have found in it so far.
-
-    It is ``settled`` once it has been dropped: what is still found in it is discarded.
-    """
-
-    __slots__ = ("found", "frame", "settled")
-
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-        self.found: dict[str, Detections] = {}
-        self.settled = False
-
-
-class Inbox:
-    """The frames of one lane that wait for one of its models, in order.
-
-    Until a model takes a frame, it waits for all of them in the lane, where a newer one may
-    replace it. Then it waits in the others' ``backlog``, and no more of them than may wait in the
-    lane: a fast model does not run ahead of a slow one, to find things in frames that the slow one
-    never gets to. If one model drops a frame, it is lost to all.
-    """
-
-    def __init__(self, lane: "Lane", model: str, arrivals: Arrivals) -> None:
-        self.lane = lane
-        self.model = model
-        self.arrivals = arrivals
-        self.backlog: deque[Ticket] = deque()
-        self.others: Sequence[Inbox] = ()
-        """The lane's inboxes for its other models."""
-        self._taken = self._left = 0  # frames, up to now
-
-    @property
-    def closed(self) -> bool:
-        """Whether no more frames come; those that wait can still be taken."""
-        return self.lane.closed
-
-    @property
-    def waiting(self) -> int:
-        """Number of frames that can be taken now, if nobody else acts meanwhile."""
-        return len(self.backlog) + (self.lane.waiting if self._may_lead else 0)
-
-    @property
-    def pending(self) -> int:
-        """Number of frames that wait for this model or are in its hands."""
-        with self.lane._lock:
-            return 0 if self.lane._abandoned else self.waiting + self._taken - self._left
-
-    def drop_overdue(self, now: float) -> float | None:
-        """Drop waiting frames whose deadline is over; return that of the oldest left, if any.
-
-        When it is taken, capture may have replaced it by a newer one.
-        """
-        with self.lane._lock:
-            while (oldest := self._oldest) is not None:
-                deadline = self.lane.deadline(oldest)
-                if deadline >= now:
-                    return deadline
-                ticket = self.take()
-                if ticket is not None:
-                    self.drop(ticket, Reason.TOO_OLD)
-            return None
-
-    def take(self) -> Ticket | None:
-        """Remove and return the oldest waiting frame; None if there is none."""
-        lane = self.lane
-        with lane._lock:
-            if self.backlog:
-                was_full = len(self.backlog) >= lane._capacity
-                ticket = self.backlog.popleft()
-            elif self._may_lead and (frame := lane.take()) is not None:
-                was_full = False
-                ticket = Ticket(frame)
-                for other in self.others:
-                    other.backlog.append(ticket)
-            else:
-                return None
-            self._taken += 1
-        if was_full:
-            for other in self.others:
-                other.arrivals.announce(other)
-        return ticket
-
-    def drop(self, ticket: Ticket, reason: Reason) -> None:
-        """Count a frame that was taken as lost, for every model, unless it is already."""
-        with self.lane._lock:
-            self._left += 1
-            self._settle(ticket, reason)
-
-    def finish(self, ticket: Ticket, found: Detections) -> Sequence[Detections] | None:
-        """Note what was found in a frame; return what all models found once all have run."""
-        with self.lane._lock:
-            self._left += 1
-            if not self.others:
-                return (found,)
-            ticket.found[self.model] = found
-            if ticket.settled or len(ticket.found) < len(self.lane.inboxes):
-                return None
-            return [ticket.found[model] for model in self.lane.inboxes]
-
-    def discard(self) -> None:
-        """Drop the frames that other models have taken and this one has not."""
-        with self.lane._lock:
-            for ticket in tuple(self.backlog):
-                self._settle(ticket, Reason.SHUTDOWN)
-
-    @property
-    def _oldest(self) -> Frame | None:
-        """The frame that is taken next, if any."""
-        if self.backlog:
-            return self.backlog[0].frame
-        return self.lane._inbox[0] if self.lane._inbox and self._may_lead else None
-
-    @property
-    def _may_lead(self) -> bool:
-        """Whether this model may take a frame before all others; at the end it always may."""
-        if not self.others or self.lane.closed:
-            return True
-        capacity = self.lane._capacity
-        return all(len(other.backlog) < capacity for other in self.others)
-
-    def _settle(self, ticket: Ticket, reason: Reason) -> None:
-        if ticket.settled:
-            return
-        ticket.settled = True
-        for inbox in self.lane.inboxes.values():
-            if ticket in inbox.backlog:
-                inbox.backlog.remove(ticket)
-        self.lane.drop(INFERENCE, reason)
-        if self.others:  # one of them may lead again
-            self.lane._announce_frame(urgent=False)
 
 
 class Lane:
@@ -233,14 +101,16 @@ class Lane:
         for each in self.inboxes.values():
             each.others = [other for other in self.inboxes.values() if other is not each]
         self._inbox: deque[Frame] = deque()  # frames that no model has taken
-        self._capacity = depth if self._blocks else inbox
+        self.capacity = depth if self._blocks else inbox
+        """How many frames may wait for a model."""
         self.closed = False
         """Whether the lane admits no more frames."""
-        self._abandoned = self.hurried = False
-        self._lock = threading.RLock()
-        self.ledger = Ledger(sinks, self._lock)
-        self._room = threading.Condition(self._lock)
-        arrived = {sink: threading.Condition(self._lock) for sink in sinks}
+        self.abandoned = self.hurried = False
+        self.lock = threading.RLock()
+        """Held for whatever changes where the frames are."""
+        self.ledger = Ledger(sinks, self.lock)
+        self._room = threading.Condition(self.lock)
+        arrived = {sink: threading.Condition(self.lock) for sink in sinks}
         self._outlets = {
             sink: Channel[Result](depth, condition, self._notify_of_room)
             for sink, condition in arrived.items()
@@ -275,25 +145,25 @@ class Lane:
 
     def offer(self, frame: Frame) -> bool:
         """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""
-        with self._lock:
+        with self.lock:
             if self._blocks:
                 self._room.wait_for(lambda: self.closed or self._has_room(frame.image))
             if self.closed:
                 return False
             self.ledger.capture()
-            evicts = len(self._inbox) == self._capacity
+            evicts = len(self._inbox) == self.capacity
             if evicts:
                 self._inbox.popleft()
                 self.ledger.drop(CAPTURE, Reason.OVERFLOW)
             self._inbox.append(frame)
-            full = len(self._inbox) == self._capacity
+            full = len(self._inbox) == self.capacity
         if not evicts:  # else the frames before it were announced, and it only replaces one
-            self._announce_frame(urgent=full)
+            self.announce_frame(urgent=full)
         return True
 
     def skip(self) -> None:
         """Count a decoded frame that the configuration excludes from inference."""
-        with self._lock:
+        with self.lock:
             self.ledger.capture()
             self.drop(CAPTURE, Reason.UNWANTED)
 
@@ -305,7 +175,7 @@ class Lane:
 
     def take(self) -> Frame | None:
         """Remove and return the oldest frame that no model has taken; None without one."""
-        with self._lock:
+        with self.lock:
             if not self._inbox:
                 return None
             self.ledger.take_up()
@@ -313,8 +183,8 @@ class Lane:
 
     def deliver(self, *results: Result) -> None:
         """Pass frames and their detections, in order, to every sink."""
-        with self._lock:
-            if self._abandoned:
+        with self.lock:
+            if self.abandoned:
                 return  # they have been written off
             self.ledger.infer(len(results))
             without_pixels = [
@@ -353,25 +223,25 @@ class Lane:
 
     def drop(self, stage: StageName, reason: Reason) -> None:
         """Count a frame lost before the sinks."""
-        with self._lock:
+        with self.lock:
             self.ledger.drop(stage, reason)
             self._notify_of_room()
             self._finish_if_drained()
 
     def close(self) -> None:
         """Admit no more frames; the outlets close when the last frame has been delivered."""
-        with self._lock:
+        with self.lock:
             self.closed = True
             self._room.notify_all()
             if self._packets is not None:
                 self._packets.close()
             self._finish_if_drained()
-        self._announce_frame(urgent=True)  # so that who waits for a frame sees the end
+        self.announce_frame(urgent=True)  # so that who waits for a frame sees the end
 
     def discard(self) -> None:
         """Close, and drop the frames not taken by inference, for which no time is left."""
         self.close()
-        with self._lock:
+        with self.lock:
             while self._inbox:
                 self._inbox.popleft()
                 self.drop(CAPTURE, Reason.SHUTDOWN)
@@ -381,8 +251,8 @@ class Lane:
     def abandon(self) -> None:
         """Close permanently after inference has ended: its frames are lost, sinks may finish."""
         self.discard()
-        with self._lock:
-            self._abandoned = True
+        with self.lock:
+            self.abandoned = True
             self.ledger.write_off(CAPTURE, INFERENCE)
             self._finish_if_drained()
 
@@ -403,7 +273,13 @@ class Lane:
         """Number of frames that no model has taken."""
         return len(self._inbox)
 
-    def _announce_frame(self, *, urgent: bool) -> None:
+    @property
+    def oldest(self) -> Frame | None:
+        """The oldest of these, if any."""
+        return self._inbox[0] if self._inbox else None
+
+    def announce_frame(self, *, urgent: bool) -> None:
+        """Announce a frame to every model."""
         for inbox in self.inboxes.values():
             inbox.arrivals.announce(inbox, urgent=urgent)
 
