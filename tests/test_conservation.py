@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from centernetd.errors import EngineError
 from centernetd.flow import (
@@ -26,37 +26,24 @@ from centernetd.flow import (
 )
 from centernetd.inference.collect import SystemClock
 from tests.fakes import WAIT_TIMEOUT, detections, frame
+from tests.lane_rules import LaneRules
 from tests.test_lane import BLOCK, DROP, SINKS, a_lane
 
 
-class LaneMachine(RuleBasedStateMachine):
+class LaneMachine(LaneRules):
     """Drives a lane and a model of it, step by step, through anything that may happen."""
 
     backpressure = DROP
+    depth, inbox = 3, 2
 
     def __init__(self) -> None:
         super().__init__()
-        self.lane = a_lane(self.backpressure, depth=3, inbox=2)
-        self.captured = 0
-        self.inbox: deque[int] = deque()
+        self.lane = a_lane(self.backpressure, depth=self.depth, inbox=self.inbox)
         self.held: list[Frame] = []
         self.owed: dict[StageName, deque[int]] = {sink: deque() for sink in SINKS}
-        self.closed = self.gone = False
 
-    def would_block(self) -> bool:
-        waiting = len(self.inbox) + len(self.held)
-        full = waiting + max(map(len, self.owed.values())) >= 3
-        return self.backpressure is BLOCK and full and not self.closed
-
-    @precondition(lambda self: not self.would_block())
-    @rule()
-    def offer(self) -> None:
-        assert self.lane.offer(frame(self.captured)) is not self.closed
-        if not self.closed:
-            self.inbox.append(self.captured)
-            self.captured += 1
-            if self.backpressure is DROP and len(self.inbox) > 2:
-                self.inbox.popleft()
+    def beyond(self) -> int:
+        return len(self.held) + max(map(len, self.owed.values()))
 
     @rule()
     def skip(self) -> None:
@@ -66,7 +53,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         taken = self.lane.take()
-        assert (taken and taken.frame_id) == (self.inbox.popleft() if self.inbox else None)
+        assert (taken and taken.frame_id) == (self.waiting.popleft() if self.waiting else None)
         self.held += [taken] if taken else []
 
     @precondition(lambda self: self.held)
@@ -78,7 +65,7 @@ class LaneMachine(RuleBasedStateMachine):
             return
         for owed in self.owed.values():
             owed.append(delivered.frame_id)
-            if len(owed) > 3:
+            if len(owed) > self.depth:
                 owed.popleft()
 
     @precondition(lambda self: self.held)
@@ -97,34 +84,25 @@ class LaneMachine(RuleBasedStateMachine):
         elif result:
             self.lane.ledger.drop(sink, Reason.FAILED)
 
-    @rule(end=st.sampled_from([Lane.close, Lane.discard, Lane.abandon]))
-    def end(self, end: object) -> None:
-        assert callable(end)
-        end(self.lane)
-        self.closed = True
-        if end is not Lane.close:
-            self.inbox.clear()
-        self.gone |= end is Lane.abandon  # what inference still brings is lost
-
     @invariant()
     def adds_up(self) -> None:
         book = self.lane.ledger.read()
         assert book.balanced
         assert book.captured == self.captured
-        assert book.in_flight[CAPTURE] == len(self.inbox) == self.lane.waiting
+        assert book.in_flight[CAPTURE] == len(self.waiting) == self.lane.waiting
         assert book.in_flight[INFERENCE] == (0 if self.gone else len(self.held))
         for sink, owed in self.owed.items():
             assert book.in_flight[sink] == len(owed)
 
     @invariant()
     def outlets_close_with_the_last_frame(self) -> None:
-        drained = self.closed and not self.inbox and (self.gone or not self.held)
+        drained = self.closed and not self.waiting and (self.gone or not self.held)
         assert all(outlet.closed == drained for outlet in self.lane.outlets.values())
 
     @invariant()
     def a_blocking_lane_loses_nothing_by_itself(self) -> None:
         dropped = self.lane.ledger.read().dropped
-        if self.backpressure is BLOCK:
+        if self.blocks:
             assert not any(n for (_, reason), n in dropped.items() if reason is Reason.OVERFLOW)
 
 

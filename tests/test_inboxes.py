@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from centernetd.flow import (
     CAPTURE,
@@ -19,9 +19,9 @@ from centernetd.flow import (
     Ticket,
 )
 from centernetd.sink.registry import EVENTS
-from tests.fakes import detections, frame
+from tests.fakes import detections
+from tests.lane_rules import LaneRules
 
-INBOX = 2
 MODELS = ("faces", "coco", "plates")
 
 
@@ -32,10 +32,12 @@ def found_by(model: str) -> Detections:
     return found
 
 
-class Models(RuleBasedStateMachine):
+class Models(LaneRules):
     """Drives the inboxes of a lane, and a plain account of where each frame must be."""
 
     backpressure = Backpressure.DROP_OLDEST
+    depth, inbox = 6, 2
+    frames_before_end = 6
 
     @initialize(count=st.integers(1, 3))
     def begin(self, count: int) -> None:
@@ -44,37 +46,23 @@ class Models(RuleBasedStateMachine):
         self.lane = Lane(
             "gate",
             self.backpressure,
-            depth=6,
-            inbox=INBOX,
+            depth=self.depth,
+            inbox=self.inbox,
             arrivals=self.arrivals,
             sinks=[EVENTS],
             max_frame_age=10.0,
         )
-        self.offered = 0
-        self.shared: deque[int] = deque()  # frames that no model has taken
         self.backlog: dict[str, deque[int]] = {model: deque() for model in self.models}
         self.held: dict[str, list[Ticket]] = {model: [] for model in self.models}
         self.found: dict[int, set[str]] = {}  # by frame that is in inference
         self.delivered: list[int] = []
-        self.closed = self.gone = False
 
-    @property
-    def capacity(self) -> int:
-        return INBOX if self.backpressure is Backpressure.DROP_OLDEST else 6
+    def beyond(self) -> int:
+        return len(self.found) + len(self.lane.outlets[EVENTS])
 
-    def would_block(self) -> bool:
-        held = len(self.shared) + len(self.found) + len(self.lane.outlets[EVENTS])
-        return self.backpressure is Backpressure.BLOCK and held >= 6 and not self.closed
-
-    @precondition(lambda self: not self.would_block())
-    @rule()
-    def offer(self) -> None:
-        assert self.lane.offer(frame(self.offered, float(self.offered))) is not self.closed
-        if not self.closed:
-            self.shared.append(self.offered)
-            self.offered += 1
-            if len(self.shared) > self.capacity:
-                self.shared.popleft()
+    def lose_waiting(self) -> None:
+        for number in [*self.waiting, *(n for each in self.backlog.values() for n in each)]:
+            self.lose(number)
 
     def may_lead(self, model: str) -> bool:
         others = (self.backlog[other] for other in self.models if other != model)
@@ -83,9 +71,9 @@ class Models(RuleBasedStateMachine):
     def next_of(self, model: str) -> int | None:
         if self.backlog[model]:
             return self.backlog[model].popleft()
-        if not self.shared or not self.may_lead(model):
+        if not self.waiting or not self.may_lead(model):
             return None
-        number = self.shared.popleft()
+        number = self.waiting.popleft()
         self.found[number] = set()
         for other in self.models:
             if other != model:
@@ -136,22 +124,22 @@ class Models(RuleBasedStateMachine):
             self.lane.inboxes[model].drop(ticket, Reason.TOO_OLD)
             self.lose(ticket.frame.frame_id)
 
-    @precondition(lambda self: self.offered > 5)
+    @precondition(lambda self: self.captured > 5)
     @rule(which=st.integers(0, 2), age=st.integers(0, 12))
     def drop_overdue(self, which: int, age: int) -> None:
-        """Frame n was captured at second n, and is of use for ten."""
-        model, now = self.models[which % len(self.models)], float(self.offered + age)
-        lasts = 10.0 if self.backpressure is Backpressure.DROP_OLDEST else np.inf
+        """A frame of a live stream is of use for ten seconds."""
+        model, now = self.models[which % len(self.models)], float(self.captured + age)
+        lasts = np.inf if self.blocks else 10.0
         left = self.lane.inboxes[model].drop_overdue(now)
-        while waiting := [*self.backlog[model], *(self.shared if self.may_lead(model) else ())]:
+        while waiting := [*self.backlog[model], *(self.waiting if self.may_lead(model) else ())]:
             if waiting[0] + lasts >= now:
                 break
             self.lose(waiting[0])  # which may let this model lead
         assert left == (waiting[0] + lasts if waiting else None)
 
     def lose(self, number: int) -> None:
-        if number in self.shared:
-            self.shared.remove(number)
+        if number in self.waiting:
+            self.waiting.remove(number)
         self.found.pop(number, None)
         for backlog in self.backlog.values():
             if number in backlog:
@@ -162,23 +150,12 @@ class Models(RuleBasedStateMachine):
         if self.lane.outlets[EVENTS].take() is not None:
             self.lane.ledger.write(EVENTS)
 
-    @precondition(lambda self: self.offered > 5)
-    @rule(end=st.sampled_from([Lane.close, Lane.discard, Lane.abandon]))
-    def end(self, end: object) -> None:
-        assert callable(end)
-        end(self.lane)
-        self.closed = True
-        if end is not Lane.close:
-            for number in [*self.shared, *(n for each in self.backlog.values() for n in each)]:
-                self.lose(number)
-        self.gone |= end is Lane.abandon
-
     @invariant()
     def every_frame_is_counted_once(self) -> None:
         book = self.lane.ledger.read()
         assert book.balanced
-        assert book.captured == self.offered
-        assert book.in_flight[CAPTURE] == len(self.shared) == self.lane.waiting
+        assert book.captured == self.captured
+        assert book.in_flight[CAPTURE] == len(self.waiting) == self.lane.waiting
         assert book.in_flight[INFERENCE] == (0 if self.gone else len(self.found))
         if not self.gone:
             assert book.inferred == len(self.delivered)
@@ -192,7 +169,7 @@ class Models(RuleBasedStateMachine):
         for model, inbox in self.lane.inboxes.items():
             assert [ticket.frame.frame_id for ticket in inbox.backlog] == [*self.backlog[model]]
             assert self.closed or len(inbox.backlog) <= self.capacity
-            waiting = len(self.backlog[model]) + len(self.shared) * self.may_lead(model)
+            waiting = len(self.backlog[model]) + len(self.waiting) * self.may_lead(model)
             assert inbox.waiting == waiting
             held = len(self.held[model])
             assert inbox.pending == (0 if self.gone else waiting + held)
@@ -207,7 +184,7 @@ class Models(RuleBasedStateMachine):
     @invariant()
     def some_model_can_go_on(self) -> None:
         """Two models never wait for one another."""
-        if self.shared or any(self.backlog.values()):
+        if self.waiting or any(self.backlog.values()):
             assert any(inbox.waiting for inbox in self.lane.inboxes.values())
 
 
