@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import pairwise
@@ -321,21 +322,27 @@ def test_of_several_videos_the_default_one_is_read_else_the_largest(
     assert len(found) == 10
 
 
-def test_video_that_goes_on_under_another_pid_is_read_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pids", "late"), [((256, 300), 1), ((256, 300, 256), 2), ((256, 300, 256, 300), 3)]
+)
+def test_video_that_goes_on_under_another_pid_is_read_on(
+    tmp_path: Path, pids: Sequence[int], late: int
+) -> None:
     parts = [
         clips.count(
-            tmp_path / f"{pid}.ts",
+            tmp_path / f"{part}.ts",
             20,
             muxing={"mpegts_start_pid": str(pid)},
             encoding={"bf": "0"},
         )
-        for pid in (256, 300)
+        for part, pid in enumerate(pids)
     ]
-    found = numbers(clips.joined(tmp_path / "all.ts", *parts))
-    # The last picture before the change comes at the end: FFmpeg can't know that it is whole.
-    assert len(found) >= 39
-    assert found[:19] == list(range(19))
-    assert found[19:39] == list(range(20))
+    opened = source(clips.joined(tmp_path / "all.ts", *parts))
+    found = [clips.number_of(picture.image.pixels()) for picture in opened]
+    opened.close()
+    # The last picture before a change comes too late: FFmpeg can't know that it is whole.
+    assert found == late * list(range(19)) + (len(pids) - late) * list(range(20))
+    assert opened.damaged == late
 
 
 @pytest.mark.parametrize("pid", ["256", "300"])

@@ -135,6 +135,8 @@ class VideoSource(Source):
         )
         self._gate = DamageGate(self._info.codec, self._timeout / 2, time.monotonic())
         self._fruitless = 0  # packets since the last whole picture
+        # The position of the last packet, in a format that stores a track's packets in order.
+        self._position = -1 if form == "mpegts" else None
 
     @property
     def info(self) -> SourceInfo:
@@ -193,8 +195,21 @@ class VideoSource(Source):
                 raise SourceError(self._why_no_picture, "stalled")
             if self._ending is not None:
                 self._ending.note(packet)
-            if packet.stream is self._video:
+            if packet.stream is self._video and not self._is_late(packet):
                 yield from self._whole.add(cast("Packet[VideoStream]", packet))
+
+    def _is_late(self, packet: "Packet[Stream]") -> bool:
+        """Return whether to skip a packet that comes after those that follow it.
+
+        FFmpeg returns the last one before a change of PID when that PID is used again, or at the
+        end. It would be shown out of order, and decoded from pictures that it does not refer to.
+        """
+        if self._position is None or packet.pos is None:
+            return False
+        late = packet.pos < self._position
+        self._position = max(self._position, packet.pos)
+        self.damaged += late
+        return late
 
     def _demuxed(self) -> "Iterator[Packet[Stream]]":
         """Yield the packets of every track: audio may outlast the pictures."""
