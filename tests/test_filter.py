@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernetd.config import BlurConfig, DetectConfig, PrivacyConfig, SourceUri, StreamConfig
+from centernetd.config import (
+    BlurConfig,
+    DetectConfig,
+    EventsConfig,
+    PrivacyConfig,
+    SourceUri,
+    StreamConfig,
+)
 from centernetd.errors import ConfigError
 from centernetd.flow import DetectionClass, Detections
 from centernetd.inference.filter import StreamFilters, filters_of
@@ -77,10 +84,17 @@ def test_a_label_selects_its_class_in_every_model_that_has_it() -> None:
 def test_what_a_tracker_takes_is_kept() -> None:
     source = SourceUri("rtsp://192.0.2.1/")
     plainly = StreamConfig("gate", source, models=("zoo",))
-    low = filters_of(plainly, MODELS, 0.5).by_model["zoo"]
-    assert (low.confidence, low.floor.confidence) == (0.3, 0.15)
-    blurred = replace(plainly, privacy=covering(confidence=0.1))
-    assert filters_of(blurred, MODELS, 0.5).by_model["zoo"].floor.confidence == 0.1
+    tracked = replace(plainly, events=EventsConfig(tracks="always"))
+    blurred = replace(plainly, privacy=covering(confidence=0.2))
+    for config, floor in (
+        (plainly, 0.3),
+        (tracked, 0.15),
+        (blurred, 0.1),
+        (replace(blurred, events=tracked.events), 0.1),
+        (replace(tracked, privacy=covering(confidence=0.4)), 0.15),
+    ):
+        kept = filters_of(config, MODELS, 0.5).by_model["zoo"]
+        assert (kept.confidence, kept.floor.confidence) == (0.3, floor)
 
 
 def test_a_model_with_many_labels_has_no_series_before_it_finds_something() -> None:

@@ -51,7 +51,7 @@ class Rig:
         config = StreamConfig(name, source, **{"lines": {"gate": GATE}, **more})
         lane = self.lane(name)
         self.tracks[lane] = StreamTracks(config, only(StreamFilter(0.5, None, ("face",))))
-        self.tracking.serve(lane, self.tracks[lane])
+        self.tracking.serve(lane, self.tracks[lane], None)
         return lane
 
     def inferred(self, lane: Lane, at: float) -> Inferred:
@@ -145,10 +145,11 @@ def test_a_fault_costs_the_tracking_of_its_stream_only(
     bad, good = rig.add("bad", zones={"hall": HALL}), rig.add("good")
     rig.run(bad, good, ends=1.0)
     working = getattr(*broken)
-    faulty = bad if broken[0] is Tracker else rig.tracks[bad]._journeys
+    tracks = rig.tracks[bad]
 
     def fail(self: Any, first: Any, *rest: Any) -> Any:
-        if faulty is self or (isinstance(first, list) and any(bad is each[0] for each in first)):
+        batch = first if isinstance(first, list) else []
+        if tracks._journeys is self or any(tracks is each[0] for each in batch):
             raise RuntimeError("an index is out of range")
         return working(self, first, *rest)
 

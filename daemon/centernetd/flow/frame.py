@@ -229,12 +229,15 @@ class Result:
     """A frame for the sinks, with every detection that any of them may use.
 
     A tracked stream also has a ``scene``, and ``events``: what happened since the frame before.
+    A blurred one has ``presumed``, float32 [N, 4]: boxes of what it blurs, which was followed to
+    there without being detected with enough confidence.
     """
 
     frame: Frame
     detections: Detections
     events: tuple[TrackEvent, ...] = ()
     scene: Scene | None = None
+    presumed: NDArray[np.float32] | None = None
 
 
 Orientation = tuple[int, int, int, int]

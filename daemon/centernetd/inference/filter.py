@@ -22,13 +22,15 @@ class StreamFilter(Filter):
     Class ids here are the model's own; in the stream, its classes begin at ``first_class``.
     ``counted_as`` maps each class id to its label in the metric ``detections_total``, whose
     number of series must stay bounded for models with any number of classes. ``low_stage`` is the
-    share of ``confidence`` from which on the stream's tracker takes detections.
+    share of ``confidence`` from which on the stream's tracker takes detections, and
+    ``blur_low_stage`` that of the blur's.
     """
 
     counted_as: tuple[str, ...] = ()
     blur: Filter | None = None
     first_class: int = 0
     low_stage: float = 1.0
+    blur_low_stage: float = 1.0
 
     @cached_property
     def floor(self) -> Filter:
@@ -40,7 +42,7 @@ class StreamFilter(Filter):
             return tracked
         mine, blurred = self.class_ids, self.blur.class_ids
         return Filter(
-            min(tracked.confidence, self.blur.confidence),
+            min(tracked.confidence, self.blur.confidence * self.blur_low_stage),
             None if mine is None or blurred is None else mine | blurred,
         )
 
@@ -103,7 +105,8 @@ def filters_of(
     """Return the filters of ``stream`` for its models, which are in ``models`` by name.
 
     Labels select the classes of that label in every model; the default threshold is each model's.
-    ``low_stage`` is the share of it that suffices for the stream's tracker.
+    ``low_stage`` is the share of a threshold that suffices to continue a track, of objects that
+    the stream follows or of what it blurs.
 
     Raises
     ------
@@ -131,7 +134,8 @@ def filters_of(
             blur if name in covered else None,
             len(classes),
         )
-        made = replace(made, low_stage=low_stage)
+        objects = low_stage if stream.tracks else 1.0
+        made = replace(made, low_stage=objects, blur_low_stage=low_stage)
         by_model[name] = made if name in shown else replace(made, class_ids=frozenset())
         classes += [DetectionClass(name, *each) for each in enumerate(model.labels)]
     return StreamFilters(by_model, tuple(classes), stream.privacy.shows_keypoints)

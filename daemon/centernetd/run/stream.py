@@ -23,7 +23,7 @@ from centernetd.flow import (
 from centernetd.inference.detector import Detector
 from centernetd.inference.filter import StreamFilters, filters_of
 from centernetd.run.loading import Sizes
-from centernetd.run.tracking import StreamTracks, Tracking
+from centernetd.run.tracking import BlurTracks, StreamTracks, Tracking
 from centernetd.service.health import StreamView
 from centernetd.sink.pool import PoolTask, WriterPool
 from centernetd.sink.registry import RECORD, SINKS
@@ -261,6 +261,7 @@ def make_stream(
     try:
         filters, stopping = _filters(config, context.models), threading.Event()
         tracks = StreamTracks(config, filters) if config.tracks else None
+        blur = BlurTracks(filters.covers) if config.privacy.blur else None
         models = [context.models[name] for name in config.models]
         # Pictures may stay on the GPU.
         surfaces = all(each.engine.takes_surfaces for each in models)
@@ -278,8 +279,7 @@ def make_stream(
             node=context.node,
         )
         sinks = {name: _stage(lane, name, sink_context) for name in lane.outlets}
-        if tracks is not None:
-            context.tracking.serve(lane, tracks)
+        context.tracking.serve(lane, tracks, blur)
         ledger = tracks.ledger if tracks else None
         return Stream(config, lane, filters, capture, sinks, ledger, context, stopping, make_worker)
     except Exception:
@@ -289,7 +289,7 @@ def make_stream(
 
 def _filters(config: StreamConfig, models: Mapping[str, Detector]) -> StreamFilters:
     manifests = {name: models[name].manifest for name in config.models}
-    return filters_of(config, manifests, LOW if config.tracks else 1.0)
+    return filters_of(config, manifests, LOW)
 
 
 def _stage(lane: Lane, name: StageName, context: SinkContext) -> SinkStage | BatchStage:

@@ -114,7 +114,8 @@ class Privacy:
     """Holds back the frames of one stream until everything to cover in them is known.
 
     In each frame, the boxes of all frames up to ``blur.hold`` before and after it are covered,
-    rounded to milliseconds of stream time. Without ``blur``, pictures pass unchanged.
+    detected and presumed ones, rounded to milliseconds of stream time. Without ``blur``, pictures
+    pass unchanged.
     """
 
     def __init__(self, context: SinkContext) -> None:
@@ -128,9 +129,11 @@ class Privacy:
 
     def add(self, result: Result) -> None:
         """Take the next frame; its picture is covered in place by `take`."""
-        frame, found = result.frame, self._covers(result.detections)
+        frame, xyxy = result.frame, self._covers(result.detections).xyxy
+        if result.presumed is not None:
+            xyxy = np.concatenate((xyxy, result.presumed))
         self._waiting.append(_in_host_memory(result) if self._hold else result)
-        self._seen.append(_Seen(frame.time, frame.image.size, found.xyxy))
+        self._seen.append(_Seen(frame.time, frame.image.size, xyxy))
 
     def due(self, *, last: bool = False) -> bool:
         """Return whether `take` may be called: the oldest frame waits for no other, or ``last``."""

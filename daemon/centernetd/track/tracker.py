@@ -28,7 +28,6 @@ LOW = 0.5
 """The threshold of a detection that continues a track, as a share of one that starts it."""
 _SIMILAR = 0.3  # how alike a track and its detection are at least
 _OTHER_CLASS = 0.5  # how much more alike they must be if their classes differ
-_PREDICTED = 0.2  # seconds for which the box of a track that is not detected is predicted
 _TICK = 1e-5  # seconds by which times may differ and be equal: a stream's clock counts 1/90000 s
 
 # A track is 20 numbers of the filter's, of which the first four are its box (centre, width and
@@ -50,11 +49,13 @@ class TrackSettings:
 
     Only detections accepted by ``confidence`` start a track. It ends ``max_gap`` seconds after its
     last detection, and is confirmed by the first at least ``confirm_after`` seconds after it began.
+    Its box is predicted for ``predict`` seconds after its last detection.
     """
 
     confidence: Thresholds
     max_gap: float = 2.0
     confirm_after: float = 0.3
+    predict: float = 0.2
 
     @property
     def floor(self) -> Thresholds:
@@ -189,7 +190,9 @@ def _step(
 ) -> list[Tracked]:
     """Track one frame of each stream."""
     clock = np.array(times, float)
-    limits = np.array([(s.settings.max_gap, s.settings.confirm_after) for s in streams]).T
+    limits = np.array(
+        [(s.settings.max_gap, s.settings.confirm_after, s.settings.predict) for s in streams]
+    ).T
     numbers = np.arange(len(streams))
     of_track = numbers.repeat([len(stream.tracks) for stream in streams])
     tracks = np.concatenate([stream.tracks for stream in streams]).T.copy()
@@ -213,7 +216,7 @@ def _step(
         tracks = np.concatenate((tracks, _begin(boxes, born, clock)), axis=1)
 
     missed = tracks[_TIME] - tracks[_LAST]
-    predicted = (missed > 0) & (missed <= _PREDICTED + _TICK)
+    predicted = (missed > 0) & (missed <= limits[2, of_track] + _TICK)
     kept = np.arange(len(missed))
     started: dict[int, list[Track]] = {}
     waits = tracks[_CONFIRMED] == 0
