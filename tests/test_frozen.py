@@ -1,6 +1,8 @@
 """A picture that doesn't change is noticed, a still scene is not taken for one."""
 
+import threading
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from functools import cache
 from itertools import cycle, islice, repeat
 
@@ -9,9 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from centernetd.capture.intake import FROZEN_AFTER, FrozenPicture
+from centernetd.capture.intake import FROZEN_AFTER, FrozenPicture, Intake
+from centernetd.capture.source import Picture, SourceInfo
 from centernetd.capture.video import is_key
-from centernetd.flow import HostImage
+from centernetd.config import StreamConfig
+from centernetd.config.secret import SourceUri
+from centernetd.flow import Arrivals, Backpressure, HostImage, Lane, Meters
 from tests.footage import Rate, encoded
 
 Image = NDArray[np.uint8]
@@ -153,3 +158,30 @@ def test_any_size_will_do() -> None:
         padded = np.zeros((shape[0], shape[1] + 5, 3), np.uint8)[:, : shape[1]]
         assert not watching.check(HostImage(padded), 0.0, is_key=True)
         assert watching.check(HostImage(padded), FROZEN_AFTER, is_key=True)
+
+
+class Watched(HostImage):
+    """Notes whether its frame waited in the lane when it was looked at."""
+
+    def __init__(self, lane: Lane, *, on_gpu: bool) -> None:
+        super().__init__(STILL)
+        self.lane, self.on_gpu = lane, on_gpu
+        self.offered: list[bool] = []
+
+    def lines(self, step: int) -> NDArray[np.uint8]:
+        self.offered.append(self.lane.waiting > 0)
+        return super().lines(step)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_only_a_picture_that_sinks_draw_on_is_looked_at_first(on_gpu: bool) -> None:
+    """Copying lines from the GPU takes milliseconds, for which the frame should not wait."""
+    arrivals = {"m": Arrivals()}
+    lane = Lane("s", Backpressure.DROP_OLDEST, depth=8, inbox=2, arrivals=arrivals, sinks=[])
+    config = StreamConfig("s", SourceUri("rtsp://camera/"), policy="live")
+    intake = Intake(config, lane, Meters(), threading.Event())
+    tick = Fraction(1, 90_000)
+    intake.connected(SourceInfo("h264", "h264", tick))
+    image = Watched(lane, on_gpu=on_gpu)
+    intake.take(Picture(image, 0, tick, 0.0))
+    assert image.offered == [on_gpu]

@@ -98,9 +98,10 @@ class Intake:
             for packet in self._packets.place(picture, pts, timeline.time_base, wall_time):
                 self._lane.pass_packet(packet)
         captured_at = time.monotonic() if self._paced else decoded_at
+        image = picture.image
         frame = Frame(
             self.count,
-            picture.image,
+            image,
             pts,
             timeline.time_base,
             captured_at,
@@ -109,16 +110,19 @@ class Intake:
             picture.aspect,
         )
         self.count += 1
-        if frame.image.on_gpu:
+        if image.on_gpu:
             held = self._status.surfaces
-            held.add(ref(frame.image, held.discard))
+            held.add(ref(image, held.discard))
         self._status.last_frame_at = captured_at
-        if checks or (picture.is_key and self._live_source):  # before the offer: sinks draw on it
+        may_be_frozen = checks or (picture.is_key and self._live_source)
+        if may_be_frozen and not image.on_gpu:  # before the offer: sinks draw on it
             self._check_frozen(picture, captured_at)
         if self._thinner.wants(at):
             self._lane.offer(frame)
         else:
             self._lane.skip()
+        if may_be_frozen and image.on_gpu:  # after it: copying from the GPU takes its time
+            self._check_frozen(picture, captured_at)
         if checks:
             self._check_at = decoded_at + _CHECKED
             self._check_lag(decoded_at)
