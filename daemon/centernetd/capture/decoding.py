@@ -147,18 +147,16 @@ class Decoder:
         self, context: VideoCodecContext, choice: DecoderChoice, *, accelerated: bool
     ) -> None:
         self._context, self._choice = context, choice
-        self._accelerated = self._awaits_gpu = accelerated
+        self._accelerated = accelerated
         self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
         self._crops = accelerated and context.codec.canonical_name in _CROPPING
         self._shown: tuple[int, int] | None = None  # height and width after cropping
         if self._crops:
             context.flags |= Flags.copy_opaque
         self._software_name = context.codec.name
-
-    @property
-    def name(self) -> str:
+        self._was_on_gpu = None if accelerated else False  # the last picture, if any
+        self.name = self._named(on_gpu=self._on_gpu)
         """FFmpeg's name of the decoder, and whether it is the GPU's."""
-        return f"{self._software_name} (cuda)" if self._on_gpu else self._software_name
 
     def decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         """Return the frames that ``packet`` completes.
@@ -188,28 +186,24 @@ class Decoder:
             if shown is not None:
                 shown.append((self._context.height, self._context.width))
 
-    def check(self, frame: VideoFrame) -> None:
-        """Raise SourceError if the GPU is required and did not decode ``frame``."""
-        if not self._awaits_gpu:
-            return
-        if self._on_gpu:
-            _on_gpus.add(self)
-            return
-        self.close()
-        self._awaits_gpu = False
-        codec = self._context.codec.canonical_name
-        unknown = f"the GPU doesn't decode this {codec} of {frame.width}x{frame.height}"
-        self._choice.give_up(self._shortage() or unknown)
-
     def image(self, frame: VideoFrame, orientation: Orientation) -> Image:
-        """Return the picture of ``frame``; raise GpuDecoderError if the GPU fails."""
-        on_gpu = frame.format.name == "cuda"  # checked first: PyAV 17 has no sw_format
-        # Not the context's: that is already another when the last pictures before a change come.
-        held = frame.sw_format if on_gpu else None
+        """Return the picture of ``frame``.
+
+        Raises
+        ------
+        GpuDecoderError
+            When the GPU fails.
+        SourceError
+            When the GPU is required and did not decode ``frame``.
+        """
+        # Not the context's, which has another format when the last pictures before a change come.
+        on_gpu = frame.format.name == "cuda"
+        if on_gpu is not self._was_on_gpu:
+            self._note_change(frame, on_gpu=on_gpu)
         try:
-            if held is None:
-                return self._to_image(frame, orientation, None)
-            return self._to_image(frame, orientation, held.name, self._corner(frame))
+            if on_gpu and (held := frame.sw_format) is not None:
+                return self._to_image(frame, orientation, held.name, self._corner(frame))
+            return self._to_image(frame, orientation, None)
         except EngineError as error:
             raise self._failed(f"the GPU's decoder failed ({error})") from None
 
@@ -233,12 +227,27 @@ class Decoder:
             f"free); other streams that it decodes: {others}"
         )
 
+    def _note_change(self, frame: VideoFrame, *, on_gpu: bool) -> None:
+        """Note that ``frame`` was decoded by another than those before."""
+        self._was_on_gpu, self.name = on_gpu, self._named(on_gpu=on_gpu)
+        if on_gpu:
+            _on_gpus.add(self)
+            return
+        self.close()
+        codec = self._context.codec.canonical_name
+        unknown = f"the GPU doesn't decode this {codec} of {frame.width}x{frame.height}"
+        self._choice.give_up(self._shortage() or unknown)
+
+    def _named(self, *, on_gpu: bool) -> str:
+        return f"{self._software_name} (cuda)" if on_gpu else self._software_name
+
     def _corner(self, frame: VideoFrame) -> tuple[int, int]:
         """Return the rows and columns to crop: FFmpeg crops right and bottom only on a GPU."""
-        if isinstance(frame.opaque, list):
+        height, width = frame.height, frame.width
+        if (frame.key_frame or self._shown is None) and isinstance(frame.opaque, list):
             (self._shown,) = frame.opaque
-        height, width = self._shown or (frame.height, frame.width)
-        return max(0, frame.height - height), max(0, frame.width - width)
+        shown_height, shown_width = self._shown or (height, width)
+        return max(0, height - shown_height), max(0, width - shown_width)
 
     @property
     def _on_gpu(self) -> bool:

@@ -49,6 +49,7 @@ class ToImage:
         self._surfaces = surfaces
         self._to_bgr = ToBgr()
         self._download: Download | None = None
+        self._fetched_as: tuple[Orientation, str, tuple[int, int]] | None = None
         # Sinks fetch the pixels of surfaces in their own threads, even while the source goes on
         # in software.
         self._fetched_to_bgr = ToBgr()
@@ -73,34 +74,38 @@ class ToImage:
         """
         if gpu_format is None:
             return HostImage(upright(self._to_bgr(frame), orientation))
-        if self._download is None:
-            self._download = Download(self._device)
+        download = self._download
+        if download is None:
+            download = self._download = Download(self._device)
+        if (orientation, gpu_format, corner) != self._fetched_as:  # seldom: it is not free to make
+            self._fetched_as = orientation, gpu_format, corner
+            self._fetch = partial(self._fetch_as, download, *self._fetched_as)
         (top, left), size = corner, (frame.height - corner[0], frame.width - corner[1])
-        frame.colorspace = _matrix_of(frame, size[0])
-        fetch = partial(self._fetch, self._download, orientation, gpu_format, corner)
+        matrix = frame.colorspace = _matrix_of(frame, size[0])
         wide = _SURFACES.get(gpu_format)
         # Chroma lines of interlaced pictures belong to fields, which the kernel knows nothing of.
         if wide is None or not self._surfaces or frame.interlaced_frame:
-            return HostImage(fetch(frame))
+            return HostImage(self._fetch(frame))
         luma, chroma = frame.planes
+        luma_pitch, chroma_pitch = luma.line_size, chroma.line_size
         # Rows and columns are cropped in pairs, which share their chroma.
         across = left * 2 if wide else left
         return Surface(
             frame,
             (
-                Plane(luma.buffer_ptr + top * luma.line_size + across, luma.line_size),
-                Plane(chroma.buffer_ptr + top // 2 * chroma.line_size + across, chroma.line_size),
+                Plane(luma.buffer_ptr + top * luma_pitch + across, luma_pitch),
+                Plane(chroma.buffer_ptr + top // 2 * chroma_pitch + across, chroma_pitch),
             ),
             size,
-            device=self._download.device,
+            device=download.device,
             wide=wide,
-            matrix=frame.colorspace,
+            matrix=matrix,
             full_range=frame.color_range == _FULL_RANGE,
             orientation=orientation,
-            fetch=fetch,
+            fetch=self._fetch,
         )
 
-    def _fetch(
+    def _fetch_as(
         self,
         download: "Download",
         orientation: Orientation,
@@ -139,9 +144,10 @@ class ToBgr:
 
 
 def _matrix_of(frame: VideoFrame, height: int) -> int:
-    if frame.colorspace in _CONVERTIBLE:
-        return frame.colorspace
-    if frame.colorspace == _BT2020_CONSTANT:
+    tagged: int = frame.colorspace
+    if tagged in _CONVERTIBLE:
+        return tagged
+    if tagged == _BT2020_CONSTANT:
         return _BT2020
     # Untagged high-definition video is BT.709; FFmpeg would assume BT.601.
     return _BT709 if height >= 720 else _BT601

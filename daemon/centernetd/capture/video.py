@@ -271,13 +271,13 @@ class VideoSource(Source):
         )
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
-        self._decoder.check(frame)
+        orientation, aspect = self._display.orientation(frame), self._display.aspect(frame)
+        image = self._decoder.image(frame, orientation)
         if self._decoder.name != self._info.decoder:
             self._info = replace(self._info, decoder=self._decoder.name)
-        orientation, aspect = self._display.orientation(frame), self._display.aspect(frame)
         turned = orientation[0] == 0
         return Picture(
-            image=self._decoder.image(frame, orientation),
+            image=image,
             pts=self._pts(frame),
             time_base=self._info.time_base,
             decode_seconds=time.monotonic() - started,
