@@ -177,7 +177,7 @@ def _run_serially(
         replace(stream, record=stream.record.model_copy(update={"when": "always"})),
         storage,
         filters.classes,
-        shows=filters.shows,
+        shows=filters.shows_of_kept,
         covers=filters.covers,
         status=status,
     )

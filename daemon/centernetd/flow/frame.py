@@ -132,6 +132,8 @@ class Filter:
 
     def __call__(self, found: Detections) -> Detections:
         """Return the detections in ``found`` that pass."""
+        if not self.confidence and self.class_ids is None:
+            return found
         taken = found.confidence >= np.float32(self.confidence)
         if self.class_ids is not None:
             taken &= np.isin(found.class_id, list(self.class_ids))

@@ -13,14 +13,17 @@ class Uuid7:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last = 0  # 48 bits of time and 74 of randomness, without version and variant
+        self._last = -1  # 48 bits of time and 74 of randomness, without version and variant
 
     def __call__(self, wall_time: float) -> str:
         """Return a new UUID for a Unix time in seconds."""
-        milliseconds = max(0, int(wall_time * 1000)) & (1 << 48) - 1
-        drawn = milliseconds << 74 | secrets.randbits(73)  # one bit less leaves room to count on
+        begin = (max(0, int(wall_time * 1000)) & (1 << 48) - 1) << 74
         with self._lock:
-            self._last = number = max(drawn, self._last + 1)
+            if begin > self._last:  # one bit less than there is leaves room to count on
+                self._last = begin | secrets.randbits(73)
+            else:
+                self._last += 1
+            number = self._last
         low = number & (1 << 62) - 1
         text = f"{number >> 74:012x}7{number >> 62 & 0xFFF:03x}{2 << 62 | low:016x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

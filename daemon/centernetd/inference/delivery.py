@@ -50,8 +50,7 @@ class Delivery:
             ]
             for lane, frame, detections in inferred:
                 filters, counts = self._filters[lane], lane.status.detections
-                shown = detections if filters.shows_all else filters.shows(detections)
-                for class_id in shown.class_id.tolist():
+                for class_id in filters.shows_of_kept(detections).class_id.tolist():
                     counts[filters.counted_as[class_id]] += 1
                 self._meters.frame_latency(lane.name, now - frame.captured_at)
             # Together, so that a lane's sinks are woken once, not per frame.

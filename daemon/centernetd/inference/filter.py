@@ -8,7 +8,7 @@ import numpy as np
 
 from centernetd.config import BlurConfig, StreamConfig
 from centernetd.errors import ConfigError
-from centernetd.flow import DetectionClass, Filter, Thresholds
+from centernetd.flow import EVERYTHING, DetectionClass, Filter, Thresholds
 from centernetd.model.manifest import Manifest
 
 OTHER = "other"
@@ -64,9 +64,10 @@ class StreamFilters:
         return replace(self._thresholds(self.by_model), keypoints=self.keypoints)
 
     @cached_property
-    def shows_all(self) -> bool:
-        """Whether what inference keeps is what is shown."""
-        return all(each.floor is each for each in self.by_model.values())
+    def shows_of_kept(self) -> Filter | Thresholds:
+        """What is shown of what inference keeps, which takes no time if that is everything."""
+        only_shown = all(each.floor is each for each in self.by_model.values())
+        return EVERYTHING if only_shown and self.keypoints else self.shows
 
     @cached_property
     def covers(self) -> Thresholds:

@@ -271,7 +271,7 @@ def make_stream(
             config,
             context.storage,
             filters.classes,
-            shows=filters.shows,
+            shows=filters.shows_of_kept,
             covers=filters.covers,
             status=lane.status,
             meters=context.meters,
