@@ -6,10 +6,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from centernetd.cuda.letterbox import JOB
-
 if TYPE_CHECKING:
     from tests.fake_cuda import FakeCuda
+
+
+JOB = np.dtype(
+    [
+        ("luma", "<u8"),
+        ("chroma", "<u8"),
+        ("luma_pitch", "<i4"),
+        ("chroma_pitch", "<i4"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("map", "<f4", 6),
+        ("black", "<f4"),
+        ("gain", "<f4"),
+        ("r_v", "<f4"),
+        ("g_u", "<f4"),
+        ("g_v", "<f4"),
+        ("b_u", "<f4"),
+        ("wide", "<i4"),
+        ("row", "<i4"),
+    ]
+)
+"""A job as the kernel reads it."""
 
 
 def letterbox(cuda: "FakeCuda", jobs: int, rows: int, size: Sequence[int], count: int) -> None:

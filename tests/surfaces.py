@@ -87,19 +87,15 @@ def run(
     with (
         Letterbox() as kernel,
         CudaStream() as stream,
-        PinnedBuffer(len(rows) * JOB.itemsize) as jobs,
+        PinnedBuffer(len(rows) * JOB.size) as jobs,
         DeviceBuffer(jobs.nbytes) as jobs_there,
         DeviceBuffer(nbytes) as there,
         PinnedBuffer(nbytes) as host,
     ):
-        table = jobs.view(JOB, (len(rows),))
+        table = jobs.view(np.uint8, (jobs.nbytes,)).data
         for number, (surface, row) in enumerate(zip(surfaces, rows, strict=True)):
-            describe(
-                table[number : number + 1],
-                row,
-                surface,
-                letterbox_geometry(surface.size, target).inverse,
-            )
+            to_upright = letterbox_geometry(surface.size, target).inverse
+            describe(table, number, row, surface, to_upright)
         copy_async(jobs_there, jobs, jobs.nbytes, stream)
         kernel.launch(jobs_there, len(rows), there, target, stream)
         copy_async(host, there, nbytes, stream)

@@ -12,7 +12,7 @@ import pytest
 
 from centernetd.cuda import JOB
 from scripts.make_kernels import PTX
-from tests import fake_cuda, reference_letterbox
+from tests import fake_cuda, fake_kernels, reference_letterbox
 from tests.fake_cuda import FakeCuda
 from tests.surfaces import ORIENTATIONS, Picture, expected, run
 
@@ -82,7 +82,7 @@ def test_the_ptx_is_that_of_the_source(tmp_path: Path) -> None:
 
 
 def test_the_driver_reads_jobs_as_they_are_written() -> None:
-    assert JOB.itemsize == 88
-    assert JOB.fields is not None
-    offsets = [offset for _, offset, *_ in JOB.fields.values()]
+    assert JOB.size == fake_kernels.JOB.itemsize == 88
+    assert fake_kernels.JOB.fields is not None
+    offsets = [offset for _, offset, *_ in fake_kernels.JOB.fields.values()]
     assert offsets == [0, 8, 16, 20, 24, 28, 32, 56, 60, 64, 68, 72, 76, 80, 84]

@@ -3,10 +3,9 @@
 import ctypes
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from struct import Struct
 
 import numpy as np
-from numpy.typing import NDArray
 
 from centernetd.cuda.calls import CudaError, call, release
 from centernetd.cuda.memory import DeviceBuffer
@@ -14,25 +13,7 @@ from centernetd.cuda.owned import Owned
 from centernetd.cuda.stream import CudaStream
 from centernetd.cuda.surface import Surface
 
-JOB = np.dtype(
-    [
-        ("luma", "<u8"),
-        ("chroma", "<u8"),
-        ("luma_pitch", "<i4"),
-        ("chroma_pitch", "<i4"),
-        ("width", "<i4"),
-        ("height", "<i4"),
-        ("map", "<f4", 6),
-        ("black", "<f4"),
-        ("gain", "<f4"),
-        ("r_v", "<f4"),
-        ("g_u", "<f4"),
-        ("g_v", "<f4"),
-        ("b_u", "<f4"),
-        ("wide", "<i4"),
-        ("row", "<i4"),
-    ]
-)
+JOB = Struct("<QQ4i6f6f2i")
 """One picture of a launch, as `letterbox.cu` reads it."""
 
 _BLOCK = (32, 8)  # threads: columns, rows
@@ -84,21 +65,18 @@ def turned_back(
     return (*x.tolist(), *y.tolist())
 
 
-def describe(job: NDArray[Any], row: int, surface: Surface, to_upright: Affine) -> None:
-    """Fill ``job``, an array of `JOB` with one element, for ``surface`` in ``row`` of the batch.
+def describe(jobs: memoryview, number: int, row: int, surface: Surface, to_upright: Affine) -> None:
+    """Write job ``number`` of ``jobs``, their bytes: ``surface`` in ``row`` of the batch.
 
     ``to_upright`` maps pixels of the row to pixels of the turned picture.
     """
-    height, width = surface.decoded_size
-    affine = turned_back(to_upright, surface.decoded_size, surface.orientation)
-    job[0] = (
-        surface.luma.address,
-        surface.chroma.address,
-        surface.luma.pitch,
-        surface.chroma.pitch,
-        width,
-        height,
-        affine,
+    height, width = size = surface.decoded_size
+    (luma, luma_pitch), (chroma, chroma_pitch) = surface.luma, surface.chroma
+    JOB.pack_into(
+        jobs,
+        number * JOB.size,
+        *(luma, chroma, luma_pitch, chroma_pitch, width, height),
+        *turned_back(to_upright, size, surface.orientation),
         *colours(surface.matrix, surface.full_range),
         surface.wide,
         row,

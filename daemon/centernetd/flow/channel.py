@@ -62,9 +62,10 @@ class Channel(Generic[T]):
             if self._closed:
                 raise ChannelClosedError
             self._items.extend(items)
-            evicted = max(0, len(self._items) - limit)
-            for _ in range(evicted):
+            evicted = 0
+            while len(self._items) > limit:
                 self._items.popleft()
+                evicted += 1
             self._arrived.notify_all()
             return evicted
 

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import inf
-from operator import mul
 from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from centernetd.flow import Arrivals, Frame, Inbox, Lane, Ticket
 
@@ -79,11 +79,11 @@ class Forecast:
         """Record that a batch of ``size`` took ``seconds``."""
         known = self._seconds.get(size, seconds)
         self._seconds[size] = known + _WEIGHT * (seconds - known)
-        sizes = range(1, max(self._seconds) + 1)
-        per_frame = accumulate((self._seconds.get(size, inf) / size for size in sizes), min)
-        total = accumulate((self._seconds.get(size, inf) for size in reversed(sizes)), min)
-        not_longer = reversed(list(total))
-        self._predictions = [0.0, *map(min, map(mul, per_frame, sizes), not_longer)]
+        sizes = np.arange(1, max(self._seconds) + 1)
+        seen = np.array([self._seconds.get(size, inf) for size in sizes.tolist()])
+        per_frame = np.minimum.accumulate(seen / sizes)
+        not_longer = np.minimum.accumulate(seen[::-1])[::-1]
+        self._predictions = [0.0, *np.minimum(per_frame * sizes, not_longer).tolist()]
 
     def predict(self, size: int) -> float:
         """Return the predicted seconds for a batch of ``size``; 0 while nothing is known."""

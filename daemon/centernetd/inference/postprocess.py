@@ -33,14 +33,14 @@ def postprocess(
     they contain NaN, infinity or an unknown class, which only a broken model produces.
     """
     floors = [view.filter.floor for view in views]
-    keep = rows[:, :, 4] >= np.array([[floor.confidence] for floor in floors], np.float32)
+    keep = rows[:, :, 4] >= np.array([floor.confidence for floor in floors], np.float32)[:, None]
     broken = _drop_broken(keep, rows, keypoints, len(views[0].filter.counted_as))
     for number, floor in enumerate(floors):
         if floor.class_ids is not None:
             keep[number] &= np.isin(rows[number, :, 5], list(floor.class_ids))
     frame, row = np.nonzero(keep)
-    maps = np.array([_map(view) for view in views], np.float32)
-    best, offset, scale, limit = rows[frame, row], *maps[frame].transpose(1, 0, 2)[:, :, None]
+    maps = np.array([_map(view) for view in views], np.float32).reshape(-1, 3, 1, 2)
+    best, offset, scale, limit = rows[frame, row], *maps[frame].swapaxes(0, 1)
     boxes = np.clip(_to_source(best[:, :4].reshape(-1, 2, 2), offset, scale), 0, limit)
     points = None if keypoints is None else keypoints[frame, row]
     if points is not None:
@@ -72,10 +72,10 @@ def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, cl
     return int(np.count_nonzero(~sound))
 
 
-def _map(view: View) -> tuple[tuple[float, float], ...]:
-    """Return the offset and the scale of the view, and the (width, height) of its picture."""
+def _map(view: View) -> tuple[float, ...]:
+    """Return offset and scale of the view in x and y, and the width and height of its picture."""
     geometry, (height, width) = view.geometry, view.size
-    return (geometry.tx, geometry.ty), (geometry.sx, geometry.sy), (width, height)
+    return geometry.tx, geometry.ty, geometry.sx, geometry.sy, width, height
 
 
 def _to_source(xy: Rows, offset: Rows, scale: Rows) -> Rows:

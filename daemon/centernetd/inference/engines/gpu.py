@@ -149,12 +149,12 @@ class GpuSlot(Slot):
         self.results: Mapping[str, NDArray[np.float32]] = {
             tensor.name: result for tensor, result in zip(model.outputs, results, strict=True)
         }
-        jobs = JOB.itemsize * max_batch
+        jobs = JOB.size * max_batch
         self._jobs, self._jobs_there = (
             owned.enter_context(PinnedBuffer(jobs)),
             owned.enter_context(DeviceBuffer(jobs)),
         )
-        self._table = self._jobs.view(JOB, (max_batch, 1))
+        self._table = self._jobs.view(np.uint8, (jobs,)).data
         self._decoded = owned.enter_context(Event())
         began, copied, executing, executed, finished = (
             owned.enter_context(Event()) for _ in range(5)
@@ -239,10 +239,10 @@ class GpuSlot(Slot):
         if kernel is None or not surfaces:
             return
         self._on_gpu = [surface for surface, _ in surfaces.values()]
-        for job, (row, (surface, geometry)) in zip(self._table, surfaces.items(), strict=False):
-            describe(job, row, surface, geometry.inverse)
+        for number, (row, (surface, geometry)) in enumerate(surfaces.items()):
+            describe(self._table, number, row, surface, geometry.inverse)
         engine, frames = self._engine, self._engine.model.input
-        nbytes = JOB.itemsize * len(surfaces)
+        nbytes = JOB.size * len(surfaces)
         copy_async(self._jobs_there, self._jobs, nbytes, engine.compute)
         self._decoded.record_after_decoding()
         engine.compute.wait(self._decoded)
