@@ -8,7 +8,7 @@ from typing import Protocol
 from centernetd.flow import Coding, Image
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, as a Frame
 class SourcePacket:
     """A packet as sent by the source, with the source's times; see `flow.Packet`."""
 
@@ -22,7 +22,7 @@ class SourcePacket:
     hidden: bool = False
 
 
-@dataclass(slots=True, eq=False)  # not frozen, as a Frame
+@dataclass(slots=True, eq=False)  # likewise
 class Picture:
     """A decoded picture with the source's own timestamp.
 

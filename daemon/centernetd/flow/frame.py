@@ -212,7 +212,7 @@ class LineCount(NamedTuple):
     crossed_out: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Scene:
     """What tracking knows at the moment of a frame.
 
@@ -270,7 +270,7 @@ class Coding:
     colours: tuple[int, int, int, int] = (0, 2, 2, 2)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Packet:
     """One coded picture: a NAL unit stream with start codes (ITU-T H.264, annex B).
 
