@@ -442,7 +442,7 @@ def test_notices_are_logged(cli: CommandLine, tmp_path: Path) -> None:
     gate = {"source": "gate.mp4", "privacy": {"blur": {"confidence": 0.5}}}
     path = configuration(tmp_path, "centerface", gate=gate)
     outcome = cli("run", "-c", path)
-    assert "WARNING streams.gate.privacy.blur.confidence is 0.5: above" in outcome.err
+    assert "WARNING streams.gate.privacy.blur.confidence is 0.5; above" in outcome.err
 
 
 def test_prepare_prints_what_it_understood(cli: CommandLine, tmp_path: Path) -> None:

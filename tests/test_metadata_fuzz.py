@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from centernetd.errors import ModelError
@@ -109,6 +109,7 @@ def test_any_text_in_a_seal(plan: Path, text: str) -> None:
 
 @few
 @given(seal=st.binary(max_size=100), kept=st.integers(0, 200))
+@example(seal=b"\r" + 12 * b"\0" + b"\x80", kept=21)  # text that is not UTF-8 is given as bytes
 def test_any_bytes_at_the_end_of_a_plan(plan: Path, seal: bytes, kept: int) -> None:
     plan.write_bytes(PLAN + sealed.seal(PLAN, json.dumps(DOCUMENT))[:kept] + seal)
     read_or_refused(lambda: read_plan(plan))

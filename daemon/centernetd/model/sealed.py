@@ -88,7 +88,7 @@ def _entry(file: bytes) -> StringStringEntryProto:
     with suppress(DecodeError, UnicodeDecodeError):
         entry = StringStringEntryProto()
         entry.ParseFromString(file[start:] if start >= 0 else b"")
-        if entry.value:
+        if isinstance(entry.value, str) and entry.value:  # bytes: not UTF-8
             return entry
     raise ModelError(f"{_DAMAGED} (its seal is missing)")
 
