@@ -101,6 +101,16 @@ def test_the_former_handlers_are_put_back(ear: Ear) -> None:
     assert [signal.getsignal(number) for number in (TERM, INT, HUP)] == before
 
 
+def test_a_daemon_that_has_stopped_ends_whatever_else_is_sent(ear: Ear) -> None:
+    """Its exit code counts, and Python's own handlers would be replaced before it has ended."""
+    signals.handle_early_signals()
+    with handle_signals(ear.stop, ear.reload):
+        send(TERM)
+    send(TERM, INT, HUP)
+    assert (ear.heard, ear.left) == (["stop"], [])
+    assert {signal.getsignal(number) for number in (TERM, INT, HUP)} == {signal.SIG_IGN}
+
+
 DURING_THE_IMPORTS = """
 import signal, sys
 class Finder:

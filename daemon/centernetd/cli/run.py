@@ -93,9 +93,9 @@ def run(
     supervisor = Supervisor(settings, reread=None if sources else partial(_reread, config))
     with handle_signals(supervisor.stop, None if sources else supervisor.reload):
         code = _run(supervisor, settings, handler, context.obj, ad_hoc=bool(sources))
-    if output is not None and output.suffix == ".mkv":
-        _convert(supervisor.lanes)
-    _print_results(supervisor.lanes, supervisor.tracks)
+        if output is not None and output.suffix == ".mkv":
+            _convert(supervisor.lanes)
+        _print_results(supervisor.lanes, supervisor.tracks)
     if supervisor.left_behind:
         leave(code)
     raise typer.Exit(code)

@@ -16,9 +16,13 @@ def handle_early_signals() -> None:
 
     Nothing is open yet, and the configuration has yet to be read anyway.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, _exit_early)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+def _exit_early(_signal: int, _frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 @contextmanager
@@ -31,7 +35,7 @@ def handle_signals(stop: Callable[[], None], reload: Callable[[], None] | None) 
 
     The handlers run in the main thread, which must therefore only wait. They interrupt it
     anywhere, so ``stop`` and ``reload`` must not take locks. The previous handlers are restored
-    on exit.
+    on exit; but after `handle_early_signals` the process is about to end, and ignores signals.
     """
     received: list[float] = []
 
@@ -53,5 +57,7 @@ def handle_signals(stop: Callable[[], None], reload: Callable[[], None] | None) 
     try:
         yield
     finally:
+        # Python puts the default handlers back before it has ended; it keeps what is ignored.
+        ending = former[signal.SIGTERM] is _exit_early
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ending else handler)
