@@ -11,6 +11,7 @@ from centernetd.config.values import (
     Address,
     BatchSize,
     Duration,
+    EventsPath,
     HostAndPort,
     ListenAddress,
     Name,
@@ -282,6 +283,17 @@ def test_a_recording_is_an_mp4_below_the_root() -> None:
     for value, reason in (("a.mkv", "must end in .mp4"), ("/a.mp4", "must be relative")):
         with pytest.raises(ValidationError, match=reason):
             adapter.validate_python(value)
+
+
+@pytest.mark.parametrize("path", [".centernetd.lock", ".{stream}.lock", "{stream}.mp4.part"])
+def test_events_are_not_written_to_what_the_daemon_uses_itself(path: str) -> None:
+    with pytest.raises(ValidationError, match="which the daemon uses itself"):
+        TypeAdapter(EventsPath).validate_python(path)
+
+
+def test_a_name_that_is_nearly_the_daemons_own_is_accepted() -> None:
+    for path in ("a/.centernetd.lock", ".centernetd.jsonl", "{stream}.lock", "a.part/x.jsonl"):
+        assert TypeAdapter(EventsPath).validate_python(path) == path
 
 
 def test_a_batch_is_of_a_fixed_size_or_auto() -> None:

@@ -7,6 +7,10 @@ from pathlib import PurePosixPath
 DIRECTIVES = frozenset("YymdHMSfjaAbBUWVGuw%")
 MAX_NAME_LENGTH = 200  # bytes; file systems allow 255, and ".part" and "-12" may be added
 STREAM_NAME = "[a-z0-9_-]{1,63}"
+LOCK_NAME = ".centernetd.lock"
+"""The daemon's own file under the storage root."""
+PART = ".part"
+"""The suffix of a recording that is not complete."""
 _SAMPLE = datetime(2020, 9, 30, 23, 59, 59, 999999)  # the longest English names
 
 
@@ -56,6 +60,8 @@ def check(template: str) -> str:
         raise ValueError("must be relative: it is a path under storage.root")
     if not {"", ".", ".."}.isdisjoint(parts):
         raise ValueError("must stay under storage.root: no '..', '.' or empty parts")
+    if template.endswith(PART) or (len(parts) == 1 and patterns(template)[0].fullmatch(LOCK_NAME)):
+        raise ValueError(f"must not end in {PART} or be {LOCK_NAME}, which the daemon uses itself")
     names = expand(template, "s" * 63, _SAMPLE).parts
     if any(len(name.encode()) > MAX_NAME_LENGTH for name in names):
         raise ValueError(f"produces a name of more than {MAX_NAME_LENGTH} bytes")
