@@ -79,6 +79,24 @@ def test_other_places_do_not_touch_what_remains() -> None:
     assert (book.crossings, list(book.dwells)) == ({}, ["door", "hall"])
 
 
+def test_a_receipt_has_the_counts_of_places_that_were_removed() -> None:
+    books = ledger(door=("person",))
+    books.post([event("enter", zone="door"), event("leave", zone="door", dwell=1.0)])
+    books.post([event("cross", line="gate", direction=way) for way in ("in", "in", "out")])
+    books.replace_places({"hall": DOOR}, {"exit": GATE})
+    books.post([event("enter", zone="hall"), event("cross", line="exit", direction="in")])
+    tracks = "a: 0 tracks = 0 ended + 0 live"
+    assert books.read().receipt("a") == (f"{tracks}; 2 entries = 1 exits + 1 inside; 3 in, 1 out")
+    assert books.read().balanced
+    books.post([event("leave", zone="hall", dwell=1.0)])
+    books.replace_places({}, {})
+    books.replace_places({}, {})
+    book = books.read()
+    assert book.receipt("a") == f"{tracks}; 2 entries = 2 exits + 0 inside; 3 in, 1 out"
+    assert book.balanced
+    assert (book.entries, book.crossings, book.dwells) == ({}, {}, {})
+
+
 def test_stays_are_counted_up_to_and_including_each_bound() -> None:
     dwells = Dwells()
     for seconds in (0.0, DWELLS[0], DWELLS[0] + 0.1, DWELLS[-1], DWELLS[-1] + 1):

@@ -38,7 +38,10 @@ class Dwells:
 
 @dataclass(frozen=True)
 class TrackBook:
-    """A consistent snapshot: tracks by label, visits by zone and label, and all crossings."""
+    """A consistent snapshot: tracks by label, visits by zone and label, and all crossings.
+
+    ``former`` has the entries, exits, and crossings in and out, of places that were replaced.
+    """
 
     started: Mapping[str, int]
     ended: Mapping[str, int]
@@ -48,14 +51,14 @@ class TrackBook:
     inside: Mapping[Visit, int]
     crossings: Mapping[Crossing, int]
     dwells: Mapping[str, Dwells]
+    former: Mapping[str, int]
 
     @property
     def balanced(self) -> bool:
         """Whether started = ended + live by label, and entries = exits + inside by visit."""
         tracks = all(n == self.ended[key] + self.live[key] for key, n in self.started.items())
-        return tracks and all(
-            n == self.exits[key] + self.inside[key] for key, n in self.entries.items()
-        )
+        visits = all(n == self.exits[key] + self.inside[key] for key, n in self.entries.items())
+        return tracks and visits and self.former["entries"] == self.former["exits"]
 
     @property
     def objects(self) -> dict[str, int]:
@@ -79,16 +82,21 @@ class TrackBook:
         """Return a line about tracks, visits to zones, and crossings of lines.
 
         It reads ``gate: 5 tracks = 5 ended + 0 live; 3 entries = 3 exits + 0 inside; 2 in, 1 out``.
-        What belongs to zones or lines is left out if there are none.
+        Places that were replaced count too. What belongs to zones or lines is left out if there
+        were none.
         """
         tracks, ended, live = (sum(each.values()) for each in (self.started, self.ended, self.live))
         parts = [f"{stream}: {tracks} tracks = {ended} ended + {live} live"]
-        if self.entries:
-            visits = (sum(each.values()) for each in (self.entries, self.exits, self.inside))
-            parts.append("{} entries = {} exits + {} inside".format(*visits))
-        if self.crossings:
-            ways = (sum(way) for way in zip(*self.crossed.values(), strict=True))
-            parts.append("{} in, {} out".format(*ways))
+        former = self.former
+        if self.entries or former["entries"]:
+            entries = sum(self.entries.values()) + former["entries"]
+            exits = sum(self.exits.values()) + former["exits"]
+            parts.append(f"{entries} entries = {exits} exits + {sum(self.inside.values())} inside")
+        if self.crossings or former["in"] + former["out"]:
+            ways = Counter({way: former[way] for way in DIRECTIONS})
+            for (_, way, _), count in self.crossings.items():
+                ways[way] += count
+            parts.append(f"{ways['in']} in, {ways['out']} out")
         return "; ".join(parts)
 
 
@@ -117,12 +125,16 @@ class TrackLedger:
         self._inside: Counter[Visit] = Counter()
         self._crossings: Counter[Crossing] = Counter()
         self._dwells: dict[str, Dwells] = {}
+        self._former = Counter({"entries": 0, "exits": 0, "in": 0, "out": 0})
         self.replace_places(zones, lines)
 
     def replace_places(
         self, zones: Mapping[str, ZoneConfig], lines: Mapping[str, LineConfig]
     ) -> None:
-        """Count at these places; those of before that remain are counted on."""
+        """Count at these places; those of before that remain are counted on.
+
+        Nobody may be in a zone that does not remain.
+        """
         visits = [(name, label) for name, zone in zones.items() for label in zone.labels or (ALL,)]
         crossings = [
             (name, direction, label)
@@ -130,9 +142,11 @@ class TrackLedger:
             for direction, label in product(DIRECTIONS, line.labels or (ALL,))
         ]
         with self._lock:
-            for counter in (self._entries, self._exits, self._inside):
-                _keep(counter, visits)
-            _keep(self._crossings, crossings)
+            self._former["entries"] += sum(_keep(self._entries, visits).values())
+            self._former["exits"] += sum(_keep(self._exits, visits).values())
+            _keep(self._inside, visits)
+            for (_, direction, _), count in _keep(self._crossings, crossings).items():
+                self._former[direction] += count
             self._dwells = {name: self._dwells.get(name, Dwells()) for name in zones}
 
     def post(self, events: Iterable[TrackEvent]) -> None:
@@ -163,6 +177,7 @@ class TrackLedger:
                 inside=self._inside.copy(),
                 crossings=self._crossings.copy(),
                 dwells=dict(self._dwells),
+                former=self._former.copy(),
             )
 
     def _post_crossing(self, line: str, direction: str, label: str) -> None:
@@ -181,11 +196,13 @@ class TrackLedger:
             self._dwells[zone] = self._dwells[zone].with_stay(dwell)
 
 
-def _keep(counter: Counter[Key], keys: Iterable[Key]) -> None:
-    """Let a counter have these keys and no others."""
+def _keep(counter: Counter[Key], keys: Iterable[Key]) -> dict[Key, int]:
+    """Let a counter have these keys and no others, whose counts are returned."""
     kept = {key: counter[key] for key in keys}
+    others = {key: count for key, count in counter.items() if key not in kept}
     counter.clear()
     counter.update(kept)
+    return others
 
 
 def _take(counter: Counter[Key], key: Key) -> None:
