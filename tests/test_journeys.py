@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from centernetd.config import LineConfig, TrackConfig, ZoneConfig
 from centernetd.flow import Thresholds, TrackEvent
 from centernetd.track import Tracker, TrackSettings
+from centernetd.track import journeys as journeys_module
 from centernetd.track.counts import TrackBook, TrackLedger
 from centernetd.track.journeys import Journeys, Moment
 from tests.scenes import SIZE, PerfectTracker, Point, Walker, found, times
@@ -299,6 +301,36 @@ def test_a_zone_that_changes_is_left_and_entered_again() -> None:
     book = ledger.read()
     assert book.balanced
     assert book.entries == {("door", "all"): 2, ("same", "all"): 1}
+
+
+def test_places_that_are_not_looked_at_would_have_changed_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(5)
+
+    def stroller() -> Walker:
+        points = [tuple(point) for point in random.uniform(0.1, 0.9, (4, 2)).tolist()]
+        size = tuple((random.uniform(0.5, 2.0) * np.array([0.06, 0.2])).tolist())
+        waits = random.uniform(0, 1, 4).tolist()
+        return Walker(points, random.uniform(0.5, 4, 3).tolist(), waits, size, tremble=0.3)
+
+    strollers = [stroller() for _ in range(12)]
+    zones = {
+        "door": DOOR,
+        "head": DOOR.model_copy(update={"anchor": "centre", "min_dwell": 0.5}),
+        "car": DOOR.model_copy(update={"labels": ("car",)}),
+    }
+    lines = {"gate": GATE, "head": line((0.5, 0.9), (0.4, 0.1), anchor="centre")}
+
+    def happened(fps: float) -> list[TrackEvent]:
+        seen = watch(*strollers, zones=zones, lines=lines, fps=fps, exact=False)
+        return [replace(event, track_id="", tracker_id=0) for event in seen.events]
+
+    often = [happened(fps) for fps in (5.0, 25.0)]
+    assert {event.type for event in often[0]} >= {"start", "enter", "leave", "cross", "end"}
+    monkeypatch.setattr(journeys_module._Around, "has", lambda *_: False)
+    monkeypatch.setattr(journeys_module._Stay, "remains", lambda *_: False)
+    assert [happened(fps) for fps in (5.0, 25.0)] == often
 
 
 # Laws: scenes whose counts are known from the way they were made.

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from centernetd.config import LineConfig, TrackConfig, ZoneConfig
-from centernetd.flow import Box, TrackEvent, uuid7
+from centernetd.flow import TrackEvent, uuid7
 from centernetd.track.places import Line, Point, Side, Step, Zone
 from centernetd.track.tracker import Track, Tracked
 
@@ -48,39 +48,72 @@ class _Stay:
     across: bool = False
 
     @property
+    def settled(self) -> bool:
+        """Whether time alone changes nothing, as long as the track stays on its side."""
+        waits = self.inside_since is not None and not self.counted
+        return not waits and self.side.settled != 0 and self.side.present == self.side.settled
+
+    @property
     def clearance(self) -> float:
         """How many box sizes it may move before anything can change; 0 if time alone changes it."""
-        waits = self.inside_since is not None and not self.counted
-        return 0.0 if waits or self.side.present != self.side.settled else abs(self.depth)
+        return abs(self.depth) if self.settled else 0.0
+
+    def remains(self, depth: float, moved: float) -> bool:
+        """Return whether a way of ``moved`` box sizes that ends at ``depth`` changes nothing."""
+        return self.settled and abs(depth) > moved and (depth > 0) == (self.side.settled > 0)
+
+
+class _Around(NamedTuple):
+    """The boxes that are nearer to a certain one, at every anchor, than any edge is.
+
+    ``centre`` is twice its x, and ``reach`` the square of the edge's distance in its sizes.
+    """
+
+    centre: float
+    top: float
+    bottom: float
+    width: float
+    height: float
+    reach: float
+
+    def has(self, box: Sequence[float]) -> bool:
+        """Return whether ``box`` is one of them; corners are x1, y1, x2, y2."""
+        centre, top, bottom, width, height, reach = self
+        across = (box[0] + box[2] - centre) / (2 * width)
+        upper, lower = box[1] - top, box[3] - bottom
+        along = (upper if abs(upper) > abs(lower) else lower) / height
+        return across * across + along * along < reach
+
+
+_NOWHERE = _Around(0.0, 0.0, 0.0, 1.0, 1.0, 0.0)
 
 
 @dataclass(slots=True)
 class _Journey:
     """A track so far. Its ``events`` wait until it is confirmed, which gives it a ``label``.
 
-    ``smooth`` is its smoothed box in the frame in which it was last seen, at ``moved_at``. It is
-    not looked at before it has moved by ``clearance`` box sizes from where it was, ``reference``.
+    ``smooth`` is its smoothed box in the frame in which it was last ``seen``. Its places are not
+    looked at while it is ``around`` where it was when they last were.
     """
 
     track_id: str
     tracker_id: int
     began: Moment
     seen: Moment
-    box: Box
+    box: Sequence[float] = ()
     score: float = 0.0
     label: str | None = None
     updated: float = 0.0
     events: list[TrackEvent] = field(default_factory=list)
     smooth: Sequence[float] | None = None
-    moved_at: float = 0.0
-    reference: Sequence[float] = (0.0, 0.0, 0.0, 0.0)
-    clearance: float = 0.0
+    around: _Around = _NOWHERE
     stays: dict[Zone | Line, _Stay] = field(default_factory=dict)
     crossings: list[tuple[str, str]] = field(default_factory=list)
     zones: dict[str, float] = field(default_factory=dict)
 
     def report(self, kind: Any, **details: Any) -> None:  # noqa: ANN401
         """Add an event at the moment the track was last seen."""
+        x1, y1, x2, y2 = self.box
         event = TrackEvent(
             kind,
             self.track_id,
@@ -89,7 +122,7 @@ class _Journey:
             self.score,
             self.seen.time,
             self.seen.wall_time,
-            self.box,
+            (x1, y1, x2, y2),
             self.seen.size,
             **details,
         )
@@ -114,8 +147,9 @@ class Journeys:
         """Watch these places; ``label_of`` names a class."""
         self.track = track
         self._label_of = label_of
-        self._places = [*_places(zones, lines)]
+        self._watch(_places(zones, lines))
         self._journeys: dict[int, _Journey] = {}
+        self._unconfirmed: dict[int, _Journey] = {}  # those of them that are
 
     def replace_places(
         self, zones: Mapping[str, ZoneConfig], lines: Mapping[str, LineConfig]
@@ -132,28 +166,43 @@ class Journeys:
                 if stay is not None and isinstance(place, Zone):
                     _leave_last(journey, place, stay)
         for journey in self._journeys.values():
-            journey.clearance = 0.0
-        self._places = after
+            journey.around = _NOWHERE
+        self._watch(after)
         return self._reported(self._journeys.values())
 
     def see(self, moment: Moment, tracked: Tracked) -> tuple[TrackEvent, ...]:
         """Take the tracks of a frame; return what has happened since the frame before."""
         ended = self.end(tracked.ended)
-        found, numbers = tracked.detections, tracked.tracker_id
-        seen = (numbers >= 0) & ~tracked.predicted
-        ids = numbers[seen].tolist()
-        boxes, scores = found.xyxy[seen], found.confidence[seen].tolist()
-        for tracker_id, box, score in zip(ids, boxes.tolist(), scores, strict=True):
-            self._meet(tracker_id, moment, tuple(box), score)
-        if self._places:
-            smooth = tracked.smooth[seen].tolist()
-            for number, box, smoothed in zip(ids, boxes.tolist(), smooth, strict=True):
-                self._move(self._journeys[number], box, smoothed, moment)
+        found, now, places = tracked.detections, moment.time, self._places
+        changed = []
+        # Lists, since indexing arrays costs more; and one loop, since most objects just move on.
+        for number, predicted, box, smooth, score in zip(
+            tracked.tracker_id.tolist(),
+            tracked.predicted.tolist(),
+            found.xyxy.tolist(),
+            tracked.smooth.tolist(),
+            found.confidence.tolist(),
+            strict=True,
+        ):
+            if predicted or number < 0:
+                continue
+            journey = self._journeys.get(number) or self._begin(number, moment)
+            last, journey.seen, journey.box = journey.seen.time, moment, box
+            if score > journey.score:
+                journey.score = score
+            if journey.label is not None and now - journey.updated >= UPDATE_INTERVAL:
+                journey.updated = now
+                journey.report("update")
+            if places:
+                if not (journey.around.has(box) and journey.around.has(smooth)):
+                    self._move(journey, smooth, now - last)
+                journey.smooth = smooth
+            if journey.events or journey.label is None:
+                changed.append(journey)
         for track in tracked.started:
             self._confirm(track)
-        self._forget_unconfirmed(moment.time)
-        ids += [track.tracker_id for track in tracked.started]
-        return ended + self._reported(self._journeys[number] for number in ids)
+        self._forget_unconfirmed(now)
+        return ended + self._reported(changed)
 
     def end(self, tracks: Iterable[Track]) -> tuple[TrackEvent, ...]:
         """Take the confirmed tracks that have ended: they leave every zone they are in."""
@@ -179,39 +228,42 @@ class Journeys:
         numbers = tracked.tracker_id[tracked.confirmed].tolist()
         return {number: self._journeys[number].track_id for number in numbers}
 
-    def _meet(self, tracker_id: int, moment: Moment, box: Box, score: float) -> None:
-        journey = self._journeys.get(tracker_id)
-        if journey is None:
-            track_id = uuid7(moment.wall_time)
-            journey = _Journey(track_id, tracker_id, moment, moment, box)
-            self._journeys[tracker_id] = journey
-        journey.score = max(journey.score, score)
-        journey.box, journey.seen = box, moment
-        if journey.label is not None and moment.time - journey.updated >= UPDATE_INTERVAL:
-            journey.updated = moment.time
-            journey.report("update")
+    def _watch(self, places: Iterable[Zone | Line]) -> None:
+        self._places = [*places]
+        self._anchors = {place.config.anchor for place in self._places}
 
-    def _move(
-        self, journey: _Journey, box: Sequence[float], smooth: Sequence[float], moment: Moment
-    ) -> None:
-        """Follow an object to where its box was detected, and where that is smoothed."""
-        before, last = journey.smooth or smooth, journey.moved_at
-        journey.smooth, journey.moved_at = smooth, moment.time
-        if journey.clearance and _is_near(journey, box, smooth):
-            return
-        picture = moment.size
-        sizes, seconds = (_size(box, picture), _size(smooth, picture)), moment.time - last
+    def _begin(self, tracker_id: int, moment: Moment) -> _Journey:
+        journey = _Journey(uuid7(moment.wall_time), tracker_id, moment, moment)
+        self._journeys[tracker_id] = self._unconfirmed[tracker_id] = journey
+        return journey
+
+    def _move(self, journey: _Journey, smooth: Sequence[float], seconds: float) -> None:
+        """Follow an object to where its box was detected, and where that is ``smooth``."""
+        before, box, picture = journey.smooth or smooth, journey.box, journey.seen.size
+        detected_size, size = _size(box, picture), _size(smooth, picture)
+        ways = {}
+        for anchor in self._anchors:
+            start, detected, end = (_point(each, anchor, picture) for each in (before, box, smooth))
+            step = Step(start, end, size, seconds)
+            ways[anchor] = detected, step, max(step.length, Step(detected, end, size, 0.0).length)
         clearance = math.inf
         for place in self._places:
             if journey.label is None or _counts(place, journey.label):
-                anchor = place.config.anchor
-                detected, end = _point(box, anchor, picture), _point(smooth, anchor, picture)
-                depths = place.depth(detected, sizes[0]), place.depth(end, sizes[1])
-                step = Step(_point(before, anchor, picture), end, sizes[1], seconds)
-                stay = journey.stays.setdefault(place, _Stay())
-                self._visit(journey, place, stay, depths, step)
+                detected, step, moved = ways[place.config.anchor]
+                depth = place.depth(step.end, size)
+                if (stay := journey.stays.get(place)) is None:
+                    stay = journey.stays[place] = _Stay()
+                if stay.remains(depth, moved):
+                    stay.depth = depth
+                    if depth > 0:
+                        stay.inside_until = journey.seen.time
+                else:
+                    depths = place.depth(detected, detected_size), depth
+                    self._visit(journey, place, stay, depths, step)
                 clearance = min(clearance, stay.clearance)
-        journey.reference, journey.clearance = smooth, clearance
+        (height, width), (left, top, right, bottom) = picture, smooth
+        sides = size[0] * width, size[1] * height
+        journey.around = _Around(left + right, top, bottom, *sides, clearance**2)
 
     def _visit(
         self,
@@ -251,7 +303,7 @@ class Journeys:
         return not settled and seen - side.since >= self.track.confirm_after
 
     def _confirm(self, track: Track) -> None:
-        journey = self._journeys[track.tracker_id]
+        journey = self._unconfirmed.pop(track.tracker_id)
         journey.label = label = self._label_of(track.class_id)
         journey.score = max(journey.score, track.confidence)
         journey.updated = journey.seen.time
@@ -259,7 +311,7 @@ class Journeys:
         journey.stays = {
             place: stay for place, stay in journey.stays.items() if _counts(place, label)
         }
-        journey.clearance = 0.0
+        journey.around = _NOWHERE
         waiting, journey.events = journey.events, []
         journey.report("start")
         for event in waiting:
@@ -269,9 +321,9 @@ class Journeys:
 
     def _forget_unconfirmed(self, now: float) -> None:
         """Forget the tracks that ended before they were confirmed, which nobody reports."""
-        for number, journey in [*self._journeys.items()]:
-            if journey.label is None and now - journey.seen.time > self.track.max_gap:
-                del self._journeys[number]
+        for number, journey in [*self._unconfirmed.items()]:
+            if now - journey.seen.time > self.track.max_gap:
+                del self._journeys[number], self._unconfirmed[number]
 
     def _reported(self, journeys: Iterable[_Journey]) -> tuple[TrackEvent, ...]:
         """Return, once, the events of those of ``journeys`` that are confirmed."""
@@ -302,19 +354,6 @@ def _point(box: Sequence[float], anchor: str, size: tuple[int, int]) -> Point:
     low, high = _VISIBLE
     x = (box[0] + box[2]) / 2 / width
     return min(high, max(low, x)), min(high, max(low, y / height))
-
-
-def _is_near(journey: _Journey, box: Sequence[float], smooth: Sequence[float]) -> bool:
-    """Return whether a track is nearer to its reference than any edge was.
-
-    No point of a box moves farther than its sides, so this holds for any anchor.
-    """
-    (left, top, right, bottom), (x1, y1, x2, y2) = journey.reference, smooth
-    width, height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
-    x = max(abs(x1 - left), abs(x2 - right), abs(box[0] - left), abs(box[2] - right)) / width
-    y = max(abs(y1 - top), abs(y2 - bottom), abs(box[1] - top), abs(box[3] - bottom)) / height
-    grown = max(width / max(right - left, 1.0), height / max(bottom - top, 1.0), 1.0)
-    return math.hypot(x, y) * grown < journey.clearance
 
 
 def _counts(place: Zone | Line, label: str) -> bool:

@@ -85,13 +85,16 @@ class Zone:
 
     def depth(self, point: Point, size: Point) -> float:
         """Return the depth of a point of a box of this size; infinite in a zone without edges."""
-        nearest = math.inf
-        for corner, side in self._edges:
-            x, y = (corner[0] - point[0]) / size[0], (corner[1] - point[1]) / size[1]
-            dx, dy = side[0] / size[0], side[1] / size[1]
-            along = min(1.0, max(0.0, -(x * dx + y * dy) / (dx * dx + dy * dy)))
-            nearest = min(nearest, math.hypot(x + along * dx, y + along * dy))
-        return nearest if self._contains(point) else -nearest
+        (at_x, at_y), (width, height) = point, size
+        nearest = math.inf  # the square of the distance
+        for (left, top), (side_x, side_y) in self._edges:
+            x, y = (left - at_x) / width, (top - at_y) / height
+            dx, dy = side_x / width, side_y / height
+            along = -(x * dx + y * dy) / (dx * dx + dy * dy)
+            along = 0.0 if along < 0 else min(along, 1.0)
+            x, y = x + along * dx, y + along * dy
+            nearest = min(nearest, x * x + y * y)
+        return math.sqrt(nearest) if self._contains(point) else -math.sqrt(nearest)
 
     def passage(self, step: Step) -> tuple[float, float] | None:
         """Return from where to where a step leads clearly through the zone, as shares; or None."""
