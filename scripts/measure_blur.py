@@ -348,6 +348,7 @@ def main() -> None:
     """Measure, and print a table for each setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--rates", type=int, nargs="+", help="720p at these frames/s only")
     parser.add_argument("--before", action="store_true", help="also at 0.4 without a hold")
     options = parser.parse_args()
     settings = {"as shipped": AS_SHIPPED}
@@ -355,7 +356,8 @@ def main() -> None:
         settings["confidence: 0.4, hold: 0s"] = AS_BEFORE
     people = portraits()
     reports = {setting: Report() for setting in settings}
-    for clip in (Clip(seed, *kind) for seed in options.seeds for kind in CLIPS):
+    kinds = [((1280, 720), rate, 10) for rate in options.rates] if options.rates else CLIPS
+    for clip in (Clip(seed, *kind) for seed in options.seeds for kind in kinds):
         with tempfile.TemporaryDirectory() as name:
             source, ways = Path(name) / "clip.mp4", paths(clip, people)
             encode(source, clip, pictures(clip, ways, people))
