@@ -155,6 +155,15 @@ def test_heads_and_redirects_have_an_end() -> None:
         assert server.sent < SLACK * len(answers)
 
 
+@pytest.mark.parametrize("target", ["/circle", "file:///etc/passwd", "concat:a", None])
+def test_a_redirect_that_leads_nowhere_is_reported_as_such(target: str | None) -> None:
+    where = [] if target is None else [f"Location: {target}"]
+    answer = [head("text/html", *where, status="302 Found")]
+    with answering(lambda _: answer) as server:
+        error = why(f"{server.url}/circle")
+    assert str(error) == "can't be opened: the server answers 302, which leads nowhere"
+
+
 @pytest.mark.parametrize(
     "begin", [b"HTTP/1.1 200 OK\r\n", head(MULTIPART), head(HLS) + b"#EXTM3U\n"]
 )

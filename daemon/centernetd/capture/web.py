@@ -260,7 +260,8 @@ def _explain(error: Exception, timeout: float) -> tuple[str, str]:
             return f"the name or password is wrong, or lacks permission: {answer}", "unauthorized"
         if error.code in (404, 410):
             return f"there is nothing at this path: {answer}", "not_found"
-        return (f"{answer} repeatedly" if error.code < 400 else answer), "open_failed"
+        # A redirect in circles, without an address, or to something other than HTTP.
+        return f"{answer}, which leads nowhere" if error.code < 400 else answer, "open_failed"
     if isinstance(error, URLError) and isinstance(error.reason, OSError):
         error = error.reason
     if isinstance(error, TimeoutError):
