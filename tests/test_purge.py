@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
@@ -208,6 +209,24 @@ def test_what_can_not_be_read_in_an_events_file_goes_with_the_rest(
     wrong = event(2).replace(b"2023-11", b"2023-13")
     path = put(root / "gate/2023-11-14-22.jsonl", NOON + 5, event(0) + torn + wrong + event(5))
     purged(1, 3)
+    assert path.read_bytes() == event(0) + event(5)
+
+
+def test_a_hole_in_an_events_file_takes_no_memory(
+    purged: Callable[..., Outcome], root: Path
+) -> None:
+    path = put(root / "gate/2023-11-14-22.jsonl", NOON + 5, event(0))
+    with path.open("ab") as file:
+        file.truncate(1 << 28)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + event(5))
+    os.utime(path, (NOON + 5, NOON + 5))
+    tracemalloc.start()
+    try:
+        purged(1, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
     assert path.read_bytes() == event(0) + event(5)
 
 

@@ -23,6 +23,7 @@ from centernetd.sink.lockfile import LOCK_NAME, held, is_held_by, is_open_in
 from centernetd.sink.outputs import Output, outputs_of, owners, walk
 
 _HEADER = 4096  # bytes that contain a recording's `mvhd`
+_LONGEST = 1 << 24  # bytes of a line; a longer one, such as a hole, is not an event
 _EPOCH = 2_082_844_800  # seconds from 1904, in MP4, to 1970
 _TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?)Z"')
 _DWELL = re.compile(rb'"dwell": (\d+(?:\.\d+)?)[,}]')
@@ -265,7 +266,7 @@ def _found(file: BinaryIO, period: Range, result: Purged) -> Purged:
     """Add the events in ``period`` to ``result``."""
     size, lines = 0, 0
     times: list[float] = []
-    for line in file:
+    for line in _lines(file):
         span = _span(line)
         if _is_in(span, period):
             size, lines = size + len(line), lines + 1
@@ -280,7 +281,7 @@ def _cut(path: Path, file: BinaryIO, status: os.stat_result, period: Range) -> N
     rest = unused(path)
     try:
         with open(rest, "xb", opener=_private) as kept:
-            kept.writelines(line for line in file if not _is_in(_span(line), period))
+            kept.writelines(line for line in _lines(file) if not _is_in(_span(line), period))
             if (status.st_uid, status.st_gid) != _owner(kept.fileno()):
                 os.fchown(kept.fileno(), status.st_uid, status.st_gid)
             os.fchmod(kept.fileno(), stat.S_IMODE(status.st_mode))
@@ -294,6 +295,11 @@ def _cut(path: Path, file: BinaryIO, status: os.stat_result, period: Range) -> N
             rest.rename(path)
     finally:
         rest.unlink(missing_ok=True)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file, and those that are too long for an event in pieces."""
+    return iter(partial(file.readline, _LONGEST), b"")
 
 
 def _private(path: str, flags: int) -> int:
