@@ -326,6 +326,19 @@ def test_an_old_name_in_a_stream_under_the_new_one_in_the_defaults(
     assert refusal(path, text) == f"config.yaml:4: streams.x.{old}: {sentence}"
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "defaults: {record: {draw: blur}}\nstreams: {x: {source: x.mp4, privacy: {blur: null}}}",
+        "defaults: {privacy: {blur: null}}\nstreams: {x: {source: x.mp4, record: {draw: blur}}}",
+    ],
+)
+def test_a_blur_that_is_drawn_and_denied(path: Path, keys: str) -> None:
+    assert "streams.x.record.draw: blur is an old name of privacy.blur, which is null" in refusal(
+        path, f"version: 1\n{keys}"
+    )
+
+
 @pytest.mark.parametrize("name", ["../up", "Gate", "a b", "", "a/b", "é", "a" * 64, "a.b"])
 def test_a_stream_name_that_is_no_name(path: Path, name: str) -> None:
     sentence = refusal(path, f"version: 1\nstreams:\n  '{name}': {{source: x}}")

@@ -163,6 +163,10 @@ def _set_twice(name: str, entry: StreamEntry) -> Iterator[tuple[Location, str]]:
         if _is_set(entry, old) and _is_set(entry, new):
             why = f"is the old name of {dotted(new)}, which is set too: keep that one"
             yield ("streams", name, *old), why
+    no_blur = _is_set(entry, ("privacy", "blur")) and entry.privacy.blur is None
+    if no_blur and entry.record.draw == "blur":
+        why = "blur is an old name of privacy.blur, which is null: change one of them"
+        yield ("streams", name, "record", "draw"), why
 
 
 def _is_set(section: Section, keys: tuple[str, ...]) -> bool:
