@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from centernetd.bench.clip import Clip, file_stream
 from centernetd.bench.overhead import LOADS, overhead
-from centernetd.bench.tracking import CROWDS, Crowd, track_crowd
+from centernetd.bench.tracking import CROWDS, Cost, Crowd, track_crowd
 from centernetd.capture.open import open_stream
 from centernetd.capture.source import Picture
 from centernetd.capture.timeline import Timeline
@@ -44,7 +44,7 @@ class Report:
     """Results of one `bench_pipeline`; ``costs`` are CPU seconds per frame of each stage alone.
 
     ``overhead`` is the daemon's own CPU seconds per frame, without decoding and network, by number
-    of streams and batch size, ``tracking`` that of the tracker alone. ``decode`` is the time of the
+    of streams and batch size, ``tracking`` that of following objects. ``decode`` is the time of the
     model's decode as a share of its network's.
     """
 
@@ -54,7 +54,7 @@ class Report:
     serial_fps: float
     pipeline_fps: float
     overhead: Mapping[tuple[int, int], float]
-    tracking: Mapping[Crowd, float]
+    tracking: Mapping[Crowd, Cost]
     decode: float
 
     @property
@@ -85,7 +85,7 @@ def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
     stream = replace(stream, models=stream.models[:1])
     report("the daemon itself, without decoding and network")
     idle = {load: overhead(*load) for load in LOADS}
-    report("the tracker")
+    report("tracking")
     tracking = {crowd: track_crowd(crowd) for crowd in CROWDS}
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         report("each stage alone")

@@ -84,9 +84,10 @@ def _show(report: Report, title: str | None) -> None:
     for (streams, batch), seconds in report.overhead.items():
         name = f"the daemon itself, {streams} streams, batch {batch}"
         table.add_row(name, f"{seconds * 1e6:.0f} us CPU", "")
-    for (streams, objects), seconds in report.tracking.items():
-        together = "1 stream" if streams == 1 else f"{streams} streams together"
-        table.add_row(f"tracking {objects} objects, {together}", f"{seconds * 1e6:.0f} us CPU", "")
+    for (streams, objects), cost in report.tracking.items():
+        name = f"{objects} objects, {'1 stream' if streams == 1 else f'{streams} streams together'}"
+        table.add_row(f"tracking {name}", f"{cost.tracker * 1e6:.0f} us CPU", "")
+        table.add_row("  with a zone and a line", f"{cost.whole * 1e6:.0f} us CPU", "")
     console = Console()
     console.print(table)
     console.print(
