@@ -31,7 +31,6 @@ from centernetd.track.journeys import Journeys, Moment
 
 log = logging.getLogger(__name__)
 
-_NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 _GRACE = 1.0  # seconds within which a captured frame has come through inference
 # Of 3884 faces of at least 40 pixels in eight clips of scripts/measure_blur.py (seeds 101 to 108,
 # 720p, 5 frames/s), 179 are open if nothing is presumed, 153 with detections of half the
@@ -65,12 +64,10 @@ class StreamTracks:
         moment = Moment(frame.time, frame.wall_time, frame.image.size)
         events = self._post(self._journeys.see(moment, tracked))
         ids = np.where(tracked.confirmed, tracked.tracker_id, -1)[: len(found)]
-        more = len(tracked.detections) > len(found)
-        predicted = tracked.detections[tracked.predicted] if more else _NOTHING
+        predicted = tracked.detections[len(found) :]
         scene = Scene(self._journeys.track_ids(tracked), predicted, self._zones, self._lines)
-        return replace(
-            result, detections=replace(found, tracker_id=ids), events=events, scene=scene
-        )
+        known = Detections(found.xyxy, found.confidence, found.class_id, found.keypoints, ids)
+        return replace(result, detections=known, events=events, scene=scene)
 
     def end(self, tracks: Iterable[Track]) -> tuple[TrackEvent, ...]:
         """Return what happens when ``tracks`` end."""
@@ -93,9 +90,10 @@ class StreamTracks:
         return self._latest.time + time.monotonic() - self._latest.captured_at - _GRACE
 
     def _post(self, events: tuple[TrackEvent, ...]) -> tuple[TrackEvent, ...]:
-        self.ledger.post(events)
-        if any(event.zone or event.line for event in events):
-            self._sum_up()
+        if events:
+            self.ledger.post(events)
+            if any(event.zone or event.line for event in events):
+                self._sum_up()
         return events
 
     def _sum_up(self) -> None:

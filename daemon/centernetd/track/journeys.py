@@ -350,10 +350,12 @@ def _size(box: Sequence[float], size: tuple[int, int]) -> Point:
 def _point(box: Sequence[float], anchor: str, size: tuple[int, int]) -> Point:
     """Return the anchor of a box, as shares of the picture and within it."""
     height, width = size
-    y = box[3] if anchor == "bottom" else (box[1] + box[3]) / 2
-    low, high = _VISIBLE
     x = (box[0] + box[2]) / 2 / width
-    return min(high, max(low, x)), min(high, max(low, y / height))
+    y = (box[3] if anchor == "bottom" else (box[1] + box[3]) / 2) / height
+    low, high = _VISIBLE
+    if low <= x <= high and low <= y <= high:
+        return x, y
+    return min(high, max(low, x)), min(high, max(low, y))
 
 
 def _counts(place: Zone | Line, label: str) -> bool:
