@@ -1,5 +1,6 @@
 """The supervisor: each start that can fail or be stopped, and everything that ends a run."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -187,6 +188,19 @@ def test_a_stop_while_it_runs(rig: Rig) -> None:
     (lane,) = rig.supervisor.lanes
     assert all(lane.ledger.read().written.values())
     rig.assert_in_order()
+
+
+def test_collections_skip_what_exists_at_the_start_until_the_end(rig: Rig) -> None:
+    frozen: list[int] = []
+    act = rig.when_running(rig.supervisor.stop)
+
+    def on_tick() -> None:
+        frozen.append(gc.get_freeze_count())
+        act()
+
+    assert rig.supervisor.run(on_tick) == 0
+    assert min(frozen) > len(gc.get_objects()) / 2
+    assert gc.get_freeze_count() == 0
 
 
 def test_tracks_are_published_from_the_start(rig: Rig) -> None:

@@ -1,10 +1,11 @@
 """One run of the daemon, from startup until the last file is closed."""
 
+import gc
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from centernetd.config import Config, StreamConfig
@@ -108,6 +109,7 @@ class Supervisor:
             stack.callback(self._end, parts)
             self._warm_up(parts)
             if not self._must_stop():
+                stack.enter_context(_short_collections())
                 self._start(parts)
             while parts.alive and not self._must_stop():
                 parts.streams.check()
@@ -264,3 +266,17 @@ def _went_wrong(lane: Lane) -> bool:
     return lane.status.failed or any(
         count for (_, reason), count in dropped.items() if reason is Reason.FAILED
     )
+
+
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Keep the garbage collector away from what exists now, mostly modules.
+
+    Else, about once per minute, it stops every thread for as long as going through all that takes.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
