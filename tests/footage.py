@@ -12,7 +12,6 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from tests import models
 from tests.rtp import Video
 
 Image = NDArray[np.uint8]
@@ -79,7 +78,8 @@ def _encoder(
     return encoder
 
 
-def _video(packets: Iterable["Packet[VideoStream]"], rate: int, codec: str = "h264") -> Video:
+def video_of(packets: Iterable["Packet[VideoStream]"], rate: int, codec: str = "h264") -> Video:
+    """Return what was encoded as a camera sends it."""
     units = [[unit for unit in _START_CODE.split(bytes(packet)) if unit] for packet in packets]
     return Video(units, rate, codec)
 
@@ -97,7 +97,7 @@ def moving_square(
     packets = encoded(
         images, rate, key_interval=key_interval, codec=codec, keeps={}, parameters=parameters
     )
-    return _video(packets, rate, codec)
+    return video_of(packets, rate, codec)
 
 
 def standing_still(rate: int, key_interval: int = 10) -> Video:
@@ -105,8 +105,10 @@ def standing_still(rate: int, key_interval: int = 10) -> Video:
     images = repeat(_square((128, 160), 24), 2 * _SETTLED * rate)
     packets = list(encoded(images, rate, key_interval=key_interval, keeps={"bit_rate": 100_000}))
     keys = [index for index, packet in enumerate(packets) if packet.is_keyframe]
-    return _video(packets[next(key for key in keys if key >= _SETTLED * rate) :], rate)
+    return video_of(packets[next(key for key in keys if key >= _SETTLED * rate) :], rate)
 
 
 def _square(size: tuple[int, int], top: int) -> Image:
-    return models.draw(size, (0, (64, top, 96, top + 32)))
+    from tests.models import draw  # needs onnx, which a machine that only measures may lack
+
+    return draw(size, (0, (64, top, 96, top + 32)))

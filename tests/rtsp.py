@@ -70,6 +70,7 @@ class RtspServer:
     - ``/mute/N``: sends nothing more after N pictures;
     - ``/sound/N``: has sound along with the video, and that alone after N pictures;
     - ``/slow/N``, ``/flood/N``: sends N pictures per second, however many they should be;
+    - ``/late/N``: sends each picture up to N milliseconds late;
     - ``/lose/N``: loses N of a hundred RTP packets; ``/garble/N``: noise after N pictures;
     - ``/resize/N``: has another size every other N pictures (key frames come every 10);
     - ``/recode/N``: closes the connection after N pictures; every other is one of H.265;

@@ -69,6 +69,11 @@ def _slow(reel: Reel) -> Iterator[Sent]:
     return (Sent(due, b"".join(packets)) for due, packets in reel.shown(rate=reel.number))
 
 
+def _late(reel: Reel) -> Iterator[Sent]:
+    for due, packets in reel.shown():
+        yield Sent(due + random.uniform(0, reel.number / 1000), b"".join(packets))
+
+
 def _lose(reel: Reel) -> Iterator[Sent]:
     chance = random.Random(_SEED)
     for due, packets in reel.shown():
@@ -129,6 +134,7 @@ SCRIPTS: Mapping[str, Callable[[Reel], Iterator[Sent]]] = {
     "sound": _sound,
     "slow": _slow,
     "flood": _slow,
+    "late": _late,
     "lose": _lose,
     "garble": _garble,
     "resize": _resize,

@@ -1,13 +1,21 @@
 """How many 1080p30 streams one GPU box takes: ``python -m tests.gpu.streams OUT [N,N...]``.
 
-Decoded by the GPU, detected on it, events only. ``--onnxruntime`` runs CenterFace on ONNX Runtime,
-``--coco`` the other built-in model, ``--models=faces,coco`` both on each stream, else the double
-of TensorRT replays the PyTorch CenterNet: the pipeline around an engine. With ``--cpu`` software
-decodes, with ``--hevc`` the video is H.265, with ``--copies`` it is also recorded as received,
-``--minutes=N`` is for how long. With ``--apart`` each stream begins at a time of its own, as
-cameras do, else almost all at once. If py-spy is installed, it reports for each run which share of
-the time somebody held Python's lock, and who.
-OUT/streams.json gets it all, OUT/gil-N.txt and OUT/all-N.txt the stacks.
+Decoded by the GPU, detected on it, events only; everything is counted from when all streams have
+run for a fifth of the time.
+``--onnxruntime`` runs CenterFace on ONNX Runtime, ``--coco`` the other built-in model,
+``--models=faces,coco`` both on each stream, ``--alternate=faces,coco`` one of them on every other
+stream, else the double of TensorRT replays the PyTorch CenterNet: the pipeline around an engine.
+
+All streams show one clip, read from a file in real time; with ``--apart`` each begins at a time of
+its own, as cameras do, else almost all at once. With ``--rtsp`` they come from an RTSP server on
+this machine that shows 25 clips (`tests.gpu.cameras`). With ``--hevc`` the clip is H.265, with
+``--cpu`` software decodes. With ``--copies`` it is also recorded as received, with
+``--annotated=N`` N of the streams record what was detected in them, and with ``--tracking`` each
+follows objects, with a zone and a line. ``--minutes=N`` is for how long. ``--backend``, ``--size``
+and ``--fps`` are for trying all of it on a machine without a GPU.
+
+If py-spy is installed, it reports for each run which share of the time somebody held Python's
+lock, and who. OUT/streams.json gets it all, OUT/gil-N.txt and OUT/all-N.txt the stacks.
 """
 
 import argparse
@@ -24,35 +32,39 @@ import threading
 import time
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import pynvml
-import yaml
+from numpy.typing import NDArray
 
-from centernetd.bench import streams
 from centernetd.bench.clip import Clip, file_stream
-from centernetd.bench.streams import Load, Workload, make_clip, run
+from centernetd.bench.streams import OPENING, Load, Recorder, Workload, make_clip, measure
 from centernetd.capture.intake import Pacer
 from centernetd.cli.bench import show_streams
+from centernetd.cli.options import parse_resolution
 from centernetd.config import Config
 from centernetd.config import load as load_config
-from centernetd.flow import Lane
+from tests.gpu.cameras import cameras
 
 ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "assets" / "demo.mp4"
 COUNTS = (8, 16, 32, 48)
-SIZE, FPS = (1080, 1920), 30
 SECONDS, LOOP = 16, 4  # of a run, and of the video that is repeated
 MAX_BATCH = 32
+GPU = ("onnxruntime-cuda", "tensorrt")
 MODELS = {"faces": {"path": "centerface"}, "coco": {"path": "coco"}}
-WARM = 3.0  # seconds
+TRACKED = {
+    "track": {},
+    "zones": {"left": {"polygon": [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]}},
+    "lines": {"middle": {"from": [0.5, 0.0], "to": [0.5, 1.0]}},
+}
 WATCHED, RATE = 6, 100  # seconds, samples per second
 
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
@@ -76,21 +88,29 @@ def use_the_double() -> None:
     setattr(loading, "open_onnx", open_onnx)  # noqa: B010 - a name that it imports
 
 
-def be_watched(sign: Path) -> None:
-    """Let any process look into this one, and create ``sign`` with its first batch.
+def begin_apart(fps: int) -> None:
+    """Have each stream of this process begin at a random moment between two frames."""
+    wait = Pacer.wait
 
-    Some systems allow the former to a process's parents only.
+    def wait_first(pacer: Pacer, at: float) -> None:
+        if pacer._offset is None:
+            time.sleep(random.uniform(0, 1 / fps))
+        wait(pacer, at)
+
+    setattr(Pacer, "wait", wait_first)  # noqa: B010 - a method
+
+
+def prepare(double: bool, apart_at: int | None) -> None:
+    """Prepare a process in which one run is measured.
+
+    Any process may look into it: some systems allow that to a process's parents only.
     """
     logging.disable(logging.WARNING)
-    Meter(_report_of(sign)).start()
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY)
-    record = streams._Recorder.batch_size
-
-    def batch_size(recorder: streams._Recorder, size: int) -> None:
-        sign.touch()
-        record(recorder, size)
-
-    setattr(streams._Recorder, "batch_size", batch_size)  # noqa: B010 - a method
+    if double:
+        use_the_double()
+    if apart_at is not None:
+        begin_apart(apart_at)
 
 
 class Compact:
@@ -105,132 +125,209 @@ class Compact:
     def __iter__(self) -> Iterator[tuple[float, float]]:
         return iter(zip(self._numbers[::2], self._numbers[1::2], strict=True))
 
+    def between(self, begin: float, end: float) -> NDArray[np.float64]:
+        """Return the pairs whose first number is in that range, [N, 2]."""
+        pairs = np.array(self._numbers).reshape(-1, 2)
+        return pairs[(begin <= pairs[:, 0]) & (pairs[:, 0] <= end)]
+
+
+class Watched(Recorder):
+    """Also keeps the latencies of each stream; creates ``sign`` once each of ``count`` has one."""
+
+    def __init__(self, sign: Path, count: int) -> None:
+        super().__init__()
+        self.of_stream: defaultdict[str, Compact] = defaultdict(Compact)
+        setattr(self, "latencies", Compact())  # noqa: B010 - another type
+        setattr(self, "steps", defaultdict(Compact))  # noqa: B010
+        self._sign, self._lacking = sign, count
+
+    def frame_latency(self, stream: str, seconds: float) -> None:
+        super().frame_latency(stream, seconds)
+        if stream not in self.of_stream:
+            self._lacking -= 1
+            if not self._lacking:
+                self._sign.touch()
+        self.of_stream[stream].append((time.monotonic(), seconds))
+
 
 class Meter:
-    """What `bench.streams` doesn't measure, of a run in this process; ``report`` gets it all."""
+    """Samples the memory of this process and of the GPU, and the GPU's energy, every second."""
 
-    def __init__(self, report: Path) -> None:
-        self._report = report
-        self._samples: list[tuple[float, int, float]] = []  # seconds, bytes on the GPU, joules
-        self._seen: dict[str, float] = {}
-        self._gaps: dict[str, float] = {}
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, int, int, float]] = []  # seconds, bytes, bytes, joules
+        self._gpu: Any = None
+        try:
+            import pynvml
 
-    def start(self) -> None:
-        """Sample the GPU once per second, and have the run's frames and summary pass by here."""
-        recorder, summarise, found = streams._Recorder, streams._summary, self
-        begin, latency = recorder.__init__, recorder.frame_latency
-
-        def init(self: streams._Recorder) -> None:
-            begin(self)
-            setattr(self, "latencies", Compact())  # noqa: B010 - another type
-            setattr(self, "steps", defaultdict(Compact))  # noqa: B010
-
-        def frame_latency(self: streams._Recorder, stream: str, seconds: float) -> None:
-            latency(self, stream, seconds)
-            now = time.monotonic()
-            gap = now - found._seen.get(stream, now)
-            found._seen[stream] = now
-            if gap > found._gaps.get(stream, 0.0):
-                found._gaps[stream] = gap
-
-        def summary(
-            config: Config,
-            asked: float,
-            recorder: streams._Recorder,
-            warm: Sequence[Any],
-            lanes: Sequence[Lane],
-        ) -> Load:
-            load = summarise(config, asked, recorder, warm, lanes)
-            self._write(load, recorder, warm)
-            return load
-
-        for name, value in (("__init__", init), ("frame_latency", frame_latency)):
-            setattr(recorder, name, value)
-        setattr(streams, "_summary", summary)  # noqa: B010 - a function
+            pynvml.nvmlInit()
+            self._gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+        except Exception as error:
+            print(f"the GPU's memory and energy are not measured: {error}")
         threading.Thread(target=self._sample, daemon=True).start()
 
     def _sample(self) -> None:
-        pynvml.nvmlInit()
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
         while True:
-            used = pynvml.nvmlDeviceGetMemoryInfo(gpu).used
-            joules = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000
-            self._samples.append((time.monotonic(), used, joules))
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            here = pages * os.sysconf("SC_PAGE_SIZE")
+            self._samples.append((time.monotonic(), here, *self._of_gpu()))
             time.sleep(1)
 
-    def _write(self, load: Load, recorder: streams._Recorder, warm: Sequence[Any]) -> None:
-        begin, end = warm[0].at, warm[-1].at
-        late = sorted(seconds for at, seconds in recorder.latencies if begin <= at <= end)
-        samples = [each for each in self._samples if begin <= each[0] <= end]
-        before, after = samples[0], samples[-1]
-        frames = load.inferred_fps * (after[0] - before[0])
-        self._report.write_text(
-            json.dumps(
-                {
-                    "p999": late[int(0.999 * (len(late) - 1))],
-                    "worst": late[-1],
-                    "longest_gap": max(self._gaps.values()),
-                    "gpu_bytes_idle": self._samples[0][1],
-                    "gpu_bytes": [before[1], after[1]],
-                    "host_bytes": [warm[0].rss, warm[-1].rss],
-                    "joules_per_frame": (after[2] - before[2]) / frames,
-                    "watts": (after[2] - before[2]) / (after[0] - before[0]),
-                }
-            )
-        )
+    def _of_gpu(self) -> tuple[int, float]:
+        if self._gpu is None:
+            return 0, 0.0
+        import pynvml
+
+        used = pynvml.nvmlDeviceGetMemoryInfo(self._gpu).used
+        return used, pynvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu) / 1000
+
+    def report(self, load: Load) -> dict[str, Any]:
+        """Return what was measured at the same time as ``load``."""
+        begin, end = load.measured
+        warm = [each for each in self._samples if begin <= each[0] <= end]
+        (at, here, there, joules), (until, *after) = warm[0], warm[-1]
+        found: dict[str, Any] = {"host_bytes": [here, after[0]]}
+        if self._gpu is not None and until > at:
+            used = after[2] - joules
+            found |= {
+                "gpu_bytes_idle": self._samples[0][2],
+                "gpu_bytes": [there, after[1]],
+                "joules_per_frame": used / (load.inferred_fps * (until - at)),
+                "watts": used / (until - at),
+            }
+        return found
 
 
-def be_watched_with_the_double(sign: Path) -> None:
-    """Do both."""
-    be_watched(sign)
-    use_the_double()
+def run(config_path: Path, workload: Workload, sign: Path) -> tuple[Load, dict[str, Any]]:
+    """Measure the streams of a configuration in this process."""
+    config, meter = load_config(config_path), Meter()
+    recorder = Watched(sign, len(config.streams))
+    load = measure(config, workload, recorder)
+    warm = {
+        name: latencies.between(*load.measured) for name, latencies in recorder.of_stream.items()
+    }
+    late = np.sort(np.concatenate([each[:, 1] for each in warm.values()]))
+    gaps = [np.diff(each[:, 0]).max(initial=0.0) for each in warm.values()]
+    report = {
+        "p999": _percentile(late, 99.9),
+        "worst": _percentile(late, 100),
+        "longest_gap": float(max(gaps)),
+        "groups": groups(config, load, workload, warm),
+        "warm_seconds": load.measured[1] - load.measured[0],
+    }
+    return load, report | meter.report(load)
 
 
-def be_apart(prepare: Callable[[Path], None], sign: Path) -> None:
-    """Have each stream begin at a random moment between two frames, and ``prepare``."""
-    wait = Pacer.wait
+def groups(
+    config: Config, load: Load, workload: Workload, warm: Mapping[str, NDArray[np.float64]]
+) -> dict[str, dict[str, float | None]]:
+    """Return what became of the streams that have the same models and recordings."""
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for name, stream in config.streams.items():
+        recorded = "" if stream.record.when == "never" else f", {stream.record.video}"
+        members["+".join(stream.models) + recorded].append(name)
+    seconds = load.measured[1] - load.measured[0]
+    found: dict[str, dict[str, float | None]] = {}
+    for group, names in members.items():
+        late = np.sort(np.concatenate([warm[name][:, 1] for name in names]))
+        inferred, dropped = (sum(load.by_stream[name][n] for name in names) for n in (0, 1))
+        found[group] = {
+            "streams": len(names),
+            "asked_fps": len(names) * workload.fps,
+            "inferred_fps": inferred / seconds,
+            "dropped": dropped,
+            "median": _percentile(late, 50),
+            "p99": _percentile(late, 99),
+        }
+    return found
 
-    def wait_first(pacer: Pacer, at: float) -> None:
-        if pacer._offset is None:
-            time.sleep(random.uniform(0, 1 / FPS))
-        wait(pacer, at)
 
-    setattr(Pacer, "wait", wait_first)  # noqa: B010 - a method
-    prepare(sign)
+def _percentile(ordered: NDArray[np.float64], percent: float) -> float | None:
+    """Return a percentile; None if nothing was measured."""
+    last = len(ordered) - 1
+    return float(ordered[min(last, int(len(ordered) * percent / 100))]) if len(ordered) else None
 
 
 def run_each(
-    config: Path,
-    counts: Sequence[int],
-    workload: Workload,
-    codec: str,
-    prepare: Callable[[Path], None],
-    watch: Callable[[int, int], None],
+    folder: Path, options: argparse.Namespace, workload: Workload, spy: "Spy"
 ) -> Iterator[tuple[Load, dict[str, Any]]]:
-    """Run each number of streams as `bench_streams` does, in processes prepared and watched."""
-    stream = file_stream(load_config(config).streams.values())
-    with tempfile.TemporaryDirectory() as folder:
-        once, clip = Path(folder) / "once.mp4", Path(folder) / "clip.mp4"
+    """Measure each number of streams in a process of its own, which ``spy`` watches."""
+    real = bool(options.onnxruntime or options.coco or options.models or options.alternate)
+    double = not real and options.backend in GPU
+    apart_at = workload.fps if options.apart else None
+    for count in options.counts:
+        print(f"{count} streams", flush=True)
+        with (
+            tempfile.TemporaryDirectory() as written,
+            sources(count, workload, options) as addresses,
+            ProcessPoolExecutor(
+                1,
+                multiprocessing.get_context("spawn"),
+                initializer=prepare,
+                initargs=(double, apart_at),
+            ) as pool,
+        ):
+            config, sign = folder / "streams.yaml", Path(written) / "running"
+            settings = configuration(addresses, options, real=real)
+            settings["storage"] = {"root": str(Path(written) / "storage")}
+            config.write_text(json.dumps(settings, indent=1))
+            pid = pool.submit(os.getpid).result()
+            running = pool.submit(run, config, workload, sign)
+            while not sign.exists() and not wait([running], 0.1).done:
+                pass
+            spy.watch(count, pid, after=0.2 * workload.seconds)
+            yield running.result()
+
+
+def configuration(
+    addresses: Sequence[str], options: argparse.Namespace, *, real: bool
+) -> dict[str, Any]:
+    """Return the configuration with a stream for each address."""
+    models = options.models or ["coco" if options.coco else "faces"]
+    stream: dict[str, Any] = {
+        "policy": "live",
+        "decode": "cpu" if options.cpu else "cuda",
+        "record": {"video": "source"} if options.copies else {"when": "never"},
+        "events": {"frames": "always"},
+        "detect": {"confidence": 0.4 if real else 0.99},  # the double's classes are 20
+        "models": models,
+        **(TRACKED if options.tracking else {}),
+    }
+    streams = {
+        f"s{number}": stream | {"source": address} for number, address in enumerate(addresses)
+    }
+    for number, each in enumerate(streams.values()):
+        if options.alternate:
+            each["models"] = [options.alternate[number % len(options.alternate)]]
+        if number < options.annotated:
+            each["record"] = {"video": "annotated"}
+    return {
+        "version": 1,
+        "models": MODELS,
+        "engine": {"backend": options.backend},
+        "batching": {"max_size": MAX_BATCH if options.backend in GPU else "auto"},
+        "metrics": {"listen": None},
+        "streams": streams,
+    }
+
+
+@contextmanager
+def sources(count: int, workload: Workload, options: argparse.Namespace) -> Iterator[list[str]]:
+    """Yield what ``count`` streams read: cameras, or one file."""
+    with ExitStack() as stack:
+        if options.rtsp:
+            shown = cameras(DEMO, count, workload.size, workload.fps, options.clips)
+            yield stack.enter_context(shown)
+            return
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        once, clip = folder / "once.mp4", folder / "clip.mp4"
+        demo = {"version": 1, "streams": {"demo": {"source": str(DEMO)}}}
+        (folder / "demo.yaml").write_text(json.dumps(demo))
+        stream = file_stream(load_config(folder / "demo.yaml").streams.values())
         make_clip(stream, replace(workload, seconds=LOOP), once)
-        if codec != "libx264":
-            once = encode(once, codec, workload)
-        repeat(once, clip, workload.seconds // LOOP)
-        for count in counts:
-            print(f"{count} streams")
-            sign = Path(folder) / f"running-{count}"
-            with ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), initializer=prepare, initargs=(sign,)
-            ) as pool:
-                pid = pool.submit(os.getpid).result()
-                running = pool.submit(run, config, stream.name, clip, count, workload)
-                while not sign.exists() and not wait([running], 0.1).done:
-                    pass
-                watch(count, pid)
-                yield running.result(), json.loads(_report_of(sign).read_text())
-
-
-def _report_of(sign: Path) -> Path:
-    return sign.with_suffix(".json")
+        if options.hevc:
+            once = encode(once, "libx265", workload)
+        repeat(once, clip, -(-(workload.seconds + OPENING) // LOOP))
+        yield [str(clip)] * count
 
 
 def encode(video: Path, codec: str, workload: Workload) -> Path:
@@ -261,14 +358,11 @@ def repeat(video: Path, path: Path, times: int) -> None:
                     target.mux(packet)
 
 
-def in_real_time(load: Load, seconds: int) -> bool:
+def in_real_time(load: Load) -> bool:
     """Return whether 99.5 % of the frames of a run were inferred, and 0.1 % dropped at most."""
+    seconds = load.measured[1] - load.measured[0]
     enough = load.inferred_fps >= 0.995 * load.asked_fps
     return enough and load.dropped <= 0.001 * load.asked_fps * seconds
-
-
-def _document(load: Load, seconds: int) -> dict[str, object]:
-    return asdict(load) | {"in_real_time": in_real_time(load, seconds), "fullest": load.fullest}
 
 
 class Spy:
@@ -283,11 +377,11 @@ class Spy:
         self._folder = folder
         self._program = shutil.which("py-spy")
 
-    def watch(self, count: int, pid: int) -> None:
-        """Watch a run that has just begun, once it is warm."""
+    def watch(self, count: int, pid: int, after: float) -> None:
+        """Watch a run in which all streams have just begun, ``after`` seconds."""
         if self._program is None:
             return
-        time.sleep(WARM)
+        time.sleep(after)
         outputs = {name: self._folder / f"{name}-{count}.txt" for name in ("gil", "all")}
         running = [
             subprocess.Popen(
@@ -325,66 +419,52 @@ def _leaves(text: str) -> Counter[str]:
     return found
 
 
-def main(folder: Path, counts: Sequence[int], options: argparse.Namespace) -> None:
-    """Run each number of streams, print a table and write everything to ``folder``."""
+def main(options: argparse.Namespace) -> None:
+    """Measure each number of streams, print a table and write everything to a folder."""
+    folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "streams.yaml"
-    models = options.models or ["coco" if options.coco else "faces"]
-    real = bool(options.onnxruntime or options.coco or options.models)
-    demo = {
-        "source": str(ROOT / "assets" / "demo.mp4"),
-        "decode": "cpu" if options.cpu else "cuda",
-        "record": {"video": "source"} if options.copies else {"when": "never"},
-        "events": {"frames": "always"},
-        "detect": {"confidence": 0.4 if real else 0.99},  # the double's classes are 20
-        "models": models,
-    }
-    settings = {
-        "version": 1,
-        "models": MODELS,
-        "engine": {"backend": "onnxruntime-cuda"},
-        "batching": {"max_size": MAX_BATCH},
-        "streams": {"demo": demo},
-    }
-    config.write_text(yaml.safe_dump(settings))
-    workload = Workload(SIZE, FPS, int(options.minutes * 60) or SECONDS)
-    codec = "libx265" if options.hevc else "libx264"
+    seconds = int(options.minutes * 60) or SECONDS
+    workload = Workload(parse_resolution(options.size), options.fps, seconds)
     spy = Spy(folder)
     loads: list[Load] = []
     found: list[dict[str, object]] = []
-    prepare: Callable[[Path], None] = be_watched if real else be_watched_with_the_double
-    if options.apart:
-        prepare = partial(be_apart, prepare)
-    for load, more in run_each(config, counts, workload, codec, prepare, spy.watch):
+    for load, more in run_each(folder, options, workload, spy):
         loads.append(load)
-        found.append(_document(load, workload.seconds) | more | spy.seen.get(load.streams, {}))
+        derived = {"in_real_time": in_real_time(load), "fullest": load.fullest}
+        found.append(asdict(load) | derived | more | spy.seen.get(load.streams, {}))
         (folder / "streams.json").write_text(json.dumps(found, indent=1))
         print(json.dumps(found[-1]), flush=True)
     show_streams(loads)
     for count, seen in spy.seen.items():
         held, running = seen["lock_held"], seen["threads_running"]
         print(f"{count} streams: lock held {held:.0%}, {running:.1f} threads running")
-    enough = max(
-        (load.streams for load in loads if in_real_time(load, workload.seconds)), default=0
-    )
-    print(f"in real time: {enough} streams of 1080p30")
+    enough = max((load.streams for load in loads if in_real_time(load)), default=0)
+    print(f"in real time: {enough} streams of {options.size} at {options.fps} frames/s")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("counts", nargs="?", default=COUNTS, type=_counts)
-    for name in ("onnxruntime", "coco", "cpu", "hevc", "copies", "apart"):
+    parser.add_argument("counts", nargs="?", default=COUNTS, type=_numbers)
+    for name in ("onnxruntime", "coco", "cpu", "hevc", "copies", "apart", "rtsp", "tracking"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--models", type=lambda text: text.split(","))
-    return parser.parse_args()
+    parser.add_argument("--annotated", type=int, default=0)
+    for name in ("models", "alternate"):
+        parser.add_argument(f"--{name}", type=lambda text: text.split(","))
+    parser.add_argument("--clips", type=int, default=25)
+    parser.add_argument("--backend", default="onnxruntime-cuda")
+    parser.add_argument("--size", default="1080x1920")
+    parser.add_argument("--fps", type=int, default=30)
+    options = parser.parse_args()
+    if options.rtsp and (options.hevc or options.apart):
+        parser.error("the cameras of --rtsp send H.264 and are apart as it is")
+    return options
 
 
-def _counts(text: str) -> list[int]:
+def _numbers(text: str) -> list[int]:
     return [int(count) for count in text.split(",")]
 
 
 if __name__ == "__main__":
-    asked = _arguments()
-    main(asked.folder, asked.counts, asked)
+    main(_arguments())

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from centernetd.bench.streams import Workload, bench_streams
-from centernetd.errors import ConfigError
+from centernetd.errors import ConfigError, EngineError
 from tests.conftest import CACHE
 from tests.fakes import wait_until
 from tests.integration.conftest import DEMO
 from tests.integration.process import SQUARES_SIZE, write_config
 
-FPS, SECONDS = 10, 3
+FPS, SECONDS = 10, 6
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,11 @@ def test_each_number_of_streams_is_run(tmp_path: Path, squares: Path) -> None:
     for count, load in zip((1, 3), loads, strict=True):
         assert (load.streams, load.asked_fps) == (count, count * FPS)
         assert load.decoders == ["h264"]
+        begin, end = load.measured
+        assert begin < end
+        inferred, dropped = zip(*load.by_stream.values(), strict=True)
+        assert (len(inferred), sum(dropped)) == (count, load.dropped)
+        assert sum(inferred) == pytest.approx(load.inferred_fps * (end - begin))
         assert 0 < load.inferred_fps < 3 * load.asked_fps
         assert 0 < load.latency.median <= load.latency.p99
         assert load.bound > 20.0
@@ -42,6 +47,13 @@ def test_each_number_of_streams_is_run(tmp_path: Path, squares: Path) -> None:
         assert 2**20 < load.rss < 2**32
         assert load.fullest in load.busy
     assert not list((tmp_path / "state").glob("*"))
+
+
+def test_a_run_too_short_to_measure_anything_says_so(tmp_path: Path, squares: Path) -> None:
+    stream = {"source": str(DEMO), "record": {"when": "never"}}
+    config = write_config(tmp_path, {"demo": stream}, model=squares, size=SQUARES_SIZE)
+    with pytest.raises(EngineError, match="did not all run at the same time for long enough"):
+        next(bench_streams(config, [1], Workload((96, 128), FPS, 0), lambda _: None))
 
 
 def test_an_interrupt_ends_the_process_that_runs(

@@ -24,12 +24,14 @@ from centernetd.bench.clip import Clip, file_stream
 from centernetd.capture.open import open_stream
 from centernetd.config import Config, MetricsConfig, SourceUri, StorageConfig, StreamConfig, load
 from centernetd.errors import EngineError
-from centernetd.flow import CAPTURE, INFERENCE, Lane, Meters, Reason
+from centernetd.flow import CAPTURE, INFERENCE, Lane, Meters, Reason, StreamState
 from centernetd.inference.engines import choose_backend
 from centernetd.run.loading import sizes_for
 from centernetd.run.supervisor import Supervisor
 
-_FROM, _TO = 0.2, 0.95  # part of the video measured: after warm-up, before any stream ends
+_FROM, _TO = 0.2, 0.95  # part of the time measured, from when all streams run on
+OPENING = 30
+"""Seconds by which a video is longer than what is measured of it, for opening all streams."""
 _BEFORE_SINKS = (CAPTURE, INFERENCE)
 _ENGINE = ("copy_in", "execute", "copy_out")
 
@@ -63,13 +65,16 @@ class Latency(NamedTuple):
 class Load:
     """Load that ``streams`` streams put on this machine in the warm part of a run.
 
-    ``dropped`` frames came too fast or were too old. ``bound`` is the limit for the 99th percentile
-    of the latency: the age at which frames are dropped, plus two batches. ``rss`` is in bytes.
-    ``batch`` is the mean size. ``busy`` is each part's utilization, from 0 to 1. ``decoders`` are
-    the decoders in use.
+    That is between the monotonic times ``measured``. ``dropped`` frames came too fast or were too
+    old; ``by_stream`` has the frames inferred and dropped of each. ``bound`` is the limit for the
+    99th percentile of the latency: the age at which frames are dropped, plus two batches. ``rss``
+    is in bytes. ``batch`` is the mean size. ``busy`` is each part's utilization, from 0 to 1.
+    ``decoders`` are the decoders in use.
     """
 
     streams: int
+    measured: tuple[float, float]
+    by_stream: Mapping[str, tuple[int, int]]
     asked_fps: float
     inferred_fps: float
     dropped: int
@@ -106,7 +111,7 @@ def bench_streams(
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         clip = Path(folder) / "clip.mp4"
         report("making the video")
-        make_clip(stream, workload, clip)
+        make_clip(stream, replace(workload, seconds=workload.seconds + OPENING), clip)
         for count in counts:
             report(f"{count} streams")
             yield _run_apart(config, stream.name, clip, count, workload)
@@ -154,20 +159,49 @@ def _begin() -> None:
 
 
 def run(config: Path, stream: str, clip: Path, count: int, workload: Workload) -> Load:
-    """Run the daemon on ``count`` copies of a stream of ``config`` to the end of ``clip``.
+    """Measure the daemon on ``count`` copies of a stream of ``config`` that show ``clip``.
 
-    The calling thread must be the main one.
+    The calling thread must be the main one. Raises as `measure`.
     """
     with tempfile.TemporaryDirectory(prefix="centernetd-bench-") as folder:
         multiplied = _multiplied(load(config), stream, clip, count, Path(folder))
-        recorder = _Recorder()
-        supervisor = Supervisor(multiplied, recorder)
-        samples: list[_Sample] = []
-        supervisor.run(lambda: samples.append(_sample(supervisor)))
-    begin, end = (supervisor.started_at + workload.seconds * share for share in (_FROM, _TO))
-    warm = [sample for sample in samples if begin <= sample.at <= end]
-    asked_fps = float(count * workload.fps)
-    return _summary(multiplied, asked_fps, recorder, warm, supervisor.lanes)
+        return measure(multiplied, workload, Recorder())
+
+
+def measure(config: Config, workload: Workload, recorder: "Recorder") -> Load:
+    """Run the daemon on the streams of ``config``, which show what ``workload`` describes.
+
+    It is stopped after that time, counted from when all streams run. If one ends before, only
+    what precedes that is measured. The calling thread must be the main one.
+
+    Raises
+    ------
+    EngineError
+        When the streams did not all run for long enough at the same time.
+    """
+    supervisor = Supervisor(config, recorder)
+    samples: list[_Sample] = []  # while all streams run
+
+    def take_sample() -> None:
+        if _all_run(supervisor.lanes):
+            samples.append(_sample(supervisor))
+        if samples and time.monotonic() >= samples[0].at + _TO * workload.seconds:
+            supervisor.stop()
+
+    supervisor.run(take_sample)
+    warm = [each for each in samples if each.at >= samples[0].at + _FROM * workload.seconds]
+    if len(warm) < 2:
+        raise EngineError(
+            f"the {len(config.streams)} streams did not all run at the same time for long enough: "
+            "measure for more seconds"
+        )
+    return _summary(config, workload, recorder, warm, supervisor.lanes)
+
+
+def _all_run(lanes: Sequence[Lane]) -> bool:
+    return all(
+        lane.status.state is StreamState.RUNNING and lane.ledger.read().inferred for lane in lanes
+    )
 
 
 def _multiplied(config: Config, stream: str, clip: Path, count: int, folder: Path) -> Config:
@@ -184,10 +218,10 @@ class _Sample(NamedTuple):
     at: float
     cpu: float
     rss: int
-    inferred: int
+    by_stream: Mapping[str, tuple[int, int]]  # frames inferred and dropped
 
 
-class _Recorder(Meters):
+class Recorder(Meters):
     """Stores all reports with their times; appending to a list needs no lock."""
 
     def __init__(self) -> None:
@@ -214,20 +248,26 @@ def _sample(supervisor: Supervisor) -> _Sample:
         time.monotonic(),
         time.process_time(),
         pages * os.sysconf("SC_PAGE_SIZE"),
-        sum(lane.ledger.read().inferred for lane in supervisor.lanes),
+        {lane.name: _counts(lane) for lane in supervisor.lanes},
     )
 
 
 def _summary(
     config: Config,
-    asked_fps: float,
-    recorder: _Recorder,
+    workload: Workload,
+    recorder: Recorder,
     warm: Sequence[_Sample],
     lanes: Sequence[Lane],
 ) -> Load:
     first, last = warm[0], warm[-1]
     wall = last.at - first.at
-    cpu, inferred = last.cpu - first.cpu, last.inferred - first.inferred
+    cpu = last.cpu - first.cpu
+    before = first.by_stream
+    by_stream = {
+        name: (inferred - before[name][0], dropped - before[name][1])
+        for name, (inferred, dropped) in last.by_stream.items()
+    }
+    inferred, dropped = (sum(counts) for counts in zip(*by_stream.values(), strict=True))
 
     def while_warm(reports: Sequence[tuple[float, float]]) -> list[float]:
         return [seconds for at, seconds in reports if first.at <= at <= last.at]
@@ -239,9 +279,11 @@ def _summary(
     (max_age,) = {stream.max_frame_age for stream in config.streams.values()}
     return Load(
         streams=len(lanes),
-        asked_fps=asked_fps,
+        measured=(first.at, last.at),
+        by_stream=by_stream,
+        asked_fps=float(len(lanes) * workload.fps),
         inferred_fps=inferred / wall,
-        dropped=sum(_dropped(lane) for lane in lanes),
+        dropped=dropped,
         latency=Latency.of(while_warm(recorder.latencies)),
         bound=max_age + 2 * batch,
         cpu_per_frame=cpu / max(inferred, 1),
@@ -257,13 +299,15 @@ def _summary(
     )
 
 
-def _dropped(lane: Lane) -> int:
-    """Return how many frames were lost before the sinks although the configuration wants them."""
-    return sum(
+def _counts(lane: Lane) -> tuple[int, int]:
+    """Return how many frames were inferred, and lost before the sinks although they are wanted."""
+    book = lane.ledger.read()
+    dropped = sum(
         count
-        for (stage, reason), count in lane.ledger.read().dropped.items()
+        for (stage, reason), count in book.dropped.items()
         if stage in _BEFORE_SINKS and reason is not Reason.UNWANTED
     )
+    return book.inferred, dropped
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
