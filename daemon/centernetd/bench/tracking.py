@@ -26,9 +26,9 @@ from centernetd.track import Tracker, TrackSettings
 Item = TypeVar("Item")
 
 _FPS = 25
-_FRAMES = 80  # of each stream
+_FRAMES = 125  # of each stream
 _RUNS = 3
-_WARM_UP = 20  # frames that are not measured
+_WARM_UP = 50  # frames that are not measured, until tracks come and go evenly
 _SIZE = (1920, 1080)
 _CLOCK = 90_000
 _MODEL = "idle"
