@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from tests import models
 from tests.rtp import Video
 
 Image = NDArray[np.uint8]
@@ -109,6 +110,4 @@ def standing_still(rate: int, key_interval: int = 10) -> Video:
 
 
 def _square(size: tuple[int, int], top: int) -> Image:
-    from tests.models import draw  # needs onnx, which a machine that only measures may lack
-
-    return draw(size, (0, (64, top, 96, top + 32)))
+    return models.draw(size, (0, (64, top, 96, top + 32)))
