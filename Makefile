@@ -13,9 +13,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # How often `make faults` tries each fault, and for how many minutes it soaks.
 QUICK  ?=
-MODEL  ?= centerface
 ROUNDS ?= $(if $(QUICK),1,10)
 SOAK   ?= $(if $(QUICK),0.3,22)
+
+# In how many processes the tests run; the complete `make faults` has one, so that it has the machine.
+JOBS   ?= auto
+MODEL  ?= centerface
 
 .PHONY: run test test-export test-export-all faults mutants test-systemd lint bench
 .PHONY: install uninstall rollback wheelhouse constraints clean
@@ -26,12 +29,12 @@ run: $(VENV)/installed ## detect faces, or with MODEL=coco people, in the demo c
 		$(if $(filter centerface,$(MODEL)),-c config.yaml,assets/demo.mp4 -m $(MODEL) -o out/$(MODEL).mp4)
 
 test: $(VENV)/installed-dev ## run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 faults: $(VENV)/installed-dev ## inject faults and test the promises; without QUICK=1 also write docs/reliability.md
 	FAULTS_ROUNDS=$(ROUNDS) FAULTS_SOAK=$(SOAK) FAULTS_RESULTS=out/faults.json \
 		FAULTS_COMMAND="make faults ROUNDS=$(ROUNDS) SOAK=$(SOAK)" \
-		$(BIN)/python -m pytest tests/faults -o timeout=$(if $(QUICK),300,7200) $(if $(QUICK),,|| failed=1; \
+		$(BIN)/python -m pytest tests/faults $(if $(QUICK),-n $(JOBS) -o timeout=300,-o timeout=7200) $(if $(QUICK),,|| failed=1; \
 		$(BIN)/python -m tests.faults.report out/faults.json && exit $${failed:-0})
 
 mutants: $(VENV)/installed-dev ## plant small faults in core modules, and count those that the tests notice

@@ -8,7 +8,7 @@ def verdicts(*rows: tuple[float, bool]) -> str:
     """Return the page's verdict on a promise of 2, for these figures, each enough or not."""
     notebook = Notebook()
     for number, (figure, enough) in enumerate(rows):
-        notebook.note("memory", f"fault {number}", figure, "", enough=enough)
+        notebook.note("memory", f"fault {number}", figure, "", enough)
     (line,) = (line for line in table(notebook.results).splitlines() if "memory stays" in line)
     return line.rpartition("  ")[2]
 

@@ -1,9 +1,9 @@
 """How faults are measured: the fixtures of the suite, and its report."""
 
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -34,20 +34,33 @@ RATE = 10  # frames per second of a scripted camera: the machine is not what is 
 # 5), it lost 0, 9 and 4 of 300.
 LIVE_RATE = 2
 
-_notebook = pytest.StashKey[Notebook]()
+MEASURED, SKIPPED = "measured", "skipped"  # what reports carry, also from one process to another
+
+
+class Collector:
+    """Collects the figures of all tests, and shows them at the end."""
+
+    def __init__(self) -> None:
+        self._notebook = Notebook()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in cast(Sequence[tuple[str, Any]], report.user_properties):
+            if name == SKIPPED:
+                self._notebook.skip(*value)
+            elif name == MEASURED and report.when == "teardown":  # that report has them all
+                self._notebook.note(*value)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        results = self._notebook.results
+        if results.measured:
+            terminalreporter.section("promises")
+            terminalreporter.write_line(table(results))
+        if path := os.environ.get("FAULTS_RESULTS"):
+            save(results, Path(path))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_notebook] = Notebook()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    results = terminalreporter.config.stash[_notebook].results
-    if results.measured:
-        terminalreporter.section("promises")
-        terminalreporter.write_line(table(results))
-    if path := os.environ.get("FAULTS_RESULTS"):
-        save(results, Path(path))
+    config.pluginmanager.register(Collector())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,7 +71,7 @@ def pytest_runtest_makereport(
     if report.skipped:
         assert isinstance(report.longrepr, tuple)
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        item.config.stash[_notebook].skip(_fault_of(item), reason)
+        report.user_properties.append((SKIPPED, (_fault_of(item), reason)))
     return report
 
 
@@ -72,10 +85,11 @@ def _fault_of(item: pytest.Function) -> str:
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
     """Return what tests call with a promise and a figure."""
-    notebook = request.config.stash[_notebook]
+    node: pytest.Function = request.node
 
     def record(promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
-        notebook.note(promise, _fault_of(request.node), figure, note, enough=enough)
+        row = promise, _fault_of(node), round(float(figure), 3), note, enough
+        node.user_properties.append((MEASURED, row))
         assert figure <= PROMISES[promise].bound, PROMISES[promise].sentence
 
     return record

@@ -75,8 +75,8 @@ class Notebook:
         date = datetime.now(timezone.utc).date().isoformat()
         self._run = date, _machine(), os.environ.get("FAULTS_COMMAND", "pytest tests/faults")
 
-    def note(self, promise: str, fault: str, figure: float, note: str, *, enough: bool) -> None:
-        self._figures.setdefault((promise, fault), []).append(round(figure, 3))
+    def note(self, promise: str, fault: str, figure: float, note: str, enough: bool) -> None:
+        self._figures.setdefault((promise, fault), []).append(figure)
         self._notes[promise, fault] = note
         if not enough:
             self._small.add((promise, fault))
