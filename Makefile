@@ -34,7 +34,7 @@ test: $(VENV)/installed-dev ## run the test suite
 faults: $(VENV)/installed-dev ## inject faults and test the promises; without QUICK=1 also write docs/reliability.md
 	FAULTS_ROUNDS=$(ROUNDS) FAULTS_SOAK=$(SOAK) FAULTS_RESULTS=out/faults.json \
 		FAULTS_COMMAND="make faults ROUNDS=$(ROUNDS) SOAK=$(SOAK)" \
-		$(BIN)/python -m pytest tests/faults $(if $(QUICK),-n $(JOBS) -o timeout=300,-o timeout=7200) $(if $(QUICK),,|| failed=1; \
+		$(BIN)/python -m pytest tests/faults $(if $(QUICK),-n $(JOBS) -o timeout=900,-o timeout=7200) $(if $(QUICK),,|| failed=1; \
 		$(BIN)/python -m tests.faults.report out/faults.json && exit $${failed:-0})
 
 mutants: $(VENV)/installed-dev ## plant small faults in core modules, and count those that the tests notice

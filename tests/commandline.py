@@ -1,9 +1,6 @@
 """The command line called in this process, and what the tests of its commands share."""
 
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +11,6 @@ import pytest
 from centernetd.bench.clip import Clip
 from centernetd.cli import main
 from centernetd.prepare.prepare import PrepareOptions, prepare
-from centernetd.service.logs import LogHandler
 from tests import exports, models
 
 SIZE = (128, 128)
@@ -48,25 +44,10 @@ class CommandLine:
         return Outcome(ended.value.code, captured.out, captured.err)
 
 
-@contextmanager
-def command_line(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    """Give the command line for a test, and put logging back as it was."""
-    root = logging.getLogger()
-    level = root.level
-    try:
-        yield CommandLine(capsys)
-    finally:
-        root.setLevel(level)
-        for handler in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
-            root.removeHandler(handler)
-            handler.close()
-
-
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+def cli(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """The command line, where the test is."""
-    with command_line(capsys) as call:
-        yield call
+    return CommandLine(capsys)
 
 
 def squares_model(folder: Path) -> Path:

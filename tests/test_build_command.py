@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,19 @@ from centernetd.errors import EngineError
 from centernetd.plan import Profile, load_plan
 from centernetd.plan import binding as bindings
 from tests import exports, models
-from tests.commandline import CommandLine, command_line
+from tests.commandline import CommandLine
 from tests.plans import SIZE, prepared_squares, real_binding
 
 
 @pytest.fixture
 def cli(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
+) -> CommandLine:
     """The command line in a folder of its own."""
     real_binding()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
-    with command_line(capsys) as call:
-        yield call
+    return CommandLine(capsys)
 
 
 def test_an_export_is_built_in_float16(cli: CommandLine, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,18 @@ from centernetd.service.logs import LogHandler
 from centernetd.sink.registry import RECORD
 from centernetd.track.counts import TrackLedger
 from tests import exports, models
-from tests.commandline import SIZE, CommandLine, clip, command_line, configuration, squares_model
+from tests.commandline import SIZE, CommandLine, clip, configuration, squares_model
 from tests.sinks import open_lane
 
 
 @pytest.fixture
 def cli(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
+) -> CommandLine:
     """The command line in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
-    with command_line(capsys) as call:
-        yield call
+    return CommandLine(capsys)
 
 
 @pytest.fixture(scope="module")

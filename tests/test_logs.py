@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,17 +17,6 @@ from centernetd.config import Redactor
 from centernetd.service.logs import PERIOD, LogFormat, LogHandler, Repeats, TextFormatter, configure
 
 log = logging.getLogger("centernetd.capture.test")
-
-
-@pytest.fixture(autouse=True)
-def own_root_logger() -> Iterator[None]:
-    root = logging.getLogger()
-    level = root.level
-    yield
-    root.setLevel(level)
-    for handler in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
-        root.removeHandler(handler)
-        handler.close()
 
 
 class FakeTerminal(io.StringIO):

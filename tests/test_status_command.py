@@ -12,7 +12,7 @@ from centernetd.config import Address, storage_root_of
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.flow import CAPTURE, Reason, StorageStatus, StreamState
 from centernetd.service.http import HttpServer
-from tests.commandline import CommandLine, command_line
+from tests.commandline import CommandLine
 from tests.test_pages import Site, stream
 
 ANY_PORT = Address("127.0.0.1", 0)
@@ -21,10 +21,9 @@ ANY_PORT = Address("127.0.0.1", 0)
 @pytest.fixture
 def cli(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[CommandLine]:
+) -> CommandLine:
     monkeypatch.chdir(tmp_path)
-    with command_line(capsys) as call:
-        yield call
+    return CommandLine(capsys)
 
 
 @pytest.fixture

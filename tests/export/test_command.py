@@ -1,6 +1,5 @@
 """``centernetd export`` as it is typed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,13 @@ import torch
 
 from centernetd.model import manifest as manifests
 from centernetd.prepare.export.checkpoint import make
-from tests.commandline import CommandLine, command_line
+from tests.commandline import CommandLine
 from tests.export.networks import outputs
 
 
 @pytest.fixture
-def centernetd(capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with command_line(capsys) as commands:
-        yield commands
+def centernetd(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(capsys)
 
 
 @pytest.fixture(scope="module")

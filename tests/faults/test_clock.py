@@ -40,4 +40,5 @@ def test_the_clock_is_set(
     assert missing(stamps, RATE, since, until) <= receipt.dropped
     segments = [times(file) for file in (finished.state / "cam").glob("*.mp4")]
     assert sum(map(len, segments)) == receipt.written
-    assert max(segment[-1] for segment in segments) < SEGMENT + LATEST_KEY
+    longest_gap = max(later - earlier for earlier, later in pairwise(stamps))
+    assert max(segment[-1] for segment in segments) < SEGMENT + LATEST_KEY + longest_gap
