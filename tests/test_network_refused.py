@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from centernetd.capture import web
 from centernetd.capture.source import Picture
 from centernetd.config.sections import Transport
 from centernetd.errors import SourceError
@@ -128,17 +127,6 @@ def test_a_camera_of_which_only_the_sound_goes_on_is_given_up(camera: RtspServer
     assert caught.value.reason == "stalled"
     assert len(taken) > 10
     source.close()
-
-
-def test_the_time_that_opening_took_is_not_given_again(
-    camera: RtspServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise the library would seem to hang by the time that the source is given up."""
-    with monkeypatch.context() as patch:
-        patch.setattr(web, "SHARE", 0.0)
-        source = video_source(camera.url("play"), 60)
-    with closing(source), pytest.raises(SourceError, match="no picture for 60 s"):
-        next(iter(source))
 
 
 @pytest.mark.parametrize(("transport", "asked"), [("tcp", "RTP/AVP/TCP;"), ("udp", "RTP/AVP/UDP;")])

@@ -168,8 +168,7 @@ class VideoSource(Source):
         SourceError
             When reading fails, packets yield no picture for too long, or a file was cut off.
         """
-        if not self._live:  # a stall of a live source is measured from its opening
-            self._allowance.renew()
+        self._allowance.renew()
         try:
             for packet in self._packets():
                 started = time.monotonic()
