@@ -13,10 +13,11 @@ from centernetd.commands import capacity, probe
 from centernetd.commands.capacity import Costs, measure, most_memory
 from centernetd.commands.probe import SourceProbe, disk_of, probe_sources
 from centernetd.config import StorageConfig, load
+from centernetd.config.template import LOCK_NAME
 from centernetd.errors import SourceError
 from centernetd.inference.engines import Backend
 from centernetd.run.loading import sizes_for
-from centernetd.sink.lockfile import LOCK_NAME, LockFile
+from centernetd.sink.lockfile import LockFile
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
 

@@ -12,11 +12,12 @@ import pytest
 
 from centernetd.config import RecordConfig, StorageConfig, StreamConfig
 from centernetd.config.secret import SourceUri
+from centernetd.config.template import LOCK_NAME
 from centernetd.errors import SinkError, StartupError, StoppedError
 from centernetd.sink import housekeeping as housekeeping_module
 from centernetd.sink import outputs, retention
 from centernetd.sink.housekeeping import HUNG_AFTER, Housekeeping, is_mounted
-from centernetd.sink.lockfile import LOCK_NAME, published_in
+from centernetd.sink.lockfile import published_in
 from centernetd.sink.retention import LEAP_LASTS, Retention
 from centernetd.sink.segments import FROM_CAMERA
 from centernetd.sink.storage import Storage

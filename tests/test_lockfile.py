@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from centernetd.commands.reload import reload
+from centernetd.config.template import LOCK_NAME
 from centernetd.errors import StartupError
-from centernetd.sink.lockfile import LOCK_NAME, LockFile, is_held_by, published_in
+from centernetd.sink.lockfile import LockFile, is_held_by, published_in
 from centernetd.sink.storage import Storage
 
 

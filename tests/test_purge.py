@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from centernetd.commands import purge as purge_module
 from centernetd.commands.purge import Range, purge
 from centernetd.config import load
+from centernetd.config.template import LOCK_NAME
 from centernetd.run.reload import ReloadStatus
 from centernetd.sink.file import part_of
-from centernetd.sink.lockfile import LOCK_NAME, LockFile
+from centernetd.sink.lockfile import LockFile
 from centernetd.sink.muxer import FragmentedMp4
 from centernetd.sink.outputs import walk
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE

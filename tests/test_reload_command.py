@@ -15,9 +15,10 @@ import pytest
 
 from centernetd.commands import reload as reload_module
 from centernetd.commands.reload import reload
+from centernetd.config.template import LOCK_NAME
 from centernetd.errors import CenternetdError, StartupError
 from centernetd.run.reload import ReloadStatus
-from centernetd.sink.lockfile import LOCK_NAME, LockFile
+from centernetd.sink.lockfile import LockFile
 from tests.fakes import WAIT_TIMEOUT
 
 

@@ -16,23 +16,20 @@ from numpy.typing import NDArray
 
 from centernetd.config import BlurConfig, SourceUri, StreamConfig
 from centernetd.flow import (
-    Arrivals,
-    Backpressure,
     Detections,
     Frame,
     HostImage,
     Lane,
     Meters,
     Result,
-    StageName,
     Thresholds,
 )
 from centernetd.inference.delivery import Inferred
 from centernetd.inference.filter import StreamFilter
 from centernetd.run.tracking import BlurTracks, StreamTracks, Tracking
 from centernetd.sink.privacy import GREY, Privacy
-from tests.fakes import MODEL, only
-from tests.sinks import detections, sink_context
+from tests.fakes import only
+from tests.sinks import detections, open_lane, sink_context
 
 SIZE = (120, 640)  # of the pictures: height, width
 HOLD = 0.2
@@ -41,11 +38,6 @@ Box = tuple[float, float, float, float]
 Moment = tuple[float, Sequence[tuple[Box, float]]]
 """Seconds, and the boxes found then with their scores."""
 Pixels = NDArray[np.uint8]
-
-
-def open_lane() -> Lane:
-    sinks, arrivals = [StageName("record")], {MODEL: Arrivals()}
-    return Lane("gate", Backpressure.BLOCK, depth=9, inbox=9, arrivals=arrivals, sinks=sinks)
 
 
 def inferred(lane: Lane, moment: Moment) -> Inferred:

@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import pytest
 
-from centernetd.sink.file import PART
+from centernetd.config.template import PART
 from tests import clips
 from tests.faults.conftest import RATE, Measure
 from tests.faults.evidence import damaged, times

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from centernetd.config.template import LOCK_NAME
 from centernetd.run.reload import ReloadStatus
-from centernetd.sink.lockfile import LOCK_NAME
 from tests.fakes import wait_until
 from tests.integration.network import TCP, Segment, captured, in_a_network_of_its_own, sent_by
 from tests.integration.process import SQUARES_SIZE, Daemon, free_port, started, write_config

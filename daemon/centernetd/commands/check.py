@@ -11,13 +11,14 @@ from centernetd.commands.capacity import Capacity, measure, most_memory
 from centernetd.commands.disclosure import Disclosure, disclosure_of
 from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
+from centernetd.config.template import LOCK_NAME
 from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
 from centernetd.inference.engines import Backend, choose_backend
 from centernetd.inference.filter import filters_of
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.service.http import bind
-from centernetd.sink.lockfile import LOCK_NAME, published_in
+from centernetd.sink.lockfile import published_in
 
 
 @dataclass(frozen=True)

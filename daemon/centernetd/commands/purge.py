@@ -16,10 +16,11 @@ from typing import BinaryIO
 from centernetd.commands.reload import find_daemon
 from centernetd.config import Config
 from centernetd.config.regular import open_regular
+from centernetd.config.template import LOCK_NAME, PART
 from centernetd.errors import ConfigError, StartupError
 from centernetd.model.durable import sync
-from centernetd.sink.file import PART, unused
-from centernetd.sink.lockfile import LOCK_NAME, held, is_held_by, is_open_in
+from centernetd.sink.file import unused
+from centernetd.sink.lockfile import held, is_held_by, is_open_in
 from centernetd.sink.outputs import Output, outputs_of, owners, walk
 
 _HEADER = 4096  # bytes that contain a recording's `mvhd`

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
 
+from centernetd.config.template import LOCK_NAME
 from centernetd.errors import CenternetdError, ConfigError, StartupError
 from centernetd.run.reload import ReloadStatus
-from centernetd.sink.lockfile import LOCK_NAME, is_held_by, published_in
+from centernetd.sink.lockfile import is_held_by, published_in
 
 _TIMEOUT = 30.0  # seconds without an answer; closing a changed stream may take 5
 _INTERVAL = 0.05  # seconds between polls

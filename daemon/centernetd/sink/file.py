@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from centernetd.config import template
 from centernetd.config.regular import open_regular
+from centernetd.config.template import PART
 from centernetd.errors import SinkError
 
-PART = template.PART
 _HEADER = 1024  # bytes at the beginning in which `amend` searches
 SYNC_INTERVAL = 1.0  # seconds: what a power cut may cost
 MAX_FILE_SIZE = 4_000_000_000  # bytes; FAT can hold it too, with room for another second

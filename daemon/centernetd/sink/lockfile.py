@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from centernetd.config import template
 from centernetd.config.regular import NotRegularError, open_descriptor
 from centernetd.errors import StartupError
 from centernetd.sink.file import is_at
 
-LOCK_NAME = template.LOCK_NAME
 _SIZE = 4096  # constant, so that a full disk does not prevent updates
 _HELD = (errno.EAGAIN, errno.EACCES)  # errno of flock for a lock held by others; the second on SMB
 

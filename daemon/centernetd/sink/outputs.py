@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from centernetd.config import StreamConfig
 from centernetd.config.regular import NotRegularError, open_regular
-from centernetd.config.template import patterns
+from centernetd.config.template import PART, patterns
 from centernetd.sink.events import made_from_file
-from centernetd.sink.file import PART
 from centernetd.sink.segments import FROM_CAMERA, FROM_FILE
 
 _HEAD = 4096  # bytes that identify the kind of a file

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from centernetd.config.regular import open_regular
+from centernetd.config.template import PART
 from centernetd.sink.events import cut_torn_line
-from centernetd.sink.file import PART, unused
+from centernetd.sink.file import unused
 from centernetd.sink.outputs import Output, walk
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from centernetd.config import StorageConfig
+from centernetd.config.template import PART
 from centernetd.config.values import format_duration
-from centernetd.sink.file import MAX_FILE_SIZE, PART
+from centernetd.sink.file import MAX_FILE_SIZE
 from centernetd.sink.outputs import Output, owners, walk
 from centernetd.sink.storage import Storage
 

@@ -8,10 +8,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from centernetd.config import expand
+from centernetd.config.template import LOCK_NAME, PART
 from centernetd.errors import SinkError, StartupError
 from centernetd.flow import StorageStatus, WakeUp
-from centernetd.sink.file import MAX_FILE_SIZE, PART, as_sink_error
-from centernetd.sink.lockfile import LOCK_NAME, LockFile
+from centernetd.sink.file import MAX_FILE_SIZE, as_sink_error
+from centernetd.sink.lockfile import LockFile
 
 
 class Storage:
