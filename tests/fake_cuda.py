@@ -55,6 +55,7 @@ class FakeCuda(SimulatedGpu):
     cudaEventBlockingSync = API["constants"]["cudaEventBlockingSync"]  # noqa: N815
     cudaStreamNonBlocking = API["constants"]["cudaStreamNonBlocking"]  # noqa: N815
     cudaStreamLegacy = API["constants"]["cudaStreamLegacy"]  # noqa: N815
+    cudaEventRecordExternal = API["constants"]["cudaEventRecordExternal"]  # noqa: N815
     cudaHostAllocDefault = API["constants"]["cudaHostAllocDefault"]  # noqa: N815
 
     # Devices
@@ -145,8 +146,7 @@ class FakeCuda(SimulatedGpu):
             target[:] = source
 
         what = "copy in" if inwards else "copy out"
-        work = Work(what, count / COPY_RATE, run, self.now)
-        self._streams[stream].work.append(work)
+        self._enqueue(self._streams[stream], Work(what, count / COPY_RATE, run, self.now))
         return (SUCCESS,)
 
     def cudaMemcpy2D(
@@ -195,6 +195,7 @@ class FakeCuda(SimulatedGpu):
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Any, ...]:
         if failure := self._begin("cudaStreamWaitEvent"):
             return failure[:1]
+        assert not self.is_capturing(stream), "an event from outside of the graph"
         moment = self._events[event].moment
         if moment is not None:
             work = Work("wait", 0.0, lambda: None, self.now, moment)
@@ -216,6 +217,7 @@ class FakeCuda(SimulatedGpu):
         if failure := self._begin("cudaEventRecord"):
             return failure[:1]
         queue = self._stream(int(stream))
+        assert queue.capture is None, "an event that the graph would not record"
         if self._events[event].device != queue.device:
             return (INVALID_HANDLE,)
         moment = self._events[event].moment = Moment(queue)
@@ -224,6 +226,20 @@ class FakeCuda(SimulatedGpu):
             moment.at = queue.clock
 
         queue.work.append(Work("record", 0.0, run, self.now))
+        return (SUCCESS,)
+
+    def cudaEventRecordWithFlags(self, event: int, stream: int, flags: int) -> tuple[Any, ...]:
+        if failure := self._begin("cudaEventRecordWithFlags"):
+            return failure[:1]
+        queue, recorded = self._streams[stream], self._events[event]
+        assert flags == self.cudaEventRecordExternal
+        if queue.capture is None or recorded.device != queue.device:
+            return (INVALID_VALUE,)
+
+        def run() -> None:  # until the GPU comes to it, the event is that of the launch before
+            recorded.moment = Moment(queue, queue.clock)
+
+        self._enqueue(queue, Work("record", 0.0, run, self.now))
         return (SUCCESS,)
 
     def cudaEventSynchronize(self, event: int) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ JOB = np.dtype(
         ("g_v", "<f4"),
         ("b_u", "<f4"),
         ("wide", "<i4"),
-        ("row", "<i4"),
+        ("shown", "<i4"),
     ]
 )
 """A job as the kernel reads it."""
@@ -35,8 +35,10 @@ JOB = np.dtype(
 def letterbox(cuda: "FakeCuda", jobs: int, rows: int, size: Sequence[int], count: int) -> None:
     """Do what `letterbox.cu` does for ``count`` jobs; touching no more memory than it may."""
     height, width = size
-    for job in cuda.device_view(jobs, count * JOB.itemsize).view(JOB):
-        at = rows + int(job["row"]) * height * width * 3
+    for row, job in enumerate(cuda.device_view(jobs, count * JOB.itemsize).view(JOB)):
+        if not job["shown"]:
+            continue
+        at = rows + row * height * width * 3
         target = cuda.device_view(at, height * width * 3).reshape(height, width, 3)
         luma, chroma = (_plane(cuda, job, name) for name in ("luma", "chroma"))
         if not cuda.lost:

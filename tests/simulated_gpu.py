@@ -203,8 +203,10 @@ class SimulatedGpu:
         with self._lock:
             queue = self._streams[stream]
             assert queue.device == self._current, "launched on a stream of another device"
-            work = Work(what, seconds, run, self.now)
-            (queue.work if queue.capture is None else queue.capture.work).append(work)
+            self._enqueue(queue, Work(what, seconds, run, self.now))
+
+    def _enqueue(self, queue: Stream, work: Work) -> None:
+        (queue.work if queue.capture is None else queue.capture.work).append(work)
 
     def is_capturing(self, stream: int) -> bool:
         """Whether what is enqueued in ``stream`` is recorded instead."""

@@ -16,6 +16,7 @@ from centernetd.cuda import (
     Surface,
     copy_async,
     describe,
+    leave,
 )
 from centernetd.flow import Orientation
 from centernetd.inference.letterbox import letterbox_geometry
@@ -87,17 +88,18 @@ def run(
     with (
         Letterbox() as kernel,
         CudaStream() as stream,
-        PinnedBuffer(len(rows) * JOB.size) as jobs,
+        PinnedBuffer(batch * JOB.size) as jobs,
         DeviceBuffer(jobs.nbytes) as jobs_there,
         DeviceBuffer(nbytes) as there,
         PinnedBuffer(nbytes) as host,
     ):
         table = jobs.view(np.uint8, (jobs.nbytes,)).data
-        for number, (surface, row) in enumerate(zip(surfaces, rows, strict=True)):
-            to_upright = letterbox_geometry(surface.size, target).inverse
-            describe(table, number, row, surface, to_upright)
+        for row in range(batch):
+            leave(table, row)
+        for surface, row in zip(surfaces, rows, strict=True):
+            describe(table, row, surface, letterbox_geometry(surface.size, target).inverse)
         copy_async(jobs_there, jobs, jobs.nbytes, stream)
-        kernel.launch(jobs_there, len(rows), there, target, stream)
+        kernel.launch(jobs_there, batch, there, target, stream)
         copy_async(host, there, nbytes, stream)
         stream.synchronize()
         return host.view(np.uint8, (batch, *target, 3)).copy()

@@ -11,6 +11,7 @@ import pytest
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.engines.trt import RuntimeCache
+from centernetd.inference.letterbox import Geometry
 from centernetd.model import sealed
 from tests import damages, fake_plan, fake_tensorrt
 from tests.damages import Damage
@@ -18,6 +19,7 @@ from tests.fake_cuda import FakeCuda
 from tests.fake_hardware import SimulatedHardware, plan_of
 from tests.fake_tensorrt import FLAVOURS
 from tests.gpu_box import FULL, MAX_BATCH, RTX, GpuBox, every_flavour, frames, in_thread, run
+from tests.surfaces import Picture
 
 
 def test_the_double_has_only_names_of_the_real_one() -> None:
@@ -82,6 +84,25 @@ def test_runs_are_captured_once_for_each_slot_and_size(box: GpuBox) -> None:
     assert engine.captures
     assert box.cuda.count()["cudaGraphLaunch"] == 10 * 2 * 4
     assert len(box.hardware.batches) == 2 * 2 * 4, "once before it is captured and once for it"
+    engine.close()
+
+
+@pytest.mark.parametrize("box", [FULL], indirect=True)
+def test_a_batch_takes_as_few_calls_as_possible(box: GpuBox) -> None:
+    """Each releases Python's lock, and waits for it next to the threads of all captures."""
+    engine = box.open()
+    (slot,) = engine.make_slots(1)
+    picture = Picture((48, 48), wide=False, seed=1)
+    surface = picture.surface(1, (1, 0, 0, 1), full_range=False)
+    for _ in range(2):
+        slot.put(0, surface, Geometry(1, 1, 0, 0))
+        before = len(box.cuda.calls)
+        slot.enqueue(1)
+        enqueued = box.cuda.calls[before:]
+        slot.wait()
+    decoded = ["cudaEventRecord", "cudaStreamWaitEvent"]
+    assert enqueued == [*decoded, "cudaGraphLaunch", "cudaEventRecord"]
+    picture.close()
     engine.close()
 
 

@@ -51,7 +51,7 @@ class House:
         self.clip = clip(folder / "clip.mp4", FRAMES)
         self.batches: list[int] = []
         """The number of surfaces in each batch."""
-        self.stops_at = 0
+        self.stops_at = self.lost_at = 0  # batches
 
     def supervise(self, **streams: dict[str, Any]) -> None:
         """Configure streams over the clip: lossless, so that many surfaces are in flight."""
@@ -126,16 +126,18 @@ def house(squares_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     with fake_nvdec.installed(FakeNvdec()) as gpu:
         house = House(gpu, squares_model, tmp_path)
-        letterbox = GpuSlot._letterbox
+        enqueue = GpuSlot.enqueue
 
-        def count(slot: GpuSlot) -> None:
+        def count(slot: GpuSlot, size: int) -> None:
             if slot._put:  # it is not the warm-up
                 house.batches.append(len(slot._put))
                 if len(house.batches) == house.stops_at:
                     gpu.cuda.gate.clear()
-            letterbox(slot)
+                if len(house.batches) == house.lost_at:
+                    gpu.cuda.fail("cudaGraphLaunch", 1, 700)
+            enqueue(slot, size)
 
-        monkeypatch.setattr(GpuSlot, "_letterbox", count)
+        monkeypatch.setattr(GpuSlot, "enqueue", count)
         monkeypatch.setattr(gpu_engine, "_lost", [])
         monkeypatch.setattr(loading_models, "load_detector", house.load)
         monkeypatch.setattr(supervising, "choose_backend", lambda _: Backend("tensorrt", "a test"))
@@ -193,7 +195,7 @@ def test_a_gpu_that_is_lost_ends_the_run_and_every_frame_is_accounted_for(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # errors it captures refer to what they were raised in
-    house.gpu.cuda.fail("cuLaunchKernel", 5, 700)
+    house.lost_at = 5
     house.supervise(blind=BLIND, drawn=DRAWN)
     with pytest.raises(EngineError, match="the GPU is lost"):
         house.run()

@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from cuda.bindings import driver, runtime
@@ -46,7 +47,8 @@ class _Memory:
 class TorchHardware:
     """Replays graphs of ``network``, captured once for each batch size and set of addresses.
 
-    Launched one by one, the network's kernels would be the bottleneck.
+    Launched one by one, the network's kernels would be the bottleneck. A graph can't be launched
+    into a capture: there the kernels are.
     """
 
     def __init__(self, network: Prepared) -> None:
@@ -54,7 +56,7 @@ class TorchHardware:
         self.captured = 0
         self._network = network
         self._pool = torch.cuda.graph_pool_handle()
-        self._graphs: dict[tuple[int, ...], torch.cuda.CUDAGraph] = {}
+        self._runs: dict[tuple[int, ...], _Run] = {}
 
     def device_bytes_from(self, address: int) -> int:
         status, base, size = driver.cuMemGetAddressRange(address)
@@ -80,22 +82,25 @@ class TorchHardware:
         cuda_stream: int,
         check: Callable[[], None],
     ) -> bool:
-        """Enqueue a run; a graph can't be launched into a capture, so that is refused."""
-        if self.is_capturing(cuda_stream):
-            return False
-        graph = self.graph(batch, addresses)
-        with torch.cuda.stream(torch.cuda.ExternalStream(cuda_stream)):
-            graph.replay()
+        run = self._run(batch, addresses)
+        with torch.inference_mode(), torch.cuda.stream(torch.cuda.ExternalStream(cuda_stream)):
+            if self.is_capturing(cuda_stream):
+                run.detections.copy_(self._network(run.frames))
+            else:
+                run.graph.replay()
         return True
 
     def graph(self, batch: int, addresses: Mapping[str, int]) -> torch.cuda.CUDAGraph:
         """Return the graph that runs the network from and to the given device memory."""
-        key = (batch, addresses["frames"], addresses["detections"])
-        if key not in self._graphs:
-            self._graphs[key] = self._capture(batch, addresses)
-        return self._graphs[key]
+        return self._run(batch, addresses).graph
 
-    def _capture(self, batch: int, addresses: Mapping[str, int]) -> torch.cuda.CUDAGraph:
+    def _run(self, batch: int, addresses: Mapping[str, int]) -> "_Run":
+        key = (batch, addresses["frames"], addresses["detections"])
+        if key not in self._runs:
+            self._runs[key] = self._capture(batch, addresses)
+        return self._runs[key]
+
+    def _capture(self, batch: int, addresses: Mapping[str, int]) -> "_Run":
         rows = _Memory(addresses["frames"], (batch, *SIZE, 3), "|u1")
         found = _Memory(addresses["detections"], (batch, TOP_K, 6), "<f4")
         frames = torch.as_tensor(rows, device="cuda")
@@ -111,7 +116,15 @@ class TorchHardware:
             ):
                 detections.copy_(self._network(frames))
         self.captured += 1
-        return graph
+        return _Run(graph, frames, detections)
+
+
+class _Run(NamedTuple):
+    """The graph of one batch size, from and to device memory of somebody else's."""
+
+    graph: torch.cuda.CUDAGraph
+    frames: torch.Tensor
+    detections: torch.Tensor
 
 
 def plan(hardware: TorchHardware, largest: int) -> bytes:

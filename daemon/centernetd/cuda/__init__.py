@@ -7,7 +7,7 @@ this package needs no GPU, driver or cuda-python.
 from centernetd.cuda.calls import OUT_OF_MEMORY, CudaError
 from centernetd.cuda.device import Device, has_nvidia_device
 from centernetd.cuda.graph import Graph
-from centernetd.cuda.letterbox import JOB, Letterbox, describe
+from centernetd.cuda.letterbox import JOB, Letterbox, describe, leave
 from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
 from centernetd.cuda.owned import live
 from centernetd.cuda.stream import CudaStream, Event
@@ -30,5 +30,6 @@ __all__ = [
     "copy_rows_out",
     "describe",
     "has_nvidia_device",
+    "leave",
     "live",
 ]

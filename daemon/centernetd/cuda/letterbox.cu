@@ -1,6 +1,6 @@
-// Letterboxing of decoded pictures that stay on the GPU: one launch per batch, one thread per
-// pixel of the network's input. `centernetd.cuda.letterbox` describes the arguments; after a change,
-// run scripts/make_kernels.py.
+// Letterboxing of decoded pictures that stay on the GPU: one launch per batch, one job per row, one
+// thread per pixel of the network's input. `centernetd.cuda.letterbox` describes the arguments;
+// after a change, run scripts/make_kernels.py.
 
 struct Job {
     unsigned long long luma, chroma;  // device addresses of the two planes
@@ -10,7 +10,7 @@ struct Job {
     float black, gain;                // luma: gain * (y - black)
     float r_v, g_u, g_v, b_u;         // chroma: its share of each colour
     int wide;                         // samples of 16 bits, significant at the top, instead of 8
-    int row;                          // of the batch
+    int shown;                        // else the row stays as it is
 };
 
 __device__ float sample(unsigned long long plane, int wide, int index) {
@@ -24,6 +24,7 @@ extern "C" __global__ void letterbox(const Job* jobs, unsigned char* rows, int h
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= width || y >= height) return;
     const Job job = jobs[blockIdx.z];
+    if (!job.shown) return;
     float from_x = job.map[0] * x + job.map[1] * y + job.map[2];
     float from_y = job.map[3] * x + job.map[4] * y + job.map[5];
     float b = 0.0f, g = 0.0f, r = 0.0f;
@@ -45,7 +46,7 @@ extern "C" __global__ void letterbox(const Job* jobs, unsigned char* rows, int h
             r += share * level(luma + job.r_v * v);
         }
     }
-    unsigned char* pixel = rows + (((size_t)job.row * height + y) * width + x) * 3;
+    unsigned char* pixel = rows + (((size_t)blockIdx.z * height + y) * width + x) * 3;
     pixel[0] = (unsigned char)(b + 0.5f);
     pixel[1] = (unsigned char)(g + 0.5f);
     pixel[2] = (unsigned char)(r + 0.5f);

@@ -14,7 +14,9 @@ from centernetd.cuda.stream import CudaStream
 from centernetd.cuda.surface import Surface
 
 JOB = Struct("<QQ4i6f6f2i")
-"""One picture of a launch, as `letterbox.cu` reads it."""
+"""What to do for one row of a batch, as `letterbox.cu` reads it."""
+_SHOWN = 1
+_NOTHING = bytes(JOB.size)
 
 _BLOCK = (32, 8)  # threads: columns, rows
 _ARGUMENTS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
@@ -65,8 +67,13 @@ def turned_back(
     return (*x.tolist(), *y.tolist())
 
 
-def describe(jobs: memoryview, number: int, row: int, surface: Surface, to_upright: Affine) -> None:
-    """Write job ``number`` of ``jobs``, their bytes: ``surface`` in ``row`` of the batch.
+def leave(jobs: memoryview, row: int) -> None:
+    """Write the job of ``row`` into ``jobs``, their bytes: to leave it as it is."""
+    jobs[row * JOB.size : (row + 1) * JOB.size] = _NOTHING
+
+
+def describe(jobs: memoryview, row: int, surface: Surface, to_upright: Affine) -> None:
+    """Write the job of ``row`` into ``jobs``, their bytes: to show ``surface``.
 
     ``to_upright`` maps pixels of the row to pixels of the turned picture.
     """
@@ -74,12 +81,12 @@ def describe(jobs: memoryview, number: int, row: int, surface: Surface, to_uprig
     (luma, luma_pitch), (chroma, chroma_pitch) = surface.luma, surface.chroma
     JOB.pack_into(
         jobs,
-        number * JOB.size,
+        row * JOB.size,
         *(luma, chroma, luma_pitch, chroma_pitch, width, height),
         *turned_back(to_upright, size, surface.orientation),
         *colours(surface.matrix, surface.full_range),
         surface.wide,
-        row,
+        _SHOWN,
     )
 
 
@@ -111,7 +118,7 @@ class Letterbox(Owned):
         size: tuple[int, int],
         cuda_stream: CudaStream,
     ) -> None:
-        """Enqueue the letterboxing of ``count`` jobs into ``rows``, uint8 [N, height, width, 3].
+        """Enqueue ``count`` jobs for the first of ``rows``, uint8 [N, height, width, 3].
 
         ``size`` is (height, width). Bilinear; 0 outside of the picture.
 

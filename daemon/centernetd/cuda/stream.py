@@ -56,9 +56,16 @@ class CudaStream(Handle):
         """The handle as an integer, for other libraries."""
         return int(self.handle)
 
-    def record(self, event: Event) -> None:
-        """Record ``event`` after all work enqueued so far."""
-        call("cudaEventRecord", event.handle, self.handle)
+    def record(self, event: Event, *, captured: bool = False) -> None:
+        """Record ``event`` after all work enqueued so far.
+
+        If that is ``captured``, each launch of the graph records it; nothing can wait for it then.
+        """
+        if captured:
+            external = runtime().cudaEventRecordExternal
+            call("cudaEventRecordWithFlags", event.handle, self.handle, external)
+        else:
+            call("cudaEventRecord", event.handle, self.handle)
 
     def wait(self, event: Event) -> None:
         """Delay work enqueued from now on until ``event`` has happened."""

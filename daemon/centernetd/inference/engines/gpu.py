@@ -1,11 +1,12 @@
 """The common part of GPU engines: slots in pinned memory, copies overlapping compute."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from centernetd.cuda import (
     Surface,
     copy_async,
     describe,
+    leave,
 )
 from centernetd.errors import EngineError
 from centernetd.flow import Image
@@ -66,27 +68,25 @@ class GpuModel(Protocol):
     input: Tensor
     outputs: Sequence[Tensor]
 
-    def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
+    def launch(self, batch: int, addresses: Mapping[str, int], *, captured: bool = False) -> None:
         """Enqueue one run on ``batch`` rows; ``addresses`` are those of the tensors on the device.
 
-        Called by one thread only; returns before the GPU has finished.
+        Called by one thread only; returns before the GPU has finished. If it is ``captured``, it
+        becomes part of a graph, which is valid until `close` or a run that is not captured.
 
         Raises
         ------
         EngineError
-            When the GPU or the backend rejects the run.
+            When the GPU or the backend rejects the run, or it can't be captured.
         """
 
-    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph:
-        """Return a graph of what `launch` enqueues, which stays valid until `close` or `launch`.
-
-        It runs the model first, so that whatever is allocated or chosen once exists. Called by
-        the thread that calls `launch`.
+    def rehearse(self, batch: int, addresses: Mapping[str, int]) -> None:
+        """Run what comes before a captured run: whatever is allocated or chosen once.
 
         Raises
         ------
         EngineError
-            When the model can't be captured, or as for `launch`.
+            As for `launch`.
         """
 
     def close(self) -> None:
@@ -99,19 +99,11 @@ class GpuModel(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """One step of a batch on the GPU, between two events."""
 
     begin: Event
     end: Event
-
-    @contextmanager
-    def on(self, cuda_stream: CudaStream) -> Iterator[None]:
-        """Time the work enqueued on ``cuda_stream`` inside the block as this step."""
-        cuda_stream.record(self.begin)
-        yield
-        cuda_stream.record(self.end)
 
 
 class GpuSlot(Slot):
@@ -119,6 +111,10 @@ class GpuSlot(Slot):
 
     ``rows`` and ``results`` are views of the pinned memory. All of it belongs to the GPU from
     `enqueue` until `wait` returns, and so do the surfaces that were put into rows.
+
+    A batch is one CUDA graph, if it can be captured: letterboxing, the model, and the copies of its
+    outputs. Every call of CUDA releases Python's lock, and waits for it afterwards with the threads
+    of all captures.
     """
 
     def __init__(self, engine: "GpuEngine", owned: ExitStack) -> None:
@@ -155,12 +151,11 @@ class GpuSlot(Slot):
             owned.enter_context(DeviceBuffer(jobs)),
         )
         self._table = self._jobs.view(np.uint8, (jobs,)).data
-        self._decoded = owned.enter_context(Event())
-        began, copied, executing, executed, finished = (
-            owned.enter_context(Event()) for _ in range(5)
+        began, copied, executing, executed, copied_out, self._decoded, self._finished = (
+            owned.enter_context(Event()) for _ in range(7)
         )
         self.copy_in, self.execute = Span(began, copied), Span(executing, executed)
-        self.copy_out = Span(executed, finished)
+        self.copy_out = Span(executed, copied_out)
         self._steps: Mapping[str, Span] = {}  # of the last batch
 
     def put(self, row: int, image: Image, geometry: Geometry) -> None:
@@ -194,65 +189,72 @@ class GpuSlot(Slot):
         """
         if self._enqueued is not None:
             raise ValueError("the slot is still on the GPU")
-        engine, model = self._engine, self._engine.model
-        self._put = {row: put for row, put in self._put.items() if row < size}
+        engine, compute = self._engine, self._engine.compute
+        surfaces = {row: put for row, put in self._put.items() if row < size}
+        self._put = {}
         self._steps = {"execute": self.execute, "copy_out": self.copy_out}
-        # As few calls as possible: each releases Python's lock and may wait for it afterwards.
+        batch = engine.bucket(size)
         with engine.noticing_loss():
-            engine.device.use()
-            if len(self._put) < size:
+            engine.use_device()
+            if len(surfaces) < size:
                 self._copy_in(size)
-            with self.execute.on(engine.compute):
-                self._letterbox()
-                self._run(engine.bucket(size))
-            engine.copy_out.wait(self.execute.end)
-            for tensor in model.outputs:
-                name, nbytes = tensor.name, size * tensor.row_bytes
-                copy_async(self._host[name], self._device[name], nbytes, engine.copy_out)
-            engine.copy_out.record(self.copy_out.end)
+            self._describe(surfaces, batch)
+            graph = self._graph(batch)
+            if surfaces:
+                self._decoded.record_after_decoding()
+                compute.wait(self._decoded)
+            if graph is None:
+                self._enqueue_batch(batch)
+            else:
+                graph.launch(compute)
+            compute.record(self._finished)
         self._enqueued = size
 
     def _copy_in(self, size: int) -> None:
         """Enqueue the copying of rows on the host, before all else."""
         engine, frames = self._engine, self._engine.model.input
         self._steps = {"copy_in": self.copy_in, **self._steps}
-        with self.copy_in.on(engine.copy_in):
-            nbytes = size * frames.row_bytes
-            copy_async(self._device[frames.name], self._host[frames.name], nbytes, engine.copy_in)
+        engine.copy_in.record(self.copy_in.begin)
+        nbytes = size * frames.row_bytes
+        copy_async(self._device[frames.name], self._host[frames.name], nbytes, engine.copy_in)
+        engine.copy_in.record(self.copy_in.end)
         engine.compute.wait(self.copy_in.end)
 
-    def _run(self, batch: int) -> None:
-        """Enqueue the model's run: as one graph, captured at the first run of each size."""
-        engine = self._engine
-        if batch not in self._graphs:
-            self._graphs[batch] = engine.capture(batch, self.addresses)
-        graph = self._graphs[batch] if engine.captures else None
-        if graph is None:
-            engine.model.launch(batch, self.addresses)
-        else:
-            graph.launch(engine.compute)
-
-    def _letterbox(self) -> None:
-        """Enqueue the letterboxing of the surfaces, after their decoding."""
-        surfaces, self._put = self._put, {}
-        kernel = self._engine.letterbox
-        if kernel is None or not surfaces:
-            return
+    def _describe(self, surfaces: Mapping[int, tuple[Surface, Geometry]], batch: int) -> None:
+        """Describe to the kernel what to do for each row of ``batch``."""
         self._on_gpu = [surface for surface, _ in surfaces.values()]
-        for number, (row, (surface, geometry)) in enumerate(surfaces.items()):
-            describe(self._table, number, row, surface, geometry.inverse)
-        engine, frames = self._engine, self._engine.model.input
-        nbytes = JOB.size * len(surfaces)
-        copy_async(self._jobs_there, self._jobs, nbytes, engine.compute)
-        self._decoded.record_after_decoding()
-        engine.compute.wait(self._decoded)
-        kernel.launch(
-            self._jobs_there,
-            len(surfaces),
-            self._device[frames.name],
-            (frames.shape[0], frames.shape[1]),
-            engine.compute,
-        )
+        for row in range(batch):
+            found = surfaces.get(row)
+            if found is None:
+                leave(self._table, row)
+            else:
+                surface, geometry = found
+                describe(self._table, row, surface, geometry.inverse)
+
+    def _graph(self, batch: int) -> Graph | None:
+        """Return the graph of a batch, captured at the first of its size; None without one."""
+        engine = self._engine
+        if batch not in self._graphs and engine.captures:
+            self._graphs[batch] = engine.capture(
+                batch, self.addresses, lambda: self._enqueue_batch(batch, captured=True)
+            )
+        return self._graphs.get(batch) if engine.captures else None
+
+    def _enqueue_batch(self, batch: int, *, captured: bool = False) -> None:
+        """Enqueue everything from letterboxing surfaces to copying the outputs back."""
+        engine, model, compute = self._engine, self._engine.model, self._engine.compute
+        frames, kernel = model.input, engine.letterbox
+        compute.record(self.execute.begin, captured=captured)
+        if kernel is not None:
+            copy_async(self._jobs_there, self._jobs, JOB.size * batch, compute)
+            size = frames.shape[0], frames.shape[1]
+            kernel.launch(self._jobs_there, batch, self._device[frames.name], size, compute)
+        model.launch(batch, self.addresses, captured=captured)
+        compute.record(self.execute.end, captured=captured)
+        for tensor in model.outputs:
+            name, nbytes = tensor.name, batch * tensor.row_bytes
+            copy_async(self._host[name], self._device[name], nbytes, compute)
+        compute.record(self.copy_out.end, captured=captured)
 
     def wait(self) -> Tensors:
         """Wait for the outputs.
@@ -265,24 +267,23 @@ class GpuSlot(Slot):
         if self._enqueued is None:
             raise ValueError("the slot is not on the GPU")
         with self._engine.noticing_loss():
-            self._engine.device.use()
-            self.copy_out.end.synchronize()
+            self._engine.use_device()
+            self._finished.synchronize()
         size, self._enqueued, self._on_gpu = self._enqueued, None, ()
         return {name: result[:size] for name, result in self.results.items()}
 
     def durations(self) -> Mapping[str, float]:
         """Return the GPU seconds of each step of the batch last waited for.
 
-        Only a batch with rows on the host has a ``copy_in``. A ``copy_out`` includes waiting for
-        that of the batch before.
+        Only a batch with rows on the host has a ``copy_in``.
         """
         return {step: span.end.seconds_since(span.begin) for step, span in self._steps.items()}
 
 
 class GpuEngine(Engine):
-    """Runs a model batch after batch; the copies of one overlap the compute of another.
+    """Runs a model batch after batch; the copying in of one overlaps the compute of another.
 
-    Copies in, execution and copies out have a CUDA stream each, ordered by events.
+    Copying rows in has a CUDA stream of its own; an event puts what is done with them after it.
     """
 
     def __init__(
@@ -299,11 +300,12 @@ class GpuEngine(Engine):
         """
         self.max_batch = max_batch
         self.device = Device(index)
-        self.device.use()
+        self._uses_device = threading.local()
+        self.use_device()
         self._is_lost = False
         with ExitStack() as owned:
-            self._streams = [owned.enter_context(CudaStream()) for _ in range(3)]
-            self.copy_in, self.compute, self.copy_out = self._streams
+            self._streams = [owned.enter_context(CudaStream()) for _ in range(2)]
+            self.copy_in, self.compute = self._streams
             self._memory = owned.enter_context(ExitStack())
             self.letterbox = _letterbox(owned)
             self.takes_surfaces = self.letterbox is not None
@@ -322,7 +324,7 @@ class GpuEngine(Engine):
         EngineError
             When memory is short.
         """
-        self.device.use()
+        self.use_device()
         with ExitStack() as owned:
             slots = [GpuSlot(self, owned) for _ in range(count)]
             self._memory.push(owned.pop_all())
@@ -332,18 +334,27 @@ class GpuEngine(Engine):
         """Return the next of `batch_sizes`."""
         return min(1 << (size - 1).bit_length(), self.max_batch)
 
-    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph | None:
-        """Return a graph of the model's run; None if its runs can't be captured.
+    def use_device(self) -> None:
+        """Make the GPU that of the calling thread, for good."""
+        if not hasattr(self._uses_device, "index"):
+            self.device.use()
+            self._uses_device.index = self.device.index
+
+    def capture(
+        self, batch: int, addresses: Mapping[str, int], enqueue: Callable[[], None]
+    ) -> Graph | None:
+        """Return a graph of what ``enqueue`` enqueues, a run of the model among it.
+
+        Return None if its runs can't be captured.
 
         Raises
         ------
         EngineError
             When the GPU has failed.
         """
-        if not self.captures:
-            return None
         try:
-            return self._graphs.enter_context(self.model.capture(batch, addresses))
+            self.model.rehearse(batch, addresses)
+            return self._graphs.enter_context(Graph.capture(self.compute, enqueue))
         except EngineError as error:
             if self.compute.is_lost():
                 raise

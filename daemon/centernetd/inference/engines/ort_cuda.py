@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from centernetd.cuda import CudaStream, Device, Graph
+from centernetd.cuda import CudaStream, Device
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor, batch_sizes
@@ -75,28 +75,16 @@ class OrtCudaModel(GpuModel):
         self.input, self.outputs = largest.input, largest.outputs
         self.info = EngineInfo("onnxruntime-cuda", precision, device.name)
 
-    def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
+    def launch(self, batch: int, addresses: Mapping[str, int], *, captured: bool = False) -> None:
         """Enqueue one run on ``batch`` rows.
-
-        Raises
-        ------
-        EngineError
-            When ONNX Runtime fails.
-        """
-        self._plan(addresses)
-        self._sessions[batch].run(batch, addresses)
-
-    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph:
-        """Return a graph of a run on ``batch`` rows, valid until `launch` or `close`.
 
         Raises
         ------
         EngineError
             When ONNX Runtime fails, or its run can't be captured.
         """
-        self._plan(addresses)
-        session = self._sessions[batch]
-        return Graph.capture(self._cuda_stream, lambda: session.run(batch, addresses, keep=True))
+        self.rehearse(batch, addresses)
+        self._sessions[batch].run(batch, addresses, keep=captured)
 
     def close(self) -> None:
         """Free the sessions; idempotent. The memory of their last runs must still exist.
@@ -112,8 +100,14 @@ class OrtCudaModel(GpuModel):
             self._cuda_stream.synchronize()  # the memory is freed by a callback on this stream
         self._sessions = {}
 
-    def _plan(self, addresses: Mapping[str, int]) -> None:
-        """Open and plan the sessions that are missing, all concurrently."""
+    def rehearse(self, batch: int, addresses: Mapping[str, int]) -> None:
+        """Open and plan the sessions that are missing, all concurrently.
+
+        Raises
+        ------
+        EngineError
+            When ONNX Runtime fails.
+        """
         if self._planned:
             return
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from centernetd.cuda import OUT_OF_MEMORY, CudaError, CudaStream, Device, DeviceBuffer, Graph
+from centernetd.cuda import OUT_OF_MEMORY, CudaError, CudaStream, Device, DeviceBuffer
 from centernetd.errors import CenternetdError, EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
 from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
@@ -78,13 +78,13 @@ class TensorRtModel(GpuModel):
         self._scratch: DeviceBuffer | None = None
         self._contexts: dict[int, Any] = {}
 
-    def launch(self, batch: int, addresses: Mapping[str, int]) -> None:
-        """Enqueue one run on ``batch`` rows.
+    def launch(self, batch: int, addresses: Mapping[str, int], *, captured: bool = False) -> None:
+        """Enqueue one run on ``batch`` rows, the same whether it is ``captured``.
 
         Raises
         ------
         EngineError
-            When TensorRT rejects the run.
+            When TensorRT rejects the run, or the plan has steps that can't be captured.
         """
         key = batch if self.capturable else 0
         if key not in self._contexts:
@@ -96,16 +96,15 @@ class TensorRtModel(GpuModel):
             self._require(context.set_tensor_address(name, address), "set_tensor_address")
         self._require(context.execute_async_v3(self._cuda_stream.address), "execute_async_v3")
 
-    def capture(self, batch: int, addresses: Mapping[str, int]) -> Graph:
-        """Return a graph of a run on ``batch`` rows.
+    def rehearse(self, batch: int, addresses: Mapping[str, int]) -> None:
+        """Run it: TensorRT updates its context with the first run of a shape.
 
         Raises
         ------
         EngineError
-            As for `launch`, or when the plan has steps that can't be captured.
+            As for `launch`.
         """
-        self.launch(batch, addresses)  # TensorRT updates its context with the first run of a shape
-        return Graph.capture(self._cuda_stream, lambda: self.launch(batch, addresses))
+        self.launch(batch, addresses)
 
     def close(self) -> None:
         """Free the contexts and the engine, and store the kernels compiled by TensorRT-RTX."""
