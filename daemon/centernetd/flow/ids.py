@@ -1,6 +1,6 @@
 """Names for events and tracks that sort by time and are unique everywhere."""
 
-import secrets
+import random
 import threading
 
 
@@ -13,6 +13,9 @@ class Uuid7:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Not from the system each time, which releases Python's lock while holding ours. It is
+        # seeded by the system, and no name is a secret.
+        self._random = random.Random()  # noqa: S311
         self._last = -1  # 48 bits of time and 74 of randomness, without version and variant
 
     def __call__(self, wall_time: float) -> str:
@@ -20,7 +23,7 @@ class Uuid7:
         begin = (max(0, int(wall_time * 1000)) & (1 << 48) - 1) << 74
         with self._lock:
             if begin > self._last:  # one bit less than there is leaves room to count on
-                self._last = begin | secrets.randbits(73)
+                self._last = begin | self._random.getrandbits(73)
             else:
                 self._last += 1
             number = self._last

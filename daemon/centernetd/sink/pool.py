@@ -11,7 +11,7 @@ from centernetd.sink.stage import IDLE, BatchStage
 
 log = logging.getLogger(__name__)
 
-_WINDOW = 0.05  # seconds for which results are gathered before they are written
+_WINDOW = 0.1  # seconds for which results are gathered before they are written
 _PATIENCE = 0.1  # seconds after which another thread writes what one has not come to
 
 
@@ -42,7 +42,7 @@ class WriterPool:
     def announce(self, urgent: bool) -> None:
         """Note that results wait or an outlet has closed; called by any thread, returns at once.
 
-        Unless ``urgent``, what arrives in the next 50 ms is written together.
+        Unless ``urgent``, what arrives in the next 100 ms is written together.
         """
         if not self._announced or (urgent and not self._urgent):
             self._announced = True
