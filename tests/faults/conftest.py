@@ -34,6 +34,10 @@ RATE = 10  # frames per second of a scripted camera: the machine is not what is 
 # 5), it lost 0, 9 and 4 of 300.
 LIVE_RATE = 2
 
+# What a time may be, in bounds, if each fault is injected only once: that is done next to other
+# programs, and shows that the daemon copes. The bound itself is tested by all rounds.
+LENIENCY = 3
+
 MEASURED, SKIPPED = "measured", "skipped"  # what reports carry, also from one process to another
 
 
@@ -83,14 +87,16 @@ def _fault_of(item: pytest.Function) -> str:
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest) -> Measure:
+def measure(request: pytest.FixtureRequest, rounds: int) -> Measure:
     """Return what tests call with a promise and a figure."""
     node: pytest.Function = request.node
 
     def record(promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
         row = promise, _fault_of(node), round(float(figure), 3), note, enough
         node.user_properties.append((MEASURED, row))
-        assert figure <= PROMISES[promise].bound, PROMISES[promise].sentence
+        promised = PROMISES[promise]
+        lenient = promised.is_time and rounds == 1
+        assert figure <= promised.bound * (LENIENCY if lenient else 1), promised.sentence
 
     return record
 

@@ -16,6 +16,11 @@ class Promise:
     unit: str
     limitation: str = ""
 
+    @property
+    def is_time(self) -> bool:
+        """Whether the figure is in seconds, which a busy machine makes longer."""
+        return self.unit.split()[0] == "s"
+
 
 PROMISES: Mapping[str, Promise] = {
     "stall": Promise(
