@@ -148,6 +148,23 @@ def test_suppression_keeps_the_best_of_each_class_in_order() -> None:
     assert found.confidence == pytest.approx([0.9, 0.8, 0.6, 0.5, 0.45, 0.4])
 
 
+@given(st.integers(0, 1000), st.floats(0.1, 0.9))
+def test_suppression_is_apart_for_each_frame_and_class(seed: int, iou: float) -> None:
+    """All frames of a batch are suppressed together: nothing of one may touch another."""
+    random = np.random.default_rng(seed)
+    corner = random.uniform(-30, 40, (3, 12, 2))
+    size, score = random.uniform(5, 40, (3, 12, 2)), random.uniform(0.4, 1, (3, 12, 1))
+    classes = random.integers(0, 2, (3, 12, 1))
+    frames = np.concatenate([corner, corner + size, -np.sort(-score, 1), classes], 2)
+    frames = frames.astype(np.float32)
+    view = View((50, 50), SAME, ALL)
+    together, _ = postprocess(frames, None, [view] * 3, iou)
+    for rows_of_one, found in zip(frames, together, strict=True):
+        by_class = [rows_of_one[rows_of_one[:, 5] == number] for number in (0, 1)]
+        alone = [postprocess(part[None], None, [view], iou)[0][0] for part in by_class if len(part)]
+        np.testing.assert_array_equal(found.xyxy, Detections.joined(alone).xyxy)
+
+
 def test_the_results_own_their_memory() -> None:
     tensor = rows((1, 2, 3, 4, 0.9, 1))
     found, _ = process(tensor)
