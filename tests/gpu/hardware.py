@@ -56,6 +56,7 @@ class TorchHardware:
         self.captured = 0
         self._network = network
         self._pool = torch.cuda.graph_pool_handle()
+        self._captured_in = torch.cuda.MemPool()  # of graphs that others capture
         self._runs: dict[tuple[int, ...], _Run] = {}
 
     def device_bytes_from(self, address: int) -> int:
@@ -85,7 +86,8 @@ class TorchHardware:
         run = self._run(batch, addresses)
         with torch.inference_mode(), torch.cuda.stream(torch.cuda.ExternalStream(cuda_stream)):
             if self.is_capturing(cuda_stream):
-                run.detections.copy_(self._network(run.frames))
+                with torch.cuda.use_mem_pool(self._captured_in):
+                    run.detections.copy_(self._network(run.frames))
             else:
                 run.graph.replay()
         return True
