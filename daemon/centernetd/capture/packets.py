@@ -14,7 +14,7 @@ from centernetd.capture.timeline import MAX_REORDERED
 from centernetd.errors import SourceError
 from centernetd.flow import UPRIGHT, Coding, Orientation, Packet
 
-# Bitstream filters that convert packets to NAL units with start codes, as network cameras send.
+# Bitstream filters that convert packets of MP4 and the like to NAL units with start codes.
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 # The types of NAL units that are parameter sets, and the position of the type in the first byte:
 # ITU-T H.264, 7.4.1; H.265, 7.4.2.2.
@@ -163,8 +163,9 @@ def _parameter_sets(codec: str, data: bytes) -> dict[int, bytes]:
 
 
 def _filter_of(stream: VideoStream, codec: str) -> BitStreamFilterContext | None:
-    name = _FILTERS.get(codec)
-    if name is None:
+    """Return what converts the packets; None if they have start codes, as all of a camera's do."""
+    name, configuration = _FILTERS.get(codec), stream.codec_context.extradata or b""
+    if name is None or not configuration or _START_CODE in configuration[:4]:
         return None
     try:
         return BitStreamFilterContext(name, stream)
