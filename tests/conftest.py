@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import logging
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from centernetd.errors import StartupError
+from centernetd.model import progress
 from centernetd.prepare.fetch import fetch
 from centernetd.service.logs import LogHandler
 
@@ -34,6 +36,12 @@ def logging_as_it_was() -> Iterator[None]:
     for handler in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
         root.removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture(autouse=True)
+def no_lines_about_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print and log only what the test expects, even if a busy machine takes ten seconds for it."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", math.inf)
 
 
 @pytest.fixture(scope="session")

@@ -135,6 +135,7 @@ def test_a_line_is_logged_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
+    monkeypatch.setattr("centernetd.model.progress.SECONDS_BETWEEN_LINES", 10.0)
     monkeypatch.setattr("centernetd.model.progress.time.monotonic", lambda: now[0])
     stopping = [False]
     reported: list[str] = []

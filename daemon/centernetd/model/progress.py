@@ -7,7 +7,7 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress(Protocol):
@@ -38,7 +38,7 @@ class LoggedProgress(Progress):
     def __call__(self, phase: str, step: int, of: int) -> bool:
         """Log a line if the last one is old enough; return False if the build must stop."""
         now = time.monotonic()
-        if now - self._logged >= _SECONDS_BETWEEN_LINES:
+        if now - self._logged >= SECONDS_BETWEEN_LINES:
             self._logged = now
             steps = f", {step} of {of}" if of > 1 else ""
             line = f"{phase}{steps} ({now - self._started:.0f} s so far)"
