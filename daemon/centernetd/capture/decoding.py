@@ -151,6 +151,7 @@ class Decoder:
         self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
         self._crops = accelerated and context.codec.canonical_name in _CROPPING
         self._shown: tuple[int, int] | None = None  # height and width after cropping
+        self._cropped = 0, 0
         if self._crops:
             context.flags |= Flags.copy_opaque
         self._software_name = context.codec.name
@@ -243,11 +244,11 @@ class Decoder:
 
     def _corner(self, frame: VideoFrame) -> tuple[int, int]:
         """Return the rows and columns to crop: FFmpeg crops right and bottom only on a GPU."""
-        height, width = frame.height, frame.width
         if (frame.key_frame or self._shown is None) and isinstance(frame.opaque, list):
             (self._shown,) = frame.opaque
-        shown_height, shown_width = self._shown or (height, width)
-        return max(0, height - shown_height), max(0, width - shown_width)
+            height, width = self._shown
+            self._cropped = max(0, frame.height - height), max(0, frame.width - width)
+        return self._cropped
 
     @property
     def _on_gpu(self) -> bool:

@@ -90,16 +90,21 @@ class Timeline:
         stamped = (
             self._live_pts(pts, time_base, now) if self._live else self._file_pts(pts, time_base)
         )
-        passed = now - self._last_at
         if self._last is not None:
             stamped = max(stamped, self._last + 1)
+        if self._live:
+            self._measure_lag(stamped, now)
+        self._last, self._last_at = stamped, now
+        return stamped
+
+    def _measure_lag(self, stamped: int, now: float) -> None:
+        passed = now - self._last_at
+        if self._last is not None:
             slip = passed - (stamped - self._last) * self._tick
             self._largest_slip = max(self._largest_slip, slip)
-        self._last, self._last_at = stamped, now
         self._anchor = self._anchor or (stamped, now)
         most = _DRIFT * passed
-        self._drift += min(max(self.lag, -most), most)
-        return stamped
+        self._drift += min(max(self._behind(stamped, now), -most), most)
 
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
