@@ -316,6 +316,21 @@ def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) ->
     assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
 
 
+def test_a_folder_that_is_moved_out_of_the_root_is_not_written_to(tmp_path: Path) -> None:
+    """The open file is still found at its path, by a link in the folder's place."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    log = open_log(root)
+    log.write_batch([result(0)])
+    (root / "gate").rename(outside)
+    (root / "gate").symlink_to(outside)
+    with pytest.raises(SinkError, match="it leads out of storage"):
+        log.write_batch([result(1, wall_time=NOON + 1)])
+    log.close()
+    (path,) = outside.iterdir()
+    assert [line["frame"] for line in lines(path)] == [0]
+
+
 def test_a_file_that_others_truncated_is_continued_with_whole_lines(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for number in range(3):

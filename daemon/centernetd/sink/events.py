@@ -146,11 +146,10 @@ class EventLog(BatchSink):
     def _file_at(self, second: int) -> OutputFile:
         """Return the file for a time; whether it is the right one is checked every second."""
         if self._file is None or second != self._second:
-            named = self._storage.named(self._config.path, self._stream, second)
+            place = self._storage.place(self._config.path, self._stream, second)
             full = self._file is not None and self._file.size >= MAX_FILE_SIZE
-            if self._file is None or named != self._place or full or not self._file.is_intact:
+            if self._file is None or place != self._place or full or not self._file.is_intact:
                 self.close()
-                place = self._storage.place(self._config.path, self._stream, second)
                 self._file = self._open(place, full=full)
             self._second = second
         return self._file

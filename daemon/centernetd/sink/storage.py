@@ -88,7 +88,8 @@ class Storage:
         """
         self.require_writable()
         self._refuse_if_replaced()
-        path = self.named(template, stream, wall_time)
+        relative = expand(template, stream, datetime.fromtimestamp(wall_time, timezone.utc))
+        path = self.root / relative
         with as_sink_error(path):
             if not self.contains(path):
                 raise SinkError(f"{path} is not written: it leads out of storage.root {self.root}")
@@ -96,11 +97,6 @@ class Storage:
                 self._folders[template, stream] = path.parent  # before it is created: see `remove`
             _make(path.parent)
         return path
-
-    def named(self, template: str, stream: str, wall_time: float) -> Path:
-        """Return what `place` returns, without looking at any folder."""
-        time = datetime.fromtimestamp(wall_time, timezone.utc)
-        return self.root / expand(template, stream, time)
 
     def contains(self, path: Path) -> bool:
         """Return whether ``path`` is under the root after resolving symbolic links."""
