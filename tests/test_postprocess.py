@@ -150,7 +150,7 @@ def test_suppression_keeps_the_best_of_each_class_in_order() -> None:
 
 @given(st.integers(0, 1000), st.floats(0.1, 0.9))
 def test_suppression_is_apart_for_each_frame_and_class(seed: int, iou: float) -> None:
-    """All frames of a batch are suppressed together: nothing of one may touch another."""
+    """OpenCV sets classes apart by their coordinates, some of which are negative."""
     random = np.random.default_rng(seed)
     corner = random.uniform(-30, 40, (3, 12, 2))
     size, score = random.uniform(5, 40, (3, 12, 2)), random.uniform(0.4, 1, (3, 12, 1))
@@ -163,6 +163,16 @@ def test_suppression_is_apart_for_each_frame_and_class(seed: int, iou: float) ->
         by_class = [rows_of_one[rows_of_one[:, 5] == number] for number in (0, 1)]
         alone = [postprocess(part[None], None, [view], iou)[0][0] for part in by_class if len(part)]
         np.testing.assert_array_equal(found.xyxy, Detections.joined(alone).xyxy)
+
+
+def test_a_wild_box_costs_no_other_frame_a_detection() -> None:
+    """A broken model may return numbers that are finite, and nothing else."""
+    good = rows((10, 10, 50, 50, 0.9, 0), (100, 100, 140, 140, 0.8, 0), (200, 20, 240, 60, 0.7, 0))
+    for wild in (1e9, 1e12, 1e17, 1e30):
+        broken = rows((-wild, -wild, wild, wild, 0.9, 0), *[(0,) * 6] * 2)
+        views = [View((480, 640), SAME, ALL)] * 2
+        (_, found), _ = postprocess(np.stack([broken, good]), None, views, 0.3)
+        assert len(found) == 3
 
 
 def test_the_results_own_their_memory() -> None:

@@ -34,8 +34,7 @@ def postprocess(
     """
     floors = [view.filter.floor for view in views]
     keep = rows[:, :, 4] >= np.array([floor.confidence for floor in floors], np.float32)[:, None]
-    classes = len(views[0].filter.counted_as)
-    broken = _drop_broken(keep, rows, keypoints, classes)
+    broken = _drop_broken(keep, rows, keypoints, len(views[0].filter.counted_as))
     for number, floor in enumerate(floors):
         if floor.class_ids is not None:
             keep[number] &= np.isin(rows[number, :, 5], list(floor.class_ids))
@@ -52,11 +51,11 @@ def postprocess(
     inside = (boxes[:, 1, 0] > boxes[:, 0, 0]) & (boxes[:, 1, 1] > boxes[:, 0, 1])
     if not inside.all():
         frame, best, found = frame[inside], best[inside], found[inside]
-    if nms_iou is not None:
-        kept = _nms(best, frame * classes + best[:, 5].astype(np.int64), nms_iou)
-        frame, found = frame[kept], found[kept]
     ends = np.searchsorted(frame, np.arange(len(views) + 1)).tolist()
-    return [found[slice(*part)] for part in pairwise(ends)], broken
+    parts = [slice(*part) for part in pairwise(ends)]
+    if nms_iou is None:
+        return [found[part] for part in parts], broken
+    return [found[part][_nms(best[part], nms_iou)] for part in parts], broken
 
 
 def _drop_broken(keep: NDArray[np.bool_], rows: Rows, keypoints: Rows | None, classes: int) -> int:
@@ -84,16 +83,17 @@ def _to_source(xy: Rows, offset: Rows, scale: Rows) -> Rows:
     return (xy - offset) / scale
 
 
-def _nms(rows: Rows, group: NDArray[np.int64], iou: float) -> NDArray[np.intp]:
-    """Return the indices of ``rows`` kept by greedy suppression within each ``group`` [N].
+def _nms(rows: Rows, iou: float) -> NDArray[np.intp]:
+    """Return the indices of a frame's ``rows`` kept by greedy suppression within each class.
 
-    A group is a class in a frame: one call for a whole batch takes a fifth of one per frame.
+    Not of a whole batch at once: OpenCV compares each box with all that were kept.
     """
     if len(rows) < 2:
         return np.arange(len(rows))
-    xywh = rows[:, :4] - rows[:, :2].min()  # OpenCV sets groups apart by the largest coordinate
+    xywh = rows[:, :4].astype(np.float64)
+    xywh -= xywh[:, :2].min()  # OpenCV sets classes apart by the largest coordinate
     xywh[:, 2:] -= xywh[:, :2]
-    # A group's rows are sorted best first; ranks serve as scores: OpenCV drops a score of 0.
+    # Rows are sorted best first; ranks serve as scores, because OpenCV drops a score of 0.
     ranks = np.arange(len(rows), 0.0, -1.0).tolist()
-    kept = cv2.dnn.NMSBoxesBatched(xywh.tolist(), ranks, group.tolist(), 0.0, iou)
+    kept = cv2.dnn.NMSBoxesBatched(xywh.tolist(), ranks, rows[:, 5].astype(int).tolist(), 0.0, iou)
     return np.sort(np.asarray(kept, np.intp).reshape(-1))
