@@ -31,15 +31,17 @@ def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> Non
     (tmp_path / "yard.mp4").touch()
     gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"frames": "never"}}
     yard = {"source": "yard.mp4", "privacy": {"blur": {}}, "record": {"draw": []}}
-    path = configuration(tmp_path, "centerface", gate=gate, yard=yard)
+    copied = {"source": "yard.mp4", "record": {"video": "source"}}
+    path = configuration(tmp_path, "centerface", gate=gate, yard=yard, copied=copied)
     outcome = cli("check", "-c", path)
     assert outcome.code == 0
     assert "hunter2" not in outcome.out + outcome.err
-    heading, first, second, *_ = (line.split() for line in outcome.out.splitlines())
+    heading, first, second, third, *_ = (line.split() for line in outcome.out.splitlines())
     assert heading == ["stream", "source", "policy", "record", "events"]
     recording = "gate/%Y-%m-%d/%H-%M-%S.mp4"
     assert first == ["gate", "rtsp://***@192.0.2.1/s", "live", recording, "(boxes)", "never"]
     assert second == ["yard", "yard.mp4", "lossless", "yard.mp4", "(blur)", "yard.jsonl"]
+    assert third[:6] == ["copied", "yard.mp4", "lossless", "copied.mp4", "(as", "received)"]
     assert not (tmp_path / "out").exists()
 
 

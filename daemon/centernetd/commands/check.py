@@ -69,6 +69,8 @@ def _summary(stream: StreamConfig) -> StreamSummary:
     record, events = stream.record, stream.events
     drawn = ["blur"] if stream.privacy.blur else []
     drawn += [each for each in record.draw if stream.tracks or each in ("boxes", "clock")]
+    if stream.copies:
+        drawn = ["as received"]
     return StreamSummary(
         name=stream.name,
         source=str(stream.source),
