@@ -26,7 +26,7 @@ STEPS = {
     "decode": "decoding a frame and converting it to BGR",
     "preprocess": "letterboxing a batch",
     "copy_in": "copying a batch to the GPU, unless all of its pictures were decoded there",
-    "execute": "running the network on a batch",
+    "execute": "letterboxing what was decoded on the GPU, and running the network on a batch",
     "copy_out": "copying its detections back",
     "track": "following objects through a batch",
     "privacy": "fetching a frame from the GPU's memory, if it is there, and blurring it",
