@@ -250,6 +250,24 @@ def test_a_failure_in_any_call_is_an_engine_error_and_only_a_lost_gpu_is_not_wai
     assert bool(lost) == (code in STICKY), "TensorRT's objects were freed on a lost GPU"
 
 
+def test_a_thread_that_can_not_select_the_gpu_is_an_engine_error(box: GpuBox) -> None:
+    engine = box.open()
+    (slot,) = engine.make_slots(1)
+    box.cuda.fail("cudaSetDevice", 1, 999)
+
+    def enqueue() -> str:
+        with pytest.raises(EngineError, match="cudaSetDevice failed"):
+            slot.enqueue(1)
+        slot.enqueue(1)  # it is tried again
+        return "enqueued"
+
+    thread, returned = in_thread(enqueue)
+    thread.join()
+    assert returned == ["enqueued"]
+    slot.wait()
+    engine.close()
+
+
 def test_batches_are_padded_to_a_power_of_two_or_the_largest(box: GpuBox) -> None:
     engine = box.open()
     assert [engine.bucket(size) for size in range(1, 6)] == [1, 2, 4, 4, 5]

@@ -150,8 +150,7 @@ class Decoder:
         self._accelerated = accelerated
         self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
         self._crops = accelerated and context.codec.canonical_name in _CROPPING
-        self._shown: tuple[int, int] | None = None  # height and width after cropping
-        self._cropped = 0, 0
+        self._cropped: tuple[int, int] | None = None  # rows and columns; None if unknown
         if self._crops:
             context.flags |= Flags.copy_opaque
         self._software_name = context.codec.name
@@ -244,11 +243,10 @@ class Decoder:
 
     def _corner(self, frame: VideoFrame) -> tuple[int, int]:
         """Return the rows and columns to crop: FFmpeg crops right and bottom only on a GPU."""
-        if (frame.key_frame or self._shown is None) and isinstance(frame.opaque, list):
-            (self._shown,) = frame.opaque
-            height, width = self._shown
+        if (frame.key_frame or self._cropped is None) and isinstance(frame.opaque, list):
+            ((height, width),) = frame.opaque
             self._cropped = max(0, frame.height - height), max(0, frame.width - width)
-        return self._cropped
+        return self._cropped or (0, 0)
 
     @property
     def _on_gpu(self) -> bool:

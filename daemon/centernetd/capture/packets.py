@@ -127,7 +127,7 @@ class PacketCopier:
         sets = own
         if not all(own.values()):
             extradata = self._context.extradata or b""
-            first = extradata if _START_CODE in extradata[:4] else b""
+            first = extradata if _has_start_codes(extradata) else b""
             known = _parameter_sets(self._codec, self._parameters)
             from_the_start = _parameter_sets(self._codec, first)
             sets = {kind: own[kind] or known[kind] or from_the_start[kind] for kind in own}
@@ -162,10 +162,15 @@ def _parameter_sets(codec: str, data: bytes) -> dict[int, bytes]:
     return found
 
 
+def _has_start_codes(configuration: bytes) -> bool:
+    """Return whether a codec's configuration consists of NAL units with start codes."""
+    return _START_CODE in configuration[:4]
+
+
 def _filter_of(stream: VideoStream, codec: str) -> BitStreamFilterContext | None:
     """Return what converts the packets; None if they have start codes, as all of a camera's do."""
     name, configuration = _FILTERS.get(codec), stream.codec_context.extradata or b""
-    if name is None or not configuration or _START_CODE in configuration[:4]:
+    if name is None or not configuration or _has_start_codes(configuration):
         return None
     try:
         return BitStreamFilterContext(name, stream)

@@ -68,12 +68,12 @@ def turned_back(
 
 
 def leave(jobs: memoryview, row: int) -> None:
-    """Write the job of ``row`` into ``jobs``, their bytes: to leave it as it is."""
+    """Write the job of ``row`` into ``jobs``, the bytes of all: to leave the row as it is."""
     jobs[row * JOB.size : (row + 1) * JOB.size] = _NOTHING
 
 
 def describe(jobs: memoryview, row: int, surface: Surface, to_upright: Affine) -> None:
-    """Write the job of ``row`` into ``jobs``, their bytes: to show ``surface``.
+    """Write the job of ``row`` into ``jobs``, the bytes of all: to show ``surface``.
 
     ``to_upright`` maps pixels of the row to pixels of the turned picture.
     """

@@ -300,7 +300,7 @@ class GpuEngine(Engine):
         """
         self.max_batch = max_batch
         self.device = Device(index)
-        self._uses_device = threading.local()
+        self._threads = threading.local()
         self.use_device()
         self._is_lost = False
         with ExitStack() as owned:
@@ -335,10 +335,10 @@ class GpuEngine(Engine):
         return min(1 << (size - 1).bit_length(), self.max_batch)
 
     def use_device(self) -> None:
-        """Make the GPU that of the calling thread, for good."""
-        if not hasattr(self._uses_device, "index"):
+        """Select this GPU for the calling thread, which keeps it."""
+        if not hasattr(self._threads, "selected"):
             self.device.use()
-            self._uses_device.index = self.device.index
+            self._threads.selected = True
 
     def capture(
         self, batch: int, addresses: Mapping[str, int], enqueue: Callable[[], None]
