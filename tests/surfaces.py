@@ -1,5 +1,6 @@
 """Pictures in GPU memory, and batches letterboxed from them: on the simulated GPU or a real one."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from centernetd.cuda import (
     PinnedBuffer,
     Plane,
     Surface,
+    SurfaceFormat,
+    SurfaceSource,
     copy_async,
     describe,
     leave,
@@ -60,24 +63,26 @@ class Picture:
         return Plane(self.memory[-1].address, pitch)
 
     def surface(self, matrix: int, orientation: Orientation, *, full_range: bool) -> Surface:
-        def never(_: object) -> NDArray[np.uint8]:
-            raise AssertionError
-
-        return Surface(
-            self,
-            self.planes,
-            self.size,
-            device=Device(0),
-            wide=self.wide,
-            matrix=matrix,
-            full_range=full_range,
-            orientation=orientation,
-            fetch=never,
-        )
+        turned = self.size[::-1] if orientation[1] else self.size
+        form = SurfaceFormat(turned, self.size, self.wide, matrix, full_range, orientation)
+        return Surface(self, _Shown(form))
 
     def close(self) -> None:
         for memory in self.memory:
             memory.close()
+
+
+class _Shown(SurfaceSource):
+    """Pictures in one format that are not to be fetched."""
+
+    def __init__(self, form: SurfaceFormat) -> None:
+        self.form, self.device, self.fetching = form, Device(0), threading.Lock()
+
+    def planes(self, picture: Picture) -> tuple[Plane, Plane]:
+        return picture.planes
+
+    def fetch(self, picture: Picture) -> NDArray[np.uint8]:
+        raise AssertionError
 
 
 def run(

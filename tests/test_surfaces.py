@@ -184,7 +184,7 @@ def test_colours_depth_and_size_may_change_midway(
 ) -> None:
     images = decoded(clips.changing(tmp_path / "changing.hevc"), 25)
     kinds = [
-        (image.size, image.wide, image.matrix, image.full_range)
+        (image.size, image.form.wide, image.form.matrix, image.form.full_range)
         for image in images
         if isinstance(image, Surface)
     ]

@@ -80,7 +80,7 @@ def test_a_surface_is_turned_as_its_pixels_are(orientation: str, tmp_path: Path)
 def test_colours_depth_and_size_may_change_midway(tmp_path: Path) -> None:
     images = surfaces_of(clips.changing(tmp_path / "changing.hevc"))
     assert len(images) == 25
-    assert {image.wide for image in images} == {False, True}
+    assert {image.form.wide for image in images} == {False, True}
     for image in images:
         assert clips.quarters(image.pixels()) == "RG BW"
         (row,) = run([image], [0], 1, TARGET)

@@ -150,7 +150,8 @@ class Decoder:
         self._accelerated = accelerated
         self._to_image = ToImage(choice.device, surfaces=choice.surfaces)
         self._crops = accelerated and context.codec.canonical_name in _CROPPING
-        self._cropped: tuple[int, int] | None = None  # rows and columns; None if unknown
+        # Rows and columns to crop, if known.
+        self._corner: tuple[int, int] | None = None if self._crops else (0, 0)
         if self._crops:
             context.flags |= Flags.copy_opaque
         self._software_name = context.codec.name
@@ -202,7 +203,10 @@ class Decoder:
             self._note_change(frame, on_gpu=on_gpu)
         try:
             if on_gpu and (held := frame.sw_format) is not None:
-                return self._to_image(frame, orientation, held.name, self._corner(frame))
+                corner = self._corner
+                if corner is None or frame.key_frame:
+                    corner = self._read_corner(frame)
+                return self._to_image(frame, orientation, held.name, corner)
             return self._to_image(frame, orientation, None)
         except EngineError as error:
             raise self._failed(f"the GPU's decoder failed ({error})") from None
@@ -241,12 +245,12 @@ class Decoder:
     def _named(self, *, on_gpu: bool) -> str:
         return f"{self._software_name} (cuda)" if on_gpu else self._software_name
 
-    def _corner(self, frame: VideoFrame) -> tuple[int, int]:
+    def _read_corner(self, frame: VideoFrame) -> tuple[int, int]:
         """Return the rows and columns to crop: FFmpeg crops right and bottom only on a GPU."""
-        if (frame.key_frame or self._cropped is None) and isinstance(frame.opaque, list):
+        if isinstance(frame.opaque, list):
             ((height, width),) = frame.opaque
-            self._cropped = max(0, frame.height - height), max(0, frame.width - width)
-        return self._cropped or (0, 0)
+            self._corner = max(0, frame.height - height), max(0, frame.width - width)
+        return self._corner or (0, 0)
 
     @property
     def _on_gpu(self) -> bool:

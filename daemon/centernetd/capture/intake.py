@@ -51,7 +51,8 @@ class Intake:
         self._lane = lane
         self._status = lane.status
         self._meters = meters
-        self._thinner = Thinner(stream.detect.max_fps)
+        max_fps = stream.detect.max_fps
+        self._thinner = None if max_fps is None else Thinner(max_fps)
         self._pacer = Pacer(stop)
         self._paced = False
         self._frozen = FrozenPicture()
@@ -86,10 +87,11 @@ class Intake:
             When pictures are so late that the source should be reopened.
         """
         timeline, decoded_at = self._timeline, time.monotonic()
-        self._idle.end(decoded_at, picture.decode_seconds)
+        is_live = self._live_source
+        if is_live:
+            self._idle.end(decoded_at, picture.decode_seconds)
         pts = timeline.stamp(picture.pts, picture.time_base, decoded_at)
         at = timeline.seconds(pts)
-        checks = self._live_source and decoded_at >= self._check_at
         if self._paced:
             self._pacer.wait(at)
         self._meters.stage_duration("decode", picture.decode_seconds)
@@ -114,19 +116,25 @@ class Intake:
             held = self._status.surfaces
             held.add(ref(image, held.discard))
         self._status.last_frame_at = captured_at
-        may_be_frozen = checks or (picture.is_key and self._live_source)
-        if may_be_frozen and not image.on_gpu:  # before the offer: sinks draw on it
+        checks = is_live and (picture.is_key or decoded_at >= self._check_at)
+        if checks and not image.on_gpu:  # before the offer: sinks draw on it
             self._check_frozen(picture, captured_at)
-        if self._thinner.wants(at):
+        if self._thinner is None or self._thinner.wants(at):
             self._lane.offer(frame)
         else:
             self._lane.skip()
-        if may_be_frozen and image.on_gpu:  # after it: copying from the GPU takes its time
-            self._check_frozen(picture, captured_at)
         if checks:
+            self._check(picture, decoded_at, captured_at)
+        if is_live:
+            self._idle.begin(time.monotonic())
+
+    def _check(self, picture: Picture, decoded_at: float, captured_at: float) -> None:
+        """Check what changes slowly, after a picture was offered."""
+        if picture.image.on_gpu:  # not before: copying from the GPU takes its time
+            self._check_frozen(picture, captured_at)
+        if decoded_at >= self._check_at:
             self._check_at = decoded_at + _CHECKED
             self._check_lag(decoded_at)
-        self._idle.begin(time.monotonic())
 
     def _check_lag(self, now: float) -> None:
         """Decide how to treat pictures that arrive later than their timestamps."""
@@ -165,8 +173,8 @@ class Intake:
 class Thinner:
     """Passes at most ``max_fps`` frames per second of stream time, evenly spaced."""
 
-    def __init__(self, max_fps: float | None) -> None:
-        self._interval = 0.0 if max_fps is None else 1 / max_fps
+    def __init__(self, max_fps: float) -> None:
+        self._interval = 1 / max_fps
         self._due: float | None = None
 
     def wants(self, at: float) -> bool:

@@ -28,8 +28,7 @@ class Lease:
 
     def wait(self, since: float | None = None) -> None:
         """Record that the thread waits for the source, from now or ``since`` on."""
-        with self._lock:
-            self._since = self._clock() if since is None else since
+        self._since = self._clock() if since is None else since  # atomic
 
     def resume(self) -> bool:
         """Record that the thread has returned; return whether a stall was declared meanwhile.

@@ -2,8 +2,7 @@
 
 import threading
 from fractions import Fraction
-from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -14,7 +13,14 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from centernetd.cuda import Device, Plane, Surface, copy_rows_out
+from centernetd.cuda import (
+    Device,
+    Plane,
+    Surface,
+    SurfaceFormat,
+    SurfaceSource,
+    copy_rows_out,
+)
 from centernetd.flow import UPRIGHT, HostImage, Image, Orientation
 
 # A GPU interleaves the chroma planes. FFmpeg converts that to BGR by other code, whose colours
@@ -35,8 +41,8 @@ _BT709, _BT601, _BT2020, _BT2020_CONSTANT = 1, 6, 9, 10
 _CONVERTIBLE = frozenset({_BT709, 4, 5, _BT601, 7, _BT2020})
 
 
-# Formats of pictures that may stay on the GPU, and whether their samples have 16 bits.
-_SURFACES = {"nv12": False, "p010le": True, "p016le": True}
+# Formats of pictures that may stay on the GPU, with samples of 8 and of 16 bits.
+_NARROW, _WIDE = frozenset({"nv12"}), frozenset({"p010le", "p016le"})
 _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 
 
@@ -49,11 +55,8 @@ class ToImage:
         self._surfaces = surfaces
         self._to_bgr = ToBgr()
         self._download: Download | None = None
-        self._fetched_as: tuple[Orientation, str, tuple[int, int]] | None = None
-        # Sinks fetch the pixels of surfaces in their own threads, even while the source goes on
-        # in software.
-        self._fetched_to_bgr = ToBgr()
-        self._lock = threading.Lock()
+        self._seen: tuple[object, ...] | None = None  # what the following is for
+        self._decoded: _Decoded | None = None
 
     def __call__(
         self,
@@ -74,48 +77,64 @@ class ToImage:
         """
         if gpu_format is None:
             return HostImage(upright(self._to_bgr(frame), orientation))
-        download = self._download
-        if download is None:
-            download = self._download = Download(self._device)
-        if (orientation, gpu_format, corner) != self._fetched_as:  # seldom: it is not free to make
-            self._fetched_as = orientation, gpu_format, corner
-            self._fetch = partial(self._fetch_as, download, *self._fetched_as)
-        (top, left), size = corner, (frame.height - corner[0], frame.width - corner[1])
-        matrix = frame.colorspace = _matrix_of(frame, size[0])
-        wide = _SURFACES.get(gpu_format)
+        coded = frame.height, frame.width, frame.colorspace, frame.color_range
+        seen, decoded = (orientation, gpu_format, corner, *coded), self._decoded
+        if decoded is None or seen != self._seen:  # seldom: it is not free to make
+            self._download = self._download or Download(self._device)
+            decoded = _Decoded(self._download, frame, orientation, gpu_format, corner)
+            self._seen, self._decoded = seen, decoded
         # Chroma lines of interlaced pictures belong to fields, which the kernel knows nothing of.
-        if wide is None or not self._surfaces or frame.interlaced_frame:
-            return HostImage(self._fetch(frame))
-        luma, chroma = frame.planes
-        luma_pitch, chroma_pitch = luma.line_size, chroma.line_size
-        # Rows and columns are cropped in pairs, which share their chroma.
-        across = left * 2 if wide else left
-        return Surface(
-            frame,
-            (
-                Plane(luma.buffer_ptr + top * luma_pitch + across, luma_pitch),
-                Plane(chroma.buffer_ptr + top // 2 * chroma_pitch + across, chroma_pitch),
-            ),
-            size,
-            device=download.device,
-            wide=wide,
-            matrix=matrix,
-            full_range=frame.color_range == _FULL_RANGE,
-            orientation=orientation,
-            fetch=self._fetch,
-        )
+        if self._surfaces and decoded.may_stay and not frame.interlaced_frame:
+            return Surface(frame, decoded)
+        with decoded.fetching:
+            return HostImage(decoded.fetch(frame))
 
-    def _fetch_as(
+
+class _Decoded(SurfaceSource):
+    """Pictures that a GPU decoded, of one format, orientation and cropping.
+
+    Sinks fetch the pixels of surfaces in their own threads, even while the source goes on with
+    others.
+    """
+
+    def __init__(
         self,
         download: "Download",
+        frame: VideoFrame,
         orientation: Orientation,
         gpu_format: str,
         corner: tuple[int, int],
-        frame: VideoFrame,
-    ) -> NDArray[np.uint8]:
-        with self._lock:
-            whole = self._fetched_to_bgr(download(frame, gpu_format))
-        return upright(whole[corner[0] :, corner[1] :], orientation)
+    ) -> None:
+        """Take pictures that are coded like ``frame``."""
+        height, width = size = frame.height - corner[0], frame.width - corner[1]
+        turned = (width, height) if orientation[1] else size
+        wide, full_range = gpu_format in _WIDE, frame.color_range == _FULL_RANGE
+        matrix = _matrix_of(frame, height)
+        self.form = SurfaceFormat(turned, size, wide, matrix, full_range, orientation)
+        self.device = download.device
+        self.fetching = download.lock
+        self.may_stay = wide or gpu_format in _NARROW
+        self._download, self._format, self._corner = download, gpu_format, corner
+        self._to_bgr = ToBgr()
+
+    def planes(self, picture: VideoFrame) -> tuple[Plane, Plane]:
+        """Return where a picture begins."""
+        luma, chroma = picture.planes
+        pitch, chroma_pitch = luma.line_size, chroma.line_size
+        # Rows and columns are cropped in pairs, which share their chroma.
+        top, left = self._corner
+        across = left * 2 if self.form.wide else left
+        return (
+            Plane(luma.buffer_ptr + top * pitch + across, pitch),
+            Plane(chroma.buffer_ptr + top // 2 * chroma_pitch + across, chroma_pitch),
+        )
+
+    def fetch(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Copy a picture to host memory; see `SurfaceSource`."""
+        picture.colorspace = self.form.matrix
+        whole = self._to_bgr(self._download(picture, self._format))
+        top, left = self._corner
+        return upright(whole[top:, left:], self.form.orientation)
 
 
 class ToBgr:
@@ -171,41 +190,51 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
     return -1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1
 
 
+class Shown(NamedTuple):
+    """How to display a picture: its orientation, and a pixel's width over its height.
+
+    ``aspect`` is that of the turned picture, ``coded_aspect`` that before.
+    """
+
+    orientation: Orientation
+    aspect: Fraction
+    coded_aspect: Fraction
+
+
 class Display:
-    """How to display the frames of one source: their orientation and pixel aspect."""
+    """How to display the frames of one source."""
 
     def __init__(self, stream: VideoStream) -> None:
         self._context = stream.codec_context
         # The pixel aspect of the container takes precedence over that of the video.
         own, aspect = self._context.sample_aspect_ratio, stream.sample_aspect_ratio
         self._container_aspect = None if aspect == own else aspect
-        self._aspect: Fraction | None = None
-        self._orientation: Orientation | None = None
+        self._shown: Shown | None = None
         self._angle = 0  # at the last read of the orientation
 
-    def orientation(self, frame: VideoFrame) -> Orientation:
-        """Return how to display ``frame``; a camera sends that once for all frames that follow.
+    def __call__(self, frame: VideoFrame) -> Shown:
+        """Return how to display ``frame``, the last decoded.
 
-        Reading it takes a copy, and on a GPU a download. There it is only read when the angle
-        changes, which PyAV reports without a copy.
+        The aspect changes with key frames only. A camera sends the orientation once for all frames
+        that follow, and reading it takes a copy, on a GPU a download. There it is only read when
+        the angle changes, which PyAV reports without a copy.
         """
-        angle, known = frame.rotation, self._orientation
-        changed = angle != self._angle and (angle or frame.key_frame)
-        if known is None or changed or (frame.key_frame and frame.format.name != "cuda"):
+        shown, angle, is_key = self._shown, frame.rotation, frame.key_frame
+        if shown is not None and not is_key and (angle == self._angle or not angle):
+            return shown
+        known = None if shown is None else shown.orientation
+        if known is None or angle != self._angle or frame.format.name != "cuda":
             self._angle = angle
-            present = UPRIGHT if known is None or frame.key_frame else known
-            self._orientation = known = orientation_of(frame) or present
-        return known
+            present = UPRIGHT if known is None or is_key else known
+            known = orientation_of(frame) or present
+        aspect = shown.coded_aspect if shown is not None and not is_key else self._aspect
+        turned = known[0] == 0
+        self._shown = shown = Shown(known, 1 / aspect if turned else aspect, aspect)
+        return shown
 
-    def aspect(self, frame: VideoFrame) -> Fraction:
-        """Return pixel width over height of ``frame``, the last decoded.
-
-        It is read of key frames only, with which alone it changes.
-        """
-        if self._aspect is None or frame.key_frame:
-            own = self._context.sample_aspect_ratio
-            self._aspect = self._container_aspect or own or Fraction(1)
-        return self._aspect
+    @property
+    def _aspect(self) -> Fraction:
+        return self._container_aspect or self._context.sample_aspect_ratio or Fraction(1)
 
 
 def upright(image: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:
@@ -234,6 +263,8 @@ class Download:
             When the GPU, its driver or cuda-python is missing.
         """
         self.device = Device(device)
+        self.lock = threading.Lock()
+        """To be held from a call until its result is used."""
         self._fetched: VideoFrame | None = None
 
     def __call__(self, frame: VideoFrame, pixel_format: str) -> VideoFrame:

@@ -197,6 +197,8 @@ class CaptureStage:
 
     def _note_picture(self, picture: Picture, source: Source) -> None:
         self._status.decoder = source.info.decoder
+        if self._status.state is StreamState.RUNNING:
+            return
         self._status.state = StreamState.RUNNING
         self._status.last_error = None
         if self._failures.resolved() or self._intake.count == 1:

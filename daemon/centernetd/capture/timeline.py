@@ -48,16 +48,15 @@ class Timeline:
         self._last_at = 0.0
         self._source_start: int | None = None  # the source's time at our time 0, in our units
         self._source_last: int | None = None
-        self._anchor: tuple[int, float] | None = None  # pts and time when this connection began
-        self._drift = 0.0  # seconds of apparent lag caused by clock drift, on this connection
+        self._begun_at = 0.0  # monotonic time of this connection's first frame
+        self._origin: float | None = None  # when our time 0 would be due; moves with clock drift
         self._largest_slip = 0.0  # seconds; largest delay of a single picture, on this connection
 
     def reconnected(self) -> None:
         """Reset the source's clock: the next frame starts a new one."""
         self.by_arrival = self._always_by_arrival
-        self._source_start = self._source_last = None
-        self._anchor = None
-        self._drift = self._largest_slip = 0.0
+        self._source_start = self._source_last = self._origin = None
+        self._largest_slip = 0.0
 
     def seconds(self, pts: int) -> float:
         """Return the time of ``pts``, in seconds of this timeline."""
@@ -83,28 +82,33 @@ class Timeline:
 
     def _take_clock(self) -> None:
         self.by_arrival = True
-        self._anchor, self._drift = None, 0.0  # earlier lag no longer counts
+        self._origin = None  # earlier lag no longer counts
 
     def stamp(self, pts: int | None, time_base: Fraction, now: float) -> int:
         """Return the timeline's pts for a picture decoded at the monotonic time ``now``."""
-        stamped = (
-            self._live_pts(pts, time_base, now) if self._live else self._file_pts(pts, time_base)
-        )
-        if self._last is not None:
-            stamped = max(stamped, self._last + 1)
-        if self._live:
-            self._measure_lag(stamped, now)
+        last = self._last
+        if not self._live:
+            stamped = self._file_pts(pts, time_base)
+            stamped = stamped if last is None else max(stamped, last + 1)
+        elif last is None:
+            stamped = self._live_pts(pts, time_base, now)
+            self._origin, self._begun_at = now - stamped * self._tick, now
+        else:
+            stamped = max(self._live_pts(pts, time_base, now), last + 1)
+            self._measure_lag(stamped, last, now)
         self._last, self._last_at = stamped, now
         return stamped
 
-    def _measure_lag(self, stamped: int, now: float) -> None:
-        passed = now - self._last_at
-        if self._last is not None:
-            slip = passed - (stamped - self._last) * self._tick
-            self._largest_slip = max(self._largest_slip, slip)
-        self._anchor = self._anchor or (stamped, now)
-        most = _DRIFT * passed
-        self._drift += min(max(self._behind(stamped, now), -most), most)
+    def _measure_lag(self, stamped: int, last: int, now: float) -> None:
+        passed, due = now - self._last_at, stamped * self._tick
+        slip = passed - due + last * self._tick
+        if slip > self._largest_slip:
+            self._largest_slip = slip
+        if self._origin is None:
+            self._origin, self._begun_at = now - due, now
+            return
+        behind, most = now - due - self._origin, _DRIFT * passed
+        self._origin += most if behind > most else max(behind, -most)
 
     def _file_pts(self, pts: int | None, time_base: Fraction) -> int:
         if pts is None:
@@ -123,38 +127,39 @@ class Timeline:
         return round(pts * numerator / denominator)
 
     def _live_pts(self, pts: int | None, time_base: Fraction, now: float) -> int:
-        by_clock = 0
-        if self._last is not None:
-            by_clock = self._last + round((now - self._last_at) / self._tick)
         if pts is None or self.by_arrival:
-            return by_clock
+            return self._by_clock(now)
         source_time = self._converted(pts, time_base)
         repeated, self._source_last = source_time == self._source_last, source_time
         if repeated:
-            return by_clock
+            return self._by_clock(now)
         if self._source_start is not None and self._last is not None:
             by_source = source_time - self._source_start
-            if by_source > self._last and self._is_believed(by_source, by_clock, now):
+            if by_source > self._last and self._is_believed(by_source, now):
                 return by_source
+        by_clock = self._by_clock(now)
         self._source_start = source_time - by_clock
         return by_clock
 
-    def _is_believed(self, by_source: int, by_clock: int, now: float) -> bool:
+    def _by_clock(self, now: float) -> int:
+        if self._last is None:
+            return 0
+        return self._last + round((now - self._last_at) / self._tick)
+
+    def _is_believed(self, by_source: int, now: float) -> bool:
         """Return whether a picture may be this early; a source catching up after a delay is not."""
         lead = -self._behind(by_source, now)
+        if lead <= _MAX_JUMP:
+            return True
         if lead > _MAX_LEAD:
-            started_at = now if self._anchor is None else self._anchor[1]
-            if now - started_at > _MAX_LEAD and self._is_even(lead):
+            if now - self._begun_at > _MAX_LEAD and self._is_even(lead):
                 self._take_clock()
             return False
-        return min((by_source - by_clock) * self._tick, lead) <= _MAX_JUMP
+        return (by_source - self._by_clock(now)) * self._tick <= _MAX_JUMP
 
     def _behind(self, pts: int, now: float) -> float:
         """Return by how many seconds a picture with these ``pts`` is late."""
-        if self._anchor is None:
-            return 0.0
-        start, started_at = self._anchor
-        return now - started_at - (pts - start) * self._tick - self._drift
+        return 0.0 if self._origin is None else now - pts * self._tick - self._origin
 
 
 class FileTimes:

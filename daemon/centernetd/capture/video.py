@@ -253,10 +253,11 @@ class VideoSource(Source):
 
     def _is_whole(self, frame: VideoFrame) -> bool:
         """Return whether to yield a picture; of a file, all that can be decoded are."""
-        whole = not self._live or self._gate.admits(frame, time.monotonic())
-        self.damaged += not whole
-        self._fruitless *= not whole
-        return whole
+        if self._live and not self._gate.admits(frame, time.monotonic()):
+            self.damaged += 1
+            return False
+        self._fruitless = 0
+        return True
 
     @property
     def _why_no_picture(self) -> str:
@@ -271,20 +272,14 @@ class VideoSource(Source):
         )
 
     def _picture(self, frame: VideoFrame, started: float) -> Picture:
-        orientation, aspect = self._display.orientation(frame), self._display.aspect(frame)
+        orientation, aspect, coded_aspect = self._display(frame)
         image = self._decoder.image(frame, orientation)
         if self._decoder.name != self._info.decoder:
             self._info = replace(self._info, decoder=self._decoder.name)
-        turned = orientation[0] == 0
-        return Picture(
-            image=image,
-            pts=self._pts(frame),
-            time_base=self._info.time_base,
-            decode_seconds=time.monotonic() - started,
-            packets=() if self._copier is None else self._copier.take(orientation, aspect),
-            is_key=is_key(frame),
-            aspect=1 / aspect if turned else aspect,
-        )
+        pts, copier = self._pts(frame), self._copier
+        packets = () if copier is None else copier.take(orientation, coded_aspect)
+        took = time.monotonic() - started
+        return Picture(image, pts, self._info.time_base, took, packets, is_key(frame), aspect)
 
     def _pts(self, frame: VideoFrame) -> int | None:
         if self._times is None:
@@ -332,15 +327,19 @@ class DamageGate:
 
     def overrules_decoder(self, now: float) -> bool:
         """Return whether to request what the decoder holds back; it marks all of it as corrupt."""
-        waited = now - self._damaged_at >= self._patience
-        return waited and self._codec == _STRICTEST and not self._decoder_gives
+        if self._decoder_gives or self._codec != _STRICTEST:
+            return False
+        return now - self._damaged_at >= self._patience
 
     def admits(self, frame: VideoFrame, now: float) -> bool:
         """Return whether ``frame`` and everything it was predicted from is intact."""
-        if frame.is_corrupt and not self.overrules_decoder(now):
+        if not frame.is_corrupt:
+            self._decoder_gives = True
+            if self._open:
+                return True
+        elif not self.overrules_decoder(now):
             self.shut(now)
             return False
-        self._decoder_gives |= not frame.is_corrupt
         self._open = (
             self._open
             or self._recovery_points >= _REFRESHED

@@ -11,7 +11,7 @@ from centernetd.cuda.letterbox import JOB, Letterbox, describe, leave
 from centernetd.cuda.memory import DeviceBuffer, PinnedBuffer, copy_async, copy_rows_out
 from centernetd.cuda.owned import live
 from centernetd.cuda.stream import CudaStream, Event
-from centernetd.cuda.surface import Plane, Surface
+from centernetd.cuda.surface import Plane, Surface, SurfaceFormat, SurfaceSource
 
 __all__ = [
     "JOB",
@@ -26,6 +26,8 @@ __all__ = [
     "PinnedBuffer",
     "Plane",
     "Surface",
+    "SurfaceFormat",
+    "SurfaceSource",
     "copy_async",
     "copy_rows_out",
     "describe",

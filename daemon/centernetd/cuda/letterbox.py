@@ -11,7 +11,7 @@ from centernetd.cuda.calls import CudaError, call, release
 from centernetd.cuda.memory import DeviceBuffer
 from centernetd.cuda.owned import Owned
 from centernetd.cuda.stream import CudaStream
-from centernetd.cuda.surface import Surface
+from centernetd.cuda.surface import Surface, SurfaceFormat
 
 JOB = Struct("<QQ4i6f6f2i")
 """What to do for one row of a batch, as `letterbox.cu` reads it."""
@@ -35,7 +35,6 @@ Affine = tuple[float, float, float, float, float, float]
 """The rows of a [2, 3] matrix."""
 
 
-@lru_cache(maxsize=64)
 def colours(matrix: int, full_range: bool) -> tuple[float, float, float, float, float, float]:
     """Return black, gain, r_v, g_u, g_v and b_u for samples of 8 bits: ITU-T H.273, 8.3.
 
@@ -48,7 +47,6 @@ def colours(matrix: int, full_range: bool) -> tuple[float, float, float, float, 
     return black, gain, r_v, -b_u * blue / green, -r_v * red / green, b_u
 
 
-@lru_cache(maxsize=256)
 def turned_back(
     to_upright: Affine, size: tuple[int, int], orientation: tuple[int, int, int, int]
 ) -> Affine:
@@ -77,16 +75,20 @@ def describe(jobs: memoryview, row: int, surface: Surface, to_upright: Affine) -
 
     ``to_upright`` maps pixels of the row to pixels of the turned picture.
     """
-    height, width = size = surface.decoded_size
-    (luma, luma_pitch), (chroma, chroma_pitch) = surface.luma, surface.chroma
-    JOB.pack_into(
-        jobs,
-        row * JOB.size,
-        *(luma, chroma, luma_pitch, chroma_pitch, width, height),
-        *turned_back(to_upright, size, surface.orientation),
-        *colours(surface.matrix, surface.full_range),
-        surface.wide,
-        _SHOWN,
+    (luma, luma_pitch), (chroma, chroma_pitch) = surface.planes
+    rest = _described(surface.form, to_upright)
+    JOB.pack_into(jobs, row * JOB.size, luma, chroma, luma_pitch, chroma_pitch, *rest)
+
+
+@lru_cache(maxsize=256)
+def _described(form: SurfaceFormat, to_upright: Affine) -> tuple[float, ...]:
+    """Return what is the same in the jobs of all pictures of one format."""
+    height, width = size = form.decoded_size
+    return (
+        *(width, height),
+        *turned_back(to_upright, size, form.orientation),
+        *colours(form.matrix, form.full_range),
+        *(form.wide, _SHOWN),
     )
 
 

@@ -1,8 +1,7 @@
 """Decoded pictures that stay on the GPU."""
 
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,56 +18,80 @@ class Plane(NamedTuple):
     pitch: int
 
 
-class Surface(Image):
-    """A picture in NV12 or P010 in GPU memory, which stays valid until ``owner`` is freed.
+class SurfaceFormat(NamedTuple):
+    """What consecutive pictures of one source have in common.
 
-    Luma comes first, then chroma at half the size, U and V interleaved. With ``wide``, samples
-    have 16 bits, of which the upper ones are significant. ``matrix`` is the number of the colour
-    matrix in ITU-T H.273, table 4; ``full_range`` means 0..255, not 16..235. ``orientation`` is
-    how the picture is to be turned; ``size`` is that of the turned picture.
+    ``size`` is the (height, width) of the turned picture, ``decoded_size`` that in memory. With
+    ``wide``, samples have 16 bits, of which the upper ones are significant. ``matrix`` is the
+    number of the colour matrix in ITU-T H.273, table 4; ``full_range`` means 0..255, not 16..235.
+    ``orientation`` is how the picture is to be turned.
     """
+
+    size: tuple[int, int]
+    decoded_size: tuple[int, int]
+    wide: bool
+    matrix: int
+    full_range: bool
+    orientation: Orientation
+
+
+class SurfaceSource(Protocol):
+    """A decoder, as long as it decodes pictures of one format; it knows what it returned."""
+
+    form: SurfaceFormat
+    device: Device
+    fetching: threading.Lock
+    """Held while a picture is fetched."""
+
+    def planes(self, picture: Any) -> tuple[Plane, Plane]:  # noqa: ANN401 (its own pictures)
+        """Return where a picture is: luma first, then chroma at half the size, interleaved."""
+
+    def fetch(self, picture: Any) -> NDArray[np.uint8]:  # noqa: ANN401 (likewise)
+        """Return a picture as `Image.pixels` does; called with ``fetching`` held.
+
+        Raises
+        ------
+        CudaError
+            When the GPU fails.
+        """
+
+
+class Surface(Image):
+    """A picture in NV12 or P010 in GPU memory, which stays valid until ``owner`` is freed."""
 
     on_gpu = True
 
-    def __init__(
-        self,
-        owner: object,
-        planes: tuple[Plane, Plane],
-        size: tuple[int, int],
-        *,
-        device: Device,
-        wide: bool,
-        matrix: int,
-        full_range: bool,
-        orientation: Orientation,
-        fetch: Callable[[Any], NDArray[np.uint8]],
-    ) -> None:
-        """Describe the picture of ``owner`` on ``device``; ``size`` is its (height, width) there.
+    def __init__(self, owner: object, source: SurfaceSource) -> None:
+        """Describe the picture ``owner``, which ``source`` has returned.
 
-        ``fetch`` returns ``owner`` as `Image.pixels` does.
+        It is made for every picture, by a thread per stream: all else can wait until it is needed.
         """
-        self._owner = owner
-        self._device = device
-        self.luma, self.chroma = planes
-        self.decoded_size = size
-        self._size = size[::-1] if orientation[1] else size
-        self.wide = wide
-        self.matrix = matrix
-        self.full_range = full_range
-        self.orientation = orientation
-        self._fetch = fetch
+        self._owner, self._source = owner, source
+        self._planes: tuple[Plane, Plane] | None = None
         self._pixels: NDArray[np.uint8] | None = None
-        self._lock = threading.Lock()
+
+    @property
+    def form(self) -> SurfaceFormat:
+        """The picture's format."""
+        return self._source.form
+
+    @property
+    def planes(self) -> tuple[Plane, Plane]:
+        """Where luma and chroma are."""
+        planes = self._planes
+        if planes is None:
+            planes = self._planes = self._source.planes(self._owner)
+        return planes
 
     @property
     def size(self) -> tuple[int, int]:
         """The height and width of the turned picture, in pixels."""
-        return self._size
+        return self._source.form.size
 
     @property
     def nbytes(self) -> int:
         """Bytes of GPU memory."""
-        return self.luma.pitch * self.decoded_size[0] * 3 // 2
+        return self.planes[0].pitch * self.form.decoded_size[0] * 3 // 2
 
     def pixels(self) -> NDArray[np.uint8]:
         """Copy the picture to host memory, once; see `Image.pixels`.
@@ -78,16 +101,16 @@ class Surface(Image):
         CudaError
             When the GPU fails.
         """
-        with self._lock:
+        with self._source.fetching:
             if self._pixels is None:
-                self._pixels = self._fetch(self._owner)
+                self._pixels = self._source.fetch(self._owner)
             return self._pixels
 
     def lines(self, step: int) -> NDArray[np.uint8]:
         """Return every ``step``-th line of luma, uint8 [lines, bytes]; raises as `pixels`."""
-        height, width = self.decoded_size
-        found = np.empty((-(-height // step), width * (2 if self.wide else 1)), np.uint8)
-        pitch = self.luma.pitch * step
-        self._device.use()
-        copy_rows_out(found.ctypes.data, found.shape[1], self.luma.address, pitch, len(found))
+        height, width = self.form.decoded_size
+        found = np.empty((-(-height // step), width * (2 if self.form.wide else 1)), np.uint8)
+        luma, pitch = self.planes[0]
+        self._source.device.use()
+        copy_rows_out(found.ctypes.data, found.shape[1], luma, pitch * step, len(found))
         return found

@@ -1,7 +1,8 @@
 """What a lane carries: frames with their detections, and a source's packets.
 
-Nothing modifies any of it. The types of which each frame makes several are not frozen dataclasses
-all the same: one of those takes six times as long to make.
+Nothing modifies any of it, but the lane takes the pixels of a frame that no sink draws. The types
+of which each frame makes several are not frozen dataclasses all the same: one of those takes six
+times as long to make.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,18 +41,13 @@ class Frame:
         """Seconds on the stream's timeline."""
         return self.pts * self.time_base.numerator / self.time_base.denominator
 
+    def drop_pixels(self) -> None:
+        """Free those of the picture, for good: nobody else needs them."""
+        self.image = no_pixels(self.image.size)
+
     def without_pixels(self) -> "Frame":
         """Return this frame for who needs no pixels, so that those of the picture can be freed."""
-        return Frame(
-            self.frame_id,
-            no_pixels(self.image.size),
-            self.pts,
-            self.time_base,
-            self.captured_at,
-            self.wall_time,
-            self.packet,
-            self.aspect,
-        )
+        return replace(self, image=no_pixels(self.image.size))
 
 
 @dataclass(slots=True, eq=False)

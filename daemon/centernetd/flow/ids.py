@@ -3,6 +3,8 @@
 import random
 import threading
 
+_FORM = "%08x-%04x-7%03x-%04x-%012x"  # with the version; the variant is part of the fourth
+
 
 class Uuid7:
     """Makes UUIDs of version 7 (RFC 9562), each greater than the one before.
@@ -27,9 +29,10 @@ class Uuid7:
             else:
                 self._last += 1
             number = self._last
-        low = number & (1 << 62) - 1
-        text = f"{number >> 74:012x}7{number >> 62 & 0xFFF:03x}{2 << 62 | low:016x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return _FORM % (
+            *(number >> 90, number >> 74 & 0xFFFF, number >> 62 & 0xFFF),
+            *(number >> 48 & 0x3FFF | 0x8000, number & 0xFFFF_FFFF_FFFF),
+        )
 
 
 uuid7 = Uuid7()

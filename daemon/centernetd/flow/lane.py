@@ -92,8 +92,10 @@ class Lane:
         self.backpressure = backpressure
         self._blocks = backpressure is Backpressure.BLOCK
         self.depth = depth
-        self.max_frame_age = max_frame_age
+        self.max_frame_age = inf if self._blocks or max_frame_age is None else max_frame_age
+        """Seconds for which a frame is of use."""
         self._pixelless = without_pixels
+        self._draws = any(sink not in without_pixels for sink in sinks)
         self._announce = announce
         self.status = StreamStatus()
         self.inboxes = {model: Inbox(self, model, each) for model, each in arrivals.items()}
@@ -169,17 +171,17 @@ class Lane:
 
     def deadline(self, frame: Frame) -> float:
         """Return the monotonic time after which ``frame`` is of no use, or infinity."""
-        if self._blocks or self.max_frame_age is None:
-            return inf
         return frame.captured_at + self.max_frame_age
 
     def take(self) -> Frame | None:
-        """Remove and return the oldest frame that no model has taken; None without one."""
-        with self.lock:
-            if not self._inbox:
-                return None
-            self.ledger.take_up()
-            return self._inbox.popleft()
+        """Remove and return the oldest frame that no model has taken; None without one.
+
+        Called with the lock held.
+        """
+        if not self._inbox:
+            return None
+        self.ledger.take_up()
+        return self._inbox.popleft()
 
     def deliver(self, *results: Result) -> None:
         """Pass frames and their detections, in order, to every sink."""
@@ -187,16 +189,11 @@ class Lane:
             if self.abandoned:
                 return  # they have been written off
             self.ledger.infer(len(results))
-            without_pixels = [
-                Result(
-                    result.frame.without_pixels(), result.detections, result.events, result.scene
-                )
-                for result in (results if self._pixelless else ())
-            ]
+            light = self._without_pixels(results) if self._pixelless else ()
             urgent = self._blocks
             for sink, outlet in self._outlets.items():
                 if sink in self._pixelless:
-                    evicted = outlet.put_all(without_pixels, self.depth)
+                    evicted = outlet.put_all(light, self.depth)
                 else:
                     evicted = outlet.put_all(results, self._outlet_limit(results))
                 if evicted:
@@ -282,6 +279,17 @@ class Lane:
         """Announce a frame to every model."""
         for inbox in self.inboxes.values():
             inbox.arrivals.announce(inbox, urgent=urgent)
+
+    def _without_pixels(self, results: Sequence[Result]) -> Sequence[Result]:
+        """Return results for sinks that need no pixels, so that pictures are freed."""
+        if not self._draws:
+            for result in results:
+                result.frame.drop_pixels()
+            return results
+        return [
+            Result(result.frame.without_pixels(), result.detections, result.events, result.scene)
+            for result in results
+        ]
 
     def _outlet_limit(self, results: Sequence[Result]) -> int:
         """Return how many pictures of the size of these may wait for a sink."""

@@ -81,6 +81,8 @@ class Ledger:
     captured = inferred + dropped + waiting, and for each sink inferred = written + dropped +
     pending. Removing a frame that was never added is a programming error and raises. A place
     that has been written off is closed: a thread that returns to it posts nothing.
+
+    The lane posts what happens before its sinks, with the lock held; all else acquires it.
     """
 
     def __init__(self, sinks: Sequence[StageName], lock: "threading.RLock") -> None:
@@ -97,28 +99,28 @@ class Ledger:
         }
 
     def capture(self) -> None:
-        """Post a decoded frame, which now waits for inference."""
-        with self._lock:
-            if CAPTURE not in self._closed:
-                self._captured += 1
-                self._in_flight[CAPTURE] += 1
+        """Post a decoded frame, which now waits for inference; called with the lock held."""
+        if CAPTURE not in self._closed:
+            self._captured += 1
+            self._in_flight[CAPTURE] += 1
 
     def take_up(self) -> None:
-        """Post a frame that inference took from the channel."""
-        with self._lock:
-            if CAPTURE not in self._closed and INFERENCE not in self._closed:
-                self._leave(CAPTURE, 1)
-                self._in_flight[INFERENCE] += 1
+        """Post a frame that inference took from the channel; called with the lock held."""
+        if CAPTURE not in self._closed and INFERENCE not in self._closed:
+            self._leave(CAPTURE, 1)
+            self._in_flight[INFERENCE] += 1
 
     def infer(self, count: int = 1) -> None:
-        """Post ``count`` frames with finished detections, which are now owed to every sink."""
-        with self._lock:
-            if INFERENCE in self._closed:
-                return
-            self._leave(INFERENCE, count)
-            self._inferred += count
-            for sink in self._sinks:
-                self._in_flight[sink] += count
+        """Post ``count`` frames with finished detections, which are now owed to every sink.
+
+        Called with the lock held.
+        """
+        if INFERENCE in self._closed:
+            return
+        self._leave(INFERENCE, count)
+        self._inferred += count
+        for sink in self._sinks:
+            self._in_flight[sink] += count
 
     def write(self, sink: StageName, count: int = 1) -> None:
         """Post ``count`` frames written by ``sink``."""

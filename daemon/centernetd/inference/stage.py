@@ -217,4 +217,6 @@ class InferenceStage:
         self._forecast.learn(len(batch.frames), now - batch.collected_at)
         self._beat(now - batch.collected_at)
         self.inferred += len(batch.frames)
+        images = [taken.frame.image for taken in batch.frames]
         self._delivery.add(batch.frames, found, now)
+        del images  # freeing pictures takes its time: not under the lanes' locks

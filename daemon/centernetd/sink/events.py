@@ -75,6 +75,8 @@ class EventLog(BatchSink):
         frames = self._config.frames
         if frames == "never" or (frames == "detections" and not len(shown)):
             return None
+        if shown is result.detections:
+            return result
         return Result(result.frame, shown, result.events, result.scene)
 
     def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
