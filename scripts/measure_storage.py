@@ -97,8 +97,8 @@ def _copying(folder: Path) -> Callable[[Picture, int], None]:
     moved = PacketTimeline()
 
     def record(picture: Picture, number: int) -> None:
-        for packet in moved.place(picture, number * 3600, Fraction(1, 90_000), time.time()):
-            recorder.write_packet(packet)
+        placed = moved.place(picture, number * 3600, Fraction(1, 90_000), time.time())
+        recorder.write_packets(placed)
 
     return record
 

@@ -83,24 +83,6 @@ def test_nothing_is_lost_or_reordered(capacity: int, steps: list[int | None]) ->
     assert came_out + list(channel) == puts
 
 
-@pytest.mark.parametrize("first_closes", [True, False])
-def test_two_channels_are_read_as_one_until_both_are_done(first_closes: bool) -> None:
-    arrived = threading.Condition()
-    first, second = Channel[str](9, arrived), Channel[str](9, arrived)
-    read: list[str] = []
-    thread = threading.Thread(target=lambda: read.extend(first.before(second)))
-    second.put("1")
-    first.put("a")
-    first.put("b")
-    thread.start()
-    (first if first_closes else second).close()
-    second.put("2") if first_closes else first.put("c")
-    (second if first_closes else first).close()
-    thread.join(WAIT_TIMEOUT)
-    assert read[:2] == ["a", "b"]
-    assert set(read) == {"a", "b", "1", "2" if first_closes else "c"}
-
-
 def test_nothing_waits_in_an_empty_channel() -> None:
     channel = Channel[int](1)
     assert channel.peek() is None
@@ -147,19 +129,3 @@ def test_a_reader_that_waits_holds_no_item() -> None:
     wait_until(lambda: bool(items) and items[0]() is None)
     channel.close()
     reader.join(WAIT_TIMEOUT)
-
-
-@pytest.mark.parametrize("first_closes", [True, False])
-def test_of_two_channels_one_that_is_done_does_not_end_the_other(first_closes: bool) -> None:
-    arrived = threading.Condition()
-    first, second = Channel[str](9, arrived), Channel[str](9, arrived)
-    done, other = (first, second) if first_closes else (second, first)
-    done.close()
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.extend(first.before(second)), daemon=True)
-    reader.start()
-    wait_until(lambda: bool(arrived._waiters))  # type: ignore[attr-defined]
-    other.put("late")
-    other.close()
-    reader.join(WAIT_TIMEOUT)
-    assert read == ["late"]

@@ -38,7 +38,7 @@ def a_lane(
     inbox: int = 2,
     sinks: tuple[StageName, ...] = SINKS,
     arrivals: Arrivals | None = None,
-    packets_to: StageName | None = None,
+    copies: bool = False,
     without_pixels: tuple[StageName, ...] = (),
 ) -> Lane:
     return Lane(
@@ -48,7 +48,7 @@ def a_lane(
         inbox=inbox,
         arrivals={MODEL: arrivals or Arrivals()},
         sinks=sinks,
-        packets_to=packets_to,
+        copies=copies,
         without_pixels=without_pixels,
     )
 
@@ -369,7 +369,7 @@ def test_a_skipped_frame_is_captured_and_dropped() -> None:
 
 
 def test_packets_go_past_inference_where_they_are_recorded() -> None:
-    lane = a_lane(packets_to=RECORD)
+    lane = a_lane(copies=True)
     assert lane.packets is not None
     for number in (1, 2, 3):
         lane.pass_packet(packet(number))
@@ -382,6 +382,13 @@ def test_packets_go_past_inference_where_they_are_recorded() -> None:
     assert lane.ledger.read().captured == 0
 
 
+def test_the_end_is_announced_as_urgent() -> None:
+    lane, announced = a_lane(), list[bool]()
+    lane._announce = announced.append
+    lane.close()
+    assert announced == [True]
+
+
 def test_packets_that_nobody_records_go_nowhere() -> None:
     lane = a_lane()
     lane.pass_packet(packet(1))
@@ -389,7 +396,7 @@ def test_packets_that_nobody_records_go_nowhere() -> None:
 
 
 def test_packets_that_wait_for_the_recorder_hold_a_blocking_lane_up() -> None:
-    lane = a_lane(BLOCK, depth=2, packets_to=RECORD)
+    lane = a_lane(BLOCK, depth=2, copies=True)
     assert lane.packets is not None
     for number in (1, 2):
         lane.pass_packet(packet(number))
@@ -442,7 +449,7 @@ def test_a_waiting_capture_is_woken_when_an_eighth_of_the_lane_is_free() -> None
 
 
 def test_a_lane_that_is_cut_short_drops_its_packets_and_hurries_its_sinks() -> None:
-    lane = a_lane(packets_to=RECORD)
+    lane = a_lane(copies=True)
     assert lane.packets is not None
     for number in (1, 2, 3):
         lane.pass_packet(packet(number))

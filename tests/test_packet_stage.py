@@ -1,7 +1,9 @@
 """Packets past inference: through the lane, and to a recorder along with the frames."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
 
 from centernetd.errors import SinkError
 from centernetd.flow import (
@@ -14,9 +16,10 @@ from centernetd.flow import (
     Packet,
     Reason,
     Result,
+    TrackEvent,
 )
 from centernetd.sink.registry import RECORD
-from centernetd.sink.stage import RETRY_INTERVAL, Outcome, SinkStage
+from centernetd.sink.stage import RETRY_INTERVAL, BatchStage, Outcome
 from tests.fakes import MODEL, WAIT_TIMEOUT, detections, image, refuse_if, wait_until
 from tests.sinks import MILLISECOND, coded
 
@@ -24,33 +27,55 @@ PACKETS = list(coded(12))
 
 
 class FakeRecorder:
-    """Writes a frame when its packet came; fails on the given packets. Strict."""
+    """Writes a frame when its packet came; fails at the given packets. Strict."""
 
     def __init__(self, failing: Sequence[int] = ()) -> None:
         self.fed: list[int] = []
         self.judged: list[int] = []
+        self.closed = 0
         self._failing = failing
 
-    def wants(self, result: Result) -> bool:
-        return True
+    def select(self, result: Result) -> Result:
+        return result
 
-    def write_packet(self, packet: Packet) -> Outcome:
-        refuse_if(packet.number <= max(self.fed, default=0), "out of order")
-        self.fed.append(packet.number)
-        if packet.number in self._failing:
-            raise SinkError("the disk is full")
+    def write_packets(self, packets: Iterable[Packet]) -> Outcome:
+        for packet in packets:
+            refuse_if(packet.number <= max(self.fed, default=0), "out of order")
+            self.fed.append(packet.number)
+            if packet.number in self._failing:
+                raise SinkError("the disk is full")
         return Outcome()
 
-    def write(self, result: Result) -> Outcome:
-        refuse_if(result.frame.packet > max(self.fed), "a frame before its packets")
-        self.judged.append(result.frame.frame_id)
-        return Outcome(written=1)
+    def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
+        refuse_if(bool(events), "they are for another sink")
+        for result in results:
+            refuse_if(result.frame.packet > max(self.fed), "a frame before its packets")
+            self.judged.append(result.frame.frame_id)
+        return Outcome(written=len(results))
+
+    def close(self) -> Outcome:
+        self.closed += 1
+        return Outcome()
+
+
+class FakeLog:
+    """A sink without packets, to which nothing should be written. Strict."""
+
+    def select(self, result: Result) -> Result:
+        raise AssertionError(result)
+
+    def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
+        raise AssertionError(results, events)
 
     def close(self) -> Outcome:
         return Outcome()
 
 
-def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
+def open_lane(
+    backpressure: Backpressure,
+    depth: int = 100,
+    announce: Callable[[bool], None] = lambda _: None,
+) -> Lane:
     arrivals = Arrivals()
     return Lane(
         "gate",
@@ -59,7 +84,8 @@ def open_lane(backpressure: Backpressure, depth: int = 100) -> Lane:
         inbox=100,
         arrivals={MODEL: arrivals},
         sinks=[RECORD],
-        packets_to=RECORD,
+        copies=True,
+        announce=announce,
     )
 
 
@@ -68,18 +94,10 @@ def frame(packet: Packet) -> Frame:
     return Frame(number - 1, HostImage(image()), packet.pts, MILLISECOND, 0.0, wall, number)
 
 
-def run(recorder: FakeRecorder, lane: Lane, step: float = 10 * RETRY_INTERVAL) -> None:
-    now = [0.0]
-
-    def clock() -> float:
-        now[0] += step
-        return now[0]
-
-    SinkStage(lane, RECORD, recorder, clock).run()
-
-
-def test_packets_go_past_what_inference_drops() -> None:
+@pytest.mark.parametrize("at_once", [1, 5, 12])
+def test_packets_go_past_what_inference_drops(at_once: int) -> None:
     lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
+    stage = BatchStage(lane, RECORD, recorder)
     for packet in PACKETS:
         lane.pass_packet(packet)
         lane.offer(frame(packet))
@@ -89,8 +107,13 @@ def test_packets_go_past_what_inference_drops() -> None:
             lane.drop(INFERENCE, Reason.TOO_OLD)
         else:
             lane.deliver(Result(taken, detections()))
+        if packet.number % at_once == 0:
+            assert stage.due
+            stage.turn()
+            assert not stage.due
     lane.close()
-    run(recorder, lane)
+    stage.turn()
+    assert stage.ended
     assert recorder.fed == list(range(1, 13))
     assert recorder.judged == [2, 5, 8, 11]
     book = lane.ledger.read()
@@ -100,13 +123,74 @@ def test_packets_go_past_what_inference_drops() -> None:
 
 def test_after_a_failure_packets_are_left_out_for_a_while() -> None:
     lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder(failing=[3])
+    now = 100.0
+    stage = BatchStage(lane, RECORD, recorder, lambda: now)
     for packet in PACKETS:
         lane.pass_packet(packet)
+        if packet.number % 2 == 0:  # the fourth is lost with the third, which fails
+            stage.turn()
+            now += RETRY_INTERVAL / 4
+    assert recorder.fed == [1, 2, 3, 11, 12]
+
+
+def test_frames_whose_packets_fail_are_dropped_as_failed() -> None:
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder(failing=[2])
+    for packet in PACKETS[:2]:
+        lane.pass_packet(packet)
+        lane.offer(frame(packet))
+        taken = lane.take()
+        assert taken is not None
+        lane.deliver(Result(taken, detections()))
     lane.close()
-    run(recorder, lane, step=RETRY_INTERVAL / 4)
-    assert recorder.fed[:3] == [1, 2, 3]
-    assert recorder.fed[3] > 4
-    assert recorder.fed[-1] == 12
+    BatchStage(lane, RECORD, recorder).turn()
+    book = lane.ledger.read()
+    assert (book.written[RECORD], book.dropped[RECORD, Reason.FAILED]) == (0, 2)
+    assert book.balanced
+
+
+def test_a_file_is_completed_when_neither_packets_nor_frames_come() -> None:
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
+    now = 100.0
+    stage = BatchStage(lane, RECORD, recorder, lambda: now, patience=5.0)
+    lane.pass_packet(PACKETS[0])
+    stage.turn()
+    now += 4.0
+    lane.pass_packet(PACKETS[1])
+    stage.turn()
+    now += 4.0
+    assert not stage.due
+    now += 1.0
+    assert stage.due
+    stage.turn()
+    assert (recorder.closed, stage.ended) == (1, False)
+
+
+def test_what_happens_to_tracks_is_for_another_sink() -> None:
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
+    stage = BatchStage(lane, RECORD, recorder)
+    box = (1.0, 2.0, 3.0, 4.0)
+    lane.report([TrackEvent("start", "t", 1, "person", 0.9, 0.0, 0.0, box, (48, 64))])
+    assert not stage.due
+    stage.turn()
+    assert lane.reported
+
+
+def test_packets_are_for_no_sink_but_the_one_that_copies_them() -> None:
+    lane = open_lane(Backpressure.DROP_OLDEST)
+    stage = BatchStage(lane, RECORD, FakeLog())
+    lane.pass_packet(PACKETS[0])
+    assert not stage.due
+    stage.turn()
+    assert lane.packets is not None
+    assert len(lane.packets) == 1
+
+
+def test_packets_are_announced_urgently_when_half_of_their_place_is_filled() -> None:
+    announced: list[bool] = []
+    lane = open_lane(Backpressure.BLOCK, depth=8, announce=announced.append)
+    for packet in PACKETS[:5]:
+        lane.pass_packet(packet)
+    assert announced == [False, False, False, True, True]
 
 
 def test_a_blocking_lane_waits_for_a_recorder_that_is_behind_with_packets() -> None:

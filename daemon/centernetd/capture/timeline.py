@@ -92,7 +92,7 @@ class Timeline:
             stamped = stamped if last is None else max(stamped, last + 1)
         elif last is None:
             stamped = self._live_pts(pts, time_base, now)
-            self._origin, self._begun_at = now - stamped * self._tick, now
+            self._origin = self._begun_at = now
         else:
             stamped = max(self._live_pts(pts, time_base, now), last + 1)
             self._measure_lag(stamped, last, now)

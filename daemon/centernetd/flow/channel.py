@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar, overload
 
 T = TypeVar("T")
-S = TypeVar("S")
 
 
 class ChannelClosedError(Exception):
@@ -17,9 +16,8 @@ class Channel(Generic[T]):
     """A bounded first-in first-out channel between threads.
 
     Putting an item into a full channel returns the oldest one; whether to wait for room is
-    decided where waiting is acceptable, in `Lane.offer`. Several channels may share the
-    condition ``arrived``, so that one reader can wait for any of them. ``taken`` is called
-    after each taking, with the condition's lock held.
+    decided where waiting is acceptable, in `Lane.offer`. ``taken`` is called after each taking,
+    with the lock of ``arrived`` held.
     """
 
     def __init__(
@@ -94,32 +92,24 @@ class Channel(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Yield items as they arrive, until the channel is closed and empty."""
-        return self.before(self)
+        return self.each()
 
     @overload
-    def before(self, other: "Channel[S]", patience: None = None) -> Iterator[T | S]: ...
+    def each(self, patience: None = None) -> Iterator[T]: ...
 
     @overload
-    def before(self, other: "Channel[S]", patience: float | None) -> Iterator[T | S | None]: ...
+    def each(self, patience: float | None) -> Iterator[T | None]: ...
 
-    def before(self, other: "Channel[S]", patience: float | None = None) -> Iterator[T | S | None]:
-        """Yield items of both channels as they arrive, this one's first, until both are done.
-
-        Both must share one condition. Whenever nothing has arrived for ``patience`` seconds, None
-        is yielded.
-        """
+    def each(self, patience: float | None = None) -> Iterator[T | None]:
+        """Yield items as they arrive, and None whenever none has for ``patience`` seconds."""
         while True:
             with self._arrived:
-                done = self._arrived.wait_for(
-                    lambda: self._items or other._items or (self._closed and other._closed),
-                    patience,
-                )
+                done = self._arrived.wait_for(lambda: self._items or self._closed, patience)
                 item = self.take()
-                found: T | S | None = other.take() if item is None else item
-            if found is None and done:
+            if item is None and done:
                 return
-            yield found
-            item = found = None  # while waiting, nothing is held: pictures are large
+            yield item
+            item = None  # while waiting, nothing is held: pictures are large
 
     def close(self) -> None:
         """Reject further items and wake every waiter; queued items can still be read."""

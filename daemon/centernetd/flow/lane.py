@@ -62,13 +62,15 @@ class Lane:
     ``depth`` are between capture and the slowest sink, and their pictures fit its share of the
     ``budget``. So inference never waits for a sink, and no stream for another. On a
     dropping lane, ``inbox`` frames may wait for inference (few, because waiting frames age) and
-    ``depth`` for each sink, fewer if pictures are very large. Source packets bypass inference, in
-    ``packets``, to the sink ``packets_to``, which so records frames that inference skips too. The
-    sinks in ``without_pixels`` get no pixels, so that pictures are freed as soon as possible.
+    ``depth`` for each sink, fewer if pictures are very large. With ``copies``, source packets
+    bypass inference, in ``packets``, to the sink that records them, and so records frames that
+    inference skips too. The sinks in ``without_pixels`` get no pixels, so that pictures are freed
+    as soon as possible.
 
-    ``announce`` is called when results were put into outlets and when these close, for sinks that
-    no thread waits for: with True if they are to be read immediately, since capture may wait for
-    room or an outlet is half full. It must not wait for anything.
+    ``announce`` is called when results were put into outlets or packets were passed, and when
+    outlets close, for sinks that no thread waits for: with True if they are to be read immediately,
+    since capture may wait for room or what waits has filled half of its place. It must not wait for
+    anything.
 
     What happens to tracks comes with results, or is reported while there are none.
     """
@@ -84,7 +86,7 @@ class Lane:
         sinks: Sequence[StageName],
         without_pixels: Collection[StageName] = (),
         max_frame_age: float | None = None,
-        packets_to: StageName | None = None,
+        copies: bool = False,
         budget: Budget | None = None,
         announce: Callable[[bool], None] = lambda _: None,
     ) -> None:
@@ -112,16 +114,16 @@ class Lane:
         """Held for whatever changes where the frames are."""
         self.ledger = Ledger(sinks, self.lock)
         self._room = threading.Condition(self.lock)
-        arrived = {sink: threading.Condition(self.lock) for sink in sinks}
         self._outlets = {
-            sink: Channel[Result](depth, condition, self._notify_of_room)
-            for sink, condition in arrived.items()
+            sink: Channel[Result](depth, threading.Condition(self.lock), self._notify_of_room)
+            for sink in sinks
         }
         self._packets = (
-            None
-            if packets_to is None
-            else Channel[Packet](_MAX_PACKETS, arrived[packets_to], self._notify_of_room)
+            Channel[Packet](_MAX_PACKETS, threading.Condition(self.lock), self._notify_of_room)
+            if copies
+            else None
         )
+        self._many_packets = (depth if self._blocks else _MAX_PACKETS) // 2
         self.epilogue: Callable[[], Sequence[TrackEvent]] = tuple
         """Returns what happens to the stream's tracks at its end."""
         self._reported: deque[TrackEvent] = deque(maxlen=_MAX_REPORTED)
@@ -136,7 +138,7 @@ class Lane:
 
     @property
     def packets(self) -> Channel[Packet] | None:
-        """The channel that the sink ``packets_to`` reads next to its outlet; None without one."""
+        """The source's packets, for the sink that copies them; None without one."""
         return self._packets
 
     def pass_packet(self, packet: Packet) -> None:
@@ -144,6 +146,7 @@ class Lane:
         if self._packets is not None:
             with suppress(ChannelClosedError):
                 self._packets.put(packet)
+                self._announce(len(self._packets) >= self._many_packets)
 
     def offer(self, frame: Frame) -> bool:
         """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""

@@ -242,7 +242,7 @@ def make_lane(
         sinks=list(sinks),
         without_pixels=[name for name, sink in sinks.items() if not sink.needs_pixels(stream)],
         max_frame_age=stream.max_frame_age if live else None,
-        packets_to=RECORD if stream.copies else None,
+        copies=stream.copies,
         budget=budget,
         announce=writers.announce,
     )
@@ -294,7 +294,8 @@ def _filters(config: StreamConfig, models: Mapping[str, Detector]) -> StreamFilt
 
 def _stage(lane: Lane, name: StageName, context: SinkContext) -> SinkStage | BatchStage:
     sink = SINKS[name].make(context)
+    # A recording of a file stays one file, however long the source pauses, as a pipe may.
+    patience = None if name == RECORD and context.stream.from_file else IDLE
     if isinstance(sink, BatchSink):
-        return BatchStage(lane, name, sink)
-    # What is made from a file stays one file, however long the source pauses, as a pipe may.
-    return SinkStage(lane, name, sink, patience=None if context.stream.from_file else IDLE)
+        return BatchStage(lane, name, sink, patience=patience)
+    return SinkStage(lane, name, sink, patience=patience)

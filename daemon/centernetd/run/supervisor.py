@@ -33,7 +33,6 @@ from centernetd.run.tracking import Tracking
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.pool import WriterPool
-from centernetd.sink.registry import EVENTS
 from centernetd.sink.storage import Storage
 from centernetd.track.counts import TrackLedger
 
@@ -154,7 +153,7 @@ class Supervisor:
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
         budget = Budget(LOSSLESS_BYTES, LOSSLESS_GPU_BYTES)
-        writers = WriterPool(EVENTS, self._worker)
+        writers = WriterPool("writers", self._worker)
         stack.callback(writers.close)
         models = Models()
         stack.callback(lambda: models.close(self.left_behind))

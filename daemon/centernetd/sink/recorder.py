@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from centernetd.flow import Frame, Packet, Result
+from centernetd.flow import Frame, Packet, Result, TrackEvent
 from centernetd.sink.annotate import Annotator
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.recording import Recording
@@ -141,24 +141,30 @@ class PacketRecorder(PacketSink):
         self._recording = Recording(context)
         context.status.encoder = "copy"
 
-    def wants(self, result: Result) -> bool:
-        """Return True: the packets of every frame are considered."""
-        return True
+    def select(self, result: Result) -> Result:
+        """Return ``result``: the packets of every frame are considered."""
+        return result
 
-    def write_packet(self, packet: Packet) -> Outcome:
-        """Write a packet; see `stage.PacketSink`."""
-        return self._outcome_of(lambda: self._recording.add(packet))
+    def write_packets(self, packets: Iterable[Packet]) -> Outcome:
+        """Write packets; see `stage.PacketSink`."""
+        return self._outcome_of(lambda: self._add(packets))
 
-    def write(self, result: Result) -> Outcome:
-        """Take a frame's detections, which decide what is kept; see `stage.Sink`."""
-        frame, found = result.frame, len(self._shows(result.detections)) > 0
-        return self._outcome_of(
-            lambda: self._recording.judge(frame.time, frame.packet, found=found)
-        )
+    def write_batch(self, results: Sequence[Result], _: Sequence[TrackEvent] = ()) -> Outcome:
+        """Take the detections of frames, which decide what is kept; see `stage.BatchSink`."""
+        return self._outcome_of(lambda: self._judge(results))
 
     def close(self) -> Outcome:
         """Complete the file; see `stage.Sink`."""
         return self._outcome_of(self._recording.close)
+
+    def _add(self, packets: Iterable[Packet]) -> None:
+        for packet in packets:
+            self._recording.add(packet)
+
+    def _judge(self, results: Sequence[Result]) -> None:
+        for result in results:
+            frame, found = result.frame, len(self._shows(result.detections)) > 0
+            self._recording.judge(frame.time, frame.packet, found=found)
 
     def _outcome_of(self, step: Callable[[], None]) -> Outcome:
         try:

@@ -21,7 +21,7 @@ class Registration(NamedTuple):
     make: Callable[[SinkContext], Sink | BatchSink]
 
 
-def _recorder(context: SinkContext) -> Sink:
+def _recorder(context: SinkContext) -> Sink | BatchSink:
     if context.stream.copies:
         return PacketRecorder(context)
     return PrivateSink(context, Recorder(context))

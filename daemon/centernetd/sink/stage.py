@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -119,14 +119,6 @@ class PictureSink(Protocol):
 
 
 @runtime_checkable
-class PacketSink(Sink, Protocol):
-    """A sink that also takes a source's packets; if those fail, so do the frames."""
-
-    def write_packet(self, packet: Packet) -> Outcome:
-        """Write a packet; returns and raises as `write` does."""
-
-
-@runtime_checkable
 class BatchSink(Output, Protocol):
     """A destination that takes several frames in little more time than one.
 
@@ -141,6 +133,14 @@ class BatchSink(Output, Protocol):
 
         Returns and raises as `Sink.write` does.
         """
+
+
+@runtime_checkable
+class PacketSink(BatchSink, Protocol):
+    """A destination that also takes a source's packets; if those fail, so do the frames."""
+
+    def write_packets(self, packets: Iterable[Packet]) -> Outcome:
+        """Write packets: those of the next batch of frames, at least; as `write_batch`."""
 
 
 class Stage:
@@ -231,7 +231,7 @@ class Stage:
 
 
 class SinkStage(Stage):
-    """Writes one outlet, and a copying lane's packets, in a thread of its own."""
+    """Writes one outlet in a thread of its own."""
 
     def __init__(
         self,
@@ -254,18 +254,12 @@ class SinkStage(Stage):
             self._finish()
 
     def _read(self) -> None:
-        outlet = self._lane.outlets[self._name]
-        packets = self._lane.packets if isinstance(self._sink, PacketSink) else None
-        first = outlet if packets is None else packets
-        for item in first.before(outlet, self._patience):
-            if item is None:
+        for result in self._lane.outlets[self._name].each(self._patience):
+            if result is None:
                 self._complete()
-            elif isinstance(item, Result):
-                self._take(item)
-            elif isinstance(self._sink, PacketSink) and not self._resting:
-                # The recorder detects a missing packet by its number.
-                self._attempt(partial(self._sink.write_packet, item))
-            del item  # its picture is not held while waiting for the next
+            else:
+                self._take(result)
+            del result  # its picture is not held while waiting for the next
 
     def _take(self, result: Result) -> None:
         self._pending += 1
@@ -278,7 +272,10 @@ class SinkStage(Stage):
 
 
 class BatchStage(Stage):
-    """Writes one outlet whenever it is given a turn; one thread at a time may give it one."""
+    """Writes one outlet whenever it is given a turn; one thread at a time may give it one.
+
+    With it, it writes a copying lane's packets, or else what happened to the lane's tracks.
+    """
 
     def __init__(
         self,
@@ -286,10 +283,14 @@ class BatchStage(Stage):
         name: StageName,
         sink: BatchSink,
         clock: Callable[[], float] = time.monotonic,
+        patience: float | None = IDLE,
     ) -> None:
+        """Complete the output whenever nothing has come for ``patience`` seconds, if given."""
         super().__init__(lane, name, sink, clock)
         self._sink = sink
+        self._patience = math.inf if patience is None else patience
         self._outlet = lane.outlets[name]
+        self._packets = lane.packets if isinstance(sink, PacketSink) else None
         self._idle_at = math.inf
         self.ended = False
         """Whether the last turn has begun."""
@@ -297,7 +298,8 @@ class BatchStage(Stage):
     @property
     def due(self) -> bool:
         """Whether a turn has something to do."""
-        waiting = len(self._outlet) > 0 or self._lane.reported
+        more = self._lane.reported if self._packets is None else len(self._packets) > 0
+        waiting = len(self._outlet) > 0 or more
         return not self.ended and (waiting or self._outlet.closed or self._is_idle)
 
     @property
@@ -307,7 +309,10 @@ class BatchStage(Stage):
     def turn(self) -> None:
         """Write everything that waits; finish the output if the outlet is closed."""
         closed = self._outlet.closed  # asked first: after it, nothing more comes
-        results, reported = self._outlet.take_all(), self._lane.take_reported()
+        results = self._outlet.take_all()
+        if self._packets is not None and (packets := self._packets.take_all()):  # after the results
+            self._attempt(partial(self._write_packets, packets))
+        reported = self._lane.take_reported() if self._packets is None else ()
         if results or reported:
             self._pending += len(results)
             self._attempt(partial(self._write, results, reported))
@@ -318,11 +323,17 @@ class BatchStage(Stage):
             self.ended = True
             self._finish()
 
+    def _write_packets(self, packets: Sequence[Packet]) -> Outcome:
+        if self._resting or not isinstance(self._sink, PacketSink):
+            return Outcome()  # the recorder detects missing packets by their numbers
+        self._idle_at = self._clock() + self._patience
+        return self._sink.write_packets(packets)
+
     def _write(self, results: Sequence[Result], reported: Sequence[TrackEvent]) -> Outcome:
         selected = [wanted for result in results if (wanted := self._sink.select(result))]
         self._drop(len(results) - len(selected), Reason.UNWANTED)
         events = [*(event for result in results for event in result.events), *reported]
         if self._resting or not (selected or events):
             return Outcome(failed=len(selected))
-        self._idle_at = self._clock() + IDLE
+        self._idle_at = self._clock() + self._patience
         return self._sink.write_batch(selected, events)
