@@ -19,7 +19,7 @@ from centernetd.flow import (
     Worker,
 )
 from centernetd.sink.pool import PoolTask, WriterPool
-from centernetd.sink.stage import BatchStage, Outcome
+from centernetd.sink.stage import IDLE, BatchStage, Outcome
 from tests.fakes import MODEL, WAIT_TIMEOUT, detections, frame, refuse_if, wait_until
 
 EVENTS = StageName("events")
@@ -98,6 +98,7 @@ class Rig:
         backpressure: Backpressure = Backpressure.BLOCK,
         depth: int = 1000,
         sink: FakeSink | None = None,
+        patience: float = IDLE,
     ) -> FakeSink:
         lane = Lane(
             f"cam{len(self.lanes)}",
@@ -109,7 +110,8 @@ class Rig:
             announce=self.pool.announce,
         )
         sink = sink or FakeSink()
-        task = PoolTask(f"events:{lane.name}", BatchStage(lane, EVENTS, sink), self.pool)
+        stage = BatchStage(lane, EVENTS, sink, patience=patience)
+        task = PoolTask(f"events:{lane.name}", stage, self.pool)
         self.lanes.append(lane)
         self.sinks.append(sink)
         self.tasks.append(task)
@@ -203,9 +205,8 @@ def test_an_output_that_has_been_idle_is_completed_although_nothing_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("centernetd.sink.pool.IDLE", 0.01)
-    monkeypatch.setattr("centernetd.sink.stage.IDLE", 0.01)
     rig = Rig()
-    sink = rig.add(sink=FakeSink(idles=True))
+    sink = rig.add(sink=FakeSink(idles=True), patience=0.01)
     rig.send(rig.lanes[0])
     wait_until(lambda: sink.closed)
     rig.send(rig.lanes[0])
