@@ -98,7 +98,7 @@ def _copying(folder: Path) -> Callable[[Picture, int], None]:
 
     def record(picture: Picture, number: int) -> None:
         placed = moved.place(picture, number * 3600, Fraction(1, 90_000), time.time())
-        recorder.write_packets(placed)
+        recorder.write_packets(placed, [])
 
     return record
 

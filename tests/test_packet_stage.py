@@ -2,6 +2,9 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,10 +21,12 @@ from centernetd.flow import (
     Result,
     TrackEvent,
 )
+from centernetd.sink import recorder as recorder_module
+from centernetd.sink.recorder import PacketRecorder
 from centernetd.sink.registry import RECORD
-from centernetd.sink.stage import RETRY_INTERVAL, BatchStage, Outcome
+from centernetd.sink.stage import RETRY_INTERVAL, BatchStage, Outcome, SinkContext
 from tests.fakes import MODEL, WAIT_TIMEOUT, detections, image, refuse_if, wait_until
-from tests.sinks import MILLISECOND, coded
+from tests.sinks import MILLISECOND, coded, sink_context
 
 PACKETS = list(coded(12))
 
@@ -33,21 +38,16 @@ class FakeRecorder:
         self.fed: list[int] = []
         self.judged: list[int] = []
         self.closed = 0
+        self.before: Callable[[Packet], None] = lambda _: None
         self._failing = failing
 
-    def select(self, result: Result) -> Result:
-        return result
-
-    def write_packets(self, packets: Iterable[Packet]) -> Outcome:
+    def write_packets(self, packets: Iterable[Packet], results: Sequence[Result]) -> Outcome:
         for packet in packets:
+            self.before(packet)
             refuse_if(packet.number <= max(self.fed, default=0), "out of order")
             self.fed.append(packet.number)
             if packet.number in self._failing:
                 raise SinkError("the disk is full")
-        return Outcome()
-
-    def write_batch(self, results: Sequence[Result], events: Sequence[TrackEvent] = ()) -> Outcome:
-        refuse_if(bool(events), "they are for another sink")
         for result in results:
             refuse_if(result.frame.packet > max(self.fed), "a frame before its packets")
             self.judged.append(result.frame.frame_id)
@@ -173,6 +173,85 @@ def test_what_happens_to_tracks_is_for_another_sink() -> None:
     assert not stage.due
     stage.turn()
     assert lane.reported
+
+
+class FakeRecording:
+    """Notes what is done with packets and frames."""
+
+    def __init__(self, _: SinkContext) -> None:
+        self.done: list[tuple[str, int]] = []
+
+    def add(self, packet: Packet) -> None:
+        self.done.append(("add", packet.number))
+
+    def judge(self, time: float, packet: int, *, found: bool) -> None:
+        self.done.append(("judge", packet))
+
+    def settle(self) -> Outcome:
+        return Outcome()
+
+
+def test_each_frame_is_judged_before_a_later_packet_may_end_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "Recording", FakeRecording)
+    recorder = PacketRecorder(sink_context(tmp_path))
+    seen = [Result(frame(PACKETS[n]), detections()) for n in (0, 2, 3)]
+    recorder.write_packets(PACKETS[:5], seen)
+    recorder.write_packets([], [Result(frame(PACKETS[4]), detections())])
+    assert cast(FakeRecording, recorder._recording).done == [
+        *(("add", 1), ("judge", 1), ("add", 2), ("add", 3), ("judge", 3), ("add", 4)),
+        *(("judge", 4), ("add", 5), ("judge", 5)),
+    ]
+
+
+def test_a_recorder_is_busy_with_one_packet_at_a_time() -> None:
+    """So that many packets on a slow disk are no hung write."""
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
+    now = [100.0]
+    stage = BatchStage(lane, RECORD, recorder, lambda: now[0])
+    busy: list[float] = []
+
+    def pass_time(_: Packet) -> None:
+        busy.append(stage.busy_for)
+        now[0] += 7.0
+
+    recorder.before = pass_time
+    for packet in PACKETS:
+        lane.pass_packet(packet)
+    stage.turn()
+    assert busy == [0.0] * len(PACKETS)
+
+
+def test_a_recorder_in_a_hurry_leaves_the_rest_of_its_packets() -> None:
+    lane, recorder = open_lane(Backpressure.DROP_OLDEST), FakeRecorder()
+    recorder.before = lambda packet: lane.cut_short() if packet.number == 3 else None
+    for packet in PACKETS:
+        lane.pass_packet(packet)
+    BatchStage(lane, RECORD, recorder).turn()
+    assert recorder.fed == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("copies", "left"), [(True, 100), (False, 8)])
+def test_results_may_wait_for_as_long_as_the_packets_that_they_belong_to(
+    copies: bool, left: int
+) -> None:
+    lane = Lane(
+        "gate",
+        Backpressure.DROP_OLDEST,
+        depth=8,
+        inbox=2,
+        arrivals={MODEL: Arrivals()},
+        sinks=[RECORD],
+        without_pixels=[RECORD],
+        copies=copies,
+    )
+    for number in range(100):
+        lane.offer(replace(frame(PACKETS[0]), frame_id=number))
+        taken = lane.take()
+        assert taken is not None
+        lane.deliver(Result(taken, detections()))
+    assert len(lane.outlets[RECORD]) == left
 
 
 def test_packets_are_for_no_sink_but_the_one_that_copies_them() -> None:

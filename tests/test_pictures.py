@@ -429,7 +429,7 @@ def test_a_cut_within_a_file_begins_another(name: str, tmp_path: Path) -> None:
     config = RecordConfig(path="gate.mp4", segment=None, video="source")
     out = tmp_path / "out"
     recorder = PacketRecorder(sink_context(out, record=config, from_file=True))
-    recorder.write_packets(copied(pictures))
+    recorder.write_packets(copied(pictures), [])
     recorder.close()
     again = [read(out / f"gate{n}.mp4") for n in ("", "-1")]
     shown = [clips.number_of(picture.image.pixels()) for picture in itertools.chain(*again)]

@@ -29,7 +29,7 @@ from centernetd.sink.privacy import (
     mosaic,
 )
 from centernetd.sink.registry import SINKS
-from centernetd.sink.stage import BatchSink, Outcome, PictureSink, Released
+from centernetd.sink.stage import BatchSink, Outcome, PacketSink, PictureSink, Released
 from tests.sinks import detections, picture, result, sink_context
 
 Style = Callable[[NDArray[np.uint8]], None]
@@ -207,6 +207,7 @@ def test_no_sink_can_get_at_the_picture_of_before(tmp_path: Path, blur: BlurConf
         for each, image in zip(sent, images, strict=True)
     ]
     for sink in (SINKS[name].make(context) for name in SINKS):
+        assert not isinstance(sink, PacketSink)
         if isinstance(sink, BatchSink):
             sink.write_batch(sent)
         else:

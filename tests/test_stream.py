@@ -4,15 +4,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 
 from centernetd.capture.stage import CaptureStage
-from centernetd.config import SourceUri, StreamConfig
-from centernetd.flow import Arrivals, Backpressure, Lane, StageName, Worker
+from centernetd.config import RecordConfig, SourceUri, StreamConfig
+from centernetd.flow import Arrivals, Backpressure, Budget, Lane, StageName, Worker
 from centernetd.inference.filter import StreamFilter
-from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream, StreamContext
+from centernetd.run.loading import Sizes
+from centernetd.run.stream import HUNG_AFTER, MAX_LOST, Stream, StreamContext, make_lane
 from centernetd.sink.pool import WriterPool
 from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import SinkStage
@@ -59,7 +60,7 @@ def make_stream(lane: Lane, capture: FakeCapture, sinks: Mapping[StageName, Fake
         cast(CaptureStage, capture),
         {name: cast(SinkStage, sink) for name, sink in sinks.items()},
         None,
-        cast(StreamContext, SimpleNamespace(writers=WriterPool(EVENTS, make_worker))),
+        cast(StreamContext, SimpleNamespace(writers={EVENTS: WriterPool(EVENTS, make_worker)})),
         threading.Event(),
         make_worker,
     )
@@ -195,3 +196,26 @@ def test_a_sink_that_hangs_makes_its_stream_stuck(
     rig.stream.check()
     assert view.last_error is None
     assert caplog.text.count("has returned from a write") == 2
+
+
+class FakePool:
+    """Notes what is announced to it."""
+
+    def __init__(self) -> None:
+        self.announced: list[bool] = []
+
+    def announce(self, urgent: bool) -> None:
+        self.announced.append(urgent)
+
+
+@pytest.mark.parametrize(("video", "told"), [("source", [True]), ("annotated", [])])
+def test_only_pools_that_write_for_a_stream_are_told_of_it(
+    video: Literal["source", "annotated"], told: list[bool]
+) -> None:
+    record = RecordConfig(video=video, draw=())
+    stream = StreamConfig("gate", SourceUri("rtsp://192.0.2.1/s"), policy="live", record=record)
+    pools = {RECORD: FakePool(), EVENTS: FakePool()}
+    writers = cast(Mapping[StageName, WriterPool], pools)
+    lane = make_lane(stream, Sizes(4, 4), {MODEL: Arrivals()}, Budget(1, 1), writers)
+    lane.close()
+    assert (pools[RECORD].announced, pools[EVENTS].announced) == (told, [True])

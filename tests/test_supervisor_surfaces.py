@@ -26,7 +26,7 @@ from centernetd.run import supervisor as supervising
 from centernetd.run.stream import LIVE_DEPTH
 from centernetd.run.supervisor import Supervisor
 from centernetd.sink.recorder import Recorder
-from centernetd.sink.registry import RECORD
+from centernetd.sink.registry import EVENTS, RECORD
 from centernetd.sink.stage import Outcome, Released
 from tests import fake_nvdec, fake_tensorrt
 from tests.commandline import SIZE, clip
@@ -114,7 +114,7 @@ class House:
 
     def forget(self) -> None:
         """Let go of everything that may hold a picture."""
-        wait_until(lambda: "writers" not in {thread.name for thread in threading.enumerate()})
+        wait_until(lambda: EVENTS not in {thread.name for thread in threading.enumerate()})
         del self.supervisor
         self.lanes.clear()
         gc.collect()

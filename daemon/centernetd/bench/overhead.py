@@ -123,7 +123,7 @@ class _Pipeline:
 
     def __init__(self, streams: int, batch: int, storage: Storage, pool: Executor) -> None:
         self._workers: list[Worker] = []
-        self._writers = WriterPool("writers", self._worker)
+        self._writers = WriterPool(EVENTS, self._worker)
         self._meters = PrometheusMeters()
         self._storage = storage
         self._lanes: list[Lane] = []

@@ -55,7 +55,7 @@ class ToImage:
         self._surfaces = surfaces
         self._to_bgr = ToBgr()
         self._download: Download | None = None
-        self._seen: tuple[object, ...] | None = None  # what the following is for
+        self._seen: tuple[object, ...] | None = None  # what `_decoded` was made for
         self._decoded: _Decoded | None = None
 
     def __call__(

@@ -276,9 +276,9 @@ class VideoSource(Source):
         image = self._decoder.image(frame, orientation)
         if self._decoder.name != self._info.decoder:
             self._info = replace(self._info, decoder=self._decoder.name)
+        took = time.monotonic() - started
         pts, copier = self._pts(frame), self._copier
         packets = () if copier is None else copier.take(orientation, coded_aspect)
-        took = time.monotonic() - started
         return Picture(image, pts, self._info.time_base, took, packets, is_key(frame), aspect)
 
     def _pts(self, frame: VideoFrame) -> int | None:

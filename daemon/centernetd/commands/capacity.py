@@ -226,7 +226,9 @@ def _recording(context: SinkContext) -> Iterator[Callable[[Picture, Result], obj
 
     def copy(picture: Picture, result: Result) -> None:
         frame = result.frame
-        copier.write_packets(timeline.place(picture, frame.pts, frame.time_base, frame.wall_time))
+        copier.write_packets(
+            timeline.place(picture, frame.pts, frame.time_base, frame.wall_time), []
+        )
 
     yield copy
     copier.close()

@@ -1,8 +1,8 @@
 """What a lane carries: frames with their detections, and a source's packets.
 
-Nothing modifies any of it, but the lane takes the pixels of a frame that no sink draws. The types
-of which each frame makes several are not frozen dataclasses all the same: one of those takes six
-times as long to make.
+Nothing modifies any of it, except that the lane frees the pixels of a frame that no sink draws.
+The types of which each frame makes several are not frozen dataclasses all the same: one of those
+takes six times as long to make.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Frame:
         return self.pts * self.time_base.numerator / self.time_base.denominator
 
     def drop_pixels(self) -> None:
-        """Free those of the picture, for good: nobody else needs them."""
+        """Free the picture's pixels for good: nobody else needs them."""
         self.image = no_pixels(self.image.size)
 
     def without_pixels(self) -> "Frame":

@@ -69,8 +69,7 @@ class Lane:
 
     ``announce`` is called when results were put into outlets or packets were passed, and when
     outlets close, for sinks that no thread waits for: with True if they are to be read immediately,
-    since capture may wait for room or what waits has filled half of its place. It must not wait for
-    anything.
+    since capture may wait for room or a channel is half full. It must not wait for anything.
 
     What happens to tracks comes with results, or is reported while there are none.
     """
@@ -123,7 +122,9 @@ class Lane:
             if copies
             else None
         )
-        self._many_packets = (depth if self._blocks else _MAX_PACKETS) // 2
+        self._most_packets = depth if self._blocks else _MAX_PACKETS
+        # What has no pixels may wait for as long as the packets that it belongs to.
+        self._most_light = self._most_packets if copies else depth
         self.epilogue: Callable[[], Sequence[TrackEvent]] = tuple
         """Returns what happens to the stream's tracks at its end."""
         self._reported: deque[TrackEvent] = deque(maxlen=_MAX_REPORTED)
@@ -146,7 +147,7 @@ class Lane:
         if self._packets is not None:
             with suppress(ChannelClosedError):
                 self._packets.put(packet)
-                self._announce(len(self._packets) >= self._many_packets)
+                self._announce(2 * len(self._packets) >= self._most_packets)
 
     def offer(self, frame: Frame) -> bool:
         """Admit ``frame``, after waiting for room if the lane blocks; return False once closed."""
@@ -196,7 +197,7 @@ class Lane:
             urgent = self._blocks
             for sink, outlet in self._outlets.items():
                 if sink in self._pixelless:
-                    evicted = outlet.put_all(light, self.depth)
+                    evicted = outlet.put_all(light, self._most_light)
                 else:
                     evicted = outlet.put_all(results, self._outlet_limit(results))
                 if evicted:

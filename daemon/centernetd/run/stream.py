@@ -27,7 +27,7 @@ from centernetd.run.tracking import BlurTracks, StreamTracks, Tracking
 from centernetd.service.health import StreamView
 from centernetd.sink.pool import PoolTask, WriterPool
 from centernetd.sink.registry import RECORD, SINKS
-from centernetd.sink.stage import IDLE, BatchSink, BatchStage, SinkContext, SinkStage
+from centernetd.sink.stage import IDLE, BatchSink, BatchStage, PacketSink, SinkContext, SinkStage
 from centernetd.sink.storage import Storage
 from centernetd.track import LOW
 from centernetd.track.counts import TrackLedger
@@ -56,7 +56,7 @@ class StreamContext:
     models: Mapping[str, Detector]
     storage: Storage
     meters: Meters
-    writers: WriterPool
+    writers: Mapping[StageName, WriterPool]
     tracking: Tracking
     node: str = ""
 
@@ -97,7 +97,7 @@ class Stream:
         self._stopping = stopping
         self._make_worker = make_worker
         self._writers: list[Runner] = [
-            PoolTask(f"{name}:{self.name}", stage, context.writers)
+            PoolTask(f"{name}:{self.name}", stage, context.writers[name])
             if isinstance(stage, BatchStage)
             else make_worker(f"{name}:{self.name}", stage.run)
             for name, stage in sinks.items()
@@ -225,14 +225,20 @@ def make_lane(
     sizes: Sizes,
     arrivals: Mapping[str, Arrivals],
     budget: Budget,
-    writers: WriterPool,
+    writers: Mapping[StageName, WriterPool],
 ) -> Lane:
-    """Return the lane of ``stream``, whose results ``writers`` may write.
+    """Return the lane of ``stream``, whose results ``writers`` may write, by the names of sinks.
 
     It announces its frames in the ``arrivals`` of its models.
     """
     live = stream.policy == "live"
     sinks = {name: sink for name, sink in SINKS.items() if sink.enabled(stream)}
+    pools = [writers[name] for name, sink in sinks.items() if not sink.needs_pixels(stream)]
+
+    def announce(urgent: bool) -> None:
+        for pool in pools:
+            pool.announce(urgent)
+
     return Lane(
         stream.name,
         Backpressure.DROP_OLDEST if live else Backpressure.BLOCK,
@@ -244,7 +250,7 @@ def make_lane(
         max_frame_age=stream.max_frame_age if live else None,
         copies=stream.copies,
         budget=budget,
-        announce=writers.announce,
+        announce=announce,
     )
 
 
@@ -296,6 +302,6 @@ def _stage(lane: Lane, name: StageName, context: SinkContext) -> SinkStage | Bat
     sink = SINKS[name].make(context)
     # A recording of a file stays one file, however long the source pauses, as a pipe may.
     patience = None if name == RECORD and context.stream.from_file else IDLE
-    if isinstance(sink, BatchSink):
+    if isinstance(sink, BatchSink | PacketSink):
         return BatchStage(lane, name, sink, patience=patience)
     return SinkStage(lane, name, sink, patience=patience)

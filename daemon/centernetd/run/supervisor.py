@@ -33,6 +33,7 @@ from centernetd.run.tracking import Tracking
 from centernetd.service.service import Service
 from centernetd.sink.housekeeping import Housekeeping
 from centernetd.sink.pool import WriterPool
+from centernetd.sink.registry import SINKS
 from centernetd.sink.storage import Storage
 from centernetd.track.counts import TrackLedger
 
@@ -153,8 +154,10 @@ class Supervisor:
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
         budget = Budget(LOSSLESS_BYTES, LOSSLESS_GPU_BYTES)
-        writers = WriterPool("writers", self._worker)
-        stack.callback(writers.close)
+        # One for each kind, so that recordings on a disk that hangs hold up no events.
+        writers = {name: WriterPool(name, self._worker) for name in SINKS}
+        for each in writers.values():
+            stack.callback(each.close)
         models = Models()
         stack.callback(lambda: models.close(self.left_behind))
         models.accept(used := models.lacking(config))

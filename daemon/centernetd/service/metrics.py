@@ -332,7 +332,7 @@ class PipelineCollector(Collector):
 class Observations:
     """What was observed of one series, in a fifth of the time that Prometheus's own class takes.
 
-    `add` only notes a value; what was noted is counted when it is read, or has become much.
+    `add` only notes a value. What was noted is counted when it is read, or when it is much.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:

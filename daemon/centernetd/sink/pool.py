@@ -16,11 +16,11 @@ _PATIENCE = 0.1  # seconds after which another thread writes what one has not co
 
 
 class WriterPool:
-    """Gives each `BatchStage` a turn when results wait for it, in as few threads as possible.
+    """Gives each `BatchStage` a turn when something waits for it, in as few threads as possible.
 
-    One thread waits for results. Before it begins to write them, it hands the waiting over to
-    another one, which becomes the next to write: normally, two threads alternate. A stage is only
-    ever in one thread's hands. So a write that hangs keeps one thread and one stream, and the
+    One thread waits for that. Before it begins to write, it hands the waiting over to another one,
+    which becomes the next to write: normally, two threads alternate. A stage is only ever in one
+    thread's hands. So a write that hangs keeps one thread and one stream, and the
     others are written by the thread that waited; it starts another in its place. A thread that
     is not needed any more ends. There are never more than one per stage and one that waits.
     """

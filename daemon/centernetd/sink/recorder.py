@@ -2,13 +2,14 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from centernetd.flow import Frame, Packet, Result, TrackEvent
+from centernetd.flow import Frame, Packet, Result
 from centernetd.sink.annotate import Annotator
 from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
 from centernetd.sink.recording import Recording
@@ -141,30 +142,27 @@ class PacketRecorder(PacketSink):
         self._recording = Recording(context)
         context.status.encoder = "copy"
 
-    def select(self, result: Result) -> Result:
-        """Return ``result``: the packets of every frame are considered."""
-        return result
-
-    def write_packets(self, packets: Iterable[Packet]) -> Outcome:
-        """Write packets; see `stage.PacketSink`."""
-        return self._outcome_of(lambda: self._add(packets))
-
-    def write_batch(self, results: Sequence[Result], _: Sequence[TrackEvent] = ()) -> Outcome:
-        """Take the detections of frames, which decide what is kept; see `stage.BatchSink`."""
-        return self._outcome_of(lambda: self._judge(results))
+    def write_packets(self, packets: Iterable[Packet], results: Sequence[Result]) -> Outcome:
+        """Write packets; what was found decides which are kept. See `stage.PacketSink`."""
+        return self._outcome_of(lambda: self._store(packets, results))
 
     def close(self) -> Outcome:
         """Complete the file; see `stage.Sink`."""
         return self._outcome_of(self._recording.close)
 
-    def _add(self, packets: Iterable[Packet]) -> None:
+    def _store(self, packets: Iterable[Packet], results: Sequence[Result]) -> None:
+        """Judge each frame directly after its packet, before a later one can end the recording."""
+        verdicts = deque(results)
         for packet in packets:
+            while verdicts and verdicts[0].frame.packet < packet.number:
+                self._judge(verdicts.popleft())
             self._recording.add(packet)
+        for result in verdicts:
+            self._judge(result)
 
-    def _judge(self, results: Sequence[Result]) -> None:
-        for result in results:
-            frame, found = result.frame, len(self._shows(result.detections)) > 0
-            self._recording.judge(frame.time, frame.packet, found=found)
+    def _judge(self, result: Result) -> None:
+        frame, found = result.frame, len(self._shows(result.detections)) > 0
+        self._recording.judge(frame.time, frame.packet, found=found)
 
     def _outcome_of(self, step: Callable[[], None]) -> Outcome:
         try:

@@ -8,7 +8,7 @@ from centernetd.flow import StageName
 from centernetd.sink.events import EventLog
 from centernetd.sink.privacy import PrivateSink
 from centernetd.sink.recorder import PacketRecorder, Recorder
-from centernetd.sink.stage import BatchSink, Sink, SinkContext
+from centernetd.sink.stage import BatchSink, PacketSink, Sink, SinkContext
 
 RECORD, EVENTS = StageName("record"), StageName("events")
 
@@ -18,10 +18,10 @@ class Registration(NamedTuple):
 
     enabled: Callable[[StreamConfig], bool]
     needs_pixels: Callable[[StreamConfig], bool]
-    make: Callable[[SinkContext], Sink | BatchSink]
+    make: Callable[[SinkContext], Sink | BatchSink | PacketSink]
 
 
-def _recorder(context: SinkContext) -> Sink | BatchSink:
+def _recorder(context: SinkContext) -> Sink | PacketSink:
     if context.stream.copies:
         return PacketRecorder(context)
     return PrivateSink(context, Recorder(context))

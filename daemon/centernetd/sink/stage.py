@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -136,11 +136,14 @@ class BatchSink(Output, Protocol):
 
 
 @runtime_checkable
-class PacketSink(BatchSink, Protocol):
-    """A destination that also takes a source's packets; if those fail, so do the frames."""
+class PacketSink(Output, Protocol):
+    """A destination of a source's packets. Like a `BatchSink`, it needs no thread of its own."""
 
-    def write_packets(self, packets: Iterable[Packet]) -> Outcome:
-        """Write packets: those of the next batch of frames, at least; as `write_batch`."""
+    def write_packets(self, packets: Iterable[Packet], results: Sequence[Result]) -> Outcome:
+        """Write packets, and take what was found in frames of these and earlier ones.
+
+        Returns and raises as `Sink.write` does.
+        """
 
 
 class Stage:
@@ -274,14 +277,14 @@ class SinkStage(Stage):
 class BatchStage(Stage):
     """Writes one outlet whenever it is given a turn; one thread at a time may give it one.
 
-    With it, it writes a copying lane's packets, or else what happened to the lane's tracks.
+    That of a `PacketSink` also writes the lane's packets; any other, what happened to its tracks.
     """
 
     def __init__(
         self,
         lane: Lane,
         name: StageName,
-        sink: BatchSink,
+        sink: BatchSink | PacketSink,
         clock: Callable[[], float] = time.monotonic,
         patience: float | None = IDLE,
     ) -> None:
@@ -310,12 +313,12 @@ class BatchStage(Stage):
         """Write everything that waits; finish the output if the outlet is closed."""
         closed = self._outlet.closed  # asked first: after it, nothing more comes
         results = self._outlet.take_all()
-        if self._packets is not None and (packets := self._packets.take_all()):  # after the results
-            self._attempt(partial(self._write_packets, packets))
-        reported = self._lane.take_reported() if self._packets is None else ()
-        if results or reported:
+        # Taken after the results, so that the packets of their frames are among them.
+        packets = [] if self._packets is None else self._packets.take_all()
+        reported = self._lane.take_reported() if self._packets is None else []
+        if results or packets or reported:
             self._pending += len(results)
-            self._attempt(partial(self._write, results, reported))
+            self._attempt(partial(self._write, results, packets, reported))
         if self._is_idle:
             self._idle_at = math.inf
             self._complete()
@@ -323,13 +326,14 @@ class BatchStage(Stage):
             self.ended = True
             self._finish()
 
-    def _write_packets(self, packets: Sequence[Packet]) -> Outcome:
-        if self._resting or not isinstance(self._sink, PacketSink):
-            return Outcome()  # the recorder detects missing packets by their numbers
-        self._idle_at = self._clock() + self._patience
-        return self._sink.write_packets(packets)
-
-    def _write(self, results: Sequence[Result], reported: Sequence[TrackEvent]) -> Outcome:
+    def _write(
+        self, results: Sequence[Result], packets: Sequence[Packet], reported: Sequence[TrackEvent]
+    ) -> Outcome:
+        if isinstance(self._sink, PacketSink):
+            if self._resting:  # the recorder detects missing packets by their numbers
+                return Outcome(failed=len(results))
+            self._idle_at = self._clock() + self._patience
+            return self._sink.write_packets(self._unless_hurried(packets), results)
         selected = [wanted for result in results if (wanted := self._sink.select(result))]
         self._drop(len(results) - len(selected), Reason.UNWANTED)
         events = [*(event for result in results for event in result.events), *reported]
@@ -337,3 +341,11 @@ class BatchStage(Stage):
             return Outcome(failed=len(selected))
         self._idle_at = self._clock() + self._patience
         return self._sink.write_batch(selected, events)
+
+    def _unless_hurried(self, packets: Sequence[Packet]) -> Iterator[Packet]:
+        """Yield packets, each of which is a write of its own, until no time is left."""
+        for packet in packets:
+            if self._lane.hurried:
+                return
+            self._busy_since = self._clock()
+            yield packet
