@@ -20,9 +20,9 @@ class WriterPool:
 
     One thread waits for that. Before it begins to write, it hands the waiting over to another one,
     which becomes the next to write: normally, two threads alternate. A stage is only ever in one
-    thread's hands. So a write that hangs keeps one thread and one stream, and the
-    others are written by the thread that waited; it starts another in its place. A thread that
-    is not needed any more ends. There are never more than one per stage and one that waits.
+    thread's hands. So a write that hangs keeps one thread and one stream, and the others are
+    written by the thread that waited; it starts another in its place. A thread that is not needed
+    any more ends. There are never more than one per stage and one that waits.
     """
 
     def __init__(self, name: str, make_worker: Callable[[str, Callable[[], None]], Worker]) -> None:
