@@ -197,12 +197,14 @@ class Lane:
             urgent = self._blocks
             for sink, outlet in self._outlets.items():
                 if sink in self._pixelless:
-                    evicted = outlet.put_all(light, self._most_light)
+                    most = self._most_light
+                    evicted = outlet.put_all(light, most)
                 else:
+                    most = self.depth
                     evicted = outlet.put_all(results, self._outlet_limit(results))
                 if evicted:
                     self.ledger.drop(sink, Reason.OVERFLOW, evicted)
-                urgent |= 2 * len(outlet) >= self.depth
+                urgent |= 2 * len(outlet) >= most
             self._notify_of_room()  # without sinks, this frees room
             self._announce(urgent)
             self._finish_if_drained()
