@@ -150,7 +150,8 @@ def test_zones_and_lines_change_while_a_stream_runs(
 
     assert supervisor.run(on_tick) == 0
     (lane,), (ledger,) = ran, supervisor.tracks.values()
-    assert lane.ledger.read().written[RECORD] == FRAMES
+    frames = lane.ledger.read()  # a busy machine may drop some of a live stream's
+    assert (frames.captured, frames.balanced) == (FRAMES, True)
     assert [path.name for path in (tmp_path / "state").glob("*.mp4")] == ["gate.mp4"]
     book = ledger.read()
     assert book.balanced
