@@ -75,6 +75,8 @@ def open_lane(
     backpressure: Backpressure,
     depth: int = 100,
     announce: Callable[[bool], None] = lambda _: None,
+    *,
+    copies: bool = True,
 ) -> Lane:
     arrivals = Arrivals()
     return Lane(
@@ -84,7 +86,8 @@ def open_lane(
         inbox=100,
         arrivals={MODEL: arrivals},
         sinks=[RECORD],
-        copies=True,
+        without_pixels=[RECORD],
+        copies=copies,
         announce=announce,
     )
 
@@ -236,16 +239,7 @@ def test_a_recorder_in_a_hurry_leaves_the_rest_of_its_packets() -> None:
 def test_results_may_wait_for_as_long_as_the_packets_that_they_belong_to(
     copies: bool, left: int
 ) -> None:
-    lane = Lane(
-        "gate",
-        Backpressure.DROP_OLDEST,
-        depth=8,
-        inbox=2,
-        arrivals={MODEL: Arrivals()},
-        sinks=[RECORD],
-        without_pixels=[RECORD],
-        copies=copies,
-    )
+    lane = open_lane(Backpressure.DROP_OLDEST, depth=8, copies=copies)
     for number in range(100):
         lane.offer(replace(frame(PACKETS[0]), frame_id=number))
         taken = lane.take()
