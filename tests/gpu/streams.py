@@ -114,20 +114,32 @@ def prepare(double: bool, apart_at: int | None) -> None:
 
 
 class Compact:
-    """A list of pairs of numbers in 16 bytes each, so that a long run's memory stays flat."""
+    """Pairs of numbers in 16 bytes each, so that a long run's memory stays flat.
+
+    Each thread has an array of its own: without Python's lock, two must not append to one. They
+    are read when all have ended.
+    """
 
     def __init__(self) -> None:
-        self._numbers = array("d")
+        self._mine = threading.local()
+        self._arrays: list[array[float]] = []
 
     def append(self, pair: tuple[float, float]) -> None:
-        self._numbers.extend(pair)
+        if not hasattr(self._mine, "numbers"):
+            self._mine.numbers = array("d")
+            self._arrays.append(self._mine.numbers)
+        self._mine.numbers.extend(pair)
 
     def __iter__(self) -> Iterator[tuple[float, float]]:
-        return iter(zip(self._numbers[::2], self._numbers[1::2], strict=True))
+        return (
+            pair
+            for numbers in self._arrays
+            for pair in zip(numbers[::2], numbers[1::2], strict=True)
+        )
 
     def between(self, begin: float, end: float) -> NDArray[np.float64]:
         """Return the pairs whose first number is in that range, [N, 2]."""
-        pairs = np.array(self._numbers).reshape(-1, 2)
+        pairs = np.concatenate([np.array(numbers) for numbers in self._arrays]).reshape(-1, 2)
         return pairs[(begin <= pairs[:, 0]) & (pairs[:, 0] <= end)]
 
 

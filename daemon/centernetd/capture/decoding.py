@@ -225,7 +225,7 @@ class Decoder:
             return ""
         if free >= needed:
             return ""
-        others = sum(each is not self and each._choice.device == device for each in tuple(_on_gpus))
+        others = sum(each is not self and each._choice.device == device for each in _on_gpus.copy())
         return (
             f"GPU {device} is short of memory ({free / 1e6:,.0f} of {total / 1e6:,.0f} MB are "
             f"free); other streams that it decodes: {others}"

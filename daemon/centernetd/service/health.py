@@ -1,7 +1,6 @@
 """Whether the daemon is healthy, and which of its streams are ready."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ class _Pulse:
     def __init__(self, now: float) -> None:
         self.beat_at = self.idle_at = now
         self.waiting = 0
-        self.took = deque([0.0], _RECENT)
+        self.took: Sequence[float] = (0.0,)  # replaced whole: another thread reads it
 
 
 class Heartbeats:
@@ -50,14 +49,14 @@ class Heartbeats:
         pulse = self._pulses.setdefault(model, _Pulse(now))
         pulse.beat_at = now
         if took:
-            pulse.took.append(took)
+            pulse.took = (*pulse.took, took)[-_RECENT:]
 
     def tick(self, waiting: Mapping[str, int]) -> None:
         """Note that the supervisor is alive, and how many frames wait for or are in each model."""
         self._tick_at = now = self._clock()
         for model in waiting:
             self._pulses.setdefault(model, _Pulse(now))
-        for model, pulse in tuple(self._pulses.items()):
+        for model, pulse in dict(self._pulses).items():
             pulse.waiting = waiting.get(model, 0)
             if not pulse.waiting:
                 pulse.idle_at = now
@@ -69,9 +68,9 @@ class Heartbeats:
         troubles = []
         if late > STALL_LIMIT:
             troubles.append(f"the supervisor has made no progress for {late:.1f} s")
-        for model, pulse in tuple(self._pulses.items()):
+        for model, pulse in dict(self._pulses).items():
             silent = now - max(pulse.beat_at, pulse.idle_at)
-            limit = max(STALL_LIMIT, _BATCH_FACTOR * max(pulse.took.copy()))
+            limit = max(STALL_LIMIT, _BATCH_FACTOR * max(pulse.took))
             if pulse.waiting and silent > limit:
                 troubles.append(
                     f"inference has made no progress for {silent:.1f} s while "
