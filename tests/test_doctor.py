@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,26 @@ def program(folder: Path, name: str, script: str) -> None:
 
 def found(findings: Iterator[Finding]) -> dict[str, Finding]:
     return {finding.topic: finding for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("locked", "level", "says"),
+    [(True, Level.NOTE, "its lock is on"), (False, Level.OK, ", free-threaded")],
+)
+def test_a_python_that_needs_no_lock(
+    monkeypatch: pytest.MonkeyPatch, locked: bool, level: Level, says: str
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": 1}.get)
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: locked, raising=False)
+    finding = doctor.python()
+    assert finding.level is level
+    assert says in finding.found
+    assert finding.mend == ("set PYTHON_GIL=0" if locked else "")
+
+
+def test_a_python_with_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": 0}.get)
+    assert "free-threaded" not in doctor.python().found
 
 
 def test_no_gpu(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -53,7 +54,7 @@ _PACKAGES = (
 
 def examine(root: Path = ROOT) -> Iterator[Finding]:
     """Yield a finding for each relevant component, hardware looked up under ``root``."""
-    yield Finding("python", Level.OK, f"{platform.python_version()} on {platform.platform()}")
+    yield python()
     yield from hardware(root)
     for module, distributions, install in _PACKAGES:
         yield _package(module, distributions, install)
@@ -64,6 +65,17 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
     yield _state_folder()
     yield _systemd(root)
     yield _documentation()
+
+
+def python() -> Finding:
+    """Return which Python this is and, if it can do without its lock, whether it does."""
+    found = f"{platform.python_version()} on {platform.platform()}"
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return Finding("python", Level.OK, found)
+    if sys._is_gil_enabled():  # type: ignore[attr-defined]
+        free = f"{found}, free-threaded, but its lock is on, as a package asked for it"
+        return Finding("python", Level.NOTE, free, "set PYTHON_GIL=0")
+    return Finding("python", Level.OK, f"{found}, free-threaded")
 
 
 def _package(module: str, distributions: tuple[str, ...], install: str) -> Finding:
