@@ -21,10 +21,13 @@ Neighbours = Mapping[str, Neighbour]
 class Measure(Protocol):
     """Records a figure for a promise, and fails if it breaks the promise."""
 
-    def __call__(self, promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
+    def __call__(
+        self, promise: str, figure: float, note: str = "", *, enough: bool = True, slack: float = 0
+    ) -> None:
         """Record ``figure``; the page shows the ``note`` next to it.
 
-        ``enough`` is whether the test was as extensive as the promise requires.
+        ``enough`` is whether the test was as extensive as the promise requires; ``slack`` is what a
+        busy machine may add to the bound where each fault is injected only once.
         """
 
 
@@ -91,12 +94,16 @@ def measure(request: pytest.FixtureRequest, rounds: int) -> Measure:
     """Return what tests call with a promise and a figure."""
     node: pytest.Function = request.node
 
-    def record(promise: str, figure: float, note: str = "", *, enough: bool = True) -> None:
+    def record(
+        promise: str, figure: float, note: str = "", *, enough: bool = True, slack: float = 0
+    ) -> None:
         row = promise, _fault_of(node), round(float(figure), 3), note, enough
         node.user_properties.append((MEASURED, row))
         promised = PROMISES[promise]
-        lenient = promised.is_time and rounds == 1
-        assert figure <= promised.bound * (LENIENCY if lenient else 1), promised.sentence
+        bound = promised.bound
+        if rounds == 1:
+            bound = bound * (LENIENCY if promised.is_time else 1) + slack
+        assert figure <= bound, promised.sentence
 
     return record
 

@@ -108,6 +108,11 @@ class Neighbour:
         """The stream's configuration."""
         return {"source": self.server.url(PLAY), "policy": self.policy}
 
+    @property
+    def slack(self) -> int:
+        """How many of its frames a busy machine may drop: a second's, if it is read live."""
+        return self.rate if self.policy == "live" else 0
+
     def lost(self, finished: Finished, name: str) -> int:
         """Count the frames that its events or its recording lack, to be called after the run.
 

@@ -137,4 +137,5 @@ def test_the_others_lose_nothing(
     crowd: Crowd, neighbours: Neighbours, name: str, measure: Measure
 ) -> None:
     """Fourteen other cameras are mute, silent, locked, slow, flooding, lossy and so on"""
-    measure("neighbours", neighbours[name].lost(crowd.finished, name))
+    neighbour = neighbours[name]
+    measure("neighbours", neighbour.lost(crowd.finished, name), slack=neighbour.slack)

@@ -87,4 +87,4 @@ def test_a_camera_that_wants_all_memory(
     measure("hostile", grown / 1024, kind)
     assert error or finished.messages("WARNING", "bad")
     for name, neighbour in neighbours.items():
-        measure("neighbours", neighbour.lost(finished, name), kind)
+        measure("neighbours", neighbour.lost(finished, name), kind, slack=neighbour.slack)
