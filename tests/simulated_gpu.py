@@ -237,7 +237,7 @@ class SimulatedGpu:
                         self.lost = code
                     return code, None
             if not self.lost and name in UNCAPTURABLE:
-                for stream in tuple(self._streams.values()):
+                for stream in list(self._streams.values()):
                     if stream.capture and stream.capture.thread == threading.get_ident():
                         stream.capture.spoilt = True
                         return NOT_IN_CAPTURE, None
@@ -247,7 +247,7 @@ class SimulatedGpu:
         if failure := self._begin(name):
             return failure[:1]
         with self._lock:
-            busy = [work.what for stream in tuple(self._streams.values()) for work in stream.work]
+            busy = [work.what for stream in list(self._streams.values()) for work in stream.work]
             assert not busy, f"{name} while the GPU has still to do: {busy}"
             thing = owned.pop(handle, None)
             assert thing is not None, f"{name} of what is not, or no longer, there"
@@ -290,7 +290,7 @@ class SimulatedGpu:
             self.ran.append(Interval(work.what, stream.number, begin, stream.clock))
 
     def _used(self) -> int:
-        return sum(memory.size for memory in tuple(self._device.values()))
+        return sum(memory.size for memory in list(self._device.values()))
 
     def _pinned_view(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         found = containing(self._pinned, address)
@@ -299,7 +299,7 @@ class SimulatedGpu:
 
 
 def containing(owned: dict[int, NDArray[np.uint8]], address: int) -> NDArray[np.uint8] | None:
-    for start, memory in tuple(owned.items()):  # other threads decode meanwhile
+    for start, memory in list(owned.items()):  # other threads decode meanwhile
         if start <= address < start + memory.size:
             return memory[address - start :]
     return None
