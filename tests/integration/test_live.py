@@ -31,7 +31,7 @@ RATE, FRAMES = 25, 75
 BATCH = 0.2  # seconds of the slow engine, which runs two batches of one frame concurrently
 MAX_AGE = 0.06
 SLACK = 0.5  # for a busy machine: a queue that grew would be 4 s behind in the end
-SAMPLES = 100  # of the books in a run: fewer would prove little
+SAMPLES = 30  # of the books in a run: fewer would prove little
 
 
 @pytest.fixture
