@@ -227,6 +227,15 @@ def test_company_is_waited_for_only_while_it_could_join(
     assert clock.now() == pytest.approx(until, abs=1e-6)
 
 
+@pytest.mark.parametrize(("took", "until"), [(0.3, 100.3), (0.7, 100.5)])
+def test_company_is_waited_for_no_longer_than_the_batch_takes(took: float, until: float) -> None:
+    rig = Rig("a", "b", of_1=took, of_2=took)
+    rig.offer("a", 0)
+    clock = FakeClock((0.6, lambda: rig.offer("b", 0)))
+    assert rig.collect(clock, max_delay=0.5) == ["a0"]
+    assert clock.now() == pytest.approx(until)
+
+
 def test_a_lane_that_blocks_has_no_deadline() -> None:
     arrivals, clock = Arrivals(), FakeClock()
     policy = Backpressure.BLOCK

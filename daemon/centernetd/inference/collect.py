@@ -106,7 +106,8 @@ def collect(
     ``inboxes`` are those that may be in ``arrivals``; they are served in turns, one frame
     per turn. Frames past their deadline are dropped as too old. A batch does not grow to a size
     that, by the ``forecast``, would be finished after the deadline of one of its frames, nor wait
-    until it can't grow. Return an empty list when every inbox is closed and drained.
+    until it can't grow. It waits no longer than it takes, so that waiting at most doubles the
+    latency. Return an empty list when every inbox is closed and drained.
     """
     batch: list[Taken] = []
     wait_until = inf
@@ -118,8 +119,9 @@ def collect(
         if not batch:
             arrivals.wait(1, None, clock.wait)
             continue
-        grows_until = _due(batch) - forecast.predict(len(batch) + 1)
-        wait_until = min(wait_until, now + batching.max_delay, grows_until)
+        larger = forecast.predict(len(batch) + 1)
+        patience = min(batching.max_delay, larger or inf)
+        wait_until = min(wait_until, now + patience, _due(batch) - larger)
         if wait_until <= now:
             return batch
         arrivals.wait(batching.max_size - len(batch), wait_until - now, clock.wait)
