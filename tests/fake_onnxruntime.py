@@ -10,6 +10,7 @@ whose batches are not all of one size would plan for seconds, so that is refused
 """
 
 import sys
+import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,8 @@ class FakeOnnxRuntime:
         return sum(len(session.left) for each in self.sessions if (session := each()))
 
     def preload_dlls(self) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        assert main, "what it prints is caught by replacing the process's stdout"
         sys.stdout.write("Failed to load libnothing.so")
 
     def InferenceSession(
@@ -112,7 +115,7 @@ class FakeOnnxRuntime:
         (name, self.settings), _ = providers
         assert name == PROVIDER
         assert enable_fallback == 0
-        session = _Session(self, path)
+        session = _Session(self, path, int(self.settings["user_compute_stream"]))
         self.sessions.append(weakref.ref(session))
         return session
 
@@ -128,8 +131,9 @@ class _Pinned:
 
 
 class _Session:
-    def __init__(self, ort: FakeOnnxRuntime, path: str) -> None:
+    def __init__(self, ort: FakeOnnxRuntime, path: str, stream: int) -> None:
         self._ort = ort
+        self._stream = stream
         self.left: list[_Pinned] = []
         self._path = path
         self._real: Any = open_session(Path(path))
@@ -152,8 +156,7 @@ class _Session:
             raise RuntimeError(self._ort.failing)
         batch = self._check(binding)
         addresses = {name: address for name, (_, address) in binding._bound.items()}
-        stream = int(self._ort.settings["user_compute_stream"])
-        cuda = self._ort.cuda
+        stream, cuda = self._stream, self._ort.cuda
         assert self._batch in (0, batch), "all convolutions would be planned again"
         self._batch, self._runs = batch, self._runs + 1
         capturable = self._ort.capturable and self._runs > _UNCAPTURABLE and not run_options._waits

@@ -115,7 +115,7 @@ class Rig:
 
     def threads(self) -> list[threading.Thread]:
         """The daemon's threads that began since this rig was made: others' may hang."""
-        kinds = ("feed", "harvest", "capture:", "record:", "events", "storage")
+        kinds = ("feed", "harvest", "smaller", "capture:", "record:", "events", "storage")
         began = set(threading.enumerate()) - self._before
         return [thread for thread in began if thread.name.startswith(kinds)]
 
@@ -280,6 +280,55 @@ def test_a_warm_up_is_cut_short(rig: Rig) -> None:
     assert rig.supervisor.run(lambda: None) == 0
     assert len(rig.engine.sizes) == 1, "of at least three slots"
     rig.assert_never_ready()
+
+
+def test_frames_are_inferred_while_smaller_batches_are_prepared(rig: Rig) -> None:
+    release, over = threading.Event(), threading.Event()
+
+    def prepare(must_stop: Callable[[], bool]) -> None:
+        assert release.wait(WAIT_TIMEOUT)
+        wait_until(must_stop)
+        over.set()
+
+    rig.patch.setattr(rig.engine, "prepare_smaller", prepare)
+
+    def stop() -> None:
+        assert not rig.supervisor.complete
+        release.set()
+        rig.supervisor.stop()
+
+    assert rig.supervisor.run(rig.when_running(stop)) == 0
+    assert over.is_set()
+    assert rig.supervisor.complete
+    assert rig.engine.closed
+    rig.assert_in_order()
+
+
+@pytest.mark.parametrize("error", [EngineError, ModelError])
+def test_smaller_batches_that_can_not_be_prepared_cost_a_warning(
+    rig: Rig, error: type[CenternetdError], caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(_: object) -> None:
+        raise error("memory is short")
+
+    rig.patch.setattr(rig.engine, "prepare_smaller", prepare)
+    assert rig.run_and_stop() == 0
+    (warning,) = (text for text in caplog.messages if "smaller" in text)
+    assert warning == (
+        "model default: smaller batches than the largest can't be prepared, and are padded, which "
+        "takes longer: memory is short"
+    )
+    rig.assert_in_order()
+
+
+def test_an_engine_that_hangs_preparing_is_not_closed(rig: Rig) -> None:
+    """Freeing what a thread uses would crash the process."""
+    never = threading.Event()
+    rig.patch.setattr(rig.engine, "prepare_smaller", lambda _: never.wait(WAIT_TIMEOUT))
+    assert rig.run_and_stop() == 0
+    assert rig.supervisor.left_behind == ["smaller:default"]
+    assert not rig.engine.closed
+    never.set()
 
 
 def broken_root(rig: Rig) -> None:

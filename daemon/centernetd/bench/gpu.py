@@ -63,6 +63,10 @@ def bench_gpu(config: Config, report: Callable[[str], None]) -> GpuReport:
     loaded, _ = load_engine(ConfiguredModel.of(config, name), backend, sizes)
     with closing(loaded) as engine:
         slots = engine.make_slots(SLOTS)
+        for slot in slots:
+            slot.enqueue(largest)
+            slot.wait()
+        engine.prepare_smaller(lambda: False)
         rates = []
         for batch in sorted({engine.bucket(size + 1) for size in range(largest)}):
             report(f"batches of {batch}")

@@ -171,8 +171,9 @@ def run(config: Path, stream: str, clip: Path, count: int, workload: Workload) -
 def measure(config: Config, workload: Workload, recorder: "Recorder") -> Load:
     """Run the daemon on the streams of ``config``, which show what ``workload`` describes.
 
-    It is stopped after that time, counted from when all streams run. If one ends before, only
-    what precedes that is measured. The calling thread must be the main one.
+    It is stopped after that time, counted from when all streams run and all sizes of batches are
+    prepared. If one ends before, only what precedes that is measured. The calling thread must be
+    the main one.
 
     Raises
     ------
@@ -183,7 +184,7 @@ def measure(config: Config, workload: Workload, recorder: "Recorder") -> Load:
     samples: list[_Sample] = []  # while all streams run
 
     def take_sample() -> None:
-        if _all_run(supervisor.lanes):
+        if supervisor.complete and _all_run(supervisor.lanes):
             samples.append(_sample(supervisor))
         if samples and time.monotonic() >= samples[0].at + _TO * workload.seconds:
             supervisor.stop()

@@ -109,7 +109,7 @@ class InferenceStage:
             self._inboxes.remove(inbox)
 
     def warm_up(self) -> None:
-        """Run an empty batch of each size in each slot, so that all memory is allocated.
+        """Run an empty batch of each prepared size in each slot, so that all memory is allocated.
 
         Call it before `feed`, in the same thread. It ends early when every inbox is closed.
 
@@ -122,7 +122,7 @@ class InferenceStage:
         sizes = {engine.bucket(n + 1) for n in range(self._batching.max_size)}
         try:
             for size, slot in product(sorted(sizes, reverse=True), self._slots):
-                if self._inboxes and self._all_closed:
+                if self._is_over:
                     return
                 began = self._clock.now()
                 slot.enqueue(size)
@@ -131,6 +131,18 @@ class InferenceStage:
         except BaseException:
             self._running.close()
             raise
+
+    def prepare_smaller(self) -> None:
+        """Prepare the other sizes, unless every inbox is closed; in any thread after `warm_up`.
+
+        Raises
+        ------
+        EngineError
+            When memory is short or the engine fails: batches are padded to the prepared sizes.
+        ModelError
+            When the model can't be loaded again.
+        """
+        self._detector.engine.prepare_smaller(lambda: self._is_over)
 
     def feed(self) -> None:
         """Keep the engine fed until every inbox is closed and drained."""
@@ -152,6 +164,10 @@ class InferenceStage:
                 del batch  # its pictures are not held while waiting for the next
         finally:
             self._free.close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.ended or bool(self._inboxes and self._all_closed)
 
     @property
     def _all_closed(self) -> bool:

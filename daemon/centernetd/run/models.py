@@ -1,12 +1,13 @@
 """The models of a run: each has its own engine, inference stage and two threads."""
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from centernetd.config import Config, ModelConfig, StreamConfig
-from centernetd.errors import EngineError
+from centernetd.errors import CenternetdError, EngineError
 from centernetd.flow import Arrivals, Lane, Meters, Worker
 from centernetd.inference.collect import Batching
 from centernetd.inference.delivery import Delivery
@@ -17,6 +18,8 @@ from centernetd.inference.stage import InferenceStage
 from centernetd.model.progress import Progress
 from centernetd.run.loading import ConfiguredModel, Sizes, load_detector
 from centernetd.service.status import EngineStatus
+
+log = logging.getLogger(__name__)
 
 MakeWorker = Callable[[str, Callable[[], None]], Worker]
 """Returns the worker of this name that runs this callable."""
@@ -44,8 +47,9 @@ class ModelContext:
 class Model:
     """A model with its engine, stage and threads, which exist once it is loaded.
 
-    It is ``warm`` when all memory is allocated, or when that has failed: ``failure`` is why. Once
-    ``begun``, it serves lanes, and ends when all of them are closed and drained.
+    It is ``warm`` when the largest batch is prepared, or when that has failed: ``failure`` is why.
+    Smaller ones follow in a thread of their own, until it is ``complete``. Once ``begun``, it
+    serves lanes, and ends when all of them are closed and drained.
     """
 
     detector: Detector
@@ -58,6 +62,7 @@ class Model:
         self.arrivals = Arrivals()
         self.workers: Sequence[Worker] = ()
         self.warm = threading.Event()
+        self.complete = threading.Event()
         self.begun = threading.Event()
         self.failure: EngineError | None = None
         self._configured = ConfiguredModel.of(config, name)
@@ -96,6 +101,7 @@ class Model:
         self.workers = (
             context.make_worker(f"feed:{self.name}", lambda: self._feed(context.wake_up)),
             context.make_worker(f"harvest:{self.name}", self.stage.harvest),
+            context.make_worker(f"smaller:{self.name}", self._prepare_smaller),
         )
 
     def prepare(self) -> None:
@@ -110,8 +116,8 @@ class Model:
             worker.prepare()
 
     def start(self) -> None:
-        """Start its threads, which warm it up."""
-        for worker in self.workers:
+        """Start its threads, which warm it up; the last begins when it is warm."""
+        for worker in self.workers[:-1]:
             worker.start()
 
     @property
@@ -143,8 +149,20 @@ class Model:
                 raise self.failure from error
         self.warm.set()
         wake_up()
+        if self.failure is None:
+            self.workers[-1].start()
         self.begun.wait()
         self.stage.feed()
+
+    def _prepare_smaller(self) -> None:
+        try:
+            self.stage.prepare_smaller()
+        except CenternetdError as error:
+            log.warning(
+                "model %s: smaller batches than the largest can't be prepared, and are padded, "
+                "which takes longer: %s", self.name, error,
+            )  # fmt: skip
+        self.complete.set()
 
 
 class Models:

@@ -86,6 +86,7 @@ class Supervisor:
         self._wake_up = WakeUp()
         self._lanes: Callable[[], list[Lane]] = list
         self._tracks: Callable[[], Mapping[Lane, TrackLedger]] = dict
+        self._models: Callable[[], Mapping[str, Model]] = dict
         self._failed: Worker | None = None
         self.started_at = 0.0
         self.left_behind: list[str] = []
@@ -144,6 +145,11 @@ class Supervisor:
         return self._tracks()
 
     @property
+    def complete(self) -> bool:
+        """Whether every model has prepared all sizes of batches, or failed to."""
+        return all(model.complete.is_set() for model in self._models().values())
+
+    @property
     def engine_failed(self) -> bool:
         """Whether the engine failed while running; any call to the GPU may then hang."""
         return self._failed is not None and isinstance(self._failed.error, EngineError)
@@ -153,14 +159,15 @@ class Supervisor:
         config, configs = self._config, self._config.streams
         backend = choose_backend(config.engine.backend)
         sizes = sizes_for(backend, config.batching.max_size)
-        budget = Budget(LOSSLESS_BYTES, LOSSLESS_GPU_BYTES)
         # One for each kind, so that recordings on a disk that hangs hold up no events.
         writers = {name: WriterPool(name, self._worker) for name in SINKS}
         for each in writers.values():
             stack.callback(each.close)
         models = Models()
+        self._models = lambda: models.current
         stack.callback(lambda: models.close(self.left_behind))
         models.accept(used := models.lacking(config))
+        budget = Budget(LOSSLESS_BYTES, LOSSLESS_GPU_BYTES * max(1, len(used)))
 
         def lane_of(stream: StreamConfig) -> Lane:
             return make_lane(stream, sizes, models.arrivals(stream), budget, writers)

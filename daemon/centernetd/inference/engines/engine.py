@@ -1,6 +1,6 @@
 """The interface of an engine and of its slots: uint8 rows in, tensors out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,6 +92,21 @@ class Engine(Protocol):
 
     def bucket(self, size: int) -> int:
         """Return the batch size that runs for ``size`` frames; extra rows are padding."""
+
+    def prepare_smaller(self, must_stop: Callable[[], bool]) -> None:
+        """Prepare the sizes of batches that take too long for a start; `bucket` then returns them.
+
+        Call it in any thread, once every slot there will be has run a batch of the largest. Nothing
+        more is begun once ``must_stop`` returns True.
+
+        Raises
+        ------
+        EngineError
+            When memory is short or the engine fails; batches are run as before.
+        ModelError
+            When the file can't be loaded again.
+        """
+        return
 
     def close(self) -> None:
         """Free everything; idempotent."""

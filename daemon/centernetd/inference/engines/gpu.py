@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ from centernetd.inference.letterbox import Geometry, fill_row
 
 log = logging.getLogger(__name__)
 
+CAPTURE_ATTEMPTS, CAPTURE_PAUSE = 10, 0.1
+"""Tries at capturing a graph, and the seconds between them. If another thread opens or closes a
+decoder meanwhile, a capture is invalid."""
+
 _lost: list["GpuModel"] = []
 """Models that can't be freed, mostly after a GPU failure: trying may abort the process."""
 
@@ -60,10 +65,12 @@ def batch_sizes(max_batch: int) -> Sequence[int]:
 class GpuModel(Protocol):
     """A model loaded on the GPU, which runs on the CUDA stream it was loaded with.
 
-    It runs batches of the sizes of `batch_sizes`. If it is not ``capturable``, that is not tried.
+    Of `batch_sizes`, ``sizes`` are ready once it is loaded, always the largest among them; others
+    need `prepare`. If it is not ``capturable``, that is not tried.
     """
 
     capturable: bool
+    sizes: Sequence[int]
     info: EngineInfo
     input: Tensor
     outputs: Sequence[Tensor]
@@ -87,6 +94,17 @@ class GpuModel(Protocol):
         ------
         EngineError
             As for `launch`.
+        """
+
+    def prepare(self, batch: int, cuda_stream: CudaStream) -> None:
+        """Get ready to run batches of this size, on a CUDA stream that may be another.
+
+        Raises
+        ------
+        EngineError
+            As for `launch`, or when memory is short.
+        ModelError
+            When the file can't be loaded again.
         """
 
     def close(self) -> None:
@@ -129,7 +147,7 @@ class GpuSlot(Slot):
         self._enqueued: int | None = None  # number of rows on the GPU
         self._put: dict[int, tuple[Surface, Geometry]] = {}  # by row; other rows are on the host
         self._on_gpu: Sequence[Surface] = ()
-        self._graphs: dict[int, Graph | None] = {}  # by the size of the batch
+        self._graphs: dict[int, Graph] = {}  # by the size of the batch
         model, max_batch = engine.model, engine.max_batch
         tensors = [model.input, *model.outputs]
         sizes = {tensor.name: tensor.row_bytes * max_batch for tensor in tensors}
@@ -204,7 +222,7 @@ class GpuSlot(Slot):
                 self._decoded.record_after_decoding()
                 compute.wait(self._decoded)
             if graph is None:
-                self._enqueue_batch(batch)
+                self._enqueue_batch(batch, compute)
             else:
                 graph.launch(compute)
             compute.record(self._finished)
@@ -235,26 +253,53 @@ class GpuSlot(Slot):
         """Return the graph of a batch, captured at the first of its size; None without one."""
         engine = self._engine
         if batch not in self._graphs and engine.captures:
-            self._graphs[batch] = engine.capture(
-                batch, self.addresses, lambda: self._enqueue_batch(batch, captured=True)
-            )
+            try:
+                self.capture(batch, engine.compute)
+            except EngineError as error:
+                if engine.compute.is_lost():
+                    raise
+                engine.do_without_graphs(str(error))
         return self._graphs.get(batch) if engine.captures else None
 
-    def _enqueue_batch(self, batch: int, *, captured: bool = False) -> None:
+    def capture(self, batch: int, cuda_stream: CudaStream) -> None:
+        """Capture the graph of a batch on the stream that the model runs it on; in any thread.
+
+        Raises
+        ------
+        EngineError
+            When it can't be captured.
+        """
+        engine = self._engine
+        engine.model.rehearse(batch, self.addresses)
+        for attempt in range(CAPTURE_ATTEMPTS):
+            try:
+                graph = Graph.capture(
+                    cuda_stream, lambda: self._enqueue_batch(batch, cuda_stream, captured=True)
+                )
+                break
+            except EngineError:
+                if engine.compute.is_lost() or attempt == CAPTURE_ATTEMPTS - 1:
+                    raise
+                time.sleep(CAPTURE_PAUSE)
+        self._graphs[batch] = engine.graphs.enter_context(graph)
+
+    def _enqueue_batch(
+        self, batch: int, cuda_stream: CudaStream, *, captured: bool = False
+    ) -> None:
         """Enqueue everything from letterboxing surfaces to copying the outputs back."""
-        engine, model, compute = self._engine, self._engine.model, self._engine.compute
-        frames, kernel = model.input, engine.letterbox
-        compute.record(self.execute.begin, captured=captured)
+        model, kernel = self._engine.model, self._engine.letterbox
+        frames = model.input
+        cuda_stream.record(self.execute.begin, captured=captured)
         if kernel is not None:
-            copy_async(self._jobs_there, self._jobs, JOB.size * batch, compute)
+            copy_async(self._jobs_there, self._jobs, JOB.size * batch, cuda_stream)
             size = frames.shape[0], frames.shape[1]
-            kernel.launch(self._jobs_there, batch, self._device[frames.name], size, compute)
+            kernel.launch(self._jobs_there, batch, self._device[frames.name], size, cuda_stream)
         model.launch(batch, self.addresses, captured=captured)
-        compute.record(self.execute.end, captured=captured)
+        cuda_stream.record(self.execute.end, captured=captured)
         for tensor in model.outputs:
             name, nbytes = tensor.name, batch * tensor.row_bytes
-            copy_async(self._host[name], self._device[name], nbytes, compute)
-        compute.record(self.copy_out.end, captured=captured)
+            copy_async(self._host[name], self._device[name], nbytes, cuda_stream)
+        cuda_stream.record(self.copy_out.end, captured=captured)
 
     def wait(self) -> Tensors:
         """Wait for the outputs.
@@ -283,7 +328,8 @@ class GpuSlot(Slot):
 class GpuEngine(Engine):
     """Runs a model batch after batch; the copying in of one overlaps the compute of another.
 
-    Copying rows in has a CUDA stream of its own; an event puts what is done with them after it.
+    Copying rows in has a CUDA stream of its own; an event puts what is done with them after it. So
+    does what is prepared while batches run: nothing may be enqueued in a stream being captured.
     """
 
     def __init__(
@@ -312,9 +358,12 @@ class GpuEngine(Engine):
             self.model = load(self.device, self.compute)
             self.captures = self.model.capturable  # until it turns out not to be
             owned.callback(self._close_model)
-            self._graphs = owned.enter_context(ExitStack())
+            self.graphs = owned.enter_context(ExitStack())
             self._owned = owned.pop_all()
         self.info = self.model.info
+        self._sizes = sorted(self.model.sizes)  # replaced whole
+        self._slots: list[GpuSlot] = []
+        self._prepares = False
 
     def make_slots(self, count: int) -> Sequence[GpuSlot]:
         """Return ``count`` slots.
@@ -323,16 +372,39 @@ class GpuEngine(Engine):
         ------
         EngineError
             When memory is short.
+        ValueError
+            When that is too late, after `prepare_smaller`.
         """
+        if self._prepares:
+            raise ValueError("slots are made before smaller batches are prepared for each of them")
         self.use_device()
         with ExitStack() as owned:
             slots = [GpuSlot(self, owned) for _ in range(count)]
             self._memory.push(owned.pop_all())
+        self._slots += slots
         return slots
 
     def bucket(self, size: int) -> int:
-        """Return the next of `batch_sizes`."""
-        return min(1 << (size - 1).bit_length(), self.max_batch)
+        """Return the next of `batch_sizes` that is prepared."""
+        return next(prepared for prepared in self._sizes if prepared >= size)
+
+    def prepare_smaller(self, must_stop: Callable[[], bool]) -> None:
+        """Prepare the others of `batch_sizes`, the largest first; raises as `Engine` does."""
+        self._prepares = True
+        self.use_device()
+        lacking = sorted({*batch_sizes(self.max_batch)} - {*self._sizes}, reverse=True)
+        cuda_stream = self.compute
+        if lacking and self.captures:
+            cuda_stream = self._memory.enter_context(CudaStream())
+            self._streams.append(cuda_stream)
+        for size in lacking:
+            if must_stop():
+                return
+            self.model.prepare(size, cuda_stream)
+            if self.captures:
+                for slot in self._slots:
+                    slot.capture(size, cuda_stream)
+            self._sizes = sorted([*self._sizes, size])
 
     def use_device(self) -> None:
         """Select this GPU for the calling thread, which keeps it."""
@@ -340,30 +412,13 @@ class GpuEngine(Engine):
             self.device.use()
             self._threads.selected = True
 
-    def capture(
-        self, batch: int, addresses: Mapping[str, int], enqueue: Callable[[], None]
-    ) -> Graph | None:
-        """Return a graph of what ``enqueue`` enqueues, a run of the model among it.
-
-        Return None if its runs can't be captured.
-
-        Raises
-        ------
-        EngineError
-            When the GPU has failed.
-        """
-        try:
-            self.model.rehearse(batch, addresses)
-            return self._graphs.enter_context(Graph.capture(self.compute, enqueue))
-        except EngineError as error:
-            if self.compute.is_lost():
-                raise
-            self.captures = False
-            log.warning(
-                "the model's kernels are launched one by one, which takes longer, since they "
-                "can't be captured in a CUDA graph: %s", str(error),
-            )  # fmt: skip
-            return None
+    def do_without_graphs(self, reason: str) -> None:
+        """Enqueue batches step by step from now on, as they can't be captured."""
+        self.captures = False
+        log.warning(
+            "the model's kernels are launched one by one, which takes longer, since they "
+            "can't be captured in a CUDA graph: %s", reason,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let the GPU finish and free everything; idempotent.
@@ -373,7 +428,7 @@ class GpuEngine(Engine):
         if not self._is_lost:
             for stream in self._streams:
                 _finish(stream)
-        self._streams = []
+        self._streams, self._slots = [], []
         self._owned.close()
 
     @contextmanager

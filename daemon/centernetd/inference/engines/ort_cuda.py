@@ -3,7 +3,6 @@
 import contextlib
 import io
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from centernetd.cuda import CudaStream, Device
+from centernetd.cuda import CudaStream, Device, DeviceBuffer
 from centernetd.errors import EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
-from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor, batch_sizes
+from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
 from centernetd.inference.engines.ort_cpu import ERRORS_ONLY
 from centernetd.model.files import first_line
 
@@ -49,11 +48,11 @@ def open_onnxruntime_cuda(model: Path, index: int, precision: str, max_batch: in
 
 
 class OrtCudaModel(GpuModel):
-    """A session for each batch size, all on one CUDA stream.
+    """A session for each batch size, on the CUDA stream that it is prepared for.
 
     A session plans each convolution again whenever its input shape differs from the last, which
-    takes seconds for a whole network. So each only ever runs one shape, and all are planned
-    concurrently, at the first run.
+    takes seconds for a whole network. So each only ever runs one shape. That of the largest is
+    planned when it is first run, the others by `prepare`.
 
     Their runs are captured here and not by ONNX Runtime itself (``enable_cuda_graph``), which
     keeps all other threads from allocating GPU memory meanwhile, as decoders do, and whose older
@@ -66,12 +65,12 @@ class OrtCudaModel(GpuModel):
         self, model: Path, device: Device, cuda_stream: CudaStream, precision: str, max_batch: int
     ) -> None:
         """Load ``model``; raises as `open_onnxruntime_cuda` does."""
-        self._cuda_stream = cuda_stream
-        self._open = partial(SizedSession, model, device, cuda_stream)
-        self._max_batch = max_batch
-        self._sessions = {max_batch: self._open()}
-        self._planned = False
-        largest = self._sessions[max_batch]
+        _find_libraries()
+        self._open = partial(SizedSession, model, device)
+        largest = self._open(cuda_stream, max_batch)
+        self._sessions = {max_batch: largest}
+        self._tensors = contextlib.ExitStack()  # the memory that others were planned with
+        self.sizes = [max_batch]
         self.input, self.outputs = largest.input, largest.outputs
         self.info = EngineInfo("onnxruntime-cuda", precision, device.name)
 
@@ -83,8 +82,7 @@ class OrtCudaModel(GpuModel):
         EngineError
             When ONNX Runtime fails, or its run can't be captured.
         """
-        self.rehearse(batch, addresses)
-        self._sessions[batch].run(batch, addresses, keep=captured)
+        self._sessions[batch].run(addresses, keep=captured)
 
     def close(self) -> None:
         """Free the sessions; idempotent. The memory of their last runs must still exist.
@@ -96,35 +94,31 @@ class OrtCudaModel(GpuModel):
         """
         for session in self._sessions.values():
             session.tidy()
-        if self._sessions:
-            self._cuda_stream.synchronize()  # the memory is freed by a callback on this stream
         self._sessions = {}
+        self._tensors.close()
 
     def rehearse(self, batch: int, addresses: Mapping[str, int]) -> None:
-        """Open and plan the sessions that are missing, all concurrently.
+        """Plan, unless that is done.
 
         Raises
         ------
         EngineError
             When ONNX Runtime fails.
         """
-        if self._planned:
-            return
+        self._sessions[batch].plan(addresses)
 
-        def plan(batch: int) -> tuple[int, SizedSession]:
-            session = self._sessions.get(batch) or self._open()
-            for _ in range(RUNS_TO_PLAN):
-                session.run(batch, addresses, keep=True)
-            return batch, session
-
-        sizes = batch_sizes(self._max_batch)
-        with ThreadPoolExecutor(len(sizes), "plan") as pool:
-            self._sessions = dict(pool.map(plan, sizes))
-        self._planned = True
+    def prepare(self, batch: int, cuda_stream: CudaStream) -> None:
+        """Open and plan a session for this size; raises as `GpuModel.prepare` does."""
+        self._sessions[batch] = session = self._open(cuda_stream, batch)
+        buffers = {
+            tensor.name: self._tensors.enter_context(DeviceBuffer(batch * tensor.row_bytes))
+            for tensor in (self.input, *self.outputs)
+        }
+        session.plan({name: buffer.address for name, buffer in buffers.items()})
 
 
 class SizedSession:
-    """A session that runs batches of one size, and rarely waits for them.
+    """A session that runs batches of ``size``, and rarely waits for them.
 
     Memory released by a run is freed by the next run that is waited for. A session that closes
     with some left frees it in a callback on the CUDA stream, where CUDA forbids it, and the
@@ -132,9 +126,11 @@ class SizedSession:
     ``keep`` are not: graphs captured from them use that memory again.
     """
 
-    def __init__(self, model: Path, device: Device, cuda_stream: CudaStream) -> None:
+    def __init__(self, model: Path, device: Device, cuda_stream: CudaStream, size: int) -> None:
         """Load ``model``; raises as `open_onnxruntime_cuda` does."""
+        self._cuda_stream = cuda_stream
         self._session: Any = _open_session(model, device, cuda_stream)
+        self._size = size
         self._place = ("cuda", device.index)
         (frames,) = self._session.get_inputs()
         self.input = _tensor(frames)
@@ -143,8 +139,16 @@ class SizedSession:
         self._passing = _run_options(wait=False)
         self._bindings: dict[int, ort.IOBinding] = {}  # by the address of the input
         self._untidied = 0  # runs since the last one that was waited for
+        self._planned = False
 
-    def run(self, batch: int, addresses: Mapping[str, int], *, keep: bool = False) -> None:
+    def plan(self, addresses: Mapping[str, int]) -> None:
+        """Enqueue the runs that plan, unless that was done; raises as `run`."""
+        if not self._planned:
+            for _ in range(RUNS_TO_PLAN):
+                self.run(addresses, keep=True)
+            self._planned = True
+
+    def run(self, addresses: Mapping[str, int], *, keep: bool = False) -> None:
         """Enqueue one run.
 
         Raises
@@ -155,13 +159,14 @@ class SizedSession:
         address = addresses[self.input.name]
         binding = self._bindings.get(address)
         if binding is None:
-            binding = self._bindings[address] = self._bind(batch, addresses)
+            binding = self._bindings[address] = self._bind(addresses)
         self._run(binding, wait=not keep and self._untidied + 1 >= TIDY_EVERY)
 
     def tidy(self) -> None:
-        """Enqueue one more run if memory is left, to free it; raises as `run`."""
+        """Free the memory that runs left, by one more, which is waited for; raises as `run`."""
         if self._untidied:
             self._run(next(iter(self._bindings.values())), wait=True)
+            self._cuda_stream.synchronize()  # it is freed by a callback on this stream
 
     def _run(self, binding: ort.IOBinding, *, wait: bool) -> None:
         try:
@@ -170,13 +175,13 @@ class SizedSession:
             raise EngineError(f"ONNX Runtime failed on the GPU: {first_line(error)}") from None
         self._untidied = 0 if wait else self._untidied + 1
 
-    def _bind(self, batch: int, addresses: Mapping[str, int]) -> ort.IOBinding:
+    def _bind(self, addresses: Mapping[str, int]) -> ort.IOBinding:
         binding = self._session.io_binding()
         for tensor, bind in [
             (self.input, binding.bind_input),
             *((output, binding.bind_output) for output in self.outputs),
         ]:
-            shape = (batch, *tensor.shape)
+            shape = (self._size, *tensor.shape)
             bind(tensor.name, *self._place, tensor.dtype, shape, addresses[tensor.name])
         return binding
 
@@ -186,6 +191,12 @@ def _run_options(*, wait: bool) -> ort.RunOptions:
     options.log_severity_level = ERRORS_ONLY
     options.add_run_config_entry("disable_synchronize_execution_providers", str(int(not wait)))
     return options
+
+
+def _find_libraries() -> None:
+    """Load the libraries of CUDA and cuDNN, wherever ONNX Runtime finds them."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints which it does not find
+        ort.preload_dlls()
 
 
 def _open_session(model: Path, device: Device, cuda_stream: CudaStream) -> ort.InferenceSession:
@@ -201,8 +212,6 @@ def _open_session(model: Path, device: Device, cuda_stream: CudaStream) -> ort.I
         "arena_extend_strategy": "kSameAsRequested",
     }
     ort.set_default_logger_severity(_FATAL_ONLY)  # else each fusion that cuDNN lacks is an error
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries it does not find
-        ort.preload_dlls()
     try:
         session = ort.InferenceSession(
             str(model),

@@ -12,7 +12,7 @@ import numpy as np
 from centernetd.cuda import OUT_OF_MEMORY, CudaError, CudaStream, Device, DeviceBuffer
 from centernetd.errors import CenternetdError, EngineError, ModelError
 from centernetd.inference.engines.engine import EngineInfo
-from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor
+from centernetd.inference.engines.gpu import GpuEngine, GpuModel, Tensor, batch_sizes
 from centernetd.model import contract, sealed
 from centernetd.plan import Binding, PlanFile, shared_logger, trust
 from centernetd.plan.binding import FULL, RTX
@@ -70,6 +70,7 @@ class TensorRtModel(GpuModel):
         self._runtime = binding.trt.Runtime(self._logger)
         self._engine = self._deserialise(binding, plan.content)
         self.input, *self.outputs = _tensors(binding.trt, self._engine, plan.path)
+        self.sizes = batch_sizes(max_batch)
         _check_profile(self._engine, plan.path, max_batch)
         backend = binding.flavour.replace("_", "-")
         self.info = EngineInfo(backend, plan.manifest.precision, device.name)
@@ -105,6 +106,9 @@ class TensorRtModel(GpuModel):
             As for `launch`.
         """
         self.launch(batch, addresses)
+
+    def prepare(self, batch: int, cuda_stream: CudaStream) -> None:
+        """Do nothing: a plan is ready for all sizes."""
 
     def close(self) -> None:
         """Free the contexts and the engine, and store the kernels compiled by TensorRT-RTX."""
