@@ -11,8 +11,10 @@ its own, as cameras do, else almost all at once. With ``--rtsp`` they come from 
 this machine that shows 25 clips (`tests.gpu.cameras`). With ``--hevc`` the clip is H.265, with
 ``--cpu`` software decodes. With ``--copies`` it is also recorded as received, with
 ``--annotated=N`` N of the streams record what was detected in them, and with ``--tracking`` each
-follows objects, with a zone and a line. ``--minutes=N`` is for how long. ``--backend``, ``--size``
-and ``--fps`` are for trying all of it on a machine without a GPU.
+follows objects, with a zone and a line. With ``--unpaced`` files are read as fast as their frames
+are inferred, and ``alone_fps`` is what the engine does in batches of 32 with nothing else to do.
+``--minutes=N`` is for how long. ``--backend``, ``--size`` and ``--fps`` are for trying all of it on
+a machine without a GPU.
 
 If py-spy is installed, it reports for each run which share of the time somebody held Python's
 lock, and who. OUT/streams.json gets it all, OUT/gil-N.txt and OUT/all-N.txt the stacks.
@@ -34,7 +36,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +46,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from centernetd.bench import gpu as engines
 from centernetd.bench.clip import Clip, file_stream
 from centernetd.bench.streams import OPENING, Load, Recorder, Workload, make_clip, measure
 from centernetd.capture.intake import Pacer
@@ -51,6 +54,8 @@ from centernetd.cli.bench import show_streams
 from centernetd.cli.options import parse_resolution
 from centernetd.config import Config
 from centernetd.config import load as load_config
+from centernetd.inference.engines import choose_backend
+from centernetd.run.loading import ConfiguredModel, load_engine, sizes_for
 from tests.gpu.cameras import cameras
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +63,7 @@ DEMO = ROOT / "assets" / "demo.mp4"
 COUNTS = (8, 16, 32, 48)
 SECONDS, LOOP = 16, 4  # of a run, and of the video that is repeated
 MAX_BATCH = 32
+FASTER = 4  # how much longer a video is that is read as fast as possible
 GPU = ("onnxruntime-cuda", "tensorrt")
 MODELS = {"faces": {"path": "centerface"}, "coco": {"path": "coco"}}
 TRACKED = {
@@ -65,6 +71,7 @@ TRACKED = {
     "zones": {"left": {"polygon": [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]}},
     "lines": {"middle": {"from": [0.5, 0.0], "to": [0.5, 1.0]}},
 }
+ALONE = 4.0  # seconds
 WATCHED, RATE = 6, 100  # seconds, samples per second
 
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # prctl(2)
@@ -209,7 +216,9 @@ class Meter:
         return found
 
 
-def run(config_path: Path, workload: Workload, sign: Path) -> tuple[Load, dict[str, Any]]:
+def run(
+    config_path: Path, workload: Workload, sign: Path, *, unpaced: bool
+) -> tuple[Load, dict[str, Any]]:
     """Measure the streams of a configuration in this process."""
     config, meter = load_config(config_path), Meter()
     recorder = Watched(sign, len(config.streams))
@@ -226,7 +235,18 @@ def run(config_path: Path, workload: Workload, sign: Path) -> tuple[Load, dict[s
         "groups": groups(config, load, workload, warm),
         "warm_seconds": load.measured[1] - load.measured[0],
     }
-    return load, report | meter.report(load)
+    report |= meter.report(load)
+    return load, report | ({"alone_fps": alone(config)} if unpaced else {})
+
+
+def alone(config: Config) -> float:
+    """Return how many frames per second the engine of the first model infers by itself."""
+    backend = choose_backend(config.engine.backend)
+    model = ConfiguredModel.of(config, next(iter(config.used_models)))
+    engine, _ = load_engine(model, backend, sizes_for(backend, MAX_BATCH))
+    with closing(engine):
+        slots = engine.make_slots(engines.SLOTS)
+        return engines.measure(engine, slots, MAX_BATCH, ALONE).frames_per_second
 
 
 def groups(
@@ -283,7 +303,7 @@ def run_each(
             settings["storage"] = {"root": str(Path(written) / "storage")}
             config.write_text(json.dumps(settings, indent=1))
             pid = pool.submit(os.getpid).result()
-            running = pool.submit(run, config, workload, sign)
+            running = pool.submit(run, config, workload, sign, unpaced=options.unpaced)
             while not sign.exists() and not wait([running], 0.1).done:
                 pass
             spy.watch(count, pid, after=0.2 * workload.seconds)
@@ -296,7 +316,7 @@ def configuration(
     """Return the configuration with a stream for each address."""
     models = options.models or ["coco" if options.coco else "faces"]
     stream: dict[str, Any] = {
-        "policy": "live",
+        "policy": "lossless" if options.unpaced else "live",
         "decode": "cpu" if options.cpu else "cuda",
         "record": {"video": "source"} if options.copies else {"when": "never"},
         "events": {"frames": "always"},
@@ -338,7 +358,8 @@ def sources(count: int, workload: Workload, options: argparse.Namespace) -> Iter
         make_clip(stream, replace(workload, seconds=LOOP), once)
         if options.hevc:
             once = encode(once, "libx265", workload)
-        repeat(once, clip, -(-(workload.seconds + OPENING) // LOOP))
+        seconds = (workload.seconds + OPENING) * (FASTER if options.unpaced else 1)
+        repeat(once, clip, -(-seconds // LOOP))
         yield [str(clip)] * count
 
 
@@ -458,7 +479,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("counts", nargs="?", default=COUNTS, type=_numbers)
-    for name in ("onnxruntime", "coco", "cpu", "hevc", "copies", "apart", "rtsp", "tracking"):
+    for name in (
+        "onnxruntime",
+        "coco",
+        "cpu",
+        "hevc",
+        "copies",
+        "apart",
+        "rtsp",
+        "tracking",
+        "unpaced",
+    ):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--annotated", type=int, default=0)
@@ -471,6 +502,8 @@ def _arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.rtsp and (options.hevc or options.apart):
         parser.error("the cameras of --rtsp send H.264 and are apart as it is")
+    if options.unpaced and (options.rtsp or options.apart):
+        parser.error("only files are read without a pace, and then they are not apart")
     return options
 
 

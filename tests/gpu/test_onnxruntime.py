@@ -1,7 +1,7 @@
 """ONNX Runtime on a real GPU, against its CPU provider, on the demo's model and frames."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from centernetd.cuda import Device, live
-from centernetd.inference.engines import Engine
+from centernetd.inference.engines import Slot
 from centernetd.inference.engines.gpu import GpuEngine
 from centernetd.inference.engines.ort_cpu import OrtCpuEngine
 from centernetd.inference.engines.ort_cuda import PROVIDER, open_onnxruntime_cuda
@@ -60,18 +60,24 @@ def reference(
     path = tmp_path_factory.mktemp("reference") / "centerface.onnx"
     prepare(centerface, path, PrepareOptions(input_size=SIZE))
     with closing(OrtCpuEngine(path, "float32", 1, 1)) as engine:
-        return detect(engine, pictures, 1)
+        (slot,) = engine.make_slots(1)
+        return detect(slot, pictures, 1)
 
 
-@pytest.fixture
-def engine(model: tuple[str, Path]) -> Iterator[GpuEngine]:
+@pytest.fixture(scope="module")
+def opened(model: tuple[str, Path]) -> Iterator[tuple[GpuEngine, Sequence[Slot]]]:
+    """An engine that has prepared all sizes of batches, and its two slots."""
     precision, path = model
-    with closing(open_onnxruntime_cuda(path, 0, precision, MAX_BATCH)) as made:
-        yield made
+    with closing(open_onnxruntime_cuda(path, 0, precision, MAX_BATCH)) as engine:
+        slots = engine.make_slots(2)
+        for slot in slots:
+            slot.enqueue(MAX_BATCH)
+            slot.wait()
+        engine.prepare_smaller(lambda: False)
+        yield engine, slots
 
 
-def detect(engine: Engine, pictures: NDArray[np.uint8], batch: int) -> Rows:
-    (slot,) = engine.make_slots(1)
+def detect(slot: Slot, pictures: NDArray[np.uint8], batch: int) -> Rows:
     found = []
     for start in range(0, len(pictures), batch):
         some = pictures[start : start + batch]
@@ -105,13 +111,15 @@ def test_the_provider_is_here() -> None:
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 8])
 def test_every_bucket_finds_what_the_cpu_finds(
     batch: int,
-    engine: GpuEngine,
+    opened: tuple[GpuEngine, Sequence[Slot]],
     model: tuple[str, Path],
     pictures: NDArray[np.uint8],
     reference: Rows,
 ) -> None:
-    found = detect(engine, pictures, batch)
+    engine, (slot, _) = opened
     assert engine.captures
+    assert batch <= engine.bucket(batch) < 2 * batch
+    found = detect(slot, pictures, batch)
     good, all_of_them = np.sum(
         [matched(*pair) for pair in zip(found, reference, strict=True)], axis=0
     )
@@ -126,8 +134,8 @@ def test_every_bucket_finds_what_the_cpu_finds(
         np.testing.assert_allclose(row[sure, :4], wanted[sure, :4], atol=1e-3)
 
 
-def test_nothing_is_allocated_after_warming_up(engine: GpuEngine) -> None:
-    slots = engine.make_slots(2)
+def test_nothing_is_allocated_after_warming_up(opened: tuple[GpuEngine, Sequence[Slot]]) -> None:
+    _, slots = opened
     sizes = (1, 2, 4, 8)
     for _, slot, size in itertools.product(range(2), slots, sizes):
         slot.enqueue(size)
@@ -145,6 +153,9 @@ def test_engines_leave_nothing(model: tuple[str, Path]) -> None:
         with closing(open_onnxruntime_cuda(model[1], 0, model[0], 2)) as engine:
             (slot,) = engine.make_slots(1)
             slot.enqueue(2)
+            slot.wait()
+            engine.prepare_smaller(lambda: False)
+            slot.enqueue(1)
             slot.wait()
 
     def held() -> tuple[int, int]:
