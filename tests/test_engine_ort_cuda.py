@@ -226,6 +226,7 @@ def test_batches_run_while_smaller_sizes_are_prepared(
 
         engine.prepare_smaller(in_between)
         assert buckets == [MAX_BATCH, 4, 2]
+        assert not any(stream.work for stream in ort.cuda._streams.values()), "before it is used"
         assert engine.bucket(1) == 1
 
 

@@ -328,8 +328,8 @@ class GpuSlot(Slot):
 class GpuEngine(Engine):
     """Runs a model batch after batch; the copying in of one overlaps the compute of another.
 
-    Copying rows in has a CUDA stream of its own; an event puts what is done with them after it. So
-    does what is prepared while batches run: nothing may be enqueued in a stream being captured.
+    Copying rows in has a CUDA stream of its own; an event puts what is done with them after it.
+    Preparing smaller batches has one too: nothing else may be enqueued in a stream being captured.
     """
 
     def __init__(
@@ -404,6 +404,7 @@ class GpuEngine(Engine):
             if self.captures:
                 for slot in self._slots:
                     slot.capture(size, cuda_stream)
+                cuda_stream.synchronize()  # graphs use the memory of what was run to prepare them
             self._sizes = sorted([*self._sizes, size])
 
     def use_device(self) -> None:

@@ -188,7 +188,7 @@ class SizedSession:
 
 def _run_options(*, wait: bool) -> ort.RunOptions:
     options = ort.RunOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY  # errors are raised, and captures tried again
     options.add_run_config_entry("disable_synchronize_execution_providers", str(int(not wait)))
     return options
 
