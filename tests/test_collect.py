@@ -229,7 +229,7 @@ def test_company_is_waited_for_only_while_it_could_join(
 
 @pytest.mark.parametrize(("took", "until"), [(0.3, 100.3), (0.7, 100.5)])
 def test_company_is_waited_for_no_longer_than_the_batch_takes(took: float, until: float) -> None:
-    rig = Rig("a", "b", of_1=took, of_2=took)
+    rig = Rig("a", "b", of_1=took)
     rig.offer("a", 0)
     clock = FakeClock((0.6, lambda: rig.offer("b", 0)))
     assert rig.collect(clock, max_delay=0.5) == ["a0"]

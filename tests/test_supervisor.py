@@ -315,7 +315,7 @@ def test_smaller_batches_that_can_not_be_prepared_cost_a_warning(
     assert rig.run_and_stop() == 0
     (warning,) = (text for text in caplog.messages if "smaller" in text)
     assert warning == (
-        "model default: smaller batches than the largest can't be prepared, and are padded, which "
+        "model default: not all sizes of batches can be prepared; smaller ones are padded, which "
         "takes longer: memory is short"
     )
     rig.assert_in_order()

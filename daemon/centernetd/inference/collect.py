@@ -119,9 +119,9 @@ def collect(
         if not batch:
             arrivals.wait(1, None, clock.wait)
             continue
-        larger = forecast.predict(len(batch) + 1)
-        patience = min(batching.max_delay, larger or inf)
-        wait_until = min(wait_until, now + patience, _due(batch) - larger)
+        patience = min(batching.max_delay, forecast.predict(len(batch)) or inf)
+        grows_until = _due(batch) - forecast.predict(len(batch) + 1)
+        wait_until = min(wait_until, now + patience, grows_until)
         if wait_until <= now:
             return batch
         arrivals.wait(batching.max_size - len(batch), wait_until - now, clock.wait)

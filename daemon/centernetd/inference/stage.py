@@ -109,7 +109,7 @@ class InferenceStage:
             self._inboxes.remove(inbox)
 
     def warm_up(self) -> None:
-        """Run an empty batch of each prepared size in each slot, so that all memory is allocated.
+        """Run an empty batch of each prepared size in each slot, so that its memory is allocated.
 
         Call it before `feed`, in the same thread. It ends early when every inbox is closed.
 

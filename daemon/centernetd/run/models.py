@@ -1,4 +1,4 @@
-"""The models of a run: each has its own engine, inference stage and two threads."""
+"""The models of a run: each has its own engine, inference stage and threads."""
 
 import logging
 import threading
@@ -47,13 +47,14 @@ class ModelContext:
 class Model:
     """A model with its engine, stage and threads, which exist once it is loaded.
 
-    It is ``warm`` when the largest batch is prepared, or when that has failed: ``failure`` is why.
-    Smaller ones follow in a thread of their own, until it is ``complete``. Once ``begun``, it
-    serves lanes, and ends when all of them are closed and drained.
+    It is ``warm`` when the engine runs the sizes of batches that it begins with, or when that has
+    failed: ``failure`` is why. Its thread ``preparing`` adds smaller ones, until it is
+    ``complete``. Once ``begun``, it serves lanes, and ends when all of them are closed and drained.
     """
 
     detector: Detector
     stage: InferenceStage
+    preparing: Worker
 
     def __init__(self, name: str, config: Config) -> None:
         """Describe the model of this ``name`` in ``config``; raises ModelError as its `load`."""
@@ -101,8 +102,8 @@ class Model:
         self.workers = (
             context.make_worker(f"feed:{self.name}", lambda: self._feed(context.wake_up)),
             context.make_worker(f"harvest:{self.name}", self.stage.harvest),
-            context.make_worker(f"smaller:{self.name}", self._prepare_smaller),
         )
+        self.preparing = context.make_worker(f"smaller:{self.name}", self._prepare_smaller)
 
     def prepare(self) -> None:
         """Allocate its threads.
@@ -112,18 +113,23 @@ class Model:
         StartupError
             If the system has no more threads.
         """
-        for worker in self.workers:
+        for worker in self.threads:
             worker.prepare()
 
     def start(self) -> None:
-        """Start its threads, which warm it up; the last begins when it is warm."""
-        for worker in self.workers[:-1]:
+        """Start its threads, which warm it up; ``preparing`` begins when it is warm."""
+        for worker in self.workers:
             worker.start()
 
     @property
     def ended(self) -> bool:
         """Whether it was begun, and none of its threads runs any more."""
-        return self.begun.is_set() and not any(worker.alive for worker in self.workers)
+        return self.begun.is_set() and not any(worker.alive for worker in self.threads)
+
+    @property
+    def threads(self) -> Sequence[Worker]:
+        """Its ``workers`` and ``preparing``; none until it is loaded."""
+        return (*self.workers, self.preparing) if self.workers else ()
 
     @property
     def inferred(self) -> int:
@@ -137,7 +143,7 @@ class Model:
 
     def close(self, left_behind: Collection[str] = ()) -> None:
         """Close the engine, unless a thread hangs in it: freeing what it uses would crash."""
-        if hasattr(self, "detector") and not {w.name for w in self.workers} & set(left_behind):
+        if hasattr(self, "detector") and not {w.name for w in self.threads} & set(left_behind):
             self.detector.engine.close()
 
     def _feed(self, wake_up: Callable[[], None]) -> None:
@@ -150,7 +156,7 @@ class Model:
         self.warm.set()
         wake_up()
         if self.failure is None:
-            self.workers[-1].start()
+            self.preparing.start()
         self.begun.wait()
         self.stage.feed()
 
@@ -159,10 +165,11 @@ class Model:
             self.stage.prepare_smaller()
         except CenternetdError as error:
             log.warning(
-                "model %s: smaller batches than the largest can't be prepared, and are padded, "
+                "model %s: not all sizes of batches can be prepared; smaller ones are padded, "
                 "which takes longer: %s", self.name, error,
             )  # fmt: skip
-        self.complete.set()
+        finally:
+            self.complete.set()
 
 
 class Models:
@@ -193,8 +200,13 @@ class Models:
 
     @property
     def workers(self) -> list[Worker]:
-        """The threads of all models."""
+        """The threads of all models that feed and harvest."""
         return [worker for model in self._all for worker in model.workers]
+
+    @property
+    def preparing(self) -> list[Worker]:
+        """The threads of all loaded models that prepare smaller batches."""
+        return [model.preparing for model in self._all if model.workers]
 
     def lacking(self, config: Config) -> list[Model]:
         """Return models, not loaded yet, for those that ``config`` uses and that are not current.
@@ -227,7 +239,7 @@ class Models:
             self._current = self._former
         for model in models:
             model.begun.set()
-            for worker in model.workers:
+            for worker in model.threads:
                 worker.cancel()
 
     def arrivals(self, stream: StreamConfig) -> Mapping[str, Arrivals]:

@@ -31,14 +31,20 @@ ORDERLY = Deadlines(drain=2.0, capture=2.0, write=2.8, stop=4.2)  # 5 s are prom
 WITHOUT_ENGINE = Deadlines(drain=0.1, capture=0.5, write=0.5, stop=0.7)  # 1 s is promised
 
 
-def stop_in_order(inference: Sequence[Runner], streams: Streams, deadlines: Deadlines) -> list[str]:
+def stop_in_order(
+    inference: Sequence[Runner],
+    preparing: Sequence[Runner],
+    streams: Streams,
+    deadlines: Deadlines,
+) -> list[str]:
     """Stop capture, drain inference and let the sinks finish their files, all by a deadline.
 
+    Nothing waits for what is ``preparing`` engines but the end.
     Returns the names of the threads that did not end in time. Closes the ledgers of all lanes.
     """
     began = time.monotonic()
     streams.close()
-    for worker in inference:
+    for worker in (*inference, *preparing):
         worker.cancel()
     if not _join(inference, began + deadlines.drain):
         for lane in streams.lanes:
@@ -47,7 +53,7 @@ def stop_in_order(inference: Sequence[Runner], streams: Streams, deadlines: Dead
     for lane in streams.lanes:
         lane.abandon()
     _join(streams.captures, began + deadlines.capture)
-    everyone = [*inference, *streams.threads]
+    everyone = [*inference, *preparing, *streams.threads]
     if not _join(streams.threads, began + deadlines.write):
         for lane in streams.lanes:
             lane.cut_short()

@@ -237,7 +237,8 @@ class Supervisor:
         parts.service.stopping()
         parts.reloader.stop()
         deadlines = WITHOUT_ENGINE if self.engine_failed else ORDERLY
-        self.left_behind = stop_in_order(parts.models.workers, parts.streams, deadlines)
+        models = parts.models
+        self.left_behind = stop_in_order(models.workers, models.preparing, parts.streams, deadlines)
 
     def _must_stop(self) -> bool:
         return self._stop_requested or self._failed is not None

@@ -94,10 +94,10 @@ class Engine(Protocol):
         """Return the batch size that runs for ``size`` frames; extra rows are padding."""
 
     def prepare_smaller(self, must_stop: Callable[[], bool]) -> None:
-        """Prepare the sizes of batches that take too long for a start; `bucket` then returns them.
+        """Prepare sizes of batches for which a start shouldn't wait; `bucket` then returns them.
 
-        Call it in any thread, once every slot there will be has run a batch of the largest. Nothing
-        more is begun once ``must_stop`` returns True.
+        Call it in any thread, once every slot there will be has run a batch of the largest, also
+        while others are run. No further size is begun once ``must_stop`` returns True.
 
         Raises
         ------

@@ -78,8 +78,9 @@ class GpuModel(Protocol):
     def launch(self, batch: int, addresses: Mapping[str, int], *, captured: bool = False) -> None:
         """Enqueue one run on ``batch`` rows; ``addresses`` are those of the tensors on the device.
 
-        Called by one thread only; returns before the GPU has finished. If it is ``captured``, it
-        becomes part of a graph, which is valid until `close` or a run that is not captured.
+        Called by one thread per size only; returns before the GPU has finished. If it is
+        ``captured``, it becomes part of a graph, which is valid until `close` or a run that is not
+        captured.
 
         Raises
         ------
@@ -250,7 +251,7 @@ class GpuSlot(Slot):
                 describe(self._table, row, surface, geometry.inverse)
 
     def _graph(self, batch: int) -> Graph | None:
-        """Return the graph of a batch, captured at the first of its size; None without one."""
+        """Return the graph of a batch, captured here unless `prepare_smaller` did; None without."""
         engine = self._engine
         if batch not in self._graphs and engine.captures:
             try:
@@ -329,7 +330,7 @@ class GpuEngine(Engine):
     """Runs a model batch after batch; the copying in of one overlaps the compute of another.
 
     Copying rows in has a CUDA stream of its own; an event puts what is done with them after it.
-    Preparing smaller batches has one too: nothing else may be enqueued in a stream being captured.
+    Smaller batches are captured in another: nothing else may be enqueued in it meanwhile.
     """
 
     def __init__(
@@ -391,21 +392,22 @@ class GpuEngine(Engine):
     def prepare_smaller(self, must_stop: Callable[[], bool]) -> None:
         """Prepare the others of `batch_sizes`, the largest first; raises as `Engine` does."""
         self._prepares = True
-        self.use_device()
         lacking = sorted({*batch_sizes(self.max_batch)} - {*self._sizes}, reverse=True)
-        cuda_stream = self.compute
-        if lacking and self.captures:
-            cuda_stream = self._memory.enter_context(CudaStream())
-            self._streams.append(cuda_stream)
-        for size in lacking:
-            if must_stop():
-                return
-            self.model.prepare(size, cuda_stream)
-            if self.captures:
-                for slot in self._slots:
-                    slot.capture(size, cuda_stream)
-                cuda_stream.synchronize()  # graphs use the memory of what was run to prepare them
-            self._sizes = sorted([*self._sizes, size])
+        with self.noticing_loss():
+            self.use_device()
+            cuda_stream = self.compute
+            if lacking and self.captures:
+                cuda_stream = self._memory.enter_context(CudaStream())
+                self._streams.append(cuda_stream)
+            for size in lacking:
+                if must_stop():
+                    return
+                self.model.prepare(size, cuda_stream)
+                if self.captures:
+                    for slot in self._slots:
+                        slot.capture(size, cuda_stream)
+                    cuda_stream.synchronize()  # graphs use the memory of what it has still to run
+                self._sizes = sorted([*self._sizes, size])
 
     def use_device(self) -> None:
         """Select this GPU for the calling thread, which keeps it."""
