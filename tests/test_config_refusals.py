@@ -482,6 +482,21 @@ def test_every_mistake_is_named_in_the_order_of_the_file(path: Path) -> None:
     assert all(map(str.startswith, found, keys)), found
 
 
+@pytest.mark.parametrize(
+    ("devices", "wrong"), [("[-1]", ["[0]"]), ("[a, 99]", ["[0]", "[1]"]), ("[[]]", ["[0]"])]
+)
+def test_a_list_of_invalid_entries_is_not_called_too_short(
+    path: Path, devices: str, wrong: list[str]
+) -> None:
+    path.write_text(f"version: 1\nengine: {{devices: {devices}}}{STREAM}")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    sentences = (str(caught.value), *caught.value.others)
+    keys = [f"{path}:2: engine.devices{entry}: " for entry in wrong]
+    assert len(sentences) == len(keys), sentences
+    assert all(map(str.startswith, sentences, keys)), sentences
+
+
 def test_every_contradiction_is_named(path: Path) -> None:
     path.write_text(
         "version: 1\nmodels: {a: {}, b: {}}\nstreams:\n"

@@ -82,12 +82,18 @@ def validation_errors(
 
     Missing keys come last, because usually they are present but misspelt.
     """
-    every = error.errors(include_url=False)
+    every = [each for each in error.errors(include_url=False) if not _counts_valid_only(each)]
     every.sort(key=lambda details: (details["type"] == "missing", *origins.find(details["loc"])))
     problems: dict[Location, str] = {}
     for location, problem in map(partial(_translate, model), every):
         problems.setdefault(location, problem)
     return [origins.error(location, problem) for location, problem in problems.items()]
+
+
+def _counts_valid_only(details: ErrorDetails) -> bool:
+    """Return whether a list is called too short because pydantic doesn't count invalid entries."""
+    is_short = details["type"] == "too_short"
+    return is_short and len(details["input"]) >= details["ctx"]["min_length"]
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:
