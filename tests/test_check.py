@@ -374,6 +374,56 @@ def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(
     ]
 
 
+PART = {"polygon": [[0, 0], [1, 0], [1, 1]], "labels": ["purple"]}
+
+
+@pytest.mark.parametrize(
+    ("models", "keys", "unknown"),
+    [
+        ("known", {"detect": {"labels": ["purple", "red"]}}, ["detect.labels"]),
+        ("known", {"zones": {"a": PART, "b": PART}}, ["zones.a.labels", "zones.b.labels"]),
+        (
+            ["known", "new"],
+            {"privacy": {"blur": {"model": "known", "labels": ["purple"]}}},
+            ["privacy.blur.labels"],
+        ),
+        (
+            "known",
+            {
+                "detect": {"labels": ["purple"]},
+                "privacy": {"blur": {"model": "new", "labels": ["purple"]}},
+            },
+            ["detect.labels"],
+        ),
+        (["known", "new"], {"detect": {"labels": ["purple"]}, "zones": {"a": PART}}, []),
+        (["known", "new"], {"privacy": {"blur": {"labels": ["purple"]}}}, []),
+    ],
+)
+def test_a_label_is_checked_if_all_models_that_may_have_it_are_prepared(
+    cli: CommandLine,
+    model: Path,
+    tmp_path: Path,
+    models: str | list[str],
+    keys: dict[str, Any],
+    unknown: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+    clip(tmp_path / "a.mp4")
+    one = {"source": "a.mp4", "models": models, **keys}
+    path = configuration(tmp_path, model, one=one)
+    settings = json.loads(path.read_text())
+    settings["models"] = {"known": settings["models"]["default"], "new": {"path": "coco"}}
+    path.write_text(json.dumps(settings))
+    outcome = cli("check", "-c", path, "--json")
+    problems = outcome.json["problems"]
+    assert [problem.split(":")[0] for problem in problems] == [
+        f"streams.one.{key}" for key in unknown
+    ]
+    assert all("the model has no label 'purple'; it has red" in each for each in problems)
+    assert outcome.code == (78 if unknown else 0)
+
+
 @pytest.mark.parametrize("target", ["good.mp4", "good.mp4/new", "out"])
 def test_a_storage_root_that_cannot_be_a_folder_is_a_problem(
     cli: CommandLine, model: Path, tmp_path: Path, target: str

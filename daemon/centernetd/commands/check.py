@@ -12,9 +12,9 @@ from centernetd.commands.disclosure import Disclosure, disclosure_of
 from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.config.template import LOCK_NAME
-from centernetd.errors import CenternetdError, ConfigError, SourceError, StartupError
+from centernetd.errors import CenternetdError, SourceError, StartupError
 from centernetd.inference.engines import Backend, choose_backend
-from centernetd.inference.filter import filters_of
+from centernetd.inference.filter import unknown_labels
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.service.http import bind
@@ -199,13 +199,6 @@ def _taken_port(config: Config) -> Sequence[CenternetdError]:
 
 
 def _unknown_labels(config: Config, known: Mapping[str, Manifest]) -> Sequence[CenternetdError]:
-    """Return an error for each stream of ``known`` models that names a label unknown to them."""
-    problems: list[CenternetdError] = []
-    for stream in config.streams.values():
-        if not known.keys() >= set(stream.models):
-            continue
-        try:
-            filters_of(stream, known)
-        except ConfigError as error:
-            problems.append(error)
-    return problems
+    """Return an error for each label that the models it is for, all ``known``, do not have."""
+    streams = config.streams.values()
+    return [error for stream in streams for error in unknown_labels(stream, known)]

@@ -114,16 +114,9 @@ def filters_of(
     ConfigError
         When none of the models has a label that is named.
     """
-    blur = stream.privacy.blur
-    shown = [name for name in stream.models if name != stream.blur_only]
-    covered = [name for name in stream.models if blur and blur.model in (None, name)]
-    asked = {"detect": (shown, stream.detect.labels)}
-    asked["privacy.blur"] = (covered, blur.labels if blur else ())
-    for kind, places in (("zones", stream.zones), ("lines", stream.lines)):
-        asked |= {f"{kind}.{name}": (shown, place.labels) for name, place in places.items()}
-    for key, (names, only) in asked.items():
-        known = [label for name in names for label in models[name].labels]
-        _require_known(f"streams.{stream.name}.{key}.labels", known, only)
+    if unknown := list(unknown_labels(stream, models)):
+        raise ConfigError.joined(unknown)
+    shown, covered = _shown(stream), _covered(stream)
     by_model: dict[str, StreamFilter] = {}
     classes: list[DetectionClass] = []
     for name in stream.models:
@@ -132,7 +125,7 @@ def filters_of(
             model.labels,
             model.confidence if least is None else least,
             stream.detect.labels,
-            blur if name in covered else None,
+            stream.privacy.blur if name in covered else None,
             len(classes),
         )
         objects = low_stage if stream.tracks else 1.0
@@ -140,6 +133,34 @@ def filters_of(
         by_model[name] = made if name in shown else replace(made, class_ids=frozenset())
         classes += [DetectionClass(name, *each) for each in enumerate(model.labels)]
     return StreamFilters(by_model, tuple(classes), stream.privacy.shows_keypoints)
+
+
+def unknown_labels(stream: StreamConfig, models: Mapping[str, Manifest]) -> Iterator[ConfigError]:
+    """Yield an error for each label of ``stream`` that none of the models it is for has.
+
+    Keys of which ``models`` does not have all models are not checked.
+    """
+    blur, shown = stream.privacy.blur, _shown(stream)
+    asked = {"detect": (shown, stream.detect.labels)}
+    asked["privacy.blur"] = (_covered(stream), blur.labels if blur else ())
+    for kind, places in (("zones", stream.zones), ("lines", stream.lines)):
+        asked |= {f"{kind}.{name}": (shown, place.labels) for name, place in places.items()}
+    for key, (names, only) in asked.items():
+        if models.keys() >= set(names):
+            known = [label for name in names for label in models[name].labels]
+            some = f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
+            for label in (each for each in only if each not in known):
+                why = f"the model has no label {label!r}; it has {some}"
+                yield ConfigError(f"streams.{stream.name}.{key}.labels: {why}")
+
+
+def _shown(stream: StreamConfig) -> list[str]:
+    return [name for name in stream.models if name != stream.blur_only]
+
+
+def _covered(stream: StreamConfig) -> list[str]:
+    blur = stream.privacy.blur
+    return [name for name in stream.models if blur and blur.model in (None, name)]
 
 
 def make_filter(
@@ -169,10 +190,3 @@ def _class_ids(model_labels: Sequence[str], only: Sequence[str]) -> frozenset[in
     if not only:
         return None
     return frozenset(model_labels.index(label) for label in only if label in model_labels)
-
-
-def _require_known(key: str, known: Sequence[str], only: Sequence[str]) -> None:
-    for label in only:
-        if label not in known:
-            some = f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
-            raise ConfigError(f"{key}: the model has no label {label!r}; it has {some}")
