@@ -13,6 +13,7 @@ from centernetd.errors import StartupError
 from centernetd.model import progress
 from centernetd.prepare.fetch import fetch
 from centernetd.service.logs import LogHandler
+from tests import permissions
 
 pytest_plugins = ["tests.commandline", "tests.gpu_box", "tests.plans"]
 
@@ -42,6 +43,16 @@ def logging_as_it_was() -> Iterator[None]:
 def no_lines_about_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Print and log only what the test expects, even if a busy machine takes ten seconds for it."""
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", math.inf)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may not be entered, not even by root."""
+    folder = tmp_path / "closed"
+    folder.mkdir(0)
+    with permissions.respected():
+        yield folder
+    folder.chmod(0o700)
 
 
 @pytest.fixture(scope="session")

@@ -424,6 +424,20 @@ def test_a_label_is_checked_if_all_models_that_may_have_it_are_prepared(
     assert outcome.code == (78 if unknown else 0)
 
 
+def test_a_cache_that_can_not_be_read_is_a_problem_of_each_command(
+    cli: CommandLine, tmp_path: Path, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(closed / "cache"))
+    clip(tmp_path / "a.mp4")
+    path = configuration(tmp_path, "centerface", one={"source": "a.mp4"})
+    sentence = "can't be read: Permission denied; set CACHE_DIRECTORY to another"
+    for command in (["check"], ["check", "--probe"], ["run"]):
+        outcome = cli(*command, "-c", path)
+        assert outcome.code == 1
+        (line,) = [line for line in (outcome.out + outcome.err).splitlines() if sentence in line]
+        assert f": {closed}/cache/prepared: this cache folder " in line
+
+
 @pytest.mark.parametrize("target", ["good.mp4", "good.mp4/new", "out"])
 def test_a_storage_root_that_cannot_be_a_folder_is_a_problem(
     cli: CommandLine, model: Path, tmp_path: Path, target: str

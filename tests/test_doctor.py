@@ -244,6 +244,17 @@ def test_a_fetched_model_that_is_damaged_is_reported(
     assert finding.mend == "centernetd fetch centerface"
 
 
+def test_a_cache_that_can_not_be_read_is_reported_once(
+    cli: CommandLine, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(closed))
+    outcome = cli("doctor", "--json")
+    assert outcome.code == 1
+    (finding,) = [each for each in outcome.json if str(closed) in each["found"]]
+    assert (finding["topic"], finding["level"]) == ("cache folder", "missing")
+    assert "can't be read: Permission denied; set CACHE_DIRECTORY" in finding["found"]
+
+
 def test_what_is_needed_and_missing_fails(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

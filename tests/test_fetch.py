@@ -80,6 +80,15 @@ def test_the_file_alone_is_stored_and_then_kept(
 
 
 @pytest.mark.usefixtures("wheel")
+def test_nothing_is_downloaded_for_a_cache_that_can_not_be_read(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    with pytest.raises(StartupError, match="closed/models: this cache folder can't be read: Perm"):
+        fetch("toy", closed)
+
+
+@pytest.mark.usefixtures("wheel")
 @pytest.mark.parametrize(
     "damage", [damage for damage in damages.ANY if damage is not damages.unsealed]
 )

@@ -155,7 +155,9 @@ def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(
 
 def test_a_cache_below_a_file_is_one_sentence(job: Job, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartupError, match=r"file/plans: can't be written: Not a directory"):
+    with pytest.raises(
+        StartupError, match=r"file/plans: this cache folder can't be read: Not a directory"
+    ):
         resolve_plan(job, tmp_path / "file" / "plans", never)
 
 
@@ -310,6 +312,16 @@ def test_what_others_can_write_to_is_refused(built: PlanFile, job: Job, plans: P
         with pytest.raises(ModelError, match="others can write to this folder"):
             use()
     assert why_build(other, plans) == "none has been built yet"
+
+
+def test_a_folder_that_can_not_be_read(job: Job, closed: Path) -> None:
+    for use in (lambda: resolve_plan(job, closed, never), lambda: why_build(job, closed)):
+        with pytest.raises(StartupError) as refused:
+            use()
+        assert str(refused.value) == (
+            f"{closed}: this cache folder can't be read: Permission denied; set engine.plan_cache "
+            "to another"
+        )
 
 
 def test_what_a_killed_build_left_is_removed(job: Job, plans: Path) -> None:

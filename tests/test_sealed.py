@@ -157,7 +157,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_makes_stays(kept:
     assert kept.read_bytes() == b"half"
 
 
-def test_nothing_of_others_is_swept_away(kept: Path, tmp_path: Path) -> None:
+def test_nothing_of_others_is_swept_away(kept: Path, tmp_path: Path, closed: Path) -> None:
     others = kept.parent / ".centernetd-file"
     others.touch()
     treasure = tmp_path / "treasure"
@@ -167,6 +167,8 @@ def test_nothing_of_others_is_swept_away(kept: Path, tmp_path: Path) -> None:
     before = set(kept.parent.iterdir())
     durable.sweep(kept.parent)
     durable.sweep(tmp_path / "no folder")
+    durable.sweep(closed)
+    durable.sweep(closed / "folder")
     assert set(kept.parent.iterdir()) == before
     assert treasure.is_dir()
 

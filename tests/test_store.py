@@ -125,6 +125,28 @@ def test_a_built_in_model_must_have_been_fetched(folder: Path) -> None:
         resolve(folder, "centerface")
 
 
+@pytest.mark.parametrize("path", ["raw.onnx", "centerface"])
+@pytest.mark.parametrize("cache", ["closed", "closed/cache", "raw.onnx"])
+def test_a_cache_that_can_not_be_read(path: str, cache: str, folder: Path, closed: Path) -> None:
+    request = store.Request(path, folder, folder / cache)
+    why = "Permission denied" if closed.name in cache else "Not a directory"
+    for use in (store.resolve, store.if_prepared):
+        with pytest.raises(StartupError) as refused:
+            use(request)
+        assert str(refused.value) == (
+            f"{folder}/{cache}/prepared: this cache folder can't be read: {why}; set "
+            "CACHE_DIRECTORY to another"
+        )
+
+
+def test_fetched_models_that_can_not_be_read(folder: Path, closed: Path) -> None:
+    models = zoo.location("centerface", folder / "cache").parent
+    models.parent.mkdir()
+    models.symlink_to(closed)
+    with pytest.raises(StartupError, match="/models: this cache folder can't be read: Permission"):
+        resolve(folder, "centerface")
+
+
 def test_a_built_in_model_is_prepared_from_the_cache(folder: Path, centerface: Path) -> None:
     there = zoo.location("centerface", folder / "cache")
     there.parent.mkdir(parents=True)

@@ -32,7 +32,7 @@ from centernetd.errors import (
     StartupError,
 )
 from centernetd.inference.engines import choose_backend
-from centernetd.model import zoo
+from centernetd.model import durable, zoo
 from centernetd.plan import Binding, Gpu, load_binding, load_plan
 
 ROOT = Path("/")
@@ -60,8 +60,7 @@ def examine(root: Path = ROOT) -> Iterator[Finding]:
         yield _package(module, distributions, install)
     yield _engine()
     yield from _codecs()
-    yield from _models()
-    yield from _plans(cache_dir() / "plans")
+    yield from _cache(cache_dir())
     yield _state_folder()
     yield _systemd(root)
     yield _documentation()
@@ -169,6 +168,17 @@ def _try_decoder(path: Path, decoder: Decode) -> str | None:
     except SourceError as error:
         return str(error)
     return None if pictures else "yields no picture"
+
+
+def _cache(folder: Path) -> Iterator[Finding]:
+    try:
+        for each in ("models", "prepared", "plans"):
+            durable.require_access(folder / each)
+    except StartupError as error:
+        yield Finding("cache folder", Level.MISSING, str(error))
+    else:
+        yield from _models()
+        yield from _plans(folder / "plans")
 
 
 def _models() -> Iterator[Finding]:

