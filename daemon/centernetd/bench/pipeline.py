@@ -43,11 +43,14 @@ _ROUNDS = 25  # in which the model alone is timed
 class Report:
     """Results of one `bench_pipeline`; ``costs`` are CPU seconds per frame of each stage alone.
 
-    ``overhead`` is the daemon's own CPU seconds per frame, without decoding and network, by number
-    of streams and batch size, ``tracking`` that of following objects. ``decode`` is the time of the
-    model's decode as a share of its network's.
+    Of the ``models`` of ``stream``, the first was measured. ``overhead`` is the daemon's own CPU
+    seconds per frame, without decoding and network, by number of streams and batch size,
+    ``tracking`` that of following objects. ``decode`` is the time of the model's decode as a share
+    of its network's.
     """
 
+    stream: str
+    models: Sequence[str]
     frames: int
     cores: int
     costs: Mapping[str, float]
@@ -74,15 +77,16 @@ class ModelTime:
 def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
     """Measure ``config`` on its first file stream; ``report`` receives progress messages.
 
-    Of its models, only the first runs.
+    Of its models, only the first runs. If there are others, the stream has no blur that one of them
+    finds, and no labels, which the first one need not have.
 
     Raises
     ------
     ConfigError
         No stream is a file.
     """
-    stream = file_stream(config.streams.values())
-    stream = replace(stream, models=stream.models[:1])
+    whole = file_stream(config.streams.values())
+    stream = _with_first_model(whole)
     report("the daemon itself, without decoding and network")
     idle = {load: overhead(*load) for load in LOADS}
     report("tracking")
@@ -97,6 +101,8 @@ def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
         report("the pipeline")
         pipeline = _pipeline(config, stream, Path(folder))
         return Report(
+            stream=stream.name,
+            models=whole.models,
             frames=frames,
             cores=_cores(),
             costs=costs,
@@ -106,6 +112,27 @@ def bench_pipeline(config: Config, report: Callable[[str], None]) -> Report:
             tracking=tracking,
             decode=decode,
         )
+
+
+def _with_first_model(stream: StreamConfig) -> StreamConfig:
+    first, *others = stream.models
+    if not others:
+        return stream
+    every_label: dict[str, object] = {"labels": ()}
+    blur = stream.privacy.blur
+    if blur is not None:
+        own = blur.model in (None, first)
+        blur = blur.model_copy(update=every_label) if own else None
+    zones, lines = stream.zones.items(), stream.lines.items()
+    return replace(
+        stream,
+        models=(first,),
+        blur_only=None,
+        detect=stream.detect.model_copy(update=every_label),
+        privacy=stream.privacy.model_copy(update={"blur": blur}),
+        zones={name: zone.model_copy(update=every_label) for name, zone in zones},
+        lines={name: line.model_copy(update=every_label) for name, line in lines},
+    )
 
 
 def _stage_costs(

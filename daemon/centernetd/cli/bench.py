@@ -44,7 +44,8 @@ def bench(
 ) -> None:
     """Measure the stages and the pipeline.
 
-    On the first file stream: each stage alone, a serial loop of them, and the pipeline.
+    On the first file stream, with the first of its models: each stage alone, a serial loop of
+    them, and the pipeline. With --streams, all models run.
     """
     settings = read_config(config)
     logs.configure("warning")
@@ -95,6 +96,12 @@ def _show(report: Report, title: str | None) -> None:
         f"pipeline / serial loop {report.pipeline_fps / report.serial_fps:.2f}; "
         f"in the model, decoding takes {report.decode:.1%} of the network's time on the CPU"
     )
+    first, *others = report.models
+    if others:
+        console.print(
+            f"Only {first}, the first model of {report.stream}, was measured, with all its labels: "
+            f"{', '.join(others)} did not run and covered nothing; --streams runs all models."
+        )
 
 
 def _show_gpu(report: GpuReport) -> None:
