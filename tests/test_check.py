@@ -17,7 +17,9 @@ from centernetd.config.template import LOCK_NAME
 from centernetd.errors import SourceError
 from centernetd.inference.engines import Backend
 from centernetd.run.loading import sizes_for
+from centernetd.sink import encoder
 from centernetd.sink.lockfile import LockFile
+from tests import clips
 from tests.commandline import CommandLine, clip, configuration, squares_model
 from tests.fakes import FakeSource, picture
 
@@ -336,6 +338,36 @@ def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: P
     result = cli("check", "-c", path, "--probe")
     assert result.code == 78
     assert [line.removeprefix("problem: ") for line in result.out.splitlines()[-4:]] == problems
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (
+            {"codec": "h264_nvenc"},
+            "h264_nvenc can't encode: there is no NVIDIA GPU; set record.codec: auto",
+        ),
+        (
+            {"video": "source"},
+            "mpeg4 video can't be copied into MP4 (H.264 and H.265 can): "
+            "set record.video: annotated",
+        ),
+    ],
+)
+def test_a_probe_names_the_stream_that_can_not_be_recorded(
+    cli: CommandLine,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record: dict[str, str],
+    problem: str,
+) -> None:
+    monkeypatch.setattr(encoder, "has_nvidia_device", lambda: False)  # NVENC refuses so small ones
+    clips.count(tmp_path / "gate.mp4", 30, (128, 128), codec="mpeg4")
+    gate = {"source": "gate.mp4", "record": record}
+    outcome = cli("check", "-c", configuration(tmp_path, model, gate=gate), "--probe", "--json")
+    assert outcome.code == 1
+    assert outcome.json["problems"] == [f"gate: {problem}"]
 
 
 def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(

@@ -16,6 +16,7 @@ from centernetd.config import BlurConfig, RecordConfig
 from centernetd.errors import SinkError
 from centernetd.flow import Detections, Filter, Meters, Result
 from centernetd.sink import annotate as annotate_module
+from centernetd.sink import encoder as encoder_module
 from centernetd.sink import privacy as privacy_module
 from centernetd.sink import recorder as recorder_module
 from centernetd.sink import segments as segments_module
@@ -268,6 +269,36 @@ def test_after_a_failure_the_encoder_is_chosen_again(
     recorder.write(result(1))
     assert recorder.close() == Outcome(1)
     assert recordings(tmp_path) == {"gate.mp4": 1}
+
+
+@pytest.mark.parametrize(
+    ("codec", "advice"),
+    [
+        ("h264_nvenc", "; set record.codec: auto"),
+        ("hevc_nvenc", "; set record.codec: auto"),
+        ("libx264", ""),
+        ("auto", ""),
+    ],
+)
+def test_an_encoder_that_does_not_work_is_reported_with_advice_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    codec: str,
+    advice: str,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise av.error.PermissionError(1, "Operation not permitted", "avcodec_open2({})")
+
+    monkeypatch.setattr(encoder_module, "_open", refuse)
+    monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: True)
+    caplog.set_level(logging.INFO)
+    recorder = open_recorder(tmp_path, codec=codec)
+    with pytest.raises(SinkError) as failed:
+        recorder.write(result(0))
+    why = f" can't encode: operation not permitted{advice}"
+    assert str(failed.value).endswith(why)
+    assert not [line for line in caplog.messages if line.startswith("recording ")]
 
 
 def changing_sizes(count: int) -> list[Result]:

@@ -100,7 +100,9 @@ def test_x264_is_chosen_where_nvenc_does_not_encode(
     monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: True)
     with caplog.at_level("INFO"):
         assert choose_encoder("auto", 1, 1) == "libx264"  # no encoding GPU takes so small a one
-    assert "1x1: h264_nvenc can't encode" in caplog.text
+    (line,) = caplog.messages
+    assert line.startswith("1x1: h264_nvenc can't encode: ")
+    assert "avcodec" not in line
 
 
 class FakeNvenc:
@@ -175,6 +177,20 @@ def test_a_named_encoder_is_not_second_guessed() -> None:
     assert choose_encoder("hevc_nvenc", 64, 48) == "hevc_nvenc"
 
 
-def test_an_unknown_encoder_is_refused() -> None:
-    with pytest.raises(EncoderError, match="nonsense can't encode"):
-        Encoder("nonsense", 64, 48, MILLISECOND)
+@pytest.mark.parametrize(
+    ("name", "side", "why"),
+    [
+        ("nonsense", 64, "PyAV's FFmpeg does not have this encoder"),
+        ("mp2", 64, "it is not a video encoder"),
+        ("libx264", 20_000, "invalid argument"),
+        ("h264_nvenc", 64, "there is no NVIDIA GPU"),
+        ("hevc_nvenc", 64, "there is no NVIDIA GPU"),
+    ],
+)
+def test_an_encoder_that_does_not_open_is_explained_without_its_options(
+    monkeypatch: pytest.MonkeyPatch, name: str, side: int, why: str
+) -> None:
+    monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: False)
+    with pytest.raises(EncoderError) as refused:
+        Encoder(name, side, side, MILLISECOND)
+    assert str(refused.value) == f"{name} can't encode: {why}"

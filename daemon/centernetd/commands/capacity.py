@@ -17,6 +17,7 @@ from centernetd.capture.packets import PacketTimeline
 from centernetd.capture.source import Picture, Source
 from centernetd.commands.probe import SourceProbe
 from centernetd.config import StorageConfig, StreamConfig
+from centernetd.errors import SinkError, SourceError
 from centernetd.flow import Detections, Frame, HostImage, Image, Result, StreamStatus
 from centernetd.flow.lane import MAX_WAITING_BYTES
 from centernetd.inference.detector import Detector
@@ -89,14 +90,17 @@ def measure(
     Raises
     ------
     CenternetdError
-        A stage fails.
+        A stage fails; if it is the source or the recorder, the sentence names the stream.
     """
     rates = {probe.stream: probe.fps for probe in probes if probe.fps is not None}
     if not rates:
         return None
     pixels = {probe.stream: probe.width * probe.height for probe in probes}
     name = max(rates, key=lambda stream: pixels[stream] * rates[stream])
-    costs = _measure_costs(streams[name], rates[name], detectors)
+    try:
+        costs = _measure_costs(streams[name], rates[name], detectors)
+    except (SourceError, SinkError) as error:
+        raise type(error)(f"{name}: {error}") from error
     cores = len(os.sched_getaffinity(0))
     usable = cores * _REACHED
     needs = {

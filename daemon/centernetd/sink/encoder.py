@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
@@ -189,7 +190,18 @@ def _as_encoder_error(name: str) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, ValueError) as error:
-        raise EncoderError(f"{name} can't encode: {error}") from error
+        raise EncoderError(f"{name} can't encode: {_reason_of(name, error)}") from error
+
+
+def _reason_of(name: str, error: av.FFmpegError | ValueError) -> str:
+    """Return why an encoder failed, without the call and its options, which FFmpegError repeats."""
+    if name.endswith("nvenc") and not has_nvidia_device():
+        return "there is no NVIDIA GPU"
+    if isinstance(error, UnknownCodecError):
+        return "PyAV's FFmpeg does not have this encoder"
+    if isinstance(error, av.FFmpegError):
+        return (error.strerror or "no reason given").lower()
+    return str(error)
 
 
 def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -60,8 +60,14 @@ class Recorder(PictureSink):
     def _outcome_of(self, step: Callable[[], None]) -> Outcome:
         try:
             step()
-        except Exception as error:
-            self._abandon(error)
+        except EncoderError as error:
+            self._shape = None  # so that the encoder is chosen again
+            self._abandon()
+            if self._config.codec in ("auto", "libx264"):
+                raise
+            raise EncoderError(f"{error}; set record.codec: auto") from error
+        except Exception:
+            self._abandon()
             raise
         return self._recording.settle()
 
@@ -104,11 +110,7 @@ class Recorder(PictureSink):
         shape = frame.image.size, frame.aspect
         if shape != self._shape:
             self._status.encoder = choose_encoder(self._config.codec, width, height, self._device)
-            self._shape = shape
-            message = "recording %dx%d, encoded by %s"
-            about = {"stream": self._stream}
-            log.info(message, width, height, self._status.encoder, extra=about)
-        return Encoder(
+        encoder = Encoder(
             self._status.encoder,
             width,
             height,
@@ -117,15 +119,19 @@ class Recorder(PictureSink):
             aspect=frame.aspect,
             device=self._device,
         )
+        if shape != self._shape:
+            self._shape = shape
+            message = "recording %dx%d, encoded by %s"
+            about = {"stream": self._stream}
+            log.info(message, width, height, self._status.encoder, extra=about)
+        return encoder
 
     def _flush(self) -> list[Packet]:
         """Close the encoder; return its remaining packets."""
         encoder, self._encoder = self._encoder, None
         return encoder.flush() if encoder is not None else []
 
-    def _abandon(self, error: Exception) -> None:
-        if isinstance(error, EncoderError):
-            self._shape = None  # so that the encoder is chosen again
+    def _abandon(self) -> None:
         self._encoder = None
         self._recording.abandon()
 
