@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,18 @@ def test_a_failure_completes_the_file_and_counts_what_was_written(site: Site) ->
     assert site.status.segments == 1
     assert site.write(*PACKETS[11:20]) == 5, "from the key frame 16 on"
     assert site.files()[1:] == [5]
+
+
+def test_after_a_failure_the_output_is_the_last_file_that_was_kept(site: Site) -> None:
+    first, second = str(site.root / "gate.mp4"), str(site.root / "gate-1.mp4")
+    reported = []
+    for room in (10, None, 10, 30_000, 10):
+        with nullcontext() if room is None else file_size_limit(room), suppress(SinkError):
+            site.write(*PACKETS[5:])
+            site.segments.finish()
+        reported.append(site.status.output)
+    assert reported == [None, first, first, second, second]
+    assert {str(path) for path in site.root.iterdir()} == {first, second}
 
 
 def test_a_file_without_a_picture_that_fails_is_not_counted(site: Site) -> None:

@@ -72,6 +72,7 @@ class Segments:
         self._mark = f"{FROM_FILE if stream.from_file else FROM_CAMERA}: {stream.name}"
         self._limit = RateLimit(limited=not stream.from_file, clock=clock)
         self._file: FragmentedMp4 | None = None
+        self._completed: str | None = None  # the path of the last file that was kept
 
     @property
     def may_begin(self) -> bool:
@@ -151,6 +152,7 @@ class Segments:
                 self._complete(self._file, part)
             else:
                 self._storage.end(part, None)
+                self._status.output = self._completed
         self._file = None
 
     def _period(self, wall_time: float) -> int:
@@ -167,5 +169,5 @@ class Segments:
     def _complete(self, file: FragmentedMp4, part: Path) -> None:
         self._storage.end(part, file.path)
         self._status.segments += 1
-        self._status.output = str(file.path)
+        self._status.output = self._completed = str(file.path)
         self._file = None
