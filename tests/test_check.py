@@ -12,7 +12,7 @@ import pytest
 from centernetd.commands import capacity, probe
 from centernetd.commands.capacity import Costs, measure, most_memory
 from centernetd.commands.probe import SourceProbe, disk_of, probe_sources
-from centernetd.config import StorageConfig, load
+from centernetd.config import StorageConfig, StreamConfig, load
 from centernetd.config.template import LOCK_NAME
 from centernetd.errors import SourceError
 from centernetd.inference.engines import Backend
@@ -301,7 +301,6 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
     measured = probe["capacity"]
     assert measured["stream"] == "gate"
     assert all(measured["costs"][part] > 0 for part in ("decode", "infer", "record", "bytes"))
-    assert measured["bytes_per_second"] > 0
     depth = sizes_for(Backend("onnxruntime-cpu", "a test asks for it"), "auto").lossless_depth
     assert probe["memory"] == (16 + 3 * depth + 28) * 128 * 128
     assert not (tmp_path / "out").exists()
@@ -310,10 +309,30 @@ def test_a_probe_tries_everything(cli: CommandLine, model: Path, tmp_path: Path)
         "h264, 128x128, 25 frames/s",
         "runs on onnxruntime-cpu",
         "such streams",
-        "days",
         "memory:",
     ):
         assert words in result
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_probe_says_how_long_recordings_of_cameras_are_kept_and_not_those_of_files(
+    cli: CommandLine,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    from_file: bool,
+) -> None:
+    clip(tmp_path / "gate.mp4", 30)
+    monkeypatch.setattr(StreamConfig, "from_file", from_file)
+    path = configuration(tmp_path, model, gate={"source": "gate.mp4"})
+    measured = cli("check", "-c", path, "--probe", "--json").json["probe"]["capacity"]
+    assert (measured["bytes_per_second"] == 0) is from_file
+    assert (measured["days"] is None) is (measured["limit"] is None) is from_file
+    shown = cli("check", "-c", path, "--probe").out
+    assert ("kept forever" in shown) is from_file
+    assert ("recordings of cameras take" in shown) is not from_file
+    assert ("days are kept, limited by" in shown) is not from_file
 
 
 def test_a_probe_names_all_that_fails(cli: CommandLine, model: Path, tmp_path: Path) -> None:
@@ -584,6 +603,7 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
         "big": {"source": "v4l2:0"},
         "small": {"source": "v4l2:1", "detect": {"max_fps": 5}},
         "silent": {"source": "v4l2:2", "record": {"when": "never"}},
+        "film": {"source": "film.mp4"},
         "dead": {"source": "v4l2:3"},
     }
     config = load(configuration(tmp_path, "centerface", **streams))
@@ -591,6 +611,7 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
         SourceProbe("big", width=1000, height=500, fps=10),
         SourceProbe("small", width=500, height=500, fps=10),
         SourceProbe("silent", width=1000, height=500, fps=10),
+        SourceProbe("film", width=500, height=500, fps=10),
         SourceProbe("dead", problem="can't be opened"),
     ]
     disk = StorageConfig(min_free=10**9)
@@ -599,12 +620,12 @@ def test_what_fits_follows_from_the_costs(tmp_path: Path, monkeypatch: pytest.Mo
     assert (found.stream, found.fps, found.cores) == ("big", 10, 2)
     assert found.fits == 5  # 1.8 / 0.32
     assert found.frames_per_second == pytest.approx(1.8 / 0.032)
-    needs = 10 * 0.032 + (10 * 0.005 + 5 * 0.020 + 5 * 0.001) + 10 * 0.030
+    needs = 10 * 0.032 + (10 * 0.005 + 5 * 0.020 + 5 * 0.001) + 10 * 0.030 + 10 * 0.026
     assert found.load == pytest.approx(needs / 1.8)
     assert found.bytes_per_second == pytest.approx(10 * 4000 + 5 * 2000)
     assert found.days == pytest.approx(10**9 / 50_000 / 86400)
     assert found.limit == "the disk"
-    assert measure(config.streams, looks[3:], None, disk, 0) is None  # type: ignore[arg-type]
+    assert measure(config.streams, looks[4:], None, disk, 0) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

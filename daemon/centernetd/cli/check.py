@@ -163,6 +163,6 @@ def _sentences(found: Probe) -> Iterator[str]:
     )
     if capacity.days is not None:
         yield (
-            f"recordings take {capacity.bytes_per_second / 1e3:.0f} kB/s: about "
+            f"recordings of cameras take {capacity.bytes_per_second / 1e3:.0f} kB/s: about "
             f"{capacity.days:.1f} days are kept, limited by {capacity.limit} ({found.disk.folder})"
         )

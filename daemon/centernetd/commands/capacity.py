@@ -57,9 +57,9 @@ class Capacity:
     """What ``cores`` cores can handle, measured on ``stream`` and scaled to the others by pixels.
 
     ``fits`` is how many such streams keep up at ``fps``; ``load`` is the share of this machine that
-    all configured streams need, where 1 is all of it. Recordings are kept for ``days``, limited by
-    ``limit``: a `storage` key or the disk. If nothing is recorded, ``bytes_per_second`` is 0, and
-    ``days`` and ``limit`` are None.
+    all configured streams need, where 1 is all of it. Recordings of cameras take
+    ``bytes_per_second`` and are kept for ``days``, limited by ``limit``: a `storage` key or the
+    disk. If no camera is recorded, they are 0, None and None.
     """
 
     stream: str
@@ -107,8 +107,10 @@ def measure(
         stream: _needs(streams[stream], fps, costs, pixels[stream] / pixels[name])
         for stream, fps in rates.items()
     }
-    written = sum(need.bytes for need in needs.values())
-    periods = [streams[each].record.keep_for for each, need in needs.items() if need.bytes]
+    # What is made from files never makes room for others, and is not made all the time.
+    recorded = [each for each in needs if needs[each].bytes and not streams[each].from_file]
+    written = sum(needs[each].bytes for each in recorded)
+    periods = [streams[each].record.keep_for for each in recorded]
     days, limit = _kept(written, storage, periods, free) if written else (None, None)
     return Capacity(
         stream=name,
