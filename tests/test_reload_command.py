@@ -35,6 +35,17 @@ def test_a_daemon_that_runs_one_source_is_not_asked_to_reload(
     holder.close()
 
 
+def test_a_daemon_whose_storage_root_was_edited_is_to_be_restarted(tmp_path: Path) -> None:
+    """It holds the lock of the former one, which the edited configuration does not name."""
+    former, edited = tmp_path / "former", tmp_path / "edited"
+    former.mkdir()
+    with closing(LockFile(former / LOCK_NAME)) as holder:
+        holder.publish(ReloadStatus.of_this_process(follows=True).to_text())
+        advice = "start it, or restart it if storage.root has changed"
+        with pytest.raises(StartupError, match=f"no centernetd writes to {edited}: {advice}"):
+            reload(edited)
+
+
 @pytest.fixture
 def victim() -> Iterator["subprocess.Popen[bytes]"]:
     """A process that SIGHUP ends."""

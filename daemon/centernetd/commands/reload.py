@@ -71,8 +71,8 @@ def _reloading(storage_root: Path) -> Iterator[ReloadStatus]:
     before = find_daemon(storage_root)
     if before is None:
         raise StartupError(
-            f"no centernetd writes to {storage_root}: start it first; one that systemd runs is "
-            "reloaded with `systemctl reload centernetd`"
+            f"no centernetd writes to {storage_root}: start it, or restart it if storage.root has "
+            "changed; one that systemd runs is reloaded with `systemctl reload centernetd`"
         )
     if not before.follows:
         raise StartupError(
