@@ -230,7 +230,9 @@ def test_each_line_is_in_the_file_when_it_is_counted(tmp_path: Path) -> None:
     assert log.close() == Outcome()
 
 
-def test_a_file_for_each_hour_continued_after_a_restart(tmp_path: Path) -> None:
+def test_a_file_for_each_hour_continued_after_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for run in range(2):
         log = open_log(tmp_path)
         for seconds in (0, 1, 3599.9, 3600, 7200):
@@ -238,6 +240,7 @@ def test_a_file_for_each_hour_continued_after_a_restart(tmp_path: Path) -> None:
         log.close()
     counts = {path.name[-8:-6]: len(lines(path)) for path in (tmp_path / "gate").iterdir()}
     assert counts == {"22": 6, "23": 2, "00": 2}
+    assert not caplog.messages
 
 
 def test_a_name_without_a_time_is_never_continued(tmp_path: Path) -> None:
@@ -303,7 +306,12 @@ def test_a_file_by_somebody_else_is_not_cut(tmp_path: Path) -> None:
     assert path.read_text().startswith("notes\nwithout an end")
 
 
-def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) -> None:
+TAKEN = "{} was deleted, moved or cut by others; events are still written"
+
+
+def test_a_file_that_is_moved_away_is_not_written_to_any_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     log = open_log(tmp_path)
     log.write_batch([result(0)])
     (path,) = tmp_path.glob("gate/*")
@@ -314,6 +322,8 @@ def test_a_file_that_is_moved_away_is_not_written_to_any_more(tmp_path: Path) ->
     log.close()
     places = (tmp_path / "moved", tmp_path / "another-disk" / path.name, path)
     assert [[line["frame"] for line in lines(place)] for place in places] == [[0], [1], [2]]
+    assert caplog.messages == [TAKEN.format(path)] * 2
+    assert {getattr(record, "stream", None) for record in caplog.records} == {"gate"}
 
 
 def test_a_folder_that_is_moved_out_of_the_root_is_not_written_to(tmp_path: Path) -> None:
@@ -331,7 +341,9 @@ def test_a_folder_that_is_moved_out_of_the_root_is_not_written_to(tmp_path: Path
     assert [line["frame"] for line in lines(path)] == [0]
 
 
-def test_a_file_that_others_truncated_is_continued_with_whole_lines(tmp_path: Path) -> None:
+def test_a_file_that_others_truncated_is_continued_with_whole_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     log = open_log(tmp_path)
     for number in range(3):
         log.write_batch([result(number)])
@@ -341,6 +353,7 @@ def test_a_file_that_others_truncated_is_continued_with_whole_lines(tmp_path: Pa
     log.write_batch([result(3, wall_time=NOON + 1.5)])
     log.close()
     assert [line["frame"] for line in lines(path)] == [0, 3]
+    assert caplog.messages[0] == TAKEN.format(path)
 
 
 def test_a_link_or_a_pipe_in_its_place_is_not_written_to(tmp_path: Path) -> None:

@@ -149,8 +149,12 @@ class EventLog(BatchSink):
         """Return the file for a time; whether it is the right one is checked every second."""
         if self._file is None or second != self._second:
             place = self._storage.place(self._config.path, self._stream, second)
+            if self._file is not None and not self._file.is_intact:
+                message = "%s was deleted, moved or cut by others; events are still written"
+                log.warning(message, self._path, extra={"stream": self._stream})
+                self.close()
             full = self._file is not None and self._file.size >= MAX_FILE_SIZE
-            if self._file is None or place != self._place or full or not self._file.is_intact:
+            if self._file is None or place != self._place or full:
                 self.close()
                 self._file = self._open(place, full=full)
             self._second = second
