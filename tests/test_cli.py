@@ -131,6 +131,38 @@ def test_no_configuration(cli: CommandLine) -> None:
     assert outcome.err.count("\n") == 1
 
 
+CLOSED = {
+    "configuration": ("check", "-c", "config.yaml"),
+    "to reload": ("reload", "-c", "config.yaml"),
+    "source": ("run", "a.mp4"),
+    "output": ("run", "rtsp://h/x", "-o", "a.mp4"),
+    "image": ("detect", "a.jpg"),
+}
+
+
+@pytest.mark.parametrize(("command", "options"), [(c, o) for c, *o in CLOSED.values()], ids=CLOSED)
+def test_a_path_in_a_closed_folder(
+    cli: CommandLine, closed: Path, command: str, options: list[str]
+) -> None:
+    *options, name = options
+    outcome = cli(command, *options, str(closed / name))
+    assert outcome.code in (1, 78)
+    assert outcome.err.startswith(f"centernetd: {closed / name}: ")
+    assert outcome.err.count("\n") == 1
+    if sys.version_info < (3, 14):  # which takes it for missing
+        assert "permission denied: run it as a user who may" in outcome.err
+
+
+def test_a_source_in_a_closed_folder(
+    cli: CommandLine, model: Path, tmp_path: Path, closed: Path
+) -> None:
+    configuration(tmp_path, model, a={"source": str(closed / "a.mp4")})
+    checked, ran = cli("check"), cli("run")
+    assert f"a: {closed}/a.mp4: permission denied" in checked.out
+    assert "can't be opened: permission denied" in ran.err
+    assert "fault" not in ran.err
+
+
 def test_debug_keeps_code_and_secrets(cli: CommandLine, tmp_path: Path) -> None:
     outcome = cli("--debug", "run", "rtsp://u:hunter2@h:port/x")
     assert outcome.code == 78

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from centernetd.capture.container import reason_of
 from centernetd.capture.decoding import DecoderChoice
 from centernetd.capture.intake import Intake
 from centernetd.capture.lease import Lease, LeaseEndedError
@@ -152,6 +153,8 @@ class CaptureStage:
             raise
         except EngineError as error:  # of the GPU that holds the picture
             raise SourceError(str(error)) from None
+        except PermissionError as error:  # of a folder on the way to a file
+            raise SourceError(f"can't be opened: {reason_of(error)}", "open_failed") from None
         except Exception as error:
             # A bug in a library or in our code ends this reading, but affects no other stream.
             sentence = f"a fault while reading: {type(error).__name__}"

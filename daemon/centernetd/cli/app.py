@@ -81,6 +81,8 @@ def _sentences(error: Exception) -> Sequence[str]:
         return str(error), *error.others
     if isinstance(error, CenternetdError):
         return (str(error),)
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return (f"{error.filename}: permission denied: run it as a user who may access this",)
     return (f"a fault in centernetd: {error!r}; run it with --debug and report what it prints",)
 
 

@@ -1,6 +1,7 @@
 """What a configuration asks for, and whether this machine can do it."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -172,9 +173,13 @@ def _unreadable_files(config: Config) -> Iterator[CenternetdError]:
 
 
 def _unreadable(path: Path) -> str | None:
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return "permission denied"
+    except OSError:
         return "there is no such file"
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         return "is a directory"
     return None if os.access(path, os.R_OK) else "permission denied"
 
