@@ -1,9 +1,10 @@
 """Measure what two models cost together, and each alone, in CPU seconds and time per frame.
 
 Run ``python -m scripts.measure_models [--rounds N]`` with both built-in models in the cache. Each
-case runs in a process of its own, and counts from its first inferred frames to its end. The cases
-take turns; the smallest of each is printed, as other programs can only add to it: per run of a
-model on a frame, and as a share of what the same runs cost when each model is alone.
+case runs in a process of its own, and counts from when frames of all streams have been inferred to
+its end. The cases take turns; the smallest of each is printed, as other programs can only add to
+it: per run of a model on a frame, and as a share of what the same runs cost when each model is
+alone.
 
 With ``--gpu N`` there are N of each stream, which ONNX Runtime infers on the GPU that decodes them:
 as many as keep it busy, so that the time shows what it costs there. All batches are full then, so
@@ -69,10 +70,11 @@ def measure(case: str, video: Path, gpu: int) -> NDArray[np.float64]:
             return np.array([time.process_time(), time.monotonic(), *(ran[m] for m in MODELS)])
 
         def on_tick() -> None:
-            if not supervisor.complete or not (now := sample())[2:].any():
+            inferred = [lane.ledger.read().inferred for lane in supervisor.lanes]
+            if not supervisor.complete or len(inferred) < len(models_of) or not all(inferred):
                 return
-            samples.append(now)
-            if gpu and now[1] - samples[0][1] >= SECONDS:
+            samples.append(sample())
+            if gpu and samples[-1][1] - samples[0][1] >= SECONDS:
                 supervisor.stop()
 
         supervisor.run(on_tick)
