@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +140,10 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize(("command", "options"), [(c, o) for c, *o in CLOSED.values()], ids=CLOSED)
-def test_a_path_in_a_closed_folder(
-    cli: CommandLine, closed: Path, command: str, options: list[str]
-) -> None:
-    *options, name = options
-    outcome = cli(command, *options, str(closed / name))
+@pytest.mark.parametrize("words", CLOSED.values(), ids=CLOSED)
+def test_a_path_in_a_closed_folder(cli: CommandLine, closed: Path, words: Sequence[str]) -> None:
+    *command, name = words
+    outcome = cli(*command, str(closed / name))
     assert outcome.code in (1, 78)
     assert outcome.err.startswith(f"centernetd: {closed / name}: ")
     assert outcome.err.count("\n") == 1

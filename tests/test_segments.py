@@ -173,7 +173,8 @@ def test_after_a_failure_the_output_is_the_last_file_that_was_kept(site: Site) -
     first, second = str(site.root / "gate.mp4"), str(site.root / "gate-1.mp4")
     reported = []
     for room in (10, None, 10, 30_000, 10):
-        with nullcontext() if room is None else file_size_limit(room), suppress(SinkError):
+        limit = nullcontext() if room is None else file_size_limit(room)
+        with limit, suppress(SinkError):
             site.write(*PACKETS[5:])
             site.segments.finish()
         reported.append(site.status.output)
