@@ -234,12 +234,9 @@ def test_this_box_can_run_it(
     assert any(line.endswith("centernetd fetch centerface") for line in table)
 
 
-def test_a_fetched_model_that_is_damaged_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+def test_a_fetched_model_that_is_damaged_is_reported(tmp_path: Path) -> None:
     put(tmp_path / "models" / "centerface.onnx", "half of it")
-    finding, _ = doctor._models()
+    finding, _ = doctor._models(tmp_path)
     assert (finding.level, finding.found) == (Level.MISSING, f"damaged in {tmp_path}")
     assert finding.mend == "centernetd fetch centerface"
 

@@ -177,12 +177,11 @@ def _cache(folder: Path) -> Iterator[Finding]:
     except StartupError as error:
         yield Finding("cache folder", Level.MISSING, str(error))
     else:
-        yield from _models()
+        yield from _models(folder)
         yield from _plans(folder / "plans")
 
 
-def _models() -> Iterator[Finding]:
-    folder = cache_dir()
+def _models(folder: Path) -> Iterator[Finding]:
     for name in zoo.BUILTINS:
         what, mend = f"model {name}", f"centernetd fetch {name}"
         try:
