@@ -186,7 +186,7 @@ def test_the_receipt_counts_the_recording() -> None:
     ledger.write(RECORD, 3)
     ledger.write(EVENTS, 1)
     ledger.drop(EVENTS, Reason.UNWANTED, 2)
-    assert ledger.read().receipt("gate") == "gate: 3 captured = 3 written + 0 dropped"
+    assert ledger.read().receipt() == "3 captured = 3 written + 0 dropped"
 
 
 def test_the_receipt_counts_what_was_lost_before_and_in_the_recording() -> None:
@@ -195,7 +195,7 @@ def test_the_receipt_counts_what_was_lost_before_and_in_the_recording() -> None:
     ledger.drop(RECORD, Reason.FAILED)
     ledger.drop(INFERENCE, Reason.SHUTDOWN)
     ledger.drop(CAPTURE, Reason.SHUTDOWN)
-    assert ledger.read().receipt("gate") == "gate: 7 captured = 4 written + 3 dropped"
+    assert ledger.read().receipt() == "7 captured = 4 written + 3 dropped"
 
 
 def test_the_receipt_lists_unwanted_frames_separately() -> None:
@@ -208,9 +208,7 @@ def test_the_receipt_lists_unwanted_frames_separately() -> None:
     ledger.write(EVENTS)
     ledger.drop(EVENTS, Reason.UNWANTED)
     ledger.drop(CAPTURE, Reason.UNWANTED)
-    assert ledger.read().receipt("gate") == (
-        "gate: 3 captured = 1 written + 0 dropped + 2 not asked for"
-    )
+    assert ledger.read().receipt() == "3 captured = 1 written + 0 dropped + 2 not asked for"
 
 
 def test_the_receipt_of_a_stream_without_outputs_counts_what_was_inferred() -> None:
@@ -219,4 +217,4 @@ def test_the_receipt_of_a_stream_without_outputs_counts_what_was_inferred() -> N
         ledger.capture()
         ledger.take_up()
         ledger.infer()
-    assert ledger.read().receipt("gate") == "gate: 2 captured = 2 inferred + 0 dropped"
+    assert ledger.read().receipt() == "2 captured = 2 inferred + 0 dropped"

@@ -44,15 +44,15 @@ def test_a_receipt_says_where_everybody_is() -> None:
     books.post([event("cross", line="gate", direction=way) for way in ("in", "in", "out")])
     book = books.read()
     assert book.balanced
-    assert book.receipt("a") == (
-        "a: 3 tracks = 1 ended + 2 live; 2 entries = 1 exits + 1 inside; 2 in, 1 out"
+    assert book.receipt() == (
+        "3 tracks = 1 ended + 2 live; 2 entries = 1 exits + 1 inside; 2 in, 1 out"
     )
     assert book.live == {"person": 1, "car": 0, "other": 1}
     assert (book.objects, book.crossed) == ({"door": 1}, {"gate": (2, 1)})
 
 
 def test_a_receipt_without_places_is_about_tracks() -> None:
-    assert TrackLedger({}, {}, {}).read().receipt("a") == "a: 0 tracks = 0 ended + 0 live"
+    assert TrackLedger({}, {}, {}).read().receipt() == "0 tracks = 0 ended + 0 live"
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_a_receipt_has_the_counts_of_places_that_were_removed() -> None:
     books.post([event("cross", line="gate", direction=way) for way in ("in", "in", "out")])
     books.replace_places({"hall": DOOR}, {"exit": GATE})
     books.post([event("enter", zone="hall"), event("cross", line="exit", direction="in")])
-    tracks = "a: 0 tracks = 0 ended + 0 live"
-    assert books.read().receipt("a") == (f"{tracks}; 2 entries = 1 exits + 1 inside; 3 in, 1 out")
+    tracks = "0 tracks = 0 ended + 0 live"
+    assert books.read().receipt() == (f"{tracks}; 2 entries = 1 exits + 1 inside; 3 in, 1 out")
     assert books.read().balanced
     books.post([event("leave", zone="hall", dwell=1.0)])
     books.replace_places({}, {})
     books.replace_places({}, {})
     book = books.read()
-    assert book.receipt("a") == f"{tracks}; 2 entries = 2 exits + 0 inside; 3 in, 1 out"
+    assert book.receipt() == f"{tracks}; 2 entries = 2 exits + 0 inside; 3 in, 1 out"
     assert book.balanced
     assert (book.entries, book.crossings, book.dwells) == ({}, {}, {})
 

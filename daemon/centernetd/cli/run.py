@@ -206,7 +206,7 @@ def _print_results(lanes: Sequence[Lane], tracks: Mapping[Lane, TrackLedger]) ->
     for lane in lanes:
         for ledger in (tracks.get(lane), lane.ledger):
             if ledger is not None:
-                print(ledger.read().receipt(lane.name), flush=True)
+                print(f"{lane.name}: {ledger.read().receipt()}", flush=True)
 
 
 def _counts(lane: Lane) -> str:

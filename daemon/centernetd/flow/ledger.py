@@ -54,8 +54,8 @@ class Book:
             for sink, written in self.written.items()
         )
 
-    def receipt(self, stream: str) -> str:
-        """Return a line such as ``demo: 250 captured = 250 written + 0 dropped``.
+    def receipt(self) -> str:
+        """Return a line such as ``250 captured = 250 written + 0 dropped``.
 
         Written counts the recording or, without one, the events. Frames skipped because of the
         configuration are listed separately from lost ones.
@@ -69,7 +69,7 @@ class Book:
         }
         unwanted = sum(count for (_, reason), count in lost.items() if reason is Reason.UNWANTED)
         dropped = sum(lost.values()) - unwanted
-        line = f"{stream}: {self.captured} captured = {done} + {dropped} dropped"
+        line = f"{self.captured} captured = {done} + {dropped} dropped"
         return f"{line} + {unwanted} not asked for" if unwanted else line
 
 

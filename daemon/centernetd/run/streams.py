@@ -150,8 +150,7 @@ class Streams:
         self._models.forget(lane)
         for ledger in (lane.ledger, stream.view.tracks):
             if ledger is not None:
-                receipt = ledger.read().receipt(stream.name)
-                log.info("ended: %s", receipt, extra={"stream": stream.name})
+                log.info("ended: %s", ledger.read().receipt(), extra={"stream": stream.name})
         successor = self._ending.pop(stream)
         if successor is None:
             self.publish()

@@ -78,15 +78,15 @@ class TrackBook:
             crossed[line] = both
         return crossed
 
-    def receipt(self, stream: str) -> str:
+    def receipt(self) -> str:
         """Return a line about tracks, visits to zones, and crossings of lines.
 
-        It reads ``gate: 5 tracks = 5 ended + 0 live; 3 entries = 3 exits + 0 inside; 2 in, 1 out``.
+        It reads ``5 tracks = 5 ended + 0 live; 3 entries = 3 exits + 0 inside; 2 in, 1 out``.
         Places that were replaced count too. What belongs to zones or lines is left out if there
         were none.
         """
         tracks, ended, live = (sum(each.values()) for each in (self.started, self.ended, self.live))
-        parts = [f"{stream}: {tracks} tracks = {ended} ended + {live} live"]
+        parts = [f"{tracks} tracks = {ended} ended + {live} live"]
         former = self.former
         if self.entries or former["entries"]:
             entries = sum(self.entries.values()) + former["entries"]
