@@ -150,7 +150,7 @@ def lanes_on(budget: Budget, *names: str, depth: int = 8) -> list[Lane]:
 
 def test_blocking_lanes_share_a_budget_of_bytes() -> None:
     size = frame(0).image.nbytes
-    first, second = lanes_on(Budget(6 * size, 0), "first", "second")
+    first, second = lanes_on(Budget(6 * size, lambda: 0), "first", "second")
     for lane in (first, second):
         for n in range(3):
             assert lane.offer(frame(n))
@@ -171,7 +171,7 @@ def test_blocking_lanes_share_a_budget_of_bytes() -> None:
 
 
 def test_a_picture_larger_than_a_share_comes_alone() -> None:
-    first, _ = lanes_on(Budget(1, 1), "first", "second")
+    first, _ = lanes_on(Budget(1, lambda: 1), "first", "second")
     assert first.offer(frame(0))
     thread, answers = offered_in_a_thread(first, frame(1))
     infer(first)
@@ -182,7 +182,7 @@ def test_a_picture_larger_than_a_share_comes_alone() -> None:
 
 
 def test_a_live_lane_takes_nothing_of_the_budget() -> None:
-    budget = Budget(1000, 100)
+    budget = Budget(1000, lambda: 100)
     arrivals = Arrivals()
     Lane("cam", DROP, depth=8, inbox=2, arrivals={MODEL: arrivals}, sinks=SINKS, budget=budget)
     (lane,) = lanes_on(budget, "file")
@@ -200,7 +200,8 @@ def test_pictures_on_a_gpu_have_a_budget_of_their_own() -> None:
         return replace(frame(number), image=OnGpu(frame(number).image.pixels()))
 
     size = frame(0).image.nbytes
-    first, second = lanes_on(Budget(100 * size, 4 * size), "first", "second")
+    limit = 4 * size
+    first, second = lanes_on(Budget(100 * size, lambda: limit), "first", "second")
     for n in range(2):
         assert first.offer(on_gpu(n))
     for n in range(8):
@@ -212,6 +213,8 @@ def test_pictures_on_a_gpu_have_a_budget_of_their_own() -> None:
     read(first, EVENTS)
     thread.join(WAIT_TIMEOUT)
     assert answers == [True]
+    limit = 6 * size
+    assert first.offer(on_gpu(3)), "a budget that grows is there immediately"
 
 
 def test_a_frame_dropped_before_the_sinks_makes_room() -> None:

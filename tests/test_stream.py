@@ -216,6 +216,6 @@ def test_only_pools_that_write_for_a_stream_are_told_of_it(
     stream = StreamConfig("gate", SourceUri("rtsp://192.0.2.1/s"), policy="live", record=record)
     pools = {RECORD: FakePool(), EVENTS: FakePool()}
     writers = cast(Mapping[StageName, WriterPool], pools)
-    lane = make_lane(stream, Sizes(4, 4), {MODEL: Arrivals()}, Budget(1, 1), writers)
+    lane = make_lane(stream, Sizes(4, 4), {MODEL: Arrivals()}, Budget(1, lambda: 1), writers)
     lane.close()
     assert (pools[RECORD].announced, pools[EVENTS].announced) == (told, [True])

@@ -33,10 +33,10 @@ class Backpressure(str, Enum):
 class Budget:
     """The bytes of pictures that all blocking lanes may hold, divided equally among them.
 
-    Those of pictures in GPU memory are limited to ``on_gpu``.
+    Those of pictures in GPU memory are limited to what ``on_gpu`` returns, which may change.
     """
 
-    def __init__(self, total: int, on_gpu: int) -> None:
+    def __init__(self, total: int, on_gpu: Callable[[], int]) -> None:
         self._total, self._on_gpu = total, on_gpu
         self._lanes: list[Lane] = []
 
@@ -49,7 +49,7 @@ class Budget:
 
         An empty lane accepts one picture of any size.
         """
-        total = self._on_gpu if image.on_gpu else self._total
+        total = self._on_gpu() if image.on_gpu else self._total
         return total // max(1, sum(not lane.closed for lane in self._lanes))
 
 

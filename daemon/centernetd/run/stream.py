@@ -42,7 +42,7 @@ LIVE_DEPTH = 8  # frames per live stream that may wait for a sink
 LOSSLESS_BYTES = 2_000_000_000
 """Memory for the frames of all lossless streams: 320 of 1080p, or five batches of 64."""
 LOSSLESS_GPU_BYTES = 512_000_000
-"""GPU memory for the same per model used at the start, where pictures stay there: 150 of 1080p."""
+"""GPU memory for the same per model that is used, where pictures stay there: 150 of 1080p."""
 _LIVE_INBOX = 2  # frames per live stream that may wait for inference; waiting frames age
 
 MakeWorker = Callable[[str, Callable[[], None]], Worker]

@@ -167,7 +167,7 @@ class Supervisor:
         self._models = lambda: models.current
         stack.callback(lambda: models.close(self.left_behind))
         models.accept(used := models.lacking(config))
-        budget = Budget(LOSSLESS_BYTES, LOSSLESS_GPU_BYTES * max(1, len(used)))
+        budget = Budget(LOSSLESS_BYTES, lambda: LOSSLESS_GPU_BYTES * max(1, len(models.current)))
 
         def lane_of(stream: StreamConfig) -> Lane:
             return make_lane(stream, sizes, models.arrivals(stream), budget, writers)
