@@ -237,7 +237,10 @@ def test_this_box_can_run_it(
 def test_a_fetched_model_that_is_damaged_is_reported(tmp_path: Path) -> None:
     put(tmp_path / "models" / "centerface.onnx", "half of it")
     finding, _ = doctor._models(tmp_path)
-    assert (finding.level, finding.found) == (Level.MISSING, f"damaged in {tmp_path}")
+    path = tmp_path / "models" / "centerface.onnx"
+    assert (finding.level, finding.found) == (
+        Level.MISSING, f"{path} can't be used: it is damaged"
+    )  # fmt: skip
     assert finding.mend == "centernetd fetch centerface"
 
 

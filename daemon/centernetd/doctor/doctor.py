@@ -1,5 +1,6 @@
 """What this machine has for running centernetd, and what is missing."""
 
+import os
 import platform
 import shutil
 import subprocess
@@ -26,7 +27,6 @@ from centernetd.doctor.hardware import hardware
 from centernetd.errors import (
     CenternetdError,
     EngineError,
-    ModelError,
     SinkError,
     SourceError,
     StartupError,
@@ -184,13 +184,14 @@ def _cache(folder: Path) -> Iterator[Finding]:
 def _models(folder: Path) -> Iterator[Finding]:
     for name in zoo.BUILTINS:
         what, mend = f"model {name}", f"centernetd fetch {name}"
-        try:
-            yield Finding(what, Level.OK, str(zoo.fetched(name, folder)))
-        except ModelError:
+        path = zoo.location(name, folder)
+        if not os.path.lexists(path):
             found = f"not in {folder}; needed if the configuration names it"
             yield Finding(what, Level.NOTE, found, mend)
-        except StartupError:
-            yield Finding(what, Level.MISSING, f"damaged in {folder}", mend)
+        elif (flaw := zoo.flaw_of(name, folder)) is not None:
+            yield Finding(what, Level.MISSING, f"{path} can't be used: {flaw}", mend)
+        else:
+            yield Finding(what, Level.OK, str(path))
 
 
 def _plans(folder: Path) -> Iterator[Finding]:

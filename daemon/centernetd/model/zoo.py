@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from centernetd.config import regular
 from centernetd.errors import ModelError, StartupError
 from centernetd.model import durable, files, sealed
 
@@ -91,26 +92,31 @@ def fetched(name: str, cache_dir: Path) -> Path:
     ModelError
         It has not been fetched.
     StartupError
-        The file is damaged, or its folder can't be read.
+        The file is damaged, or it or its folder can't be read.
     """
     path, advice = location(name, cache_dir), f"run `centernetd fetch {name}`"
     durable.require_access(path.parent)
     if not os.path.lexists(path):
         raise ModelError(f"{name}: this built-in model is not in {cache_dir}: {advice}")
-    if not is_whole(name, cache_dir):
-        raise StartupError(f"{name}: this built-in model is damaged in {cache_dir}: {advice}")
+    if (flaw := flaw_of(name, cache_dir)) is not None:
+        raise StartupError(f"{path}: this built-in model can't be used: {flaw}: {advice}")
     return path
 
 
-def is_whole(name: str, cache_dir: Path) -> bool:
-    """Return whether the file of the built-in model `name` exists and is undamaged."""
+def flaw_of(name: str, cache_dir: Path) -> str | None:
+    """Return why the file of the built-in model `name` can't be used, if it can't."""
     builtin, path = BUILTINS[name], location(name, cache_dir)
     try:
         if builtin.outputs:
-            return sealed.read(path)[1] == about(builtin)
-        return hashlib.sha256(files.read(path)).hexdigest() == builtin.digest
-    except ModelError:
-        return False
+            whole = sealed.read(path)[1] == about(builtin)
+        else:
+            content = regular.read(path, files.MAX_MODEL_SIZE)
+            whole = hashlib.sha256(content).hexdigest() == builtin.digest
+    except ModelError as error:
+        return str(error)
+    except OSError as error:
+        return f"it can't be read: {error.strerror}"
+    return None if whole else "it is damaged"
 
 
 def about(builtin: Builtin) -> sealed.About:

@@ -47,7 +47,7 @@ def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
         raise ModelError(f"{name}: no such built-in model; there are {', '.join(BUILTINS)}")
     path = zoo.location(name, cache_dir)
     durable.require_access(path.parent)
-    if package is None and zoo.is_whole(name, cache_dir):
+    if package is None and zoo.flaw_of(name, cache_dir) is None:
         return path
     if package is not None:
         contents = _contents(name, package)
