@@ -384,8 +384,10 @@ def test_a_probe_names_the_stream_that_can_not_be_recorded(
 ) -> None:
     monkeypatch.setattr(encoder, "has_nvidia_device", lambda: False)  # NVENC refuses so small ones
     clips.count(tmp_path / "gate.mp4", 30, (128, 128), codec="mpeg4")
+    clips.count(tmp_path / "larger.mp4", 30, (256, 256))
     gate = {"source": "gate.mp4", "record": record}
-    outcome = cli("check", "-c", configuration(tmp_path, model, gate=gate), "--probe", "--json")
+    config = configuration(tmp_path, model, gate=gate, larger={"source": "larger.mp4"})
+    outcome = cli("check", "-c", config, "--probe", "--json")
     assert outcome.code == 1
     assert outcome.json["problems"] == [f"gate: {problem}"]
 

@@ -90,7 +90,7 @@ def test_a_key_frame_begins_every_second(step: int, time_base: Fraction, every: 
 
 def test_x264_is_chosen_without_an_nvidia_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_module, "has_nvidia_device", lambda: False)
-    monkeypatch.setattr(encoder_module, "_encodes", lambda *_: pytest.fail("probed"))
+    monkeypatch.setattr(encoder_module, "try_encoder", lambda *_: pytest.fail("probed"))
     assert choose_encoder("auto", 1280, 720) == "libx264"
 
 

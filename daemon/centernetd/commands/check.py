@@ -13,13 +13,14 @@ from centernetd.commands.disclosure import Disclosure, disclosure_of
 from centernetd.commands.probe import Disk, SourceProbe, disk_of, probe_sources
 from centernetd.config import Config, StreamConfig
 from centernetd.config.template import LOCK_NAME
-from centernetd.errors import CenternetdError, SourceError, StartupError
+from centernetd.errors import CenternetdError, SinkError, SourceError, StartupError
 from centernetd.inference.engines import Backend, choose_backend
 from centernetd.inference.filter import unknown_labels
 from centernetd.model.manifest import Manifest
 from centernetd.run.loading import ConfiguredModel, load_detector, sizes_for
 from centernetd.service.http import bind
 from centernetd.sink.lockfile import published_in
+from centernetd.sink.recorder import try_recording
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def probe_all(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     problems += _taken_port(config)
     disk = disk_of(config.storage_root)
     problems += _unwritable(disk)
+    seen = [each for each in looks if each.codec]
+    problems += (unrecordable := [*_unrecordable(config, seen)])
     models: dict[str, ModelProbe] = {}
     capacity, depth = None, 0
     try:
@@ -121,7 +124,7 @@ def probe_all(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
                     manifests[name] = detector.manifest
                 models[name] = _describe(manifests[name], backend, unbuilt)
             problems += (unknown := _unknown_labels(config, manifests))
-            if len(detectors) == len(models) and not unknown:
+            if len(detectors) == len(models) and not unknown and not unrecordable:
                 capacity = measure(config.streams, looks, detectors, config.storage, disk.free)
     except CenternetdError as error:
         problems.append(error)
@@ -187,6 +190,20 @@ def _unreadable(path: Path) -> str | None:
 def _unwritable(disk: Disk) -> Iterator[CenternetdError]:
     if not disk.writable:
         yield StartupError(f"storage.root {disk.folder} can't be written to")
+
+
+def _unrecordable(config: Config, seen: Sequence[SourceProbe]) -> Iterator[CenternetdError]:
+    for each in seen:
+        if why := _why_not_recorded(config.streams[each.stream], each):
+            yield SinkError(f"{each.stream}: {why}")
+
+
+def _why_not_recorded(stream: StreamConfig, seen: SourceProbe) -> str | None:
+    try:
+        try_recording(stream, seen.codec, seen.width, seen.height)
+    except SinkError as error:
+        return str(error)
+    return None
 
 
 def _taken_port(config: Config) -> Sequence[CenternetdError]:

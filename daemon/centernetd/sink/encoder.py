@@ -54,9 +54,22 @@ def choose_encoder(codec: str, width: int, height: int, device: int = 0) -> str:
     """
     if codec != "auto":
         return codec
-    if has_nvidia_device() and _encodes("h264_nvenc", width, height, device):
-        return "h264_nvenc"
-    return "libx264"
+    if not has_nvidia_device():
+        return "libx264"
+    try:
+        try_encoder("h264_nvenc", width, height, device)
+    except EncoderError as error:
+        log.info("%dx%d: %s", width, height, error)
+        return "libx264"
+    return "h264_nvenc"
+
+
+def try_encoder(name: str, width: int, height: int, device: int = 0) -> None:
+    """Encode a black picture of this size, or raise `EncoderError`."""
+    black = np.zeros((height, width, 3), np.uint8)
+    encoder = Encoder(name, width, height, Fraction(1, NOMINAL_RATE), device=device)
+    encoder.encode(black, 0)
+    encoder.flush()
 
 
 class Encoder:
@@ -210,13 +223,3 @@ def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return image
     padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     return np.asarray(padded, np.uint8)
-
-
-def _encodes(name: str, width: int, height: int, device: int) -> bool:
-    black = np.zeros((height, width, 3), np.uint8)
-    try:
-        encoder = Encoder(name, width, height, Fraction(1, NOMINAL_RATE), device=device)
-        return bool(encoder.encode(black, 0) + encoder.flush())
-    except EncoderError as error:
-        log.info("%dx%d: %s", width, height, error)
-        return False

@@ -24,6 +24,15 @@ _TICKS = 1000  # ticks per second of movie time in FFmpeg's muxer
 CODECS = ("h264", "hevc")
 
 
+def require_copyable(codec: str) -> None:
+    """Raise a `SinkError` if MP4 can't hold packets of ``codec``, as FFmpeg names it."""
+    if codec not in CODECS:
+        raise SinkError(
+            f"{codec or 'this'} video can't be copied into MP4 (H.264 and H.265 can): "
+            "set record.video: annotated"
+        )
+
+
 class FragmentedMp4:
     """One MP4 file being written, as ``<path>.part`` until it is complete.
 
@@ -44,11 +53,7 @@ class FragmentedMp4:
         SinkError
             When the file can't be created or MP4 can't hold the codec.
         """
-        if first.coding.codec not in CODECS:
-            raise SinkError(
-                f"{first.coding.codec or 'this'} video can't be copied into MP4 (H.264 and H.265 "
-                "can): set record.video: annotated"
-            )
+        require_copyable(first.coding.codec)
         self._wanted = path
         self.path, self._file = _create(path)
         self._named = False

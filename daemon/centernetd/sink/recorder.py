@@ -3,20 +3,52 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from zoneinfo import ZoneInfo
 
+from centernetd.config import StreamConfig
 from centernetd.flow import Frame, Packet, Result
 from centernetd.sink.annotate import Annotator
-from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder
+from centernetd.sink.encoder import Encoder, EncoderError, choose_encoder, try_encoder
+from centernetd.sink.muxer import require_copyable
 from centernetd.sink.recording import Recording
 from centernetd.sink.segments import TOO_OFTEN, RateLimit
 from centernetd.sink.stage import Outcome, PacketSink, PictureSink, Released, SinkContext
 
 log = logging.getLogger(__name__)
+
+
+def try_recording(stream: StreamConfig, codec: str, width: int, height: int) -> None:
+    """Encode a picture as ``stream`` would, or see whether its packets can be copied.
+
+    The source sends video of ``codec``, as FFmpeg names it, and this size.
+
+    Raises
+    ------
+    SinkError
+        If the stream can't be recorded.
+    """
+    if stream.copies:
+        require_copyable(codec)
+    elif stream.record.when != "never":
+        with _advising(stream.record.codec):
+            chosen = choose_encoder(stream.record.codec, width, height, stream.device)
+            try_encoder(chosen, width, height, stream.device)
+
+
+@contextmanager
+def _advising(codec: str) -> Iterator[None]:
+    """Add advice to any `EncoderError` raised inside if ``codec`` names a GPU's encoder."""
+    try:
+        yield
+    except EncoderError as error:
+        if codec in ("auto", "libx264"):
+            raise
+        raise EncoderError(f"{error}; set record.codec: auto") from error
 
 
 class Recorder(PictureSink):
@@ -59,13 +91,12 @@ class Recorder(PictureSink):
 
     def _outcome_of(self, step: Callable[[], None]) -> Outcome:
         try:
-            step()
-        except EncoderError as error:
+            with _advising(self._config.codec):
+                step()
+        except EncoderError:
             self._shape = None  # so that the encoder is chosen again
             self._abandon()
-            if self._config.codec in ("auto", "libx264"):
-                raise
-            raise EncoderError(f"{error}; set record.codec: auto") from error
+            raise
         except Exception:
             self._abandon()
             raise
