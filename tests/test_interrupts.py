@@ -1,6 +1,9 @@
 """Ctrl-C in commands: no thread of theirs waits for ever, and nobody waits for a source."""
 
 import _thread
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from centernetd import __main__
 from centernetd.bench import pipeline
 from centernetd.bench.gpu import SLOTS, measure
 from centernetd.bench.overhead import overhead
@@ -94,6 +98,48 @@ def test_the_process_waits_for_no_thread(
     path = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
     assert cli("check", "--probe", "-c", path).code == 130
     assert left == [130]
+
+
+HANGING = """
+import sys, tempfile, time
+from unittest import mock
+from centernetd import __main__
+
+def hang(_):
+    with tempfile.TemporaryDirectory() as folder:
+        print(folder, flush=True)
+        time.sleep(600)
+
+with mock.patch("centernetd.cli.check.probe_all", hang):
+    __main__.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_no_temporary_files(tmp_path: Path, number: int) -> None:
+    config = configuration(tmp_path, "centerface", gate={"source": "gate.mp4"})
+    command = [sys.executable, "-c", HANGING, "check", "--probe", "-c", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.send_signal(number)
+        assert process.wait(WAIT_TIMEOUT) == 130
+    assert not folder.exists()
+
+
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr("sys.argv", ["centernetd", "doctor"])
+    monkeypatch.setattr("centernetd.cli.main", lambda: None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        __main__.main()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, former)
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_interrupt_before_a_command_begins_is_no_fault(

@@ -25,7 +25,16 @@ def main() -> None:
     from centernetd import cli
 
     signal.signal(signal.SIGINT, interrupted)
+    if "run" not in sys.argv:
+        _interrupt_on_signals()
     cli.main()
+
+
+def _interrupt_on_signals() -> None:
+    """Have SIGTERM and SIGHUP interrupt a command as Ctrl-C does, so that no files are left."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 def _open_standard_streams() -> None:
