@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -16,11 +17,13 @@ from centernetd.config import StorageConfig, StreamConfig, load
 from centernetd.config.template import LOCK_NAME
 from centernetd.errors import SourceError
 from centernetd.inference.engines import Backend
+from centernetd.model import zoo
 from centernetd.run.loading import sizes_for
 from centernetd.sink import encoder
 from centernetd.sink.lockfile import LockFile
-from tests import clips
+from tests import clips, damages, permissions
 from tests.commandline import CommandLine, clip, configuration, squares_model
+from tests.damages import Damage
 from tests.fakes import FakeSource, picture
 
 
@@ -29,6 +32,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return squares_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture
+def fetched(centerface: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CenterFace in a cache that has nothing else."""
+    path = zoo.location("centerface", tmp_path / "cache")
+    path.parent.mkdir(parents=True)
+    shutil.copy(centerface, path)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    return path
+
+
+@pytest.mark.usefixtures("fetched")
 def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "yard.mp4").touch()
     gate = {"source": "rtsp://viewer:hunter2@192.0.2.1/s", "events": {"frames": "never"}}
@@ -47,6 +61,7 @@ def test_a_valid_file_shows_its_streams(cli: CommandLine, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("fetched")
 def test_a_blur_that_leaves_much_open_is_warned_of(cli: CommandLine, tmp_path: Path) -> None:
     streams = {
         "bold": {"source": "a.mp4", "privacy": {"blur": {"confidence": 0.26}}},
@@ -89,6 +104,7 @@ def test_a_gap_that_ends_between_two_frames_is_warned_of(
     assert any("max_gap" in notice for notice in notices) is warned
 
 
+@pytest.mark.usefixtures("fetched")
 def test_the_same_as_json(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "yard.mp4").touch()
     yard = {"source": "yard.mp4", "privacy": {"blur": {"confidence": 0.5}}}
@@ -246,6 +262,7 @@ def test_what_leaves_a_stream_names_the_models(cli: CommandLine, tmp_path: Path)
     assert yard["leaves"]["blur"] == "detections of models faces, plates"
 
 
+@pytest.mark.usefixtures("fetched")
 def test_no_sentence_has_two_colons(cli: CommandLine, tmp_path: Path) -> None:
     every: list[dict[str, Any]] = [
         {},
@@ -431,6 +448,7 @@ def test_a_look_finds_what_a_start_would_stumble_over_with_the_same_exit_code(
 PART = {"polygon": [[0, 0], [1, 0], [1, 1]], "labels": ["purple"]}
 
 
+@pytest.mark.usefixtures("fetched")
 @pytest.mark.parametrize(
     ("models", "keys", "unknown"),
     [
@@ -460,14 +478,12 @@ def test_a_label_is_checked_if_all_models_that_may_have_it_are_prepared(
     models: str | list[str],
     keys: dict[str, Any],
     unknown: list[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
     clip(tmp_path / "a.mp4")
     one = {"source": "a.mp4", "models": models, **keys}
     path = configuration(tmp_path, model, one=one)
     settings = json.loads(path.read_text())
-    settings["models"] = {"known": settings["models"]["default"], "new": {"path": "coco"}}
+    settings["models"] = {"known": settings["models"]["default"], "new": {"path": "centerface"}}
     path.write_text(json.dumps(settings))
     outcome = cli("check", "-c", path, "--json")
     problems = outcome.json["problems"]
@@ -478,18 +494,55 @@ def test_a_label_is_checked_if_all_models_that_may_have_it_are_prepared(
     assert outcome.code == (78 if unknown else 0)
 
 
+@pytest.mark.parametrize(("damage", "code"), [(Path.unlink, 78), (damages.cut, 1)])
+def test_a_built_in_model_that_can_not_be_used_is_a_problem_of_each_command(
+    cli: CommandLine, fetched: Path, tmp_path: Path, damage: Damage, code: int
+) -> None:
+    clip(tmp_path / "a.mp4")
+    path = configuration(tmp_path, "centerface", one={"source": "a.mp4"})
+    damage(fetched)
+    for command in (["check"], ["check", "--probe"], ["run"]):
+        outcome = cli(*command, "-c", path)
+        assert outcome.code == code
+        assert "run `centernetd fetch centerface`" in outcome.out + outcome.err
+        assert "--probe prepares it" not in outcome.out
+
+
 def test_a_cache_that_can_not_be_read_is_a_problem_of_each_command(
     cli: CommandLine, tmp_path: Path, closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CACHE_DIRECTORY", str(closed / "cache"))
     clip(tmp_path / "a.mp4")
     path = configuration(tmp_path, "centerface", one={"source": "a.mp4"})
-    sentence = "can't be read: Permission denied; set CACHE_DIRECTORY to another"
+    sentence = (
+        "can't be read: Permission denied; let this user read it, or set CACHE_DIRECTORY to another"
+    )
     for command in (["check"], ["check", "--probe"], ["run"]):
         outcome = cli(*command, "-c", path)
         assert outcome.code == 1
         (line,) = [line for line in (outcome.out + outcome.err).splitlines() if sentence in line]
         assert f": {closed}/cache/prepared: this cache folder " in line
+
+
+@pytest.mark.parametrize("kind", ["record", "events"])
+@pytest.mark.parametrize("rest", ["a", "%Y/a"])
+@pytest.mark.parametrize("blocked", ["a file", "a folder of another user"])
+def test_a_stream_whose_files_can_not_be_written_is_a_problem(
+    cli: CommandLine, model: Path, tmp_path: Path, kind: str, rest: str, blocked: str
+) -> None:
+    clip(tmp_path / "gate.mp4")
+    (tmp_path / "out").mkdir()
+    folder = tmp_path / "out" / "gate"
+    folder.touch() if blocked == "a file" else folder.mkdir(0o555)
+    suffix = {"record": "mp4", "events": "jsonl"}[kind]
+    gate = {"source": "gate.mp4", kind: {"path": f"{{stream}}/{rest}.{suffix}"}}
+    path = configuration(tmp_path, model, gate=gate)
+    with permissions.respected():
+        for command in (["check"], ["check", "--probe"]):
+            outcome = cli(*command, "-c", path, "--json")
+            assert outcome.code == 1
+            assert outcome.json["problems"] == [f"gate: {folder} can't be written to"]
+        assert cli("run", "-c", path).code == 1
 
 
 @pytest.mark.parametrize("target", ["good.mp4", "good.mp4/new", "out"])

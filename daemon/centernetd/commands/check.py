@@ -102,7 +102,7 @@ def probe_all(config: Config) -> tuple[Probe, Sequence[CenternetdError]]:
     ]
     problems += _taken_port(config)
     disk = disk_of(config.storage_root)
-    problems += _unwritable(disk)
+    problems += _unwritable(config)
     seen = [each for each in looks if each.codec]
     problems += (unrecordable := [*_unrecordable(config, seen)])
     models: dict[str, ModelProbe] = {}
@@ -149,7 +149,7 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
     Also returns a sentence for each thing that can't be checked this way.
     """
     problems = [*_unreadable_files(config), *_taken_port(config)]
-    problems += _unwritable(disk_of(config.storage_root))
+    problems += _unwritable(config)
     known, unsure = {}, []
     try:
         backend = choose_backend(config.engine.backend)
@@ -187,9 +187,22 @@ def _unreadable(path: Path) -> str | None:
     return None if os.access(path, os.R_OK) else "permission denied"
 
 
-def _unwritable(disk: Disk) -> Iterator[CenternetdError]:
-    if not disk.writable:
-        yield StartupError(f"storage.root {disk.folder} can't be written to")
+def _unwritable(config: Config) -> Iterator[CenternetdError]:
+    root = config.storage_root
+    if not disk_of(root).writable:
+        yield StartupError(f"storage.root {root} can't be written to")
+        return
+    for stream in config.streams.values():
+        wanted = [stream.events.path] if stream.logs else []
+        wanted += [stream.record.path] if stream.record.when != "never" else []
+        for folder in {_constant_folder(_named(each, stream.name)) for each in wanted}:
+            if not disk_of(root / folder).writable:
+                yield SinkError(f"{stream.name}: {root / folder} can't be written to")
+
+
+def _constant_folder(template: str) -> Path:
+    """Return the folder of a file as far as its name does not depend on the time."""
+    return next(folder for folder in Path(template).parents if "%" not in str(folder))
 
 
 def _unrecordable(config: Config, seen: Sequence[SourceProbe]) -> Iterator[CenternetdError]:

@@ -96,6 +96,6 @@ class Disk:
 def disk_of(folder: Path) -> Disk:
     """Inspect ``folder`` without creating it: if missing, use its nearest existing parent."""
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=True)
     on_disk = there if there.exists() else there.parent  # a symbolic link may lead nowhere
     return Disk(folder, shutil.disk_usage(on_disk).free, writable)

@@ -115,8 +115,8 @@ def require_access(folder: Path, variable: str = "CACHE_DIRECTORY") -> None:
         return
     except OSError as error:
         raise StartupError(
-            f"{folder}: this cache folder can't be read: {error.strerror}; set {variable} to "
-            "another"
+            f"{folder}: this cache folder can't be read: {error.strerror}; let this user "
+            f"read it, or set {variable} to another"
         ) from None
 
 

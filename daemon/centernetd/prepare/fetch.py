@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +49,7 @@ def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
     path = zoo.location(name, cache_dir)
     durable.require_access(path.parent)
     if package is None and zoo.flaw_of(name, cache_dir) is None:
+        _let_all_read(path)
         return path
     if package is not None:
         contents = _contents(name, package)
@@ -57,6 +59,13 @@ def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
     durable.make_way(path)
     _store(name, contents, path)
     return path
+
+
+def _let_all_read(path: Path) -> None:
+    """Correct a model that root stored for itself, as far as this user may; it is public."""
+    for each, mode in ((path.parent, 0o555), (path, 0o444)):
+        with suppress(PermissionError):
+            each.chmod(each.stat().st_mode | mode)
 
 
 def _store(name: str, contents: list[bytes], path: Path) -> None:

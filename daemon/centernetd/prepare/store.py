@@ -77,7 +77,10 @@ def if_prepared(request: Request) -> PreparedModel | None:
     found = _find(request)
     if isinstance(found, PreparedModel):
         return found
-    return None if _fault(found) else manifests.load(found.path)
+    if _fault(found):
+        locate(request.path, request.base_dir, request.cache_dir)
+        return None
+    return manifests.load(found.path)
 
 
 def _find(request: Request) -> PreparedModel | _Cached:
