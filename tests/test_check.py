@@ -494,18 +494,34 @@ def test_a_label_is_checked_if_all_models_that_may_have_it_are_prepared(
     assert outcome.code == (78 if unknown else 0)
 
 
-@pytest.mark.parametrize(("damage", "code"), [(Path.unlink, 78), (damages.cut, 1)])
+@pytest.mark.parametrize(
+    "damage", [damage for damage in damages.ANY if damage is not damages.unsealed]
+)
 def test_a_built_in_model_that_can_not_be_used_is_a_problem_of_each_command(
-    cli: CommandLine, fetched: Path, tmp_path: Path, damage: Damage, code: int
+    cli: CommandLine, fetched: Path, tmp_path: Path, damage: Damage
 ) -> None:
     clip(tmp_path / "a.mp4")
     path = configuration(tmp_path, "centerface", one={"source": "a.mp4"})
     damage(fetched)
     for command in (["check"], ["check", "--probe"], ["run"]):
         outcome = cli(*command, "-c", path)
-        assert outcome.code == code
+        assert outcome.code == 1
         assert "run `centernetd fetch centerface`" in outcome.out + outcome.err
-        assert "--probe prepares it" not in outcome.out
+
+
+def test_a_built_in_model_that_is_not_here_may_be_in_the_cache_of_the_service(
+    cli: CommandLine, fetched: Path, tmp_path: Path
+) -> None:
+    clip(tmp_path / "a.mp4")
+    path = configuration(tmp_path, "centerface", one={"source": "a.mp4"})
+    fetched.unlink()
+    outcome = cli("check", "-c", path)
+    assert outcome.code == 0
+    assert f"not prepared in {tmp_path / 'cache'}; --probe prepares it, or says" in outcome.out
+    for command in (["check", "--probe"], ["run"]):
+        outcome = cli(*command, "-c", path)
+        assert outcome.code == 78
+        assert "run `centernetd fetch centerface`" in outcome.out + outcome.err
 
 
 def test_a_cache_that_can_not_be_read_is_a_problem_of_each_command(

@@ -159,8 +159,8 @@ def survey(config: Config) -> tuple[Sequence[CenternetdError], Sequence[str]]:
             described = model.manifest_if_prepared(backend)
             if described is None:
                 unsure.append(
-                    f"model {name} and its labels are not checked, because it is not in "
-                    f"{config.cache_dir} yet; --probe prepares it"
+                    f"model {name} and its labels are not checked, because it is not prepared in "
+                    f"{config.cache_dir}; --probe prepares it, or says what is missing"
                 )
             else:
                 known[name] = described

@@ -73,14 +73,18 @@ def resolve(request: Request, progress: Progress | None = None) -> PreparedModel
 
 
 def if_prepared(request: Request) -> PreparedModel | None:
-    """Return the prepared model if it exists, otherwise None; raise as `resolve`."""
+    """Return the prepared model if it exists, otherwise None; raise as `resolve`.
+
+    A built-in model that has not been fetched is no error: the cache may be that of another user.
+    """
     found = _find(request)
     if isinstance(found, PreparedModel):
         return found
-    if _fault(found):
+    if not _fault(found):
+        return manifests.load(found.path)
+    if os.path.lexists(zoo.location(request.path, request.cache_dir)):
         locate(request.path, request.base_dir, request.cache_dir)
-        return None
-    return manifests.load(found.path)
+    return None
 
 
 def _find(request: Request) -> PreparedModel | _Cached:
