@@ -1,5 +1,6 @@
 """Built-in models, with the real pip and packages of our own in place of the registries."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -235,6 +236,20 @@ def test_a_file_that_others_may_not_read_is_fetched_for_them(tmp_path: Path) -> 
     fetch("toy", tmp_path)
     assert path.stat().st_mode & 0o777 == 0o644
     assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.usefixtures("wheel")
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EROFS])
+def test_a_cache_that_can_not_be_changed_is_used_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    path = fetch("toy", tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    assert fetch("toy", tmp_path) == path
 
 
 @pytest.mark.usefixtures("wheel", "npm")

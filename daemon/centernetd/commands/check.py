@@ -195,7 +195,7 @@ def _unwritable(config: Config) -> Iterator[CenternetdError]:
     for stream in config.streams.values():
         wanted = [stream.events.path] if stream.logs else []
         wanted += [stream.record.path] if stream.record.when != "never" else []
-        for folder in {_constant_folder(_named(each, stream.name)) for each in wanted}:
+        for folder in sorted({_constant_folder(_named(each, stream.name)) for each in wanted}):
             if not disk_of(root / folder).writable:
                 yield SinkError(f"{stream.name}: {root / folder} can't be written to")
 

@@ -64,7 +64,7 @@ def fetch(name: str, cache_dir: Path, package: Path | None = None) -> Path:
 def _let_all_read(path: Path) -> None:
     """Correct a model that root stored for itself, as far as this user may; it is public."""
     for each, mode in ((path.parent, 0o555), (path, 0o444)):
-        with suppress(PermissionError):
+        with suppress(OSError):  # another user's, or on a disk that is mounted read-only
             each.chmod(each.stat().st_mode | mode)
 
 
